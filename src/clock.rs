@@ -1,0 +1,128 @@
+//! The time of day as the house tells it: milliseconds since 1970 in UTC, printed as RFC 3339.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub u64);
+
+/// Bytes of a printed [`Time`]: `2020-04-20T08:01:52.000Z`.
+pub const PRINTED: usize = 24;
+
+const DAY_MS: u64 = 86_400_000;
+
+impl Time {
+    /// The machine's clock, without a system call where the kernel maps it in.
+    pub fn now() -> Time {
+        Time(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+        )
+    }
+
+    pub fn plus(self, by: Duration) -> Time {
+        Time(self.0.saturating_add(by.as_millis() as u64))
+    }
+
+    /// How long ago `earlier` was; nothing if it is yet to come.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The calendar day as `yyyymmdd`, in UTC.
+    pub fn day(self) -> u32 {
+        let (year, month, day) = civil(self.0 / DAY_MS);
+        year * 10_000 + month * 100 + day
+    }
+
+    /// RFC 3339 in UTC with milliseconds; years past 9999 are not reached by any clock here.
+    pub fn print(self) -> [u8; PRINTED] {
+        let (year, month, day) = civil(self.0 / DAY_MS);
+        let ms = (self.0 % DAY_MS) as u32;
+        let mut out = *b"0000-00-00T00:00:00.000Z";
+        digits(&mut out[0..4], year);
+        digits(&mut out[5..7], month);
+        digits(&mut out[8..10], day);
+        digits(&mut out[11..13], ms / 3_600_000);
+        digits(&mut out[14..16], ms / 60_000 % 60);
+        digits(&mut out[17..19], ms / 1_000 % 60);
+        digits(&mut out[20..23], ms % 1_000);
+        out
+    }
+}
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.print()).expect("digits and punctuation"))
+    }
+}
+
+/// Whether `yyyymmdd` is a day of the calendar between 1850 and 2100.
+pub fn is_day(yyyymmdd: u32) -> bool {
+    let (year, month, day) = (yyyymmdd / 10_000, yyyymmdd / 100 % 100, yyyymmdd % 100);
+    let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + u32::from(leap),
+        _ => 0,
+    };
+    (1850..=2100).contains(&year) && (1..=days).contains(&day)
+}
+
+fn digits(out: &mut [u8], mut value: u32) {
+    for place in out.iter_mut().rev() {
+        *place = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// Year, month and day of a count of days since 1970: years are counted from March, so that the leap day falls last.
+fn civil(days: u64) -> (u32, u32, u32) {
+    let days = days + 719_468; // from 0000-03-01 to 1970-01-01
+    let era = days / 146_097; // 400 years
+    let of_era = days % 146_097;
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year as u32, month as u32, day as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn prints_utc_with_milliseconds() {
+        assert_eq!(Time(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            Time(1_587_340_912_007).to_string(),
+            "2020-04-20T00:01:52.007Z"
+        );
+        assert_eq!(Time(1_709_164_800_000).day(), 20_240_229);
+    }
+
+    proptest! {
+        #[test]
+        fn prints_what_a_calendar_library_prints(ms in 0u64..4_102_444_800_000) {
+            let theirs = jiff::Timestamp::from_millisecond(ms as i64).unwrap();
+            prop_assert_eq!(Time(ms).to_string(), format!("{theirs:.3}"));
+            prop_assert!(is_day(Time(ms).day()));
+        }
+
+        #[test]
+        fn knows_the_days_of_the_calendar(year in 1850i16..=2100, month in 0i8..=13, day in 0i8..=32) {
+            let ours = is_day(year as u32 * 10_000 + month as u32 * 100 + day as u32);
+            prop_assert_eq!(ours, jiff::civil::Date::new(year, month, day).is_ok());
+        }
+    }
+}

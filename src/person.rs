@@ -1,0 +1,452 @@
+//! A person's papers: which documents get a code, how they are checked and masked, and the resident id made of them.
+
+use crate::clock;
+
+/// The documents that get a code. Everyone else is registered by staff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertType {
+    /// 10: resident identity card of the mainland.
+    IdentityCard,
+    /// 14: mainland travel permit of Hong Kong and Macao residents.
+    TravelPermit,
+    /// 20: ordinary passport of the PRC.
+    Passport,
+}
+
+impl CertType {
+    pub fn code(self) -> &'static str {
+        match self {
+            CertType::IdentityCard => "10",
+            CertType::TravelPermit => "14",
+            CertType::Passport => "20",
+        }
+    }
+
+    pub(crate) fn bits(self) -> u8 {
+        match self {
+            CertType::IdentityCard => 0,
+            CertType::TravelPermit => 1,
+            CertType::Passport => 2,
+        }
+    }
+
+    pub(crate) fn from_bits(bits: u8) -> Option<CertType> {
+        match bits {
+            0 => Some(CertType::IdentityCard),
+            1 => Some(CertType::TravelPermit),
+            2 => Some(CertType::Passport),
+            _ => None,
+        }
+    }
+
+    /// Characters of a number of this type.
+    fn length(self) -> usize {
+        match self {
+            CertType::IdentityCard => 18,
+            CertType::TravelPermit | CertType::Passport => 9,
+        }
+    }
+}
+
+/// How sure the province is that the phone's holder is the person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Assurance {
+    /// Nothing checked yet, or a minor whose face check failed: the white-background code.
+    Unverified,
+    /// 实名: name and number belong together.
+    RealName,
+    /// 实人: the face was checked.
+    RealPerson,
+}
+
+impl Assurance {
+    pub fn word(self) -> &'static str {
+        match self {
+            Assurance::Unverified => "unverified",
+            Assurance::RealName => "real_name",
+            Assurance::RealPerson => "real_person",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Assurance> {
+        [
+            Assurance::Unverified,
+            Assurance::RealName,
+            Assurance::RealPerson,
+        ]
+        .into_iter()
+        .find(|assurance| assurance.word() == word)
+    }
+
+    pub(crate) fn bits(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_bits(bits: u8) -> Option<Assurance> {
+        match bits {
+            0 => Some(Assurance::Unverified),
+            1 => Some(Assurance::RealName),
+            2 => Some(Assurance::RealPerson),
+            _ => None,
+        }
+    }
+}
+
+/// Why a document gets no code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadDocument {
+    /// A type that is registered and looked up by staff, offline.
+    OfflineRegistration,
+    /// Not the form of a number of this type.
+    Form,
+    /// GB 11643: no such day of birth, or one yet to come.
+    BirthDate,
+    /// GB 11643: the last character does not fit the others.
+    CheckDigit,
+}
+
+/// A checked document number, in its one spelling.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Document {
+    cert_type: CertType,
+    number: [u8; 18],
+}
+
+impl Document {
+    /// `today` is `yyyymmdd`; nobody is born later than that.
+    pub fn parse(cert_type: &str, cert_no: &str, today: u32) -> Result<Document, BadDocument> {
+        let cert_type = match cert_type {
+            "10" => CertType::IdentityCard,
+            "14" => CertType::TravelPermit,
+            "20" => CertType::Passport,
+            _ => return Err(BadDocument::OfflineRegistration),
+        };
+        if cert_no.len() != cert_type.length() {
+            return Err(BadDocument::Form);
+        }
+        let mut number = [0; 18];
+        number[..cert_no.len()].copy_from_slice(cert_no.as_bytes());
+        number.make_ascii_uppercase();
+        let document = Document { cert_type, number };
+        match cert_type {
+            CertType::IdentityCard => document.check_identity_card(today)?,
+            CertType::TravelPermit => document.check_form(b"HM", false)?,
+            CertType::Passport => document.check_form(b"EG", true)?,
+        }
+        Ok(document)
+    }
+
+    pub fn cert_type(&self) -> CertType {
+        self.cert_type
+    }
+
+    pub fn number(&self) -> &str {
+        std::str::from_utf8(&self.number[..self.cert_type.length()]).expect("checked to be ASCII")
+    }
+
+    fn check_identity_card(&self, today: u32) -> Result<(), BadDocument> {
+        let (body, last) = (&self.number[..17], self.number[17]);
+        if !body.iter().all(u8::is_ascii_digit) || !(last.is_ascii_digit() || last == b'X') {
+            return Err(BadDocument::Form);
+        }
+        let born = body[6..14]
+            .iter()
+            .fold(0, |born, digit| born * 10 + u32::from(digit - b'0'));
+        if !clock::is_day(born) || born > today {
+            return Err(BadDocument::BirthDate);
+        }
+        if check_digit(body.try_into().expect("17 of 18")) != last {
+            return Err(BadDocument::CheckDigit);
+        }
+        Ok(())
+    }
+
+    /// One of `first`, then eight digits; the second character may be a letter where that is the newer form.
+    fn check_form(&self, first: &[u8], second_letter: bool) -> Result<(), BadDocument> {
+        let second = self.number[1];
+        let good = first.contains(&self.number[0])
+            && (second.is_ascii_digit() || second_letter && second.is_ascii_uppercase())
+            && self.number[2..9].iter().all(u8::is_ascii_digit);
+        good.then_some(()).ok_or(BadDocument::Form)
+    }
+}
+
+/// GB 11643 (ISO 7064, MOD 11-2): the eighteenth character of seventeen digits.
+pub fn check_digit(body: &[u8; 17]) -> u8 {
+    const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+    let sum: u32 = body
+        .iter()
+        .zip(WEIGHTS)
+        .map(|(digit, weight)| u32::from(digit - b'0') * weight)
+        .sum();
+    b"10X98765432"[(sum % 11) as usize]
+}
+
+impl std::fmt::Debug for Document {
+    /// Masked: a number has no business in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Document({})", self.mask().print())
+    }
+}
+
+/// Characters of the longest name.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// Whether this can be a name: 1 to 64 characters, none of them for machines.
+pub fn is_name(name: &str) -> bool {
+    let chars = name.chars().count();
+    (1..=NAME_CHARS_MAX).contains(&chars)
+        && !name
+            .chars()
+            .any(|c| c.is_control() || matches!(c, '"' | '\\' | '\u{2028}' | '\u{2029}'))
+        && !name.trim().is_empty()
+        && name.trim() == name
+}
+
+/// What is kept of a person beside the status; sealed where it rests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    pub document: Document,
+    /// None until somebody tells: news of a contact may come first.
+    pub name: Option<String>,
+    pub assurance: Assurance,
+}
+
+impl Profile {
+    /// One byte of type and assurance, the number, the name.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64);
+        bytes.push(self.document.cert_type.bits() | self.assurance.bits() << 4);
+        bytes.extend_from_slice(self.document.number().as_bytes());
+        bytes.extend_from_slice(self.name.as_deref().unwrap_or_default().as_bytes());
+        bytes
+    }
+
+    /// None if the bytes are not those of [`Profile::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Option<Profile> {
+        let (&first, rest) = bytes.split_first()?;
+        let cert_type = CertType::from_bits(first & 15)?;
+        let (number, name) = rest.split_at_checked(cert_type.length())?;
+        let cert_no = std::str::from_utf8(number).ok()?;
+        let name = std::str::from_utf8(name).ok()?;
+        Some(Profile {
+            document: Document::parse(cert_type.code(), cert_no, u32::MAX).ok()?,
+            name: (!name.is_empty()).then(|| name.to_owned()),
+            assurance: Assurance::from_bits(first >> 4)?,
+        })
+    }
+}
+
+/// What a gate sees of a document number: `44**************11`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaskedNumber {
+    pub(crate) cert_type: CertType,
+    pub(crate) ends: [u8; 4],
+}
+
+impl Document {
+    pub fn mask(&self) -> MaskedNumber {
+        let number = self.number().as_bytes();
+        let last = number.len() - 2;
+        MaskedNumber {
+            cert_type: self.cert_type,
+            ends: [number[0], number[1], number[last], number[last + 1]],
+        }
+    }
+}
+
+impl MaskedNumber {
+    pub fn write(self, out: &mut impl bytes::BufMut) {
+        out.put_slice(&self.ends[..2]);
+        out.put_slice(&b"****************"[..self.cert_type.length() - 4]);
+        out.put_slice(&self.ends[2..]);
+    }
+
+    pub fn print(self) -> String {
+        let mut out = Vec::with_capacity(18);
+        self.write(&mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+}
+
+/// What a gate sees of a name: `陈**`. The first character in UTF-8, then a star for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaskedName {
+    pub(crate) first: [u8; 4],
+    pub(crate) stars: u8,
+}
+
+impl MaskedName {
+    /// `name` is one that [`is_name`] accepts; an empty one masks to nothing.
+    pub fn of(name: &str) -> MaskedName {
+        let mut first = [0; 4];
+        let mut chars = name.chars();
+        if let Some(c) = chars.next() {
+            c.encode_utf8(&mut first);
+        }
+        MaskedName {
+            first,
+            stars: chars.count().min(NAME_CHARS_MAX) as u8,
+        }
+    }
+
+    pub fn write(self, out: &mut impl bytes::BufMut) {
+        let length = self.first.iter().position(|b| *b == 0).unwrap_or(4);
+        out.put_slice(&self.first[..length]);
+        out.put_slice(&[b'*'; NAME_CHARS_MAX][..usize::from(self.stars)]);
+    }
+
+    pub fn print(self) -> String {
+        let mut out = Vec::with_capacity(16);
+        self.write(&mut out);
+        String::from_utf8(out).expect("one character and stars")
+    }
+}
+
+/// What stands on the face of a code: masked, and how sure we are of the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Face {
+    pub name: MaskedName,
+    pub cert_no: MaskedNumber,
+    pub assurance: Assurance,
+}
+
+/// A resident's id: the key of the board and of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResidentId(pub u64);
+
+/// The keyed hash of a document: 64 bits of home id, 128 bits of claim.
+///
+/// Feeds and nodes compute it alone. The store keeps the claim, so that two documents that share a home never share
+/// an id: the later one takes the next free slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    pub home: ResidentId,
+    pub claim: [u8; 16],
+}
+
+/// Slots that are tried from the home on. With 127 million of 2^64 even one step is a rarity.
+pub const PROBES_MAX: u64 = 64;
+
+impl Identity {
+    /// From a keyed hash of 32 bytes, of which 24 are used.
+    pub fn of_hash(hash: &[u8; 32]) -> Identity {
+        Identity {
+            home: ResidentId(u64::from_be_bytes(hash[..8].try_into().expect("8 bytes"))),
+            claim: hash[8..24].try_into().expect("16 bytes"),
+        }
+    }
+
+    /// The id `steps` slots after the home.
+    pub fn slot(&self, steps: u64) -> ResidentId {
+        ResidentId(self.home.0.wrapping_add(steps))
+    }
+
+    /// Fourteen bits that tell most strangers apart without the store; never 0, which means "ask the store".
+    pub fn check(&self) -> u16 {
+        let bits = u16::from_be_bytes([self.claim[0], self.claim[1]]) >> 2;
+        bits.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TODAY: u32 = 20_261_123;
+
+    #[test]
+    fn accepts_what_the_three_documents_look_like() {
+        for (cert_type, cert_no) in [
+            ("10", "440106199003077211"),
+            ("10", "44011820060403092X"),
+            ("10", "44011820060403092x"),
+            ("14", "H12345678"),
+            ("14", "m64909720"),
+            ("20", "E13316292"),
+            ("20", "EA1234567"),
+            ("20", "G12345678"),
+        ] {
+            let document = Document::parse(cert_type, cert_no, TODAY).unwrap();
+            assert_eq!(document.number(), cert_no.to_ascii_uppercase());
+        }
+    }
+
+    #[test]
+    fn refuses_each_bad_document_for_its_own_reason() {
+        use BadDocument::*;
+        for (cert_type, cert_no, why) in [
+            ("10", "440106199003077210", CheckDigit),
+            ("10", "44010619900307721", Form),
+            ("10", "4401061990030772110", Form),
+            ("10", "44010619900307721一", Form),
+            ("10", "440106199002307211", BirthDate),
+            ("10", "440106209903077211", BirthDate),
+            ("10", "", Form),
+            ("14", "H1234567X", Form),
+            ("14", "H99999999X", Form),
+            ("14", "A12345678", Form),
+            ("20", "EAA234567", Form),
+            ("20", "X12345678", Form),
+            ("15", "12345678", OfflineRegistration),
+            ("34", "ABC123456789012", OfflineRegistration),
+            ("", "440106199003077211", OfflineRegistration),
+        ] {
+            assert_eq!(
+                Document::parse(cert_type, cert_no, TODAY).unwrap_err(),
+                why,
+                "{cert_type} {cert_no}"
+            );
+        }
+    }
+
+    #[test]
+    fn masks_all_but_the_ends() {
+        let document = Document::parse("10", "440106199003077211", TODAY).unwrap();
+        assert_eq!(document.mask().print(), "44**************11");
+        assert_eq!(format!("{document:?}"), "Document(44**************11)");
+        assert_eq!(MaskedName::of("陈美玲").print(), "陈**");
+        assert_eq!(MaskedName::of("李敏").print(), "李*");
+        assert_eq!(MaskedName::of("").print(), "");
+        let permit = Document::parse("14", "H12345678", TODAY).unwrap();
+        assert_eq!(permit.mask().print(), "H1*****78");
+    }
+
+    #[test]
+    fn a_name_has_no_characters_for_machines() {
+        for good in ["陈美玲", "买买提·艾力", "Chan Tai Man", "𠮷野"] {
+            assert!(is_name(good), "{good:?}");
+        }
+        for bad in ["", " ", " a", "a\"b", "a\\b", "a\nb", &"长".repeat(65)] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_profile_reads_back_as_it_was_written(name in "[一-龥]{1,6}|[A-Za-z ·]{0,20}", assurance in 0u8..3) {
+            let profile = Profile {
+                document: Document::parse("20", "EA1234567", TODAY).unwrap(),
+                name: (!name.is_empty()).then_some(name),
+                assurance: Assurance::from_bits(assurance).unwrap(),
+            };
+            prop_assert_eq!(Profile::from_bytes(&profile.to_bytes()), Some(profile));
+        }
+
+        #[test]
+        fn any_single_wrong_digit_is_noticed(digits in "[1-9][0-9]{5}", place in 0usize..17, by in 1u8..10) {
+            let mut body = [b'0'; 17];
+            body[..6].copy_from_slice(digits.as_bytes());
+            body[6..].copy_from_slice(b"19900307721");
+            let right = check_digit(&body);
+            body[place] = b'0' + (body[place] - b'0' + by) % 10;
+            prop_assert_ne!(check_digit(&body), right);
+        }
+
+        #[test]
+        fn rubbish_is_never_a_document_and_never_a_panic(cert_type in ".{0,3}", cert_no in ".{0,20}") {
+            let _ = Document::parse(&cert_type, &cert_no, TODAY);
+        }
+    }
+}

@@ -1,0 +1,581 @@
+//! Sealing: codes, sessions and tokens that only our nodes can make and read, ids of documents, and profiles at rest.
+//! In: a key ring. Never: the board, the store, HTTP.
+//!
+//! A sealed thing is `kind and version (1) · key id (1) · nonce (12) · contents · tag (16)` in base32. The first two bytes
+//! are authenticated. AES-128-GCM-SIV forgives a nonce that comes twice; ours are a random prefix for each thread and a
+//! counter, because the system's randomness costs more than the sealing.
+
+pub mod base32;
+pub mod ring;
+
+use crate::answer::{CODE_CHARS, CodeText, Refusal};
+use crate::clock::Time;
+use crate::person::{
+    Assurance, CertType, Document, Face, Identity, MaskedName, MaskedNumber, Profile, ResidentId,
+};
+use arc_swap::ArcSwap;
+use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
+use ring::{KeyRing, Kind, RingFile};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+const VERSION: u8 = 1;
+const HEAD: usize = 2 + NONCE_LEN;
+const TAG: usize = 16;
+
+/// Bytes of the longest thing that is opened: a scanner's or an authority's token with its name.
+const SEALED_MAX: usize = 256;
+
+/// Characters of a credential at most.
+pub const TOKEN_CHARS_MAX: usize = base32::encoded_len(SEALED_MAX);
+
+/// Bytes of a site's or a source's name at most.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Code issue times count from here in 40 bits of milliseconds: until 2054.
+const ISSUE_EPOCH_MS: u64 = 1_577_836_800_000; // 2020-01-01
+
+const CODE_BYTES: usize = 25;
+const _: () = assert!(base32::encoded_len(HEAD + CODE_BYTES + TAG) == CODE_CHARS);
+const _: () = assert!(CODE_CHARS <= 128);
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A code is accepted this long after it was shown.
+    pub code_life: Duration,
+    /// How far the clocks of two nodes may be apart.
+    pub clock_skew: Duration,
+}
+
+/// The classes of codes; grants, paper and offline ones come later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Live,
+}
+
+/// What a live code holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    pub resident: ResidentId,
+    /// The check bits of the resident's word when the code was shown; another's word does not match.
+    pub check: u16,
+    pub class: Class,
+    pub issued_at: Time,
+    pub face: Face,
+}
+
+/// What a resident's phone holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub identity: Identity,
+    /// Slots from the home to the resident's own, as far as the maker knew.
+    pub steps: u8,
+    pub face: Face,
+    pub issued_at: Time,
+    pub expires_at: Time,
+}
+
+impl Session {
+    pub fn resident(&self) -> ResidentId {
+        self.identity.slot(u64::from(self.steps))
+    }
+}
+
+/// Who holds a scanner token, or an authority's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The site of a scanner, the source of an authority.
+    pub name: String,
+    pub issued_at: Time,
+    pub expires_at: Time,
+}
+
+/// Nonces of one thread: eight random bytes once, then a counter. Not `Sync`, so that counting costs an add.
+pub struct Nonces {
+    prefix: [u8; 8],
+    count: Cell<u32>,
+}
+
+impl Nonces {
+    pub fn new() -> Nonces {
+        let mut random = [0; 12];
+        aws_lc_rs::rand::fill(&mut random).expect("the system gives random bytes");
+        Nonces {
+            prefix: random[..8].try_into().expect("8 of 12"),
+            count: Cell::new(u32::from_be_bytes(
+                random[8..].try_into().expect("4 of 12"),
+            )),
+        }
+    }
+
+    fn next(&self) -> [u8; NONCE_LEN] {
+        let count = self.count.get().wrapping_add(1);
+        self.count.set(count);
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..8].copy_from_slice(&self.prefix);
+        nonce[8..].copy_from_slice(&count.to_be_bytes());
+        nonce
+    }
+}
+
+impl Default for Nonces {
+    fn default() -> Nonces {
+        Nonces::new()
+    }
+}
+
+/// Seals and opens with the ring in force.
+pub struct Seal {
+    ring: ArcSwap<KeyRing>,
+    settings: Settings,
+}
+
+impl Seal {
+    pub fn new(file: &RingFile, settings: Settings) -> Seal {
+        Seal {
+            ring: ArcSwap::from_pointee(KeyRing::new(file)),
+            settings,
+        }
+    }
+
+    /// Takes up a ring that was rotated meanwhile.
+    pub fn reload(&self, file: &RingFile) {
+        self.ring.store(Arc::new(KeyRing::new(file)));
+    }
+
+    pub fn code_life(&self) -> Duration {
+        self.settings.code_life
+    }
+
+    /// The keyed hash of a document.
+    pub fn identify(&self, document: &Document) -> Identity {
+        let ring = self.ring.load();
+        let mut context = aws_lc_rs::hmac::Context::with_key(&ring.identity);
+        context.update(document.cert_type().code().as_bytes());
+        context.update(document.number().as_bytes());
+        let tag = context.sign();
+        Identity::of_hash(tag.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    pub fn code(&self, nonces: &Nonces, code: &Code) -> CodeText {
+        let mut bytes = [0; HEAD + CODE_BYTES + TAG];
+        let plain = &mut bytes[HEAD..HEAD + CODE_BYTES];
+        let issued = code.issued_at.0.saturating_sub(ISSUE_EPOCH_MS);
+        plain[..8].copy_from_slice(&code.resident.0.to_be_bytes());
+        plain[8..10].copy_from_slice(&code.check.to_be_bytes());
+        plain[10..15].copy_from_slice(&issued.to_be_bytes()[3..]);
+        plain[15] = match code.class {
+            Class::Live => 0,
+        } << 4;
+        write_face(&code.face, &mut plain[15..]);
+        self.close(Kind::Code, nonces, &mut bytes);
+        let mut text = CodeText([0; CODE_CHARS]);
+        base32::encode(&bytes, &mut text.0);
+        text
+    }
+
+    /// Opens a code that a gate read: `CodeInvalid` for what our keys did not seal, `CodeExpired` for what is too old or
+    /// from the future.
+    pub fn open_code(&self, text: &[u8], now: Time) -> Result<Code, Refusal> {
+        let mut bytes = [0; HEAD + CODE_BYTES + TAG];
+        if text.len() != CODE_CHARS || base32::decode(text, &mut bytes) != Some(bytes.len()) {
+            return Err(Refusal::CodeInvalid);
+        }
+        let plain = self
+            .open(Kind::Code, &mut bytes)
+            .ok_or(Refusal::CodeInvalid)?;
+        let mut issued = [0; 8];
+        issued[3..].copy_from_slice(&plain[10..15]);
+        let class = match plain[15] >> 4 {
+            0 => Class::Live,
+            _ => return Err(Refusal::CodeInvalid),
+        };
+        let code = Code {
+            resident: ResidentId(u64::from_be_bytes(plain[..8].try_into().expect("8 bytes"))),
+            check: u16::from_be_bytes([plain[8], plain[9]]),
+            class,
+            issued_at: Time(ISSUE_EPOCH_MS + u64::from_be_bytes(issued)),
+            face: read_face(&plain[15..]).ok_or(Refusal::CodeInvalid)?,
+        };
+        let skew = self.settings.clock_skew;
+        if code.issued_at > now.plus(skew)
+            || now > code.issued_at.plus(self.settings.code_life + skew)
+        {
+            return Err(Refusal::CodeExpired);
+        }
+        Ok(code)
+    }
+
+    pub fn session(&self, nonces: &Nonces, session: &Session) -> String {
+        let mut plain = Vec::with_capacity(64);
+        plain.extend_from_slice(&session.issued_at.0.to_be_bytes()[2..]);
+        plain.extend_from_slice(&session.expires_at.0.to_be_bytes()[2..]);
+        plain.extend_from_slice(&session.identity.home.0.to_be_bytes());
+        plain.extend_from_slice(&session.identity.claim);
+        plain.push(session.steps);
+        let face = plain.len();
+        plain.extend_from_slice(&[0; 10]);
+        write_face(&session.face, &mut plain[face..]);
+        self.print(Kind::Session, nonces, &plain)
+    }
+
+    /// `Unauthorized`, `NotPermitted` (genuine, of another kind) or `SessionExpired`.
+    pub fn open_session(&self, text: &[u8], now: Time) -> Result<Session, Refusal> {
+        let mut bytes = [0; SEALED_MAX];
+        let (times, rest) = self.open_timed(Kind::Session, text, &mut bytes, now)?;
+        if rest.len() != 35 {
+            return Err(Refusal::Unauthorized);
+        }
+        Ok(Session {
+            identity: Identity {
+                home: ResidentId(u64::from_be_bytes(rest[..8].try_into().expect("8 bytes"))),
+                claim: rest[8..24].try_into().expect("16 bytes"),
+            },
+            steps: rest[24],
+            face: read_face(&rest[25..]).ok_or(Refusal::Unauthorized)?,
+            issued_at: times.0,
+            expires_at: times.1,
+        })
+    }
+
+    /// A scanner's or an authority's token; the name has at most [`NAME_BYTES_MAX`] bytes.
+    pub fn pass(&self, kind: Kind, nonces: &Nonces, pass: &Pass) -> String {
+        debug_assert!(matches!(kind, Kind::Scanner | Kind::Authority));
+        debug_assert!(pass.name.len() <= NAME_BYTES_MAX);
+        let mut plain = Vec::with_capacity(12 + pass.name.len());
+        plain.extend_from_slice(&pass.issued_at.0.to_be_bytes()[2..]);
+        plain.extend_from_slice(&pass.expires_at.0.to_be_bytes()[2..]);
+        plain.extend_from_slice(pass.name.as_bytes());
+        self.print(kind, nonces, &plain)
+    }
+
+    /// Whether `text` is a pass of this kind in force: the check of the hot path, without taking the name out.
+    pub fn admits(&self, kind: Kind, text: &[u8], now: Time) -> Result<(), Refusal> {
+        let mut bytes = [0; SEALED_MAX];
+        self.open_timed(kind, text, &mut bytes, now).map(|_| ())
+    }
+
+    /// As [`Seal::admits`], with the name.
+    pub fn open_pass(&self, kind: Kind, text: &[u8], now: Time) -> Result<Pass, Refusal> {
+        let mut bytes = [0; SEALED_MAX];
+        let (times, name) = self.open_timed(kind, text, &mut bytes, now)?;
+        Ok(Pass {
+            name: std::str::from_utf8(name)
+                .map_err(|_| Refusal::Unauthorized)?
+                .to_owned(),
+            issued_at: times.0,
+            expires_at: times.1,
+        })
+    }
+
+    /// Seals a profile for the store. The nonce is the claim's: sealing the same profile again gives the same bytes, so
+    /// that a store can tell that nothing changed without opening it.
+    pub fn profile(&self, identity: &Identity, profile: &Profile) -> Vec<u8> {
+        let ring = self.ring.load();
+        let (id, key) = &ring.rest;
+        let mut bytes = profile.to_bytes();
+        key.seal_in_place_append_tag(rest_nonce(identity), Aad::from([*id]), &mut bytes)
+            .expect("a profile is far below the bound of the cipher");
+        bytes.insert(0, *id);
+        bytes
+    }
+
+    /// None if the bytes were sealed by another ring, for another resident, or were changed.
+    pub fn open_profile(&self, identity: &Identity, sealed: &[u8]) -> Option<Profile> {
+        let ring = self.ring.load();
+        let (id, key) = &ring.rest;
+        let (first, sealed) = sealed.split_first()?;
+        if first != id {
+            return None;
+        }
+        let mut bytes = sealed.to_vec();
+        let plain = key
+            .open_in_place(rest_nonce(identity), Aad::from([*id]), &mut bytes)
+            .ok()?;
+        Profile::from_bytes(plain)
+    }
+
+    /// A mark by which a store knows whether it was written with this ring.
+    pub fn mark(&self) -> [u8; 16] {
+        let ring = self.ring.load();
+        let tag = aws_lc_rs::hmac::sign(&ring.identity, b"liangma store mark 1");
+        tag.as_ref()[..16].try_into().expect("16 of 32")
+    }
+
+    fn print(&self, kind: Kind, nonces: &Nonces, plain: &[u8]) -> String {
+        let mut bytes = vec![0; HEAD + plain.len() + TAG];
+        bytes[HEAD..HEAD + plain.len()].copy_from_slice(plain);
+        self.close(kind, nonces, &mut bytes);
+        let mut text = vec![0; base32::encoded_len(bytes.len())];
+        base32::encode(&bytes, &mut text);
+        String::from_utf8(text).expect("letters and digits")
+    }
+
+    /// Seals what lies between head and tag, and fills both.
+    fn close(&self, kind: Kind, nonces: &Nonces, bytes: &mut [u8]) {
+        let ring = self.ring.load();
+        let (id, key) = ring.current(kind);
+        let nonce = nonces.next();
+        let (head, rest) = bytes.split_at_mut(HEAD);
+        head[0] = VERSION << 4 | kind as u8;
+        head[1] = id;
+        head[2..].copy_from_slice(&nonce);
+        let (plain, tag) = rest.split_at_mut(rest.len() - TAG);
+        let sealed = key
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from([head[0], id]),
+                plain,
+            )
+            .expect("far below the bound of the cipher");
+        tag.copy_from_slice(sealed.as_ref());
+    }
+
+    fn open<'b>(&self, kind: Kind, bytes: &'b mut [u8]) -> Option<&'b [u8]> {
+        let (head, rest) = bytes.split_at_mut_checked(HEAD)?;
+        if head[0] != VERSION << 4 | kind as u8 {
+            return None;
+        }
+        let ring = self.ring.load();
+        let key: &LessSafeKey = ring.key(head[1], kind)?;
+        let nonce = Nonce::try_assume_unique_for_key(&head[2..]).ok()?;
+        key.open_in_place(nonce, Aad::from([head[0], head[1]]), rest)
+            .ok()
+            .map(|plain| &*plain)
+    }
+
+    /// Opens a credential: its issue and expiry times, and the rest. Credentials carry no skew: they live for hours.
+    fn open_timed<'b>(
+        &self,
+        kind: Kind,
+        text: &[u8],
+        bytes: &'b mut [u8; SEALED_MAX],
+        now: Time,
+    ) -> Result<((Time, Time), &'b [u8]), Refusal> {
+        let length = base32::decode(text, bytes).ok_or(Refusal::Unauthorized)?;
+        let bytes = &mut bytes[..length];
+        let found = bytes.first().map(|first| first & 15);
+        let other = Kind::ALL
+            .into_iter()
+            .find(|other| *other != kind && Some(*other as u8) == found);
+        if let Some(other) = other {
+            return Err(match self.open(other, bytes) {
+                Some(_) => Refusal::NotPermitted,
+                None => Refusal::Unauthorized,
+            });
+        }
+        let plain = self.open(kind, bytes).ok_or(Refusal::Unauthorized)?;
+        let (times, rest) = plain
+            .split_at_checked(12)
+            .ok_or(Refusal::Unauthorized)?;
+        let (issued_at, expires_at) = (time48(&times[..6]), time48(&times[6..]));
+        if now >= expires_at {
+            return Err(Refusal::SessionExpired);
+        }
+        Ok(((issued_at, expires_at), rest))
+    }
+}
+
+fn rest_nonce(identity: &Identity) -> Nonce {
+    Nonce::assume_unique_for_key(identity.claim[..NONCE_LEN].try_into().expect("12 of 16"))
+}
+
+fn time48(bytes: &[u8]) -> Time {
+    let mut eight = [0; 8];
+    eight[2..].copy_from_slice(bytes);
+    Time(u64::from_be_bytes(eight))
+}
+
+/// Ten bytes: type and assurance in the low half of the first (its high half is the caller's), the ends of the number,
+/// the name's first character, its stars.
+fn write_face(face: &Face, out: &mut [u8]) {
+    out[0] |= face.cert_no.cert_type.bits() | face.assurance.bits() << 2;
+    out[1..5].copy_from_slice(&face.cert_no.ends);
+    out[5..9].copy_from_slice(&face.name.first);
+    out[9] = face.name.stars;
+}
+
+fn read_face(bytes: &[u8]) -> Option<Face> {
+    Some(Face {
+        name: MaskedName {
+            first: bytes[5..9].try_into().expect("4 bytes"),
+            stars: bytes[9].min(crate::person::NAME_CHARS_MAX as u8),
+        },
+        cert_no: MaskedNumber {
+            cert_type: CertType::from_bits(bytes[0] & 3)?,
+            ends: bytes[1..5].try_into().expect("4 bytes"),
+        },
+        assurance: Assurance::from_bits(bytes[0] >> 2 & 3)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Time = Time(1_790_000_000_000);
+
+    fn seal(ring: &RingFile) -> Seal {
+        Seal::new(
+            ring,
+            Settings {
+                code_life: Duration::from_secs(60),
+                clock_skew: Duration::from_secs(2),
+            },
+        )
+    }
+
+    fn face() -> Face {
+        Face {
+            name: MaskedName::of("陈美玲"),
+            cert_no: Document::parse("10", "440106199003077211", u32::MAX)
+                .unwrap()
+                .mask(),
+            assurance: Assurance::RealPerson,
+        }
+    }
+
+    fn code(resident: u64) -> Code {
+        Code {
+            resident: ResidentId(resident),
+            check: 77,
+            class: Class::Live,
+            issued_at: NOW,
+            face: face(),
+        }
+    }
+
+    fn session() -> Session {
+        Session {
+            identity: Identity::of_hash(&[7; 32]),
+            steps: 1,
+            face: face(),
+            issued_at: NOW,
+            expires_at: NOW.plus(Duration::from_secs(3600)),
+        }
+    }
+
+    #[test]
+    fn a_code_is_new_at_every_show_and_of_the_qr_alphanumeric_set() {
+        let seal = seal(&RingFile::generate(NOW));
+        let nonces = Nonces::new();
+        let (one, two) = (seal.code(&nonces, &code(5)), seal.code(&nonces, &code(5)));
+        assert_ne!(one.0, two.0);
+        assert!(one.0.iter().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()));
+    }
+
+    #[test]
+    fn a_code_lives_from_its_skew_before_to_its_skew_after() {
+        let seal = seal(&RingFile::generate(NOW));
+        let text = seal.code(&Nonces::new(), &code(5)).0;
+        let at = |ms: i64| seal.open_code(&text, Time(NOW.0.saturating_add_signed(ms)));
+        assert_eq!(at(0), Ok(code(5)));
+        assert!(at(-2_000).is_ok());
+        assert_eq!(at(-2_001), Err(Refusal::CodeExpired));
+        assert!(at(62_000).is_ok());
+        assert_eq!(at(62_001), Err(Refusal::CodeExpired));
+    }
+
+    #[test]
+    fn another_rings_code_is_invalid() {
+        let text = seal(&RingFile::generate(NOW)).code(&Nonces::new(), &code(5)).0;
+        let other = seal(&RingFile::generate(NOW));
+        assert_eq!(other.open_code(&text, NOW), Err(Refusal::CodeInvalid));
+    }
+
+    #[test]
+    fn a_credential_of_another_kind_is_not_permitted_and_a_forged_one_unauthorized() {
+        let seal = seal(&RingFile::generate(NOW));
+        let nonces = Nonces::new();
+        let pass = Pass {
+            name: "体育西路地铁站".into(),
+            issued_at: NOW,
+            expires_at: NOW.plus(Duration::from_secs(60)),
+        };
+        let scanner = seal.pass(Kind::Scanner, &nonces, &pass);
+        let token = seal.session(&nonces, &session());
+        assert_eq!(seal.open_session(token.as_bytes(), NOW), Ok(session()));
+        assert_eq!(
+            seal.open_pass(Kind::Scanner, scanner.as_bytes(), NOW),
+            Ok(pass.clone())
+        );
+        assert_eq!(
+            seal.open_session(scanner.as_bytes(), NOW),
+            Err(Refusal::NotPermitted)
+        );
+        assert_eq!(
+            seal.admits(Kind::Authority, scanner.as_bytes(), NOW),
+            Err(Refusal::NotPermitted)
+        );
+        let shown = seal.code(&nonces, &code(5)).0;
+        assert_eq!(seal.open_session(&shown, NOW), Err(Refusal::NotPermitted));
+        let mut forged = scanner.clone().into_bytes();
+        forged[40] = if forged[40] == b'A' { b'B' } else { b'A' };
+        assert_eq!(
+            seal.open_session(&forged, NOW),
+            Err(Refusal::Unauthorized)
+        );
+        assert_eq!(
+            seal.admits(Kind::Scanner, scanner.as_bytes(), pass.expires_at),
+            Err(Refusal::SessionExpired)
+        );
+    }
+
+    #[test]
+    fn rotation_refuses_nothing_that_the_previous_key_sealed() {
+        let mut ring = RingFile::generate(NOW);
+        let (old, other_node) = (seal(&ring), seal(&ring));
+        let nonces = Nonces::new();
+        let before = old.code(&nonces, &code(5)).0;
+        let token = old.session(&nonces, &session());
+        ring.rotate(NOW, Duration::from_secs(86_400)).unwrap();
+        old.reload(&ring);
+        assert!(old.open_code(&before, NOW).is_ok());
+        assert!(old.open_session(token.as_bytes(), NOW).is_ok());
+        // A node that has not reloaded yet opens what the rotated one seals.
+        let after = old.code(&nonces, &code(5)).0;
+        assert!(other_node.open_code(&after, NOW).is_ok());
+    }
+
+    #[test]
+    fn a_profile_opens_only_for_its_own_resident() {
+        let seal = seal(&RingFile::generate(NOW));
+        let document = Document::parse("10", "440106199003077211", u32::MAX).unwrap();
+        let identity = seal.identify(&document);
+        let profile = Profile {
+            document,
+            name: Some("陈美玲".into()),
+            assurance: Assurance::RealPerson,
+        };
+        let sealed = seal.profile(&identity, &profile);
+        assert_eq!(sealed, seal.profile(&identity, &profile));
+        assert_eq!(seal.open_profile(&identity, &sealed), Some(profile));
+        assert!(!sealed.windows(6).any(|bytes| bytes == "440106".as_bytes()));
+        let other = Identity::of_hash(&[1; 32]);
+        assert_eq!(seal.open_profile(&other, &sealed), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_or_cut_code_never_opens(place in 0..CODE_CHARS, to in "[A-Z2-7]", cut in 0..CODE_CHARS) {
+            let seal = seal(&RingFile::generate(NOW));
+            let text = seal.code(&Nonces::new(), &code(5)).0;
+            let mut changed = text;
+            changed[place] = to.as_bytes()[0];
+            if changed != text {
+                prop_assert_eq!(seal.open_code(&changed, NOW), Err(Refusal::CodeInvalid));
+            }
+            prop_assert_eq!(seal.open_code(&text[..cut], NOW), Err(Refusal::CodeInvalid));
+        }
+
+        #[test]
+        fn rubbish_never_opens_and_never_panics(text in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let seal = seal(&RingFile::generate(NOW));
+            prop_assert!(seal.open_code(&text, NOW).is_err());
+            prop_assert!(seal.open_session(&text, NOW).is_err());
+            prop_assert!(seal.open_pass(Kind::Scanner, &text, NOW).is_err());
+        }
+    }
+}

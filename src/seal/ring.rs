@@ -1,0 +1,412 @@
+//! The key ring: the keys that seal and open, their states, and the file that holds them (readable by its owner alone).
+
+use crate::clock::Time;
+use aws_lc_rs::aead::{AES_128_GCM_SIV, LessSafeKey, UnboundKey};
+use aws_lc_rs::hkdf;
+use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// What a key ring file may get wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    #[error("{path}: there is no key ring here (`liangma keys new --keys {path}` makes one)", path = .0.display())]
+    Missing(PathBuf),
+    #[error("{path}: the key ring can be read by others (mode {1:03o}); `chmod 600 {path}`, and rotate if it was exposed", path = .0.display())]
+    Exposed(PathBuf, u32),
+    #[error("{path}: there is a key ring already; it is not overwritten", path = .0.display())]
+    Exists(PathBuf),
+    #[error("{path}: not a key ring: {1}", path = .0.display())]
+    Unreadable(PathBuf, String),
+    #[error("{path}: {1}", path = .0.display())]
+    Io(PathBuf, #[source] std::io::Error),
+    #[error("the key ring is full: {0} previous keys are still within the life of what they sealed; `--drop-previous` lets them go at once")]
+    Full(usize),
+}
+
+/// Bytes of a secret, wiped when dropped, and never printed.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(try_from = "String", into = "String")]
+struct Secret([u8; 32]);
+
+impl Secret {
+    fn random() -> Secret {
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
+        Secret(bytes)
+    }
+}
+
+impl TryFrom<String> for Secret {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Secret, &'static str> {
+        let text = Zeroizing::new(text);
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err("a key is 64 hexadecimal digits");
+        }
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16)
+                .map_err(|_| "a key is 64 hexadecimal digits")?;
+        }
+        Ok(Secret(bytes))
+    }
+}
+
+impl From<Secret> for String {
+    fn from(secret: Secret) -> String {
+        secret.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The states of a key that seals tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Opens already and seals after the next rotation: every node knows it before any node uses it.
+    Next,
+    /// Seals, and opens.
+    Current,
+    /// Opens what it sealed, until the longest-lived of that has expired.
+    Previous,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenKey {
+    id: u8,
+    state: KeyState,
+    created: u64,
+    /// When it became previous.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired: Option<u64>,
+    secret: Secret,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RestKey {
+    id: u8,
+    secret: Secret,
+}
+
+/// The key ring as its file holds it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingFile {
+    /// Makes resident ids of documents. It can never change: every id would.
+    identity: Secret,
+    /// Seals what rests in the store.
+    rest: RestKey,
+    token: Vec<TokenKey>,
+}
+
+/// A line of `keys list`: nothing secret.
+pub struct KeyLine {
+    pub id: u8,
+    pub state: KeyState,
+    pub created: Time,
+    pub retired: Option<Time>,
+}
+
+/// Keys on a ring at most; ids are a byte, and none may come round while it still opens something.
+const KEYS_MAX: usize = 64;
+
+const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes and read names: keep it at mode 0600.\n\
+# `liangma keys rotate` changes the token keys; identity and rest stay for the life of the store.\n\n";
+
+impl RingFile {
+    pub fn generate(now: Time) -> RingFile {
+        let token = |id, state| TokenKey {
+            id,
+            state,
+            created: now.0,
+            retired: None,
+            secret: Secret::random(),
+        };
+        RingFile {
+            identity: Secret::random(),
+            rest: RestKey {
+                id: 1,
+                secret: Secret::random(),
+            },
+            token: vec![token(1, KeyState::Current), token(2, KeyState::Next)],
+        }
+    }
+
+    /// Reads a ring, and refuses one that others can read.
+    pub fn read(path: &Path) -> Result<RingFile, RingError> {
+        let io = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => RingError::Missing(path.to_owned()),
+            _ => RingError::Io(path.to_owned(), error),
+        };
+        let file = std::fs::File::open(path).map_err(io)?;
+        let mode = file.metadata().map_err(io)?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(RingError::Exposed(path.to_owned(), mode));
+        }
+        let text = Zeroizing::new(std::io::read_to_string(file).map_err(io)?);
+        let ring: RingFile = toml::from_str(&text).map_err(|error| {
+            // The parser's own message would quote the line, and with it the key.
+            RingError::Unreadable(path.to_owned(), error.message().to_owned())
+        })?;
+        ring.check()
+            .map_err(|why| RingError::Unreadable(path.to_owned(), why.to_owned()))?;
+        Ok(ring)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let with = |state| self.token.iter().filter(|key| key.state == state).count();
+        if with(KeyState::Current) != 1 {
+            return Err("exactly one token key must be current");
+        }
+        if with(KeyState::Next) != 1 {
+            return Err("exactly one token key must be next");
+        }
+        let mut ids: Vec<u8> = self.token.iter().map(|key| key.id).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("two token keys have the same id");
+        }
+        Ok(())
+    }
+
+    /// Writes a ring where there is none.
+    pub fn write_new(&self, path: &Path) -> Result<(), RingError> {
+        if path.exists() {
+            return Err(RingError::Exists(path.to_owned()));
+        }
+        self.replace(path)
+    }
+
+    /// Writes a ring so that a reader, or a crash, finds the old one or the new one, whole.
+    pub fn replace(&self, path: &Path) -> Result<(), RingError> {
+        let io = |error| RingError::Io(path.to_owned(), error);
+        let body = Zeroizing::new(toml::to_string(self).expect("a ring is plain data"));
+        let beside = path.with_extension(format!("new-{}", std::process::id()));
+        let _ = std::fs::remove_file(&beside);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(io)?;
+        file.write_all(HEADER.as_bytes())
+            .and_then(|()| file.write_all(body.as_bytes()))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&beside, path))
+            .map_err(io)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|folder| folder.sync_all())
+            .map_err(io)
+    }
+
+    /// The next key seals from now on, the current one only opens, and a new next one is made. Previous keys leave once
+    /// `keep` has passed since they retired: nothing that they sealed lives longer.
+    pub fn rotate(&mut self, now: Time, keep: Duration) -> Result<(), RingError> {
+        self.token.retain(|key| {
+            key.retired
+                .is_none_or(|retired| now.since(Time(retired)) < keep)
+        });
+        if self.token.len() >= KEYS_MAX {
+            return Err(RingError::Full(self.token.len() - 2));
+        }
+        let mut newest = 0;
+        for key in &mut self.token {
+            match key.state {
+                KeyState::Next => {
+                    key.state = KeyState::Current;
+                    newest = key.id;
+                }
+                KeyState::Current => {
+                    key.state = KeyState::Previous;
+                    key.retired = Some(now.0);
+                }
+                KeyState::Previous => {}
+            }
+        }
+        let id = (1..=u8::MAX)
+            .map(|step| newest.wrapping_add(step))
+            .find(|id| *id != 0 && self.token.iter().all(|key| key.id != *id))
+            .expect("fewer keys than ids");
+        self.token.push(TokenKey {
+            id,
+            state: KeyState::Next,
+            created: now.0,
+            retired: None,
+            secret: Secret::random(),
+        });
+        Ok(())
+    }
+
+    pub fn lines(&self) -> Vec<KeyLine> {
+        self.token
+            .iter()
+            .map(|key| KeyLine {
+                id: key.id,
+                state: key.state,
+                created: Time(key.created),
+                retired: key.retired.map(Time),
+            })
+            .collect()
+    }
+}
+
+/// What a sealed thing is for. Each has keys of its own, so that none can be taken for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Code = 1,
+    Session = 2,
+    Scanner = 3,
+    Authority = 4,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::Code, Kind::Session, Kind::Scanner, Kind::Authority];
+
+    fn purpose(self) -> &'static [u8] {
+        match self {
+            Kind::Code => b"liangma code 1",
+            Kind::Session => b"liangma session 1",
+            Kind::Scanner => b"liangma scanner 1",
+            Kind::Authority => b"liangma authority 1",
+        }
+    }
+}
+
+/// A ring ready for use.
+pub struct KeyRing {
+    pub(super) identity: hmac::Key,
+    pub(super) rest: (u8, LessSafeKey),
+    current: u8,
+    /// By key id; a key for each [`Kind`].
+    keys: [Option<Box<[LessSafeKey; 4]>>; 256],
+}
+
+impl KeyRing {
+    pub fn new(file: &RingFile) -> KeyRing {
+        let mut keys = [const { None }; 256];
+        let mut current = 0;
+        for key in &file.token {
+            keys[usize::from(key.id)] = Some(Box::new(
+                Kind::ALL.map(|kind| derive(&key.secret, kind.purpose())),
+            ));
+            if key.state == KeyState::Current {
+                current = key.id;
+            }
+        }
+        KeyRing {
+            identity: hmac::Key::new(hmac::HMAC_SHA256, &file.identity.0),
+            rest: (file.rest.id, derive(&file.rest.secret, b"liangma rest 1")),
+            current,
+            keys,
+        }
+    }
+
+    pub(super) fn current(&self, kind: Kind) -> (u8, &LessSafeKey) {
+        let key = self.key(self.current, kind);
+        (self.current, key.expect("a ring has a current key"))
+    }
+
+    pub(super) fn key(&self, id: u8, kind: Kind) -> Option<&LessSafeKey> {
+        let keys = self.keys[usize::from(id)].as_deref()?;
+        Some(&keys[kind as usize - 1])
+    }
+}
+
+fn derive(secret: &Secret, purpose: &[u8]) -> LessSafeKey {
+    struct Bytes16;
+    impl hkdf::KeyType for Bytes16 {
+        fn len(&self) -> usize {
+            16
+        }
+    }
+    let mut key = Zeroizing::new([0; 16]);
+    hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma")
+        .extract(&secret.0)
+        .expand(&[purpose], Bytes16)
+        .and_then(|okm| okm.fill(key.as_mut()))
+        .expect("16 bytes are within HKDF's bound");
+    LessSafeKey::new(UnboundKey::new(&AES_128_GCM_SIV, key.as_ref()).expect("16 bytes are a key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_written_ring_reads_back_and_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let ring = RingFile::generate(Time(1));
+        ring.write_new(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(RingFile::read(&path).unwrap().identity.0 == ring.identity.0);
+        assert!(matches!(ring.write_new(&path), Err(RingError::Exists(_))));
+    }
+
+    #[test]
+    fn a_ring_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        RingFile::generate(Time(1)).write_new(&path).unwrap();
+        for mode in [0o640, 0o604, 0o644, 0o620] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(
+                RingFile::read(&path),
+                Err(RingError::Exposed(_, m)) if m == mode
+            ));
+        }
+    }
+
+    #[test]
+    fn a_spoilt_ring_is_refused_without_quoting_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        RingFile::generate(Time(1)).write_new(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let secret = text.split('"').nth(1).unwrap().to_owned();
+        let spoilt = text.replacen(&secret, &format!("{}zz", &secret[..62]), 1);
+        std::fs::write(&path, spoilt).unwrap();
+        let error = RingFile::read(&path).err().unwrap().to_string();
+        assert!(error.contains("64 hexadecimal"), "{error}");
+        assert!(!error.contains(&secret[..16]), "{error}");
+    }
+
+    #[test]
+    fn rotation_keeps_what_still_opens_something_and_drops_the_rest() {
+        let mut ring = RingFile::generate(Time(0));
+        let keep = Duration::from_millis(100);
+        ring.rotate(Time(10), keep).unwrap();
+        ring.rotate(Time(50), keep).unwrap();
+        let states: Vec<_> = ring.lines().iter().map(|key| (key.id, key.state)).collect();
+        assert_eq!(
+            states,
+            [
+                (1, KeyState::Previous),
+                (2, KeyState::Previous),
+                (3, KeyState::Current),
+                (4, KeyState::Next)
+            ]
+        );
+        ring.rotate(Time(120), keep).unwrap();
+        assert!(ring.lines().iter().all(|key| key.id != 1));
+        assert!(ring.check().is_ok());
+    }
+
+    #[test]
+    fn ids_come_round_without_meeting() {
+        let mut ring = RingFile::generate(Time(0));
+        for i in 0..600 {
+            ring.rotate(Time(i * 10), Duration::from_millis(50)).unwrap();
+            assert!(ring.check().is_ok());
+            assert!(ring.lines().iter().all(|key| key.id != 0));
+        }
+    }
+}

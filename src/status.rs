@@ -1,0 +1,236 @@
+//! What stands behind a code: reasons, the colour that follows from them, and the word that carries both in memory.
+
+use crate::clock::Time;
+
+mod guidance;
+pub use guidance::appeal;
+
+/// The six groups of the notice whose code is red.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    Confirmed,
+    Suspected,
+    CloseContact,
+    HighRiskArea,
+    CentralIsolation,
+    HomeIsolation,
+}
+
+/// A code's colour. The yellow of other provinces is in the model; no reason leads to it here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Colour {
+    Green,
+    Yellow,
+    Red,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 6] = [
+        Reason::Confirmed,
+        Reason::Suspected,
+        Reason::CloseContact,
+        Reason::HighRiskArea,
+        Reason::CentralIsolation,
+        Reason::HomeIsolation,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Confirmed => "confirmed",
+            Reason::Suspected => "suspected",
+            Reason::CloseContact => "close_contact",
+            Reason::HighRiskArea => "high_risk_area",
+            Reason::CentralIsolation => "central_isolation",
+            Reason::HomeIsolation => "home_isolation",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+
+    pub fn from_bits(bits: u8) -> Option<Reason> {
+        Reason::ALL.get(usize::from(bits)).copied()
+    }
+
+    /// The one table from reasons to colours.
+    pub fn colour(self) -> Colour {
+        match self {
+            Reason::Confirmed
+            | Reason::Suspected
+            | Reason::CloseContact
+            | Reason::HighRiskArea
+            | Reason::CentralIsolation
+            | Reason::HomeIsolation => Colour::Red,
+        }
+    }
+}
+
+impl Colour {
+    pub fn word(self) -> &'static str {
+        match self {
+            Colour::Green => "green",
+            Colour::Yellow => "yellow",
+            Colour::Red => "red",
+        }
+    }
+
+    /// The national value. It is a string: devices that read it as a number took `01` for `10`.
+    pub fn national(self) -> &'static str {
+        match self {
+            Colour::Green => "00",
+            Colour::Yellow => "01",
+            Colour::Red => "10",
+        }
+    }
+}
+
+/// The active reasons of one resident, a bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reasons(u8);
+
+impl Reasons {
+    pub const NONE: Reasons = Reasons(0);
+
+    pub fn with(self, reason: Reason) -> Reasons {
+        Reasons(self.0 | 1 << reason as u8)
+    }
+
+    pub fn has(self, reason: Reason) -> bool {
+        self.0 & 1 << reason as u8 != 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Reason> {
+        Reason::ALL
+            .into_iter()
+            .filter(move |reason| self.has(*reason))
+    }
+
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Any active reason colours the code, none leaves it green.
+    pub fn colour(self) -> Colour {
+        self.iter()
+            .map(Reason::colour)
+            .max()
+            .unwrap_or(Colour::Green)
+    }
+
+    /// How many sets of reasons there are; [`Reasons::bits`] is less.
+    pub const SETS: usize = 1 << Reason::ALL.len();
+
+    pub fn from_bits(bits: u8) -> Option<Reasons> {
+        (usize::from(bits) < Reasons::SETS).then_some(Reasons(bits))
+    }
+}
+
+impl FromIterator<Reason> for Reasons {
+    fn from_iter<I: IntoIterator<Item = Reason>>(reasons: I) -> Reasons {
+        reasons.into_iter().fold(Reasons::NONE, Reasons::with)
+    }
+}
+
+/// One resident's status in 64 bits, so that it is never half seen.
+///
+/// From the top: 42 bits of version (a hybrid clock in milliseconds, good until 2109), 14 bits that check whose it is
+/// ([`crate::person::Identity::check`]; 0: ask the store), 8 bits of active reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Word(u64);
+
+const VERSION_SHIFT: u32 = 22;
+const CHECK_SHIFT: u32 = 8;
+const CHECK_MASK: u64 = (1 << 14) - 1;
+
+/// The greatest version that a word can hold.
+pub const VERSION_MAX: u64 = (1 << 42) - 1;
+
+impl Word {
+    /// `version` at most [`VERSION_MAX`], `check` of 14 bits.
+    pub fn new(version: u64, check: u16, reasons: Reasons) -> Word {
+        debug_assert!(version <= VERSION_MAX && u64::from(check) <= CHECK_MASK);
+        Word(
+            version << VERSION_SHIFT
+                | (u64::from(check) & CHECK_MASK) << CHECK_SHIFT
+                | u64::from(reasons.0),
+        )
+    }
+
+    pub fn version(self) -> u64 {
+        self.0 >> VERSION_SHIFT
+    }
+
+    pub fn check(self) -> u16 {
+        (self.0 >> CHECK_SHIFT & CHECK_MASK) as u16
+    }
+
+    pub fn reasons(self) -> Reasons {
+        Reasons(self.0 as u8)
+    }
+
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether this word's version is above that of the word with these bits.
+    pub fn is_newer_than(self, bits: u64) -> bool {
+        self.version() > bits >> VERSION_SHIFT
+    }
+
+    /// None where a reason is set that this version of the house does not know: it must not be taken for green.
+    pub fn from_bits(bits: u64) -> Option<Word> {
+        Reasons::from_bits(bits as u8)?;
+        Some(Word(bits))
+    }
+
+    /// The version that follows `last`: one more, or the wall clock where that is ahead, so that a store restored from
+    /// a backup cannot hide new statuses behind old, higher numbers.
+    pub fn version_after(last: Option<u64>, now: Time) -> u64 {
+        last.map_or(0, |last| last + 1).max(now.0).min(VERSION_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn any_reason_is_red_and_none_is_green() {
+        assert_eq!(Reasons::NONE.colour(), Colour::Green);
+        for bits in 1..Reasons::SETS as u8 {
+            assert_eq!(Reasons::from_bits(bits).unwrap().colour(), Colour::Red);
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_the_contract() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.word()), Some(reason));
+        }
+        assert_eq!(Reason::parse("hungry"), None);
+        assert_eq!(Colour::Red.national(), "10");
+    }
+
+    #[test]
+    fn a_word_with_an_unknown_reason_is_no_word() {
+        assert_eq!(Word::from_bits(1 << 6), None);
+        assert_eq!(Word::from_bits(1 << 7), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_gives_back_what_was_put_in(version in 0..=VERSION_MAX, check in 0u16..1 << 14, bits in 0u8..64) {
+            let word = Word::new(version, check, Reasons::from_bits(bits).unwrap());
+            prop_assert_eq!((word.version(), word.check(), word.reasons().bits()), (version, check, bits));
+            prop_assert_eq!(Word::from_bits(word.bits()), Some(word));
+        }
+
+        #[test]
+        fn versions_rise_whatever_the_clock_says(last in 0..VERSION_MAX, now in 0..VERSION_MAX) {
+            let next = Word::version_after(Some(last), Time(now));
+            prop_assert!(next > last && next >= now);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The store: what remembers every resident and every reason across restarts, behind one trait.
+//! In: changes. Out: an acknowledgement when they are durable and on the board. Never: names in clear, HTTP.
+
+pub mod embedded;
+pub mod record;
+
+use crate::person::{Identity, ResidentId};
+use record::{Record, Standing};
+
+/// Why the store did not do what it was asked. Nothing that failed was acknowledged; what was asked may be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0} is in use by another process: stop it, or send the file to it with `--to http://its-back-door`")]
+    InUse(String),
+    #[error("{0} was made with another key ring; `--keys` must name the one that it was made with")]
+    ForeignRing(String),
+    #[error("{0} was written by another version of the store (format {1}, this one reads {2})")]
+    Format(String, u64, u64),
+    #[error("the store holds what this version cannot read: {0}")]
+    Damaged(&'static str),
+    #[error("the store is closing")]
+    Closed,
+    #[error("no free slot within {} of a resident's home", crate::person::PROBES_MAX)]
+    Crowded,
+    #[error("the store failed: {0}")]
+    Failed(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// One thing that an authority or an identity platform says of one resident.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub who: Identity,
+    pub what: What,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    /// The sealed profile, which replaces the one on record.
+    Profile(Box<[u8]>),
+    /// A reason set or cleared by a source, and the sealed profile that registers a person not on record.
+    Status(Standing, Box<[u8]>),
+}
+
+/// A record and where it stands.
+pub struct Placed {
+    pub id: ResidentId,
+    /// Slots from the resident's home.
+    pub steps: u64,
+    pub record: Record,
+}
+
+/// How a bulk load went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    pub applied: u64,
+    pub unchanged: u64,
+}
+
+/// What remembers. Calls wait for the disk or the network, never the caller's thread.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// Residents on record now; sizes the board.
+    async fn residents(&self) -> Result<u64, Error>;
+
+    /// Posts the word of every resident on record on the board; `progress` hears of each few thousand.
+    async fn fill(&self, progress: std::sync::Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error>;
+
+    /// Makes the changes durable and posts them, in their order; then tells of each whether it changed anything.
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error>;
+
+    /// The record of this resident, if there is one.
+    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error>;
+
+    /// Ends what runs for the store; what was acknowledged stays.
+    async fn close(&self);
+}

@@ -1,0 +1,538 @@
+//! The embedded store: one redb file in a directory, one writer that commits in groups, for one process at a time.
+//!
+//! Two tables share the resident id as key: `residents` holds the records, `words` the 64 bits that the board needs, so
+//! that a start reads 16 bytes a resident and not a record. No journal beside them: the one process that writes also
+//! holds the one board, and posts every word before it acknowledges the change.
+
+pub mod bulk;
+
+use super::record::Record;
+use super::{Change, Error, Placed, Store, What};
+use crate::board::Board;
+use crate::clock::Time;
+use crate::person::{Identity, PROBES_MAX, ResidentId};
+use crate::status::Word;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, oneshot};
+
+const RESIDENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("residents");
+const WORDS: TableDefinition<u64, u64> = TableDefinition::new("words");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// The layout of the tables; another is refused.
+const FORMAT: u64 = 1;
+
+/// The writer says that it is alive this often when it has nothing to do. A quarter of a second of age is far below the
+/// bound at which a verdict is marked.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// Batches that wait for the writer; one more waits outside.
+const BATCHES_WAITING_MAX: usize = 256;
+
+/// Changes that one commit takes in; the rest waits for the next.
+const COMMIT_CHANGES_MAX: usize = 65_536;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub folder: PathBuf,
+    /// Pages kept in memory.
+    pub cache_bytes: usize,
+    /// Threads that read the store at the start.
+    pub fill_threads: usize,
+    /// Bits of a home id that are used; 64, less only in tests that need collisions.
+    pub home_bits: u32,
+}
+
+impl Settings {
+    pub fn new(folder: PathBuf) -> Settings {
+        Settings {
+            folder,
+            cache_bytes: 256 << 20,
+            fill_threads: 2,
+            home_bits: 64,
+        }
+    }
+}
+
+/// Counts and times of the writer, read when somebody scrapes.
+#[derive(Default)]
+pub struct Pulse {
+    pub commits: AtomicU64,
+    pub commit_nanos: AtomicU64,
+    pub commit_nanos_last: AtomicU64,
+    pub failures: AtomicU64,
+    pub changes: AtomicU64,
+}
+
+/// A store that is open, and not yet written to.
+pub struct Opened {
+    db: Database,
+    settings: Settings,
+}
+
+impl Opened {
+    /// Opens the store in its directory, making it where there is none. `mark` is that of the key ring.
+    pub fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
+        make_private(&settings.folder).map_err(failed)?;
+        let place = settings.folder.display().to_string();
+        let path = settings.folder.join("liangma.redb");
+        let db = Database::builder()
+            .set_cache_size(settings.cache_bytes)
+            .create(&path)
+            .map_err(|error| match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(place.clone()),
+                other => failed(other),
+            })?;
+        let txn = db.begin_write().map_err(failed)?;
+        {
+            let mut meta = txn.open_table(META).map_err(failed)?;
+            let format = meta
+                .get("format")
+                .map_err(failed)?
+                .map(|bytes| bytes.value().to_vec());
+            match format {
+                None => {
+                    meta.insert("format", &FORMAT.to_be_bytes()[..])
+                        .map_err(failed)?;
+                    meta.insert("ring", &mark[..]).map_err(failed)?;
+                }
+                Some(bytes) => {
+                    let found = bytes.try_into().map_or(0, u64::from_be_bytes);
+                    if found != FORMAT {
+                        return Err(Error::Format(place, found, FORMAT));
+                    }
+                    let ring = meta.get("ring").map_err(failed)?;
+                    if ring.is_none_or(|ring| ring.value() != mark) {
+                        return Err(Error::ForeignRing(place));
+                    }
+                }
+            }
+            txn.open_table(WORDS).map_err(failed)?;
+            txn.open_table(RESIDENTS).map_err(failed)?;
+        }
+        txn.commit().map_err(failed)?;
+        Ok(Opened { db, settings })
+    }
+
+    pub fn residents(&self) -> Result<u64, Error> {
+        let txn = self.db.begin_read().map_err(failed)?;
+        let words = txn.open_table(WORDS).map_err(failed)?;
+        words.len().map_err(failed)
+    }
+
+    /// Hands every record on record to `each`, by rising id.
+    pub fn each(
+        &self,
+        mut each: impl FnMut(ResidentId, Record) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let txn = self.db.begin_read().map_err(failed)?;
+        let residents = txn.open_table(RESIDENTS).map_err(failed)?;
+        for row in residents.iter().map_err(failed)? {
+            let (id, bytes) = row.map_err(failed)?;
+            each(ResidentId(id.value()), read_record(bytes.value())?)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the writer; from now on every acknowledged change is on `board`.
+    pub fn start(self, board: Arc<Board>) -> Embedded {
+        let (jobs, waiting) = mpsc::channel();
+        let db = Arc::new(self.db);
+        let pulse = Arc::new(Pulse::default());
+        let writer = Writer {
+            db: db.clone(),
+            board: board.clone(),
+            pulse: pulse.clone(),
+            home_bits: self.settings.home_bits,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run(&waiting))
+            .expect("a thread can be started");
+        Embedded {
+            db,
+            board,
+            pulse,
+            settings: self.settings,
+            jobs,
+            waiting: Semaphore::new(BATCHES_WAITING_MAX),
+            thread: Mutex::new(Some(thread)),
+        }
+    }
+}
+
+/// The embedded store, at work.
+pub struct Embedded {
+    db: Arc<Database>,
+    board: Arc<Board>,
+    pulse: Arc<Pulse>,
+    settings: Settings,
+    jobs: mpsc::Sender<Job>,
+    waiting: Semaphore,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+enum Job {
+    Apply(Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>),
+    Close,
+}
+
+impl Embedded {
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Embedded {
+    async fn residents(&self) -> Result<u64, Error> {
+        let txn = self.db.begin_read().map_err(failed)?;
+        let words = txn.open_table(WORDS).map_err(failed)?;
+        words.len().map_err(failed)
+    }
+
+    async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
+        let threads = self.settings.fill_threads.max(1) as u64;
+        let step = u64::MAX / threads;
+        let parts: Vec<_> = (0..threads)
+            .map(|part| {
+                let (db, board, progress) = (self.db.clone(), self.board.clone(), progress.clone());
+                let first = part * step;
+                let last = if part + 1 == threads {
+                    u64::MAX
+                } else {
+                    first + step - 1
+                };
+                tokio::task::spawn_blocking(move || fill_part(&db, &board, first..=last, &*progress))
+            })
+            .collect();
+        for part in parts {
+            part.await.map_err(failed)??;
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+        let _place = self.waiting.acquire().await.map_err(failed)?;
+        let (done, outcome) = oneshot::channel();
+        self.jobs
+            .send(Job::Apply(changes, done))
+            .map_err(|_| Error::Closed)?;
+        outcome.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
+        let (db, home_bits) = (self.db.clone(), self.settings.home_bits);
+        // The page may have to come from the disk.
+        tokio::task::spawn_blocking(move || {
+            let txn = db.begin_read().map_err(failed)?;
+            let residents = txn.open_table(RESIDENTS).map_err(failed)?;
+            Ok(match place(&residents, &shorten(who, home_bits))? {
+                Place::Own(placed) => Some(placed),
+                Place::Free { .. } => None,
+            })
+        })
+        .await
+        .map_err(failed)?
+    }
+
+    async fn close(&self) {
+        let _ = self.jobs.send(Job::Close);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+fn fill_part(
+    db: &Database,
+    board: &Board,
+    ids: std::ops::RangeInclusive<u64>,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Error> {
+    const REPORT: u64 = 65_536;
+    let txn = db.begin_read().map_err(failed)?;
+    let words = txn.open_table(WORDS).map_err(failed)?;
+    let mut filled = 0;
+    for row in words.range(ids).map_err(failed)? {
+        let (id, bits) = row.map_err(failed)?;
+        let word = Word::from_bits(bits.value()).ok_or(Error::Damaged("a word"))?;
+        board.post(ResidentId(id.value()), word);
+        filled += 1;
+        if filled % REPORT == 0 {
+            progress(REPORT);
+        }
+    }
+    progress(filled % REPORT);
+    Ok(())
+}
+
+/// The one thread that writes.
+struct Writer {
+    db: Arc<Database>,
+    board: Arc<Board>,
+    pulse: Arc<Pulse>,
+    home_bits: u32,
+}
+
+impl Writer {
+    /// Takes what waits, commits it together, posts it, acknowledges it; and says that the store is alive.
+    fn run(&self, jobs: &mpsc::Receiver<Job>) {
+        let mut well = true;
+        self.board.confirm(Time::now());
+        loop {
+            let mut group = Vec::new();
+            let mut changes = 0;
+            let mut closing = false;
+            let mut next = match jobs.recv_timeout(HEARTBEAT) {
+                Ok(job) => Some(job),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            while let Some(job) = next {
+                match job {
+                    Job::Apply(batch, done) => {
+                        changes += batch.len();
+                        group.push((batch, done));
+                    }
+                    Job::Close => closing = true,
+                }
+                next = (!closing && changes < COMMIT_CHANGES_MAX)
+                    .then(|| jobs.try_recv().ok())
+                    .flatten();
+            }
+            // After a failure an empty commit finds out whether the disk is back; only then is the board up to date.
+            if !group.is_empty() || !well {
+                let was = well;
+                well = self.commit(group);
+                match (was, well) {
+                    (true, false) => tracing::error!("the store is lost: nothing can be written"),
+                    (false, true) => tracing::info!("the store is back"),
+                    _ => {}
+                }
+            }
+            if well {
+                self.board.confirm(Time::now());
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    /// One commit for all; whether the store is well.
+    fn commit(&self, group: Vec<(Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>)>) -> bool {
+        let started = Instant::now();
+        let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let lengths: Vec<usize> = batches.iter().map(Vec::len).collect();
+        let changes: Vec<(Identity, What)> = batches
+            .into_iter()
+            .flatten()
+            .map(|change| (shorten(change.who, self.home_bits), change.what))
+            .collect();
+        let count = changes.len();
+        match commit(&self.db, changes) {
+            Ok(committed) => {
+                for (id, word) in &committed.posts {
+                    self.board.post(*id, *word);
+                }
+                let nanos = started.elapsed().as_nanos() as u64;
+                self.pulse.commits.fetch_add(1, Relaxed);
+                self.pulse.commit_nanos.fetch_add(nanos, Relaxed);
+                self.pulse.commit_nanos_last.store(nanos, Relaxed);
+                self.pulse.changes.fetch_add(count as u64, Relaxed);
+                let mut changed = committed.changed.into_iter();
+                for (length, reply) in lengths.into_iter().zip(replies) {
+                    // Whoever asked may be gone; what was asked is done.
+                    let _ = reply.send(Ok(changed.by_ref().take(length).collect()));
+                }
+                true
+            }
+            Err(error) => {
+                self.pulse.failures.fetch_add(1, Relaxed);
+                tracing::warn!(%error, changes = count, "a commit failed; its changes are not acknowledged");
+                for reply in replies {
+                    let _ = reply.send(Err(Error::Failed(error.to_string().into())));
+                }
+                false
+            }
+        }
+    }
+}
+
+struct Committed {
+    changed: Vec<bool>,
+    posts: Vec<(ResidentId, Word)>,
+}
+
+/// Applies the changes in their order and makes them durable.
+fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Error> {
+    let txn = db.begin_write().map_err(failed)?;
+    let mut committed = Committed {
+        changed: vec![false; changes.len()],
+        posts: Vec::new(),
+    };
+    {
+        let mut tables = Tables {
+            words: txn.open_table(WORDS).map_err(failed)?,
+            residents: txn.open_table(RESIDENTS).map_err(failed)?,
+            now: Time::now(),
+        };
+        // Neighbours in the tree together, and all of one resident at once; a stable sort keeps each one's order.
+        let mut sorted: Vec<(usize, Identity, What)> = changes
+            .into_iter()
+            .enumerate()
+            .map(|(nth, (who, what))| (nth, who, what))
+            .collect();
+        sorted.sort_by_key(|(_, who, _)| *who);
+        let mut sorted = sorted.into_iter().peekable();
+        while let Some((nth, who, what)) = sorted.next() {
+            let mut said = vec![(nth, what)];
+            while let Some((nth, _, what)) = sorted.next_if(|(_, next, _)| *next == who) {
+                said.push((nth, what));
+            }
+            tables.apply(&who, said, &mut committed)?;
+        }
+    }
+    txn.commit().map_err(failed)?;
+    Ok(committed)
+}
+
+struct Tables<'t> {
+    words: redb::Table<'t, u64, u64>,
+    residents: redb::Table<'t, u64, &'static [u8]>,
+    now: Time,
+}
+
+impl Tables<'_> {
+    /// Takes in all that is said of one resident.
+    fn apply(
+        &mut self,
+        who: &Identity,
+        said: Vec<(usize, What)>,
+        committed: &mut Committed,
+    ) -> Result<(), Error> {
+        let mut said = said.into_iter();
+        let placed = place(&self.residents, who)?;
+        let (id, mut record, mut dirty, old) = match placed {
+            Place::Own(placed) => {
+                let old = self.word(placed.id)?.ok_or(Error::Damaged("no word for a record"))?;
+                (placed.id, placed.record, false, Some(old))
+            }
+            Place::Free { id, steps } => {
+                let Some((nth, what)) = said.next() else {
+                    return Ok(());
+                };
+                committed.changed[nth] = true;
+                if steps > 0 {
+                    self.tell_apart(who, committed)?;
+                }
+                (id, Record::first(who.claim, what), true, None)
+            }
+        };
+        for (nth, what) in said {
+            let changed = record.take(what);
+            committed.changed[nth] |= changed;
+            dirty |= changed;
+        }
+        if dirty {
+            self.residents
+                .insert(id.0, &record.to_bytes()[..])
+                .map_err(failed)?;
+        }
+        let reasons = record.reasons();
+        if old.is_none_or(|old| old.reasons() != reasons) {
+            let check = old.map_or(who.check(), Word::check);
+            let version = Word::version_after(old.map(Word::version), self.now);
+            self.write(id, Word::new(version, check, reasons), committed)?;
+        }
+        Ok(())
+    }
+
+    /// `who` did not get its home. If the one who has it shows the same check bits, nobody can tell the two apart on the
+    /// board: its word says from now on to ask the store.
+    fn tell_apart(&mut self, who: &Identity, committed: &mut Committed) -> Result<(), Error> {
+        let word = self.word(who.home)?.ok_or(Error::Damaged("no word for a record"))?;
+        if word.check() == who.check() {
+            let version = Word::version_after(Some(word.version()), self.now);
+            self.write(who.home, Word::new(version, 0, word.reasons()), committed)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, id: ResidentId, word: Word, committed: &mut Committed) -> Result<(), Error> {
+        self.words.insert(id.0, word.bits()).map_err(failed)?;
+        committed.posts.push((id, word));
+        Ok(())
+    }
+
+    fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
+        let Some(bits) = self.words.get(id.0).map_err(failed)? else {
+            return Ok(None);
+        };
+        Word::from_bits(bits.value())
+            .map(Some)
+            .ok_or(Error::Damaged("a word"))
+    }
+}
+
+enum Place {
+    Own(Placed),
+    Free { id: ResidentId, steps: u64 },
+}
+
+/// Where this resident is, or would be: the first slot from the home on that is theirs or nobody's. Nobody is ever
+/// removed, so a free slot ends the search.
+fn place(
+    residents: &impl ReadableTable<u64, &'static [u8]>,
+    who: &Identity,
+) -> Result<Place, Error> {
+    for steps in 0..PROBES_MAX {
+        let id = who.slot(steps);
+        match residents.get(id.0).map_err(failed)? {
+            None => return Ok(Place::Free { id, steps }),
+            Some(bytes) if bytes.value().starts_with(&who.claim) => {
+                let record = read_record(bytes.value())?;
+                return Ok(Place::Own(Placed { id, steps, record }));
+            }
+            Some(_) => {}
+        }
+    }
+    Err(Error::Crowded)
+}
+
+fn read_record(bytes: &[u8]) -> Result<Record, Error> {
+    Record::from_bytes(bytes).ok_or(Error::Damaged("a record"))
+}
+
+fn shorten(mut who: Identity, home_bits: u32) -> Identity {
+    if home_bits < 64 {
+        who.home.0 &= (1 << home_bits) - 1;
+    }
+    who
+}
+
+/// Makes a directory that its owner alone can enter.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Failed(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! Loading by the million: an import in memory that does not grow with it, sorted so that every page is written once.
+//!
+//! Resident ids are keyed hashes, so events come in an order that is random to the tree, and a tree of ten gigabytes
+//! cannot take them one by one. They are sorted in runs on the disk, merged, and applied by rising id: appended where
+//! they lie behind everything on record, which is the whole of a first import, and put in their places otherwise.
+
+use super::{Committed, Opened, RESIDENTS, WORDS, commit, failed, shorten};
+use crate::clock::Time;
+use crate::person::{Identity, PROBES_MAX, ResidentId};
+use crate::status::Word;
+use crate::store::record::{Record, Standing};
+use crate::store::{Change, Error, Loaded, What};
+use redb::{ReadableDatabase, ReadableTable};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::ops::Bound;
+use std::path::PathBuf;
+
+/// Bytes of changes that are sorted in memory; twice this is held at most.
+pub const RUN_BYTES: usize = 128 << 20;
+
+/// Changes that go into one commit.
+const COMMIT_CHANGES: usize = 500_000;
+
+/// Where an import of the store puts its runs. Sealed profiles only; no name or number is in clear there.
+fn folder(store: &Opened) -> PathBuf {
+    store.settings.folder.join("import")
+}
+
+/// An import under way. Nothing is on record before [`Bulk::finish`]; what is, is durable.
+pub struct Bulk<'s> {
+    store: &'s Opened,
+    run_bytes: usize,
+    /// Changes as they came, and where each begins.
+    arena: Vec<u8>,
+    index: Vec<(u64, u32)>,
+    runs: Vec<PathBuf>,
+    changes: u64,
+}
+
+impl Opened {
+    /// Begins an import; `run_bytes` as [`RUN_BYTES`].
+    pub fn bulk(&self, run_bytes: usize) -> Result<Bulk<'_>, Error> {
+        // An import that was killed leaves its runs behind.
+        let _ = std::fs::remove_dir_all(folder(self));
+        Ok(Bulk {
+            store: self,
+            run_bytes: run_bytes.min(u32::MAX as usize / 2),
+            arena: Vec::new(),
+            index: Vec::new(),
+            runs: Vec::new(),
+            changes: 0,
+        })
+    }
+}
+
+impl Drop for Bulk<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(folder(self.store));
+    }
+}
+
+impl Bulk<'_> {
+    pub fn push(&mut self, change: Change) -> Result<(), Error> {
+        let who = shorten(change.who, self.store.settings.home_bits);
+        self.index.push((who.home.0, self.arena.len() as u32));
+        write_change(&mut self.arena, &who, &change.what);
+        self.changes += 1;
+        if self.arena.len() >= self.run_bytes {
+            self.spill()?;
+        }
+        Ok(())
+    }
+
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Puts everything on record. `progress` hears how many changes are done.
+    pub fn finish(mut self, mut progress: impl FnMut(u64)) -> Result<Loaded, Error> {
+        let mut loaded = Loaded::default();
+        let mut done = 0;
+        let mut put = |changes: Vec<(Identity, What)>| -> Result<(), Error> {
+            let count = changes.len() as u64;
+            let changed = if self.store.all_behind(changes[0].0.home)? {
+                self.store.append(changes)?
+            } else {
+                commit(&self.store.db, changes)?.changed
+            };
+            let applied = changed.iter().filter(|changed| **changed).count() as u64;
+            loaded.applied += applied;
+            loaded.unchanged += count - applied;
+            done += count;
+            progress(done);
+            Ok(())
+        };
+        if self.runs.is_empty() {
+            sort(&mut self.index, &self.arena);
+            let changes = self.index.iter().map(|(_, at)| {
+                read_change(&self.arena[*at as usize..]).ok_or(Error::Damaged("an import in memory"))
+            });
+            in_batches(changes, &mut put)?;
+        } else {
+            self.spill()?;
+            (self.arena, self.index) = (Vec::new(), Vec::new());
+            in_batches(Merge::open(&self.runs)?, &mut put)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Writes what is in memory as a sorted run.
+    fn spill(&mut self) -> Result<(), Error> {
+        sort(&mut self.index, &self.arena);
+        let folder = folder(self.store);
+        super::make_private(&folder).map_err(failed)?;
+        let path = folder.join(format!("run-{}", self.runs.len()));
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
+        for (_, at) in &self.index {
+            let change = &self.arena[*at as usize..];
+            let length = change_len(change).ok_or(Error::Damaged("an import in memory"))?;
+            file.write_all(&change[..length]).map_err(failed)?;
+        }
+        file.flush().map_err(failed)?;
+        self.runs.push(path);
+        self.arena.clear();
+        self.index.clear();
+        Ok(())
+    }
+}
+
+/// By identity, and for one resident as they came.
+fn sort(index: &mut [(u64, u32)], arena: &[u8]) {
+    let claim = |at: u32| &arena[at as usize + 8..at as usize + 24];
+    index.sort_unstable_by(|a, b| {
+        (a.0.cmp(&b.0))
+            .then_with(|| claim(a.1).cmp(claim(b.1)))
+            .then(a.1.cmp(&b.1))
+    });
+}
+
+/// Cuts a sorted stream into commits, never between two changes of one resident.
+fn in_batches(
+    changes: impl Iterator<Item = Result<(Identity, What), Error>>,
+    put: &mut impl FnMut(Vec<(Identity, What)>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut batch: Vec<(Identity, What)> = Vec::new();
+    for change in changes {
+        let change = change?;
+        let same = batch.last().is_some_and(|last| last.0 == change.0);
+        if batch.len() >= COMMIT_CHANGES && !same {
+            put(std::mem::take(&mut batch))?;
+        }
+        batch.push(change);
+    }
+    if !batch.is_empty() {
+        put(batch)?;
+    }
+    Ok(())
+}
+
+impl Opened {
+    /// Whether everything on record lies before `home`.
+    fn all_behind(&self, home: ResidentId) -> Result<bool, Error> {
+        let txn = self.db.begin_read().map_err(failed)?;
+        let words = txn.open_table(WORDS).map_err(failed)?;
+        let last = words.last().map_err(failed)?.map(|(id, _)| id.value());
+        Ok(last.is_none_or(|last| last < home.0))
+    }
+
+    /// Appends sorted changes behind everything on record: nothing has to be looked up, because whoever has a slot came
+    /// just before.
+    fn append(&self, changes: Vec<(Identity, What)>) -> Result<Vec<bool>, Error> {
+        let mut changed = vec![false; changes.len()];
+        let now = Time::now();
+        let mut displaced = Vec::new();
+        let txn = self.db.begin_write().map_err(failed)?;
+        {
+            let mut words = txn.open_table(WORDS).map_err(failed)?;
+            let mut residents = txn.open_table(RESIDENTS).map_err(failed)?;
+            let mut at_words = words
+                .upper_bound_mut(Bound::<u64>::Unbounded)
+                .map_err(failed)?;
+            let mut at_residents = residents
+                .upper_bound_mut(Bound::<u64>::Unbounded)
+                .map_err(failed)?;
+            let mut last: Option<u64> = None;
+            let mut changes = changes.into_iter().enumerate().peekable();
+            while let Some((nth, (who, what))) = changes.next() {
+                changed[nth] = true;
+                let mut record = Record::first(who.claim, what);
+                while let Some((nth, (_, what))) = changes.next_if(|(_, next)| next.0 == who) {
+                    changed[nth] = record.take(what);
+                }
+                // Sorted, so a home that is taken means that every slot up to the last one written is.
+                let id = match last {
+                    Some(last) if last >= who.home.0 => {
+                        displaced.push(who);
+                        last.checked_add(1).ok_or(Error::Crowded)?
+                    }
+                    _ => who.home.0,
+                };
+                if id - who.home.0 >= PROBES_MAX {
+                    return Err(Error::Crowded);
+                }
+                let version = Word::version_after(None, now);
+                let word = Word::new(version, who.check(), record.reasons());
+                at_words.insert_before(id, word.bits()).map_err(failed)?;
+                at_residents
+                    .insert_before(id, &record.to_bytes()[..])
+                    .map_err(failed)?;
+                last = Some(id);
+            }
+            at_words.close().map_err(failed)?;
+            at_residents.close().map_err(failed)?;
+            let mut tables = super::Tables {
+                words,
+                residents,
+                now,
+            };
+            let mut committed = Committed {
+                changed: Vec::new(),
+                posts: Vec::new(),
+            };
+            for who in displaced {
+                tables.tell_apart(&who, &mut committed)?;
+            }
+        }
+        txn.commit().map_err(failed)?;
+        Ok(changed)
+    }
+}
+
+/// Home (8), claim (16), length of the rest (4); kind (1); the standing if there is one; the profile.
+fn write_change(out: &mut Vec<u8>, who: &Identity, what: &What) {
+    out.extend_from_slice(&who.home.0.to_be_bytes());
+    out.extend_from_slice(&who.claim);
+    let length = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let profile = match what {
+        What::Profile(profile) => {
+            out.push(0);
+            profile
+        }
+        What::Status(standing, profile) => {
+            out.push(1);
+            standing.write(out);
+            profile
+        }
+    };
+    out.extend_from_slice(profile);
+    let rest = (out.len() - length - 4) as u32;
+    out[length..length + 4].copy_from_slice(&rest.to_be_bytes());
+}
+
+const HEAD: usize = 28;
+
+/// Bytes of the change that `bytes` begins with.
+fn change_len(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(24..HEAD)?.try_into().ok()?;
+    Some(HEAD + u32::from_be_bytes(length) as usize)
+}
+
+fn read_change(bytes: &[u8]) -> Option<(Identity, What)> {
+    let rest = bytes.get(HEAD..change_len(bytes)?)?;
+    let who = Identity {
+        home: ResidentId(u64::from_be_bytes(bytes[..8].try_into().ok()?)),
+        claim: bytes[8..24].try_into().ok()?,
+    };
+    let (kind, rest) = rest.split_first()?;
+    let what = match kind {
+        0 => What::Profile(rest.into()),
+        _ => {
+            let (standing, profile) = Standing::read(rest)?;
+            What::Status(standing, profile.into())
+        }
+    };
+    Some((who, what))
+}
+
+/// Sorted runs as one sorted stream; of one resident's changes those of earlier runs come first.
+struct Merge {
+    runs: Vec<BufReader<File>>,
+    heads: BinaryHeap<Reverse<(Identity, usize, Vec<u8>)>>,
+}
+
+impl Merge {
+    fn open(paths: &[PathBuf]) -> Result<Merge, Error> {
+        let mut merge = Merge {
+            runs: Vec::new(),
+            heads: BinaryHeap::new(),
+        };
+        for (nth, path) in paths.iter().enumerate() {
+            let file = File::open(path).map_err(failed)?;
+            merge.runs.push(BufReader::with_capacity(256 << 10, file));
+            merge.pull(nth, Vec::new())?;
+        }
+        Ok(merge)
+    }
+
+    /// Puts the next change of a run into the heap, into `bytes` that are free again.
+    fn pull(&mut self, nth: usize, mut bytes: Vec<u8>) -> Result<(), Error> {
+        let run = &mut self.runs[nth];
+        let mut head = [0; HEAD];
+        match run.read_exact(&mut head) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            read => read.map_err(failed)?,
+        }
+        bytes.clear();
+        bytes.extend_from_slice(&head);
+        bytes.resize(change_len(&head).ok_or(Error::Damaged("a run"))?, 0);
+        run.read_exact(&mut bytes[HEAD..]).map_err(failed)?;
+        let who = Identity {
+            home: ResidentId(u64::from_be_bytes(head[..8].try_into().expect("8 of 28"))),
+            claim: head[8..24].try_into().expect("16 of 28"),
+        };
+        self.heads.push(Reverse((who, nth, bytes)));
+        Ok(())
+    }
+}
+
+impl Iterator for Merge {
+    type Item = Result<(Identity, What), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Reverse((_, nth, bytes)) = self.heads.pop()?;
+        let change = read_change(&bytes).ok_or(Error::Damaged("a run"));
+        if let Err(error) = self.pull(nth, bytes) {
+            return Some(Err(error));
+        }
+        Some(change)
+    }
+}

@@ -1,0 +1,228 @@
+//! One resident's record: the claim to the id, the sealed profile, and what each source last said of each reason. Pure.
+
+use super::What;
+use crate::clock::Time;
+use crate::status::{Reason, Reasons};
+
+/// What one source last said of one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub reason: Reason,
+    /// Who says so; at most [`crate::seal::NAME_BYTES_MAX`] bytes.
+    pub source: Box<str>,
+    /// The source's own numbering: the highest is the newest, whatever order they come in.
+    pub seq: u64,
+    /// Set, or cleared.
+    pub active: bool,
+    pub at: Time,
+    /// `yyyymmdd`
+    pub until: Option<u32>,
+    /// Division of GB/T 2260, six digits.
+    pub region: Option<u32>,
+}
+
+/// What the store keeps of one resident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// See [`crate::person::Identity`].
+    pub claim: [u8; 16],
+    /// Sealed; see [`crate::seal::Seal::profile`].
+    pub profile: Box<[u8]>,
+    pub standings: Vec<Standing>,
+}
+
+impl Record {
+    /// The record of a person of whom this is the first that is said.
+    pub fn first(claim: [u8; 16], what: What) -> Record {
+        let (profile, standings) = match what {
+            What::Profile(profile) => (profile, Vec::new()),
+            What::Status(standing, profile) => (profile, vec![standing]),
+        };
+        Record {
+            claim,
+            profile,
+            standings,
+        }
+    }
+
+    /// Takes in one more thing that is said; whether it changed anything. For one reason and source the highest `seq`
+    /// wins, and of two with the same `seq` the first.
+    pub fn take(&mut self, what: What) -> bool {
+        match what {
+            What::Profile(profile) => {
+                let changed = self.profile != profile;
+                self.profile = profile;
+                changed
+            }
+            What::Status(said, _) => {
+                let known = self
+                    .standings
+                    .iter_mut()
+                    .find(|known| known.reason == said.reason && known.source == said.source);
+                match known {
+                    Some(known) if said.seq > known.seq => *known = said,
+                    Some(_) => return false,
+                    None => self.standings.push(said),
+                }
+                true
+            }
+        }
+    }
+
+    /// A reason is active while any source has it set.
+    pub fn reasons(&self) -> Reasons {
+        self.active().map(|standing| standing.reason).collect()
+    }
+
+    pub fn active(&self) -> impl Iterator<Item = &Standing> {
+        self.standings.iter().filter(|standing| standing.active)
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(20 + self.profile.len() + 48 * self.standings.len());
+        bytes.extend_from_slice(&self.claim);
+        bytes.extend_from_slice(&(self.profile.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(&self.profile);
+        for standing in &self.standings {
+            standing.write(&mut bytes);
+        }
+        bytes
+    }
+
+    /// None if the bytes are not those of [`Record::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Option<Record> {
+        let (claim, rest) = bytes.split_first_chunk::<16>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (profile, mut rest) =
+            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let mut standings = Vec::new();
+        while !rest.is_empty() {
+            let (standing, left) = Standing::read(rest)?;
+            standings.push(standing);
+            rest = left;
+        }
+        Some(Record {
+            claim: *claim,
+            profile: profile.into(),
+            standings,
+        })
+    }
+}
+
+impl Standing {
+    /// Reason and activity (1), seq (8), at (8), until (4), region (4), length of the source (1), the source.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.push(self.reason as u8 | u8::from(self.active) << 7);
+        bytes.extend_from_slice(&self.seq.to_be_bytes());
+        bytes.extend_from_slice(&self.at.0.to_be_bytes());
+        bytes.extend_from_slice(&self.until.unwrap_or(0).to_be_bytes());
+        bytes.extend_from_slice(&self.region.unwrap_or(0).to_be_bytes());
+        bytes.push(self.source.len() as u8);
+        bytes.extend_from_slice(self.source.as_bytes());
+    }
+
+    /// A standing, and the bytes behind it.
+    pub fn read(bytes: &[u8]) -> Option<(Standing, &[u8])> {
+        let (first, rest) = bytes.split_first()?;
+        let (seq, rest) = rest.split_first_chunk::<8>()?;
+        let (at, rest) = rest.split_first_chunk::<8>()?;
+        let (until, rest) = rest.split_first_chunk::<4>()?;
+        let (region, rest) = rest.split_first_chunk::<4>()?;
+        let (length, rest) = rest.split_first()?;
+        let (source, rest) = rest.split_at_checked(usize::from(*length))?;
+        let some = |bytes: &[u8; 4]| Some(u32::from_be_bytes(*bytes)).filter(|value| *value != 0);
+        let standing = Standing {
+            reason: Reason::from_bits(first & 0x7f)?,
+            source: std::str::from_utf8(source).ok()?.into(),
+            seq: u64::from_be_bytes(*seq),
+            active: first & 0x80 != 0,
+            at: Time(u64::from_be_bytes(*at)),
+            until: some(until),
+            region: some(region),
+        };
+        Some((standing, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn standing() -> impl Strategy<Value = Standing> {
+        (0u8..6, 0u8..3, 0u64..12, any::<bool>()).prop_map(|(reason, source, seq, active)| {
+            Standing {
+                reason: Reason::from_bits(reason).unwrap(),
+                source: format!("source-{source}").into(),
+                seq,
+                active,
+                at: Time(seq * 1000),
+                until: (seq % 2 == 0).then_some(20_200_504),
+                region: (seq % 3 == 0).then_some(440_106),
+            }
+        })
+    }
+
+    fn said(standings: &[Standing]) -> Record {
+        let mut record = Record::first([3; 16], What::Profile([1, 2].into()));
+        for standing in standings {
+            record.take(What::Status(standing.clone(), [].into()));
+        }
+        record
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back_as_it_was_written(standings in proptest::collection::vec(standing(), 0..8)) {
+            let record = said(&standings);
+            prop_assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
+        }
+
+        #[test]
+        fn order_and_repetition_do_not_matter(standings in proptest::collection::vec(standing(), 0..24), seed in any::<u64>()) {
+            // A source numbers its events: one number is one event.
+            let mut unique: HashMap<(Reason, Box<str>, u64), Standing> = HashMap::new();
+            for standing in standings {
+                unique.entry((standing.reason, standing.source.clone(), standing.seq)).or_insert(standing);
+            }
+            let events: Vec<Standing> = unique.into_values().collect();
+            let mut shuffled: Vec<Standing> = events.iter().chain(&events).cloned().collect();
+            shuffled.sort_by_key(|standing| (standing.seq ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            prop_assert_eq!(said(&events).reasons(), said(&shuffled).reasons());
+        }
+
+        #[test]
+        fn repeating_everything_changes_nothing(standings in proptest::collection::vec(standing(), 0..12)) {
+            let mut record = said(&standings);
+            for standing in standings {
+                prop_assert!(!record.take(What::Status(standing, [].into())));
+            }
+        }
+
+        #[test]
+        fn rubbish_is_no_record_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Record::from_bytes(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_reason_stays_while_any_source_has_it_set() {
+        let of = |source: &str, seq, active| Standing {
+            reason: Reason::CloseContact,
+            source: source.into(),
+            seq,
+            active,
+            at: Time(0),
+            until: None,
+            region: None,
+        };
+        let mut record = said(&[of("gd-cdc", 1, true), of("gz-cdc", 1, true)]);
+        record.take(What::Status(of("gd-cdc", 2, false), [].into()));
+        assert!(record.reasons().has(Reason::CloseContact));
+        record.take(What::Status(of("gz-cdc", 2, false), [].into()));
+        assert_eq!(record.reasons(), Reasons::NONE);
+        assert!(!record.take(What::Status(of("gd-cdc", 1, true), [].into())));
+        assert_eq!(record.reasons(), Reasons::NONE);
+    }
+}
