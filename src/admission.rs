@@ -12,15 +12,13 @@ pub struct DoorSettings {
     pub busy_answers_per_second: u32,
 }
 
-/// What to do with the next newcomer of a door.
+/// What to do with a newcomer who was taken out of the kernel's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Newcomer {
     /// There is room.
     Admit,
     /// No room, and budget left to say so.
     TellBusy,
-    /// No room: leave it in the kernel's queue, and look again after this long or when somebody leaves.
-    Leave(Duration),
 }
 
 /// Who is inside one door, and the budget for busy answers.
@@ -40,16 +38,23 @@ impl Door {
         }
     }
 
-    /// Decides about the next newcomer; [`Newcomer::Admit`] counts it in.
-    pub fn next(&mut self, now: Instant) -> Newcomer {
+    /// Whether a newcomer should be taken out of the kernel's queue; if not, how long until there is budget to tell one
+    /// that we are busy (or somebody leaves).
+    pub fn may_accept(&self, now: Instant) -> Result<(), Duration> {
+        if self.inside < self.settings.connections_max {
+            return Ok(());
+        }
+        self.budget.wait(now).map_or(Ok(()), Err)
+    }
+
+    /// Decides about a newcomer; [`Newcomer::Admit`] counts it in.
+    pub fn seat(&mut self, now: Instant) -> Newcomer {
         if self.inside < self.settings.connections_max {
             self.inside += 1;
             return Newcomer::Admit;
         }
-        match self.budget.take(now) {
-            Ok(()) => Newcomer::TellBusy,
-            Err(wait) => Newcomer::Leave(wait),
-        }
+        self.budget.take(now);
+        Newcomer::TellBusy
     }
 
     /// One who was admitted is gone.
@@ -85,18 +90,27 @@ impl Budget {
         }
     }
 
-    /// Takes one, or tells how long until there is one.
-    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    /// How long until there is one to take; None if there is one now.
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
         if self.every == Duration::MAX {
-            return Err(SAVED_MAX);
+            return Some(SAVED_MAX);
         }
+        let next = self.next(now);
+        (next > now).then(|| next - now)
+    }
+
+    /// Takes one, if there is one.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let there = self.wait(now).is_none();
+        if there {
+            self.spent_to = self.next(now);
+        }
+        there
+    }
+
+    fn next(&self, now: Instant) -> Instant {
         let from = now.checked_sub(SAVED_MAX).unwrap_or(now);
-        let next = self.spent_to.max(from) + self.every;
-        if next > now {
-            return Err(next - now);
-        }
-        self.spent_to = next;
-        Ok(())
+        self.spent_to.max(from) + self.every
     }
 }
 
@@ -115,11 +129,14 @@ mod tests {
             },
             now,
         );
-        assert_eq!(door.next(now), Newcomer::Admit);
-        assert_eq!(door.next(now), Newcomer::Admit);
-        assert!(matches!(door.next(now), Newcomer::Leave(_)));
+        for _ in 0..2 {
+            assert_eq!(door.may_accept(now), Ok(()));
+            assert_eq!(door.seat(now), Newcomer::Admit);
+        }
+        assert!(door.may_accept(now).is_err());
         door.leave();
-        assert_eq!(door.next(now), Newcomer::Admit);
+        assert_eq!(door.may_accept(now), Ok(()));
+        assert_eq!(door.seat(now), Newcomer::Admit);
     }
 
     proptest! {
@@ -139,10 +156,10 @@ mod tests {
             for (ms, arrives) in steps {
                 now += Duration::from_millis(ms);
                 if arrives {
-                    match door.next(now) {
-                        Newcomer::Admit => inside += 1,
-                        Newcomer::TellBusy => told += 1,
-                        Newcomer::Leave(wait) => prop_assert!(wait > Duration::ZERO && wait <= SAVED_MAX),
+                    match door.may_accept(now).map(|()| door.seat(now)) {
+                        Ok(Newcomer::Admit) => inside += 1,
+                        Ok(Newcomer::TellBusy) => told += 1,
+                        Err(wait) => prop_assert!(wait > Duration::ZERO && wait <= SAVED_MAX),
                     }
                 } else if inside > 0 {
                     door.leave();
@@ -160,7 +177,7 @@ mod tests {
             let mut budget = Budget::new(per_second, start);
             let mut taken = 0;
             for ms in 0..=3000 {
-                while budget.take(start + Duration::from_millis(ms)).is_ok() {
+                while budget.take(start + Duration::from_millis(ms)) {
                     taken += 1;
                 }
             }

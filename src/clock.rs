@@ -71,6 +71,12 @@ pub fn is_day(yyyymmdd: u32) -> bool {
     (1850..=2100).contains(&year) && (1..=days).contains(&day)
 }
 
+/// `yyyymmdd` as `yyyy-mm-dd`.
+pub fn print_day(yyyymmdd: u32) -> String {
+    let (year, month, day) = (yyyymmdd / 10_000, yyyymmdd / 100 % 100, yyyymmdd % 100);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 fn digits(out: &mut [u8], mut value: u32) {
     for place in out.iter_mut().rev() {
         *place = b'0' + (value % 10) as u8;

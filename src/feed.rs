@@ -63,6 +63,33 @@ impl Rejection {
         }
     }
 
+    /// The rejection of a code, as another node answered it; the field that is missing is not part of the code.
+    pub fn of_code(code: &str) -> Option<Rejection> {
+        use Rejection::*;
+        [
+            LineTooLong,
+            NotJson,
+            NotAnObject,
+            BadField,
+            UnknownEvent,
+            MissingField("a field"),
+            OfflineRegistration,
+            BadDocument,
+            BadBirthDate,
+            BadCheckDigit,
+            BadName,
+            UnknownAssurance,
+            UnknownReason,
+            UnknownAction,
+            BadTime,
+            BadUntil,
+            BadSource,
+            BadRegion,
+        ]
+        .into_iter()
+        .find(|rejection| rejection.code() == code)
+    }
+
     pub fn detail(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Rejection::LineTooLong => "a line has at most 4096 bytes",
@@ -329,69 +356,6 @@ impl Outcome {
     }
 }
 
-/// Cuts lines out of bytes that come in pieces. Line numbers are those of the body; blank lines are no events.
-#[derive(Default)]
-pub struct Lines {
-    carry: Vec<u8>,
-    line: u64,
-    /// The line under way is too long; the rest of it is passed over.
-    skipping: bool,
-}
-
-impl Lines {
-    /// Hands each whole line of `bytes`, with its number, to `each`; `Err` stands for a line that is too long.
-    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(u64, Result<&[u8], Rejection>)) {
-        let mut rest = bytes;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            let piece = &rest[..end];
-            rest = &rest[end + 1..];
-            if self.carry.is_empty() && !self.skipping {
-                self.line += 1;
-                Self::hand(self.line, piece, &mut each);
-            } else {
-                self.keep(piece);
-                self.end(&mut each);
-            }
-        }
-        self.keep(rest);
-    }
-
-    /// Hands on the last line, if it had no end.
-    pub fn finish(&mut self, mut each: impl FnMut(u64, Result<&[u8], Rejection>)) {
-        if !self.carry.is_empty() || self.skipping {
-            self.end(&mut each);
-        }
-    }
-
-    fn keep(&mut self, piece: &[u8]) {
-        if self.carry.len() + piece.len() > LINE_BYTES_MAX + 1 {
-            self.skipping = true;
-            self.carry.clear();
-        } else if !self.skipping {
-            self.carry.extend_from_slice(piece);
-        }
-    }
-
-    fn end(&mut self, each: &mut impl FnMut(u64, Result<&[u8], Rejection>)) {
-        self.line += 1;
-        if std::mem::take(&mut self.skipping) {
-            each(self.line, Err(Rejection::LineTooLong));
-        } else {
-            Self::hand(self.line, &self.carry, each);
-            self.carry.clear();
-        }
-    }
-
-    fn hand(line: u64, bytes: &[u8], each: &mut impl FnMut(u64, Result<&[u8], Rejection>)) {
-        let bytes = bytes.trim_ascii();
-        if bytes.len() > LINE_BYTES_MAX {
-            each(line, Err(Rejection::LineTooLong));
-        } else if !bytes.is_empty() {
-            each(line, Ok(bytes));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,51 +429,7 @@ mod tests {
         assert!(parse(line.as_bytes(), TODAY).is_ok());
     }
 
-    fn cut(pieces: &[&[u8]]) -> Vec<(u64, Result<Vec<u8>, Rejection>)> {
-        let mut lines = Lines::default();
-        let mut all = Vec::new();
-        for piece in pieces {
-            lines.push(piece, |nth, line| all.push((nth, line.map(<[u8]>::to_vec))));
-        }
-        lines.finish(|nth, line| all.push((nth, line.map(<[u8]>::to_vec))));
-        all
-    }
-
-    #[test]
-    fn numbers_lines_as_the_body_does() {
-        let got = cut(&[b"a\r\n\n b", b" \nc"]);
-        let of = |nth, text: &str| (nth, Ok(text.as_bytes().to_vec()));
-        assert_eq!(got, [of(1, "a"), of(3, "b"), of(4, "c")]);
-    }
-
-    #[test]
-    fn a_line_without_end_costs_no_memory_and_rejects_itself_alone() {
-        let mut lines = Lines::default();
-        let mut got = Vec::new();
-        for _ in 0..1000 {
-            lines.push(&[b'x'; 4096], |nth, line| got.push((nth, line.is_ok())));
-            assert!(lines.carry.capacity() < 4 * LINE_BYTES_MAX);
-        }
-        lines.push(b"\n{}\n", |nth, line| got.push((nth, line.is_ok())));
-        assert_eq!(got, [(1, false), (2, true)]);
-    }
-
     proptest! {
-        #[test]
-        fn pieces_do_not_matter(text in "[a-z\r\n ]{0,200}", cuts in proptest::collection::vec(0usize..200, 0..5)) {
-            let bytes = text.as_bytes();
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|at| at.min(bytes.len())).collect();
-            cuts.sort_unstable();
-            let mut pieces = Vec::new();
-            let mut from = 0;
-            for at in cuts {
-                pieces.push(&bytes[from..at]);
-                from = at;
-            }
-            pieces.push(&bytes[from..]);
-            prop_assert_eq!(cut(&pieces), cut(&[bytes]));
-        }
-
         #[test]
         fn rubbish_is_rejected_without_a_panic(line in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(parse(&line, TODAY).is_err());

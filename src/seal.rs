@@ -298,7 +298,15 @@ impl Seal {
 
     /// A mark by which a store knows whether it was written with this ring.
     pub fn mark(&self) -> [u8; 16] {
-        let ring = self.ring.load();
+        Seal::mark_by(&self.ring.load())
+    }
+
+    /// The mark of a ring that is not in force.
+    pub fn mark_of(file: &RingFile) -> [u8; 16] {
+        Seal::mark_by(&KeyRing::new(file))
+    }
+
+    fn mark_by(ring: &KeyRing) -> [u8; 16] {
         let tag = aws_lc_rs::hmac::sign(&ring.identity, b"liangma store mark 1");
         tag.as_ref()[..16].try_into().expect("16 of 32")
     }

@@ -10,11 +10,12 @@ use super::record::Record;
 use super::{Change, Error, Placed, Store, What};
 use crate::board::Board;
 use crate::clock::Time;
+use crate::meters::StoreTally;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
@@ -56,16 +57,6 @@ impl Settings {
             home_bits: 64,
         }
     }
-}
-
-/// Counts and times of the writer, read when somebody scrapes.
-#[derive(Default)]
-pub struct Pulse {
-    pub commits: AtomicU64,
-    pub commit_nanos: AtomicU64,
-    pub commit_nanos_last: AtomicU64,
-    pub failures: AtomicU64,
-    pub changes: AtomicU64,
 }
 
 /// A store that is open, and not yet written to.
@@ -139,14 +130,13 @@ impl Opened {
     }
 
     /// Starts the writer; from now on every acknowledged change is on `board`.
-    pub fn start(self, board: Arc<Board>) -> Embedded {
+    pub fn start(self, board: Arc<Board>, tally: Arc<StoreTally>) -> Embedded {
         let (jobs, waiting) = mpsc::channel();
         let db = Arc::new(self.db);
-        let pulse = Arc::new(Pulse::default());
         let writer = Writer {
             db: db.clone(),
             board: board.clone(),
-            pulse: pulse.clone(),
+            tally,
             home_bits: self.settings.home_bits,
         };
         let thread = std::thread::Builder::new()
@@ -156,7 +146,6 @@ impl Opened {
         Embedded {
             db,
             board,
-            pulse,
             settings: self.settings,
             jobs,
             waiting: Semaphore::new(BATCHES_WAITING_MAX),
@@ -169,7 +158,6 @@ impl Opened {
 pub struct Embedded {
     db: Arc<Database>,
     board: Arc<Board>,
-    pulse: Arc<Pulse>,
     settings: Settings,
     jobs: mpsc::Sender<Job>,
     waiting: Semaphore,
@@ -179,12 +167,6 @@ pub struct Embedded {
 enum Job {
     Apply(Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>),
     Close,
-}
-
-impl Embedded {
-    pub fn pulse(&self) -> Arc<Pulse> {
-        self.pulse.clone()
-    }
 }
 
 #[async_trait::async_trait]
@@ -280,7 +262,7 @@ fn fill_part(
 struct Writer {
     db: Arc<Database>,
     board: Arc<Board>,
-    pulse: Arc<Pulse>,
+    tally: Arc<StoreTally>,
     home_bits: u32,
 }
 
@@ -345,11 +327,8 @@ impl Writer {
                 for (id, word) in &committed.posts {
                     self.board.post(*id, *word);
                 }
-                let nanos = started.elapsed().as_nanos() as u64;
-                self.pulse.commits.fetch_add(1, Relaxed);
-                self.pulse.commit_nanos.fetch_add(nanos, Relaxed);
-                self.pulse.commit_nanos_last.store(nanos, Relaxed);
-                self.pulse.changes.fetch_add(count as u64, Relaxed);
+                self.tally.commit_times.record(started.elapsed());
+                self.tally.changes.fetch_add(count as u64, Relaxed);
                 let mut changed = committed.changed.into_iter();
                 for (length, reply) in lengths.into_iter().zip(replies) {
                     // Whoever asked may be gone; what was asked is done.
@@ -358,7 +337,7 @@ impl Writer {
                 true
             }
             Err(error) => {
-                self.pulse.failures.fetch_add(1, Relaxed);
+                self.tally.failures.fetch_add(1, Relaxed);
                 tracing::warn!(%error, changes = count, "a commit failed; its changes are not acknowledged");
                 for reply in replies {
                     let _ = reply.send(Err(Error::Failed(error.to_string().into())));
@@ -522,7 +501,7 @@ fn shorten(mut who: Identity, home_bits: u32) -> Identity {
 }
 
 /// Makes a directory that its owner alone can enter.
-fn make_private(folder: &Path) -> std::io::Result<()> {
+pub fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)

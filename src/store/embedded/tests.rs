@@ -69,7 +69,7 @@ async fn residents_who_share_a_home_never_share_an_id() {
     let board = board();
     let store = Opened::open(settings(folder.path(), 8), MARK)
         .unwrap()
-        .start(board.clone());
+        .start(board.clone(), Arc::default());
     for n in 0..200 {
         let what = if n % 3 == 0 {
             status(n, Reason::Confirmed, 1, true)
@@ -105,7 +105,7 @@ async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
     let board = board();
     let store = Opened::open(settings(folder.path(), 64), MARK)
         .unwrap()
-        .start(board.clone());
+        .start(board.clone(), Arc::default());
     let one = Identity {
         home: ResidentId(7),
         claim: [5; 16],
@@ -140,7 +140,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     {
         let store = Opened::open(settings(folder.path(), 64), MARK)
             .unwrap()
-            .start(board());
+            .start(board(), Arc::default());
         let batch = (0..1000).map(|n| change(n, profile(n))).collect();
         store.apply(batch).await.unwrap();
         let red = vec![change(5, status(5, Reason::CloseContact, 9, true))];
@@ -155,7 +155,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let again = board();
     let store = Opened::open(settings(folder.path(), 64), MARK)
         .unwrap()
-        .start(again.clone());
+        .start(again.clone(), Arc::default());
     store.fill(Arc::new(|_| ())).await.unwrap();
     assert_eq!(again.residents(), 1000);
     let Found::Word(word) = again.find_at_home(&who(5)) else {

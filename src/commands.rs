@@ -1,0 +1,205 @@
+//! The commands: what each takes, and what its end tells the shell.
+
+mod demo;
+mod export;
+mod import;
+mod keys;
+mod remote;
+mod serve;
+mod synth;
+mod token;
+
+use crate::config::{Said, Settings};
+use crate::seal::ring::RingFile;
+use crate::store::embedded::{self, Opened};
+use crate::clock::Time;
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// 亮码: the status lookup behind a health code. Residents show their code, gates scan it, from memory.
+#[derive(Parser)]
+#[command(name = "liangma", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+First steps:
+  liangma demo                                  a town of 100,000 on this machine, with lines to paste
+  liangma import residents.ndjson               residents and statuses into ./liangma-data
+  liangma serve                                 opens the doors over ./liangma-data
+  liangma token scanner --site east-gate        a token for a gate
+  liangma token authority --source gd-cdc       a token for who feeds statuses
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 done and some lines were rejected, 78 bad settings.";
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Demo(demo::Demo),
+    Import(import::Import),
+    Export(export::Export),
+    Synth(synth::Synth),
+    Token(token::Token),
+    Keys(keys::Keys),
+}
+
+/// Where settings come from; the same for every command that needs a store or its key ring.
+#[derive(Args)]
+struct Sources {
+    /// Directory of the embedded store [default: ./liangma-data]
+    #[arg(long, value_name = "DIR")]
+    store: Option<String>,
+    /// The key ring [default: keys in the store's directory]
+    #[arg(long, value_name = "FILE")]
+    keys: Option<String>,
+    /// Settings, as TOML; the README lists them all
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Any setting by its name; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pairs: Vec<String>,
+}
+
+impl Sources {
+    fn said(&self) -> Said {
+        let mut said = Said::default();
+        if let Some(path) = &self.config {
+            said.say_file(path);
+        }
+        said.say_environment(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        }));
+        for pair in &self.pairs {
+            said.say_pair(pair);
+        }
+        for (name, value) in [("store", &self.store), ("keys", &self.keys)] {
+            if let Some(value) = value {
+                said.say(name, value, format!("--{name}"));
+            }
+        }
+        said
+    }
+}
+
+/// How a command can fail.
+enum Failure {
+    /// Bad settings, all of them.
+    Settings(Vec<String>),
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Other(error.into())
+    }
+}
+
+type Outcome = Result<ExitCode, Failure>;
+
+/// Some lines were rejected.
+const REJECTED: u8 = 3;
+/// `EX_CONFIG` of sysexits.
+const BAD_SETTINGS: u8 = 78;
+
+/// Runs what the command line asks for.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Import(import) => import.run(),
+        Command::Export(export) => export.run(),
+        Command::Synth(synth) => synth.run(),
+        Command::Token(token) => token.run(),
+        Command::Keys(keys) => keys.run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(Failure::Settings(bad)) => {
+            for line in bad {
+                eprintln!("liangma: {line}");
+            }
+            ExitCode::from(BAD_SETTINGS)
+        }
+        // Whoever reads our output has seen enough, as `head` does.
+        Err(Failure::Other(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(Failure::Other(error)) => {
+            eprintln!("liangma: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn settings(said: Said) -> Result<Settings, Failure> {
+    said.settings().map_err(Failure::Settings)
+}
+
+/// Logs go to standard error, so that standard output holds what was asked for and nothing else.
+fn log(filter: &str) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| Failure::Settings(vec![format!("log = {filter:?}: {error}")]))?;
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+    Ok(())
+}
+
+/// The key ring; a first start makes one, a store that has data never gets another.
+fn ring(settings: &Settings) -> Result<RingFile, Failure> {
+    let first = settings.keys == settings.store.join("keys")
+        && !settings.keys.exists()
+        && !settings.store.join("liangma.redb").exists();
+    if first {
+        make_private(&settings.store)?;
+        RingFile::generate(Time::now()).write_new(&settings.keys)?;
+        eprintln!(
+            "liangma: made a key ring: {} (mode 0600). Keep a copy: without it the store cannot be read.",
+            settings.keys.display()
+        );
+    }
+    Ok(RingFile::read(&settings.keys)?)
+}
+
+fn make_private(folder: &Path) -> Result<(), Failure> {
+    embedded::make_private(folder)
+        .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
+    Ok(())
+}
+
+/// The embedded store of these settings.
+fn open_store(settings: &Settings, mark: [u8; 16], cache_bytes: usize) -> Result<Opened, Failure> {
+    Ok(Opened::open(
+        embedded::Settings {
+            cache_bytes,
+            fill_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            ..embedded::Settings::new(settings.store.clone())
+        },
+        mark,
+    )?)
+}
+
+/// Progress on a terminal, silence elsewhere. `total` of what `unit` names, where it is known.
+fn progress(total: Option<u64>, what: &'static str, bytes: bool) -> indicatif::ProgressBar {
+    use indicatif::{ProgressBar, ProgressStyle};
+    let (bar, count) = match (total, bytes) {
+        (Some(total), true) => (ProgressBar::new(total), "{bytes}/{total_bytes}"),
+        (Some(total), false) => (ProgressBar::new(total), "{human_pos}/{human_len}"),
+        (None, _) => (ProgressBar::new_spinner(), "{human_pos}"),
+    };
+    let template = format!("{{prefix}} {{wide_bar}} {count} {{per_sec}} {{elapsed}} {{msg}}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(what);
+    bar
+}

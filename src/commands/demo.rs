@@ -1,0 +1,219 @@
+//! `demo`: everything on one machine with no server: a synthetic town, its doors, and lines to paste.
+
+use super::serve::{open, runtime};
+use super::{Failure, Outcome, Sources, log, open_store, progress, ring, settings};
+use crate::clock::Time;
+use crate::config::Settings;
+use crate::drain::{Asked, Signals};
+use crate::feed;
+use crate::http::query::Door;
+use crate::lines::Lines;
+use crate::node::Node;
+use crate::person::{Document, Face, MaskedName};
+use crate::seal::ring::{Kind, RingFile};
+use crate::seal::{Class, Code, Nonces, Pass, Seal, Session};
+use crate::store::embedded::bulk::RUN_BYTES;
+use crate::synth::{Resident, Town};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Run everything on this machine: a synthetic town of 100,000, the doors, lines to paste
+///
+/// Keeps its town in a directory of its own and starts in a second the next time. Ctrl-C ends it.
+#[derive(Args)]
+pub struct Demo {
+    /// Where the town is kept
+    #[arg(long, value_name = "DIR", default_value = "./liangma-demo")]
+    dir: PathBuf,
+    /// Residents of the town
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    residents: u64,
+    /// The town's seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Take free ports even where the usual ones are free
+    #[arg(long)]
+    free_ports: bool,
+}
+
+/// Codes that are kept fresh for the bulk scan.
+const CODES: u64 = 1_000;
+const CODES_EVERY: Duration = Duration::from_secs(20);
+
+impl Demo {
+    pub fn run(self) -> Outcome {
+        let sources = Sources {
+            store: Some(self.dir.display().to_string()),
+            keys: None,
+            config: None,
+            pairs: vec!["drain_notice=0ms".into()],
+        };
+        let mut settings = settings(sources.said())?;
+        log(&settings.log)?;
+        for (_, door) in &mut settings.doors {
+            let taken = || std::net::TcpListener::bind(door.address).is_err();
+            if self.free_ports || taken() {
+                door.address.set_port(0);
+            }
+        }
+        let ring = ring(&settings)?;
+        let town = Town {
+            residents: self.residents,
+            seed: self.seed,
+        };
+        settle(&settings, &ring, town)?;
+        runtime()?.block_on(self.show(settings, ring, town))
+    }
+
+    async fn show(self, settings: Settings, ring: RingFile, town: Town) -> Outcome {
+        let mut signals = Signals::listen()?;
+        let mut node = open(&settings, &ring).await?;
+        node.filled().await?;
+        let codes = self.dir.join("codes.txt");
+        write_codes(&node, town, &codes)?;
+        self.tell(&node, town, &codes);
+        let mut fresh = tokio::time::interval(CODES_EVERY);
+        loop {
+            tokio::select! {
+                asked = signals.next() => if asked == Asked::End { break },
+                _ = fresh.tick() => write_codes(&node, town, &codes)?,
+            }
+        }
+        println!();
+        node.drain().await;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn tell(&self, node: &Node, town: Town, codes: &Path) {
+        let at = |door| {
+            let found = node.doors.iter().find(|(known, _)| *known == door);
+            found.map_or(String::new(), |(_, address)| format!("http://{address}"))
+        };
+        let (resident, gate, desk, back) =
+            (at(Door::Resident), at(Door::Gate), at(Door::Desk), at(Door::Back));
+        let nonces = Nonces::new();
+        let seal = &node.rooms.seal;
+        let now = Time::now();
+        let pass = |name: &str| Pass {
+            name: name.to_owned(),
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(30 * 86_400)),
+        };
+        let scanner = seal.pass(Kind::Scanner, &nonces, &pass("demo-gate"));
+        let authority = seal.pass(Kind::Authority, &nonces, &pass("demo-cdc"));
+        let find = |red: bool| {
+            (0..town.residents)
+                .map(|nth| town.resident(nth))
+                .find(|resident| (resident.reason.is_some() && !resident.cleared) == red)
+        };
+        println!("\nliangma serves a town of {} residents. Paste into another terminal:\n", town.residents);
+        for (red, colour) in [(false, "green"), (true, "red")] {
+            let Some(someone) = find(red) else { continue };
+            let Some(session) = session(seal, &nonces, &someone, now) else { continue };
+            println!("# a {colour} code: shown by its resident, then scanned at a gate");
+            println!("{}={session}", colour.to_uppercase());
+            println!("curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\"", colour.to_uppercase());
+            println!(
+                "CODE=$(curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\" | sed 's/.*\"code\":\"\\([A-Z0-9]*\\)\".*/\\1/')",
+                colour.to_uppercase()
+            );
+            println!("curl -s {gate}/v1/scan -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' -d \"$CODE\"\n");
+        }
+        println!("# why red, and how it is released");
+        println!("curl -s {desk}/v1/status -H \"Authorization: Bearer $RED\" -H 'Accept-Language: en'\n");
+        println!("# {CODES} codes in one request (the file is fresh every {} s)", CODES_EVERY.as_secs());
+        println!(
+            "curl -s {gate}/v1/scan/bulk -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' --data-binary @{}\n",
+            codes.display()
+        );
+        println!("# a change of status, as an authority feeds it");
+        if let Some(someone) = find(false) {
+            println!(
+                "curl -s {back}/v1/feed -H 'Content-Type: application/x-ndjson' -H 'Authorization: Bearer {authority}' -d '{{\"event\":\"status\",\"cert_type\":\"{}\",\"cert_no\":\"{}\",\"reason\":\"close_contact\",\"action\":\"set\",\"at\":\"{now}\",\"source\":\"demo-cdc\",\"seq\":{}}}'\n",
+                someone.cert_type.code(), someone.cert_no, now.0
+            );
+        }
+        println!("# health and meters");
+        println!("curl -s {back}/ready; curl -s {back}/metrics\n");
+        println!("Ctrl-C ends it. The town stays in {}.", self.dir.display());
+    }
+}
+
+/// Makes the town, unless it is there.
+fn settle(settings: &Settings, ring: &RingFile, town: Town) -> Result<(), Failure> {
+    let seal = Seal::new(ring, settings.seal.clone());
+    let store = open_store(settings, seal.mark(), settings.store_cache_bytes)?;
+    if store.residents()? >= town.residents {
+        return Ok(());
+    }
+    eprintln!("liangma: making a town of {} residents", town.residents);
+    let bar = progress(Some(town.residents), "residents", false);
+    let mut bulk = store.bulk(RUN_BYTES)?;
+    let today = Time::now().day();
+    let mut lines = Lines::new(feed::LINE_BYTES_MAX);
+    let mut text = Vec::new();
+    town.write(&mut text, |done| bar.set_position(done))?;
+    let mut outcome = Ok(());
+    lines.push(&text, |_, line| {
+        let event = line.and_then(|line| feed::parse(line, today).ok());
+        let event = event.expect("a synthetic line is a good one");
+        if outcome.is_ok() {
+            outcome = bulk.push(feed::seal_event(event, &seal));
+        }
+    });
+    outcome?;
+    bulk.finish(|_| ())?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn session(seal: &Seal, nonces: &Nonces, someone: &Resident, now: Time) -> Option<String> {
+    let document =
+        Document::parse(someone.cert_type.code(), &someone.cert_no, now.day()).ok()?;
+    let session = Session {
+        identity: seal.identify(&document),
+        steps: 0,
+        face: face(someone, &document),
+        issued_at: now,
+        expires_at: now.plus(Duration::from_secs(86_400)),
+    };
+    Some(seal.session(nonces, &session))
+}
+
+fn face(someone: &Resident, document: &Document) -> Face {
+    Face {
+        name: MaskedName::of(&someone.name),
+        cert_no: document.mask(),
+        assurance: someone.assurance,
+    }
+}
+
+/// Codes of the first residents, as if each had just shown theirs.
+fn write_codes(node: &Node, town: Town, path: &Path) -> Result<(), Failure> {
+    let now = Time::now();
+    let seal = &node.rooms.seal;
+    let nonces = Nonces::new();
+    let mut text = Vec::new();
+    for nth in 0..CODES.min(town.residents) {
+        let someone = town.resident(nth);
+        let Ok(document) = Document::parse(someone.cert_type.code(), &someone.cert_no, now.day())
+        else {
+            continue;
+        };
+        let identity = seal.identify(&document);
+        let code = Code {
+            resident: identity.home,
+            check: identity.check(),
+            class: Class::Live,
+            issued_at: now,
+            face: face(&someone, &document),
+        };
+        text.extend_from_slice(&seal.code(&nonces, &code).0);
+        text.push(b'\n');
+    }
+    std::fs::write(path, text)
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    Ok(())
+}

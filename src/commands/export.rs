@@ -1,0 +1,98 @@
+//! `export`: everything on record as feed lines, to import elsewhere.
+
+use super::{Failure, Outcome, Sources, log, open_store, ring, settings};
+use crate::person::{Identity, ResidentId};
+use crate::seal::Seal;
+use crate::store::record::Record;
+use crate::store::Error;
+use clap::Args;
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Write every resident and every status on record as NDJSON, as import takes it
+///
+/// Cleared statuses are written too: without them an older message could set them again. The lines hold names and
+/// numbers in clear; a file is made for its owner alone.
+#[derive(Args)]
+pub struct Export {
+    #[command(flatten)]
+    sources: Sources,
+    /// The file to write, which must not exist yet [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Export {
+    pub fn run(self) -> Outcome {
+        let settings = settings(self.sources.said())?;
+        log(&settings.log)?;
+        let ring = ring(&settings)?;
+        let seal = Seal::new(&ring, settings.seal.clone());
+        let store = open_store(&settings, seal.mark(), settings.store_cache_bytes)?;
+        let mut out: Box<dyn Write> = match &self.out {
+            None => Box::new(BufWriter::new(std::io::stdout().lock())),
+            Some(path) => {
+                let file = OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(path)
+                    .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+                Box::new(BufWriter::new(file))
+            }
+        };
+        let mut failed = None;
+        let each = |id, record| {
+            let written = write(&mut out, &seal, id, &record);
+            written.map_err(|error| {
+                failed = Some(error);
+                Error::Closed
+            })
+        };
+        let done = store.each(each);
+        match failed {
+            Some(error) => return Err(error),
+            None => done?,
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> Result<(), Failure> {
+    // The home is not needed to open a profile: the claim is.
+    let who = Identity {
+        home: id,
+        claim: record.claim,
+    };
+    let profile = seal
+        .open_profile(&who, &record.profile)
+        .ok_or(Error::Damaged("a profile"))?;
+    let (cert_type, cert_no) = (profile.document.cert_type().code(), profile.document.number());
+    if let Some(name) = profile.name {
+        let line = serde_json::json!({
+            "event": "resident", "cert_type": cert_type, "cert_no": cert_no,
+            "name": name, "assurance": profile.assurance.word(),
+        });
+        writeln!(out, "{line}")?;
+    }
+    for standing in &record.standings {
+        let mut line = serde_json::json!({
+            "event": "status", "cert_type": cert_type, "cert_no": cert_no,
+            "reason": standing.reason.word(),
+            "action": if standing.active { "set" } else { "clear" },
+            "at": standing.at.to_string(), "source": standing.source, "seq": standing.seq,
+        });
+        if let Some(day) = standing.until {
+            line["until"] = crate::clock::print_day(day).into();
+        }
+        if let Some(region) = standing.region {
+            line["region"] = format!("{region:06}").into();
+        }
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}

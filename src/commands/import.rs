@@ -1,0 +1,151 @@
+//! `import`: events from files or standard input into a store, or into a running node.
+
+use super::remote::Remote;
+use super::{Failure, Outcome, REJECTED, Sources, log, open_store, progress, ring, settings};
+use crate::clock::Time;
+use crate::feed::{self, LINE_BYTES_MAX, Outcome as Fed, Rejection};
+use crate::lines::Lines;
+use crate::seal::Seal;
+use crate::store::embedded::bulk::RUN_BYTES;
+use clap::Args;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Read residents and statuses (NDJSON, as /v1/feed takes them) into a store or a running node
+///
+/// Prints what /v1/feed answers: how many changed something, how many did not, and each rejected line with its reason.
+/// The same file again changes nothing, so whatever was interrupted is simply run again. Line numbers run on over all
+/// files. Exits 0 if every line was accepted and 3 if some were rejected.
+#[derive(Args)]
+pub struct Import {
+    /// Files to read; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: Sources,
+    /// Send to a running node's back door instead: http://HOST:PORT
+    #[arg(long, value_name = "URL", requires = "token")]
+    to: Option<String>,
+    /// The authority token to send with
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Pages of the store kept in memory while it is loaded.
+const CACHE_BYTES: usize = 1 << 30;
+
+impl Import {
+    pub fn run(self) -> Outcome {
+        let fed = match (&self.to, &self.token) {
+            (Some(to), Some(token)) => self.send(to, token)?,
+            _ => self.load()?,
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", fed.to_json())?;
+        Ok(match fed.rejected.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(REJECTED),
+        })
+    }
+
+    fn load(&self) -> Result<Fed, Failure> {
+        let settings = settings(self.sources.said())?;
+        log(&settings.log)?;
+        let ring = ring(&settings)?;
+        let seal = Seal::new(&ring, settings.seal.clone());
+        let store = open_store(&settings, seal.mark(), CACHE_BYTES.max(settings.store_cache_bytes))?;
+        let mut bulk = store.bulk(RUN_BYTES)?;
+        let mut fed = Fed::default();
+        let today = Time::now().day();
+        let mut failed = None;
+        self.lines("reading", |nth, line| {
+            match line.map_or(Err(Rejection::LineTooLong), |line| feed::parse(line, today)) {
+                Ok(event) => {
+                    if let Err(error) = bulk.push(feed::seal_event(event, &seal)) {
+                        failed.get_or_insert(error);
+                    }
+                }
+                Err(rejection) => fed.reject(nth, rejection),
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let bar = progress(Some(bulk.changes()), "storing", false);
+        let loaded = bulk.finish(|done| bar.set_position(done))?;
+        bar.finish_and_clear();
+        fed.applied = loaded.applied;
+        fed.unchanged = loaded.unchanged;
+        Ok(fed)
+    }
+
+    fn send(&self, to: &str, token: &str) -> Result<Fed, Failure> {
+        let mut remote = Remote::new(to, token)?;
+        let mut failed = None;
+        self.lines("sending", |nth, line| {
+            if failed.is_none()
+                && let Err(error) = remote.line(nth, line)
+            {
+                failed = Some(error);
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(remote.finish()?),
+        }
+    }
+
+    /// Hands every line of every file that is not blank to `each`, with progress.
+    fn lines(&self, what: &'static str, mut each: impl FnMut(u64, Option<&[u8]>)) -> Result<(), Failure> {
+        let mut total = Some(0);
+        for path in self.files.iter().filter(|path| !is_stdin(path)) {
+            let length = std::fs::metadata(path)
+                .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?
+                .len();
+            total = total.map(|total| total + length);
+        }
+        if self.files.iter().any(|path| is_stdin(path)) {
+            total = None;
+        }
+        let bar = progress(total, what, true);
+        let mut each = |nth, line: Option<&[u8]>| match line.map(<[u8]>::trim_ascii) {
+            Some([]) => {}
+            line => each(nth, line),
+        };
+        let mut lines = Lines::new(LINE_BYTES_MAX);
+        let mut buffer = vec![0; READ_BYTES];
+        for path in &self.files {
+            let mut file: Box<dyn Read> = match is_stdin(path) {
+                true => Box::new(std::io::stdin().lock()),
+                false => Box::new(
+                    std::fs::File::open(path)
+                        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?,
+                ),
+            };
+            loop {
+                let length = match file.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(length) => length,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(error) => {
+                        return Err(anyhow::anyhow!("{}: {error}", path.display()).into());
+                    }
+                };
+                lines.push(&buffer[..length], &mut each);
+                bar.inc(length as u64);
+            }
+            // A last line without an end belongs to its own file.
+            lines.finish(&mut each);
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}

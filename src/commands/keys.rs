@@ -1,0 +1,86 @@
+//! `keys`: makes a key ring, shows what is on it, rotates it.
+
+use super::{Outcome, Sources, settings};
+use crate::clock::Time;
+use crate::config::parse_duration;
+use crate::seal::ring::{KeyState, RingFile};
+use clap::{Args, Subcommand};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Make, list and rotate the key ring
+#[derive(Args)]
+pub struct Keys {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Make a key ring (mode 0600) where there is none
+    New(Sources),
+    /// Show the token keys: id, state, since when; nothing secret
+    List(Sources),
+    /// Seal with the next key from now on
+    ///
+    /// What the current and the previous keys sealed stays good. Give the file to every node and send each SIGHUP: in any
+    /// order, because every node knows the next key already.
+    Rotate {
+        #[command(flatten)]
+        sources: Sources,
+        /// Previous keys leave this long after they retired: as long as the longest token lives
+        #[arg(long, value_name = "TIME", default_value = "31d", value_parser = time)]
+        keep: Duration,
+        /// Let all previous keys go at once: whatever they sealed is refused from now on
+        #[arg(long, conflicts_with = "keep")]
+        drop_previous: bool,
+    },
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "a time is a number and ms, s, m, h or d".to_owned())
+}
+
+impl Keys {
+    pub fn run(self) -> Outcome {
+        match self.what {
+            What::New(sources) => {
+                let path = settings(sources.said())?.keys;
+                if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
+                    super::make_private(folder)?;
+                }
+                RingFile::generate(Time::now()).write_new(&path)?;
+                println!("{}: a new key ring, mode 0600", path.display());
+            }
+            What::List(sources) => list(&RingFile::read(&settings(sources.said())?.keys)?),
+            What::Rotate {
+                sources,
+                keep,
+                drop_previous,
+            } => {
+                let path = settings(sources.said())?.keys;
+                let mut file = RingFile::read(&path)?;
+                let keep = if drop_previous { Duration::ZERO } else { keep };
+                file.rotate(Time::now(), keep)?;
+                file.replace(&path)?;
+                list(&file);
+                eprintln!("liangma: rotated; SIGHUP makes a running node read it");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn list(ring: &RingFile) {
+    println!("id\tstate\tmade\tretired");
+    for key in ring.lines() {
+        let state = match key.state {
+            KeyState::Next => "next",
+            KeyState::Current => "current",
+            KeyState::Previous => "previous",
+        };
+        let retired = key.retired.map_or(String::from("-"), |at| at.to_string());
+        println!("{}\t{state}\t{}\t{retired}", key.id, key.created);
+    }
+}

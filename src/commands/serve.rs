@@ -1,0 +1,163 @@
+//! `serve`: a node over its store, from the first door to the last query.
+
+use super::{Failure, Outcome, Sources, log, open_store, ring, settings};
+use crate::board::Board;
+use crate::config::Settings;
+use crate::drain::{Asked, Signals};
+use crate::identity::Platform;
+use crate::meters::Meters;
+use crate::node::{self, Node, Parts};
+use crate::seal::Seal;
+use crate::seal::ring::RingFile;
+use clap::Args;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Open the doors over a store
+///
+/// Prints one line a door with its real address, logs to standard error, and serves until SIGTERM: then /ready says no,
+/// the doors close, queries end, and a second signal ends it at once. SIGHUP reads the key ring again.
+#[derive(Args)]
+pub struct Serve {
+    #[command(flatten)]
+    sources: Sources,
+    /// Resident door: residents show their code [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    resident: Option<String>,
+    /// Gate door: scanners scan [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR:PORT")]
+    gate: Option<String>,
+    /// Desk door: log-in and details [default: 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDR:PORT")]
+    desk: Option<String>,
+    /// Back door: health, metrics, feed [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR:PORT")]
+    back: Option<String>,
+    /// Which doors to open [default: resident,gate,desk,back]
+    #[arg(long, value_name = "LIST")]
+    doors: Option<String>,
+}
+
+impl Serve {
+    pub fn run(self) -> Outcome {
+        let mut said = self.sources.said();
+        for (name, value) in [
+            ("resident", self.resident),
+            ("gate", self.gate),
+            ("desk", self.desk),
+            ("back", self.back),
+            ("doors", self.doors),
+        ] {
+            if let Some(value) = value {
+                said.say(name, value, format!("--{name}"));
+            }
+        }
+        let settings = settings(said)?;
+        log(&settings.log)?;
+        let ring = ring(&settings)?;
+        runtime()?.block_on(serve(settings, ring))
+    }
+}
+
+/// The runtime of everything that is not a door: the start, signals, the store's reads.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+}
+
+async fn serve(settings: Settings, ring: RingFile) -> Outcome {
+    let mut signals = Signals::listen()?;
+    let mut node = open(&settings, &ring).await?;
+    {
+        let mut out = std::io::stdout().lock();
+        for (door, address) in &node.doors {
+            writeln!(out, "{} http://{address}", door.name())?;
+        }
+        out.flush()?;
+    }
+    let mut filled = false;
+    loop {
+        let asked = tokio::select! {
+            outcome = node.filled(), if !filled => {
+                outcome?;
+                filled = true;
+                continue;
+            }
+            asked = signals.next() => asked,
+        };
+        match asked {
+            Asked::Reload => reload(&node, &settings.keys),
+            Asked::End => break,
+        }
+    }
+    tracing::info!("leaving: a second signal ends at once");
+    tokio::select! {
+        () = node.drain() => tracing::info!("every query has ended"),
+        () = again(&mut signals) => tracing::warn!("ended at once"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a node of its settings and opens its doors.
+pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure> {
+    raise_descriptors(settings);
+    let seal = Seal::new(ring, settings.seal.clone());
+    let platform = Platform::read(settings.identity.clone())
+        .map_err(|why| Failure::Settings(vec![format!("identity_jwks: {why}")]))?;
+    if !platform.is_known() {
+        tracing::info!("no identity_jwks is set: POST /v1/sessions refuses every assertion");
+    }
+    let opened = open_store(settings, seal.mark(), settings.store_cache_bytes)?;
+    let meters = Arc::new(Meters::new());
+    let board = Arc::new(Board::new(opened.residents()?, settings.board.clone()));
+    let store = Arc::new(opened.start(board.clone(), meters.store.clone()));
+    let parts = Parts {
+        board,
+        seal,
+        store,
+        platform,
+        meters,
+    };
+    Ok(Node::open(parts, node::Settings::from(settings)).map_err(|why| anyhow::anyhow!(why))?)
+}
+
+/// Takes up a rotated ring; a bad one changes nothing.
+fn reload(node: &Node, keys: &Path) {
+    match RingFile::read(keys) {
+        Ok(ring) if Seal::mark_of(&ring) != node.rooms.seal.mark() => {
+            tracing::error!("this key ring belongs to another store; the one in force stays");
+        }
+        Ok(ring) => {
+            node.rooms.seal.reload(&ring);
+            tracing::info!("the key ring was read again");
+        }
+        Err(error) => tracing::error!(%error, "the key ring in force stays"),
+    }
+}
+
+async fn again(signals: &mut Signals) {
+    while signals.next().await != Asked::End {}
+}
+
+/// Doors need descriptors: as many as the system lets us have.
+fn raise_descriptors(settings: &Settings) {
+    let wanted: usize = settings
+        .doors
+        .iter()
+        .map(|(_, door)| door.admission.connections_max)
+        .sum::<usize>()
+        + 256;
+    match rlimit::increase_nofile_limit(wanted as u64) {
+        Ok(got) if got < wanted as u64 => tracing::warn!(
+            got,
+            wanted,
+            "fewer descriptors than the doors admit connections; raise the limit (ulimit -n) or lower the caps"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of descriptors cannot be read"),
+    }
+}

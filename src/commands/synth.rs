@@ -1,0 +1,47 @@
+//! `synth`: a synthetic province as feed lines.
+
+use super::{Outcome, progress};
+use crate::synth::{RESIDENTS_MAX, Town};
+use clap::Args;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Make a synthetic province: residents with valid documents, one in two hundred of them red
+///
+/// The same seed makes the same province. Nobody in it is real.
+#[derive(Args)]
+pub struct Synth {
+    /// How many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=RESIDENTS_MAX))]
+    residents: u64,
+    /// Which province
+    #[arg(long, value_name = "S")]
+    seed: u64,
+    /// The file to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Synth {
+    pub fn run(self) -> Outcome {
+        let town = Town {
+            residents: self.residents,
+            seed: self.seed,
+        };
+        let mut out: Box<dyn Write> = match &self.out {
+            None => Box::new(std::io::stdout().lock()),
+            Some(path) => Box::new(
+                File::create(path)
+                    .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?,
+            ),
+        };
+        let bar = progress(Some(self.residents), "residents", false);
+        town.write(&mut BufWriter::with_capacity(1 << 20, &mut out), |done| {
+            bar.set_position(done);
+        })?;
+        bar.finish_and_clear();
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,158 @@
+//! `token`: a credential for a resident, a scanner or an authority, made of the key ring alone.
+
+use super::{Failure, Outcome, Sources, settings};
+use crate::clock::Time;
+use crate::feed::is_source;
+use crate::person::{self, Assurance, BadDocument, Document, Face, MaskedName};
+use crate::seal::ring::{Kind, RingFile};
+use crate::seal::{NAME_BYTES_MAX, Nonces, Pass, Seal, Session};
+use anyhow::{anyhow, bail};
+use clap::{Args, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Make a token; prints the token and nothing else
+#[derive(Args)]
+pub struct Token {
+    #[command(subcommand)]
+    whose: Whose,
+}
+
+#[derive(Subcommand)]
+enum Whose {
+    /// A resident's session, for tests and for staff who help somebody
+    ///
+    /// The resident need not be on record: until then the code shows `unknown`.
+    Resident {
+        #[command(flatten)]
+        sources: Sources,
+        /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
+        #[arg(long, value_name = "TYPE")]
+        cert_type: String,
+        /// Number of the document
+        #[arg(long, value_name = "N")]
+        cert_no: String,
+        /// The resident's name
+        #[arg(long)]
+        name: String,
+        /// real_person, real_name or unverified
+        #[arg(long, value_name = "WORD")]
+        assurance: String,
+        /// How long it is good for
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=2160))]
+        hours: u64,
+    },
+    /// A scanner's token, for one site
+    Scanner {
+        #[command(flatten)]
+        sources: Sources,
+        /// The site where it scans
+        #[arg(long, value_name = "NAME")]
+        site: String,
+        /// How long it is good for
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+    },
+    /// An authority's token, for one source of statuses
+    Authority {
+        #[command(flatten)]
+        sources: Sources,
+        /// The source that it feeds as
+        #[arg(long, value_name = "NAME")]
+        source: String,
+        /// How long it is good for
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+    },
+}
+
+/// A seal that makes tokens: the ring is all that it takes.
+fn seal(sources: &Sources) -> Result<Seal, Failure> {
+    let settings = settings(sources.said())?;
+    Ok(Seal::new(&RingFile::read(&settings.keys)?, settings.seal))
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Token {
+    pub fn run(self) -> Outcome {
+        println!("{}", make(self.whose)?);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn make(whose: Whose) -> Result<String, Failure> {
+    let now = Time::now();
+    match whose {
+        Whose::Resident {
+            sources,
+            cert_type,
+            cert_no,
+            name,
+            assurance,
+            hours,
+        } => {
+            let document = Document::parse(&cert_type, &cert_no, now.day()).map_err(|bad| {
+                anyhow!(match bad {
+                    BadDocument::OfflineRegistration =>
+                        "--cert-type: documents of this type get no code; register with staff",
+                    BadDocument::Form => "--cert-no: not the form of a number of this type",
+                    BadDocument::BirthDate => "--cert-no: no such day of birth",
+                    BadDocument::CheckDigit => "--cert-no: the check digit is wrong",
+                })
+            })?;
+            if !person::is_name(&name) {
+                return Err(anyhow!("--name: 1 to 64 characters, none of them for machines").into());
+            }
+            let assurance = Assurance::parse(&assurance)
+                .ok_or_else(|| anyhow!("--assurance: real_person, real_name or unverified"))?;
+            let seal = seal(&sources)?;
+            let session = Session {
+                identity: seal.identify(&document),
+                steps: 0,
+                face: Face {
+                    name: MaskedName::of(&name),
+                    cert_no: document.mask(),
+                    assurance,
+                },
+                issued_at: now,
+                expires_at: now.plus(Duration::from_secs(3600 * hours)),
+            };
+            Ok(seal.session(&Nonces::new(), &session))
+        }
+        Whose::Scanner {
+            sources,
+            site,
+            days,
+        } => {
+            if !(1..=NAME_BYTES_MAX).contains(&site.len()) || site.chars().any(char::is_control) {
+                return Err(anyhow!("--site: 1 to {NAME_BYTES_MAX} bytes").into());
+            }
+            pass(&sources, Kind::Scanner, site, days, now)
+        }
+        Whose::Authority {
+            sources,
+            source,
+            days,
+        } => {
+            check_source(&source)?;
+            pass(&sources, Kind::Authority, source, days, now)
+        }
+    }
+}
+
+fn check_source(source: &str) -> anyhow::Result<()> {
+    if !is_source(source) {
+        bail!("--source: 1 to {NAME_BYTES_MAX} letters, digits, dots, hyphens or underscores");
+    }
+    Ok(())
+}
+
+fn pass(sources: &Sources, kind: Kind, name: String, days: u64, now: Time) -> Result<String, Failure> {
+    let pass = Pass {
+        name,
+        issued_at: now,
+        expires_at: now.plus(DAY * days as u32),
+    };
+    Ok(seal(sources)?.pass(kind, &Nonces::new(), &pass))
+}

@@ -1,0 +1,436 @@
+//! Every knob: its name, default, bounds and meaning; and the settings of each room, built from file, environment and flags.
+//!
+//! Defaults < file < environment (`LIANGMA_…`) < flags. Whatever is bad or unknown is named, all of it at once.
+
+use crate::http::doors;
+use crate::http::query::Door;
+use crate::{admission, board, http, identity, seal, service};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A knob: name, default, bounds, meaning. The README's table is held against this list by a test.
+pub const KNOBS: &[(&str, &str, &str, &str)] = &[
+    ("store", "./liangma-data", "a directory", "where residents and statuses are kept"),
+    ("keys", "STORE/keys", "a file, mode 0600", "the key ring"),
+    ("resident", "127.0.0.1:8080", "address:port", "the resident door; port 0 takes a free one"),
+    ("gate", "127.0.0.1:8081", "address:port", "the gate door"),
+    ("desk", "127.0.0.1:8082", "address:port", "the desk door"),
+    ("back", "127.0.0.1:9090", "address:port", "the back door"),
+    ("doors", "resident,gate,desk,back", "a list of these", "which doors to open"),
+    ("resident_threads", "cores", "1 to 256", "threads of the resident door"),
+    ("gate_threads", "cores", "1 to 256", "threads of the gate door"),
+    ("desk_threads", "1", "1 to 256", "threads of the desk door"),
+    ("back_threads", "1", "1 to 256", "threads of the back door"),
+    ("resident_connections_max", "10000", "1 to 1000000", "connections that the resident door admits"),
+    ("gate_connections_max", "4000", "1 to 1000000", "connections that the gate door admits"),
+    ("desk_connections_max", "2000", "1 to 1000000", "connections that the desk door admits"),
+    ("back_connections_max", "256", "1 to 1000000", "connections that the back door admits"),
+    ("backlog", "256", "1 to 65535", "connections that the kernel keeps for a door; a long queue is one of people who have left"),
+    ("busy_answers_per_second", "200", "0 to 100000", "connections past the cap that are told so; each costs what four answers cost"),
+    ("head_timeout", "5s", "100ms to 5m", "for a request's head, and for a new connection's first byte"),
+    ("idle_timeout", "60s", "100ms to 1h", "between two requests of a connection"),
+    ("stall_timeout", "10s", "100ms to 5m", "without a byte read or written while a request is answered"),
+    ("answer_timeout", "30s", "100ms to 5m", "for a whole answer"),
+    ("bulk_timeout", "5m", "100ms to 1h", "for a whole bulk scan, and for a whole feed"),
+    ("head_bytes_max", "8192", "1024 to 65536", "bytes of a request's head"),
+    ("bulk_lines_max", "100000", "1 to 10000000", "lines of a bulk scan"),
+    ("feed_bytes_max", "1GiB", "1KiB to 1TiB", "bytes of a feed's body"),
+    ("code_life", "60s", "1s to 10m", "a code is accepted this long after it was shown"),
+    ("clock_skew", "2s", "0ms to 30s", "how far the clocks of two nodes may be apart"),
+    ("session_life", "24h", "1m to 90d", "a session made of an assertion lasts this long"),
+    ("stale_after", "2s", "100ms to 10m", "older knowledge is marked `stale`"),
+    ("too_old_after", "30s", "1s to 1h", "older knowledge gives no colour, and the node is not ready"),
+    ("board_shards", "8192", "16 to 65536, a power of two", "shards of the board; thousands keep a growing one from being felt"),
+    ("store_wait", "5s", "10ms to 5m", "a query waits this long for the store, then it is `upstream_busy`"),
+    ("store_in_flight_max", "256", "1 to 65536", "queries that are with the store at once"),
+    ("store_cache_bytes", "256MiB", "1MiB to 1TiB", "pages of the embedded store kept in memory"),
+    ("desk_per_second", "20", "1 to 10000", "log-ins and explanations a second for one resident"),
+    ("identity_jwks", "none", "a file", "the identity platform's public keys; without it nobody can open a session"),
+    ("identity_issuer", "none", "text", "`iss` of its assertions"),
+    ("identity_audience", "liangma", "text", "`aud` of its assertions"),
+    ("drain_notice", "1s", "0ms to 5m", "on SIGTERM: `/ready` says no this long before the doors close"),
+    ("drain_timeout", "10s", "0ms to 10m", "and then queries have this long to end"),
+    ("log", "info", "a filter of tracing", "what is logged, to standard error"),
+];
+
+/// Everything that a node is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub store: PathBuf,
+    pub keys: PathBuf,
+    pub doors: Vec<(Door, doors::Settings)>,
+    pub http: http::Settings,
+    pub seal: seal::Settings,
+    pub board: board::Settings,
+    pub service: service::Settings,
+    pub identity: identity::Settings,
+    pub store_cache_bytes: usize,
+    pub drain_notice: Duration,
+    pub drain_timeout: Duration,
+    pub log: String,
+}
+
+/// What was said, from weak to strong; later sources win.
+#[derive(Default)]
+pub struct Said {
+    values: BTreeMap<String, (String, String)>,
+    bad: Vec<String>,
+}
+
+impl Said {
+    /// One value; `origin` is named when it is bad.
+    pub fn say(&mut self, name: &str, value: impl Into<String>, origin: impl Display) {
+        if KNOBS.iter().any(|(known, ..)| *known == name) {
+            self.values
+                .insert(name.to_owned(), (value.into(), origin.to_string()));
+        } else {
+            let near = KNOBS
+                .iter()
+                .map(|(known, ..)| *known)
+                .find(|known| known.contains(name) || name.contains(known));
+            let hint = near.map_or(String::new(), |near| format!("; is it {near}?"));
+            self.bad.push(format!("{origin}: there is no setting {name}{hint}"));
+        }
+    }
+
+    /// A TOML file of `name = value`.
+    pub fn say_file(&mut self, path: &Path) {
+        let place = path.display();
+        let table = std::fs::read_to_string(path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| text.parse::<toml::Table>().map_err(|error| error.to_string()));
+        match table {
+            Err(why) => self.bad.push(format!("{place}: {}", why.trim())),
+            Ok(table) => {
+                for (name, value) in table {
+                    match value {
+                        toml::Value::String(text) => self.say(&name, text, &place),
+                        toml::Value::Integer(number) => self.say(&name, number.to_string(), &place),
+                        _ => self.bad.push(format!("{place}: {name} is a string or a number")),
+                    }
+                }
+            }
+        }
+    }
+
+    /// `LIANGMA_…`, each a setting in capitals.
+    pub fn say_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        for (variable, value) in variables {
+            if let Some(name) = variable.strip_prefix("LIANGMA_") {
+                self.say(&name.to_ascii_lowercase(), value, &variable);
+            }
+        }
+    }
+
+    /// `name=value`, as `--set` takes it.
+    pub fn say_pair(&mut self, pair: &str) {
+        match pair.split_once('=') {
+            Some((name, value)) => self.say(name.trim(), value.trim(), "--set"),
+            None => self.bad.push(format!("--set {pair}: it takes NAME=VALUE")),
+        }
+    }
+
+    /// All settings, or everything that is wrong with them.
+    pub fn settings(self) -> Result<Settings, Vec<String>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut read = Reader { said: self };
+        let store: PathBuf = read.text("store").into();
+        let store = match read.store_scheme(&store) {
+            true => store,
+            false => PathBuf::new(),
+        };
+        let keys = read
+            .said("keys")
+            .map_or_else(|| store.join("keys"), PathBuf::from);
+        let doors = read.doors(cores);
+        let drain_timeout = read.duration("drain_timeout", ms(0)..=secs(600));
+        let stale_after = read.duration("stale_after", ms(100)..=secs(600));
+        let too_old_after = read.duration("too_old_after", secs(1)..=secs(3600));
+        if stale_after > too_old_after {
+            read.bad("stale_after", "is longer than too_old_after");
+        }
+        let shards = read.number("board_shards", 16..=65_536) as usize;
+        if !shards.is_power_of_two() {
+            read.bad("board_shards", "is no power of two");
+        }
+        let jwks = read.said("identity_jwks").map(PathBuf::from);
+        let issuer = read.said("identity_issuer");
+        if jwks.is_some() && issuer.is_none() {
+            read.bad("identity_issuer", "is missing beside identity_jwks");
+        }
+        let settings = Settings {
+            store,
+            keys,
+            doors,
+            http: http::Settings {
+                bulk_lines_max: read.number("bulk_lines_max", 1..=10_000_000),
+                feed_bytes_max: read.number("feed_bytes_max", 1 << 10..=1 << 40),
+                answer_timeout: read.duration("answer_timeout", ms(100)..=secs(300)),
+                bulk_timeout: read.duration("bulk_timeout", ms(100)..=secs(3600)),
+            },
+            seal: seal::Settings {
+                code_life: read.duration("code_life", secs(1)..=secs(600)),
+                clock_skew: read.duration("clock_skew", ms(0)..=secs(30)),
+            },
+            board: board::Settings {
+                stale_after,
+                too_old_after,
+                shards,
+            },
+            service: service::Settings {
+                session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
+                store_wait: read.duration("store_wait", ms(10)..=secs(300)),
+                store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
+                desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,
+            },
+            identity: identity::Settings {
+                jwks,
+                issuer: issuer.unwrap_or_default(),
+                audience: read.text("identity_audience"),
+            },
+            store_cache_bytes: read.number("store_cache_bytes", 1 << 20..=1 << 40) as usize,
+            drain_notice: read.duration("drain_notice", ms(0)..=secs(300)),
+            drain_timeout,
+            log: read.text("log"),
+        };
+        let bad = read.said.bad;
+        if bad.is_empty() { Ok(settings) } else { Err(bad) }
+    }
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Takes settings out one by one and notes what is wrong with them.
+struct Reader {
+    said: Said,
+}
+
+impl Reader {
+    fn said(&self, name: &str) -> Option<String> {
+        self.said.values.get(name).map(|(value, _)| value.clone())
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.said(name).unwrap_or_else(|| default(name).to_owned())
+    }
+
+    fn bad(&mut self, name: &str, why: &str) {
+        let said = self.said.values.get(name);
+        self.said.bad.push(match said {
+            Some((value, origin)) => format!("{origin}: {name} = {value:?} {why}"),
+            None => format!("{name} {why}"),
+        });
+    }
+
+    /// Reads one within its bounds; a bad one is noted, and a good one stands in so that the others are read too.
+    fn read<T: PartialOrd + Copy>(
+        &mut self,
+        name: &str,
+        bounds: RangeInclusive<T>,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        let value = parse(&self.text(name)).filter(|value| bounds.contains(value));
+        value.unwrap_or_else(|| {
+            let knob = KNOBS.iter().find(|(known, ..)| *known == name);
+            let (_, _, range, _) = knob.expect("every knob is listed");
+            self.bad(name, &format!("is not within {range}"));
+            *bounds.start()
+        })
+    }
+
+    fn duration(&mut self, name: &str, bounds: RangeInclusive<Duration>) -> Duration {
+        self.read(name, bounds, parse_duration)
+    }
+
+    fn number(&mut self, name: &str, bounds: RangeInclusive<u64>) -> u64 {
+        self.read(name, bounds, parse_number)
+    }
+
+    fn store_scheme(&mut self, store: &Path) -> bool {
+        let remote = store
+            .to_str()
+            .is_some_and(|text| text.starts_with("redis") && text.contains("://"));
+        if remote {
+            self.bad("store", "needs a node that speaks Redis; this one keeps its own store in a directory");
+        }
+        !remote
+    }
+
+    fn doors(&mut self, cores: usize) -> Vec<(Door, doors::Settings)> {
+        let list = self.text("doors");
+        let mut opened = Vec::new();
+        for name in list.split(',').map(str::trim) {
+            match Door::ALL.into_iter().find(|door| door.name() == name) {
+                Some(door) if opened.contains(&door) => self.bad("doors", &format!("names {name} twice")),
+                Some(door) => opened.push(door),
+                None => self.bad("doors", &format!("names {name:?}, which is no door")),
+            }
+        }
+        let backlog = self.number("backlog", 1..=65_535) as u32;
+        let busy_answers_per_second = self.number("busy_answers_per_second", 0..=100_000) as u32;
+        let head_timeout = self.duration("head_timeout", ms(100)..=secs(300));
+        let idle_timeout = self.duration("idle_timeout", ms(100)..=secs(3600));
+        let stall_timeout = self.duration("stall_timeout", ms(100)..=secs(300));
+        let head_bytes_max = self.number("head_bytes_max", 1024..=65_536) as usize;
+        let mut all = Vec::new();
+        for door in Door::ALL {
+            let name = door.name();
+            let address = self.text(name).parse::<SocketAddr>().unwrap_or_else(|_| {
+                self.bad(name, "is no address:port");
+                SocketAddr::from(([127, 0, 0, 1], 0))
+            });
+            let threads = self.read(&format!("{name}_threads"), 1..=256, |text| {
+                match text {
+                    "cores" => Some(cores.min(256)),
+                    text => text.parse().ok(),
+                }
+            });
+            let connections_max = self.number(&format!("{name}_connections_max"), 1..=1_000_000);
+            let settings = doors::Settings {
+                address,
+                threads,
+                admission: admission::DoorSettings {
+                    connections_max: connections_max as usize,
+                    busy_answers_per_second,
+                },
+                backlog,
+                head_timeout,
+                idle_timeout,
+                stall_timeout,
+                head_bytes_max,
+            };
+            if opened.contains(&door) {
+                all.push((door, settings));
+            }
+        }
+        all
+    }
+}
+
+fn default(name: &str) -> &'static str {
+    let knob = KNOBS.iter().find(|(known, ..)| *known == name);
+    knob.expect("every knob is listed").1
+}
+
+/// `250ms`, `60s`, `5m`, `24h`, `30d`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(unit).map(Duration::from_millis)
+}
+
+/// A number, or one of KiB, MiB, GiB, TiB.
+fn parse_number(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let mut said = Said::default();
+        for (name, value) in pairs {
+            said.say(name, *value, "test");
+        }
+        said.settings()
+    }
+
+    #[test]
+    fn every_default_is_within_its_bounds() {
+        let settings = said(&[]).unwrap();
+        assert_eq!(settings.doors.len(), 4);
+        assert_eq!(settings.keys, Path::new("./liangma-data/keys"));
+        for (name, default, ..) in KNOBS {
+            if !matches!(*default, "none" | "STORE/keys") {
+                said(&[(name, default)]).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_is_bad_is_named_at_once() {
+        let mut said = Said::default();
+        said.say("code_life", "forever", "LIANGMA_CODE_LIFE");
+        said.say("gate", "door", "--gate");
+        said.say("gate_thread", "2", "liangma.toml");
+        said.say("stale_after", "40s", "test");
+        said.say("board_shards", "1000", "test");
+        said.say("doors", "gate,window", "--doors");
+        said.say("store", "redis://x", "--store");
+        said.say_pair("nonsense");
+        let bad = said.settings().unwrap_err();
+        let all = bad.join("\n");
+        for word in [
+            "LIANGMA_CODE_LIFE: code_life = \"forever\" is not within 1s to 10m",
+            "--gate: gate = \"door\" is no address:port",
+            "liangma.toml: there is no setting gate_thread; is it gate_threads?",
+            "stale_after = \"40s\" is longer than too_old_after",
+            "is no power of two",
+            "\"window\"",
+            "Redis",
+            "NAME=VALUE",
+        ] {
+            assert!(all.contains(word), "{word} in\n{all}");
+        }
+        assert_eq!(bad.len(), 8, "{all}");
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("liangma.toml");
+        std::fs::write(&file, "code_life = \"30s\"\nbacklog = 77\nlog = \"warn\"\n").unwrap();
+        let mut said = Said::default();
+        said.say_file(&file);
+        said.say_environment(
+            [("LIANGMA_CODE_LIFE", "40s"), ("LIANGMA_LOG", "debug"), ("HOME", "x")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into_iter(),
+        );
+        said.say_pair("log=error");
+        let settings = said.settings().unwrap();
+        assert_eq!(settings.seal.code_life, secs(40));
+        assert_eq!(settings.doors[0].1.backlog, 77);
+        assert_eq!(settings.log, "error");
+    }
+
+    #[test]
+    fn a_bad_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("liangma.toml");
+        std::fs::write(&file, "code_life = [1]\nnot toml").unwrap();
+        let mut said = Said::default();
+        said.say_file(&file);
+        said.say_file(&folder.path().join("missing.toml"));
+        assert_eq!(said.settings().unwrap_err().len(), 2);
+    }
+}

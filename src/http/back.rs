@@ -1,0 +1,152 @@
+//! The back door: whether the node lives, whether it may be sent traffic, what it counted, and what authorities feed.
+
+use super::Settings;
+use super::reply::{self, Body};
+use crate::answer::Refusal;
+use crate::clock::Time;
+use crate::feed::{self, LINE_BYTES_MAX, Outcome as Fed};
+use crate::language::Language;
+use crate::lines::Lines;
+use crate::meters::{Facts, Kind, Outcome};
+use crate::service::{Rooms, Service};
+use crate::store::Change;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Response, StatusCode};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// Changes that go to the store together: enough that a commit is shared, few enough that other feeds are not held up.
+const BATCH: usize = 2_000;
+
+/// Why a node is not ready, the first that holds.
+fn state(rooms: &Rooms, now: Time) -> &'static str {
+    if rooms.is_draining() {
+        "draining"
+    } else if !rooms.board.is_filled() {
+        "warming"
+    } else if rooms.board.is_too_old(&rooms.board.freshness(now)) {
+        "too_old"
+    } else {
+        "ready"
+    }
+}
+
+pub fn live(service: &Service, started: Instant) -> Response<Body> {
+    service.tally.enter(Kind::Live, started).leave(Outcome::Done);
+    reply::json(StatusCode::OK, r#"{"state":"live"}"#)
+}
+
+pub fn ready(service: &Service, started: Instant, now: Time) -> Response<Body> {
+    let rooms = &service.rooms;
+    let state = state(rooms, now);
+    let freshness = rooms.board.freshness(now);
+    let status = match state {
+        "ready" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let body = serde_json::json!({
+        "state": state,
+        "residents": rooms.board.residents(),
+        "as_of": freshness.as_of.to_string(),
+        "age_ms": freshness.age.as_millis() as u64,
+    });
+    service.tally.enter(Kind::Ready, started).leave(Outcome::Done);
+    reply::json(status, body.to_string())
+}
+
+pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body> {
+    let rooms = &service.rooms;
+    let text = rooms.meters.print(&Facts {
+        residents: rooms.board.residents(),
+        filled: rooms.board.is_filled(),
+        fenced: rooms.board.fenced(),
+        age: rooms.board.freshness(now).age,
+        ready: state(rooms, now) == "ready",
+    });
+    service.tally.enter(Kind::Metrics, started).leave(Outcome::Done);
+    reply::typed(StatusCode::OK, reply::TEXT, Body::whole(text))
+}
+
+/// Takes in a feed. What is counted as applied is durable and on the board; a feed that is cut off, or that meets a busy
+/// store, may have been applied in part and is simply sent again.
+pub async fn feed(
+    service: &Service,
+    settings: &Settings,
+    body: Incoming,
+    language: Language,
+    started: Instant,
+    now: Time,
+) -> Response<Body> {
+    let visit = service.tally.enter(Kind::Feed, started);
+    match take_in(&service.rooms, settings, body, now).await {
+        Ok(fed) => {
+            visit.leave(Outcome::Done);
+            reply::json(StatusCode::OK, fed.to_json())
+        }
+        Err(refusal) => {
+            visit.leave(Outcome::Refused(refusal));
+            reply::refused(refusal, language)
+        }
+    }
+}
+
+async fn take_in(
+    rooms: &Rooms,
+    settings: &Settings,
+    mut body: Incoming,
+    now: Time,
+) -> Result<Fed, Refusal> {
+    let mut fed = Fed::default();
+    let mut batch: Vec<Change> = Vec::new();
+    let mut lines = Lines::new(LINE_BYTES_MAX);
+    let mut bytes = 0;
+    let today = now.day();
+    loop {
+        if rooms.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        let frame = body.frame().await;
+        let mut each = |nth, line: Option<&[u8]>| {
+            let event = match line.map(<[u8]>::trim_ascii) {
+                Some([]) => return,
+                Some(line) => feed::parse(line, today),
+                None => Err(feed::Rejection::LineTooLong),
+            };
+            match event {
+                Ok(event) => batch.push(feed::seal_event(event, &rooms.seal)),
+                Err(rejection) => {
+                    fed.reject(nth, rejection);
+                    rooms.meters.store.rejected.fetch_add(1, Relaxed);
+                }
+            }
+        };
+        let ended = frame.is_none();
+        match frame {
+            None => lines.finish(&mut each),
+            Some(frame) => {
+                let frame = frame.map_err(|_| Refusal::Malformed)?;
+                if let Some(data) = frame.data_ref() {
+                    bytes += data.len() as u64;
+                    if bytes > settings.feed_bytes_max {
+                        return Err(Refusal::TooLarge);
+                    }
+                    lines.push(data, &mut each);
+                }
+            }
+        }
+        if batch.len() >= BATCH || ended && !batch.is_empty() {
+            let changed = rooms.apply(std::mem::take(&mut batch)).await?;
+            let (applied, unchanged) = (fed.applied, fed.unchanged);
+            fed.count(&changed);
+            let store = &rooms.meters.store;
+            store.applied.fetch_add(fed.applied - applied, Relaxed);
+            store.unchanged.fetch_add(fed.unchanged - unchanged, Relaxed);
+        }
+        if ended {
+            return Ok(fed);
+        }
+        // Parsing a piece takes some hundred microseconds; whoever asks `/ready` comes between.
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,351 @@
+//! What a request asks: its head read into a route, a credential, a language. Pure and bounded.
+
+use crate::answer::Refusal;
+use crate::language::Language;
+use crate::meters::Kind;
+use crate::seal::TOKEN_CHARS_MAX;
+use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::{HeaderMap, Method, Uri};
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// The four doors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    Resident,
+    Gate,
+    Desk,
+    Back,
+}
+
+impl Door {
+    pub const ALL: [Door; 4] = [Door::Resident, Door::Gate, Door::Desk, Door::Back];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Door::Resident => "resident",
+            Door::Gate => "gate",
+            Door::Desk => "desk",
+            Door::Back => "back",
+        }
+    }
+}
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Show,
+    Scan,
+    Bulk,
+    OpenSession,
+    Explain,
+    Live,
+    Ready,
+    Metrics,
+    Feed,
+    /// Nothing that this door has.
+    None,
+}
+
+/// How the caller proves to be somebody.
+#[derive(PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Bearer,
+}
+
+impl Route {
+    /// The route at a path of a door, and its one method.
+    fn find(door: Door, path: &str) -> Option<(Route, Method)> {
+        Some(match (door, path) {
+            (Door::Resident, "/v1/code") => (Route::Show, Method::GET),
+            (Door::Gate, "/v1/scan") => (Route::Scan, Method::POST),
+            (Door::Gate, "/v1/scan/bulk") => (Route::Bulk, Method::POST),
+            (Door::Desk, "/v1/sessions") => (Route::OpenSession, Method::POST),
+            (Door::Desk, "/v1/status") => (Route::Explain, Method::GET),
+            (Door::Back, "/live") => (Route::Live, Method::GET),
+            (Door::Back, "/ready") => (Route::Ready, Method::GET),
+            (Door::Back, "/metrics") => (Route::Metrics, Method::GET),
+            (Door::Back, "/v1/feed") => (Route::Feed, Method::POST),
+            _ => return None,
+        })
+    }
+
+    fn needs(self) -> Needs {
+        match self {
+            Route::Show | Route::Scan | Route::Bulk | Route::Explain | Route::Feed => Needs::Bearer,
+            Route::OpenSession | Route::Live | Route::Ready | Route::Metrics | Route::None => {
+                Needs::Nothing
+            }
+        }
+    }
+
+    pub fn kind(self) -> Kind {
+        match self {
+            Route::Show => Kind::Show,
+            Route::Scan => Kind::Scan,
+            Route::Bulk => Kind::Bulk,
+            Route::OpenSession => Kind::Session,
+            Route::Explain => Kind::Status,
+            Route::Live => Kind::Live,
+            Route::Ready => Kind::Ready,
+            Route::Metrics => Kind::Metrics,
+            Route::Feed => Kind::Feed,
+            Route::None => Kind::Other,
+        }
+    }
+}
+
+/// What a body says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// Nothing was said: what the route expects first.
+    Unsaid,
+    Text,
+    Json,
+    NdJson,
+    Other,
+}
+
+/// A request's head, read.
+pub struct Head<'r> {
+    pub route: Route,
+    /// Whom the caller claims to be; refused where the route needs it and there is none.
+    pub credential: Result<&'r [u8], Refusal>,
+    pub language: Language,
+    pub content_type: ContentType,
+    pub length: Option<u64>,
+    /// Set where the head alone decides.
+    pub refusal: Option<Refusal>,
+}
+
+impl<'r> Head<'r> {
+    pub fn read(door: Door, method: &Method, uri: &Uri, headers: &'r HeaderMap) -> Head<'r> {
+        let found = Route::find(door, uri.path());
+        let route = found.as_ref().map_or(Route::None, |(route, _)| *route);
+        let mut head = Head {
+            route,
+            credential: Err(Refusal::Unauthorized),
+            language: language(headers),
+            content_type: content_type(headers),
+            length: headers
+                .get(CONTENT_LENGTH)
+                .and_then(|value| value.to_str().ok()?.parse().ok()),
+            refusal: None,
+        };
+        match found {
+            None => head.refusal = Some(Refusal::NotFound),
+            Some((_, allowed)) if allowed != *method => {
+                head.refusal = Some(Refusal::MethodNotAllowed);
+            }
+            Some(_) => {
+                if route.needs() == Needs::Bearer {
+                    head.credential = credential(headers);
+                }
+                if !route.takes(head.content_type) {
+                    head.refusal = Some(Refusal::UnsupportedMediaType);
+                }
+            }
+        }
+        head
+    }
+}
+
+impl Route {
+    fn takes(self, content_type: ContentType) -> bool {
+        use ContentType::*;
+        match self {
+            Route::Scan => matches!(content_type, Unsaid | Text | Json),
+            Route::Bulk => matches!(content_type, Unsaid | Text),
+            Route::OpenSession => matches!(content_type, Unsaid | Json),
+            // `curl --data-binary` says a form unless told otherwise; the body is checked line by line anyway.
+            Route::Feed => matches!(content_type, Unsaid | Text | Json | NdJson),
+            _ => true,
+        }
+    }
+
+    /// The one method of a path, for `Allow`.
+    pub fn method(self) -> Option<&'static str> {
+        match self {
+            Route::Scan | Route::Bulk | Route::OpenSession | Route::Feed => Some("POST"),
+            Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
+                Some("GET")
+            }
+            Route::None => None,
+        }
+    }
+}
+
+fn language(headers: &HeaderMap) -> Language {
+    headers
+        .get(ACCEPT_LANGUAGE)
+        .and_then(|value| value.to_str().ok())
+        .map_or(Language::Hans, Language::accepted)
+}
+
+fn content_type(headers: &HeaderMap) -> ContentType {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return ContentType::Unsaid;
+    };
+    let bytes = value.as_bytes();
+    let end = memchr::memchr(b';', bytes).unwrap_or(bytes.len());
+    let essence = bytes[..end].trim_ascii();
+    for (name, content_type) in [
+        (&b"text/plain"[..], ContentType::Text),
+        (b"application/json", ContentType::Json),
+        (b"application/x-ndjson", ContentType::NdJson),
+        (b"application/ndjson", ContentType::NdJson),
+    ] {
+        if essence.eq_ignore_ascii_case(name) {
+            return content_type;
+        }
+    }
+    ContentType::Other
+}
+
+fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    let value = headers
+        .get(AUTHORIZATION)
+        .ok_or(Refusal::Unauthorized)?
+        .as_bytes();
+    let (scheme, token) = value.split_at_checked(7).ok_or(Refusal::Unauthorized)?;
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() || token.len() > TOKEN_CHARS_MAX
+    {
+        return Err(Refusal::Unauthorized);
+    }
+    Ok(token)
+}
+
+/// The code in the body of a scan.
+pub fn code(body: &[u8], content_type: ContentType) -> Result<Cow<'_, [u8]>, Refusal> {
+    #[derive(Deserialize)]
+    struct Scanned<'b> {
+        #[serde(borrow)]
+        code: Cow<'b, str>,
+    }
+    if content_type != ContentType::Json {
+        return Ok(Cow::Borrowed(body.trim_ascii()));
+    }
+    let scanned: Scanned<'_> = object(body)?;
+    Ok(match scanned.code {
+        Cow::Borrowed(code) => Cow::Borrowed(code.as_bytes()),
+        Cow::Owned(code) => Cow::Owned(code.into_bytes()),
+    })
+}
+
+/// The assertion in the body of a log-in.
+pub fn assertion(body: &[u8]) -> Result<String, Refusal> {
+    #[derive(Deserialize)]
+    struct LogIn {
+        assertion: String,
+    }
+    object::<LogIn>(body).map(|log_in| log_in.assertion)
+}
+
+/// JSON that is an object: serde would take an array for a struct as well.
+fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::Malformed);
+    }
+    serde_json::from_slice(body).map_err(|_| Refusal::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn refusal(door: Door, method: Method, path: &str, pairs: &[(&'static str, &str)]) -> Option<Refusal> {
+        let headers = headers(pairs);
+        Head::read(door, &method, &path.parse().unwrap(), &headers).refusal
+    }
+
+    #[test]
+    fn each_door_has_its_own_paths() {
+        for (door, path) in [
+            (Door::Resident, "/v1/scan"),
+            (Door::Gate, "/v1/code"),
+            (Door::Desk, "/v1/code"),
+            (Door::Resident, "/metrics"),
+            (Door::Gate, "/v1/scan/"),
+            (Door::Back, "/"),
+        ] {
+            assert_eq!(
+                refusal(door, Method::GET, path, &[]),
+                Some(Refusal::NotFound)
+            );
+        }
+        assert_eq!(refusal(Door::Resident, Method::GET, "/v1/code?x=1", &[]), None);
+    }
+
+    #[test]
+    fn each_path_has_one_method_and_its_media_types() {
+        use Refusal::*;
+        let of = |content_type| [("content-type", content_type)];
+        for (door, method, path, content_type, refused) in [
+            (Door::Resident, Method::POST, "/v1/code", "text/plain", Some(MethodNotAllowed)),
+            (Door::Gate, Method::GET, "/v1/scan", "text/plain", Some(MethodNotAllowed)),
+            (Door::Gate, Method::POST, "/v1/scan", "text/plain; charset=utf-8", None),
+            (Door::Gate, Method::POST, "/v1/scan", "Application/JSON", None),
+            (Door::Gate, Method::POST, "/v1/scan", "image/png", Some(UnsupportedMediaType)),
+            (Door::Gate, Method::POST, "/v1/scan/bulk", "application/json", Some(UnsupportedMediaType)),
+            (Door::Back, Method::POST, "/v1/feed", "application/x-ndjson", None),
+            (Door::Back, Method::POST, "/v1/feed", "text/html", Some(UnsupportedMediaType)),
+        ] {
+            assert_eq!(refusal(door, method, path, &of(content_type)), refused, "{path} {content_type}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_a_bearer_of_bounded_length() {
+        let of = |value: &str| {
+            let headers = headers(&[("authorization", value)]);
+            credential(&headers).map(<[u8]>::to_vec)
+        };
+        assert_eq!(of("Bearer ABC"), Ok(b"ABC".to_vec()));
+        assert_eq!(of("bearer  ABC "), Ok(b"ABC".to_vec()));
+        for bad in ["", "Bearer", "Bearer ", "Basic ABC", "ABC"] {
+            assert_eq!(of(bad), Err(Refusal::Unauthorized), "{bad:?}");
+        }
+        assert!(of(&format!("Bearer {}", "A".repeat(TOKEN_CHARS_MAX + 1))).is_err());
+    }
+
+    #[test]
+    fn a_code_comes_bare_or_in_an_object() {
+        let json = ContentType::Json;
+        assert_eq!(code(b" ABC\r\n", ContentType::Text).unwrap(), &b"ABC"[..]);
+        assert_eq!(code(br#"{"code":"ABC"}"#, json).unwrap(), &b"ABC"[..]);
+        assert_eq!(code(br#"{"code":"A\u0042C"}"#, json).unwrap(), &b"ABC"[..]);
+        for bad in ["", "ABC", "[\"ABC\"]", "{}", "{\"code\":7}", "{\"code\":\"A\""] {
+            assert_eq!(code(bad.as_bytes(), json), Err(Refusal::Malformed), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_is_read_without_a_panic(
+            door in 0usize..4,
+            path in "/[ -~]{0,30}",
+            value in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let Ok(uri) = path.parse::<Uri>() else { return Ok(()); };
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = hyper::header::HeaderValue::from_bytes(&value) {
+                for name in [AUTHORIZATION, ACCEPT_LANGUAGE, CONTENT_TYPE, CONTENT_LENGTH] {
+                    headers.insert(name, value.clone());
+                }
+            }
+            let head = Head::read(Door::ALL[door], &Method::GET, &uri, &headers);
+            prop_assert!(head.route != Route::None || head.refusal.is_some());
+        }
+    }
+}

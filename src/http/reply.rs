@@ -1,0 +1,553 @@
+//! Answers and refusals as responses; alone in knowing HTTP status codes, JSON and languages on the wire.
+
+use super::bulk::Scans;
+use super::doors::Seat;
+use crate::answer::{Answer, Explained, Freshness, Opened, Refusal, Shown, Standing, Verdict};
+use crate::language::Language;
+use crate::person::Face;
+use crate::status::{self, Reasons};
+use bytes::{BufMut, Bytes, BytesMut};
+use hyper::body::{Frame, SizeHint};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// A response's body. When it is dropped its connection is between two requests.
+pub struct Body {
+    content: Content,
+    seat: Option<Rc<Seat>>,
+}
+
+enum Content {
+    Whole(Bytes),
+    Scans(Box<Scans>),
+}
+
+impl Body {
+    pub fn whole(bytes: impl Into<Bytes>) -> Body {
+        Body {
+            content: Content::Whole(bytes.into()),
+            seat: None,
+        }
+    }
+
+    pub fn scans(scans: Scans) -> Body {
+        Body {
+            content: Content::Scans(Box::new(scans)),
+            seat: None,
+        }
+    }
+
+    pub(super) fn seated(mut self, seat: Rc<Seat>) -> Body {
+        self.seat = Some(seat);
+        self
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(seat) = &self.seat {
+            seat.answered();
+        }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Scans(scans) => scans
+                .poll(cx)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Scans(_) => SizeHint::default(),
+        }
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+/// Whatever is said of a person is said once.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+pub fn response(result: Result<Answer, Refusal>, language: Language) -> Response<Body> {
+    match result {
+        Ok(Answer::Shown(shown, language)) => json(StatusCode::OK, shown_json(&shown, language)),
+        Ok(Answer::Verdict(verdict, language)) => {
+            let mut out = BytesMut::with_capacity(512);
+            write_verdict(&mut out, &verdict, language);
+            json(StatusCode::OK, out.freeze())
+        }
+        Ok(Answer::Opened(opened)) => json(StatusCode::CREATED, opened_json(&opened)),
+        Ok(Answer::Explained(explained, language)) => {
+            json(StatusCode::OK, explained_json(&explained, language))
+        }
+        Err(refusal) => refused(refusal, language),
+    }
+}
+
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    typed(status, JSON, Body::whole(body))
+}
+
+pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
+    let retry = refusal.retry_after().map(spread);
+    let body = problem(refusal, language, retry);
+    let mut response = typed(status_of(refusal), PROBLEM, Body::whole(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+    if let Some(retry) = retry {
+        headers.insert(RETRY_AFTER, whole_seconds(retry).into());
+    }
+    response
+}
+
+/// The same response, naming the method that the path has.
+pub fn allowing(mut response: Response<Body>, method: Option<&'static str>) -> Response<Body> {
+    if let Some(method) = method {
+        let headers = response.headers_mut();
+        headers.insert(ALLOW, HeaderValue::from_static(method));
+    }
+    response
+}
+
+pub fn status_of(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Busy | Refusal::UpstreamBusy | Refusal::Warming | Refusal::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Refusal::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Unauthorized | Refusal::SessionExpired => StatusCode::UNAUTHORIZED,
+        Refusal::NotPermitted => StatusCode::FORBIDDEN,
+        Refusal::Malformed => StatusCode::BAD_REQUEST,
+        Refusal::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::NotFound => StatusCode::NOT_FOUND,
+        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::CodeInvalid | Refusal::CodeExpired | Refusal::OfflineRegistration => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+    }
+}
+
+fn title(refusal: Refusal, language: Language) -> &'static str {
+    use Language::*;
+    match (refusal, language) {
+        (Refusal::Busy, Hans) => "系统繁忙，当前查询人数过多，请稍后再试",
+        (Refusal::Busy, Hant) => "系統繁忙，當前查詢人數過多，請稍後再試",
+        (Refusal::Busy, En) => "The system is busy, too many people are querying, please try again later",
+        (Refusal::UpstreamBusy, Hans) => "系统繁忙，暂时无法查询，请稍后再试",
+        (Refusal::UpstreamBusy, Hant) => "系統繁忙，暫時無法查詢，請稍後再試",
+        (Refusal::UpstreamBusy, En) => "The system is busy and cannot look this up now, please try again later",
+        (Refusal::Warming, Hans) => "服务正在启动，请稍后再试",
+        (Refusal::Warming, Hant) => "服務正在啟動，請稍後再試",
+        (Refusal::Warming, En) => "The service is starting, please try again later",
+        (Refusal::Draining, Hans) => "服务正在切换，请稍后再试",
+        (Refusal::Draining, Hant) => "服務正在切換，請稍後再試",
+        (Refusal::Draining, En) => "This server is leaving, please try again",
+        (Refusal::RateLimited, Hans) => "查询过于频繁，请稍后再试",
+        (Refusal::RateLimited, Hant) => "查詢過於頻繁，請稍後再試",
+        (Refusal::RateLimited, En) => "You are asking too often, please try again later",
+        (Refusal::Unauthorized, Hans) => "未登录或凭证无效，请重新登录",
+        (Refusal::Unauthorized, Hant) => "未登入或憑證無效，請重新登入",
+        (Refusal::Unauthorized, En) => "No valid credentials, please log in again",
+        (Refusal::SessionExpired, Hans) => "登录已过期，请重新登录",
+        (Refusal::SessionExpired, Hant) => "登入已過期，請重新登入",
+        (Refusal::SessionExpired, En) => "The session has expired, please log in again",
+        (Refusal::NotPermitted, Hans) => "该凭证无权进行此操作",
+        (Refusal::NotPermitted, Hant) => "該憑證無權進行此操作",
+        (Refusal::NotPermitted, En) => "These credentials do not permit this",
+        (Refusal::Malformed, Hans) => "请求格式有误",
+        (Refusal::Malformed, Hant) => "請求格式有誤",
+        (Refusal::Malformed, En) => "The request is malformed",
+        (Refusal::UnsupportedMediaType, Hans) => "不支持该内容类型",
+        (Refusal::UnsupportedMediaType, Hant) => "不支援該內容類型",
+        (Refusal::UnsupportedMediaType, En) => "This media type is not supported",
+        (Refusal::TooLarge, Hans) => "请求内容过大",
+        (Refusal::TooLarge, Hant) => "請求內容過大",
+        (Refusal::TooLarge, En) => "The request is too large",
+        (Refusal::NotFound, Hans) => "没有这个地址",
+        (Refusal::NotFound, Hant) => "沒有這個地址",
+        (Refusal::NotFound, En) => "There is nothing at this path",
+        (Refusal::MethodNotAllowed, Hans) => "该地址不支持此方法",
+        (Refusal::MethodNotAllowed, Hant) => "該地址不支援此方法",
+        (Refusal::MethodNotAllowed, En) => "This path has another method",
+        (Refusal::CodeInvalid, Hans) => "健康码无效，请对方重新亮码",
+        (Refusal::CodeInvalid, Hant) => "健康碼無效，請對方重新亮碼",
+        (Refusal::CodeInvalid, En) => "The code is not genuine, ask for a fresh one",
+        (Refusal::CodeExpired, Hans) => "健康码已过期，请对方刷新后再扫",
+        (Refusal::CodeExpired, Hant) => "健康碼已過期，請對方刷新後再掃",
+        (Refusal::CodeExpired, En) => "The code has expired, ask for a fresh one",
+        (Refusal::OfflineRegistration, Hans) => "该证件类型暂不支持线上申领，请到现场由工作人员登记",
+        (Refusal::OfflineRegistration, Hant) => "該證件類型暫不支援線上申領，請到現場由工作人員登記",
+        (Refusal::OfflineRegistration, En) => "This document gets no code online, please register with staff",
+    }
+}
+
+fn problem(refusal: Refusal, language: Language, retry: Option<Duration>) -> Bytes {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_slice(b"{\"type\":\"urn:liangma:");
+    out.put_slice(refusal.code().as_bytes());
+    out.put_slice(b"\",\"title\":\"");
+    out.put_slice(title(refusal, language).as_bytes());
+    out.put_slice(b"\",\"status\":");
+    put_number(&mut out, u64::from(status_of(refusal).as_u16()));
+    out.put_slice(b",\"code\":\"");
+    out.put_slice(refusal.code().as_bytes());
+    out.put_slice(b"\"");
+    if let Some(retry) = retry {
+        out.put_slice(b",\"retry_after_ms\":");
+        put_number(&mut out, retry.as_millis() as u64);
+    }
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+/// Half to one and a half times as long, so that those refused together do not come back together.
+fn spread(retry: Duration) -> Duration {
+    thread_local! {
+        static DICE: Cell<u64> = Cell::new(crate::clock::Time::now().0 | 1);
+    }
+    // xorshift64: nobody gains from guessing it.
+    let roll = DICE.with(|dice| {
+        let mut x = dice.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        dice.set(x);
+        x
+    });
+    retry / 2 + retry * (roll >> 48) as u32 / 65_536
+}
+
+/// For a header that counts in seconds: rounded up.
+fn whole_seconds(retry: Duration) -> u64 {
+    retry.as_millis().div_ceil(1000) as u64
+}
+
+/// Spreads of the ready-made refusals; enough that those refused in one moment come back apart.
+const READY_MADE: usize = 32;
+
+/// A refusal with its head, made ahead for connections that are not served: their bytes are written as they are.
+pub fn ready_made(refusal: Refusal, language: Language) -> &'static [u8] {
+    static BUSY: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| make_ready(Refusal::Busy));
+    static MALFORMED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| make_ready(Refusal::Malformed));
+    static TOO_LARGE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| make_ready(Refusal::TooLarge));
+    thread_local! {
+        static NEXT: Cell<usize> = const { Cell::new(0) };
+    }
+    let made = match refusal {
+        Refusal::Busy => &BUSY,
+        Refusal::TooLarge => &TOO_LARGE,
+        // What hyper refuses by itself is a head that it cannot read.
+        _ => &MALFORMED,
+    };
+    let next = NEXT.with(|next| next.replace(next.get().wrapping_add(1)) % READY_MADE);
+    &made[language as usize * READY_MADE + next]
+}
+
+fn make_ready(refusal: Refusal) -> Vec<Vec<u8>> {
+    let mut made = Vec::new();
+    for language in Language::ALL {
+        for _ in 0..READY_MADE {
+            let retry = refusal.retry_after().map(spread);
+            let body = problem(refusal, language, retry);
+            let mut bytes = format!(
+                "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+                 content-language: {}\r\ncontent-length: {}\r\nconnection: close\r\n",
+                status_of(refusal),
+                language.tag(),
+                body.len(),
+            );
+            if let Some(retry) = retry {
+                bytes.push_str(&format!("retry-after: {}\r\n", whole_seconds(retry)));
+            }
+            bytes.push_str("\r\n");
+            made.push([bytes.as_bytes(), &body].concat());
+        }
+    }
+    made
+}
+
+/// `"state":…,"status":…,"reasons":[…]` for every set of reasons in every language, made once.
+struct Fragments {
+    with_guidance: Vec<Bytes>,
+    bare: Vec<Bytes>,
+}
+
+static FRAGMENTS: LazyLock<Fragments> = LazyLock::new(|| {
+    let of = |guidance: bool| {
+        let mut all = Vec::with_capacity(Language::ALL.len() * Reasons::SETS);
+        for language in Language::ALL {
+            for bits in 0..Reasons::SETS as u8 {
+                let reasons = Reasons::from_bits(bits).expect("below the number of sets");
+                all.push(fragment(reasons, language, guidance));
+            }
+        }
+        all
+    };
+    Fragments {
+        with_guidance: of(true),
+        bare: of(false),
+    }
+});
+
+fn fragment(reasons: Reasons, language: Language, guidance: bool) -> Bytes {
+    let colour = reasons.colour();
+    let list: Vec<serde_json::Value> = reasons
+        .iter()
+        .map(|reason| {
+            let mut one = serde_json::json!({
+                "reason": reason.word(),
+                "text": reason.text(language),
+            });
+            if guidance {
+                one["guidance"] = reason.guidance(language).into();
+            }
+            one
+        })
+        .collect();
+    let (state, status) = (colour.word(), colour.national());
+    let list = serde_json::Value::from(list);
+    format!("\"state\":\"{state}\",\"status\":\"{status}\",\"reasons\":{list}").into()
+}
+
+fn put_standing(out: &mut BytesMut, standing: Standing, language: Language, guidance: bool) {
+    match standing {
+        Standing::Known(reasons) => {
+            let fragments = match guidance {
+                true => &FRAGMENTS.with_guidance,
+                false => &FRAGMENTS.bare,
+            };
+            let nth = language as usize * Reasons::SETS + usize::from(reasons.bits());
+            out.put_slice(&fragments[nth]);
+        }
+        Standing::Unknown | Standing::TooOld => {
+            out.put_slice(b"\"state\":\"");
+            out.put_slice(standing.state().as_bytes());
+            out.put_slice(b"\",\"reasons\":[]");
+        }
+    }
+}
+
+fn put_face(out: &mut BytesMut, face: &Face) {
+    out.put_slice(b",\"name\":\"");
+    face.name.write(out);
+    out.put_slice(b"\",\"cert_no\":\"");
+    face.cert_no.write(out);
+    out.put_slice(b"\",\"assurance\":\"");
+    out.put_slice(face.assurance.word().as_bytes());
+    out.put_slice(b"\"");
+}
+
+fn put_time(out: &mut BytesMut, name: &[u8], time: crate::clock::Time) {
+    out.put_slice(b",\"");
+    out.put_slice(name);
+    out.put_slice(b"\":\"");
+    out.put_slice(&time.print());
+    out.put_slice(b"\"");
+}
+
+fn put_freshness(out: &mut BytesMut, freshness: &Freshness) {
+    put_time(out, b"as_of", freshness.as_of);
+    if freshness.stale {
+        out.put_slice(b",\"stale\":true");
+    }
+}
+
+fn put_number(out: &mut BytesMut, number: u64) {
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn shown_json(shown: &Shown, language: Language) -> Bytes {
+    let mut out = BytesMut::with_capacity(1024);
+    out.put_slice(b"{");
+    put_standing(&mut out, shown.standing, language, true);
+    out.put_slice(b",\"code\":\"");
+    out.put_slice(&shown.code.0);
+    out.put_slice(b"\"");
+    put_time(&mut out, b"issued_at", shown.issued_at);
+    put_time(&mut out, b"expires_at", shown.expires_at);
+    out.put_slice(b",\"refresh_after_ms\":");
+    let life = shown.expires_at.since(shown.issued_at);
+    put_number(&mut out, life.as_millis() as u64 / 2);
+    put_face(&mut out, &shown.face);
+    put_freshness(&mut out, &shown.freshness);
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+/// One verdict as JSON, without a line end.
+pub fn write_verdict(out: &mut BytesMut, verdict: &Verdict, language: Language) {
+    out.put_slice(b"{");
+    put_standing(out, verdict.standing, language, false);
+    put_face(out, &verdict.face);
+    put_time(out, b"issued_at", verdict.issued_at);
+    put_freshness(out, &verdict.freshness);
+    out.put_slice(b",\"age_ms\":");
+    put_number(out, verdict.freshness.age.as_millis() as u64);
+    out.put_slice(b"}");
+}
+
+fn opened_json(opened: &Opened) -> Bytes {
+    let mut out = BytesMut::with_capacity(512);
+    out.put_slice(b"{\"session\":\"");
+    out.put_slice(opened.session.as_bytes());
+    out.put_slice(b"\"");
+    put_time(&mut out, b"expires_at", opened.expires_at);
+    put_face(&mut out, &opened.face);
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+fn explained_json(explained: &Explained, language: Language) -> Bytes {
+    let mut out = BytesMut::with_capacity(2048);
+    out.put_slice(b"{\"state\":\"");
+    out.put_slice(explained.standing.state().as_bytes());
+    out.put_slice(b"\"");
+    if let Standing::Known(reasons) = explained.standing {
+        out.put_slice(b",\"status\":\"");
+        out.put_slice(reasons.colour().national().as_bytes());
+        out.put_slice(b"\"");
+    }
+    let reasons: Vec<serde_json::Value> = explained
+        .details
+        .iter()
+        .map(|detail| {
+            serde_json::json!({
+                "reason": detail.reason.word(),
+                "text": detail.reason.text(language),
+                "guidance": detail.reason.guidance(language),
+                "since": detail.since.to_string(),
+                "until": detail.until.map(crate::clock::print_day),
+                "region": detail.region.map(|region| format!("{region:06}")),
+                "source": detail.source,
+            })
+        })
+        .collect();
+    out.put_slice(b",\"reasons\":");
+    out.put_slice(serde_json::Value::from(reasons).to_string().as_bytes());
+    out.put_slice(b",\"appeal\":\"");
+    out.put_slice(status::appeal(language).as_bytes());
+    out.put_slice(b"\"");
+    put_face(&mut out, &explained.face);
+    put_freshness(&mut out, &explained.freshness);
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Time;
+    use crate::person::{Assurance, Document, MaskedName};
+    use crate::status::Reason;
+
+    fn verdict(standing: Standing, stale: bool) -> Verdict {
+        Verdict {
+            standing,
+            face: Face {
+                name: MaskedName::of("陈美玲"),
+                cert_no: Document::parse("14", "H12345678", u32::MAX).unwrap().mask(),
+                assurance: Assurance::RealPerson,
+            },
+            issued_at: Time(1_587_340_912_007),
+            freshness: Freshness {
+                as_of: Time(1_587_340_912_000),
+                age: Duration::from_millis(12),
+                stale,
+            },
+        }
+    }
+
+    fn print(verdict: &Verdict) -> serde_json::Value {
+        let mut out = BytesMut::new();
+        write_verdict(&mut out, verdict, Language::En);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_verdict_is_that_of_the_contract() {
+        assert_eq!(
+            print(&verdict(Standing::Known(Reasons::NONE), false)),
+            serde_json::json!({
+                "state": "green", "status": "00", "reasons": [], "name": "陈**", "cert_no": "H1*****78",
+                "assurance": "real_person", "issued_at": "2020-04-20T00:01:52.007Z",
+                "as_of": "2020-04-20T00:01:52.000Z", "age_ms": 12,
+            })
+        );
+        let red = print(&verdict(
+            Standing::Known(Reasons::NONE.with(Reason::HomeIsolation)),
+            true,
+        ));
+        assert_eq!((&red["state"], &red["status"]), (&"red".into(), &"10".into()));
+        assert_eq!(red["reasons"][0]["reason"], "home_isolation");
+        assert_eq!(red["stale"], true);
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_status() {
+        for standing in [Standing::Unknown, Standing::TooOld] {
+            let printed = print(&verdict(standing, true));
+            assert_eq!(printed["state"], standing.state());
+            assert!(printed.get("status").is_none());
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_its_title_and_those_that_pass_say_when() {
+        for refusal in Refusal::ALL {
+            for language in Language::ALL {
+                let status = status_of(refusal).as_u16();
+                let retry = refusal.retry_after().map(spread);
+                assert_eq!(retry.is_some(), matches!(status, 503 | 429), "{refusal:?}");
+                let body: serde_json::Value =
+                    serde_json::from_slice(&problem(refusal, language, retry)).unwrap();
+                assert_eq!(body["type"], format!("urn:liangma:{}", refusal.code()));
+                assert_eq!(body["status"], status);
+                assert_eq!(body["title"], title(refusal, language));
+            }
+        }
+    }
+
+    #[test]
+    fn retries_are_spread_over_a_factor_of_three() {
+        let all: Vec<Duration> = (0..1000).map(|_| spread(Duration::from_secs(4))).collect();
+        assert!(all.iter().all(|d| (2..6).contains(&d.as_secs())));
+        assert!(all.iter().min().unwrap().as_millis() < 2_400);
+        assert!(all.iter().max().unwrap().as_millis() > 5_600);
+        assert_eq!(whole_seconds(Duration::from_millis(7_300)), 8);
+    }
+}

@@ -1,0 +1,137 @@
+//! Cuts lines out of bytes that come in pieces, within a bound of memory. Pure.
+
+/// Lines end in LF or CRLF and are numbered as the body numbers them, from 1.
+pub struct Lines {
+    bytes_max: usize,
+    carry: Vec<u8>,
+    line: u64,
+    /// The line under way is too long; the rest of it is passed over.
+    skipping: bool,
+}
+
+impl Lines {
+    /// A line has at most `bytes_max` bytes without its end.
+    pub fn new(bytes_max: usize) -> Lines {
+        Lines {
+            bytes_max,
+            carry: Vec::new(),
+            line: 0,
+            skipping: false,
+        }
+    }
+
+    /// Hands each whole line, with its number and without its end, to `each`; None stands for one that is too long.
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(u64, Option<&[u8]>)) {
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let piece = &rest[..end];
+            rest = &rest[end + 1..];
+            if self.carry.is_empty() && !self.skipping {
+                self.line += 1;
+                let line = strip(piece);
+                each(self.line, (line.len() <= self.bytes_max).then_some(line));
+            } else {
+                self.keep(piece);
+                self.end(&mut each);
+            }
+        }
+        self.keep(rest);
+    }
+
+    /// Hands on the last line, if it had no end.
+    pub fn finish(&mut self, mut each: impl FnMut(u64, Option<&[u8]>)) {
+        if !self.carry.is_empty() || self.skipping {
+            self.end(&mut each);
+        }
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        // One more for the CR that does not count.
+        if self.carry.len() + piece.len() > self.bytes_max + 1 {
+            self.skipping = true;
+            self.carry.clear();
+        } else if !self.skipping {
+            self.carry.extend_from_slice(piece);
+        }
+    }
+
+    fn end(&mut self, each: &mut impl FnMut(u64, Option<&[u8]>)) {
+        self.line += 1;
+        let line = strip(&self.carry);
+        let fits = !std::mem::take(&mut self.skipping) && line.len() <= self.bytes_max;
+        each(self.line, fits.then_some(line));
+        self.carry.clear();
+    }
+}
+
+fn strip(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cut(pieces: &[&[u8]]) -> Vec<(u64, Option<Vec<u8>>)> {
+        let mut lines = Lines::new(20);
+        let mut all = Vec::new();
+        for piece in pieces {
+            lines.push(piece, |nth, line| all.push((nth, line.map(<[u8]>::to_vec))));
+        }
+        lines.finish(|nth, line| all.push((nth, line.map(<[u8]>::to_vec))));
+        all
+    }
+
+    #[test]
+    fn numbers_lines_as_the_body_does() {
+        let of = |nth, text: &str| (nth, Some(text.as_bytes().to_vec()));
+        assert_eq!(
+            cut(&[b"a\r\n\nb", b"b\r", b"\nc"]),
+            [of(1, "a"), of(2, ""), of(3, "bb"), of(4, "c")]
+        );
+        assert_eq!(cut(&[b"a\n"]), [of(1, "a")]);
+        assert_eq!(cut(&[b""]), []);
+    }
+
+    #[test]
+    fn a_line_without_end_costs_no_memory_and_spoils_itself_alone() {
+        let mut lines = Lines::new(512);
+        let mut got = Vec::new();
+        for _ in 0..1000 {
+            lines.push(&[b'x'; 400], |nth, line| got.push((nth, line.is_some())));
+            assert!(lines.carry.capacity() <= 2048);
+        }
+        lines.push(b"\n{}\n", |nth, line| got.push((nth, line.is_some())));
+        assert_eq!(got, [(1, false), (2, true)]);
+    }
+
+    #[test]
+    fn the_longest_line_is_a_line_and_one_more_byte_is_not() {
+        for end in ["\n", "\r\n"] {
+            for (length, fits) in [(20, true), (21, false)] {
+                let body = format!("{}{end}", "x".repeat(length));
+                let halves = body.as_bytes().split_at(7);
+                assert_eq!(cut(&[body.as_bytes()])[0].1.is_some(), fits);
+                assert_eq!(cut(&[halves.0, halves.1])[0].1.is_some(), fits);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(text in "[a-z\r\n ]{0,200}", cuts in proptest::collection::vec(0usize..200, 0..5)) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|at| at.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for at in cuts {
+                pieces.push(&bytes[from..at]);
+                from = at;
+            }
+            pieces.push(&bytes[from..]);
+            prop_assert_eq!(cut(&pieces), cut(&[bytes]));
+        }
+    }
+}

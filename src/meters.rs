@@ -1,0 +1,520 @@
+//! Every meter: name, labels, meaning. Hot ones are a plain add on the counting thread's own line of memory, summed when
+//! somebody scrapes; nothing here is shared between threads that serve.
+
+use crate::answer::{Answer, Refusal, Standing};
+use crate::status::Colour;
+use metrics::{Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Every meter: name, type, labels, meaning. The README's table is held against this list by a test.
+pub const METERS: &[(&str, &str, &str, &str)] = &[
+    ("liangma_queries_total", "counter", "kind, outcome", "queries ended, by what was asked and what came of it; `gone`: the asker left first"),
+    ("liangma_query_seconds", "histogram", "kind", "from the request's head to its answer"),
+    ("liangma_bulk_codes_total", "counter", "outcome", "lines of bulk scans, by verdict"),
+    ("liangma_residents", "gauge", "", "residents on the board"),
+    ("liangma_board_filled", "gauge", "", "1 when every resident on record is on the board"),
+    ("liangma_board_fenced_total", "counter", "", "words that came late and were kept off the board by their version"),
+    ("liangma_age_seconds", "gauge", "", "age of what this node knows"),
+    ("liangma_ready", "gauge", "", "1 while `/ready` says 200"),
+    ("liangma_connections", "gauge", "door", "connections open"),
+    ("liangma_connections_max", "gauge", "door", "connections that the door admits"),
+    ("liangma_connections_accepted_total", "counter", "door", "connections admitted"),
+    ("liangma_connections_busy_total", "counter", "door", "connections told that we are busy"),
+    ("liangma_connections_closed_total", "counter", "door, why", "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up)"),
+    ("liangma_accept_errors_total", "counter", "door", "accepts that failed, as when descriptors run out"),
+    ("liangma_feed_events_total", "counter", "outcome", "feed lines: `applied`, `unchanged`, `rejected`"),
+    ("liangma_store_commit_seconds", "histogram", "", "a group commit, from its first change to durable"),
+    ("liangma_store_changes_total", "counter", "", "changes committed"),
+    ("liangma_store_failures_total", "counter", "", "commits that failed"),
+    ("liangma_build_info", "gauge", "version", "always 1"),
+];
+
+/// What a query asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Show,
+    Scan,
+    Bulk,
+    Session,
+    Status,
+    Live,
+    Ready,
+    Metrics,
+    Feed,
+    /// Nothing that we have.
+    Other,
+}
+
+impl Kind {
+    const ALL: [Kind; 10] = [
+        Kind::Show,
+        Kind::Scan,
+        Kind::Bulk,
+        Kind::Session,
+        Kind::Status,
+        Kind::Live,
+        Kind::Ready,
+        Kind::Metrics,
+        Kind::Feed,
+        Kind::Other,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Kind::Show => "show",
+            Kind::Scan => "scan",
+            Kind::Bulk => "bulk",
+            Kind::Session => "session",
+            Kind::Status => "status",
+            Kind::Live => "live",
+            Kind::Ready => "ready",
+            Kind::Metrics => "metrics",
+            Kind::Feed => "feed",
+            Kind::Other => "other",
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered, with something that is no verdict.
+    Done,
+    Told(Standing),
+    Refused(Refusal),
+    /// The asker left, or was cut off, before the answer.
+    Gone,
+}
+
+const TOLD: usize = 1;
+const GONE: usize = 6;
+const REFUSED: usize = 7;
+const OUTCOMES: usize = REFUSED + Refusal::ALL.len();
+
+impl Outcome {
+    fn index(self) -> usize {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Told(Standing::Known(reasons)) => {
+                TOLD + match reasons.colour() {
+                    Colour::Green => 0,
+                    Colour::Yellow => 1,
+                    Colour::Red => 2,
+                }
+            }
+            Outcome::Told(Standing::Unknown) => TOLD + 3,
+            Outcome::Told(Standing::TooOld) => TOLD + 4,
+            Outcome::Gone => GONE,
+            Outcome::Refused(refusal) => REFUSED + refusal as usize,
+        }
+    }
+
+    fn label(index: usize) -> &'static str {
+        const FIRST: [&str; REFUSED] = ["done", "green", "yellow", "red", "unknown", "too_old", "gone"];
+        match index {
+            0..REFUSED => FIRST[index],
+            _ => Refusal::ALL[index - REFUSED].code(),
+        }
+    }
+}
+
+impl From<&Result<Answer, Refusal>> for Outcome {
+    fn from(result: &Result<Answer, Refusal>) -> Outcome {
+        match result {
+            Ok(Answer::Shown(shown, _)) => Outcome::Told(shown.standing),
+            Ok(Answer::Verdict(verdict, _)) => Outcome::Told(verdict.standing),
+            Ok(Answer::Explained(explained, _)) => Outcome::Told(explained.standing),
+            Ok(Answer::Opened(_)) => Outcome::Done,
+            Err(refusal) => Outcome::Refused(*refusal),
+        }
+    }
+}
+
+/// Times in fixed buckets.
+pub struct Histogram<const N: usize> {
+    bounds: &'static [u64; N],
+    /// Nanoseconds up to each bound, and beyond.
+    counts: [AtomicU64; N],
+    beyond: AtomicU64,
+    nanos: AtomicU64,
+}
+
+/// Bounds of query times in nanoseconds: an answer from memory takes one microsecond, a deadline is 250 ms.
+const QUERY_BOUNDS: [u64; 16] = [
+    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
+    20_000_000, 50_000_000, 100_000_000, 250_000_000, 1_000_000_000, 10_000_000_000,
+];
+
+/// Bounds of commit times in nanoseconds: an fsync takes some milliseconds.
+const COMMIT_BOUNDS: [u64; 10] = [
+    500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000,
+    500_000_000, 2_000_000_000,
+];
+
+pub type QueryTimes = Histogram<16>;
+pub type CommitTimes = Histogram<10>;
+
+impl Default for CommitTimes {
+    fn default() -> CommitTimes {
+        Histogram::new(&COMMIT_BOUNDS)
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn new(bounds: &'static [u64; N]) -> Histogram<N> {
+        Histogram {
+            bounds,
+            counts: [const { AtomicU64::new(0) }; N],
+            beyond: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts one; only its own thread may.
+    pub fn record(&self, took: Duration) {
+        let nanos = took.as_nanos() as u64;
+        let bucket = self.bounds.iter().position(|bound| nanos <= *bound);
+        bump(bucket.map_or(&self.beyond, |nth| &self.counts[nth]), 1);
+        bump(&self.nanos, nanos);
+    }
+
+    fn print<'h>(out: &mut String, name: &str, labels: &str, parts: impl Iterator<Item = &'h Histogram<N>> + Clone)
+    where
+        Self: 'h,
+    {
+        let Some(first) = parts.clone().next() else {
+            return;
+        };
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut total = 0;
+        for (nth, bound) in first.bounds.iter().enumerate() {
+            total += parts.clone().map(|part| part.counts[nth].load(Relaxed)).sum::<u64>();
+            let le = *bound as f64 / 1e9;
+            let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {total}");
+        }
+        total += parts.clone().map(|part| part.beyond.load(Relaxed)).sum::<u64>();
+        let sum = parts.map(|part| part.nanos.load(Relaxed)).sum::<u64>() as f64 / 1e9;
+        let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {total}");
+        let _ = writeln!(out, "{name}_sum{braces} {sum}");
+        let _ = writeln!(out, "{name}_count{braces} {total}");
+    }
+}
+
+/// An add by the one thread that writes: a load and a store, no locked instruction.
+fn bump(count: &AtomicU64, by: u64) {
+    count.store(count.load(Relaxed).wrapping_add(by), Relaxed);
+}
+
+/// The counts of one serving thread.
+#[repr(align(128))]
+pub struct Tally {
+    queries: [[AtomicU64; OUTCOMES]; Kind::ALL.len()],
+    codes: [AtomicU64; OUTCOMES],
+    times: [QueryTimes; Kind::ALL.len()],
+}
+
+impl Tally {
+    fn new() -> Tally {
+        Tally {
+            queries: [const { [const { AtomicU64::new(0) }; OUTCOMES] }; Kind::ALL.len()],
+            codes: [const { AtomicU64::new(0) }; OUTCOMES],
+            times: std::array::from_fn(|_| Histogram::new(&QUERY_BOUNDS)),
+        }
+    }
+
+    /// A query that begins; dropped unfinished, it counts as gone.
+    pub fn enter(&self, kind: Kind, started: Instant) -> Visit<'_> {
+        Visit {
+            tally: self,
+            kind,
+            started,
+            outcome: Outcome::Gone,
+        }
+    }
+
+    /// A line of a bulk scan.
+    pub fn code(&self, outcome: Outcome) {
+        bump(&self.codes[outcome.index()], 1);
+    }
+}
+
+/// A query under way.
+pub struct Visit<'t> {
+    tally: &'t Tally,
+    kind: Kind,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Visit<'_> {
+    pub fn leave(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let kind = self.kind as usize;
+        bump(&self.tally.queries[kind][self.outcome.index()], 1);
+        self.tally.times[kind].record(self.started.elapsed());
+    }
+}
+
+/// Why we closed a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    Idle,
+    Head,
+    Stalled,
+    Late,
+}
+
+/// The counts of one door.
+#[derive(Default)]
+pub struct DoorTally {
+    pub open: AtomicU64,
+    pub accepted: AtomicU64,
+    pub busy: AtomicU64,
+    pub accept_errors: AtomicU64,
+    closed: [AtomicU64; 4],
+}
+
+impl DoorTally {
+    pub fn closed(&self, why: Closed) {
+        self.closed[why as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// What the rooms know when somebody scrapes.
+pub struct Facts {
+    pub residents: u64,
+    pub filled: bool,
+    pub fenced: u64,
+    pub age: Duration,
+    pub ready: bool,
+}
+
+/// Counts of the feed and of the store; not hot.
+#[derive(Default)]
+pub struct StoreTally {
+    pub applied: AtomicU64,
+    pub unchanged: AtomicU64,
+    pub rejected: AtomicU64,
+    pub commit_times: CommitTimes,
+    pub changes: AtomicU64,
+    pub failures: AtomicU64,
+}
+
+/// All meters of a node.
+pub struct Meters {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    tallies: Mutex<Vec<Arc<Tally>>>,
+    doors: Mutex<Vec<(&'static str, u64, Arc<DoorTally>)>>,
+    pub store: Arc<StoreTally>,
+}
+
+impl Default for Meters {
+    fn default() -> Meters {
+        Meters::new()
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("liangma", Level::INFO, None);
+
+impl Meters {
+    pub fn new() -> Meters {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        for (name, _, _, meaning) in METERS {
+            recorder.describe_gauge((*name).into(), None, (*meaning).into());
+        }
+        Meters {
+            handle: recorder.handle(),
+            recorder,
+            tallies: Mutex::default(),
+            doors: Mutex::default(),
+            store: Arc::default(),
+        }
+    }
+
+    /// The counts of one more serving thread.
+    pub fn tally(&self) -> Arc<Tally> {
+        let tally = Arc::new(Tally::new());
+        lock(&self.tallies).push(tally.clone());
+        tally
+    }
+
+    /// The counts of a door that admits `connections_max`.
+    pub fn door(&self, name: &'static str, connections_max: usize) -> Arc<DoorTally> {
+        let tally = Arc::new(DoorTally::default());
+        lock(&self.doors).push((name, connections_max as u64, tally.clone()));
+        tally
+    }
+
+    /// Everything in the text format of Prometheus.
+    pub fn print(&self, facts: &Facts) -> String {
+        let tallies = lock(&self.tallies).clone();
+        self.publish_queries(&tallies);
+        self.publish_doors();
+        self.gauge("liangma_residents", &[], facts.residents as f64);
+        self.gauge("liangma_board_filled", &[], f64::from(u8::from(facts.filled)));
+        self.count("liangma_board_fenced_total", &[], facts.fenced);
+        self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
+        self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
+        self.gauge("liangma_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        let store = &self.store;
+        for (outcome, count) in [
+            ("applied", &store.applied),
+            ("unchanged", &store.unchanged),
+            ("rejected", &store.rejected),
+        ] {
+            self.count("liangma_feed_events_total", &[("outcome", outcome)], count.load(Relaxed));
+        }
+        self.count("liangma_store_changes_total", &[], store.changes.load(Relaxed));
+        self.count("liangma_store_failures_total", &[], store.failures.load(Relaxed));
+
+        let mut out = self.handle.render();
+        out.push_str("# TYPE liangma_query_seconds histogram\n");
+        for kind in Kind::ALL {
+            let labels = format!("kind=\"{}\"", kind.label());
+            let parts = tallies.iter().map(|tally| &tally.times[kind as usize]);
+            Histogram::print(&mut out, "liangma_query_seconds", &labels, parts);
+        }
+        out.push_str("# TYPE liangma_store_commit_seconds histogram\n");
+        let commits = std::iter::once(&store.commit_times);
+        Histogram::print(&mut out, "liangma_store_commit_seconds", "", commits);
+        out
+    }
+
+    fn publish_queries(&self, tallies: &[Arc<Tally>]) {
+        for index in 0..OUTCOMES {
+            let outcome = ("outcome", Outcome::label(index));
+            for kind in Kind::ALL {
+                let sum = tallies
+                    .iter()
+                    .map(|tally| tally.queries[kind as usize][index].load(Relaxed))
+                    .sum::<u64>();
+                if sum > 0 {
+                    self.count("liangma_queries_total", &[("kind", kind.label()), outcome], sum);
+                }
+            }
+            let sum = tallies
+                .iter()
+                .map(|tally| tally.codes[index].load(Relaxed))
+                .sum::<u64>();
+            if sum > 0 {
+                self.count("liangma_bulk_codes_total", &[outcome], sum);
+            }
+        }
+    }
+
+    fn publish_doors(&self) {
+        for (name, connections_max, tally) in lock(&self.doors).iter() {
+            let door = ("door", *name);
+            self.gauge("liangma_connections", &[door], tally.open.load(Relaxed) as f64);
+            self.gauge("liangma_connections_max", &[door], *connections_max as f64);
+            for (name, count) in [
+                ("liangma_connections_accepted_total", &tally.accepted),
+                ("liangma_connections_busy_total", &tally.busy),
+                ("liangma_accept_errors_total", &tally.accept_errors),
+            ] {
+                self.count(name, &[door], count.load(Relaxed));
+            }
+            for (why, count) in ["idle", "head", "stalled", "late"].iter().zip(&tally.closed) {
+                let labels = [door, ("why", *why)];
+                self.count("liangma_connections_closed_total", &labels, count.load(Relaxed));
+            }
+        }
+    }
+
+    fn count(&self, name: &'static str, labels: &[(&'static str, &'static str)], value: u64) {
+        let counter = self.recorder.register_counter(&key(name, labels), &METADATA);
+        counter.absolute(value);
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[(&'static str, &'static str)], value: f64) {
+        let gauge = self.recorder.register_gauge(&key(name, labels), &METADATA);
+        gauge.set(value);
+    }
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
+    let labels = labels
+        .iter()
+        .map(|(name, value)| Label::from_static_parts(name, value))
+        .collect::<Vec<_>>();
+    Key::from_parts(name, labels)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            residents: 3,
+            filled: true,
+            fenced: 0,
+            age: Duration::from_millis(1500),
+            ready: true,
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_dropped_counts_as_gone() {
+        let meters = Meters::new();
+        let tally = meters.tally();
+        drop(tally.enter(Kind::Show, Instant::now()));
+        tally
+            .enter(Kind::Scan, Instant::now())
+            .leave(Outcome::Refused(Refusal::CodeExpired));
+        let text = meters.print(&facts());
+        for line in [
+            "liangma_queries_total{kind=\"show\",outcome=\"gone\"} 1",
+            "liangma_queries_total{kind=\"scan\",outcome=\"code_expired\"} 1",
+            "liangma_query_seconds_count{kind=\"show\"} 1",
+            "liangma_age_seconds 1.5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn threads_are_summed_and_never_go_back() {
+        let meters = Meters::new();
+        for _ in 0..3 {
+            let tally = meters.tally();
+            tally.code(Outcome::Told(Standing::Unknown));
+            let text = meters.print(&facts());
+            assert!(text.contains("liangma_bulk_codes_total{outcome=\"unknown\"}"));
+        }
+        assert!(meters.print(&facts()).contains("outcome=\"unknown\"} 3"));
+    }
+
+    #[test]
+    fn every_meter_that_is_printed_is_on_the_list_and_the_other_way_round() {
+        let meters = Meters::new();
+        let tally = meters.tally();
+        meters.door("gate", 10);
+        tally.code(Outcome::Done);
+        tally.enter(Kind::Show, Instant::now()).leave(Outcome::Done);
+        let text = meters.print(&facts());
+        let mut printed: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let mut listed: Vec<&str> = METERS.iter().map(|(name, ..)| *name).collect();
+        printed.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(printed, listed);
+    }
+}

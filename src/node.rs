@@ -1,0 +1,189 @@
+//! A node's life: doors open, the board fills, changes come and go, the doors drain.
+
+use crate::board::Board;
+use crate::http::doors::{self, Stage};
+use crate::http::query::Door;
+use crate::identity::Platform;
+use crate::meters::Meters;
+use crate::seal::Seal;
+use crate::service::{self, Rooms};
+use crate::store::{self, Store};
+use crate::{config, http};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The rooms that a node is made of.
+pub struct Parts {
+    pub board: Arc<Board>,
+    pub seal: Seal,
+    pub store: Arc<dyn Store>,
+    pub platform: Platform,
+    pub meters: Arc<Meters>,
+}
+
+/// What a node needs of the settings, beside what its parts were made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub doors: Vec<(Door, doors::Settings)>,
+    pub http: http::Settings,
+    pub service: service::Settings,
+    pub drain_notice: Duration,
+    pub drain_timeout: Duration,
+}
+
+impl From<&config::Settings> for Settings {
+    fn from(settings: &config::Settings) -> Settings {
+        Settings {
+            doors: settings.doors.clone(),
+            http: settings.http.clone(),
+            service: settings.service.clone(),
+            drain_notice: settings.drain_notice,
+            drain_timeout: settings.drain_timeout,
+        }
+    }
+}
+
+/// A node with its doors open.
+pub struct Node {
+    pub rooms: Arc<Rooms>,
+    /// Each door and its real address.
+    pub doors: Vec<(Door, SocketAddr)>,
+    settings: Settings,
+    fill: JoinHandle<Result<(), store::Error>>,
+    /// The back door outlives the others, so that the drain can be watched.
+    front: watch::Sender<Stage>,
+    back: watch::Sender<Stage>,
+    threads: Vec<(Door, std::thread::JoinHandle<()>)>,
+}
+
+/// How often a start tells how far it is.
+const FILL_REPORT: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Opens the doors and begins to fill the board. Queries are answered from the first resident on; what is not there
+    /// yet is `warming`.
+    pub fn open(parts: Parts, settings: Settings) -> Result<Node, String> {
+        let rooms = Arc::new(Rooms::new(
+            parts.board,
+            parts.seal,
+            parts.store,
+            parts.platform,
+            parts.meters,
+            settings.service.clone(),
+        ));
+        let (front, front_stage) = watch::channel(Stage::Open);
+        let (back, back_stage) = watch::channel(Stage::Open);
+        let mut bound = Vec::new();
+        for (door, settings) in &settings.doors {
+            let address = settings.address;
+            bound.push(
+                doors::bind(*door, settings.clone())
+                    .map_err(|error| format!("the {} door at {address}: {error}", door.name()))?,
+            );
+        }
+        let mut node = Node {
+            doors: bound.iter().map(|b| (b.door, b.address)).collect(),
+            fill: tokio::spawn(fill(rooms.clone())),
+            rooms,
+            settings,
+            front,
+            back,
+            threads: Vec::new(),
+        };
+        for bound in bound {
+            let door = bound.door;
+            let stage = match door {
+                Door::Back => &back_stage,
+                Door::Resident | Door::Gate | Door::Desk => &front_stage,
+            };
+            let threads = bound
+                .open(&node.rooms, &node.settings.http, stage)
+                .map_err(|error| format!("the {} door: {error}", door.name()))?;
+            node.threads.extend(threads.into_iter().map(|thread| (door, thread)));
+        }
+        Ok(node)
+    }
+
+    /// Waits until every resident on record is on the board.
+    pub async fn filled(&mut self) -> Result<(), store::Error> {
+        (&mut self.fill)
+            .await
+            .map_err(|error| store::Error::Failed(error.into()))?
+    }
+
+    /// Leaves: `/ready` says no at once, the doors close after the notice, queries end or are cut, the store closes.
+    pub async fn drain(self) {
+        self.rooms.drain();
+        tokio::time::sleep(self.settings.drain_notice).await;
+        let timeout = self.settings.drain_timeout;
+        self.end(timeout).await;
+    }
+
+    /// Closes the doors; whatever is open after `timeout` is cut.
+    pub async fn end(mut self, timeout: Duration) {
+        self.rooms.drain();
+        let deadline = Instant::now() + timeout;
+        for (stage, back) in [(&self.front, false), (&self.back, true)] {
+            let _ = stage.send(Stage::Leaving);
+            let (these, others) = std::mem::take(&mut self.threads)
+                .into_iter()
+                .partition(|(door, _)| (*door == Door::Back) == back);
+            self.threads = others;
+            join(these, stage, deadline).await;
+        }
+        self.fill.abort();
+        self.rooms.store.close().await;
+    }
+}
+
+async fn join(
+    threads: Vec<(Door, std::thread::JoinHandle<()>)>,
+    stage: &watch::Sender<Stage>,
+    deadline: Instant,
+) {
+    let mut ended = tokio::task::spawn_blocking(move || {
+        for (door, thread) in threads {
+            if thread.join().is_err() {
+                tracing::error!(door = door.name(), "a door's thread had panicked");
+            }
+        }
+    });
+    if tokio::time::timeout_at(deadline.into(), &mut ended).await.is_err() {
+        tracing::warn!("queries that did not end in time are cut");
+        let _ = stage.send(Stage::Ended);
+        let _ = ended.await;
+    }
+}
+
+async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
+    let started = Instant::now();
+    let total = rooms.store.residents().await?;
+    let filled = Arc::new(AtomicU64::new(0));
+    let progress = {
+        let filled = filled.clone();
+        Arc::new(move |more| {
+            filled.fetch_add(more, Relaxed);
+        })
+    };
+    let mut filling = std::pin::pin!(rooms.store.fill(progress));
+    loop {
+        match tokio::time::timeout(FILL_REPORT, &mut filling).await {
+            Ok(outcome) => {
+                outcome.inspect_err(|error| tracing::error!(%error, "the board cannot be filled"))?;
+                break;
+            }
+            Err(_) => {
+                let filled = filled.load(Relaxed);
+                tracing::info!(filled, total, "the board is being filled");
+            }
+        }
+    }
+    rooms.board.fill_done();
+    let seconds = started.elapsed().as_secs_f64();
+    tracing::info!(residents = rooms.board.residents(), seconds, "the board is full");
+    Ok(())
+}

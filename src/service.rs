@@ -1,0 +1,353 @@
+//! The spine: one query to one answer. Show, scan, sessions, explanations; alone in counting and timing queries.
+//! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
+
+use crate::answer::{
+    Answer, Detail, Explained, Freshness, Opened, Refusal, Shown, Standing, Verdict,
+};
+use crate::board::{Board, Found};
+use crate::clock::Time;
+use crate::identity::Platform;
+use crate::language::Language;
+use crate::meters::{Kind, Meters, Outcome, Tally};
+use crate::person::{Face, Identity, MaskedName, Profile};
+use crate::seal::ring::Kind as Sealed;
+use crate::seal::{Class, Code, Nonces, Pass, Seal, Session};
+use crate::status::Word;
+use crate::store::{Change, Placed, Store, What};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a resident's session lasts.
+    pub session_life: Duration,
+    /// How long a query waits for the store before it is told that the store is busy.
+    pub store_wait: Duration,
+    /// Queries that may be with the store at once.
+    pub store_in_flight_max: usize,
+    /// Log-ins and explanations that one resident may ask for in a second.
+    pub desk_per_second: u32,
+}
+
+/// Residents whose desk queries are counted at once; the rest begin anew.
+const DESK_COUNTED_MAX: u64 = 200_000;
+
+/// The rooms that every thread shares.
+pub struct Rooms {
+    pub board: Arc<Board>,
+    pub seal: Seal,
+    pub store: Arc<dyn Store>,
+    pub platform: Platform,
+    pub meters: Arc<Meters>,
+    settings: Settings,
+    store_permits: Semaphore,
+    desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<crate::admission::Budget>>>,
+    draining: AtomicBool,
+}
+
+/// A query, read and not yet believed.
+pub enum Query<'q> {
+    Show {
+        session: &'q [u8],
+        language: Language,
+    },
+    Scan {
+        scanner: &'q [u8],
+        code: &'q [u8],
+        language: Language,
+    },
+    OpenSession {
+        assertion: &'q str,
+    },
+    Explain {
+        session: &'q [u8],
+        language: Language,
+    },
+}
+
+/// A query and what it is counted as; that is known even of one that could not be read.
+pub struct Asked<'q> {
+    pub kind: Kind,
+    pub query: Result<Query<'q>, Refusal>,
+    /// When its head was read.
+    pub started: Instant,
+    pub now: Time,
+}
+
+impl Rooms {
+    pub fn new(
+        board: Arc<Board>,
+        seal: Seal,
+        store: Arc<dyn Store>,
+        platform: Platform,
+        meters: Arc<Meters>,
+        settings: Settings,
+    ) -> Rooms {
+        Rooms {
+            board,
+            seal,
+            store,
+            platform,
+            meters,
+            store_permits: Semaphore::new(settings.store_in_flight_max),
+            settings,
+            desk_turns: moka::sync::Cache::builder()
+                .max_capacity(DESK_COUNTED_MAX)
+                .time_to_idle(Duration::from_secs(10))
+                .build(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on `/ready` says no and nothing long is begun.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Applies changes within the wait that a query has; `UpstreamBusy` says nothing of whether they were applied.
+    pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
+        self.ask_store(self.store.apply(changes)).await
+    }
+
+    /// Every way to the store: few at once, and not for long.
+    async fn ask_store<T>(
+        &self,
+        call: impl Future<Output = Result<T, crate::store::Error>>,
+    ) -> Result<T, Refusal> {
+        let asked = async {
+            let _permit = self.store_permits.acquire().await.ok()?;
+            call.await
+                .inspect_err(|error| tracing::debug!(%error, "the store refused"))
+                .ok()
+        };
+        tokio::time::timeout(self.settings.store_wait, asked)
+            .await
+            .ok()
+            .flatten()
+            .ok_or(Refusal::UpstreamBusy)
+    }
+
+    async fn find(&self, who: Identity) -> Result<Option<Placed>, Refusal> {
+        self.ask_store(self.store.find(who)).await
+    }
+
+    /// A resident's turn at the desk.
+    fn desk_turn(&self, who: Identity) -> Result<(), Refusal> {
+        let now = Instant::now();
+        let per_second = self.settings.desk_per_second;
+        let budget = self.desk_turns.get_with(who, || {
+            // A second's worth is saved up at the start.
+            let full = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+            Arc::new(std::sync::Mutex::new(crate::admission::Budget::new(
+                per_second, full,
+            )))
+        });
+        let mut budget = budget
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        budget.take(now).then_some(()).ok_or(Refusal::RateLimited)
+    }
+}
+
+/// The service as one thread holds it.
+pub struct Service {
+    pub rooms: Arc<Rooms>,
+    pub tally: Arc<Tally>,
+    nonces: Nonces,
+}
+
+impl Service {
+    pub fn new(rooms: Arc<Rooms>) -> Service {
+        Service {
+            tally: rooms.meters.tally(),
+            rooms,
+            nonces: Nonces::new(),
+        }
+    }
+
+    pub async fn answer(&self, asked: Asked<'_>) -> Result<Answer, Refusal> {
+        let visit = self.tally.enter(asked.kind, asked.started); // dropped unfinished, it counts as gone
+        let result = self.walk(asked.query, asked.now).await;
+        visit.leave(Outcome::from(&result));
+        result
+    }
+
+    /// Every `?` is a door out, named beside it.
+    async fn walk(&self, query: Result<Query<'_>, Refusal>, now: Time) -> Result<Answer, Refusal> {
+        match query? {
+            Query::Show { session, language } => {
+                let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
+                let shown = self.show(&session, now).await?; // Warming; UpstreamBusy if the store must be asked
+                Ok(Answer::Shown(shown, language))
+            }
+            Query::Scan {
+                scanner,
+                code,
+                language,
+            } => {
+                self.rooms.seal.admits(Sealed::Scanner, scanner, now)?; // Unauthorized, SessionExpired, NotPermitted
+                let verdict = self.scan(code, now)?; // CodeInvalid, CodeExpired, Warming
+                Ok(Answer::Verdict(verdict, language))
+            }
+            Query::OpenSession { assertion } => {
+                let profile = self.rooms.platform.person(assertion, now.day())?; // Unauthorized, Malformed, OfflineRegistration
+                let opened = self.open_session(profile, now).await?; // RateLimited, UpstreamBusy
+                Ok(Answer::Opened(opened))
+            }
+            Query::Explain { session, language } => {
+                let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
+                let explained = self.explain(&session, now).await?; // RateLimited, UpstreamBusy
+                Ok(Answer::Explained(explained, language))
+            }
+        }
+    }
+
+    async fn show(&self, session: &Session, now: Time) -> Result<Shown, Refusal> {
+        let Rooms { board, seal, .. } = &*self.rooms;
+        let mut resident = session.resident();
+        let mut check = session.identity.check();
+        let freshness = board.freshness(now);
+        let word = match board.find(resident, check) {
+            Found::Word(word) => Some(word),
+            Found::Absent => None,
+            Found::NotYet => return Err(Refusal::Warming),
+            // Another has this id, or may have: the claim decides.
+            Found::Ask => match self.rooms.find(session.identity).await? {
+                None => None,
+                Some(placed) => {
+                    resident = placed.id;
+                    let word = board.word(resident);
+                    check = word.map_or(check, Word::check);
+                    word
+                }
+            },
+        };
+        let code = Code {
+            resident,
+            check,
+            class: Class::Live,
+            issued_at: now,
+            face: session.face,
+        };
+        Ok(Shown {
+            standing: board.standing(word, &freshness),
+            face: session.face,
+            code: seal.code(&self.nonces, &code),
+            issued_at: now,
+            expires_at: now.plus(seal.code_life()),
+            freshness,
+        })
+    }
+
+    /// Reads one code. The scanner has been admitted.
+    pub fn scan(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+        let Rooms { board, seal, .. } = &*self.rooms;
+        let code = seal.open_code(code, now)?;
+        let freshness = board.freshness(now);
+        // The code was sealed with the check bits of this id's word. Other bits mean that the id was another's then or is
+        // now: whose, nobody can tell from here, and it is not this resident's.
+        let word = match board.word(code.resident) {
+            Some(word) if word.check() == code.check => Some(word),
+            Some(_) => None,
+            None if board.is_filled() => None,
+            None => return Err(Refusal::Warming),
+        };
+        Ok(Verdict {
+            standing: board.standing(word, &freshness),
+            face: code.face,
+            issued_at: code.issued_at,
+            freshness,
+        })
+    }
+
+    /// A first session registers the resident; a later one may name the nameless and raise the assurance. What an
+    /// authority's feed said of the person is never lowered by a log-in.
+    async fn open_session(&self, profile: Profile, now: Time) -> Result<Opened, Refusal> {
+        let Rooms { seal, settings, .. } = &*self.rooms;
+        let who = seal.identify(&profile.document);
+        self.rooms.desk_turn(who)?;
+        let placed = self.rooms.find(who).await?;
+        let known = placed
+            .as_ref()
+            .and_then(|placed| seal.open_profile(&who, &placed.record.profile));
+        let news = known.is_none_or(|known| {
+            known.name.is_none() || known.assurance < profile.assurance
+        });
+        let steps = match placed {
+            Some(placed) if !news => placed.steps,
+            _ => {
+                let what = What::Profile(seal.profile(&who, &profile).into());
+                self.rooms.apply(vec![Change { who, what }]).await?;
+                let placed = self.rooms.find(who).await?.ok_or(Refusal::UpstreamBusy)?;
+                placed.steps
+            }
+        };
+        let face = Face {
+            name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),
+            cert_no: profile.document.mask(),
+            assurance: profile.assurance,
+        };
+        let expires_at = now.plus(settings.session_life);
+        let session = Session {
+            identity: who,
+            steps: steps as u8,
+            face,
+            issued_at: now,
+            expires_at,
+        };
+        Ok(Opened {
+            session: seal.session(&self.nonces, &session),
+            expires_at,
+            face,
+        })
+    }
+
+    async fn explain(&self, session: &Session, now: Time) -> Result<Explained, Refusal> {
+        let board = &self.rooms.board;
+        self.rooms.desk_turn(session.identity)?;
+        let freshness = board.freshness(now);
+        let placed = self.rooms.find(session.identity).await?;
+        let mut explained = Explained {
+            standing: Standing::Unknown,
+            details: Vec::new(),
+            face: session.face,
+            freshness,
+        };
+        if board.is_too_old(&freshness) {
+            explained.standing = Standing::TooOld;
+        } else if let Some(Placed { record, .. }) = placed {
+            explained.standing = Standing::Known(record.reasons());
+            explained.details = record
+                .active()
+                .map(|standing| Detail {
+                    reason: standing.reason,
+                    since: standing.at,
+                    until: standing.until,
+                    region: standing.region,
+                    source: standing.source.to_string(),
+                })
+                .collect();
+            explained.details.sort_by_key(|detail| (detail.reason, detail.since));
+        }
+        Ok(explained)
+    }
+
+    /// Whether a scanner may scan, said once for a whole bulk.
+    pub fn admit_scanner(&self, token: &[u8], now: Time) -> Result<(), Refusal> {
+        self.rooms.seal.admits(Sealed::Scanner, token, now)
+    }
+
+    pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
+        self.rooms.seal.open_pass(Sealed::Authority, token, now)
+    }
+
+    pub fn freshness(&self, now: Time) -> Freshness {
+        self.rooms.board.freshness(now)
+    }
+}
