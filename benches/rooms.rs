@@ -1,1 +1,29 @@
-fn main(){}
+//! What each room on the hot path costs one query: wall time and allocations, at a board of a million residents.
+//! Allocations are counted over the service's own allocator; the counting makes each a little slower than it is.
+//! For a figure that a busy machine does not move, see `loadtest/instructions`.
+
+#[path = "rooms/house.rs"]
+mod house;
+
+use divan::{AllocProfiler, Bencher};
+use house::{House, ROOMS, Room};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
+
+const RESIDENTS: u64 = 1_000_000;
+
+thread_local! {
+    // A house belongs to one thread, as a service does; the benches run on one.
+    static HOUSE: House = House::new(RESIDENTS);
+}
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = ROOMS)]
+fn rooms(bencher: Bencher<'_, '_>, room: Room) {
+    HOUSE.with(|house| bencher.bench_local(|| (room.once)(house)));
+}

@@ -211,15 +211,13 @@ mod tests {
     #[test]
     fn a_colour_is_marked_when_stale_and_withheld_when_too_old() {
         let board = board();
-        let word = Some(Word::new(5, 7, Reasons::NONE.with(Reason::Suspected)));
+        let reasons = Reasons::NONE.with(Reason::Suspected);
+        let word = Some(Word::new(5, 7, reasons));
         let at = |now| board.freshness(Time(now));
         assert_eq!(board.standing(word, &at(60_000)), Standing::TooOld);
         board.confirm(Time(100_000));
         assert!(!at(102_000).stale && at(102_001).stale);
-        assert_eq!(
-            board.standing(word, &at(130_000)),
-            Standing::Known(word.unwrap().reasons())
-        );
+        assert_eq!(board.standing(word, &at(130_000)), Standing::Known(reasons));
         assert_eq!(board.standing(word, &at(130_001)), Standing::TooOld);
         assert_eq!(board.standing(None, &at(130_001)), Standing::TooOld);
         board.confirm(Time(90_000));

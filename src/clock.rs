@@ -1,5 +1,6 @@
 //! The time of day as the house tells it: milliseconds since 1970 in UTC, printed as RFC 3339.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -38,18 +39,38 @@ impl Time {
 
     /// RFC 3339 in UTC with milliseconds; years past 9999 are not reached by any clock here.
     pub fn print(self) -> [u8; PRINTED] {
-        let (year, month, day) = civil(self.0 / DAY_MS);
+        thread_local! {
+            // Every answer prints times of today.
+            static TODAY: Cell<(u64, [u8; 10])> = const { Cell::new((u64::MAX, [0; 10])) };
+        }
+        let days = self.0 / DAY_MS;
+        let date = TODAY.with(|today| {
+            let (known, date) = today.get();
+            if known == days {
+                return date;
+            }
+            let date = print_date(days);
+            today.set((days, date));
+            date
+        });
         let ms = (self.0 % DAY_MS) as u32;
         let mut out = *b"0000-00-00T00:00:00.000Z";
-        digits(&mut out[0..4], year);
-        digits(&mut out[5..7], month);
-        digits(&mut out[8..10], day);
+        out[0..10].copy_from_slice(&date);
         digits(&mut out[11..13], ms / 3_600_000);
         digits(&mut out[14..16], ms / 60_000 % 60);
         digits(&mut out[17..19], ms / 1_000 % 60);
         digits(&mut out[20..23], ms % 1_000);
         out
     }
+}
+
+fn print_date(days: u64) -> [u8; 10] {
+    let (year, month, day) = civil(days);
+    let mut date = *b"0000-00-00";
+    digits(&mut date[0..4], year);
+    digits(&mut date[5..7], month);
+    digits(&mut date[8..10], day);
+    date
 }
 
 impl std::fmt::Display for Time {

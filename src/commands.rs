@@ -9,10 +9,10 @@ mod serve;
 mod synth;
 mod token;
 
+use crate::clock::Time;
 use crate::config::{Said, Settings};
 use crate::seal::ring::RingFile;
 use crate::store::embedded::{self, Opened};
-use crate::clock::Time;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,7 +70,10 @@ impl Sources {
             said.say_file(path);
         }
         said.say_environment(std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+            Some((
+                name.into_string().ok()?,
+                value.to_string_lossy().into_owned(),
+            ))
         }));
         for pair in &self.pairs {
             said.say_pair(pair);

@@ -14,47 +14,212 @@ use std::time::Duration;
 
 /// A knob: name, default, bounds, meaning. The README's table is held against this list by a test.
 pub const KNOBS: &[(&str, &str, &str, &str)] = &[
-    ("store", "./liangma-data", "a directory", "where residents and statuses are kept"),
+    (
+        "store",
+        "./liangma-data",
+        "a directory",
+        "where residents and statuses are kept",
+    ),
     ("keys", "STORE/keys", "a file, mode 0600", "the key ring"),
-    ("resident", "127.0.0.1:8080", "address:port", "the resident door; port 0 takes a free one"),
+    (
+        "resident",
+        "127.0.0.1:8080",
+        "address:port",
+        "the resident door; port 0 takes a free one",
+    ),
     ("gate", "127.0.0.1:8081", "address:port", "the gate door"),
     ("desk", "127.0.0.1:8082", "address:port", "the desk door"),
     ("back", "127.0.0.1:9090", "address:port", "the back door"),
-    ("doors", "resident,gate,desk,back", "a list of these", "which doors to open"),
-    ("resident_threads", "cores", "1 to 256", "threads of the resident door"),
-    ("gate_threads", "cores", "1 to 256", "threads of the gate door"),
+    (
+        "doors",
+        "resident,gate,desk,back",
+        "a list of these",
+        "which doors to open",
+    ),
+    (
+        "resident_threads",
+        "cores",
+        "1 to 256",
+        "threads of the resident door",
+    ),
+    (
+        "gate_threads",
+        "cores",
+        "1 to 256",
+        "threads of the gate door",
+    ),
     ("desk_threads", "1", "1 to 256", "threads of the desk door"),
     ("back_threads", "1", "1 to 256", "threads of the back door"),
-    ("resident_connections_max", "10000", "1 to 1000000", "connections that the resident door admits"),
-    ("gate_connections_max", "4000", "1 to 1000000", "connections that the gate door admits"),
-    ("desk_connections_max", "2000", "1 to 1000000", "connections that the desk door admits"),
-    ("back_connections_max", "256", "1 to 1000000", "connections that the back door admits"),
-    ("backlog", "256", "1 to 65535", "connections that the kernel keeps for a door; a long queue is one of people who have left"),
-    ("busy_answers_per_second", "200", "0 to 100000", "connections past the cap that are told so; each costs what four answers cost"),
-    ("head_timeout", "5s", "100ms to 5m", "for a request's head, and for a new connection's first byte"),
-    ("idle_timeout", "60s", "100ms to 1h", "between two requests of a connection"),
-    ("stall_timeout", "10s", "100ms to 5m", "without a byte read or written while a request is answered"),
+    (
+        "resident_connections_max",
+        "10000",
+        "1 to 1000000",
+        "connections that the resident door admits",
+    ),
+    (
+        "gate_connections_max",
+        "4000",
+        "1 to 1000000",
+        "connections that the gate door admits",
+    ),
+    (
+        "desk_connections_max",
+        "2000",
+        "1 to 1000000",
+        "connections that the desk door admits",
+    ),
+    (
+        "back_connections_max",
+        "256",
+        "1 to 1000000",
+        "connections that the back door admits",
+    ),
+    (
+        "backlog",
+        "256",
+        "1 to 65535",
+        "connections that the kernel keeps for a door; a long queue is one of people who have left",
+    ),
+    (
+        "busy_answers_per_second",
+        "200",
+        "0 to 100000",
+        "connections past the cap that are told so; each costs what four answers cost",
+    ),
+    (
+        "head_timeout",
+        "5s",
+        "100ms to 5m",
+        "for a request's head, and for a new connection's first byte",
+    ),
+    (
+        "idle_timeout",
+        "60s",
+        "100ms to 1h",
+        "between two requests of a connection",
+    ),
+    (
+        "stall_timeout",
+        "10s",
+        "100ms to 5m",
+        "without a byte read or written while a request is answered",
+    ),
     ("answer_timeout", "30s", "100ms to 5m", "for a whole answer"),
-    ("bulk_timeout", "5m", "100ms to 1h", "for a whole bulk scan, and for a whole feed"),
-    ("head_bytes_max", "8192", "1024 to 65536", "bytes of a request's head"),
-    ("bulk_lines_max", "100000", "1 to 10000000", "lines of a bulk scan"),
-    ("feed_bytes_max", "1GiB", "1KiB to 1TiB", "bytes of a feed's body"),
-    ("code_life", "60s", "1s to 10m", "a code is accepted this long after it was shown"),
-    ("clock_skew", "2s", "0ms to 30s", "how far the clocks of two nodes may be apart"),
-    ("session_life", "24h", "1m to 90d", "a session made of an assertion lasts this long"),
-    ("stale_after", "2s", "100ms to 10m", "older knowledge is marked `stale`"),
-    ("too_old_after", "30s", "1s to 1h", "older knowledge gives no colour, and the node is not ready"),
-    ("board_shards", "8192", "16 to 65536, a power of two", "shards of the board; thousands keep a growing one from being felt"),
-    ("store_wait", "5s", "10ms to 5m", "a query waits this long for the store, then it is `upstream_busy`"),
-    ("store_in_flight_max", "256", "1 to 65536", "queries that are with the store at once"),
-    ("store_cache_bytes", "256MiB", "1MiB to 1TiB", "pages of the embedded store kept in memory"),
-    ("desk_per_second", "20", "1 to 10000", "log-ins and explanations a second for one resident"),
-    ("identity_jwks", "none", "a file", "the identity platform's public keys; without it nobody can open a session"),
+    (
+        "bulk_timeout",
+        "5m",
+        "100ms to 1h",
+        "for a whole bulk scan, and for a whole feed",
+    ),
+    (
+        "head_bytes_max",
+        "8192",
+        "1024 to 65536",
+        "bytes of a request's head",
+    ),
+    (
+        "bulk_lines_max",
+        "100000",
+        "1 to 10000000",
+        "lines of a bulk scan",
+    ),
+    (
+        "feed_bytes_max",
+        "1GiB",
+        "1KiB to 1TiB",
+        "bytes of a feed's body",
+    ),
+    (
+        "code_life",
+        "60s",
+        "1s to 10m",
+        "a code is accepted this long after it was shown",
+    ),
+    (
+        "clock_skew",
+        "2s",
+        "0ms to 30s",
+        "how far the clocks of two nodes may be apart",
+    ),
+    (
+        "session_life",
+        "24h",
+        "1m to 90d",
+        "a session made of an assertion lasts this long",
+    ),
+    (
+        "stale_after",
+        "2s",
+        "100ms to 10m",
+        "older knowledge is marked `stale`",
+    ),
+    (
+        "too_old_after",
+        "30s",
+        "1s to 1h",
+        "older knowledge gives no colour, and the node is not ready",
+    ),
+    (
+        "board_shards",
+        "8192",
+        "16 to 65536, a power of two",
+        "shards of the board; thousands keep a growing one from being felt",
+    ),
+    (
+        "store_wait",
+        "5s",
+        "10ms to 5m",
+        "a query waits this long for the store, then it is `upstream_busy`",
+    ),
+    (
+        "store_in_flight_max",
+        "256",
+        "1 to 65536",
+        "queries that are with the store at once",
+    ),
+    (
+        "store_cache_bytes",
+        "256MiB",
+        "1MiB to 1TiB",
+        "pages of the embedded store kept in memory",
+    ),
+    (
+        "desk_per_second",
+        "20",
+        "1 to 10000",
+        "log-ins and explanations a second for one resident",
+    ),
+    (
+        "identity_jwks",
+        "none",
+        "a file",
+        "the identity platform's public keys; without it nobody can open a session",
+    ),
     ("identity_issuer", "none", "text", "`iss` of its assertions"),
-    ("identity_audience", "liangma", "text", "`aud` of its assertions"),
-    ("drain_notice", "1s", "0ms to 5m", "on SIGTERM: `/ready` says no this long before the doors close"),
-    ("drain_timeout", "10s", "0ms to 10m", "and then queries have this long to end"),
-    ("log", "info", "a filter of tracing", "what is logged, to standard error"),
+    (
+        "identity_audience",
+        "liangma",
+        "text",
+        "`aud` of its assertions",
+    ),
+    (
+        "drain_notice",
+        "1s",
+        "0ms to 5m",
+        "on SIGTERM: `/ready` says no this long before the doors close",
+    ),
+    (
+        "drain_timeout",
+        "10s",
+        "0ms to 10m",
+        "and then queries have this long to end",
+    ),
+    (
+        "log",
+        "info",
+        "a filter of tracing",
+        "what is logged, to standard error",
+    ),
 ];
 
 /// Everything that a node is told.
@@ -91,9 +256,11 @@ impl Said {
             let near = KNOBS
                 .iter()
                 .map(|(known, ..)| *known)
-                .find(|known| known.contains(name) || name.contains(known));
+                .filter(|known| known.contains(name) || name.contains(known))
+                .max_by_key(|known| known.len().min(name.len()));
             let hint = near.map_or(String::new(), |near| format!("; is it {near}?"));
-            self.bad.push(format!("{origin}: there is no setting {name}{hint}"));
+            self.bad
+                .push(format!("{origin}: there is no setting {name}{hint}"));
         }
     }
 
@@ -102,7 +269,10 @@ impl Said {
         let place = path.display();
         let table = std::fs::read_to_string(path)
             .map_err(|error| error.to_string())
-            .and_then(|text| text.parse::<toml::Table>().map_err(|error| error.to_string()));
+            .and_then(|text| {
+                text.parse::<toml::Table>()
+                    .map_err(|error| error.to_string())
+            });
         match table {
             Err(why) => self.bad.push(format!("{place}: {}", why.trim())),
             Ok(table) => {
@@ -110,7 +280,9 @@ impl Said {
                     match value {
                         toml::Value::String(text) => self.say(&name, text, &place),
                         toml::Value::Integer(number) => self.say(&name, number.to_string(), &place),
-                        _ => self.bad.push(format!("{place}: {name} is a string or a number")),
+                        _ => self
+                            .bad
+                            .push(format!("{place}: {name} is a string or a number")),
                     }
                 }
             }
@@ -198,7 +370,11 @@ impl Said {
             log: read.text("log"),
         };
         let bad = read.said.bad;
-        if bad.is_empty() { Ok(settings) } else { Err(bad) }
+        if bad.is_empty() {
+            Ok(settings)
+        } else {
+            Err(bad)
+        }
     }
 }
 
@@ -261,7 +437,10 @@ impl Reader {
             .to_str()
             .is_some_and(|text| text.starts_with("redis") && text.contains("://"));
         if remote {
-            self.bad("store", "needs a node that speaks Redis; this one keeps its own store in a directory");
+            self.bad(
+                "store",
+                "needs a node that speaks Redis; this one keeps its own store in a directory",
+            );
         }
         !remote
     }
@@ -271,7 +450,9 @@ impl Reader {
         let mut opened = Vec::new();
         for name in list.split(',').map(str::trim) {
             match Door::ALL.into_iter().find(|door| door.name() == name) {
-                Some(door) if opened.contains(&door) => self.bad("doors", &format!("names {name} twice")),
+                Some(door) if opened.contains(&door) => {
+                    self.bad("doors", &format!("names {name} twice"))
+                }
                 Some(door) => opened.push(door),
                 None => self.bad("doors", &format!("names {name:?}, which is no door")),
             }
@@ -289,11 +470,9 @@ impl Reader {
                 self.bad(name, "is no address:port");
                 SocketAddr::from(([127, 0, 0, 1], 0))
             });
-            let threads = self.read(&format!("{name}_threads"), 1..=256, |text| {
-                match text {
-                    "cores" => Some(cores.min(256)),
-                    text => text.parse().ok(),
-                }
+            let threads = self.read(&format!("{name}_threads"), 1..=256, |text| match text {
+                "cores" => Some(cores.min(256)),
+                text => text.parse().ok(),
             });
             let connections_max = self.number(&format!("{name}_connections_max"), 1..=1_000_000);
             let settings = doors::Settings {
@@ -412,9 +591,13 @@ mod tests {
         let mut said = Said::default();
         said.say_file(&file);
         said.say_environment(
-            [("LIANGMA_CODE_LIFE", "40s"), ("LIANGMA_LOG", "debug"), ("HOME", "x")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into_iter(),
+            [
+                ("LIANGMA_CODE_LIFE", "40s"),
+                ("LIANGMA_LOG", "debug"),
+                ("HOME", "x"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter(),
         );
         said.say_pair("log=error");
         let settings = said.settings().unwrap();

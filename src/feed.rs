@@ -7,7 +7,7 @@ use crate::seal::{NAME_BYTES_MAX, Seal};
 use crate::status::Reason;
 use crate::store::record::Standing;
 use crate::store::{Change, What};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Bytes of a line at most; the longest true event has some 400.
@@ -114,7 +114,9 @@ impl Rejection {
             Rejection::UnknownAction => "action is set or clear",
             Rejection::BadTime => "at is a time of RFC 3339 with its offset, from 1970 on",
             Rejection::BadUntil => "until is a day, as 2020-05-04",
-            Rejection::BadSource => "source has 1 to 64 letters, digits, dots, hyphens or underscores",
+            Rejection::BadSource => {
+                "source has 1 to 64 letters, digits, dots, hyphens or underscores"
+            }
             Rejection::BadRegion => "region is a division of GB/T 2260, six digits",
         })
     }
@@ -337,23 +339,37 @@ impl Outcome {
     }
 
     pub fn to_json(&self) -> String {
-        let rejected: Vec<_> = self
-            .rejected
-            .iter()
-            .map(|(line, why)| {
-                serde_json::json!({"line": line, "code": why.code(), "detail": why.detail()})
-            })
-            .collect();
-        let mut json = serde_json::json!({
-            "applied": self.applied,
-            "unchanged": self.unchanged,
-            "rejected": rejected,
-        });
-        if self.rejected_unlisted > 0 {
-            json["rejected_unlisted"] = self.rejected_unlisted.into();
+        #[derive(Serialize)]
+        struct Line {
+            line: u64,
+            code: &'static str,
+            detail: Cow<'static, str>,
         }
-        json.to_string()
+        #[derive(Serialize)]
+        struct Printed {
+            applied: u64,
+            unchanged: u64,
+            rejected: Vec<Line>,
+            #[serde(skip_serializing_if = "is_none")]
+            rejected_unlisted: u64,
+        }
+        let rejected = self.rejected.iter().map(|(line, why)| Line {
+            line: *line,
+            code: why.code(),
+            detail: why.detail(),
+        });
+        let printed = Printed {
+            applied: self.applied,
+            unchanged: self.unchanged,
+            rejected: rejected.collect(),
+            rejected_unlisted: self.rejected_unlisted,
+        };
+        serde_json::to_string(&printed).expect("numbers and text")
     }
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[cfg(test)]
@@ -379,7 +395,10 @@ mod tests {
             (standing.until, standing.region, standing.seq),
             (Some(20_200_504), Some(440_106), 123)
         );
-        assert_eq!((profile.name, profile.assurance), (None, Assurance::Unverified));
+        assert_eq!(
+            (profile.name, profile.assurance),
+            (None, Assurance::Unverified)
+        );
     }
 
     #[test]
@@ -387,7 +406,10 @@ mod tests {
         use Rejection::*;
         let cases = [
             ("\u{feff}not json".to_owned(), NotJson),
-            (r#"{"event":"status","cert_type":"10","cert_no":""#.into(), NotJson),
+            (
+                r#"{"event":"status","cert_type":"10","cert_no":""#.into(),
+                NotJson,
+            ),
             ("[]".into(), NotAnObject),
             ("7".into(), NotAnObject),
             ("null".into(), NotAnObject),
@@ -397,9 +419,15 @@ mod tests {
             (STATUS.replace("{", r#"{"event":"status","#), BadField),
             (r#"{"event":"dance"}"#.into(), UnknownEvent),
             ("{}".into(), MissingField("event")),
-            (STATUS.replace(r#""source":"gd-cdc","#, ""), MissingField("source")),
+            (
+                STATUS.replace(r#""source":"gd-cdc","#, ""),
+                MissingField("source"),
+            ),
             (STATUS.replace(r#""seq":123,"#, ""), MissingField("seq")),
-            (RESIDENT.replace(r#","name":"陈美玲""#, ""), MissingField("name")),
+            (
+                RESIDENT.replace(r#","name":"陈美玲""#, ""),
+                MissingField("name"),
+            ),
             (RESIDENT.replace(r#""10""#, r#""15""#), OfflineRegistration),
             (RESIDENT.replace("77211", "7721"), BadDocument),
             (RESIDENT.replace("77211", "77210"), BadCheckDigit),
@@ -409,7 +437,10 @@ mod tests {
             (RESIDENT.replace("real_person", "sure"), UnknownAssurance),
             (STATUS.replace("close_contact", "hungry"), UnknownReason),
             (STATUS.replace(r#""set""#, r#""unset""#), UnknownAction),
-            (STATUS.replace("2020-04-20T08:00:00+08:00", "yesterday"), BadTime),
+            (
+                STATUS.replace("2020-04-20T08:00:00+08:00", "yesterday"),
+                BadTime,
+            ),
             (STATUS.replace("T08:00:00+08:00", ""), BadTime),
             (STATUS.replace("2020-04-20T", "1960-04-20T"), BadTime),
             (STATUS.replace("2020-05-04", "2020-05-32"), BadUntil),

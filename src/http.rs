@@ -65,9 +65,10 @@ pub async fn answer(
         reply::response(service.answer(asked).await, language)
     };
     let response = match head.refusal {
-        Some(Refusal::MethodNotAllowed) => {
-            reply::allowing(ask(Err(Refusal::MethodNotAllowed)).await, head.route.method())
-        }
+        Some(Refusal::MethodNotAllowed) => reply::allowing(
+            ask(Err(Refusal::MethodNotAllowed)).await,
+            head.route.method(),
+        ),
         Some(refusal) => ask(Err(refusal)).await,
         None => match head.route {
             Route::Show => {
@@ -97,7 +98,9 @@ pub async fn answer(
             }
             Route::Bulk => {
                 seat.begin(settings.bulk_timeout);
-                let admitted = head.credential.and_then(|token| service.admit_scanner(token, now));
+                let admitted = head
+                    .credential
+                    .and_then(|token| service.admit_scanner(token, now));
                 match admitted.and_then(|()| bulk::fits(&body, settings)) {
                     Ok(()) => bulk::response(service, settings, body, language, started, now),
                     Err(refusal) => ask(Err(refusal)).await,
@@ -105,7 +108,9 @@ pub async fn answer(
             }
             Route::Feed => {
                 seat.begin(settings.bulk_timeout);
-                let admitted = head.credential.and_then(|token| service.admit_authority(token, now));
+                let admitted = head
+                    .credential
+                    .and_then(|token| service.admit_authority(token, now));
                 match admitted {
                     Ok(_) => back::feed(service, settings, body, language, started, now).await,
                     Err(refusal) => ask(Err(refusal)).await,

@@ -62,13 +62,14 @@ impl Platform {
             return Err(Refusal::TooLarge);
         }
         let claims = self.verify(assertion)?;
-        let document =
-            Document::parse(&claims.cert_type, &claims.cert_no, today).map_err(|bad| match bad {
+        let document = Document::parse(&claims.cert_type, &claims.cert_no, today).map_err(
+            |bad| match bad {
                 BadDocument::OfflineRegistration => Refusal::OfflineRegistration,
                 BadDocument::Form | BadDocument::BirthDate | BadDocument::CheckDigit => {
                     Refusal::Malformed
                 }
-            })?;
+            },
+        )?;
         let assurance = Assurance::parse(&claims.assurance).ok_or(Refusal::Malformed)?;
         if !person::is_name(&claims.name) {
             return Err(Refusal::Malformed);
@@ -134,7 +135,8 @@ fn read_keys(path: &Path) -> Result<Vec<TrustedKey>, String> {
             if said.is_some_and(|said| said != format!("{algorithm:?}")) {
                 return Err(format!("key {named}: its alg does not fit its type"));
             }
-            let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("key {named}: {error}"))?;
+            let key =
+                DecodingKey::from_jwk(jwk).map_err(|error| format!("key {named}: {error}"))?;
             Ok(TrustedKey { id, algorithm, key })
         })
         .collect()

@@ -76,7 +76,16 @@ mod tests {
 
     #[test]
     fn speaks_simplified_chinese_unless_asked() {
-        for header in ["", "fr", "de-DE, fr;q=0.8", "zh", "zh-CN", "*", ";;;,,,", "en;q=0"] {
+        for header in [
+            "",
+            "fr",
+            "de-DE, fr;q=0.8",
+            "zh",
+            "zh-CN",
+            "*",
+            ";;;,,,",
+            "en;q=0",
+        ] {
             assert_eq!(Language::accepted(header), Language::Hans, "{header:?}");
         }
     }

@@ -11,6 +11,9 @@
 //!
 //! A node's life is in `node`; what it is told, in `config`; what a person types, in `commands`.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 pub mod commands;
 pub mod config;
 pub mod node;
@@ -18,19 +21,19 @@ pub mod node;
 pub mod http;
 pub mod service;
 
-pub mod feed;
-pub mod store;
 pub mod admission;
-pub mod board;
-pub mod identity;
-pub mod seal;
-pub mod meters;
 pub mod answer;
+pub mod board;
+pub mod feed;
+pub mod identity;
+pub mod meters;
+pub mod seal;
+pub mod store;
 
-pub mod status;
-pub mod person;
-pub mod lines;
-pub mod language;
 pub mod clock;
 pub mod drain;
+pub mod language;
+pub mod lines;
+pub mod person;
+pub mod status;
 pub mod synth;

@@ -1,6 +1,6 @@
 //! The process: an allocator, and the command that was asked for.
 
-/// Many small bodies are made and dropped; this allocator does it for less than the system's.
+/// Every answer is a small body that is made and dropped, often on another thread than the next.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -12,24 +12,99 @@ use std::time::{Duration, Instant};
 
 /// Every meter: name, type, labels, meaning. The README's table is held against this list by a test.
 pub const METERS: &[(&str, &str, &str, &str)] = &[
-    ("liangma_queries_total", "counter", "kind, outcome", "queries ended, by what was asked and what came of it; `gone`: the asker left first"),
-    ("liangma_query_seconds", "histogram", "kind", "from the request's head to its answer"),
-    ("liangma_bulk_codes_total", "counter", "outcome", "lines of bulk scans, by verdict"),
+    (
+        "liangma_queries_total",
+        "counter",
+        "kind, outcome",
+        "queries ended, by what was asked and what came of it; `gone`: the asker left first",
+    ),
+    (
+        "liangma_query_seconds",
+        "histogram",
+        "kind",
+        "from the request's head to its answer",
+    ),
+    (
+        "liangma_bulk_codes_total",
+        "counter",
+        "outcome",
+        "lines of bulk scans, by verdict",
+    ),
     ("liangma_residents", "gauge", "", "residents on the board"),
-    ("liangma_board_filled", "gauge", "", "1 when every resident on record is on the board"),
-    ("liangma_board_fenced_total", "counter", "", "words that came late and were kept off the board by their version"),
-    ("liangma_age_seconds", "gauge", "", "age of what this node knows"),
+    (
+        "liangma_board_filled",
+        "gauge",
+        "",
+        "1 when every resident on record is on the board",
+    ),
+    (
+        "liangma_board_fenced_total",
+        "counter",
+        "",
+        "words that came late and were kept off the board by their version",
+    ),
+    (
+        "liangma_age_seconds",
+        "gauge",
+        "",
+        "age of what this node knows",
+    ),
     ("liangma_ready", "gauge", "", "1 while `/ready` says 200"),
     ("liangma_connections", "gauge", "door", "connections open"),
-    ("liangma_connections_max", "gauge", "door", "connections that the door admits"),
-    ("liangma_connections_accepted_total", "counter", "door", "connections admitted"),
-    ("liangma_connections_busy_total", "counter", "door", "connections told that we are busy"),
-    ("liangma_connections_closed_total", "counter", "door, why", "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up)"),
-    ("liangma_accept_errors_total", "counter", "door", "accepts that failed, as when descriptors run out"),
-    ("liangma_feed_events_total", "counter", "outcome", "feed lines: `applied`, `unchanged`, `rejected`"),
-    ("liangma_store_commit_seconds", "histogram", "", "a group commit, from its first change to durable"),
-    ("liangma_store_changes_total", "counter", "", "changes committed"),
-    ("liangma_store_failures_total", "counter", "", "commits that failed"),
+    (
+        "liangma_connections_max",
+        "gauge",
+        "door",
+        "connections that the door admits",
+    ),
+    (
+        "liangma_connections_accepted_total",
+        "counter",
+        "door",
+        "connections admitted",
+    ),
+    (
+        "liangma_connections_busy_total",
+        "counter",
+        "door",
+        "connections told that we are busy",
+    ),
+    (
+        "liangma_connections_closed_total",
+        "counter",
+        "door, why",
+        "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up)",
+    ),
+    (
+        "liangma_accept_errors_total",
+        "counter",
+        "door",
+        "accepts that failed, as when descriptors run out",
+    ),
+    (
+        "liangma_feed_events_total",
+        "counter",
+        "outcome",
+        "feed lines: `applied`, `unchanged`, `rejected`",
+    ),
+    (
+        "liangma_store_commit_seconds",
+        "histogram",
+        "",
+        "a group commit, from its first change to durable",
+    ),
+    (
+        "liangma_store_changes_total",
+        "counter",
+        "",
+        "changes committed",
+    ),
+    (
+        "liangma_store_failures_total",
+        "counter",
+        "",
+        "commits that failed",
+    ),
     ("liangma_build_info", "gauge", "version", "always 1"),
 ];
 
@@ -114,7 +189,9 @@ impl Outcome {
     }
 
     fn label(index: usize) -> &'static str {
-        const FIRST: [&str; REFUSED] = ["done", "green", "yellow", "red", "unknown", "too_old", "gone"];
+        const FIRST: [&str; REFUSED] = [
+            "done", "green", "yellow", "red", "unknown", "too_old", "gone",
+        ];
         match index {
             0..REFUSED => FIRST[index],
             _ => Refusal::ALL[index - REFUSED].code(),
@@ -145,14 +222,36 @@ pub struct Histogram<const N: usize> {
 
 /// Bounds of query times in nanoseconds: an answer from memory takes one microsecond, a deadline is 250 ms.
 const QUERY_BOUNDS: [u64; 16] = [
-    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
-    20_000_000, 50_000_000, 100_000_000, 250_000_000, 1_000_000_000, 10_000_000_000,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    250_000,
+    1_000_000,
+    5_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    1_000_000_000,
+    10_000_000_000,
 ];
 
 /// Bounds of commit times in nanoseconds: an fsync takes some milliseconds.
 const COMMIT_BOUNDS: [u64; 10] = [
-    500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000,
-    500_000_000, 2_000_000_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    500_000_000,
+    2_000_000_000,
 ];
 
 pub type QueryTimes = Histogram<16>;
@@ -182,8 +281,12 @@ impl<const N: usize> Histogram<N> {
         bump(&self.nanos, nanos);
     }
 
-    fn print<'h>(out: &mut String, name: &str, labels: &str, parts: impl Iterator<Item = &'h Histogram<N>> + Clone)
-    where
+    fn print<'h>(
+        out: &mut String,
+        name: &str,
+        labels: &str,
+        parts: impl Iterator<Item = &'h Histogram<N>> + Clone,
+    ) where
         Self: 'h,
     {
         let Some(first) = parts.clone().next() else {
@@ -192,13 +295,23 @@ impl<const N: usize> Histogram<N> {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut total = 0;
         for (nth, bound) in first.bounds.iter().enumerate() {
-            total += parts.clone().map(|part| part.counts[nth].load(Relaxed)).sum::<u64>();
+            total += parts
+                .clone()
+                .map(|part| part.counts[nth].load(Relaxed))
+                .sum::<u64>();
             let le = *bound as f64 / 1e9;
             let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {total}");
         }
-        total += parts.clone().map(|part| part.beyond.load(Relaxed)).sum::<u64>();
+        total += parts
+            .clone()
+            .map(|part| part.beyond.load(Relaxed))
+            .sum::<u64>();
         let sum = parts.map(|part| part.nanos.load(Relaxed)).sum::<u64>() as f64 / 1e9;
-        let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        let braces = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{labels}}}")
+        };
         let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {total}");
         let _ = writeln!(out, "{name}_sum{braces} {sum}");
         let _ = writeln!(out, "{name}_count{braces} {total}");
@@ -362,21 +475,41 @@ impl Meters {
         self.publish_queries(&tallies);
         self.publish_doors();
         self.gauge("liangma_residents", &[], facts.residents as f64);
-        self.gauge("liangma_board_filled", &[], f64::from(u8::from(facts.filled)));
+        self.gauge(
+            "liangma_board_filled",
+            &[],
+            f64::from(u8::from(facts.filled)),
+        );
         self.count("liangma_board_fenced_total", &[], facts.fenced);
         self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
-        self.gauge("liangma_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        self.gauge(
+            "liangma_build_info",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+            1.0,
+        );
         let store = &self.store;
         for (outcome, count) in [
             ("applied", &store.applied),
             ("unchanged", &store.unchanged),
             ("rejected", &store.rejected),
         ] {
-            self.count("liangma_feed_events_total", &[("outcome", outcome)], count.load(Relaxed));
+            self.count(
+                "liangma_feed_events_total",
+                &[("outcome", outcome)],
+                count.load(Relaxed),
+            );
         }
-        self.count("liangma_store_changes_total", &[], store.changes.load(Relaxed));
-        self.count("liangma_store_failures_total", &[], store.failures.load(Relaxed));
+        self.count(
+            "liangma_store_changes_total",
+            &[],
+            store.changes.load(Relaxed),
+        );
+        self.count(
+            "liangma_store_failures_total",
+            &[],
+            store.failures.load(Relaxed),
+        );
 
         let mut out = self.handle.render();
         out.push_str("# TYPE liangma_query_seconds histogram\n");
@@ -400,7 +533,11 @@ impl Meters {
                     .map(|tally| tally.queries[kind as usize][index].load(Relaxed))
                     .sum::<u64>();
                 if sum > 0 {
-                    self.count("liangma_queries_total", &[("kind", kind.label()), outcome], sum);
+                    self.count(
+                        "liangma_queries_total",
+                        &[("kind", kind.label()), outcome],
+                        sum,
+                    );
                 }
             }
             let sum = tallies
@@ -416,7 +553,11 @@ impl Meters {
     fn publish_doors(&self) {
         for (name, connections_max, tally) in lock(&self.doors).iter() {
             let door = ("door", *name);
-            self.gauge("liangma_connections", &[door], tally.open.load(Relaxed) as f64);
+            self.gauge(
+                "liangma_connections",
+                &[door],
+                tally.open.load(Relaxed) as f64,
+            );
             self.gauge("liangma_connections_max", &[door], *connections_max as f64);
             for (name, count) in [
                 ("liangma_connections_accepted_total", &tally.accepted),
@@ -425,15 +566,24 @@ impl Meters {
             ] {
                 self.count(name, &[door], count.load(Relaxed));
             }
-            for (why, count) in ["idle", "head", "stalled", "late"].iter().zip(&tally.closed) {
+            for (why, count) in ["idle", "head", "stalled", "late"]
+                .iter()
+                .zip(&tally.closed)
+            {
                 let labels = [door, ("why", *why)];
-                self.count("liangma_connections_closed_total", &labels, count.load(Relaxed));
+                self.count(
+                    "liangma_connections_closed_total",
+                    &labels,
+                    count.load(Relaxed),
+                );
             }
         }
     }
 
     fn count(&self, name: &'static str, labels: &[(&'static str, &'static str)], value: u64) {
-        let counter = self.recorder.register_counter(&key(name, labels), &METADATA);
+        let counter = self
+            .recorder
+            .register_counter(&key(name, labels), &METADATA);
         counter.absolute(value);
     }
 
@@ -452,7 +602,9 @@ fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

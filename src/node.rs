@@ -103,7 +103,8 @@ impl Node {
             let threads = bound
                 .open(&node.rooms, &node.settings.http, stage)
                 .map_err(|error| format!("the {} door: {error}", door.name()))?;
-            node.threads.extend(threads.into_iter().map(|thread| (door, thread)));
+            node.threads
+                .extend(threads.into_iter().map(|thread| (door, thread)));
         }
         Ok(node)
     }
@@ -152,7 +153,10 @@ async fn join(
             }
         }
     });
-    if tokio::time::timeout_at(deadline.into(), &mut ended).await.is_err() {
+    if tokio::time::timeout_at(deadline.into(), &mut ended)
+        .await
+        .is_err()
+    {
         tracing::warn!("queries that did not end in time are cut");
         let _ = stage.send(Stage::Ended);
         let _ = ended.await;
@@ -173,7 +177,8 @@ async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
     loop {
         match tokio::time::timeout(FILL_REPORT, &mut filling).await {
             Ok(outcome) => {
-                outcome.inspect_err(|error| tracing::error!(%error, "the board cannot be filled"))?;
+                outcome
+                    .inspect_err(|error| tracing::error!(%error, "the board cannot be filled"))?;
                 break;
             }
             Err(_) => {
@@ -184,6 +189,10 @@ async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
     }
     rooms.board.fill_done();
     let seconds = started.elapsed().as_secs_f64();
-    tracing::info!(residents = rooms.board.residents(), seconds, "the board is full");
+    tracing::info!(
+        residents = rooms.board.residents(),
+        seconds,
+        "the board is full"
+    );
     Ok(())
 }

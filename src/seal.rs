@@ -103,9 +103,7 @@ impl Nonces {
         aws_lc_rs::rand::fill(&mut random).expect("the system gives random bytes");
         Nonces {
             prefix: random[..8].try_into().expect("8 of 12"),
-            count: Cell::new(u32::from_be_bytes(
-                random[8..].try_into().expect("4 of 12"),
-            )),
+            count: Cell::new(u32::from_be_bytes(random[8..].try_into().expect("4 of 12"))),
         }
     }
 
@@ -374,9 +372,7 @@ impl Seal {
             });
         }
         let plain = self.open(kind, bytes).ok_or(Refusal::Unauthorized)?;
-        let (times, rest) = plain
-            .split_at_checked(12)
-            .ok_or(Refusal::Unauthorized)?;
+        let (times, rest) = plain.split_at_checked(12).ok_or(Refusal::Unauthorized)?;
         let (issued_at, expires_at) = (time48(&times[..6]), time48(&times[6..]));
         if now >= expires_at {
             return Err(Refusal::SessionExpired);
@@ -471,7 +467,11 @@ mod tests {
         let nonces = Nonces::new();
         let (one, two) = (seal.code(&nonces, &code(5)), seal.code(&nonces, &code(5)));
         assert_ne!(one.0, two.0);
-        assert!(one.0.iter().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()));
+        assert!(
+            one.0
+                .iter()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+        );
     }
 
     #[test]
@@ -488,7 +488,9 @@ mod tests {
 
     #[test]
     fn another_rings_code_is_invalid() {
-        let text = seal(&RingFile::generate(NOW)).code(&Nonces::new(), &code(5)).0;
+        let text = seal(&RingFile::generate(NOW))
+            .code(&Nonces::new(), &code(5))
+            .0;
         let other = seal(&RingFile::generate(NOW));
         assert_eq!(other.open_code(&text, NOW), Err(Refusal::CodeInvalid));
     }
@@ -521,10 +523,7 @@ mod tests {
         assert_eq!(seal.open_session(&shown, NOW), Err(Refusal::NotPermitted));
         let mut forged = scanner.clone().into_bytes();
         forged[40] = if forged[40] == b'A' { b'B' } else { b'A' };
-        assert_eq!(
-            seal.open_session(&forged, NOW),
-            Err(Refusal::Unauthorized)
-        );
+        assert_eq!(seal.open_session(&forged, NOW), Err(Refusal::Unauthorized));
         assert_eq!(
             seal.admits(Kind::Scanner, scanner.as_bytes(), pass.expires_at),
             Err(Refusal::SessionExpired)

@@ -276,9 +276,8 @@ impl Service {
         let known = placed
             .as_ref()
             .and_then(|placed| seal.open_profile(&who, &placed.record.profile));
-        let news = known.is_none_or(|known| {
-            known.name.is_none() || known.assurance < profile.assurance
-        });
+        let news =
+            known.is_none_or(|known| known.name.is_none() || known.assurance < profile.assurance);
         let steps = match placed {
             Some(placed) if !news => placed.steps,
             _ => {
@@ -333,7 +332,9 @@ impl Service {
                     source: standing.source.to_string(),
                 })
                 .collect();
-            explained.details.sort_by_key(|detail| (detail.reason, detail.since));
+            explained
+                .details
+                .sort_by_key(|detail| (detail.reason, detail.since));
         }
         Ok(explained)
     }

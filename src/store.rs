@@ -10,7 +10,9 @@ use record::{Record, Standing};
 /// Why the store did not do what it was asked. Nothing that failed was acknowledged; what was asked may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{0} is in use by another process: stop it, or send the file to it with `--to http://its-back-door`")]
+    #[error(
+        "{0} is in use by another process: stop it, or send the file to it with `--to http://its-back-door`"
+    )]
     InUse(String),
     #[error("{0} was made with another key ring; `--keys` must name the one that it was made with")]
     ForeignRing(String),
@@ -20,7 +22,10 @@ pub enum Error {
     Damaged(&'static str),
     #[error("the store is closing")]
     Closed,
-    #[error("no free slot within {} of a resident's home", crate::person::PROBES_MAX)]
+    #[error(
+        "no free slot within {} of a resident's home",
+        crate::person::PROBES_MAX
+    )]
     Crowded,
     #[error("the store failed: {0}")]
     Failed(#[from] Box<dyn std::error::Error + Send + Sync>),

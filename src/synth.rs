@@ -28,14 +28,14 @@ const CARDS: u64 = PREFECTURES.len() as u64 * DISTRICTS * DAYS * NUMBERS;
 const PERMITS: u64 = 100_000_000;
 
 const SURNAMES: [&str; 40] = [
-    "陈", "李", "黄", "张", "梁", "林", "刘", "吴", "罗", "杨", "何", "王", "郑", "谢", "邓", "钟", "曾", "周", "朱",
-    "许", "苏", "叶", "欧阳", "蔡", "郭", "潘", "彭", "冯", "赖", "廖", "徐", "唐", "余", "温", "江", "麦", "邱", "卢",
-    "甘", "莫",
+    "陈", "李", "黄", "张", "梁", "林", "刘", "吴", "罗", "杨", "何", "王", "郑", "谢", "邓", "钟",
+    "曾", "周", "朱", "许", "苏", "叶", "欧阳", "蔡", "郭", "潘", "彭", "冯", "赖", "廖", "徐",
+    "唐", "余", "温", "江", "麦", "邱", "卢", "甘", "莫",
 ];
 const GIVEN: [&str; 40] = [
-    "伟", "芳", "敏", "静", "丽", "强", "磊", "军", "洋", "勇", "艳", "杰", "娟", "涛", "明", "超", "秀英", "霞", "平",
-    "刚", "桂英", "美玲", "志强", "建华", "嘉欣", "子轩", "梓涵", "浩然", "雨桐", "俊杰", "晓彤", "家豪", "淑贞", "国栋",
-    "文静", "思敏", "永康", "颖怡", "海生", "惠珍",
+    "伟", "芳", "敏", "静", "丽", "强", "磊", "军", "洋", "勇", "艳", "杰", "娟", "涛", "明", "超",
+    "秀英", "霞", "平", "刚", "桂英", "美玲", "志强", "建华", "嘉欣", "子轩", "梓涵", "浩然",
+    "雨桐", "俊杰", "晓彤", "家豪", "淑贞", "国栋", "文静", "思敏", "永康", "颖怡", "海生", "惠珍",
 ];
 
 /// Of a thousand residents, so many are red, and as many were.
@@ -85,8 +85,7 @@ impl Town {
             cert_no,
             name,
             assurance,
-            reason: (lot < 2 * RED)
-                .then(|| Reason::ALL[(dice >> 44) as usize % Reason::ALL.len()]),
+            reason: (lot < 2 * RED).then(|| Reason::ALL[(dice >> 44) as usize % Reason::ALL.len()]),
             cleared: lot >= RED,
         }
     }
@@ -104,7 +103,11 @@ impl Town {
                 resident.assurance.word(),
             )?;
             if let Some(reason) = resident.reason {
-                let actions: &[&str] = if resident.cleared { &["set", "clear"] } else { &["set"] };
+                let actions: &[&str] = if resident.cleared {
+                    &["set", "clear"]
+                } else {
+                    &["set"]
+                };
                 for action in actions {
                     seq += 1;
                     let (hour, minute) = (seq / 60 % 24, seq % 60);
@@ -144,7 +147,11 @@ fn identity_card(number: u64) -> (CertType, String, u32) {
     );
     let digits: [u8; 17] = body.as_bytes().try_into().expect("seventeen digits");
     let check = char::from(person::check_digit(&digits));
-    (CertType::IdentityCard, format!("{body}{check}"), year as u32)
+    (
+        CertType::IdentityCard,
+        format!("{body}{check}"),
+        year as u32,
+    )
 }
 
 /// Spreads numbers over a range so that no two meet: a multiplication by a number without a common factor.
@@ -214,6 +221,6 @@ mod tests {
         for range in [CARDS, PERMITS] {
             assert_eq!(gcd(6_700_417_000_000_000_033, u128::from(range)), 1);
         }
-        assert!(RESIDENTS_MAX <= CARDS && RESIDENTS_MAX / 50 <= PERMITS);
+        const { assert!(RESIDENTS_MAX <= CARDS && RESIDENTS_MAX / 50 <= PERMITS) };
     }
 }

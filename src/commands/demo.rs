@@ -91,8 +91,12 @@ impl Demo {
             let found = node.doors.iter().find(|(known, _)| *known == door);
             found.map_or(String::new(), |(_, address)| format!("http://{address}"))
         };
-        let (resident, gate, desk, back) =
-            (at(Door::Resident), at(Door::Gate), at(Door::Desk), at(Door::Back));
+        let (resident, gate, desk, back) = (
+            at(Door::Resident),
+            at(Door::Gate),
+            at(Door::Desk),
+            at(Door::Back),
+        );
         let nonces = Nonces::new();
         let seal = &node.rooms.seal;
         let now = Time::now();
@@ -108,22 +112,37 @@ impl Demo {
                 .map(|nth| town.resident(nth))
                 .find(|resident| (resident.reason.is_some() && !resident.cleared) == red)
         };
-        println!("\nliangma serves a town of {} residents. Paste into another terminal:\n", town.residents);
+        println!(
+            "\nliangma serves a town of {} residents. Paste into another terminal:\n",
+            town.residents
+        );
         for (red, colour) in [(false, "green"), (true, "red")] {
             let Some(someone) = find(red) else { continue };
-            let Some(session) = session(seal, &nonces, &someone, now) else { continue };
+            let Some(session) = session(seal, &nonces, &someone, now) else {
+                continue;
+            };
             println!("# a {colour} code: shown by its resident, then scanned at a gate");
             println!("{}={session}", colour.to_uppercase());
-            println!("curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\"", colour.to_uppercase());
+            println!(
+                "curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\"",
+                colour.to_uppercase()
+            );
             println!(
                 "CODE=$(curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\" | sed 's/.*\"code\":\"\\([A-Z0-9]*\\)\".*/\\1/')",
                 colour.to_uppercase()
             );
-            println!("curl -s {gate}/v1/scan -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' -d \"$CODE\"\n");
+            println!(
+                "curl -s {gate}/v1/scan -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' -d \"$CODE\"\n"
+            );
         }
         println!("# why red, and how it is released");
-        println!("curl -s {desk}/v1/status -H \"Authorization: Bearer $RED\" -H 'Accept-Language: en'\n");
-        println!("# {CODES} codes in one request (the file is fresh every {} s)", CODES_EVERY.as_secs());
+        println!(
+            "curl -s {desk}/v1/status -H \"Authorization: Bearer $RED\" -H 'Accept-Language: en'\n"
+        );
+        println!(
+            "# {CODES} codes in one request (the file is fresh every {} s)",
+            CODES_EVERY.as_secs()
+        );
         println!(
             "curl -s {gate}/v1/scan/bulk -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' --data-binary @{}\n",
             codes.display()
@@ -132,7 +151,9 @@ impl Demo {
         if let Some(someone) = find(false) {
             println!(
                 "curl -s {back}/v1/feed -H 'Content-Type: application/x-ndjson' -H 'Authorization: Bearer {authority}' -d '{{\"event\":\"status\",\"cert_type\":\"{}\",\"cert_no\":\"{}\",\"reason\":\"close_contact\",\"action\":\"set\",\"at\":\"{now}\",\"source\":\"demo-cdc\",\"seq\":{}}}'\n",
-                someone.cert_type.code(), someone.cert_no, now.0
+                someone.cert_type.code(),
+                someone.cert_no,
+                now.0
             );
         }
         println!("# health and meters");
@@ -170,8 +191,7 @@ fn settle(settings: &Settings, ring: &RingFile, town: Town) -> Result<(), Failur
 }
 
 fn session(seal: &Seal, nonces: &Nonces, someone: &Resident, now: Time) -> Option<String> {
-    let document =
-        Document::parse(someone.cert_type.code(), &someone.cert_no, now.day()).ok()?;
+    let document = Document::parse(someone.cert_type.code(), &someone.cert_no, now.day()).ok()?;
     let session = Session {
         identity: seal.identify(&document),
         steps: 0,
@@ -213,7 +233,6 @@ fn write_codes(node: &Node, town: Town, path: &Path) -> Result<(), Failure> {
         text.extend_from_slice(&seal.code(&nonces, &code).0);
         text.push(b'\n');
     }
-    std::fs::write(path, text)
-        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    std::fs::write(path, text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     Ok(())
 }

@@ -3,8 +3,8 @@
 use super::{Failure, Outcome, Sources, log, open_store, ring, settings};
 use crate::person::{Identity, ResidentId};
 use crate::seal::Seal;
-use crate::store::record::Record;
 use crate::store::Error;
+use crate::store::record::Record;
 use clap::Args;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
@@ -71,7 +71,10 @@ fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> R
     let profile = seal
         .open_profile(&who, &record.profile)
         .ok_or(Error::Damaged("a profile"))?;
-    let (cert_type, cert_no) = (profile.document.cert_type().code(), profile.document.number());
+    let (cert_type, cert_no) = (
+        profile.document.cert_type().code(),
+        profile.document.number(),
+    );
     if let Some(name) = profile.name {
         let line = serde_json::json!({
             "event": "resident", "cert_type": cert_type, "cert_no": cert_no,

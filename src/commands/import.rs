@@ -57,7 +57,11 @@ impl Import {
         log(&settings.log)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
-        let store = open_store(&settings, seal.mark(), CACHE_BYTES.max(settings.store_cache_bytes))?;
+        let store = open_store(
+            &settings,
+            seal.mark(),
+            CACHE_BYTES.max(settings.store_cache_bytes),
+        )?;
         let mut bulk = store.bulk(RUN_BYTES)?;
         let mut fed = Fed::default();
         let today = Time::now().day();
@@ -100,7 +104,11 @@ impl Import {
     }
 
     /// Hands every line of every file that is not blank to `each`, with progress.
-    fn lines(&self, what: &'static str, mut each: impl FnMut(u64, Option<&[u8]>)) -> Result<(), Failure> {
+    fn lines(
+        &self,
+        what: &'static str,
+        mut each: impl FnMut(u64, Option<&[u8]>),
+    ) -> Result<(), Failure> {
         let mut total = Some(0);
         for path in self.files.iter().filter(|path| !is_stdin(path)) {
             let length = std::fs::metadata(path)

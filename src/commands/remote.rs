@@ -1,6 +1,6 @@
 //! Sends lines to a running node's feed, so many at a time, and sends again what a busy node did not take.
 
-use crate::feed::{Outcome, Rejection, REJECTED_LISTED_MAX};
+use crate::feed::{Outcome, REJECTED_LISTED_MAX, Rejection};
 use anyhow::{Context, Result, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -123,7 +123,8 @@ impl Remote {
         self.outcome.rejected_unlisted += answer.rejected_unlisted;
         for rejected in answer.rejected {
             let number = numbers.get(rejected.line.wrapping_sub(1)).copied();
-            let number = number.ok_or_else(|| anyhow!("the node rejects a line that was not sent"))?;
+            let number =
+                number.ok_or_else(|| anyhow!("the node rejects a line that was not sent"))?;
             let why = Rejection::of_code(&rejected.code)
                 .ok_or_else(|| anyhow!("the node rejects line {number}: {}", rejected.code))?;
             if self.outcome.rejected.len() < REJECTED_LISTED_MAX {
@@ -160,8 +161,9 @@ impl Remote {
                 let bytes = response.into_body().collect().await?.to_bytes();
                 Ok(match status {
                     StatusCode::OK => Ok(serde_json::from_slice(&bytes)?),
-                    _ => Err(serde_json::from_slice(&bytes)
-                        .with_context(|| format!("{authority} answers {status}: is it a back door?"))?),
+                    _ => Err(serde_json::from_slice(&bytes).with_context(|| {
+                        format!("{authority} answers {status}: is it a back door?")
+                    })?),
                 })
             };
             tokio::time::timeout(ANSWER_WAIT, exchange)

@@ -102,7 +102,9 @@ fn make(whose: Whose) -> Result<String, Failure> {
                 })
             })?;
             if !person::is_name(&name) {
-                return Err(anyhow!("--name: 1 to 64 characters, none of them for machines").into());
+                return Err(
+                    anyhow!("--name: 1 to 64 characters, none of them for machines").into(),
+                );
             }
             let assurance = Assurance::parse(&assurance)
                 .ok_or_else(|| anyhow!("--assurance: real_person, real_name or unverified"))?;
@@ -148,7 +150,13 @@ fn check_source(source: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pass(sources: &Sources, kind: Kind, name: String, days: u64, now: Time) -> Result<String, Failure> {
+fn pass(
+    sources: &Sources,
+    kind: Kind,
+    name: String,
+    days: u64,
+    now: Time,
+) -> Result<String, Failure> {
     let pass = Pass {
         name,
         issued_at: now,

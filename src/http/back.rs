@@ -33,7 +33,10 @@ fn state(rooms: &Rooms, now: Time) -> &'static str {
 }
 
 pub fn live(service: &Service, started: Instant) -> Response<Body> {
-    service.tally.enter(Kind::Live, started).leave(Outcome::Done);
+    service
+        .tally
+        .enter(Kind::Live, started)
+        .leave(Outcome::Done);
     reply::json(StatusCode::OK, r#"{"state":"live"}"#)
 }
 
@@ -51,7 +54,10 @@ pub fn ready(service: &Service, started: Instant, now: Time) -> Response<Body> {
         "as_of": freshness.as_of.to_string(),
         "age_ms": freshness.age.as_millis() as u64,
     });
-    service.tally.enter(Kind::Ready, started).leave(Outcome::Done);
+    service
+        .tally
+        .enter(Kind::Ready, started)
+        .leave(Outcome::Done);
     reply::json(status, body.to_string())
 }
 
@@ -64,7 +70,10 @@ pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body>
         age: rooms.board.freshness(now).age,
         ready: state(rooms, now) == "ready",
     });
-    service.tally.enter(Kind::Metrics, started).leave(Outcome::Done);
+    service
+        .tally
+        .enter(Kind::Metrics, started)
+        .leave(Outcome::Done);
     reply::typed(StatusCode::OK, reply::TEXT, Body::whole(text))
 }
 
@@ -141,7 +150,9 @@ async fn take_in(
             fed.count(&changed);
             let store = &rooms.meters.store;
             store.applied.fetch_add(fed.applied - applied, Relaxed);
-            store.unchanged.fetch_add(fed.unchanged - unchanged, Relaxed);
+            store
+                .unchanged
+                .fetch_add(fed.unchanged - unchanged, Relaxed);
         }
         if ended {
             return Ok(fed);

@@ -4,8 +4,8 @@
 //! sending, and memory holds one piece of either. After each piece the thread turns to others, so that single scans at the
 //! same door do not wait behind thousands.
 
-use super::reply::{self, Body, NDJSON};
 use super::Settings;
+use super::reply::{self, Body, NDJSON};
 use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::language::Language;
@@ -73,7 +73,10 @@ pub struct Scans {
 }
 
 impl Scans {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, hyper::Error>>> {
         loop {
             if self.ended {
                 return Poll::Ready(None);

@@ -264,7 +264,12 @@ mod tests {
         headers
     }
 
-    fn refusal(door: Door, method: Method, path: &str, pairs: &[(&'static str, &str)]) -> Option<Refusal> {
+    fn refusal(
+        door: Door,
+        method: Method,
+        path: &str,
+        pairs: &[(&'static str, &str)],
+    ) -> Option<Refusal> {
         let headers = headers(pairs);
         Head::read(door, &method, &path.parse().unwrap(), &headers).refusal
     }
@@ -284,7 +289,10 @@ mod tests {
                 Some(Refusal::NotFound)
             );
         }
-        assert_eq!(refusal(Door::Resident, Method::GET, "/v1/code?x=1", &[]), None);
+        assert_eq!(
+            refusal(Door::Resident, Method::GET, "/v1/code?x=1", &[]),
+            None
+        );
     }
 
     #[test]
@@ -292,16 +300,68 @@ mod tests {
         use Refusal::*;
         let of = |content_type| [("content-type", content_type)];
         for (door, method, path, content_type, refused) in [
-            (Door::Resident, Method::POST, "/v1/code", "text/plain", Some(MethodNotAllowed)),
-            (Door::Gate, Method::GET, "/v1/scan", "text/plain", Some(MethodNotAllowed)),
-            (Door::Gate, Method::POST, "/v1/scan", "text/plain; charset=utf-8", None),
-            (Door::Gate, Method::POST, "/v1/scan", "Application/JSON", None),
-            (Door::Gate, Method::POST, "/v1/scan", "image/png", Some(UnsupportedMediaType)),
-            (Door::Gate, Method::POST, "/v1/scan/bulk", "application/json", Some(UnsupportedMediaType)),
-            (Door::Back, Method::POST, "/v1/feed", "application/x-ndjson", None),
-            (Door::Back, Method::POST, "/v1/feed", "text/html", Some(UnsupportedMediaType)),
+            (
+                Door::Resident,
+                Method::POST,
+                "/v1/code",
+                "text/plain",
+                Some(MethodNotAllowed),
+            ),
+            (
+                Door::Gate,
+                Method::GET,
+                "/v1/scan",
+                "text/plain",
+                Some(MethodNotAllowed),
+            ),
+            (
+                Door::Gate,
+                Method::POST,
+                "/v1/scan",
+                "text/plain; charset=utf-8",
+                None,
+            ),
+            (
+                Door::Gate,
+                Method::POST,
+                "/v1/scan",
+                "Application/JSON",
+                None,
+            ),
+            (
+                Door::Gate,
+                Method::POST,
+                "/v1/scan",
+                "image/png",
+                Some(UnsupportedMediaType),
+            ),
+            (
+                Door::Gate,
+                Method::POST,
+                "/v1/scan/bulk",
+                "application/json",
+                Some(UnsupportedMediaType),
+            ),
+            (
+                Door::Back,
+                Method::POST,
+                "/v1/feed",
+                "application/x-ndjson",
+                None,
+            ),
+            (
+                Door::Back,
+                Method::POST,
+                "/v1/feed",
+                "text/html",
+                Some(UnsupportedMediaType),
+            ),
         ] {
-            assert_eq!(refusal(door, method, path, &of(content_type)), refused, "{path} {content_type}");
+            assert_eq!(
+                refusal(door, method, path, &of(content_type)),
+                refused,
+                "{path} {content_type}"
+            );
         }
     }
 
@@ -325,7 +385,14 @@ mod tests {
         assert_eq!(code(b" ABC\r\n", ContentType::Text).unwrap(), &b"ABC"[..]);
         assert_eq!(code(br#"{"code":"ABC"}"#, json).unwrap(), &b"ABC"[..]);
         assert_eq!(code(br#"{"code":"A\u0042C"}"#, json).unwrap(), &b"ABC"[..]);
-        for bad in ["", "ABC", "[\"ABC\"]", "{}", "{\"code\":7}", "{\"code\":\"A\""] {
+        for bad in [
+            "",
+            "ABC",
+            "[\"ABC\"]",
+            "{}",
+            "{\"code\":7}",
+            "{\"code\":\"A\"",
+        ] {
             assert_eq!(code(bad.as_bytes(), json), Err(Refusal::Malformed), "{bad}");
         }
     }

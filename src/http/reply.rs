@@ -8,8 +8,11 @@ use crate::person::Face;
 use crate::status::{self, Reasons};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+};
 use hyper::{Response, StatusCode};
+use serde::Serialize;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -167,10 +170,14 @@ fn title(refusal: Refusal, language: Language) -> &'static str {
     match (refusal, language) {
         (Refusal::Busy, Hans) => "系统繁忙，当前查询人数过多，请稍后再试",
         (Refusal::Busy, Hant) => "系統繁忙，當前查詢人數過多，請稍後再試",
-        (Refusal::Busy, En) => "The system is busy, too many people are querying, please try again later",
+        (Refusal::Busy, En) => {
+            "The system is busy, too many people are querying, please try again later"
+        }
         (Refusal::UpstreamBusy, Hans) => "系统繁忙，暂时无法查询，请稍后再试",
         (Refusal::UpstreamBusy, Hant) => "系統繁忙，暫時無法查詢，請稍後再試",
-        (Refusal::UpstreamBusy, En) => "The system is busy and cannot look this up now, please try again later",
+        (Refusal::UpstreamBusy, En) => {
+            "The system is busy and cannot look this up now, please try again later"
+        }
         (Refusal::Warming, Hans) => "服务正在启动，请稍后再试",
         (Refusal::Warming, Hant) => "服務正在啟動，請稍後再試",
         (Refusal::Warming, En) => "The service is starting, please try again later",
@@ -210,9 +217,15 @@ fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::CodeExpired, Hans) => "健康码已过期，请对方刷新后再扫",
         (Refusal::CodeExpired, Hant) => "健康碼已過期，請對方刷新後再掃",
         (Refusal::CodeExpired, En) => "The code has expired, ask for a fresh one",
-        (Refusal::OfflineRegistration, Hans) => "该证件类型暂不支持线上申领，请到现场由工作人员登记",
-        (Refusal::OfflineRegistration, Hant) => "該證件類型暫不支援線上申領，請到現場由工作人員登記",
-        (Refusal::OfflineRegistration, En) => "This document gets no code online, please register with staff",
+        (Refusal::OfflineRegistration, Hans) => {
+            "该证件类型暂不支持线上申领，请到现场由工作人员登记"
+        }
+        (Refusal::OfflineRegistration, Hant) => {
+            "該證件類型暫不支援線上申領，請到現場由工作人員登記"
+        }
+        (Refusal::OfflineRegistration, En) => {
+            "This document gets no code online, please register with staff"
+        }
     }
 }
 
@@ -326,22 +339,37 @@ static FRAGMENTS: LazyLock<Fragments> = LazyLock::new(|| {
 
 fn fragment(reasons: Reasons, language: Language, guidance: bool) -> Bytes {
     let colour = reasons.colour();
-    let list: Vec<serde_json::Value> = reasons
+    let list: Vec<Said> = reasons
         .iter()
-        .map(|reason| {
-            let mut one = serde_json::json!({
-                "reason": reason.word(),
-                "text": reason.text(language),
-            });
-            if guidance {
-                one["guidance"] = reason.guidance(language).into();
-            }
-            one
+        .map(|reason| Said {
+            reason: reason.word(),
+            text: reason.text(language),
+            guidance: guidance.then(|| reason.guidance(language)),
+            detail: None,
         })
         .collect();
     let (state, status) = (colour.word(), colour.national());
-    let list = serde_json::Value::from(list);
+    let list = serde_json::to_string(&list).expect("plain text");
     format!("\"state\":\"{state}\",\"status\":\"{status}\",\"reasons\":{list}").into()
+}
+
+/// One reason, as it is printed.
+#[derive(Serialize)]
+struct Said {
+    reason: &'static str,
+    text: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guidance: Option<&'static str>,
+    #[serde(flatten)]
+    detail: Option<SaidDetail>,
+}
+
+#[derive(Serialize)]
+struct SaidDetail {
+    since: String,
+    until: Option<String>,
+    region: Option<String>,
+    source: String,
 }
 
 fn put_standing(out: &mut BytesMut, standing: Standing, language: Language, guidance: bool) {
@@ -442,23 +470,24 @@ fn explained_json(explained: &Explained, language: Language) -> Bytes {
         out.put_slice(reasons.colour().national().as_bytes());
         out.put_slice(b"\"");
     }
-    let reasons: Vec<serde_json::Value> = explained
+    let reasons: Vec<Said> = explained
         .details
         .iter()
-        .map(|detail| {
-            serde_json::json!({
-                "reason": detail.reason.word(),
-                "text": detail.reason.text(language),
-                "guidance": detail.reason.guidance(language),
-                "since": detail.since.to_string(),
-                "until": detail.until.map(crate::clock::print_day),
-                "region": detail.region.map(|region| format!("{region:06}")),
-                "source": detail.source,
-            })
+        .map(|detail| Said {
+            reason: detail.reason.word(),
+            text: detail.reason.text(language),
+            guidance: Some(detail.reason.guidance(language)),
+            detail: Some(SaidDetail {
+                since: detail.since.to_string(),
+                until: detail.until.map(crate::clock::print_day),
+                region: detail.region.map(|region| format!("{region:06}")),
+                source: detail.source.clone(),
+            }),
         })
         .collect();
+    let reasons = serde_json::to_string(&reasons).expect("plain text");
     out.put_slice(b",\"reasons\":");
-    out.put_slice(serde_json::Value::from(reasons).to_string().as_bytes());
+    out.put_slice(reasons.as_bytes());
     out.put_slice(b",\"appeal\":\"");
     out.put_slice(status::appeal(language).as_bytes());
     out.put_slice(b"\"");
@@ -512,7 +541,10 @@ mod tests {
             Standing::Known(Reasons::NONE.with(Reason::HomeIsolation)),
             true,
         ));
-        assert_eq!((&red["state"], &red["status"]), (&"red".into(), &"10".into()));
+        assert_eq!(
+            (&red["state"], &red["status"]),
+            (&"red".into(), &"10".into())
+        );
         assert_eq!(red["reasons"][0]["reason"], "home_isolation");
         assert_eq!(red["stale"], true);
     }

@@ -16,6 +16,17 @@ const VALUES: [u8; 256] = {
     values
 };
 
+/// Two characters for each ten bits: half the look-ups.
+const PAIRS: [[u8; 2]; 1024] = {
+    let mut pairs = [[0; 2]; 1024];
+    let mut i = 0;
+    while i < 1024 {
+        pairs[i] = [ALPHABET[i >> 5], ALPHABET[i & 31]];
+        i += 1;
+    }
+    pairs
+};
+
 /// Characters that `bytes` bytes take.
 pub const fn encoded_len(bytes: usize) -> usize {
     (bytes * 8).div_ceil(5)
@@ -24,14 +35,29 @@ pub const fn encoded_len(bytes: usize) -> usize {
 /// Writes `bytes` into `out`, whose length is [`encoded_len`] of theirs.
 pub fn encode(bytes: &[u8], out: &mut [u8]) {
     debug_assert_eq!(out.len(), encoded_len(bytes.len()));
-    for (five, eight) in bytes.chunks(5).zip(out.chunks_mut(8)) {
-        let mut block = [0; 8];
-        block[3..3 + five.len()].copy_from_slice(five);
-        let value = u64::from_be_bytes(block);
-        for (i, c) in eight.iter_mut().enumerate() {
-            *c = ALPHABET[(value >> (35 - 5 * i)) as usize & 31];
-        }
+    let (whole, rest) = bytes.as_chunks::<5>();
+    let (whole_out, rest_out) = out.split_at_mut(whole.len() * 8);
+    for (five, eight) in whole.iter().zip(whole_out.as_chunks_mut::<8>().0) {
+        *eight = eight_of(value_of(five));
     }
+    if !rest.is_empty() {
+        rest_out.copy_from_slice(&eight_of(value_of(rest))[..rest_out.len()]);
+    }
+}
+
+/// Forty bits, the first byte on top.
+fn value_of(five: &[u8]) -> u64 {
+    let mut block = [0; 8];
+    block[3..3 + five.len()].copy_from_slice(five);
+    u64::from_be_bytes(block)
+}
+
+fn eight_of(value: u64) -> [u8; 8] {
+    let mut eight = [0; 8];
+    for (i, pair) in eight.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        *pair = PAIRS[(value >> (30 - 10 * i)) as usize & 1023];
+    }
+    eight
 }
 
 /// Reads `text` into `out` and tells how many bytes it held; None for another alphabet, a length that no bytes have,
@@ -42,21 +68,25 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
         return None;
     }
     let mut bad = 0;
-    for (eight, five) in text.chunks(8).zip(out[..length].chunks_mut(5)) {
-        let mut value = 0u64;
-        for (i, c) in eight.iter().enumerate() {
+    let mut bits_of = |eight: &[u8]| {
+        let mut value = 0;
+        for c in eight {
             let bits = VALUES[usize::from(*c)];
             bad |= bits & 0x80;
-            value |= u64::from(bits & 31) << (35 - 5 * i);
+            value = value << 5 | u64::from(bits & 31);
         }
-        let block = value.to_be_bytes();
-        let (kept, left) = block[3..].split_at(five.len());
-        five.copy_from_slice(kept);
-        if left.iter().any(|b| *b != 0) {
-            return None;
-        }
+        value
+    };
+    let (whole, rest) = text.as_chunks::<8>();
+    let (whole_out, rest_out) = out[..length].split_at_mut(whole.len() * 5);
+    for (eight, five) in whole.iter().zip(whole_out.as_chunks_mut::<5>().0) {
+        five.copy_from_slice(&bits_of(eight).to_be_bytes()[3..]);
     }
-    (bad == 0).then_some(length)
+    let block = (bits_of(rest) << (5 * (8 - rest.len()))).to_be_bytes();
+    let (kept, left) = block[3..].split_at(rest_out.len());
+    rest_out.copy_from_slice(kept);
+    // Bits that no byte took must be none.
+    (bad == 0 && (rest.is_empty() || left.iter().all(|b| *b == 0))).then_some(length)
 }
 
 #[cfg(test)]

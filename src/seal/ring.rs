@@ -24,7 +24,9 @@ pub enum RingError {
     Unreadable(PathBuf, String),
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, #[source] std::io::Error),
-    #[error("the key ring is full: {0} previous keys are still within the life of what they sealed; `--drop-previous` lets them go at once")]
+    #[error(
+        "the key ring is full: {0} previous keys are still within the life of what they sealed; `--drop-previous` lets them go at once"
+    )]
     Full(usize),
 }
 
@@ -404,7 +406,8 @@ mod tests {
     fn ids_come_round_without_meeting() {
         let mut ring = RingFile::generate(Time(0));
         for i in 0..600 {
-            ring.rotate(Time(i * 10), Duration::from_millis(50)).unwrap();
+            ring.rotate(Time(i * 10), Duration::from_millis(50))
+                .unwrap();
             assert!(ring.check().is_ok());
             assert!(ring.lines().iter().all(|key| key.id != 0));
         }

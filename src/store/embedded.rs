@@ -14,6 +14,7 @@ use crate::meters::StoreTally;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
@@ -71,6 +72,14 @@ impl Opened {
         make_private(&settings.folder).map_err(failed)?;
         let place = settings.folder.display().to_string();
         let path = settings.folder.join("liangma.redb");
+        // Made here, so that it is its owner's alone whatever the umask says.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
         let db = Database::builder()
             .set_cache_size(settings.cache_bytes)
             .create(&path)
@@ -165,9 +174,12 @@ pub struct Embedded {
 }
 
 enum Job {
-    Apply(Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>),
+    Apply(Batch),
     Close,
 }
+
+/// Changes of one caller, and where they are acknowledged.
+type Batch = (Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>);
 
 #[async_trait::async_trait]
 impl Store for Embedded {
@@ -189,7 +201,9 @@ impl Store for Embedded {
                 } else {
                     first + step - 1
                 };
-                tokio::task::spawn_blocking(move || fill_part(&db, &board, first..=last, &*progress))
+                tokio::task::spawn_blocking(move || {
+                    fill_part(&db, &board, first..=last, &*progress)
+                })
             })
             .collect();
         for part in parts {
@@ -202,7 +216,7 @@ impl Store for Embedded {
         let _place = self.waiting.acquire().await.map_err(failed)?;
         let (done, outcome) = oneshot::channel();
         self.jobs
-            .send(Job::Apply(changes, done))
+            .send(Job::Apply((changes, done)))
             .map_err(|_| Error::Closed)?;
         outcome.await.map_err(|_| Error::Closed)?
     }
@@ -282,9 +296,9 @@ impl Writer {
             };
             while let Some(job) = next {
                 match job {
-                    Job::Apply(batch, done) => {
-                        changes += batch.len();
-                        group.push((batch, done));
+                    Job::Apply(batch) => {
+                        changes += batch.0.len();
+                        group.push(batch);
                     }
                     Job::Close => closing = true,
                 }
@@ -312,7 +326,7 @@ impl Writer {
     }
 
     /// One commit for all; whether the store is well.
-    fn commit(&self, group: Vec<(Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>)>) -> bool {
+    fn commit(&self, group: Vec<Batch>) -> bool {
         let started = Instant::now();
         let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let lengths: Vec<usize> = batches.iter().map(Vec::len).collect();
@@ -404,7 +418,9 @@ impl Tables<'_> {
         let placed = place(&self.residents, who)?;
         let (id, mut record, mut dirty, old) = match placed {
             Place::Own(placed) => {
-                let old = self.word(placed.id)?.ok_or(Error::Damaged("no word for a record"))?;
+                let old = self
+                    .word(placed.id)?
+                    .ok_or(Error::Damaged("no word for a record"))?;
                 (placed.id, placed.record, false, Some(old))
             }
             Place::Free { id, steps } => {
@@ -440,7 +456,9 @@ impl Tables<'_> {
     /// `who` did not get its home. If the one who has it shows the same check bits, nobody can tell the two apart on the
     /// board: its word says from now on to ask the store.
     fn tell_apart(&mut self, who: &Identity, committed: &mut Committed) -> Result<(), Error> {
-        let word = self.word(who.home)?.ok_or(Error::Damaged("no word for a record"))?;
+        let word = self
+            .word(who.home)?
+            .ok_or(Error::Damaged("no word for a record"))?;
         if word.check() == who.check() {
             let version = Word::version_after(Some(word.version()), self.now);
             self.write(who.home, Word::new(version, 0, word.reasons()), committed)?;
@@ -448,7 +466,12 @@ impl Tables<'_> {
         Ok(())
     }
 
-    fn write(&mut self, id: ResidentId, word: Word, committed: &mut Committed) -> Result<(), Error> {
+    fn write(
+        &mut self,
+        id: ResidentId,
+        word: Word,
+        committed: &mut Committed,
+    ) -> Result<(), Error> {
         self.words.insert(id.0, word.bits()).map_err(failed)?;
         committed.posts.push((id, word));
         Ok(())
@@ -502,7 +525,6 @@ fn shorten(mut who: Identity, home_bits: u32) -> Identity {
 
 /// Makes a directory that its owner alone can enter.
 pub fn make_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

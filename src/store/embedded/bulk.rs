@@ -99,7 +99,8 @@ impl Bulk<'_> {
         if self.runs.is_empty() {
             sort(&mut self.index, &self.arena);
             let changes = self.index.iter().map(|(_, at)| {
-                read_change(&self.arena[*at as usize..]).ok_or(Error::Damaged("an import in memory"))
+                read_change(&self.arena[*at as usize..])
+                    .ok_or(Error::Damaged("an import in memory"))
             });
             in_batches(changes, &mut put)?;
         } else {

@@ -13,7 +13,9 @@ fn who(n: u64) -> Identity {
     // A well spread stand-in for a keyed hash.
     let mut hash = [0; 32];
     for (i, part) in hash.chunks_mut(8).enumerate() {
-        let mixed = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17 * i as u32 + 5)
+        let mixed = (n + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(17 * i as u32 + 5)
             ^ (n.wrapping_mul(0xff51_afd7_ed55_8ccd));
         part.copy_from_slice(&mixed.wrapping_mul(0xc4ce_b9fe_1a85_ec53).to_be_bytes());
     }
@@ -130,7 +132,13 @@ async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
     };
     store.apply(vec![red]).await.unwrap();
     assert_eq!(board.find_at_home(&one), Found::Ask);
-    assert!(board.word(ResidentId(7)).unwrap().reasons().has(Reason::Suspected));
+    assert!(
+        board
+            .word(ResidentId(7))
+            .unwrap()
+            .reasons()
+            .has(Reason::Suspected)
+    );
     store.close().await;
 }
 
@@ -147,10 +155,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         assert_eq!(store.apply(red.clone()).await.unwrap(), [true]);
         assert_eq!(store.apply(red).await.unwrap(), [false]);
         store.close().await;
-        assert!(matches!(
-            store.apply(vec![]).await,
-            Err(Error::Closed)
-        ));
+        assert!(matches!(store.apply(vec![]).await, Err(Error::Closed)));
     }
     let again = board();
     let store = Opened::open(settings(folder.path(), 64), MARK)

@@ -1,0 +1,49 @@
+# What a developer and CI run. `make test` needs the Rust toolchain, make and a C compiler, nothing else.
+
+# Release everywhere: the tests drive the real binary, and one set of artefacts serves build, tests and demo.
+CARGO := cargo
+FLAGS := --release --locked
+
+.PHONY: help build demo test lint format bench instructions sidebyside fuzz supply clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## the binary, in target/release
+	$(CARGO) build $(FLAGS)
+
+demo: ## a synthetic town on this machine, with lines to paste
+	$(CARGO) run $(FLAGS) -- demo
+
+test: lint ## the gate: format, lints, every test
+	$(CARGO) test $(FLAGS)
+
+lint: ## rustfmt and clippy, warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+
+format: ## rustfmt
+	$(CARGO) fmt
+
+bench: ## the rooms of the hot path in wall time
+	$(CARGO) bench --locked --bench rooms
+
+instructions: ## the same in instructions (needs valgrind)
+	$(CARGO) build $(FLAGS) --example instructions
+	loadtest/instructions
+
+sidebyside: ## CPU a request beside an epoll loop, nginx and HAProxy (needs wrk, nginx, haproxy; four minutes)
+	$(CARGO) build $(FLAGS) --bins --example floor
+	loadtest/sidebyside
+
+fuzz: ## each fuzz target for a minute (needs nightly and cargo-fuzz)
+	for target in feed_line code query_head; do \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; \
+	done
+
+supply: ## licences, sources, duplicates and unused dependencies (needs cargo-deny and cargo-machete)
+	$(CARGO) deny check bans licenses sources
+	$(CARGO) machete
+
+clean: ## everything built
+	$(CARGO) clean

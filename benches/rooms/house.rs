@@ -1,0 +1,415 @@
+//! The rooms on the hot path, furnished to be measured: what a room does once, for the clock and for the counter alike.
+//! In: how many residents the board holds. Out: [`ROOMS`], each an operation with the dropping of what it made.
+
+use bytes::{BufMut, BytesMut};
+use hyper::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, HOST, USER_AGENT};
+use hyper::{HeaderMap, Method, Uri};
+use liangma::answer::{Answer, CodeText, Freshness, Refusal, Shown, Standing, Verdict};
+use liangma::board::{self, Board, Found};
+use liangma::clock::Time;
+use liangma::feed;
+use liangma::http::query::{Door, Head};
+use liangma::http::reply;
+use liangma::identity::{self, Platform};
+use liangma::language::Language;
+use liangma::meters::{Kind, Meters};
+use liangma::person::{Assurance, Document, Face, Identity, MaskedName, ResidentId};
+use liangma::seal::ring::{Kind as Sealed, RingFile};
+use liangma::seal::{self, Class, Code, Nonces, Pass, Seal, Session};
+use liangma::service::{self, Asked, Query, Rooms, Service};
+use liangma::status::{Reason, Reasons, Word};
+use liangma::store::{Change, Error, Placed, Store};
+use std::cell::{Cell, RefCell};
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Every operation happens at this moment, so that nothing expires under a slow measurer.
+const NOW: Time = Time(1_790_000_000_000);
+
+/// Codes that are scanned in turn: more than the processor's caches hold, as at a gate.
+const CODES_MAX: u64 = 65_536;
+
+const LINE: &[u8] = r#"{"event":"resident","cert_type":"10","cert_no":"440106199003077211","name":"陈美玲","assurance":"real_person"}"#.as_bytes();
+const STATUS_LINE: &[u8] = br#"{"event":"status","cert_type":"10","cert_no":"440106199003077211","reason":"close_contact","action":"set","at":"2020-04-20T08:00:00+08:00","source":"gd-cdc","seq":123,"until":"2020-05-04","region":"440106"}"#;
+
+/// A room and what it does for one query.
+#[derive(Clone, Copy)]
+pub struct Room {
+    pub name: &'static str,
+    pub once: fn(&House),
+}
+
+/// In the order of the walk.
+pub const ROOMS: [Room; 15] = [
+    room("query.head", House::read_head),
+    room("seal.open_session", House::open_session),
+    room("seal.admits", House::admit),
+    room("seal.open_code", House::open_code),
+    room("board.find", House::find),
+    room("seal.code", House::seal_code),
+    room("service.show", House::show),
+    room("service.scan", House::scan),
+    room("reply.shown_green", House::reply_green),
+    room("reply.shown_red", House::reply_red),
+    room("reply.verdict", House::reply_verdict),
+    room("reply.busy", House::reply_busy),
+    room("bulk.line", House::scan_bulk_line),
+    room("feed.resident", House::take_resident),
+    room("feed.status", House::take_status),
+];
+
+const fn room(name: &'static str, once: fn(&House)) -> Room {
+    Room { name, once }
+}
+
+impl std::fmt::Display for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// What the rooms need, made ahead: a full board, credentials, a head, codes.
+pub struct House {
+    service: Service,
+    nonces: Nonces,
+    residents: u64,
+    headers: HeaderMap,
+    uri: Uri,
+    session: String,
+    scanner: String,
+    code: Code,
+    codes: Vec<CodeText>,
+    started: Instant,
+    /// Goes from one random resident to the next.
+    dice: Cell<u64>,
+    out: RefCell<BytesMut>,
+}
+
+impl House {
+    pub fn new(residents: u64) -> House {
+        let rooms = rooms(residents);
+        let (seal, board) = (&rooms.seal, &rooms.board);
+        let document = Document::parse("10", "440106199003077211", u32::MAX).expect("a good card");
+        let face = Face {
+            name: MaskedName::of("陈美玲"),
+            cert_no: document.mask(),
+            assurance: Assurance::RealPerson,
+        };
+        let identity = seal.identify(&document);
+        board.post(identity.home, Word::new(1, identity.check(), Reasons::NONE));
+        for nth in 0..residents {
+            let id = spread(nth);
+            board.post(ResidentId(id), Word::new(1, check_of(id), reasons_of(id)));
+        }
+        board.fill_done();
+        board.confirm(NOW);
+
+        let nonces = Nonces::new();
+        let code_of = |resident, check| Code {
+            resident,
+            check,
+            class: Class::Live,
+            issued_at: NOW,
+            face,
+        };
+        let codes = (0..residents.min(CODES_MAX))
+            .map(|nth| {
+                let id = spread(spread(nth) % residents);
+                seal.code(&nonces, &code_of(ResidentId(id), check_of(id)))
+            })
+            .collect();
+        let session = seal.session(&nonces, &session(identity, face));
+        let scanner = seal.pass(
+            Sealed::Scanner,
+            &nonces,
+            &Pass {
+                name: "gz-baiyun-airport-t2".into(),
+                issued_at: NOW,
+                expires_at: NOW.plus(Duration::from_secs(86_400)),
+            },
+        );
+        House {
+            residents,
+            headers: headers(&session),
+            uri: Uri::from_static("/v1/code"),
+            code: code_of(identity.home, identity.check()),
+            session,
+            scanner,
+            codes,
+            nonces,
+            started: Instant::now(),
+            dice: Cell::new(0),
+            out: RefCell::new(BytesMut::with_capacity(1024)),
+            service: Service::new(rooms),
+        }
+    }
+
+    fn seal(&self) -> &Seal {
+        &self.service.rooms.seal
+    }
+
+    fn read_head(&self) {
+        let head = Head::read(
+            Door::Resident,
+            black_box(&Method::GET),
+            black_box(&self.uri),
+            black_box(&self.headers),
+        );
+        assert!(head.refusal.is_none());
+        black_box(&head);
+    }
+
+    fn open_session(&self) {
+        let session = self
+            .seal()
+            .open_session(black_box(self.session.as_bytes()), NOW);
+        black_box(session).expect("a session in force");
+    }
+
+    fn admit(&self) {
+        let admitted = self
+            .seal()
+            .admits(Sealed::Scanner, black_box(self.scanner.as_bytes()), NOW);
+        black_box(admitted).expect("a scanner in force");
+    }
+
+    fn open_code(&self) {
+        let code = self.seal().open_code(black_box(self.next_code()), NOW);
+        black_box(code).expect("a code in force");
+    }
+
+    /// The next resident hangs on what was found of the last: a query does not look for the next one ahead of time.
+    fn find(&self) {
+        let id = spread(self.dice.get() % self.residents);
+        let found = self.service.rooms.board.find(ResidentId(id), check_of(id));
+        let Found::Word(word) = found else {
+            panic!("a resident on the board");
+        };
+        self.dice.set(id ^ word.bits());
+    }
+
+    fn seal_code(&self) {
+        black_box(self.seal().code(&self.nonces, black_box(&self.code)));
+    }
+
+    /// All of a show but HTTP.
+    fn show(&self) {
+        let query = Query::Show {
+            session: black_box(self.session.as_bytes()),
+            language: Language::Hans,
+        };
+        black_box(self.answer(Kind::Show, query)).expect("a code");
+    }
+
+    /// All of a scan but HTTP.
+    fn scan(&self) {
+        let query = Query::Scan {
+            scanner: black_box(self.scanner.as_bytes()),
+            code: self.next_code(),
+            language: Language::Hans,
+        };
+        black_box(self.answer(Kind::Scan, query)).expect("a verdict");
+    }
+
+    fn answer(&self, kind: Kind, query: Query<'_>) -> Result<Answer, Refusal> {
+        let asked = Asked {
+            kind,
+            query: Ok(query),
+            started: self.started,
+            now: NOW,
+        };
+        let answer = pin!(self.service.answer(asked));
+        match answer.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic!("the hot path never waits"),
+        }
+    }
+
+    fn reply_green(&self) {
+        self.reply_shown(Reasons::NONE);
+    }
+
+    fn reply_red(&self) {
+        self.reply_shown(Reasons::NONE.with(Reason::CloseContact));
+    }
+
+    fn reply_shown(&self, reasons: Reasons) {
+        let shown = Shown {
+            standing: Standing::Known(black_box(reasons)),
+            face: self.code.face,
+            code: self.codes[0],
+            issued_at: NOW,
+            expires_at: NOW.plus(Duration::from_secs(60)),
+            freshness: self.service.freshness(NOW),
+        };
+        let answer = Ok(Answer::Shown(shown, Language::Hans));
+        black_box(reply::response(answer, Language::Hans));
+    }
+
+    fn reply_verdict(&self) {
+        let verdict = Verdict {
+            standing: Standing::Known(black_box(Reasons::NONE)),
+            face: self.code.face,
+            issued_at: NOW,
+            freshness: Freshness {
+                as_of: NOW,
+                age: Duration::from_millis(12),
+                stale: false,
+            },
+        };
+        self.write(&verdict);
+    }
+
+    fn reply_busy(&self) {
+        black_box(reply::ready_made(
+            black_box(Refusal::Busy),
+            black_box(Language::Hans),
+        ));
+    }
+
+    /// Into the same bytes again, as a bulk scan writes many verdicts into one piece.
+    fn write(&self, verdict: &Verdict) {
+        let mut out = self.out.borrow_mut();
+        out.clear();
+        reply::write_verdict(&mut out, black_box(verdict), Language::Hans);
+        out.put_u8(b'\n');
+        black_box(&out[..]);
+    }
+
+    fn scan_bulk_line(&self) {
+        let verdict = self.service.scan(black_box(self.next_code()), NOW);
+        self.write(&verdict.expect("a code in force"));
+    }
+
+    fn take_resident(&self) {
+        self.take(LINE);
+    }
+
+    fn take_status(&self) {
+        self.take(STATUS_LINE);
+    }
+
+    fn take(&self, line: &[u8]) {
+        let event = feed::parse(black_box(line), 20_261_123).expect("a good line");
+        black_box(feed::seal_event(event, self.seal()));
+    }
+
+    fn next_code(&self) -> &[u8] {
+        let nth = self.dice.get();
+        self.dice.set(nth.wrapping_add(1));
+        &self.codes[nth as usize % self.codes.len()].0
+    }
+}
+
+fn rooms(residents: u64) -> Arc<Rooms> {
+    // The figures are the defaults of the knobs.
+    let board = Board::new(
+        residents,
+        board::Settings {
+            stale_after: Duration::from_secs(2),
+            too_old_after: Duration::from_secs(30),
+            shards: 8192,
+        },
+    );
+    let seal = Seal::new(
+        &RingFile::generate(NOW),
+        seal::Settings {
+            code_life: Duration::from_secs(60),
+            clock_skew: Duration::from_secs(2),
+        },
+    );
+    let platform = Platform::read(identity::Settings {
+        jwks: None,
+        issuer: String::new(),
+        audience: String::new(),
+    });
+    Arc::new(Rooms::new(
+        Arc::new(board),
+        seal,
+        Arc::new(Unasked),
+        platform.expect("nothing is read"),
+        Arc::new(Meters::new()),
+        service::Settings {
+            session_life: Duration::from_secs(86_400),
+            store_wait: Duration::from_secs(5),
+            store_in_flight_max: 1,
+            desk_per_second: 20,
+        },
+    ))
+}
+
+fn session(identity: Identity, face: Face) -> Session {
+    Session {
+        identity,
+        steps: 0,
+        face,
+        issued_at: NOW,
+        expires_at: NOW.plus(Duration::from_secs(86_400)),
+    }
+}
+
+/// The head of a show as a phone sends it.
+fn headers(session: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let bearer = format!("Bearer {session}");
+    for (name, value) in [
+        (HOST, "code.example.org"),
+        (
+            USER_AGENT,
+            "Mozilla/5.0 (Linux; Android 10) AppleWebKit/537.36 Mobile MicroMessenger/7.0.13",
+        ),
+        (ACCEPT, "application/json"),
+        (ACCEPT_LANGUAGE, "zh-CN,zh;q=0.9,en;q=0.8"),
+        (AUTHORIZATION, &bearer),
+    ] {
+        headers.insert(name, value.parse().expect("visible characters"));
+    }
+    headers
+}
+
+/// splitmix64: ids far apart, as keyed hashes are.
+fn spread(nth: u64) -> u64 {
+    let mut z = nth.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn check_of(id: u64) -> u16 {
+    ((id & 0x3fff) as u16).max(1)
+}
+
+/// One in 256 is red.
+fn reasons_of(id: u64) -> Reasons {
+    match id >> 56 {
+        0 => Reasons::NONE.with(Reason::HomeIsolation),
+        _ => Reasons::NONE,
+    }
+}
+
+/// The store behind the hot path, which never asks it.
+struct Unasked;
+
+#[async_trait::async_trait]
+impl Store for Unasked {
+    async fn residents(&self) -> Result<u64, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn fill(&self, _progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
+        Err(Error::Closed)
+    }
+
+    async fn apply(&self, _changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn find(&self, _who: Identity) -> Result<Option<Placed>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn close(&self) {}
+}

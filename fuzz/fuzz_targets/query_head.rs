@@ -1,0 +1,66 @@
+//! Fuzzes what a stranger sends first: a request's head at each of the doors, and the bodies that are read whole.
+//! In: `METHOD target`, header lines, an empty line, a body. Holds: no panic, and a head that is not refused is a route's.
+
+#![no_main]
+
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Uri};
+use liangma::http::query::{self, ContentType, Door, Head, Route};
+use liangma::seal::TOKEN_CHARS_MAX;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let (head, body) = match bytes.windows(2).position(|pair| pair == b"\n\n") {
+        Some(end) => (&bytes[..end], &bytes[end + 2..]),
+        None => (bytes, &[][..]),
+    };
+    if let Some((method, uri, headers)) = head_of(head) {
+        for door in Door::ALL {
+            check_head(&Head::read(door, &method, &uri, &headers), &method);
+        }
+    }
+    check_body(body);
+});
+
+/// What the HTTP library would have let through; the rest it refuses by itself.
+fn head_of(head: &[u8]) -> Option<(Method, Uri, HeaderMap)> {
+    let mut lines = head.split(|b| *b == b'\n');
+    let mut first = lines.next()?.splitn(2, |b| *b == b' ');
+    let method = Method::from_bytes(first.next()?).ok()?;
+    let uri = Uri::try_from(first.next()?).ok()?;
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let colon = line.iter().position(|b| *b == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+        headers.append(name, value);
+    }
+    Some((method, uri, headers))
+}
+
+fn check_head(head: &Head<'_>, method: &Method) {
+    if let Ok(credential) = head.credential {
+        assert!((1..=TOKEN_CHARS_MAX).contains(&credential.len()));
+        assert_eq!(credential.trim_ascii(), credential);
+    }
+    if head.refusal.is_none() {
+        assert_ne!(head.route, Route::None);
+        assert_eq!(head.route.method(), Some(method.as_str()));
+    }
+    // A route is counted as what it is, refused or not.
+    let _ = head.route.kind();
+}
+
+fn check_body(body: &[u8]) {
+    for content_type in [ContentType::Unsaid, ContentType::Text] {
+        let code = query::code(body, content_type).expect("any text may be a code");
+        assert_eq!(&*code, body.trim_ascii());
+    }
+    // Escapes are longer than what they stand for, so nothing grows past what was sent.
+    if let Ok(code) = query::code(body, ContentType::Json) {
+        assert!(code.len() <= body.len());
+    }
+    if let Ok(assertion) = query::assertion(body) {
+        assert!(assertion.len() <= body.len());
+    }
+}

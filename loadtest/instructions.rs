@@ -1,0 +1,41 @@
+//! Does what one room on the hot path does, N times, so that `loadtest/instructions` can count its instructions.
+//! In: `ROOM N`, or nothing to list the rooms. Never: a clock.
+
+#[path = "../benches/rooms/house.rs"]
+mod house;
+
+use house::{House, ROOMS};
+use std::process::ExitCode;
+
+/// The service's own; its instructions count too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The counter runs fifty times slower than the processor. The map's size changes a look-up's time, not its instructions.
+const RESIDENTS: u64 = 4_096;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, times] = &arguments[..] else {
+        for room in ROOMS {
+            println!("{room}");
+        }
+        return ExitCode::SUCCESS;
+    };
+    let room = ROOMS.iter().find(|room| room.name == name);
+    let (Some(room), Ok(times)) = (room, times.parse()) else {
+        eprintln!("usage: instructions [ROOM N]");
+        return ExitCode::from(2);
+    };
+    measured(&House::new(RESIDENTS), room.once, times);
+    ExitCode::SUCCESS
+}
+
+/// The counter is on in here alone: making the house depends on chance and on the clock.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn measured(house: &House, once: fn(&House), times: u64) {
+    for _ in 0..times {
+        once(house);
+    }
+}

@@ -1,0 +1,173 @@
+//! Crashes: whatever was acknowledged is there after a kill, and whatever was interrupted is simply run again.
+
+use crate::feed::export;
+use crate::harness::*;
+use liangma::http::query::Door;
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+const ROUNDS: usize = 20;
+const FEEDERS: usize = 3;
+
+/// A status whose time tells its number.
+fn numbered(person: &Person, seq: u64) -> String {
+    let mut line = person.said("confirmed", "set", seq);
+    line["at"] = at(seq).into();
+    line.to_string()
+}
+
+fn at(seq: u64) -> String {
+    liangma::clock::Time(1_577_836_800_000 + 1000 * seq).to_string()
+}
+
+/// What the feeders were told.
+#[derive(Default)]
+struct Acknowledged {
+    /// People who are red for good.
+    red: Vec<Person>,
+    /// The newest status of each feeder's own person: acknowledged, and sent.
+    newest: HashMap<usize, (u64, u64)>,
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_and_nothing_goes_back() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let acknowledged = Mutex::new(Acknowledged::default());
+    let next_person = AtomicUsize::new(1000);
+    for round in 0..=ROUNDS {
+        let node = Start::new(&[]).over(&store).node();
+        check(&node, &mut acknowledged.lock().unwrap());
+        if round == ROUNDS {
+            break;
+        }
+        let told = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for feeder in 0..FEEDERS {
+                let (node, acknowledged, next_person, told) = (&node, &acknowledged, &next_person, &told);
+                scope.spawn(move || feed_until_cut(node, feeder, acknowledged, next_person, told));
+            }
+            // Somewhere between two acknowledgements, each time elsewhere.
+            until("some events are acknowledged", || told.load(Relaxed) > round % 7 * 2);
+            node.signal(libc::SIGKILL);
+        });
+    }
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert!(acknowledged.red.len() > ROUNDS, "enough was fed");
+}
+
+fn feed_until_cut(
+    node: &Node,
+    feeder: usize,
+    acknowledged: &Mutex<Acknowledged>,
+    next_person: &AtomicUsize,
+    told: &AtomicUsize,
+) {
+    let authority = node.seals().authority();
+    let Some(mut connection) = Connection::try_to(node.address(Door::Back)) else {
+        return;
+    };
+    loop {
+        let own = person(feeder);
+        let people: Vec<Person> = (0..5).map(|_| person(next_person.fetch_add(1, Relaxed))).collect();
+        let seq = {
+            let mut acknowledged = acknowledged.lock().unwrap();
+            let (_, sent) = acknowledged.newest.entry(feeder).or_insert((0, 0));
+            *sent += 1;
+            *sent
+        };
+        let mut lines: Vec<String> = people.iter().map(|person| person.set("suspected", 1)).collect();
+        lines.push(numbered(&own, seq));
+        let ask = Ask::post("/v1/feed", lines.join("\n")).bearer(&authority);
+        if !connection.try_send(&ask.bytes()) {
+            return;
+        }
+        let Some(answer) = connection.try_answer() else {
+            return;
+        };
+        assert_eq!(answer.json()["applied"], 6);
+        let mut acknowledged = acknowledged.lock().unwrap();
+        acknowledged.red.extend(people);
+        acknowledged.newest.get_mut(&feeder).expect("sent").0 = seq;
+        told.fetch_add(1, Relaxed);
+    }
+}
+
+fn check(node: &Node, acknowledged: &mut Acknowledged) {
+    let seals = node.seals();
+    let mut resident = Connection::to(node.address(Door::Resident));
+    for person in &acknowledged.red {
+        resident.send(Ask::get("/v1/code").bearer(&seals.session(person)).bytes());
+        assert_eq!(resident.answer().state(), "red", "{}", person.cert_no);
+    }
+    for (feeder, (told, sent)) in &mut acknowledged.newest {
+        let explained = node.explain(&seals.session(&person(*feeder))).json();
+        let since = explained["reasons"][0]["since"].as_str().map(ToOwned::to_owned);
+        let found = (*told..=*sent).find(|seq| match seq {
+            0 => since.is_none(),
+            seq => since.as_deref() == Some(&at(*seq)),
+        });
+        // What is there now was seen: it must not go back either.
+        *told = found.unwrap_or_else(|| panic!("{since:?} is none of {told} to {sent}"));
+        *sent = (*sent).max(*told);
+    }
+}
+
+fn import(store: &Path, town: &Path) -> std::process::Command {
+    let mut command = command();
+    command.arg("import").arg(town).arg("--store").arg(store);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Bytes under a folder.
+fn size(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(data) if data.is_dir() => size(&entry.path()),
+            Ok(data) => data.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[test]
+fn an_import_that_is_killed_anywhere_is_run_again_to_the_same_end() {
+    let folder = folder();
+    let town = folder.path().join("town");
+    let made = run(&["synth", "--residents", "150000", "--seed", "11", "--out", town.to_str().unwrap()]);
+    assert!(made.status.success());
+    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+    assert!(import(&whole, &town).status().unwrap().success());
+    std::fs::create_dir(&cut).unwrap();
+    std::fs::copy(whole.join("keys"), cut.join("keys")).unwrap();
+    let end = size(&whole);
+    let mut killed = 0;
+    // Sizes on the way: before anything is stored, and further and further on.
+    for share in [0, 10, 25, 50, 75, 95] {
+        let mut child = import(&cut, &town).spawn().unwrap();
+        let mut ended = None;
+        until("the store has grown so far", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some() || size(&cut) > end / 100 * share
+        });
+        if ended.is_none() {
+            child.kill().unwrap();
+            ended = Some(child.wait().unwrap());
+        }
+        killed += usize::from(!ended.unwrap().success());
+    }
+    assert!(killed > 0, "every import had ended before it was killed");
+    let again = import(&cut, &town).status().unwrap();
+    assert!(again.success());
+    let (whole, cut) = (export(&whole), export(&cut));
+    assert!(whole.len() >= 150_000);
+    assert!(whole == cut, "{} lines and {}", whole.len(), cut.len());
+}

@@ -1,0 +1,100 @@
+//! A store in memory that does as it is told: works, stalls or errs, each call by itself.
+
+use liangma::board::Board;
+use liangma::clock::Time;
+use liangma::person::Identity;
+use liangma::status::Word;
+use liangma::store::record::Record;
+use liangma::store::{Change, Error, Placed, Store};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Works,
+    /// Never answers, until the mood changes.
+    Stalls,
+    Errs,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moods {
+    pub fill: Mood,
+    pub find: Mood,
+    pub apply: Mood,
+}
+
+pub struct FakeStore {
+    board: Arc<Board>,
+    moods: watch::Sender<Moods>,
+    records: Mutex<HashMap<u64, (u64, Record)>>,
+}
+
+impl FakeStore {
+    pub fn new(board: Arc<Board>, moods: Moods) -> FakeStore {
+        FakeStore {
+            board,
+            moods: watch::Sender::new(moods),
+            records: Mutex::default(),
+        }
+    }
+
+    pub fn set(&self, moods: Moods) {
+        self.moods.send_replace(moods);
+    }
+
+    async fn obey(&self, of: impl Fn(&Moods) -> Mood) -> Result<(), Error> {
+        let mut moods = self.moods.subscribe();
+        let moods = moods.wait_for(|moods| of(moods) != Mood::Stalls).await;
+        match of(&moods.expect("the sender is ours")) {
+            Mood::Errs => Err(Error::Damaged("as it was told to be")),
+            Mood::Works | Mood::Stalls => Ok(()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for FakeStore {
+    async fn residents(&self) -> Result<u64, Error> {
+        Ok(self.records.lock().unwrap().len() as u64)
+    }
+
+    async fn fill(&self, _: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
+        self.obey(|moods| moods.fill).await
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+        self.obey(|moods| moods.apply).await?;
+        let mut records = self.records.lock().unwrap();
+        let changed = changes.into_iter().map(|Change { who, what }| {
+            let id = who.home;
+            let changed = match records.get_mut(&id.0) {
+                Some((_, record)) => record.take(what),
+                None => {
+                    records.insert(id.0, (0, Record::first(who.claim, what)));
+                    true
+                }
+            };
+            let (version, record) = records.get_mut(&id.0).expect("just there");
+            *version = Word::version_after(Some(*version), Time::now());
+            self.board
+                .post(id, Word::new(*version, who.check(), record.reasons()));
+            changed
+        });
+        Ok(changed.collect())
+    }
+
+    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
+        self.obey(|moods| moods.find).await?;
+        let records = self.records.lock().unwrap();
+        Ok(records.get(&who.home.0).map(|(_, record)| Placed {
+            id: who.home,
+            steps: 0,
+            record: record.clone(),
+        }))
+    }
+
+    async fn close(&self) {}
+}

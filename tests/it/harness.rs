@@ -1,0 +1,753 @@
+//! Starts nodes, speaks HTTP to them over plain sockets, and writes the lines that they are fed.
+
+use crate::fake_store::{FakeStore, Moods};
+use liangma::board::Board;
+use liangma::clock::Time;
+use liangma::config::{Said, Settings};
+use liangma::http::query::Door;
+use liangma::identity::Platform;
+use liangma::meters::Meters;
+use liangma::person::{self, Assurance, Document, Face, Identity, MaskedName};
+use liangma::seal::ring::{Kind, RingFile};
+use liangma::seal::{Class, Code, Nonces, Pass, Seal, Session};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Nothing here takes so long unless it hangs.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until something holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+// ---- processes
+
+/// The binary, with nothing of this machine's settings.
+pub fn command() -> Command {
+    bare(env!("CARGO_BIN_EXE_liangma"))
+}
+
+fn bare(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LIANGMA_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+pub fn run(args: &[&str]) -> Output {
+    command().args(args).output().expect("the binary runs")
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The token that `liangma token` prints.
+#[track_caller]
+pub fn token(store: &Path, rest: &[&str]) -> String {
+    let output = command()
+        .arg("token")
+        .args(rest)
+        .arg("--store")
+        .arg(store)
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).trim_end().to_owned()
+}
+
+/// A temporary folder; a store goes beneath it, because a store makes its own.
+pub fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// How a node is started.
+pub struct Start {
+    pub store: Option<PathBuf>,
+    pub settings: Vec<String>,
+    pub descriptors: Option<u32>,
+}
+
+impl Start {
+    pub fn new(settings: &[&str]) -> Start {
+        Start {
+            store: None,
+            settings: settings.iter().map(ToString::to_string).collect(),
+            descriptors: None,
+        }
+    }
+
+    pub fn over(mut self, store: &Path) -> Start {
+        self.store = Some(store.to_owned());
+        self
+    }
+
+    #[track_caller]
+    pub fn node(self) -> Node {
+        let node = self.warming();
+        until("the node is ready", || node.get(Door::Back, "/ready").status == 200);
+        node
+    }
+
+    /// As [`Start::node`], as soon as the doors are open.
+    #[track_caller]
+    pub fn warming(self) -> Node {
+        let folder = folder();
+        let store = self.store.unwrap_or_else(|| folder.path().join("store"));
+        let mut command = match self.descriptors {
+            None => command(),
+            Some(most) => {
+                let mut shell = bare("sh");
+                let script = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, env!("CARGO_BIN_EXE_liangma")]);
+                shell
+            }
+        };
+        command.args(["serve", "--set", "drain_notice=0ms"]);
+        command.arg("--store").arg(&store);
+        for door in Door::ALL {
+            command.args([&format!("--{}", door.name()), "127.0.0.1:0"]);
+        }
+        for pair in &self.settings {
+            command.args(["--set", pair]);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let log = gather(child.stderr.take().expect("piped"));
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut said = String::new();
+        let mut doors = Vec::new();
+        for door in Door::ALL {
+            let mut line = String::new();
+            out.read_line(&mut line).expect("a line a door");
+            let address = line.trim_end().strip_prefix(&format!("{} http://", door.name()));
+            let Some(address) = address else {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{line:?} names no door: {}", text(&log.lock().unwrap()));
+            };
+            doors.push(address.parse().expect("an address"));
+            said.push_str(&line);
+        }
+        let node = Node {
+            child,
+            doors,
+            log,
+            out: gather(out),
+            store,
+            _folder: folder,
+        };
+        node.out.lock().unwrap().extend_from_slice(said.as_bytes());
+        node
+    }
+}
+
+/// Keeps what a child writes, so that it never waits for us.
+fn gather(mut from: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = kept.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            keep.lock().unwrap().extend_from_slice(&buffer[..length]);
+        }
+    });
+    kept
+}
+
+/// A running process with its doors open; it is killed when it is dropped.
+pub struct Node {
+    child: Child,
+    doors: Vec<SocketAddr>,
+    log: Arc<Mutex<Vec<u8>>>,
+    out: Arc<Mutex<Vec<u8>>>,
+    pub store: PathBuf,
+    _folder: TempDir,
+}
+
+impl Node {
+    #[track_caller]
+    pub fn start() -> Node {
+        Start::new(&[]).node()
+    }
+
+    pub fn log(&self) -> String {
+        text(&self.log.lock().unwrap())
+    }
+
+    pub fn out(&self) -> String {
+        text(&self.out.lock().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a bare system call; the child is ours and was not waited for, so its id is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn end(mut self) -> ExitStatus {
+        let mut status = None;
+        until("the process has ended", || {
+            status = self.child.try_wait().expect("ours");
+            status.is_some()
+        });
+        status.expect("just seen")
+    }
+
+    /// Resident memory in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.expect("VmRSS").parse().expect("a number")
+    }
+
+    pub fn seals(&self) -> Seals {
+        Seals::of(&RingFile::read(&self.store.join("keys")).expect("the node made it"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// ---- a node in this process, over a store that does as it is told
+
+pub struct Inside {
+    runtime: tokio::runtime::Runtime,
+    node: Option<liangma::node::Node>,
+    doors: Vec<SocketAddr>,
+    pub store: Arc<FakeStore>,
+    pub seals: Seals,
+}
+
+impl Inside {
+    /// `age` is how old the board's knowledge is at the start; None: the store was never seen alive.
+    pub fn open(moods: Moods, settings: &[&str], age: Option<Duration>) -> Inside {
+        let mut said = Said::default();
+        for door in Door::ALL {
+            said.say(door.name(), "127.0.0.1:0", "test");
+        }
+        for pair in ["too_old_after=1h", "drain_notice=0ms"].iter().chain(settings) {
+            said.say_pair(pair);
+        }
+        let settings: Settings = said.settings().expect("good settings");
+        let ring = RingFile::generate(Time::now());
+        let meters = Arc::new(Meters::new());
+        let board = Arc::new(Board::new(0, settings.board.clone()));
+        if let Some(age) = age {
+            board.confirm(Time(Time::now().0 - age.as_millis() as u64));
+        }
+        let store = Arc::new(FakeStore::new(board.clone(), moods));
+        let parts = liangma::node::Parts {
+            board,
+            seal: Seal::new(&ring, settings.seal.clone()),
+            store: store.clone(),
+            platform: Platform::read(settings.identity.clone()).expect("no platform"),
+            meters,
+        };
+        let runtime = liangma_runtime();
+        let node = {
+            let _inside = runtime.enter();
+            liangma::node::Node::open(parts, liangma::node::Settings::from(&settings)).expect("free ports")
+        };
+        Inside {
+            doors: node.doors.iter().map(|(_, address)| *address).collect(),
+            runtime,
+            node: Some(node),
+            store,
+            seals: Seals::of(&ring),
+        }
+    }
+
+    /// Waits until the board is full.
+    pub fn filled(mut self) -> Inside {
+        let node = self.node.as_mut().expect("open until it is dropped");
+        self.runtime.block_on(node.filled()).expect("the fake store fills");
+        self
+    }
+}
+
+fn liangma_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            self.runtime.block_on(node.end(Duration::ZERO));
+        }
+    }
+}
+
+// ---- who asks
+
+/// Whatever has doors.
+pub trait Doors {
+    fn address(&self, door: Door) -> SocketAddr;
+
+    fn get(&self, door: Door, path: &str) -> Answer {
+        Ask::get(path).at(self.address(door))
+    }
+
+    fn show(&self, session: &str) -> Answer {
+        Ask::get("/v1/code").bearer(session).at(self.address(Door::Resident))
+    }
+
+    /// The code of a good show.
+    #[track_caller]
+    fn code(&self, session: &str) -> String {
+        let shown = self.show(session);
+        assert_eq!(shown.status, 200, "{}", text(&shown.body));
+        shown.json()["code"].as_str().expect("a code").to_owned()
+    }
+
+    fn scan(&self, scanner: &str, code: impl AsRef<[u8]>) -> Answer {
+        Ask::post("/v1/scan", code).bearer(scanner).at(self.address(Door::Gate))
+    }
+
+    fn explain(&self, session: &str) -> Answer {
+        Ask::get("/v1/status").bearer(session).at(self.address(Door::Desk))
+    }
+
+    fn post_feed(&self, authority: &str, lines: impl AsRef<[u8]>) -> Answer {
+        Ask::post("/v1/feed", lines).bearer(authority).at(self.address(Door::Back))
+    }
+
+    /// Feeds lines that must all be taken in.
+    #[track_caller]
+    fn feed(&self, authority: &str, lines: &[String]) -> Value {
+        let answer = self.post_feed(authority, lines.join("\n"));
+        assert_eq!(answer.status, 200, "{}", text(&answer.body));
+        let answer = answer.json();
+        assert_eq!(answer["rejected"], json!([]));
+        answer
+    }
+}
+
+impl Doors for Node {
+    fn address(&self, door: Door) -> SocketAddr {
+        self.doors[door as usize]
+    }
+}
+
+impl Doors for Inside {
+    fn address(&self, door: Door) -> SocketAddr {
+        self.doors[door as usize]
+    }
+}
+
+/// Codes and credentials made in this process with a node's own ring: of any time, and quickly.
+pub struct Seals {
+    pub seal: Seal,
+    nonces: Nonces,
+}
+
+impl Seals {
+    pub fn of(ring: &RingFile) -> Seals {
+        let settings = liangma::seal::Settings {
+            code_life: Duration::from_secs(60),
+            clock_skew: Duration::from_secs(2),
+        };
+        Seals {
+            seal: Seal::new(ring, settings),
+            nonces: Nonces::new(),
+        }
+    }
+
+    fn who(&self, person: &Person) -> (Identity, Face) {
+        let document = Document::parse("10", &person.cert_no, u32::MAX).expect("a good number");
+        let face = Face {
+            name: MaskedName::of(person.name),
+            cert_no: document.mask(),
+            assurance: Assurance::RealPerson,
+        };
+        (self.seal.identify(&document), face)
+    }
+
+    pub fn session(&self, person: &Person) -> String {
+        self.session_until(person, Time::now().plus(Duration::from_secs(3600)))
+    }
+
+    pub fn session_until(&self, person: &Person, expires_at: Time) -> String {
+        let (identity, face) = self.who(person);
+        let session = Session {
+            identity,
+            steps: 0,
+            face,
+            issued_at: Time(expires_at.0 - 3_600_000),
+            expires_at,
+        };
+        self.seal.session(&self.nonces, &session)
+    }
+
+    pub fn code_of(&self, person: &Person, issued_at: Time) -> String {
+        let (identity, face) = self.who(person);
+        let code = Code {
+            resident: identity.home,
+            check: identity.check(),
+            class: Class::Live,
+            issued_at,
+            face,
+        };
+        text(&self.seal.code(&self.nonces, &code).0)
+    }
+
+    pub fn scanner(&self) -> String {
+        self.pass(Kind::Scanner, "east-gate", in_an_hour())
+    }
+
+    pub fn authority(&self) -> String {
+        self.pass(Kind::Authority, "gd-cdc", in_an_hour())
+    }
+
+    pub fn pass(&self, kind: Kind, name: &str, expires_at: Time) -> String {
+        let pass = Pass {
+            name: name.to_owned(),
+            issued_at: Time(expires_at.0 - 3_600_000),
+            expires_at,
+        };
+        self.seal.pass(kind, &self.nonces, &pass)
+    }
+}
+
+pub fn in_an_hour() -> Time {
+    Time::now().plus(Duration::from_secs(3600))
+}
+
+pub fn long_ago() -> Time {
+    Time(Time::now().0 - 1_000)
+}
+
+// ---- people and what is said of them
+
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub cert_no: String,
+    pub name: &'static str,
+}
+
+/// One of many, each with a number of their own.
+pub fn person(nth: usize) -> Person {
+    let (sequence, day) = (nth % 1000, nth / 1000);
+    let (day, month, year) = (1 + day % 28, 1 + day / 28 % 12, 1950 + day / 336);
+    let body = format!("440106{year}{month:02}{day:02}{sequence:03}");
+    let digits: &[u8; 17] = body.as_bytes().try_into().expect("17 digits");
+    let check = person::check_digit(digits) as char;
+    Person {
+        cert_no: format!("{body}{check}"),
+        name: "陈美玲",
+    }
+}
+
+impl Person {
+    pub fn resident(&self) -> String {
+        json!({
+            "event": "resident", "cert_type": "10", "cert_no": self.cert_no,
+            "name": self.name, "assurance": "real_person",
+        })
+        .to_string()
+    }
+
+    /// Every field of a status, to be changed.
+    pub fn said(&self, reason: &str, action: &str, seq: u64) -> Value {
+        json!({
+            "event": "status", "cert_type": "10", "cert_no": self.cert_no, "reason": reason, "action": action,
+            "at": "2020-04-20T08:00:00+08:00", "source": "gd-cdc", "seq": seq,
+            "until": "2020-05-04", "region": "440106",
+        })
+    }
+
+    pub fn set(&self, reason: &str, seq: u64) -> String {
+        self.said(reason, "set", seq).to_string()
+    }
+
+    pub fn clear(&self, reason: &str, seq: u64) -> String {
+        self.said(reason, "clear", seq).to_string()
+    }
+
+    pub fn mask(&self) -> String {
+        format!("{}**************{}", &self.cert_no[..2], &self.cert_no[16..])
+    }
+}
+
+// ---- HTTP, by hand
+
+/// A request to be written.
+pub struct Ask {
+    line: String,
+    headers: String,
+    body: Option<Vec<u8>>,
+}
+
+impl Ask {
+    pub fn new(method: &str, path: &str) -> Ask {
+        Ask {
+            line: format!("{method} {path} HTTP/1.1\r\nhost: test\r\n"),
+            headers: String::new(),
+            body: None,
+        }
+    }
+
+    pub fn get(path: &str) -> Ask {
+        Ask::new("GET", path)
+    }
+
+    pub fn post(path: &str, body: impl AsRef<[u8]>) -> Ask {
+        let mut ask = Ask::new("POST", path);
+        ask.body = Some(body.as_ref().to_vec());
+        ask
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Ask {
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
+        self
+    }
+
+    pub fn bearer(self, token: &str) -> Ask {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    pub fn json(self) -> Ask {
+        self.header("content-type", "application/json")
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = format!("{}{}", self.line, self.headers);
+        if let Some(body) = &self.body {
+            bytes.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
+        bytes.push_str("\r\n");
+        let mut bytes = bytes.into_bytes();
+        bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
+        bytes
+    }
+
+    /// Asks on a connection of its own.
+    #[track_caller]
+    pub fn at(self, address: SocketAddr) -> Answer {
+        let mut connection = Connection::to(address);
+        connection.send(&self.bytes());
+        connection.answer()
+    }
+}
+
+/// A response, read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", text(&self.body)))
+    }
+
+    /// Holds a refusal against the contract.
+    #[track_caller]
+    pub fn refuses(&self, status: u16, code: &str) -> Value {
+        let said = text(&self.body);
+        assert_eq!(self.status, status, "{said}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{said}");
+        let body = self.json();
+        assert_eq!(body["code"], code);
+        assert_eq!(body["type"], format!("urn:liangma:{code}"));
+        assert_eq!(body["status"], status);
+        assert!(body["title"].as_str().is_some_and(|title| !title.is_empty()));
+        let retry = self.header("retry-after").map(|seconds| seconds.parse::<u64>().expect("whole"));
+        let retry_ms = body.get("retry_after_ms").map(|ms| ms.as_u64().expect("whole"));
+        assert_eq!(retry.is_some(), matches!(status, 429 | 503), "{said}");
+        assert_eq!(retry, retry_ms.map(|ms| ms.div_ceil(1000)));
+        body
+    }
+
+    /// The state that is told.
+    #[track_caller]
+    pub fn state(&self) -> String {
+        assert_eq!(self.status, 200, "{}", text(&self.body));
+        self.json()["state"].as_str().expect("a state").to_owned()
+    }
+}
+
+/// A connection, read with care for its limits: nothing here waits for ever.
+pub struct Connection {
+    pub stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    #[track_caller]
+    pub fn to(address: SocketAddr) -> Connection {
+        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the door is open");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        Connection {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+
+    /// To a door that may be gone by now.
+    pub fn try_to(address: SocketAddr) -> Option<Connection> {
+        TcpStream::connect(address).ok()?;
+        Some(Connection::to(address))
+    }
+
+    /// Whether the other side was still there to be sent to.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("it reads");
+    }
+
+    pub fn finish(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// One chunk of a body in pieces.
+    #[track_caller]
+    pub fn chunk(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let head = format!("{:x}\r\n", bytes.len());
+        self.send([head.as_bytes(), bytes, b"\r\n"].concat());
+    }
+
+    /// More bytes; false at the end, or when the other side cut the connection.
+    #[track_caller]
+    fn more(&mut self) -> bool {
+        let mut buffer = [0; 16 << 10];
+        match self.stream.read(&mut buffer) {
+            Ok(length) => {
+                self.unread.extend_from_slice(&buffer[..length]);
+                length > 0
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.unread)),
+        }
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = memchr::memmem::find(&self.unread, b"\r\n") {
+                let line: Vec<u8> = self.unread.drain(..end + 2).collect();
+                return Some(text(&line[..end]));
+            }
+            if !self.more() {
+                return None;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.unread.len() < length {
+            assert!(self.more(), "the connection ended within a body");
+        }
+        self.unread.drain(..length).collect()
+    }
+
+    /// The head of an answer; None if the connection ended instead.
+    #[track_caller]
+    pub fn head(&mut self) -> Option<Answer> {
+        let line = self.line()?;
+        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = status.and_then(|status| status.parse().ok());
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line().expect("a whole head");
+            let Some((name, value)) = line.split_once(':') else {
+                assert_eq!(line, "");
+                break;
+            };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        Some(Answer {
+            status: status.unwrap_or_else(|| panic!("no status line: {line:?}")),
+            headers,
+            body: Vec::new(),
+        })
+    }
+
+    /// One piece of a body that comes in pieces; None at its end.
+    #[track_caller]
+    pub fn piece(&mut self) -> Option<Vec<u8>> {
+        let line = self.line().expect("a chunk");
+        let length = usize::from_str_radix(&line, 16).expect("a length");
+        let piece = self.exactly(length);
+        assert_eq!(self.exactly(2), b"\r\n");
+        (length > 0).then_some(piece)
+    }
+
+    /// The next answer, whole; None if the connection ended instead.
+    #[track_caller]
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        let mut answer = self.head()?;
+        if answer.header("transfer-encoding") == Some("chunked") {
+            while let Some(piece) = self.piece() {
+                answer.body.extend(piece);
+            }
+        } else {
+            let length = answer.header("content-length").expect("a length").parse();
+            answer.body = self.exactly(length.expect("a number"));
+        }
+        Some(answer)
+    }
+
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        self.try_answer().expect("an answer")
+    }
+
+    /// Waits for the other side to end the connection; what it still said.
+    #[track_caller]
+    pub fn ended(mut self) -> Vec<u8> {
+        while self.more() {}
+        self.unread
+    }
+}
