@@ -112,8 +112,11 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         tracing::info!("no identity_jwks is set: POST /v1/sessions refuses every assertion");
     }
     let opened = open_store(settings, seal.mark(), settings.store_cache_bytes)?;
+    let residents = opened.residents()?;
+    // The board's memory is taken now, and for a province that alone takes seconds.
+    tracing::info!(residents, "on record; making room for them");
     let meters = Arc::new(Meters::new());
-    let board = Arc::new(Board::new(opened.residents()?, settings.board.clone()));
+    let board = Arc::new(Board::new(residents, settings.board.clone()));
     let store = Arc::new(opened.start(board.clone(), meters.store.clone()));
     let parts = Parts {
         board,

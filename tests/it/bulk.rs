@@ -15,7 +15,9 @@ fn verdicts(body: &[u8]) -> Vec<String> {
 fn word(line: &str) -> String {
     let verdict: Value = serde_json::from_str(line).expect("JSON a line");
     let word = verdict.get("state").or(verdict.get("error"));
-    word.and_then(Value::as_str).expect("a state or an error").to_owned()
+    word.and_then(Value::as_str)
+        .expect("a state or an error")
+        .to_owned()
 }
 
 fn begin(node: &Node, scanner: &str) -> Connection {
@@ -30,7 +32,10 @@ fn scene(settings: &[&str]) -> (Node, String, String, String) {
     let node = Start::new(settings).node();
     let seals = node.seals();
     let (green, red) = (person(1), person(2));
-    node.feed(&seals.authority(), &[green.resident(), red.set("confirmed", 1)]);
+    node.feed(
+        &seals.authority(),
+        &[green.resident(), red.set("confirmed", 1)],
+    );
     let codes = [&green, &red].map(|person| node.code(&seals.session(person)));
     let [green, red] = codes;
     (node, seals.scanner(), green, red)
@@ -39,21 +44,42 @@ fn scene(settings: &[&str]) -> (Node, String, String, String) {
 #[test]
 fn verdicts_come_in_the_order_asked_whatever_the_lines_are() {
     let (node, scanner, green, red) = scene(&[]);
-    let old = node.seals().code_of(&person(1), liangma::clock::Time(long_ago().0 - 3_600_000));
+    let old = node
+        .seals()
+        .code_of(&person(1), liangma::clock::Time(long_ago().0 - 3_600_000));
     let tampered = format!("AAAA{}", &green[4..]);
     let long = "A".repeat(600);
-    let lines = [&green, &red, &tampered, "", &old, &long, &red, "\u{0}", &green].join("\n");
+    let lines = [
+        &green, &red, &tampered, "", &old, &long, &red, "\u{0}", &green,
+    ]
+    .join("\n");
     let told = [
-        "green", "red", "code_invalid", "code_invalid", "code_expired", "too_large", "red", "code_invalid", "green",
+        "green",
+        "red",
+        "code_invalid",
+        "code_invalid",
+        "code_expired",
+        "too_large",
+        "red",
+        "code_invalid",
+        "green",
     ];
-    for body in [lines.clone(), lines.replace('\n', "\r\n"), format!("{lines}\n")] {
-        let ask = Ask::post("/v1/scan/bulk", body).bearer(&scanner).header("content-type", "text/plain");
+    for body in [
+        lines.clone(),
+        lines.replace('\n', "\r\n"),
+        format!("{lines}\n"),
+    ] {
+        let ask = Ask::post("/v1/scan/bulk", body)
+            .bearer(&scanner)
+            .header("content-type", "text/plain");
         let answer = ask.at(node.address(Door::Gate));
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
         assert_eq!(verdicts(&answer.body), told);
     }
-    let nothing = Ask::post("/v1/scan/bulk", "").bearer(&scanner).at(node.address(Door::Gate));
+    let nothing = Ask::post("/v1/scan/bulk", "")
+        .bearer(&scanner)
+        .at(node.address(Door::Gate));
     assert_eq!((nothing.status, nothing.body.len()), (200, 0));
 }
 
@@ -68,11 +94,18 @@ fn the_first_verdicts_leave_before_the_last_codes_arrive() {
         told.extend(verdicts(&bulk.piece().expect("verdicts of whole lines")));
     }
     assert_eq!(told, ["green", "red"]);
-    assert_eq!(node.scan(&scanner, &green).state(), "green", "others are served meanwhile");
+    assert_eq!(
+        node.scan(&scanner, &green).state(),
+        "green",
+        "others are served meanwhile"
+    );
     bulk.chunk(format!("{}\r\n{red}", &green[10..]));
     assert_eq!(verdicts(&bulk.piece().expect("a verdict")), ["green"]);
     bulk.send("0\r\n\r\n");
-    assert_eq!(verdicts(&bulk.piece().expect("the last line has no end")), ["red"]);
+    assert_eq!(
+        verdicts(&bulk.piece().expect("the last line has no end")),
+        ["red"]
+    );
     assert_eq!(bulk.piece(), None);
     bulk.send(Ask::post("/v1/scan", &red).bearer(&scanner).bytes());
     assert_eq!(bulk.answer().state(), "red", "the connection goes on");
@@ -95,10 +128,15 @@ fn a_bulk_has_so_many_lines_and_no_more() {
     let (node, scanner, green, _) = scene(&["bulk_lines_max=3"]);
     let ask = |lines: usize| {
         let body = vec![green.as_str(); lines].join("\n");
-        Ask::post("/v1/scan/bulk", body).bearer(&scanner).at(node.address(Door::Gate))
+        Ask::post("/v1/scan/bulk", body)
+            .bearer(&scanner)
+            .at(node.address(Door::Gate))
     };
     assert_eq!(verdicts(&ask(3).body), ["green"; 3]);
-    assert_eq!(verdicts(&ask(5).body), ["green", "green", "green", "too_large"]);
+    assert_eq!(
+        verdicts(&ask(5).body),
+        ["green", "green", "green", "too_large"]
+    );
     ask(100).refuses(413, "too_large");
     assert_eq!(node.scan(&scanner, &green).state(), "green");
 }
@@ -124,7 +162,9 @@ fn a_hundred_thousand_codes_get_a_hundred_thousand_verdicts() {
 fn a_client_that_never_reads_costs_no_memory_and_stops_nobody() {
     let (node, scanner, green, _) = scene(&["bulk_lines_max=10000000"]);
     let mut bulk = begin(&node, &scanner);
-    bulk.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket");
+    bulk.stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .expect("a socket");
     let lines = format!("{green}\n").repeat(1000);
     let chunk = format!("{:x}\r\n{lines}\r\n", lines.len());
     let before = node.memory();

@@ -47,11 +47,14 @@ fn what_was_acknowledged_survives_a_kill_and_nothing_goes_back() {
         let told = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for feeder in 0..FEEDERS {
-                let (node, acknowledged, next_person, told) = (&node, &acknowledged, &next_person, &told);
+                let (node, acknowledged, next_person, told) =
+                    (&node, &acknowledged, &next_person, &told);
                 scope.spawn(move || feed_until_cut(node, feeder, acknowledged, next_person, told));
             }
             // Somewhere between two acknowledgements, each time elsewhere.
-            until("some events are acknowledged", || told.load(Relaxed) > round % 7 * 2);
+            until("some events are acknowledged", || {
+                told.load(Relaxed) > round % 7 * 2
+            });
             node.signal(libc::SIGKILL);
         });
     }
@@ -72,14 +75,19 @@ fn feed_until_cut(
     };
     loop {
         let own = person(feeder);
-        let people: Vec<Person> = (0..5).map(|_| person(next_person.fetch_add(1, Relaxed))).collect();
+        let people: Vec<Person> = (0..5)
+            .map(|_| person(next_person.fetch_add(1, Relaxed)))
+            .collect();
         let seq = {
             let mut acknowledged = acknowledged.lock().unwrap();
             let (_, sent) = acknowledged.newest.entry(feeder).or_insert((0, 0));
             *sent += 1;
             *sent
         };
-        let mut lines: Vec<String> = people.iter().map(|person| person.set("suspected", 1)).collect();
+        let mut lines: Vec<String> = people
+            .iter()
+            .map(|person| person.set("suspected", 1))
+            .collect();
         lines.push(numbered(&own, seq));
         let ask = Ask::post("/v1/feed", lines.join("\n")).bearer(&authority);
         if !connection.try_send(&ask.bytes()) {
@@ -105,7 +113,9 @@ fn check(node: &Node, acknowledged: &mut Acknowledged) {
     }
     for (feeder, (told, sent)) in &mut acknowledged.newest {
         let explained = node.explain(&seals.session(&person(*feeder))).json();
-        let since = explained["reasons"][0]["since"].as_str().map(ToOwned::to_owned);
+        let since = explained["reasons"][0]["since"]
+            .as_str()
+            .map(ToOwned::to_owned);
         let found = (*told..=*sent).find(|seq| match seq {
             0 => since.is_none(),
             seq => since.as_deref() == Some(&at(*seq)),
@@ -142,7 +152,15 @@ fn size(folder: &Path) -> u64 {
 fn an_import_that_is_killed_anywhere_is_run_again_to_the_same_end() {
     let folder = folder();
     let town = folder.path().join("town");
-    let made = run(&["synth", "--residents", "150000", "--seed", "11", "--out", town.to_str().unwrap()]);
+    let made = run(&[
+        "synth",
+        "--residents",
+        "150000",
+        "--seed",
+        "11",
+        "--out",
+        town.to_str().unwrap(),
+    ]);
     assert!(made.status.success());
     let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
     assert!(import(&whole, &town).status().unwrap().success());

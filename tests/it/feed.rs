@@ -12,11 +12,21 @@ fn what_changes_something_is_applied_and_the_same_again_is_not() {
     let node = Node::start();
     let authority = node.seals().authority();
     let chen = person(1);
-    let lines = [chen.resident(), chen.set("confirmed", 5), chen.clear("confirmed", 4)];
+    let lines = [
+        chen.resident(),
+        chen.set("confirmed", 5),
+        chen.clear("confirmed", 4),
+    ];
     let first = node.feed(&authority, &lines);
-    assert_eq!((&first["applied"], &first["unchanged"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&first["applied"], &first["unchanged"]),
+        (&json!(2), &json!(1))
+    );
     let again = node.feed(&authority, &lines);
-    assert_eq!((&again["applied"], &again["unchanged"]), (&json!(0), &json!(3)));
+    assert_eq!(
+        (&again["applied"], &again["unchanged"]),
+        (&json!(0), &json!(3))
+    );
     assert_eq!(node.show(&node.seals().session(&chen)).state(), "red");
 }
 
@@ -25,7 +35,14 @@ fn the_highest_seq_wins_in_whatever_order_events_come() {
     let node = Node::start();
     let seals = node.seals();
     let authority = seals.authority();
-    let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
+    let orders = [
+        [1, 2, 3],
+        [1, 3, 2],
+        [2, 1, 3],
+        [2, 3, 1],
+        [3, 1, 2],
+        [3, 2, 1],
+    ];
     for (nth, order) in orders.into_iter().enumerate() {
         let (red, green) = (person(10 + nth), person(100 + nth));
         for seq in order {
@@ -37,7 +54,11 @@ fn the_highest_seq_wins_in_whatever_order_events_come() {
             node.feed(&authority, &[red_line, green_line]);
         }
         assert_eq!(node.show(&seals.session(&red)).state(), "red", "{order:?}");
-        assert_eq!(node.show(&seals.session(&green)).state(), "green", "{order:?}");
+        assert_eq!(
+            node.show(&seals.session(&green)).state(),
+            "green",
+            "{order:?}"
+        );
     }
 }
 
@@ -53,7 +74,10 @@ fn a_reason_stays_while_any_source_has_it_set() {
         line["source"] = json!(source);
         line.to_string()
     };
-    node.feed(&authority, &[by("gd-cdc", "set", 9), by("gz-cdc", "set", 1)]);
+    node.feed(
+        &authority,
+        &[by("gd-cdc", "set", 9), by("gz-cdc", "set", 1)],
+    );
     node.feed(&authority, &[by("gd-cdc", "clear", 10)]);
     assert_eq!(node.show(&session).state(), "red");
     node.feed(&authority, &[by("gz-cdc", "clear", 2)]);
@@ -68,7 +92,11 @@ fn news_of_somebody_unknown_registers_them_without_a_name() {
     node.feed(&seals.authority(), &[chen.set("close_contact", 1)]);
     assert_eq!(node.show(&seals.session(&chen)).state(), "red");
     node.feed(&seals.authority(), &[chen.resident()]);
-    assert_eq!(node.show(&seals.session(&chen)).state(), "red", "an application clears nothing");
+    assert_eq!(
+        node.show(&seals.session(&chen)).state(),
+        "red",
+        "an application clears nothing"
+    );
 }
 
 /// Lines that are rejected, each with its code.
@@ -109,9 +137,18 @@ fn bad_lines() -> Vec<(String, &'static str)> {
         (status("cert_type", json!("15")), "offline_registration"),
         (status("cert_type", json!("34")), "offline_registration"),
         (status("cert_type", json!("14")), "bad_document"),
-        (status("cert_no", json!("44010619900307721")), "bad_document"),
-        (status("cert_no", json!("440106199002307211")), "bad_birth_date"),
-        (status("cert_no", json!(text(&wrong_digit))), "bad_check_digit"),
+        (
+            status("cert_no", json!("44010619900307721")),
+            "bad_document",
+        ),
+        (
+            status("cert_no", json!("440106199002307211")),
+            "bad_birth_date",
+        ),
+        (
+            status("cert_no", json!(text(&wrong_digit))),
+            "bad_check_digit",
+        ),
         (status("reason", json!("hungry")), "unknown_reason"),
         (status("action", json!("SET")), "unknown_action"),
         (status("at", json!("yesterday")), "bad_time"),
@@ -122,7 +159,10 @@ fn bad_lines() -> Vec<(String, &'static str)> {
         (resident("name", json!("")), "bad_name"),
         (resident("name", json!("a\u{7}b")), "bad_name"),
         (resident("assurance", json!("sure")), "unknown_assurance"),
-        (format!("{{\"event\":\"{}\"}}", "x".repeat(5000)), "too_large"),
+        (
+            format!("{{\"event\":\"{}\"}}", "x".repeat(5000)),
+            "too_large",
+        ),
     ]
 }
 
@@ -141,14 +181,24 @@ fn a_bad_line_rejects_itself_alone_with_its_number_and_code() {
     let answer = node.post_feed(&seals.authority(), body);
     assert_eq!(answer.status, 200);
     let answer = answer.json();
-    let rejected = answer["rejected"].as_array().unwrap().iter().map(|rejected| {
-        assert!(!rejected["detail"].as_str().unwrap().is_empty());
-        (rejected["line"].as_u64().unwrap(), rejected["code"].as_str().unwrap().to_owned())
-    });
+    let rejected = answer["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rejected| {
+            assert!(!rejected["detail"].as_str().unwrap().is_empty());
+            (
+                rejected["line"].as_u64().unwrap(),
+                rejected["code"].as_str().unwrap().to_owned(),
+            )
+        });
     assert_eq!(rejected.collect::<Vec<_>>(), expected);
     assert_eq!(answer["applied"], expected.len());
     for nth in 0..expected.len() {
-        assert_eq!(node.show(&seals.session(&person(100 + nth))).state(), "green");
+        assert_eq!(
+            node.show(&seals.session(&person(100 + nth))).state(),
+            "green"
+        );
     }
 }
 
@@ -159,7 +209,11 @@ fn a_body_may_be_cut_anywhere() {
     for (round, size) in [1, 2, 3, 7, 64, 500].into_iter().enumerate() {
         let people: Vec<_> = (0..4).map(|nth| person(10 * round + nth)).collect();
         let lines: Vec<_> = people.iter().map(Person::resident).collect();
-        let body = format!("{}\r\nrubbish\n{}", lines[..2].join("\n"), lines[2..].join("\r\n"));
+        let body = format!(
+            "{}\r\nrubbish\n{}",
+            lines[..2].join("\n"),
+            lines[2..].join("\r\n")
+        );
         let mut connection = Connection::to(node.address(Door::Back));
         let ask = Ask::new("POST", "/v1/feed").bearer(&seals.authority());
         connection.send(ask.header("transfer-encoding", "chunked").bytes());
@@ -193,9 +247,17 @@ fn answered(output: &Output) -> Value {
 /// Everything on record, in an order that does not depend on the ring.
 #[track_caller]
 pub fn export(store: &Path) -> Vec<String> {
-    let output = command().arg("export").arg("--store").arg(store).output().expect("the binary runs");
+    let output = command()
+        .arg("export")
+        .arg("--store")
+        .arg(store)
+        .output()
+        .expect("the binary runs");
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let mut lines: Vec<String> = text(&output.stdout).lines().map(ToOwned::to_owned).collect();
+    let mut lines: Vec<String> = text(&output.stdout)
+        .lines()
+        .map(ToOwned::to_owned)
+        .collect();
     lines.sort();
     lines
 }
@@ -203,19 +265,41 @@ pub fn export(store: &Path) -> Vec<String> {
 #[test]
 fn import_says_by_its_exit_code_whether_every_line_was_taken() {
     let folder = folder();
-    let (store, good, bad) = (folder.path().join("store"), folder.path().join("good"), folder.path().join("bad"));
-    std::fs::write(&good, format!("{}\n{}\n", person(1).resident(), person(1).set("confirmed", 1))).unwrap();
+    let (store, good, bad) = (
+        folder.path().join("store"),
+        folder.path().join("good"),
+        folder.path().join("bad"),
+    );
+    std::fs::write(
+        &good,
+        format!(
+            "{}\n{}\n",
+            person(1).resident(),
+            person(1).set("confirmed", 1)
+        ),
+    )
+    .unwrap();
     std::fs::write(&bad, format!("rubbish\n{}", person(2).resident())).unwrap();
     let first = import(&store, &[&good]);
     assert_eq!(first.status.code(), Some(0));
-    assert_eq!(answered(&first), json!({"applied": 2, "unchanged": 0, "rejected": []}));
+    assert_eq!(
+        answered(&first),
+        json!({"applied": 2, "unchanged": 0, "rejected": []})
+    );
     let again = import(&store, &[&good]);
     assert_eq!(again.status.code(), Some(0));
-    assert_eq!(answered(&again), json!({"applied": 0, "unchanged": 2, "rejected": []}));
+    assert_eq!(
+        answered(&again),
+        json!({"applied": 0, "unchanged": 2, "rejected": []})
+    );
     let both = import(&store, &[&good, &bad]);
     assert_eq!(both.status.code(), Some(3));
     assert_eq!(answered(&both)["applied"], 1);
-    assert_eq!(answered(&both)["rejected"][0]["line"], 3, "numbers run on over files");
+    assert_eq!(
+        answered(&both)["rejected"][0]["line"],
+        3,
+        "numbers run on over files"
+    );
     let missing = import(&store, &[&folder.path().join("missing")]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("missing"));
@@ -227,7 +311,10 @@ fn import_reads_standard_input() {
     let store = folder.path().join("store");
     let mut command = command();
     command.args(["import", "-", "--store"]).arg(&store);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary runs");
     let mut input = child.stdin.take().expect("piped");
     input.write_all(person(1).resident().as_bytes()).unwrap();
@@ -246,7 +333,11 @@ fn sorted(line: &str) -> String {
 fn a_store_in_use_is_fed_through_its_node() {
     let folder = folder();
     let file = folder.path().join("file");
-    std::fs::write(&file, format!("{}\nrubbish\n\n[]\n", person(1).set("confirmed", 1))).unwrap();
+    std::fs::write(
+        &file,
+        format!("{}\nrubbish\n\n[]\n", person(1).set("confirmed", 1)),
+    )
+    .unwrap();
     let node = Node::start();
     let refused = import(&node.store, &[&file]);
     assert_eq!(refused.status.code(), Some(1));
@@ -256,14 +347,19 @@ fn a_store_in_use_is_fed_through_its_node() {
     let authority = token(&node.store, &["authority", "--source", "gd-cdc"]);
     let send = |token: &str| {
         let mut command = command();
-        command.arg("import").arg(&file).args(["--to", &to, "--token", token]);
+        command
+            .arg("import")
+            .arg(&file)
+            .args(["--to", &to, "--token", token]);
         command.output().expect("the binary runs")
     };
     let sent = send(&authority);
     assert_eq!(sent.status.code(), Some(3), "{}", text(&sent.stderr));
     let answer = answered(&sent);
     assert_eq!(answer["applied"], 1);
-    let lines: Vec<_> = (0..2).map(|nth| answer["rejected"][nth]["line"].clone()).collect();
+    let lines: Vec<_> = (0..2)
+        .map(|nth| answer["rejected"][nth]["line"].clone())
+        .collect();
     assert_eq!(lines, [json!(2), json!(4)]);
     assert_eq!(answered(&send(&authority))["unchanged"], 1);
     let refused = send(&node.seals().scanner());
@@ -277,13 +373,28 @@ fn what_is_exported_and_imported_elsewhere_is_exported_again() {
     let folder = folder();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let (town, out) = (folder.path().join("town"), folder.path().join("out"));
-    let made = run(&["synth", "--residents", "3000", "--seed", "7", "--out", town.to_str().unwrap()]);
+    let made = run(&[
+        "synth",
+        "--residents",
+        "3000",
+        "--seed",
+        "7",
+        "--out",
+        town.to_str().unwrap(),
+    ]);
     assert!(made.status.success());
     assert_eq!(import(&here, &[&town]).status.code(), Some(0));
     let mut command = command();
-    command.args(["export", "--out"]).arg(&out).arg("--store").arg(&here);
+    command
+        .args(["export", "--out"])
+        .arg(&out)
+        .arg("--store")
+        .arg(&here);
     assert!(command.status().unwrap().success());
-    assert!(!command.status().unwrap().success(), "a file that is there is not overwritten");
+    assert!(
+        !command.status().unwrap().success(),
+        "a file that is there is not overwritten"
+    );
     assert_eq!(import(&there, &[&out]).status.code(), Some(0));
     let (here, there) = (export(&here), export(&there));
     assert!(here.len() >= 3000);
@@ -293,7 +404,10 @@ fn what_is_exported_and_imported_elsewhere_is_exported_again() {
 #[test]
 fn the_shared_file_of_guangdong_gives_what_is_expected_of_it() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/feed");
-    let (data, expect) = (shared.join("guangdong-20k.ndjson"), shared.join("guangdong-20k.expect.json"));
+    let (data, expect) = (
+        shared.join("guangdong-20k.ndjson"),
+        shared.join("guangdong-20k.expect.json"),
+    );
     let (Ok(_), Ok(expect)) = (std::fs::metadata(&data), std::fs::read(&expect)) else {
         eprintln!("SKIPPED: {} is not on this machine", data.display());
         return;
@@ -302,19 +416,42 @@ fn the_shared_file_of_guangdong_gives_what_is_expected_of_it() {
     let folder = folder();
     let store = folder.path().join("store");
     let imported = import(&store, &[&data]);
-    assert_eq!(imported.status.code(), Some(3), "{}", text(&imported.stderr));
+    assert_eq!(
+        imported.status.code(),
+        Some(3),
+        "{}",
+        text(&imported.stderr)
+    );
     let answer = answered(&imported);
-    let rejected: Vec<_> = answer["rejected"].as_array().unwrap().iter().map(|one| one["line"].clone()).collect();
+    let rejected: Vec<_> = answer["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["line"].clone())
+        .collect();
     assert_eq!(json!(rejected), expect["bad_lines"]);
 
     let node = Start::new(&[]).over(&store).node();
-    assert_eq!(node.get(Door::Back, "/ready").json()["residents"], expect["residents"]);
+    assert_eq!(
+        node.get(Door::Back, "/ready").json()["residents"],
+        expect["residents"]
+    );
     for person in expect["sample"].as_array().unwrap() {
         let of = |name: &str| person[name].as_str().unwrap();
-        let session = token(&store, &[
-            "resident", "--cert-type", of("cert_type"), "--cert-no", of("cert_no"),
-            "--name", of("name"), "--assurance", of("assurance"),
-        ]);
+        let session = token(
+            &store,
+            &[
+                "resident",
+                "--cert-type",
+                of("cert_type"),
+                "--cert-no",
+                of("cert_no"),
+                "--name",
+                of("name"),
+                "--assurance",
+                of("assurance"),
+            ],
+        );
         let shown = node.show(&session).json();
         let reasons = shown["reasons"].as_array().unwrap().iter();
         let mut reasons: Vec<_> = reasons.map(|one| one["reason"].as_str().unwrap()).collect();
@@ -327,8 +464,15 @@ fn the_shared_file_of_guangdong_gives_what_is_expected_of_it() {
     }
 
     // The same at the back door of a node that has it all: nothing changes.
-    let answer = node.post_feed(&node.seals().authority(), std::fs::read(&data).unwrap()).json();
+    let answer = node
+        .post_feed(&node.seals().authority(), std::fs::read(&data).unwrap())
+        .json();
     assert_eq!(answer["applied"], 0);
-    let rejected: Vec<_> = answer["rejected"].as_array().unwrap().iter().map(|one| one["line"].clone()).collect();
+    let rejected: Vec<_> = answer["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["line"].clone())
+        .collect();
     assert_eq!(json!(rejected), expect["bad_lines"]);
 }

@@ -101,7 +101,9 @@ impl Start {
     #[track_caller]
     pub fn node(self) -> Node {
         let node = self.warming();
-        until("the node is ready", || node.get(Door::Back, "/ready").status == 200);
+        until("the node is ready", || {
+            node.get(Door::Back, "/ready").status == 200
+        });
         node
     }
 
@@ -136,7 +138,9 @@ impl Start {
         for door in Door::ALL {
             let mut line = String::new();
             out.read_line(&mut line).expect("a line a door");
-            let address = line.trim_end().strip_prefix(&format!("{} http://", door.name()));
+            let address = line
+                .trim_end()
+                .strip_prefix(&format!("{} http://", door.name()));
             let Some(address) = address else {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -222,7 +226,8 @@ impl Node {
 
     /// Resident memory in KiB.
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().nth(1));
         number.expect("VmRSS").parse().expect("a number")
@@ -257,7 +262,10 @@ impl Inside {
         for door in Door::ALL {
             said.say(door.name(), "127.0.0.1:0", "test");
         }
-        for pair in ["too_old_after=1h", "drain_notice=0ms"].iter().chain(settings) {
+        for pair in ["too_old_after=1h", "drain_notice=0ms"]
+            .iter()
+            .chain(settings)
+        {
             said.say_pair(pair);
         }
         let settings: Settings = said.settings().expect("good settings");
@@ -278,7 +286,8 @@ impl Inside {
         let runtime = liangma_runtime();
         let node = {
             let _inside = runtime.enter();
-            liangma::node::Node::open(parts, liangma::node::Settings::from(&settings)).expect("free ports")
+            liangma::node::Node::open(parts, liangma::node::Settings::from(&settings))
+                .expect("free ports")
         };
         Inside {
             doors: node.doors.iter().map(|(_, address)| *address).collect(),
@@ -292,7 +301,9 @@ impl Inside {
     /// Waits until the board is full.
     pub fn filled(mut self) -> Inside {
         let node = self.node.as_mut().expect("open until it is dropped");
-        self.runtime.block_on(node.filled()).expect("the fake store fills");
+        self.runtime
+            .block_on(node.filled())
+            .expect("the fake store fills");
         self
     }
 }
@@ -324,7 +335,9 @@ pub trait Doors {
     }
 
     fn show(&self, session: &str) -> Answer {
-        Ask::get("/v1/code").bearer(session).at(self.address(Door::Resident))
+        Ask::get("/v1/code")
+            .bearer(session)
+            .at(self.address(Door::Resident))
     }
 
     /// The code of a good show.
@@ -336,15 +349,21 @@ pub trait Doors {
     }
 
     fn scan(&self, scanner: &str, code: impl AsRef<[u8]>) -> Answer {
-        Ask::post("/v1/scan", code).bearer(scanner).at(self.address(Door::Gate))
+        Ask::post("/v1/scan", code)
+            .bearer(scanner)
+            .at(self.address(Door::Gate))
     }
 
     fn explain(&self, session: &str) -> Answer {
-        Ask::get("/v1/status").bearer(session).at(self.address(Door::Desk))
+        Ask::get("/v1/status")
+            .bearer(session)
+            .at(self.address(Door::Desk))
     }
 
     fn post_feed(&self, authority: &str, lines: impl AsRef<[u8]>) -> Answer {
-        Ask::post("/v1/feed", lines).bearer(authority).at(self.address(Door::Back))
+        Ask::post("/v1/feed", lines)
+            .bearer(authority)
+            .at(self.address(Door::Back))
     }
 
     /// Feeds lines that must all be taken in.
@@ -500,7 +519,11 @@ impl Person {
     }
 
     pub fn mask(&self) -> String {
-        format!("{}**************{}", &self.cert_no[..2], &self.cert_no[16..])
+        format!(
+            "{}**************{}",
+            &self.cert_no[..2],
+            &self.cert_no[16..]
+        )
     }
 }
 
@@ -581,7 +604,8 @@ impl Answer {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", text(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("no JSON: {}", text(&self.body)))
     }
 
     /// Holds a refusal against the contract.
@@ -589,14 +613,26 @@ impl Answer {
     pub fn refuses(&self, status: u16, code: &str) -> Value {
         let said = text(&self.body);
         assert_eq!(self.status, status, "{said}");
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{said}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{said}"
+        );
         let body = self.json();
         assert_eq!(body["code"], code);
         assert_eq!(body["type"], format!("urn:liangma:{code}"));
         assert_eq!(body["status"], status);
-        assert!(body["title"].as_str().is_some_and(|title| !title.is_empty()));
-        let retry = self.header("retry-after").map(|seconds| seconds.parse::<u64>().expect("whole"));
-        let retry_ms = body.get("retry_after_ms").map(|ms| ms.as_u64().expect("whole"));
+        assert!(
+            body["title"]
+                .as_str()
+                .is_some_and(|title| !title.is_empty())
+        );
+        let retry = self
+            .header("retry-after")
+            .map(|seconds| seconds.parse::<u64>().expect("whole"));
+        let retry_ms = body
+            .get("retry_after_ms")
+            .map(|ms| ms.as_u64().expect("whole"));
         assert_eq!(retry.is_some(), matches!(status, 429 | 503), "{said}");
         assert_eq!(retry, retry_ms.map(|ms| ms.div_ceil(1000)));
         body
@@ -619,20 +655,19 @@ pub struct Connection {
 impl Connection {
     #[track_caller]
     pub fn to(address: SocketAddr) -> Connection {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the door is open");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
-        stream.set_nodelay(true).expect("a socket");
-        Connection {
-            stream,
-            unread: Vec::new(),
-        }
+        Connection::try_to(address).expect("the door is open")
     }
 
     /// To a door that may be gone by now.
     pub fn try_to(address: SocketAddr) -> Option<Connection> {
-        TcpStream::connect(address).ok()?;
-        Some(Connection::to(address))
+        let stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        Some(Connection {
+            stream,
+            unread: Vec::new(),
+        })
     }
 
     /// Whether the other side was still there to be sent to.
@@ -696,7 +731,9 @@ impl Connection {
     #[track_caller]
     pub fn head(&mut self) -> Option<Answer> {
         let line = self.line()?;
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
         let status = status.and_then(|status| status.parse().ok());
         let mut headers = Vec::new();
         loop {

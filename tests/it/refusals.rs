@@ -10,15 +10,28 @@ fn a_newcomer_past_the_cap_is_told_that_we_are_busy() {
     let node = Start::new(&["resident_connections_max=1"]).node();
     let session = node.seals().session(&person(1));
     let mut first = Connection::to(node.address(Door::Resident));
-    let ask = || Ask::get("/v1/code").bearer(&session).header("accept-language", "en");
+    let ask = || {
+        Ask::get("/v1/code")
+            .bearer(&session)
+            .header("accept-language", "en")
+    };
     first.send(ask().bytes());
     assert_eq!(first.answer().status, 200);
     for _ in 0..5 {
         let body = ask().at(node.address(Door::Resident)).refuses(503, "busy");
-        assert!(body["title"].as_str().unwrap().starts_with("The system is busy"));
+        assert!(
+            body["title"]
+                .as_str()
+                .unwrap()
+                .starts_with("The system is busy")
+        );
     }
     first.send(ask().bytes());
-    assert_eq!(first.answer().status, 200, "whoever was there first is served");
+    assert_eq!(
+        first.answer().status,
+        200,
+        "whoever was there first is served"
+    );
     drop(first);
     until("there is room again", || node.show(&session).status == 200);
 }
@@ -36,7 +49,12 @@ fn a_busy_answer_is_in_chinese_unless_asked_otherwise() {
 #[test]
 fn a_store_that_stalls_or_errs_leaves_the_desk_and_the_feed_busy_and_shows_alone() {
     for mood in [Mood::Stalls, Mood::Errs] {
-        let node = Inside::open(Moods::default(), &["store_wait=50ms"], Some(Default::default())).filled();
+        let node = Inside::open(
+            Moods::default(),
+            &["store_wait=50ms"],
+            Some(Default::default()),
+        )
+        .filled();
         let chen = person(1);
         let (session, authority) = (node.seals.session(&chen), node.seals.authority());
         node.feed(&authority, &[chen.set("suspected", 1)]);
@@ -46,9 +64,14 @@ fn a_store_that_stalls_or_errs_leaves_the_desk_and_the_feed_busy_and_shows_alone
             ..Moods::default()
         });
         node.explain(&session).refuses(503, "upstream_busy");
-        node.post_feed(&authority, chen.set("suspected", 2)).refuses(503, "upstream_busy");
+        node.post_feed(&authority, chen.set("suspected", 2))
+            .refuses(503, "upstream_busy");
         assert_eq!(node.show(&session).state(), "red");
-        assert_eq!(node.scan(&node.seals.scanner(), node.code(&session)).state(), "red");
+        assert_eq!(
+            node.scan(&node.seals.scanner(), node.code(&session))
+                .state(),
+            "red"
+        );
         node.store.set(Moods::default());
         assert_eq!(node.explain(&session).state(), "red");
         node.feed(&authority, &[chen.clear("suspected", 3)]);
@@ -64,13 +87,18 @@ fn a_node_that_is_being_filled_says_so_until_it_is_full() {
     };
     let node = Inside::open(stalled, &[], Some(Default::default()));
     let (known, other) = (person(1), person(2));
-    node.show(&node.seals.session(&other)).refuses(503, "warming");
+    node.show(&node.seals.session(&other))
+        .refuses(503, "warming");
     let code = node.seals.code_of(&other, liangma::clock::Time::now());
-    node.scan(&node.seals.scanner(), &code).refuses(503, "warming");
+    node.scan(&node.seals.scanner(), &code)
+        .refuses(503, "warming");
     node.feed(&node.seals.authority(), &[known.resident()]);
     assert_eq!(node.show(&node.seals.session(&known)).state(), "green");
     let ready = node.get(Door::Back, "/ready");
-    assert_eq!((ready.status, &ready.json()["state"]), (503, &"warming".into()));
+    assert_eq!(
+        (ready.status, &ready.json()["state"]),
+        (503, &"warming".into())
+    );
     assert_eq!(node.get(Door::Back, "/live").status, 200);
     node.store.set(Moods::default());
     let node = node.filled();
@@ -97,7 +125,8 @@ fn a_leaving_node_begins_no_feed() {
     let authority = node.seals().authority();
     node.signal(libc::SIGTERM);
     until("it leaves", || node.get(Door::Back, "/ready").status == 503);
-    node.post_feed(&authority, person(1).resident()).refuses(503, "draining");
+    node.post_feed(&authority, person(1).resident())
+        .refuses(503, "draining");
     node.signal(libc::SIGTERM);
     assert_eq!(node.end().code(), Some(0));
 }
@@ -117,7 +146,11 @@ fn a_session_that_asks_the_desk_too_often_is_told_to_wait() {
         too_often
     });
     refused.refuses(429, "rate_limited");
-    assert_eq!(node.explain(&other).status, 200, "others have their own turns");
+    assert_eq!(
+        node.explain(&other).status,
+        200,
+        "others have their own turns"
+    );
 }
 
 #[test]
@@ -128,11 +161,41 @@ fn credentials_are_missing_bad_expired_or_of_the_wrong_kind() {
     let session = seals.session(&chen);
     let (scanner, authority) = (seals.scanner(), seals.authority());
     for (door, method, path, expired, wrong) in [
-        (Door::Resident, "GET", "/v1/code", seals.session_until(&chen, long_ago()), &scanner),
-        (Door::Desk, "GET", "/v1/status", seals.session_until(&chen, long_ago()), &authority),
-        (Door::Gate, "POST", "/v1/scan", seals.pass(Kind::Scanner, "x", long_ago()), &session),
-        (Door::Gate, "POST", "/v1/scan/bulk", seals.pass(Kind::Scanner, "x", long_ago()), &session),
-        (Door::Back, "POST", "/v1/feed", seals.pass(Kind::Authority, "x", long_ago()), &scanner),
+        (
+            Door::Resident,
+            "GET",
+            "/v1/code",
+            seals.session_until(&chen, long_ago()),
+            &scanner,
+        ),
+        (
+            Door::Desk,
+            "GET",
+            "/v1/status",
+            seals.session_until(&chen, long_ago()),
+            &authority,
+        ),
+        (
+            Door::Gate,
+            "POST",
+            "/v1/scan",
+            seals.pass(Kind::Scanner, "x", long_ago()),
+            &session,
+        ),
+        (
+            Door::Gate,
+            "POST",
+            "/v1/scan/bulk",
+            seals.pass(Kind::Scanner, "x", long_ago()),
+            &session,
+        ),
+        (
+            Door::Back,
+            "POST",
+            "/v1/feed",
+            seals.pass(Kind::Authority, "x", long_ago()),
+            &scanner,
+        ),
     ] {
         let ask = || match method {
             "GET" => Ask::get(path),
@@ -140,10 +203,19 @@ fn credentials_are_missing_bad_expired_or_of_the_wrong_kind() {
         };
         let at = node.address(door);
         ask().at(at).refuses(401, "unauthorized");
-        ask().header("authorization", "Basic Zm9v").at(at).refuses(401, "unauthorized");
-        ask().bearer(&"A".repeat(4000)).at(at).refuses(401, "unauthorized");
+        ask()
+            .header("authorization", "Basic Zm9v")
+            .at(at)
+            .refuses(401, "unauthorized");
+        ask()
+            .bearer(&"A".repeat(4000))
+            .at(at)
+            .refuses(401, "unauthorized");
         ask().bearer("!").at(at).refuses(401, "unauthorized");
-        ask().bearer(&expired).at(at).refuses(401, "session_expired");
+        ask()
+            .bearer(&expired)
+            .at(at)
+            .refuses(401, "session_expired");
         ask().bearer(wrong).at(at).refuses(403, "not_permitted");
     }
 }
@@ -153,7 +225,8 @@ fn paths_methods_and_bodies_that_no_door_takes_are_refused() {
     let node = Node::start();
     let seals = node.seals();
     let (scanner, authority) = (seals.scanner(), seals.authority());
-    node.get(Door::Resident, "/v1/scan").refuses(404, "not_found");
+    node.get(Door::Resident, "/v1/scan")
+        .refuses(404, "not_found");
     node.get(Door::Gate, "/metrics").refuses(404, "not_found");
     for (door, method, path, allow) in [
         (Door::Resident, "POST", "/v1/code", "GET"),
@@ -171,17 +244,26 @@ fn paths_methods_and_bodies_that_no_door_takes_are_refused() {
     let gate = node.address(Door::Gate);
     let scan = |body: &str| Ask::post("/v1/scan", body).bearer(&scanner);
     scan("{").json().at(gate).refuses(400, "malformed");
-    scan("<a/>").header("content-type", "text/xml").at(gate).refuses(415, "unsupported_media_type");
+    scan("<a/>")
+        .header("content-type", "text/xml")
+        .at(gate)
+        .refuses(415, "unsupported_media_type");
     scan(&"A".repeat(2000)).at(gate).refuses(413, "too_large");
     scan("A").at(gate).refuses(422, "code_invalid");
     let old = seals.code_of(&person(1), liangma::clock::Time(long_ago().0 - 3_600_000));
     scan(&old).at(gate).refuses(422, "code_expired");
     let feed = Ask::post("/v1/feed", "x").bearer(&authority);
-    let feed = feed.header("content-type", "text/html").at(node.address(Door::Back));
+    let feed = feed
+        .header("content-type", "text/html")
+        .at(node.address(Door::Back));
     feed.refuses(415, "unsupported_media_type");
     let desk = node.address(Door::Desk);
-    Ask::post("/v1/sessions", "[]").at(desk).refuses(400, "malformed");
-    Ask::post("/v1/sessions", vec![b' '; 20_000]).at(desk).refuses(413, "too_large");
+    Ask::post("/v1/sessions", "[]")
+        .at(desk)
+        .refuses(400, "malformed");
+    Ask::post("/v1/sessions", vec![b' '; 20_000])
+        .at(desk)
+        .refuses(413, "too_large");
 }
 
 #[test]
@@ -189,5 +271,6 @@ fn a_feed_past_its_bytes_is_too_large() {
     let node = Start::new(&["feed_bytes_max=1KiB"]).node();
     let authority = node.seals().authority();
     let lines: Vec<String> = (0..20).map(|nth| person(nth).resident()).collect();
-    node.post_feed(&authority, lines.join("\n")).refuses(413, "too_large");
+    node.post_feed(&authority, lines.join("\n"))
+        .refuses(413, "too_large");
 }

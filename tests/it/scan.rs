@@ -15,17 +15,39 @@ fn one_code_follows_its_resident_from_green_to_red_and_back() {
     node.feed(&authority, &[chen.resident()]);
     let code = node.code(&seals.session(&chen));
     let verdict = node.scan(&scanner, &code).json();
-    assert_eq!((&verdict["state"], &verdict["status"]), (&json!("green"), &json!("00")));
-    assert_eq!((&verdict["name"], &verdict["cert_no"]), (&json!("陈**"), &json!(chen.mask())));
+    assert_eq!(
+        (&verdict["state"], &verdict["status"]),
+        (&json!("green"), &json!("00"))
+    );
+    assert_eq!(
+        (&verdict["name"], &verdict["cert_no"]),
+        (&json!("陈**"), &json!(chen.mask()))
+    );
     assert_eq!(verdict["assurance"], "real_person");
-    assert!(verdict["age_ms"].as_u64().is_some() && verdict["issued_at"].is_string() && verdict["as_of"].is_string());
-    node.feed(&authority, &[chen.set("close_contact", 1), chen.set("confirmed", 2)]);
+    assert!(
+        verdict["age_ms"].as_u64().is_some()
+            && verdict["issued_at"].is_string()
+            && verdict["as_of"].is_string()
+    );
+    node.feed(
+        &authority,
+        &[chen.set("close_contact", 1), chen.set("confirmed", 2)],
+    );
     let verdict = node.scan(&scanner, &code).json();
-    assert_eq!((&verdict["state"], &verdict["status"]), (&json!("red"), &json!("10")));
+    assert_eq!(
+        (&verdict["state"], &verdict["status"]),
+        (&json!("red"), &json!("10"))
+    );
     let reasons = verdict["reasons"].as_array().unwrap();
-    let reasons: Vec<_> = reasons.iter().map(|reason| reason["reason"].as_str().unwrap()).collect();
+    let reasons: Vec<_> = reasons
+        .iter()
+        .map(|reason| reason["reason"].as_str().unwrap())
+        .collect();
     assert_eq!(reasons, ["confirmed", "close_contact"]);
-    node.feed(&authority, &[chen.clear("close_contact", 3), chen.clear("confirmed", 4)]);
+    node.feed(
+        &authority,
+        &[chen.clear("close_contact", 3), chen.clear("confirmed", 4)],
+    );
     assert_eq!(node.scan(&scanner, &code).state(), "green");
 }
 
@@ -38,13 +60,17 @@ fn a_code_comes_bare_in_text_or_in_json() {
     let code = node.code(&seals.session(&chen));
     let ask = |media: &str, body: String| {
         let ask = Ask::post("/v1/scan", body).bearer(&seals.scanner());
-        ask.header("content-type", media).at(node.address(Door::Gate))
+        ask.header("content-type", media)
+            .at(node.address(Door::Gate))
     };
     for media in ["text/plain", "text/plain; charset=utf-8"] {
         assert_eq!(ask(media, code.clone()).state(), "green");
         assert_eq!(ask(media, format!("{code}\r\n")).state(), "green");
     }
-    assert_eq!(ask("application/json", json!({ "code": code }).to_string()).state(), "green");
+    assert_eq!(
+        ask("application/json", json!({ "code": code }).to_string()).state(),
+        "green"
+    );
     ask("application/json", code.clone()).refuses(400, "malformed");
     ask("application/json", json!({ "code": 7 }).to_string()).refuses(400, "malformed");
     ask("image/png", code.clone()).refuses(415, "unsupported_media_type");
@@ -89,7 +115,8 @@ fn a_code_that_was_changed_anywhere_is_invalid() {
 fn a_code_of_another_key_ring_is_invalid() {
     let (here, there) = (Node::start(), Node::start());
     let code = there.code(&there.seals().session(&person(1)));
-    here.scan(&here.seals().scanner(), code).refuses(422, "code_invalid");
+    here.scan(&here.seals().scanner(), code)
+        .refuses(422, "code_invalid");
 }
 
 #[test]
@@ -100,7 +127,13 @@ fn a_code_is_good_for_its_life_and_neither_before_nor_after() {
     let chen = person(1);
     node.feed(&seals.authority(), &[chen.resident()]);
     let now = Time::now();
-    for (age_ms, good) in [(70_000, false), (50_000, true), (0, true), (-1_000, true), (-60_000, false)] {
+    for (age_ms, good) in [
+        (70_000, false),
+        (50_000, true),
+        (0, true),
+        (-1_000, true),
+        (-60_000, false),
+    ] {
         let code = seals.code_of(&chen, Time(now.0.checked_add_signed(-age_ms).unwrap()));
         let answer = node.scan(&scanner, code);
         match good {

@@ -53,7 +53,9 @@ fn sign(algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey, claims: &Val
 
 fn log_in(node: &Node, assertion: &str) -> Answer {
     let body = json!({ "assertion": assertion }).to_string();
-    Ask::post("/v1/sessions", body).json().at(node.address(Door::Desk))
+    Ask::post("/v1/sessions", body)
+        .json()
+        .at(node.address(Door::Desk))
 }
 
 #[test]
@@ -74,13 +76,19 @@ fn each_kind_of_key_opens_a_session_that_registers_and_shows() {
         assert_eq!(answer.status, 201, "{algorithm:?}: {}", text(&answer.body));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let opened = answer.json();
-        assert_eq!((&opened["name"], &opened["cert_no"]), (&json!("陈**"), &json!(person.mask())));
+        assert_eq!(
+            (&opened["name"], &opened["cert_no"]),
+            (&json!("陈**"), &json!(person.mask()))
+        );
         assert_eq!(opened["assurance"], "real_person");
         let expires: jiff::Timestamp = opened["expires_at"].as_str().unwrap().parse().unwrap();
         assert!(expires > jiff::Timestamp::now());
         let session = opened["session"].as_str().unwrap();
         assert_eq!(node.show(session).state(), "green");
-        node.feed(&node.seals().authority(), &[person.set("home_isolation", 1)]);
+        node.feed(
+            &node.seals().authority(),
+            &[person.set("home_isolation", 1)],
+        );
         assert_eq!(node.show(session).state(), "red");
     }
 }
@@ -89,13 +97,26 @@ fn each_kind_of_key_opens_a_session_that_registers_and_shows() {
 fn the_desk_says_since_when_until_when_where_and_who_says_so() {
     let node = node();
     let person = person(1);
-    node.feed(&node.seals().authority(), &[person.set("home_isolation", 1)]);
-    let opened = log_in(&node, &sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&person)));
+    node.feed(
+        &node.seals().authority(),
+        &[person.set("home_isolation", 1)],
+    );
+    let opened = log_in(
+        &node,
+        &sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&person)),
+    );
     let opened = opened.json();
     let session = opened["session"].as_str().unwrap();
-    assert_eq!(node.show(session).state(), "red", "a log-in does not clear what an authority said");
+    assert_eq!(
+        node.show(session).state(),
+        "red",
+        "a log-in does not clear what an authority said"
+    );
     let explained = node.explain(session).json();
-    assert_eq!((&explained["state"], &explained["status"]), (&json!("red"), &json!("10")));
+    assert_eq!(
+        (&explained["state"], &explained["status"]),
+        (&json!("red"), &json!("10"))
+    );
     let reason = &explained["reasons"][0];
     assert_eq!(reason["reason"], "home_isolation");
     assert_eq!(reason["text"], "居家隔离");
@@ -115,16 +136,34 @@ fn an_assertion_that_is_not_what_was_agreed_is_refused() {
     let good = claims(&chen);
     let by_ed = |claims: &Value| sign(Algorithm::EdDSA, Some("ed"), &ed(), claims);
     for (why, assertion) in [
-        ("issuer", by_ed(&with(&chen, "iss", json!("https://other.example")))),
+        (
+            "issuer",
+            by_ed(&with(&chen, "iss", json!("https://other.example"))),
+        ),
         ("audience", by_ed(&with(&chen, "aud", json!("other")))),
         ("no issuer", by_ed(&with(&chen, "iss", Value::Null))),
         ("no expiry", by_ed(&with(&chen, "exp", Value::Null))),
         ("not yet", by_ed(&with(&chen, "nbf", json!(now() + 3600)))),
-        ("stranger", sign(Algorithm::EdDSA, Some("ed"), &strange(), &good)),
-        ("unknown kid", sign(Algorithm::EdDSA, Some("other"), &ed(), &good)),
-        ("another's kid", sign(Algorithm::EdDSA, Some("es"), &ed(), &good)),
-        ("another algorithm", sign(Algorithm::RS512, Some("rs"), &rs(), &good)),
-        ("another algorithm without kid", sign(Algorithm::PS256, None, &rs(), &good)),
+        (
+            "stranger",
+            sign(Algorithm::EdDSA, Some("ed"), &strange(), &good),
+        ),
+        (
+            "unknown kid",
+            sign(Algorithm::EdDSA, Some("other"), &ed(), &good),
+        ),
+        (
+            "another's kid",
+            sign(Algorithm::EdDSA, Some("es"), &ed(), &good),
+        ),
+        (
+            "another algorithm",
+            sign(Algorithm::RS512, Some("rs"), &rs(), &good),
+        ),
+        (
+            "another algorithm without kid",
+            sign(Algorithm::PS256, None, &rs(), &good),
+        ),
         ("rubbish", "rubbish".into()),
         ("nothing", String::new()),
         ("dots", "..".into()),
@@ -135,9 +174,18 @@ fn an_assertion_that_is_not_what_was_agreed_is_refused() {
     }
     let late = by_ed(&with(&chen, "exp", json!(now() - 3600)));
     log_in(&node, &late).refuses(401, "session_expired");
-    let late_stranger = sign(Algorithm::EdDSA, None, &strange(), &with(&chen, "exp", json!(now() - 3600)));
+    let late_stranger = sign(
+        Algorithm::EdDSA,
+        None,
+        &strange(),
+        &with(&chen, "exp", json!(now() - 3600)),
+    );
     log_in(&node, &late_stranger).refuses(401, "unauthorized");
-    assert_eq!(node.show(&node.seals().session(&chen)).state(), "unknown", "nobody was registered");
+    assert_eq!(
+        node.show(&node.seals().session(&chen)).state(),
+        "unknown",
+        "nobody was registered"
+    );
 }
 
 #[test]
@@ -160,7 +208,8 @@ fn what_the_head_of_an_assertion_says_is_never_obeyed() {
     for public in [&include_bytes!("identity/rs.pub.pem")[..], modulus] {
         for kid in [Some("rs"), None] {
             let key = EncodingKey::from_secret(public);
-            log_in(&node, &sign(Algorithm::HS256, kid, &key, &claims(&chen))).refuses(401, "unauthorized");
+            log_in(&node, &sign(Algorithm::HS256, kid, &key, &claims(&chen)))
+                .refuses(401, "unauthorized");
         }
     }
     let other = sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&person(2)));

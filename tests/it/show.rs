@@ -49,9 +49,19 @@ fn each_reason_is_red_with_its_guidance_and_goes_when_it_is_cleared() {
         let session = seals.session(&person);
         node.feed(&authority, &[person.resident(), person.set(reason, 1)]);
         let shown = node.show(&session).json();
-        assert_eq!((&shown["state"], &shown["status"]), (&json!("red"), &json!("10")));
+        assert_eq!(
+            (&shown["state"], &shown["status"]),
+            (&json!("red"), &json!("10"))
+        );
         assert_eq!(shown["reasons"][0]["reason"], reason);
-        assert!(shown["reasons"][0]["guidance"].as_str().unwrap().chars().count() > 10);
+        assert!(
+            shown["reasons"][0]["guidance"]
+                .as_str()
+                .unwrap()
+                .chars()
+                .count()
+                > 10
+        );
         node.feed(&authority, &[person.clear(reason, 2)]);
         assert_eq!(node.show(&session).state(), "green");
     }
@@ -71,8 +81,18 @@ fn somebody_not_on_record_is_unknown_without_a_status() {
 fn a_token_of_the_command_line_shows_what_it_says() {
     let node = Node::start();
     let chen = person(1);
-    let rest = ["--cert-type", "10", "--cert-no", &chen.cert_no, "--name", chen.name];
-    let session = token(&node.store, &[&["resident"], &rest[..], &["--assurance", "unverified"]].concat());
+    let rest = [
+        "--cert-type",
+        "10",
+        "--cert-no",
+        &chen.cert_no,
+        "--name",
+        chen.name,
+    ];
+    let session = token(
+        &node.store,
+        &[&["resident"], &rest[..], &["--assurance", "unverified"]].concat(),
+    );
     let shown = node.show(&session).json();
     assert_eq!(shown["assurance"], "unverified");
     assert_eq!(shown["cert_no"], chen.mask());
@@ -82,16 +102,32 @@ fn a_token_of_the_command_line_shows_what_it_says() {
 fn travel_permits_and_passports_are_shown_too() {
     let node = Node::start();
     let authority = node.seals().authority();
-    for (cert_type, cert_no, masked) in [("14", "H12345678", "H1*****78"), ("20", "EA1234567", "EA*****67")] {
+    for (cert_type, cert_no, masked) in [
+        ("14", "H12345678", "H1*****78"),
+        ("20", "EA1234567", "EA*****67"),
+    ] {
         let line = json!({"event": "resident", "cert_type": cert_type, "cert_no": cert_no,
             "name": "Ann Lee", "assurance": "real_name"});
         node.feed(&authority, &[line.to_string()]);
         let session = token(
             &node.store,
-            &["resident", "--cert-type", cert_type, "--cert-no", cert_no, "--name", "Ann Lee", "--assurance", "real_name"],
+            &[
+                "resident",
+                "--cert-type",
+                cert_type,
+                "--cert-no",
+                cert_no,
+                "--name",
+                "Ann Lee",
+                "--assurance",
+                "real_name",
+            ],
         );
         let shown = node.show(&session).json();
-        assert_eq!((&shown["state"], &shown["cert_no"]), (&json!("green"), &json!(masked)));
+        assert_eq!(
+            (&shown["state"], &shown["cert_no"]),
+            (&json!("green"), &json!(masked))
+        );
         assert_eq!(shown["name"], "A******");
     }
 }
@@ -107,7 +143,8 @@ fn every_code_is_new_short_and_made_for_a_screen() {
         let shown = connection.answer().json();
         let code = shown["code"].as_str().unwrap().to_owned();
         assert!(code.len() <= 128);
-        let of_the_set = |c: char| c.is_ascii_digit() || c.is_ascii_uppercase() || "$%*+-./: ".contains(c);
+        let of_the_set =
+            |c: char| c.is_ascii_digit() || c.is_ascii_uppercase() || "$%*+-./: ".contains(c);
         assert!(code.chars().all(of_the_set), "{code}");
         assert!(codes.insert(code));
     }
@@ -124,10 +161,16 @@ fn people_are_answered_in_their_language() {
         ("", "居家隔离", "未登录或凭证无效，请重新登录"),
         ("fr", "居家隔离", "未登录或凭证无效，请重新登录"),
         ("zh-Hant", "居家隔離", "未登入或憑證無效，請重新登入"),
-        ("fr, en-GB;q=0.8, zh;q=0.2", "Home isolation", "No valid credentials, please log in again"),
+        (
+            "fr, en-GB;q=0.8, zh;q=0.2",
+            "Home isolation",
+            "No valid credentials, please log in again",
+        ),
     ] {
         let ask = |session: &str| {
-            let ask = Ask::get("/v1/code").bearer(session).header("accept-language", said);
+            let ask = Ask::get("/v1/code")
+                .bearer(session)
+                .header("accept-language", said);
             ask.at(node.address(Door::Resident))
         };
         assert_eq!(ask(&session).json()["reasons"][0]["text"], told, "{said}");
@@ -150,9 +193,14 @@ fn knowledge_past_its_bounds_is_marked_and_then_not_told() {
         assert_eq!(answer.state(), state);
         let shown = answer.json();
         assert_eq!(shown.get("status").is_some(), state == "green");
-        let verdict = node.scan(&node.seals.scanner(), shown["code"].as_str().unwrap()).json();
+        let verdict = node
+            .scan(&node.seals.scanner(), shown["code"].as_str().unwrap())
+            .json();
         assert_eq!(verdict["state"], state);
-        assert_eq!(verdict.get("stale").and_then(|stale| stale.as_bool()), stale);
+        assert_eq!(
+            verdict.get("stale").and_then(|stale| stale.as_bool()),
+            stale
+        );
         let ready = node.get(Door::Back, "/ready");
         assert_eq!(ready.status, if state == "green" { 200 } else { 503 });
         let said = ready.json()["state"].clone();

@@ -1,0 +1,347 @@
+//! What a node is told, and the keys that it holds.
+
+use crate::harness::*;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+fn at(store: &Path, args: &[&str]) -> Output {
+    command()
+        .args(args)
+        .arg("--store")
+        .arg(store)
+        .output()
+        .expect("the binary runs")
+}
+
+#[test]
+fn every_bad_setting_is_named_at_once() {
+    let folder = folder();
+    let file = folder.path().join("settings.toml");
+    std::fs::write(&file, "code_life = \"0s\"\nbacklogs = 5\ndoors = [1]\n").unwrap();
+    let store = folder.path().join("store");
+    let mut command = command();
+    command.args([
+        "serve",
+        "--gate",
+        "nowhere",
+        "--set",
+        "gate_threads=0",
+        "--set",
+        "nonsense",
+        "--config",
+    ]);
+    command.arg(&file).arg("--store").arg(&store);
+    command
+        .env("LIANGMA_LOGG", "info")
+        .env("LIANGMA_DRAIN_NOTICE", "soon");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    for named in [
+        "code_life",
+        "backlogs",
+        "doors",
+        "--gate: gate",
+        "gate_threads",
+        "nonsense",
+        "LIANGMA_LOGG",
+        "LIANGMA_DRAIN_NOTICE",
+    ] {
+        assert!(said.contains(named), "{named} is not named: {said}");
+    }
+    assert_eq!(output.stdout, b"");
+    assert!(!store.exists(), "nothing was begun");
+}
+
+#[test]
+fn flags_stand_over_the_environment_and_that_over_the_file() {
+    let folder = folder();
+    let file = folder.path().join("settings.toml");
+    std::fs::write(
+        &file,
+        "code_life = \"bad 1\"\nclock_skew = \"bad 2\"\nlog = \"off\"\n",
+    )
+    .unwrap();
+    let mut command = command();
+    command
+        .args(["serve", "--set", "code_life=bad 3", "--config"])
+        .arg(&file);
+    command
+        .env("LIANGMA_CODE_LIFE", "bad 4")
+        .env("LIANGMA_CLOCK_SKEW", "bad 5");
+    let said = text(&command.output().unwrap().stderr);
+    assert!(said.contains("--set: code_life = \"bad 3\""), "{said}");
+    assert!(
+        said.contains("LIANGMA_CLOCK_SKEW: clock_skew = \"bad 5\""),
+        "{said}"
+    );
+    assert!(
+        !said.contains("bad 1") && !said.contains("bad 2") && !said.contains("bad 4"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_store_of_redis_and_a_filter_that_is_none_are_bad_settings() {
+    for args in [
+        ["serve", "--set", "store=redis://localhost"],
+        ["serve", "--set", "log=a=b=c"],
+    ] {
+        let folder = folder();
+        let mut command = command();
+        let output = command
+            .args(args)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_first_start_makes_a_ring_for_its_owner_alone_and_says_so() {
+    let node = Node::start();
+    let keys = node.store.join("keys");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&keys), 0o600);
+    assert_eq!(
+        mode(&node.store) & 0o077,
+        0,
+        "the store's folder is private"
+    );
+    assert!(node.log().contains("made a key ring"), "{}", node.log());
+    assert_eq!(
+        node.out().lines().count(),
+        4,
+        "standard output holds the doors alone"
+    );
+}
+
+#[test]
+fn a_ring_that_others_can_read_is_refused() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    assert!(at(&store, &["keys", "new"]).status.success());
+    let keys = store.join("keys");
+    for mode in [0o644, 0o640, 0o604] {
+        std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(mode)).unwrap();
+        for args in [
+            &["serve", "--set", "back=127.0.0.1:0"][..],
+            &["token", "scanner", "--site", "x"],
+            &["export"],
+        ] {
+            let output = at(&store, args);
+            assert_eq!(output.status.code(), Some(1));
+            assert!(
+                text(&output.stderr).contains("chmod 600"),
+                "{}",
+                text(&output.stderr)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_ring_is_never_overwritten_nor_made_beside_a_store_that_has_one() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    assert!(at(&store, &["keys", "new"]).status.success());
+    let keys = store.join("keys");
+    let before = std::fs::read(&keys).unwrap();
+    let again = at(&store, &["keys", "new"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("not overwritten"));
+    assert_eq!(std::fs::read(&keys).unwrap(), before);
+
+    assert!(at(&store, &["export"]).status.success());
+    std::fs::remove_file(&keys).unwrap();
+    let lost = at(&store, &["export"]);
+    assert_eq!(lost.status.code(), Some(1));
+    assert!(!keys.exists());
+    assert!(at(&store, &["keys", "new"]).status.success());
+    let foreign = at(&store, &["export"]);
+    assert_eq!(foreign.status.code(), Some(1));
+    assert!(
+        text(&foreign.stderr).contains("another key ring"),
+        "{}",
+        text(&foreign.stderr)
+    );
+}
+
+#[test]
+fn a_ring_that_is_none_is_refused_without_being_quoted() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    assert!(at(&store, &["keys", "new"]).status.success());
+    let keys = store.join("keys");
+    let good = std::fs::read_to_string(&keys).unwrap();
+    let secrets = secrets(&good);
+    for bad in [
+        good.replace("current", "next"),
+        good.replace("identity", "idantity"),
+        good[..good.len() - 9].into(),
+        "".into(),
+    ] {
+        std::fs::write(&keys, &bad).unwrap();
+        let output = at(&store, &["serve"]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let said = text(&output.stderr);
+        assert!(said.contains("not a key ring"), "{said}");
+        assert!(
+            !secrets.iter().any(|secret| said.contains(&secret[..16])),
+            "{said}"
+        );
+    }
+}
+
+/// The keys of a ring file, as they are written there.
+pub fn secrets(ring: &str) -> Vec<String> {
+    let words = ring.split(|c: char| !c.is_ascii_hexdigit());
+    let secrets: Vec<String> = words
+        .filter(|word| word.len() == 64)
+        .map(ToOwned::to_owned)
+        .collect();
+    assert!(secrets.len() >= 4);
+    secrets
+}
+
+#[test]
+fn lists_and_rotations_print_no_secret() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let made = at(&store, &["keys", "new"]);
+    let mut said = [made.stdout, made.stderr].concat();
+    let mut all = Vec::new();
+    for args in [
+        &["keys", "list"][..],
+        &["keys", "rotate"],
+        &["keys", "rotate", "--drop-previous"],
+        &["keys", "list"],
+    ] {
+        let output = at(&store, args);
+        assert!(output.status.success());
+        said.extend([output.stdout, output.stderr].concat());
+        all.extend(secrets(
+            &std::fs::read_to_string(store.join("keys")).unwrap(),
+        ));
+    }
+    let said = text(&said);
+    assert!(said.contains("current") && said.contains("next") && said.contains("previous"));
+    assert!(!all.iter().any(|secret| said.contains(&secret[..16])));
+}
+
+#[test]
+fn what_a_dropped_key_sealed_is_refused() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    assert_eq!(node.show(&session).status, 200);
+    for _ in 0..2 {
+        assert!(
+            at(&node.store, &["keys", "rotate", "--drop-previous"])
+                .status
+                .success()
+        );
+    }
+    node.signal(libc::SIGHUP);
+    until("the ring is read", || {
+        node.log().contains("the key ring was read again")
+    });
+    node.show(&session).refuses(401, "unauthorized");
+    assert_eq!(node.show(&node.seals().session(&person(1))).status, 200);
+}
+
+#[test]
+fn token_prints_the_token_and_nothing_else() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    assert!(at(&store, &["keys", "new"]).status.success());
+    let chen = person(1);
+    for args in [
+        &["token", "scanner", "--site", "east-gate"][..],
+        &["token", "authority", "--source", "gd-cdc", "--days", "1"],
+        &[
+            "token",
+            "resident",
+            "--cert-type",
+            "10",
+            "--cert-no",
+            &chen.cert_no,
+            "--name",
+            chen.name,
+            "--assurance",
+            "real_name",
+        ],
+    ] {
+        let output = at(&store, args);
+        assert!(output.status.success());
+        assert_eq!(output.stderr, b"");
+        let said = text(&output.stdout);
+        let token = said.strip_suffix('\n').unwrap();
+        assert!(
+            token.len() > 50 && token.chars().all(|c| c.is_ascii_alphanumeric()),
+            "{said}"
+        );
+    }
+    for args in [
+        &["token", "scanner", "--site", ""][..],
+        &["token", "authority", "--source", "gd cdc"],
+        &[
+            "token",
+            "resident",
+            "--cert-type",
+            "15",
+            "--cert-no",
+            "1",
+            "--name",
+            "x",
+            "--assurance",
+            "real_name",
+        ],
+        &[
+            "token",
+            "resident",
+            "--cert-type",
+            "10",
+            "--cert-no",
+            "440106199003077210",
+            "--name",
+            "x",
+            "--assurance",
+            "real_name",
+        ],
+        &[
+            "token",
+            "resident",
+            "--cert-type",
+            "10",
+            "--cert-no",
+            &chen.cert_no,
+            "--name",
+            chen.name,
+            "--assurance",
+            "sure",
+        ],
+    ] {
+        let output = at(&store, args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert_eq!(output.stdout, b"");
+    }
+}
+
+#[test]
+fn doors_may_be_opened_apart_and_a_taken_port_is_named() {
+    let folder = folder();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = at(
+        &folder.path().join("store"),
+        &["serve", "--doors", "gate", "--gate", &address],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains(&address),
+        "{}",
+        text(&output.stderr)
+    );
+}
