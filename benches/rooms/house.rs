@@ -188,7 +188,8 @@ impl House {
         let Found::Word(word) = found else {
             panic!("a resident on the board");
         };
-        self.dice.set(id ^ word.bits());
+        // All 64 bits are kept: the outcome alone would soon go round among a few thousand residents.
+        self.dice.set(spread(self.dice.get() ^ word.bits()));
     }
 
     fn seal_code(&self) {

@@ -52,7 +52,9 @@ impl Holder {
     fn new() -> Holder {
         let secret = "07".repeat(32);
         let key = |id, state| {
-            format!("[[token]]\nid = {id}\nstate = \"{state}\"\ncreated = 0\nsecret = \"{secret}\"\n")
+            format!(
+                "[[token]]\nid = {id}\nstate = \"{state}\"\ncreated = 0\nsecret = \"{secret}\"\n"
+            )
         };
         let ring: RingFile = toml::from_str(&format!(
             "identity = \"{secret}\"\n[rest]\nid = 1\nsecret = \"{secret}\"\n{}{}",
@@ -143,10 +145,7 @@ impl Holder {
             self.seal.open_session(text, session.expires_at),
             Err(Refusal::SessionExpired)
         );
-        assert_eq!(
-            self.seal.open_code(text, before),
-            Err(Refusal::CodeInvalid)
-        );
+        assert_eq!(self.seal.open_code(text, before), Err(Refusal::CodeInvalid));
         if let Some(changed) = change(text, choices)? {
             assert_eq!(
                 self.seal.open_session(&changed, before),

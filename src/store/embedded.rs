@@ -17,7 +17,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -31,6 +31,9 @@ const FORMAT: u64 = 1;
 /// The writer says that it is alive this often when it has nothing to do. A quarter of a second of age is far below the
 /// bound at which a verdict is marked.
 const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// Between two tries to open a file that failed: opening may have to repair it.
+const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Batches that wait for the writer; one more waits outside.
 const BATCHES_WAITING_MAX: usize = 256;
@@ -71,7 +74,7 @@ impl Opened {
     pub fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
         make_private(&settings.folder).map_err(failed)?;
         let place = settings.folder.display().to_string();
-        let path = settings.folder.join("liangma.redb");
+        let path = settings.folder.join(FILE);
         // Made here, so that it is its owner's alone whatever the umask says.
         std::fs::OpenOptions::new()
             .write(true)
@@ -80,13 +83,10 @@ impl Opened {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        let db = Database::builder()
-            .set_cache_size(settings.cache_bytes)
-            .create(&path)
-            .map_err(|error| match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(place.clone()),
-                other => failed(other),
-            })?;
+        let db = open_file(&settings).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(place.clone()),
+            other => failed(other),
+        })?;
         let txn = db.begin_write().map_err(failed)?;
         {
             let mut meta = txn.open_table(META).map_err(failed)?;
@@ -119,9 +119,7 @@ impl Opened {
     }
 
     pub fn residents(&self) -> Result<u64, Error> {
-        let txn = self.db.begin_read().map_err(failed)?;
-        let words = txn.open_table(WORDS).map_err(failed)?;
-        words.len().map_err(failed)
+        count(&self.db)
     }
 
     /// Hands every record on record to `each`, by rising id.
@@ -141,9 +139,12 @@ impl Opened {
     /// Starts the writer; from now on every acknowledged change is on `board`.
     pub fn start(self, board: Arc<Board>, tally: Arc<StoreTally>) -> Embedded {
         let (jobs, waiting) = mpsc::channel();
-        let db = Arc::new(self.db);
+        let shelf = Arc::new(Shelf {
+            db: RwLock::new(Some(self.db)),
+            settings: self.settings.clone(),
+        });
         let writer = Writer {
-            db: db.clone(),
+            shelf: shelf.clone(),
             board: board.clone(),
             tally,
             home_bits: self.settings.home_bits,
@@ -153,7 +154,7 @@ impl Opened {
             .spawn(move || writer.run(&waiting))
             .expect("a thread can be started");
         Embedded {
-            db,
+            shelf,
             board,
             settings: self.settings,
             jobs,
@@ -163,9 +164,40 @@ impl Opened {
     }
 }
 
+/// The file and who reads it. redb wants a file opened anew after an error of the disk, and only the writer sees those.
+struct Shelf {
+    db: RwLock<Option<Database>>,
+    settings: Settings,
+}
+
+impl Shelf {
+    fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, Error>) -> Result<T, Error> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        read(db.as_ref().ok_or(Error::Closed)?)
+    }
+
+    /// Closes the file, opens it again, and writes to it.
+    fn reopen(&self) -> Result<(), Error> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        let again = open_file(&self.settings).map_err(failed)?;
+        probe(&again)?;
+        *db = Some(again);
+        Ok(())
+    }
+}
+
+const FILE: &str = "liangma.redb";
+
+fn open_file(settings: &Settings) -> Result<Database, redb::DatabaseError> {
+    Database::builder()
+        .set_cache_size(settings.cache_bytes)
+        .create(settings.folder.join(FILE))
+}
+
 /// The embedded store, at work.
 pub struct Embedded {
-    db: Arc<Database>,
+    shelf: Arc<Shelf>,
     board: Arc<Board>,
     settings: Settings,
     jobs: mpsc::Sender<Job>,
@@ -184,9 +216,7 @@ type Batch = (Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>);
 #[async_trait::async_trait]
 impl Store for Embedded {
     async fn residents(&self) -> Result<u64, Error> {
-        let txn = self.db.begin_read().map_err(failed)?;
-        let words = txn.open_table(WORDS).map_err(failed)?;
-        words.len().map_err(failed)
+        self.shelf.with(count)
     }
 
     async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
@@ -194,7 +224,8 @@ impl Store for Embedded {
         let step = u64::MAX / threads;
         let parts: Vec<_> = (0..threads)
             .map(|part| {
-                let (db, board, progress) = (self.db.clone(), self.board.clone(), progress.clone());
+                let (shelf, board) = (self.shelf.clone(), self.board.clone());
+                let progress = progress.clone();
                 let first = part * step;
                 let last = if part + 1 == threads {
                     u64::MAX
@@ -202,7 +233,7 @@ impl Store for Embedded {
                     first + step - 1
                 };
                 tokio::task::spawn_blocking(move || {
-                    fill_part(&db, &board, first..=last, &*progress)
+                    shelf.with(|db| fill_part(db, &board, first..=last, &*progress))
                 })
             })
             .collect();
@@ -222,18 +253,11 @@ impl Store for Embedded {
     }
 
     async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
-        let (db, home_bits) = (self.db.clone(), self.settings.home_bits);
+        let shelf = self.shelf.clone();
+        let who = shorten(who, self.settings.home_bits);
         // The page may have to come from the disk.
-        tokio::task::spawn_blocking(move || {
-            let txn = db.begin_read().map_err(failed)?;
-            let residents = txn.open_table(RESIDENTS).map_err(failed)?;
-            Ok(match place(&residents, &shorten(who, home_bits))? {
-                Place::Own(placed) => Some(placed),
-                Place::Free { .. } => None,
-            })
-        })
-        .await
-        .map_err(failed)?
+        let found = tokio::task::spawn_blocking(move || shelf.with(|db| find(db, &who)));
+        found.await.map_err(failed)?
     }
 
     async fn close(&self) {
@@ -241,12 +265,18 @@ impl Store for Embedded {
         let thread = self
             .thread
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
+}
+
+fn count(db: &Database) -> Result<u64, Error> {
+    let txn = db.begin_read().map_err(failed)?;
+    let words = txn.open_table(WORDS).map_err(failed)?;
+    words.len().map_err(failed)
 }
 
 fn fill_part(
@@ -274,7 +304,7 @@ fn fill_part(
 
 /// The one thread that writes.
 struct Writer {
-    db: Arc<Database>,
+    shelf: Arc<Shelf>,
     board: Arc<Board>,
     tally: Arc<StoreTally>,
     home_bits: u32,
@@ -284,6 +314,7 @@ impl Writer {
     /// Takes what waits, commits it together, posts it, acknowledges it; and says that the store is alive.
     fn run(&self, jobs: &mpsc::Receiver<Job>) {
         let mut well = true;
+        let mut reopen_at = Instant::now();
         self.board.confirm(Time::now());
         loop {
             let mut group = Vec::new();
@@ -306,14 +337,20 @@ impl Writer {
                     .then(|| jobs.try_recv().ok())
                     .flatten();
             }
-            // After a failure an empty commit finds out whether the disk is back; only then is the board up to date.
+            // After a failure the file is opened again; only when it takes a commit is the board up to date.
             if !group.is_empty() || !well {
-                let was = well;
-                well = self.commit(group);
-                match (was, well) {
-                    (true, false) => tracing::error!("the store is lost: nothing can be written"),
-                    (false, true) => tracing::info!("the store is back"),
-                    _ => {}
+                let now = Instant::now();
+                if !well && now >= reopen_at {
+                    reopen_at = now + REOPEN_PAUSE;
+                    if self.shelf.reopen().is_ok() {
+                        tracing::info!("the store is back");
+                        well = true;
+                    }
+                }
+                if let Err(error) = self.commit(group)
+                    && std::mem::take(&mut well)
+                {
+                    tracing::error!(%error, "the store is lost: nothing can be written");
                 }
             }
             if well {
@@ -325,8 +362,8 @@ impl Writer {
         }
     }
 
-    /// One commit for all; whether the store is well.
-    fn commit(&self, group: Vec<Batch>) -> bool {
+    /// One commit for all; an error is the store's, not that of a change.
+    fn commit(&self, group: Vec<Batch>) -> Result<(), Error> {
         let started = Instant::now();
         let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let lengths: Vec<usize> = batches.iter().map(Vec::len).collect();
@@ -336,35 +373,55 @@ impl Writer {
             .map(|change| (shorten(change.who, self.home_bits), change.what))
             .collect();
         let count = changes.len();
-        match commit(&self.db, changes) {
+        match self.shelf.with(|db| commit(db, changes)) {
             Ok(committed) => {
                 for (id, word) in &committed.posts {
                     self.board.post(*id, *word);
                 }
                 self.tally.commit_times.record(started.elapsed());
                 self.tally.changes.fetch_add(count as u64, Relaxed);
-                let mut changed = committed.changed.into_iter();
+                let mut first = 0;
                 for (length, reply) in lengths.into_iter().zip(replies) {
+                    let own = first..first + length;
+                    first = own.end;
                     // Whoever asked may be gone; what was asked is done.
-                    let _ = reply.send(Ok(changed.by_ref().take(length).collect()));
+                    let _ = reply.send(
+                        match committed.refused.iter().any(|nth| own.contains(nth)) {
+                            true => Err(Error::Damaged("a record")),
+                            false => Ok(committed.changed[own].to_vec()),
+                        },
+                    );
                 }
-                true
+                Ok(())
             }
             Err(error) => {
                 self.tally.failures.fetch_add(1, Relaxed);
-                tracing::warn!(%error, changes = count, "a commit failed; its changes are not acknowledged");
                 for reply in replies {
                     let _ = reply.send(Err(Error::Failed(error.to_string().into())));
                 }
-                false
+                Err(error)
             }
         }
     }
 }
 
+#[derive(Default)]
 struct Committed {
     changed: Vec<bool>,
+    /// Changes of residents whose record cannot be read, or has no room; they spoil nobody else's.
+    refused: Vec<usize>,
     posts: Vec<(ResidentId, Word)>,
+}
+
+/// Whether the disk takes a commit.
+fn probe(db: &Database) -> Result<(), Error> {
+    let txn = db.begin_write().map_err(failed)?;
+    {
+        let mut meta = txn.open_table(META).map_err(failed)?;
+        meta.insert("probe", &Time::now().0.to_be_bytes()[..])
+            .map_err(failed)?;
+    }
+    txn.commit().map_err(failed)
 }
 
 /// Applies the changes in their order and makes them durable.
@@ -372,7 +429,7 @@ fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Er
     let txn = db.begin_write().map_err(failed)?;
     let mut committed = Committed {
         changed: vec![false; changes.len()],
-        posts: Vec::new(),
+        ..Committed::default()
     };
     {
         let mut tables = Tables {
@@ -393,10 +450,22 @@ fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Er
             while let Some((nth, _, what)) = sorted.next_if(|(_, next, _)| *next == who) {
                 said.push((nth, what));
             }
-            tables.apply(&who, said, &mut committed)?;
+            let nths: Vec<usize> = said.iter().map(|(nth, _)| *nth).collect();
+            match tables.apply(&who, said, &mut committed) {
+                Err(error @ (Error::Damaged(_) | Error::Crowded)) => {
+                    tracing::error!(%error, "a resident's changes are refused");
+                    committed.refused.extend(nths);
+                }
+                applied => applied?,
+            }
         }
     }
-    txn.commit().map_err(failed)?;
+    if committed.changed.contains(&true) {
+        txn.commit().map_err(failed)?;
+    } else {
+        // All of it is on the disk already.
+        txn.abort().map_err(failed)?;
+    }
     Ok(committed)
 }
 
@@ -485,6 +554,15 @@ impl Tables<'_> {
             .map(Some)
             .ok_or(Error::Damaged("a word"))
     }
+}
+
+fn find(db: &Database, who: &Identity) -> Result<Option<Placed>, Error> {
+    let txn = db.begin_read().map_err(failed)?;
+    let residents = txn.open_table(RESIDENTS).map_err(failed)?;
+    Ok(match place(&residents, who)? {
+        Place::Own(placed) => Some(placed),
+        Place::Free { .. } => None,
+    })
 }
 
 enum Place {

@@ -87,7 +87,11 @@ impl Bulk<'_> {
             let changed = if self.store.all_behind(changes[0].0.home)? {
                 self.store.append(changes)?
             } else {
-                commit(&self.store.db, changes)?.changed
+                let committed = commit(&self.store.db, changes)?;
+                if !committed.refused.is_empty() {
+                    return Err(Error::Damaged("a record"));
+                }
+                committed.changed
             };
             let applied = changed.iter().filter(|changed| **changed).count() as u64;
             loaded.applied += applied;
@@ -220,10 +224,7 @@ impl Opened {
                 residents,
                 now,
             };
-            let mut committed = Committed {
-                changed: Vec::new(),
-                posts: Vec::new(),
-            };
+            let mut committed = Committed::default();
             for who in displaced {
                 tables.tell_apart(&who, &mut committed)?;
             }
