@@ -12,6 +12,7 @@ use crate::answer::Refusal;
 use crate::language::Language;
 use crate::meters::{Closed, DoorTally};
 use crate::service::{Rooms, Service};
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -19,7 +20,7 @@ use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -69,6 +70,9 @@ const READ_BYTES_MAX: usize = 64 << 10;
 
 /// How often connections are looked at.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// A connection that was idle for so long rests. A phone asks twice a minute; whoever asks more often keeps the buffers.
+const REST_AFTER: Duration = Duration::from_secs(2);
 
 /// After an accept that failed (no descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -378,6 +382,9 @@ impl Hall {
             limit: Cell::new(self.settings.head_timeout),
             waker: RefCell::new(None),
             closed: Cell::new(false),
+            owes: Cell::new(false),
+            rest: Cell::new(false),
+            resting: Cell::new(false),
         });
         self.seats.borrow_mut().push(seat.clone());
         tokio::task::spawn_local(async move {
@@ -412,6 +419,9 @@ impl Hall {
                 self.tally.closed(why);
                 seat.closed.set(true);
                 seat.wake();
+            } else if seat.may_rest() && now > seat.since.get() + REST_AFTER {
+                seat.rest.set(true);
+                seat.wake();
             }
         }
     }
@@ -437,6 +447,11 @@ pub struct Seat {
     limit: Cell<Duration>,
     waker: RefCell<Option<Waker>>,
     closed: Cell<bool>,
+    /// Bytes of an answer are not on their way yet.
+    owes: Cell<bool>,
+    /// The connection is asked to rest / rests.
+    rest: Cell<bool>,
+    resting: Cell<bool>,
 }
 
 impl Seat {
@@ -486,6 +501,11 @@ impl Seat {
         }
     }
 
+    /// Whether nothing of a query or an answer is in hyper's hands.
+    fn may_rest(&self) -> bool {
+        self.phase.get() == Phase::Idle && !self.owes.get() && !self.resting.get()
+    }
+
     fn park(&self, waker: &Waker) {
         let mut parked = self.waker.borrow_mut();
         if !parked.as_ref().is_some_and(|old| old.will_wake(waker)) {
@@ -500,11 +520,40 @@ impl Seat {
     }
 }
 
-/// Concurrency: one of these a connection, one query after the other.
-async fn serve(stream: TcpStream, seat: &Rc<Seat>) {
+/// Concurrency: one of these a connection, one query after the other. A connection that has been idle for a while rests:
+/// hyper's buffers, 16 KiB of them, are given back until it speaks again.
+async fn serve(mut stream: TcpStream, seat: &Rc<Seat>) {
+    let mut ahead = Bytes::new();
+    // On the heap, so that a resting connection does not hold the room of a speaking one.
+    while let Some(resting) = Box::pin(converse(stream, ahead, seat)).await {
+        (stream, ahead) = resting;
+        if ahead.is_empty() && !speaks_again(&stream, seat).await {
+            return;
+        }
+    }
+}
+
+/// Waits until a resting connection speaks; false if it is to end instead.
+async fn speaks_again(stream: &TcpStream, seat: &Seat) -> bool {
+    seat.resting.set(true);
+    let speaks = std::future::poll_fn(|cx| {
+        if seat.closed.get() || seat.hall.leaving.get() {
+            return Poll::Ready(false);
+        }
+        seat.park(cx.waker());
+        stream.poll_read_ready(cx).map(|_| true)
+    })
+    .await;
+    seat.resting.set(false);
+    speaks
+}
+
+/// Speaks HTTP until the connection ends (None) or rests; what was read and not yet understood goes with it.
+async fn converse(stream: TcpStream, ahead: Bytes, seat: &Rc<Seat>) -> Option<(TcpStream, Bytes)> {
     let hall = &seat.hall;
     let watched = Watched {
         stream,
+        ahead,
         seat: seat.clone(),
         refused: None,
     };
@@ -512,7 +561,7 @@ async fn serve(stream: TcpStream, seat: &Rc<Seat>) {
         let response = answer(&hall.service, hall.door, &hall.bounds, seat, request).await;
         Ok::<_, std::convert::Infallible>(response)
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(READ_BYTES_MAX)
         .max_header_size(hall.settings.head_bytes_max)
@@ -521,26 +570,37 @@ async fn serve(stream: TcpStream, seat: &Rc<Seat>) {
         // Answers are small: copied behind their head they cost less than a second piece to write.
         .writev(false)
         .serve_connection(TokioIo::new(watched), asked);
-    let mut connection = pin!(connection);
     let mut told = false;
-    std::future::poll_fn(|cx| {
+    let rests = std::future::poll_fn(|cx| {
         if seat.closed.get() {
-            return Poll::Ready(());
+            return Poll::Ready(false);
         }
+        let mut connection = Pin::new(&mut connection);
         if hall.leaving.get() && !told {
             told = true;
             connection.as_mut().graceful_shutdown();
         }
+        if seat.rest.take() && seat.may_rest() && !told {
+            return Poll::Ready(true);
+        }
         seat.park(cx.waker());
         // Whatever ended the connection, the visit of its query has counted it.
-        connection.as_mut().poll(cx).map(|_| ())
+        connection.poll(cx).map(|_| false)
     })
     .await;
+    rests.then(|| {
+        let parts = connection.into_parts();
+        // An empty piece would still hold the whole buffer.
+        let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
+        (parts.io.into_inner().stream, ahead.unwrap_or_default())
+    })
 }
 
 /// A socket whose bytes move the connection's clock, and whose bare refusals get our words.
 struct Watched {
     stream: TcpStream,
+    /// Read before the connection rested.
+    ahead: Bytes,
     seat: Rc<Seat>,
     /// A refusal of hyper's own, replaced: what is left to write of ours.
     refused: Option<&'static [u8]>,
@@ -567,6 +627,11 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -595,6 +660,8 @@ impl AsyncWrite for Watched {
             }
         }
         let written = Pin::new(&mut me.stream).poll_write(cx, bytes);
+        // hyper flushes once it owes nothing any more.
+        me.seat.owes.set(true);
         if written.is_ready() {
             me.seat.moved.set(me.seat.hall.clock.get());
         }
@@ -602,6 +669,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.seat.owes.set(false);
         Poll::Ready(Ok(())) // a socket has nothing to flush
     }
 
