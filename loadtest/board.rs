@@ -1,5 +1,5 @@
 //! What the board costs for each resident: memory, the time to fill it, the time to find one of them at random.
-//! In: how many residents, 1,000,000 if not said. Out: a line. The memory is what this process grew by, allocator included.
+//! In: how many residents and shards, 1,000,000 and 2048 if not said. Out: a line. The memory is what this process grew by, allocator included.
 //! A hundred million residents need 6 GB here: the board, and their ids in order, which a node does not keep.
 
 use liangma::board::{Board, Found, Settings};
@@ -15,26 +15,27 @@ const LOOKUPS: u64 = 1_000_000;
 const PASSES: usize = 5;
 
 fn main() {
-    let said = std::env::args().nth(1).unwrap_or("1000000".to_owned());
-    let residents: u64 = match said.replace(['_', ','], "").parse() {
-        Ok(residents @ 1..) => residents,
-        _ => {
-            eprintln!("usage: board [RESIDENTS]");
-            std::process::exit(2);
-        }
+    let mut said = std::env::args().skip(1);
+    let mut number = |otherwise: u64| match said.next() {
+        None => Some(otherwise),
+        Some(text) => text.replace(['_', ','], "").parse().ok().filter(|n| *n > 0),
+    };
+    let (Some(residents), Some(shards)) = (number(1_000_000), number(2048)) else {
+        eprintln!("usage: board [RESIDENTS [SHARDS]]");
+        std::process::exit(2);
     };
     // By rising id, as a start reads them from the store. Made before the count begins, and kept until it has ended.
     let mut ids: Vec<u64> = (0..residents).map(spread).collect();
     ids.sort_unstable();
     let before = resident_bytes();
     let started = Instant::now();
-    // The knobs' defaults. It is sized for its residents and a tenth more, as at the start of a node.
+    // It is sized for its residents and a tenth more, as at the start of a node.
     let board = Board::new(
         residents,
         Settings {
             stale_after: Duration::from_secs(2),
             too_old_after: Duration::from_secs(30),
-            shards: 8192,
+            shards: shards as usize,
         },
     );
     for &id in &ids {

@@ -161,7 +161,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "board_shards",
-        "8192",
+        "2048",
         "16 to 65536, a power of two",
         "shards of the board; thousands keep a growing one from being felt",
     ),

@@ -15,15 +15,17 @@ impl Language {
     pub fn accepted(header: &str) -> Language {
         let mut best = (0, Language::Hans);
         for range in header.split(',').take(16) {
-            let mut parts = range.split(';');
-            let tag = parts.next().unwrap_or_default().trim();
-            let weight = parts
-                .find_map(|part| part.trim().strip_prefix("q="))
-                .map_or(1000, thousandths);
+            let (tag, weight) = match range.split_once(';') {
+                None => (range, 1000),
+                Some((tag, weight)) => (tag, thousandths(weight.trim())),
+            };
             if weight > best.0
-                && let Some(language) = Language::of_tag(tag)
+                && let Some(language) = Language::of_tag(tag.trim())
             {
                 best = (weight, language);
+                if weight == 1000 {
+                    break; // nothing after it weighs more
+                }
             }
         }
         best.1
@@ -62,12 +64,23 @@ impl Language {
     }
 }
 
-/// A weight of at most three decimals, in thousandths; what cannot be read weighs nothing.
+/// `q=` and a weight of at most three decimals, in thousandths; what cannot be read weighs nothing.
 fn thousandths(text: &str) -> u32 {
-    text.parse::<f32>()
-        .ok()
-        .filter(|weight| (0.0..=1.0).contains(weight))
-        .map_or(0, |weight| (weight * 1000.0) as u32)
+    let weight = match text.strip_prefix("q=").map(str::as_bytes) {
+        Some([b'0' | b'1']) => (text.as_bytes()[2] - b'0', &b""[..]),
+        Some([whole @ (b'0' | b'1'), b'.', decimals @ ..]) if decimals.len() <= 3 => {
+            (whole - b'0', decimals)
+        }
+        _ => return 0,
+    };
+    let mut thousandths = u32::from(weight.0) * 1000;
+    for (decimal, worth) in weight.1.iter().zip([100, 10, 1]) {
+        if !decimal.is_ascii_digit() {
+            return 0;
+        }
+        thousandths += u32::from(decimal - b'0') * worth;
+    }
+    if thousandths > 1000 { 0 } else { thousandths }
 }
 
 #[cfg(test)]
@@ -87,6 +100,25 @@ mod tests {
             "en;q=0",
         ] {
             assert_eq!(Language::accepted(header), Language::Hans, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn weighs_in_thousandths() {
+        for (text, weight) in [
+            ("q=1", 1000),
+            ("q=1.000", 1000),
+            ("q=0.7", 700),
+            ("q=0.123", 123),
+            ("q=0.", 0),
+            ("q=0.1234", 0),
+            ("q=1.001", 0),
+            ("q=2", 0),
+            ("q=-1", 0),
+            ("q=", 0),
+            ("level=1", 0),
+        ] {
+            assert_eq!(thousandths(text), weight, "{text}");
         }
     }
 

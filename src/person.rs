@@ -198,9 +198,15 @@ pub fn is_name(name: &str) -> bool {
     (1..=NAME_CHARS_MAX).contains(&chars)
         && !name
             .chars()
-            .any(|c| c.is_control() || matches!(c, '"' | '\\' | '\u{2028}' | '\u{2029}'))
+            .any(|c| c.is_control() || matches!(c, '"' | '\\') || is_unseen(c))
         && !name.trim().is_empty()
         && name.trim() == name
+}
+
+/// Characters that are not seen, and those that turn a line around: a gate would read another name than was written.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// What is kept of a person beside the status; sealed where it rests.
@@ -214,15 +220,18 @@ pub struct Profile {
 
 impl Profile {
     /// One byte of type and assurance, the number, the name.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64);
+    pub fn write(&self, bytes: &mut Vec<u8>) {
         bytes.push(self.document.cert_type.bits() | self.assurance.bits() << 4);
         bytes.extend_from_slice(self.document.number().as_bytes());
         bytes.extend_from_slice(self.name.as_deref().unwrap_or_default().as_bytes());
-        bytes
     }
 
-    /// None if the bytes are not those of [`Profile::to_bytes`].
+    /// Bytes that [`Profile::write`] writes.
+    pub fn length(&self) -> usize {
+        1 + self.document.number().len() + self.name.as_ref().map_or(0, String::len)
+    }
+
+    /// None if the bytes are not those of [`Profile::write`].
     pub fn from_bytes(bytes: &[u8]) -> Option<Profile> {
         let (&first, rest) = bytes.split_first()?;
         let cert_type = CertType::from_bits(first & 15)?;
@@ -418,7 +427,17 @@ mod tests {
         for good in ["陈美玲", "买买提·艾力", "Chan Tai Man", "𠮷野"] {
             assert!(is_name(good), "{good:?}");
         }
-        for bad in ["", " ", " a", "a\"b", "a\\b", "a\nb", &"长".repeat(65)] {
+        for bad in [
+            "",
+            " ",
+            " a",
+            "a\"b",
+            "a\\b",
+            "a\nb",
+            "\u{202e}陈",
+            "陈\u{200b}",
+            &"长".repeat(65),
+        ] {
             assert!(!is_name(bad), "{bad:?}");
         }
     }
@@ -431,7 +450,10 @@ mod tests {
                 name: (!name.is_empty()).then_some(name),
                 assurance: Assurance::from_bits(assurance).unwrap(),
             };
-            prop_assert_eq!(Profile::from_bytes(&profile.to_bytes()), Some(profile));
+            let mut bytes = Vec::new();
+            profile.write(&mut bytes);
+            prop_assert_eq!(bytes.len(), profile.length());
+            prop_assert_eq!(Profile::from_bytes(&bytes), Some(profile));
         }
 
         #[test]

@@ -272,10 +272,13 @@ impl Seal {
     pub fn profile(&self, identity: &Identity, profile: &Profile) -> Vec<u8> {
         let ring = self.ring.load();
         let (id, key) = &ring.rest;
-        let mut bytes = profile.to_bytes();
-        key.seal_in_place_append_tag(rest_nonce(identity), Aad::from([*id]), &mut bytes)
+        let mut bytes = Vec::with_capacity(1 + profile.length() + TAG);
+        bytes.push(*id);
+        profile.write(&mut bytes);
+        let tag = key
+            .seal_in_place_separate_tag(rest_nonce(identity), Aad::from([*id]), &mut bytes[1..])
             .expect("a profile is far below the bound of the cipher");
-        bytes.insert(0, *id);
+        bytes.extend_from_slice(tag.as_ref());
         bytes
     }
 

@@ -208,11 +208,6 @@ impl Node {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
-    pub fn kill(mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ends");
-    }
-
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> ExitStatus {

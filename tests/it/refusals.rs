@@ -19,12 +19,8 @@ fn a_newcomer_past_the_cap_is_told_that_we_are_busy() {
     assert_eq!(first.answer().status, 200);
     for _ in 0..5 {
         let body = ask().at(node.address(Door::Resident)).refuses(503, "busy");
-        assert!(
-            body["title"]
-                .as_str()
-                .unwrap()
-                .starts_with("The system is busy")
-        );
+        let title = body["title"].as_str().unwrap();
+        assert!(title.starts_with("The system is busy"), "{title}");
     }
     first.send(ask().bytes());
     assert_eq!(
