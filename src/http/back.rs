@@ -44,11 +44,7 @@ pub fn ready(service: &Service, started: Instant, now: Time) -> Response<Body> {
     let rooms = &service.rooms;
     let state = state(rooms, now);
     let freshness = rooms.board.freshness(now);
-    let status = match state {
-        "ready" => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "state": state,
         "residents": rooms.board.residents(),
         "as_of": freshness.as_of.to_string(),
@@ -58,7 +54,18 @@ pub fn ready(service: &Service, started: Instant, now: Time) -> Response<Body> {
         .tally
         .enter(Kind::Ready, started)
         .leave(Outcome::Done);
-    reply::json(status, body.to_string())
+    let refusal = match state {
+        "ready" => return reply::json(StatusCode::OK, body.to_string()),
+        "draining" => Refusal::Draining,
+        "warming" => Refusal::Warming,
+        _ => Refusal::UpstreamBusy,
+    };
+    let wait = reply::wait(refusal).unwrap_or_default();
+    body["retry_after_ms"] = (wait.as_millis() as u64).into();
+    reply::later(
+        reply::json(reply::status_of(refusal), body.to_string()),
+        wait,
+    )
 }
 
 pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body> {

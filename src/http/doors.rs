@@ -319,22 +319,27 @@ async fn tell_busy(stream: TcpStream) {
     const HEAD_WAIT: Duration = Duration::from_millis(200);
     const END_WAIT: Duration = Duration::from_millis(500);
     let mut head = [0; 2048];
-    let _ = tokio::time::timeout(HEAD_WAIT, stream.readable()).await;
-    let length = stream.try_read(&mut head).unwrap_or(0);
+    let read = tokio::time::timeout(HEAD_WAIT, read_some(&stream, &mut head)).await;
+    let length = read.map_or(0, Result::unwrap_or_default);
     let bytes = reply::ready_made(Refusal::Busy, language_of(&head[..length]));
     // A fresh socket's buffer takes it whole.
     let _ = stream.try_write(bytes);
     let _ = SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
     let _ = tokio::time::timeout(END_WAIT, async {
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut head) {
-                Ok(0) => break,
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                _ => {}
-            }
-        }
+        while read_some(&stream, &mut head).await.is_ok_and(|n| n > 0) {}
     })
     .await;
+}
+
+/// What there is to read, once there is something; a fresh socket claims to be readable before it is.
+async fn read_some(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
 }
 
 /// The language that an unread head asks for.

@@ -126,15 +126,27 @@ pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Respo
 }
 
 pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
-    let retry = refusal.retry_after().map(spread);
-    let body = problem(refusal, language, retry);
+    let wait = wait(refusal);
+    let body = problem(refusal, language, wait);
     let mut response = typed(status_of(refusal), PROBLEM, Body::whole(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
-    if let Some(retry) = retry {
-        headers.insert(RETRY_AFTER, whole_seconds(retry).into());
+    let tag = HeaderValue::from_static(language.tag());
+    response.headers_mut().insert(CONTENT_LANGUAGE, tag);
+    match wait {
+        Some(wait) => later(response, wait),
+        None => response,
     }
+}
+
+/// The same response, saying when to come back.
+pub fn later(mut response: Response<Body>, wait: Duration) -> Response<Body> {
+    let seconds = whole_seconds(wait).into();
+    response.headers_mut().insert(RETRY_AFTER, seconds);
     response
+}
+
+/// How long to stay away after a refusal, spread; None where coming back does not help.
+pub fn wait(refusal: Refusal) -> Option<Duration> {
+    refusal.retry_after().map(spread)
 }
 
 /// The same response, naming the method that the path has.
@@ -295,7 +307,7 @@ fn make_ready(refusal: Refusal) -> Vec<Vec<u8>> {
     let mut made = Vec::new();
     for language in Language::ALL {
         for _ in 0..READY_MADE {
-            let retry = refusal.retry_after().map(spread);
+            let retry = wait(refusal);
             let body = problem(refusal, language, retry);
             let mut bytes = format!(
                 "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
@@ -563,7 +575,7 @@ mod tests {
         for refusal in Refusal::ALL {
             for language in Language::ALL {
                 let status = status_of(refusal).as_u16();
-                let retry = refusal.retry_after().map(spread);
+                let retry = wait(refusal);
                 assert_eq!(retry.is_some(), matches!(status, 503 | 429), "{refusal:?}");
                 let body: serde_json::Value =
                     serde_json::from_slice(&problem(refusal, language, retry)).unwrap();

@@ -177,35 +177,46 @@ impl RingFile {
         Ok(())
     }
 
-    /// Writes a ring where there is none.
+    /// Writes a ring where there is none; of two who do so at once, one is told that there is one.
     pub fn write_new(&self, path: &Path) -> Result<(), RingError> {
-        if path.exists() {
-            return Err(RingError::Exists(path.to_owned()));
+        let beside = self.write_beside(path)?;
+        let linked = std::fs::hard_link(&beside, path);
+        let removed = std::fs::remove_file(&beside);
+        match linked {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(RingError::Exists(path.to_owned()));
+            }
+            linked => linked.and(removed),
         }
-        self.replace(path)
+        .and_then(|()| sync_folder(path))
+        .map_err(|error| RingError::Io(path.to_owned(), error))
     }
 
     /// Writes a ring so that a reader, or a crash, finds the old one or the new one, whole.
     pub fn replace(&self, path: &Path) -> Result<(), RingError> {
-        let io = |error| RingError::Io(path.to_owned(), error);
+        let beside = self.write_beside(path)?;
+        std::fs::rename(&beside, path)
+            .and_then(|()| sync_folder(path))
+            .map_err(|error| RingError::Io(path.to_owned(), error))
+    }
+
+    /// Writes a ring, durable, under a name beside the one that it will have.
+    fn write_beside(&self, path: &Path) -> Result<PathBuf, RingError> {
         let body = Zeroizing::new(toml::to_string(self).expect("a ring is plain data"));
         let beside = path.with_extension(format!("new-{}", std::process::id()));
         let _ = std::fs::remove_file(&beside);
-        let mut file = std::fs::OpenOptions::new()
+        std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&beside)
-            .map_err(io)?;
-        file.write_all(HEADER.as_bytes())
-            .and_then(|()| file.write_all(body.as_bytes()))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&beside, path))
-            .map_err(io)?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        std::fs::File::open(folder.unwrap_or(Path::new(".")))
-            .and_then(|folder| folder.sync_all())
-            .map_err(io)
+            .and_then(|mut file| {
+                file.write_all(HEADER.as_bytes())?;
+                file.write_all(body.as_bytes())?;
+                file.sync_all()
+            })
+            .map_err(|error| RingError::Io(path.to_owned(), error))?;
+        Ok(beside)
     }
 
     /// The next key seals from now on, the current one only opens, and a new next one is made. Previous keys leave once
@@ -257,6 +268,14 @@ impl RingFile {
             })
             .collect()
     }
+}
+
+/// Makes a new name in a folder durable.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// What a sealed thing is for. Each has keys of its own, so that none can be taken for another.

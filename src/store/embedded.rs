@@ -75,46 +75,30 @@ impl Opened {
         make_private(&settings.folder).map_err(failed)?;
         let place = settings.folder.display().to_string();
         let path = settings.folder.join(FILE);
-        // Made here, so that it is its owner's alone whatever the umask says.
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
+        if !path.exists() {
+            make(&path, mark)?;
+        }
         let db = open_file(&settings).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(place.clone()),
             other => failed(other),
         })?;
-        let txn = db.begin_write().map_err(failed)?;
-        {
-            let mut meta = txn.open_table(META).map_err(failed)?;
-            let format = meta
-                .get("format")
-                .map_err(failed)?
-                .map(|bytes| bytes.value().to_vec());
-            match format {
-                None => {
-                    meta.insert("format", &FORMAT.to_be_bytes()[..])
-                        .map_err(failed)?;
-                    meta.insert("ring", &mark[..]).map_err(failed)?;
-                }
-                Some(bytes) => {
-                    let found = bytes.try_into().map_or(0, u64::from_be_bytes);
-                    if found != FORMAT {
-                        return Err(Error::Format(place, found, FORMAT));
-                    }
-                    let ring = meta.get("ring").map_err(failed)?;
-                    if ring.is_none_or(|ring| ring.value() != mark) {
-                        return Err(Error::ForeignRing(place));
-                    }
-                }
-            }
-            txn.open_table(WORDS).map_err(failed)?;
-            txn.open_table(RESIDENTS).map_err(failed)?;
+        let (format, ring) = {
+            let txn = db.begin_read().map_err(failed)?;
+            let meta = txn.open_table(META).map_err(failed)?;
+            let read = |name| -> Result<Option<Vec<u8>>, Error> {
+                let value = meta.get(name).map_err(failed)?;
+                Ok(value.map(|bytes| bytes.value().to_vec()))
+            };
+            (read("format")?, read("ring")?)
+        };
+        let format = format.and_then(|bytes| bytes.try_into().ok());
+        let format = format.map_or(0, u64::from_be_bytes);
+        if format != FORMAT {
+            return Err(Error::Format(place, format, FORMAT));
         }
-        txn.commit().map_err(failed)?;
+        if ring.as_deref() != Some(&mark[..]) {
+            return Err(Error::ForeignRing(place));
+        }
         Ok(Opened { db, settings })
     }
 
@@ -188,6 +172,39 @@ impl Shelf {
 }
 
 const FILE: &str = "liangma.redb";
+
+/// Makes an empty store under another name and gives it its own when it is whole: whoever is killed meanwhile leaves no
+/// half of one, and of two who make one the second takes the first's.
+fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let _ = std::fs::remove_file(&beside);
+    // For its owner alone, whatever the umask says.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(failed)?;
+    {
+        let db = Database::create(&beside).map_err(failed)?;
+        let txn = db.begin_write().map_err(failed)?;
+        {
+            let mut meta = txn.open_table(META).map_err(failed)?;
+            meta.insert("format", &FORMAT.to_be_bytes()[..])
+                .map_err(failed)?;
+            meta.insert("ring", &mark[..]).map_err(failed)?;
+            txn.open_table(WORDS).map_err(failed)?;
+            txn.open_table(RESIDENTS).map_err(failed)?;
+        }
+        txn.commit().map_err(failed)?;
+    }
+    let linked = std::fs::hard_link(&beside, path);
+    std::fs::remove_file(&beside).map_err(failed)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
 
 fn open_file(settings: &Settings) -> Result<Database, redb::DatabaseError> {
     Database::builder()

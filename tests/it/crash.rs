@@ -4,6 +4,7 @@ use crate::feed::export;
 use crate::harness::*;
 use liangma::http::query::Door;
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -148,6 +149,35 @@ fn size(folder: &Path) -> u64 {
         .sum()
 }
 
+/// Whether the store's file is one: a first start makes it in steps.
+fn is_made(store: &Path) -> bool {
+    let file = std::fs::File::open(store.join("liangma.redb"));
+    let mut magic = [0; 4];
+    file.is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && &magic == b"redb"
+}
+
+#[test]
+fn a_first_start_that_is_killed_is_started_again() {
+    for _ in 0..40 {
+        let folder = folder();
+        let store = folder.path().join("store");
+        let begin = || {
+            let mut command = command();
+            command.arg("export").arg("--store").arg(&store);
+            command.stdout(Stdio::null()).stderr(Stdio::piped());
+            command
+        };
+        let mut child = begin().spawn().unwrap();
+        while !store.join("liangma.redb").exists() && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        let again = begin().output().unwrap();
+        assert!(again.status.success(), "{}", text(&again.stderr));
+    }
+}
+
 #[test]
 fn an_import_that_is_killed_anywhere_is_run_again_to_the_same_end() {
     let folder = folder();
@@ -174,7 +204,7 @@ fn an_import_that_is_killed_anywhere_is_run_again_to_the_same_end() {
         let mut ended = None;
         until("the store has grown so far", || {
             ended = child.try_wait().unwrap();
-            ended.is_some() || size(&cut) > end / 100 * share
+            ended.is_some() || is_made(&cut) && size(&cut) > end / 100 * share
         });
         if ended.is_none() {
             child.kill().unwrap();
@@ -183,8 +213,12 @@ fn an_import_that_is_killed_anywhere_is_run_again_to_the_same_end() {
         killed += usize::from(!ended.unwrap().success());
     }
     assert!(killed > 0, "every import had ended before it was killed");
-    let again = import(&cut, &town).status().unwrap();
-    assert!(again.success());
+    let again = import(&cut, &town)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.success(), "{said}");
     let (whole, cut) = (export(&whole), export(&cut));
     assert!(whole.len() >= 150_000);
     assert!(whole == cut, "{} lines and {}", whole.len(), cut.len());

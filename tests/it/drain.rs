@@ -5,6 +5,7 @@ use liangma::http::query::Door;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 fn is_open(node: &Node, door: Door) -> bool {
     TcpStream::connect(node.address(door)).is_ok()
@@ -43,6 +44,35 @@ fn connections_without_a_query_end_at_the_drain() {
     node.signal(libc::SIGTERM);
     assert_eq!(idle.ended(), b"");
     assert_eq!(silent.ended(), b"");
+    assert_eq!(node.end().code(), Some(0));
+}
+
+#[test]
+fn a_connection_that_rests_is_answered_when_it_speaks_again_and_ends_at_the_drain() {
+    let node = Start::new(&["drain_timeout=5m"]).node();
+    let session = node.seals().session(&person(1));
+    let mut phones: Vec<Connection> = (0..3)
+        .map(|_| Connection::to(node.address(Door::Resident)))
+        .collect();
+    let ask = Ask::get("/v1/code").bearer(&session).bytes();
+    for phone in &mut phones {
+        phone.send(&ask);
+        assert_eq!(phone.answer().state(), "unknown");
+    }
+    assert!(phones[0].is_quiet_for(Duration::from_secs(3)));
+    let (start, rest) = ask.split_at(9);
+    phones[0].send([&ask, &ask, start].concat());
+    phones[1].send(start);
+    for phone in &mut phones[..2] {
+        phone.send(rest);
+    }
+    for asked in [0, 0, 0, 1] {
+        assert_eq!(phones[asked].answer().state(), "unknown");
+    }
+    node.signal(libc::SIGTERM);
+    for phone in phones {
+        assert_eq!(phone.ended(), b"");
+    }
     assert_eq!(node.end().code(), Some(0));
 }
 

@@ -578,7 +578,7 @@ impl Ask {
     #[track_caller]
     pub fn at(self, address: SocketAddr) -> Answer {
         let mut connection = Connection::to(address);
-        connection.send(&self.bytes());
+        connection.send(self.bytes());
         connection.answer()
     }
 }
@@ -774,6 +774,18 @@ impl Connection {
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         self.try_answer().expect("an answer")
+    }
+
+    /// Whether the other side neither says anything nor ends the connection for so long.
+    pub fn is_quiet_for(&self, time: Duration) -> bool {
+        let set = |time| self.stream.set_read_timeout(Some(time)).expect("a socket");
+        set(time);
+        let quiet = self
+            .stream
+            .peek(&mut [0])
+            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        set(DEADLINE);
+        quiet
     }
 
     /// Waits for the other side to end the connection; what it still said.
