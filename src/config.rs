@@ -584,6 +584,15 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_has_its_row_in_the_readme() {
+        let readme = include_str!("../README.md");
+        for (name, default, bounds, meaning) in KNOBS {
+            let row = format!("| `{name}` | `{default}` | {bounds} | {meaning} |");
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn later_sources_win() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("liangma.toml");

@@ -641,6 +641,15 @@ mod tests {
     }
 
     #[test]
+    fn every_meter_has_its_row_in_the_readme() {
+        let readme = include_str!("../README.md");
+        for (name, kind, labels, meaning) in METERS {
+            let row = format!("| `{name}` | {kind} | {labels} | {meaning} |");
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn threads_are_summed_and_never_go_back() {
         let meters = Meters::new();
         for _ in 0..3 {
