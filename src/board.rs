@@ -3,7 +3,7 @@
 
 use crate::answer::{Freshness, Standing};
 use crate::clock::Time;
-use crate::person::{Identity, ResidentId};
+use crate::person::ResidentId;
 use crate::status::Word;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -123,11 +123,6 @@ impl Board {
             None if self.filled.load(Relaxed) => Found::Absent,
             None => Found::NotYet,
         }
-    }
-
-    /// As [`Board::find`], for an id made of a document alone, at its home.
-    pub fn find_at_home(&self, who: &Identity) -> Found {
-        self.find(who.home, who.check())
     }
 
     /// The store was seen alive at `now`, and all that it acknowledged before is here.

@@ -40,6 +40,27 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    pub const ALL: [Rejection; 18] = [
+        Rejection::LineTooLong,
+        Rejection::NotJson,
+        Rejection::NotAnObject,
+        Rejection::BadField,
+        Rejection::UnknownEvent,
+        Rejection::MissingField("a field"),
+        Rejection::OfflineRegistration,
+        Rejection::BadDocument,
+        Rejection::BadBirthDate,
+        Rejection::BadCheckDigit,
+        Rejection::BadName,
+        Rejection::UnknownAssurance,
+        Rejection::UnknownReason,
+        Rejection::UnknownAction,
+        Rejection::BadTime,
+        Rejection::BadUntil,
+        Rejection::BadSource,
+        Rejection::BadRegion,
+    ];
+
     pub fn code(self) -> &'static str {
         match self {
             Rejection::LineTooLong => "too_large",
@@ -65,29 +86,9 @@ impl Rejection {
 
     /// The rejection of a code, as another node answered it; the field that is missing is not part of the code.
     pub fn of_code(code: &str) -> Option<Rejection> {
-        use Rejection::*;
-        [
-            LineTooLong,
-            NotJson,
-            NotAnObject,
-            BadField,
-            UnknownEvent,
-            MissingField("a field"),
-            OfflineRegistration,
-            BadDocument,
-            BadBirthDate,
-            BadCheckDigit,
-            BadName,
-            UnknownAssurance,
-            UnknownReason,
-            UnknownAction,
-            BadTime,
-            BadUntil,
-            BadSource,
-            BadRegion,
-        ]
-        .into_iter()
-        .find(|rejection| rejection.code() == code)
+        Rejection::ALL
+            .into_iter()
+            .find(|rejection| rejection.code() == code)
     }
 
     pub fn detail(self) -> Cow<'static, str> {

@@ -1,9 +1,7 @@
 //! The spine: one query to one answer. Show, scan, sessions, explanations; alone in counting and timing queries.
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
-use crate::answer::{
-    Answer, Detail, Explained, Freshness, Opened, Refusal, Shown, Standing, Verdict,
-};
+use crate::answer::{Answer, Detail, Explained, Opened, Refusal, Shown, Standing, Verdict};
 use crate::board::{Board, Found};
 use crate::clock::Time;
 use crate::identity::Platform;
@@ -12,7 +10,6 @@ use crate::meters::{Kind, Meters, Outcome, Tally};
 use crate::person::{Face, Identity, MaskedName, Profile};
 use crate::seal::ring::Kind as Sealed;
 use crate::seal::{Class, Code, Nonces, Pass, Seal, Session};
-use crate::status::Word;
 use crate::store::{Change, Placed, Store, What};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -222,9 +219,9 @@ impl Service {
                 None => None,
                 Some(placed) => {
                     resident = placed.id;
-                    let word = board.word(resident);
-                    check = word.map_or(check, Word::check);
-                    word
+                    let word = board.word(resident).ok_or(Refusal::Warming)?;
+                    check = word.check();
+                    Some(word)
                 }
             },
         };
@@ -346,9 +343,5 @@ impl Service {
 
     pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
         self.rooms.seal.open_pass(Sealed::Authority, token, now)
-    }
-
-    pub fn freshness(&self, now: Time) -> Freshness {
-        self.rooms.board.freshness(now)
     }
 }

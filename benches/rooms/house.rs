@@ -244,7 +244,7 @@ impl House {
             code: self.codes[0],
             issued_at: NOW,
             expires_at: NOW.plus(Duration::from_secs(60)),
-            freshness: self.service.freshness(NOW),
+            freshness: self.service.rooms.board.freshness(NOW),
         };
         let answer = Ok(Answer::Shown(shown, Language::Hans));
         black_box(reply::response(answer, Language::Hans));

@@ -4,7 +4,7 @@ use crate::answer::Refusal;
 use crate::language::Language;
 use crate::meters::Kind;
 use crate::seal::TOKEN_CHARS_MAX;
-use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE};
 use hyper::{HeaderMap, Method, Uri};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -114,7 +114,6 @@ pub struct Head<'r> {
     pub credential: Result<&'r [u8], Refusal>,
     pub language: Language,
     pub content_type: ContentType,
-    pub length: Option<u64>,
     /// Set where the head alone decides.
     pub refusal: Option<Refusal>,
 }
@@ -128,9 +127,6 @@ impl<'r> Head<'r> {
             credential: Err(Refusal::Unauthorized),
             language: language(headers),
             content_type: content_type(headers),
-            length: headers
-                .get(CONTENT_LENGTH)
-                .and_then(|value| value.to_str().ok()?.parse().ok()),
             refusal: None,
         };
         match found {
@@ -407,7 +403,7 @@ mod tests {
             let Ok(uri) = path.parse::<Uri>() else { return Ok(()); };
             let mut headers = HeaderMap::new();
             if let Ok(value) = hyper::header::HeaderValue::from_bytes(&value) {
-                for name in [AUTHORIZATION, ACCEPT_LANGUAGE, CONTENT_TYPE, CONTENT_LENGTH] {
+                for name in [AUTHORIZATION, ACCEPT_LANGUAGE, CONTENT_TYPE] {
                     headers.insert(name, value.clone());
                 }
             }

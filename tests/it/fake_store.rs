@@ -3,9 +3,9 @@
 use liangma::board::Board;
 use liangma::clock::Time;
 use liangma::person::Identity;
-use liangma::status::Word;
+use liangma::status::{Reasons, Word};
 use liangma::store::record::Record;
-use liangma::store::{Change, Error, Placed, Store};
+use liangma::store::{Change, Error, Placed, Store, What};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -43,6 +43,21 @@ impl FakeStore {
 
     pub fn set(&self, moods: Moods) {
         self.moods.send_replace(moods);
+    }
+
+    /// Gives a resident's home to a stranger and moves the resident on by one slot: on record, and not on the board yet.
+    pub fn displace(&self, who: Identity) {
+        let mut records = self.records.lock().unwrap();
+        let record = Record::first(who.claim, What::Profile([0].into()));
+        records.insert(who.home.0, (1, record));
+        self.board
+            .post(who.home, Word::new(1, who.check() ^ 1, Reasons::NONE));
+    }
+
+    /// The displaced resident's word reaches the board.
+    pub fn post_displaced(&self, who: Identity, reasons: Reasons) {
+        self.board
+            .post(who.slot(1), Word::new(1, who.check(), reasons));
     }
 
     async fn obey(&self, of: impl Fn(&Moods) -> Mood) -> Result<(), Error> {
@@ -89,9 +104,11 @@ impl Store for FakeStore {
     async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
         self.obey(|moods| moods.find).await?;
         let records = self.records.lock().unwrap();
+        let strangers = |word: Word| word.check() != who.check();
+        let steps = u64::from(self.board.word(who.home).is_some_and(strangers));
         Ok(records.get(&who.home.0).map(|(_, record)| Placed {
-            id: who.home,
-            steps: 0,
+            id: who.slot(steps),
+            steps,
             record: record.clone(),
         }))
     }

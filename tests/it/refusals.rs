@@ -4,6 +4,7 @@ use crate::fake_store::{Mood, Moods};
 use crate::harness::*;
 use liangma::http::query::Door;
 use liangma::seal::ring::Kind;
+use liangma::status::{Reason, Reasons};
 
 #[test]
 fn a_newcomer_past_the_cap_is_told_that_we_are_busy() {
@@ -108,6 +109,31 @@ fn a_node_that_is_being_filled_says_so_until_it_is_full() {
     let node = node.filled();
     assert_eq!(node.show(&node.seals.session(&other)).state(), "unknown");
     assert_eq!(node.get(Door::Back, "/ready").status, 200);
+}
+
+#[test]
+fn a_resident_whose_home_is_a_strangers_is_warming_until_loaded_and_then_shows_the_own_colour() {
+    let stalled = Moods {
+        fill: Mood::Stalls,
+        ..Moods::default()
+    };
+    let node = Inside::open(stalled, &[], Some(Default::default()));
+    let one = person(1);
+    let (who, _) = node.seals.who(&one);
+    node.store.displace(who);
+    let session = node.seals.session(&one);
+    node.show(&session).refuses(503, "warming");
+    let red = Reasons::NONE.with(Reason::Suspected);
+    node.store.post_displaced(who, red);
+    let shown = node.show(&session);
+    assert_eq!(shown.state(), "red");
+    let code = shown.json()["code"].as_str().unwrap().to_owned();
+    let verdict = node.scan(&node.seals.scanner(), &code);
+    assert_eq!(verdict.state(), "red");
+    // A code made of the document alone holds the stranger's id: the stranger's green is not told.
+    let code = node.seals.code_of(&one, liangma::clock::Time::now());
+    let verdict = node.scan(&node.seals.scanner(), &code);
+    assert_eq!(verdict.state(), "unknown");
 }
 
 #[test]

@@ -60,6 +60,11 @@ fn board() -> Arc<Board> {
     ))
 }
 
+/// What the board says of a document whose id was made of it alone.
+fn at_home(board: &Board, who: &Identity) -> Found {
+    board.find(who.home, who.check())
+}
+
 fn change(n: u64, what: What) -> Change {
     Change { who: who(n), what }
 }
@@ -120,10 +125,10 @@ async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
         what: profile(0),
     };
     store.apply(vec![green(one)]).await.unwrap();
-    assert!(matches!(board.find_at_home(&one), Found::Word(_)));
+    assert!(matches!(at_home(&board, &one), Found::Word(_)));
     store.apply(vec![green(other)]).await.unwrap();
-    assert_eq!(board.find_at_home(&one), Found::Ask);
-    assert_eq!(board.find_at_home(&other), Found::Ask);
+    assert_eq!(at_home(&board, &one), Found::Ask);
+    assert_eq!(at_home(&board, &other), Found::Ask);
     assert_eq!(store.find(other).await.unwrap().unwrap().id, ResidentId(8));
     // A later status keeps the mark.
     let red = Change {
@@ -131,7 +136,7 @@ async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
         what: status(0, Reason::Suspected, 1, true),
     };
     store.apply(vec![red]).await.unwrap();
-    assert_eq!(board.find_at_home(&one), Found::Ask);
+    assert_eq!(at_home(&board, &one), Found::Ask);
     assert!(
         board
             .word(ResidentId(7))
@@ -163,7 +168,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         .start(again.clone(), Arc::default());
     store.fill(Arc::new(|_| ())).await.unwrap();
     assert_eq!(again.residents(), 1000);
-    let Found::Word(word) = again.find_at_home(&who(5)) else {
+    let Found::Word(word) = at_home(&again, &who(5)) else {
         panic!("on the board");
     };
     assert_eq!(word.reasons(), Reasons::NONE.with(Reason::CloseContact));
