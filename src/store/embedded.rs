@@ -359,9 +359,12 @@ impl Writer {
                 let now = Instant::now();
                 if !well && now >= reopen_at {
                     reopen_at = now + REOPEN_PAUSE;
-                    if self.shelf.reopen().is_ok() {
-                        tracing::info!("the store is back");
-                        well = true;
+                    match self.recover() {
+                        Ok(()) => {
+                            tracing::info!("the store is back");
+                            well = true;
+                        }
+                        Err(error) => tracing::debug!(%error, "the store is still lost"),
                     }
                 }
                 if let Err(error) = self.commit(group)
@@ -377,6 +380,14 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    /// Opens the file again and posts all that it holds. A commit that failed may have reached the disk and not the board:
+    /// sent again it changes nothing, so nothing but this would ever post it.
+    fn recover(&self) -> Result<(), Error> {
+        self.shelf.reopen()?;
+        self.shelf
+            .with(|db| fill_part(db, &self.board, 0..=u64::MAX, &|_| ()))
     }
 
     /// One commit for all; an error is the store's, not that of a change.

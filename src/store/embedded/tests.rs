@@ -175,6 +175,39 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_store_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(settings(folder.path(), 64), MARK).unwrap();
+    let board = board();
+    let writer = Writer {
+        shelf: Arc::new(Shelf {
+            db: RwLock::new(Some(opened.db)),
+            settings: opened.settings,
+        }),
+        board: board.clone(),
+        tally: Arc::default(),
+        home_bits: 64,
+    };
+    let say = |what| {
+        let (done, outcome) = oneshot::channel();
+        writer.commit(vec![(vec![change(5, what)], done)]).unwrap();
+        outcome
+    };
+    assert_eq!(say(profile(5)).await.unwrap().unwrap(), [true]);
+    // The disk took this one, and the error came after: nobody posted it.
+    let red = status(5, Reason::Confirmed, 1, true);
+    let unposted = vec![(who(5), red.clone())];
+    writer.shelf.with(|db| commit(db, unposted)).unwrap();
+    assert!(
+        matches!(at_home(&board, &who(5)), Found::Word(word) if word.reasons() == Reasons::NONE)
+    );
+    writer.recover().unwrap();
+    assert_eq!(say(red).await.unwrap().unwrap(), [false]);
+    let confirmed = Reasons::NONE.with(Reason::Confirmed);
+    assert!(matches!(at_home(&board, &who(5)), Found::Word(word) if word.reasons() == confirmed));
+}
+
 #[test]
 fn a_store_belongs_to_one_process_and_one_ring() {
     let folder = tempfile::tempdir().unwrap();
