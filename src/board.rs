@@ -38,12 +38,32 @@ pub enum Found {
 pub struct Board {
     words: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
     settings: Settings,
-    /// Everything acknowledged up to this time is here; 0 before the first sign of life of the store.
-    as_of: AtomicU64,
+    /// Of each sixteenth of the ids: everything acknowledged up to this time is here; 0 before the store was first heard.
+    as_of: [AtomicU64; SIXTEENTHS],
     filled: AtomicBool,
-    /// Kept beside the map: its own count locks every shard.
-    residents: AtomicU64,
+    /// Kept beside the map, whose own count locks every shard; by the sixteenth of the ids that they are in.
+    residents: [AtomicU64; SIXTEENTHS],
     fenced: AtomicU64,
+    contradicted: AtomicU64,
+}
+
+/// What is known is as old as its sixteenth of the ids: a store in several places may be lost in one of them.
+pub const SIXTEENTHS: usize = 16;
+
+/// Which sixteenth an id is in: its four topmost bits.
+pub fn sixteenth(id: ResidentId) -> usize {
+    (id.0 >> 60) as usize
+}
+
+/// What became of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// It is up.
+    Up,
+    /// It was there already.
+    Same,
+    /// A newer one is there, and stays.
+    Behind,
 }
 
 /// Ids are keyed hashes already, so they are their own hash and nobody can choose them to collide. Turned by seven bits:
@@ -81,28 +101,51 @@ impl Board {
                 settings.shards,
             ),
             settings,
-            as_of: AtomicU64::new(0),
+            as_of: [const { AtomicU64::new(0) }; SIXTEENTHS],
             filled: AtomicBool::new(false),
-            residents: AtomicU64::new(0),
+            residents: [const { AtomicU64::new(0) }; SIXTEENTHS],
             fenced: AtomicU64::new(0),
+            contradicted: AtomicU64::new(0),
         }
     }
 
     /// Puts a resident's word up, unless a newer one, or this one, is there: late fills, replays and resyncs change nothing.
-    pub fn post(&self, id: ResidentId, word: Word) -> bool {
+    pub fn post(&self, id: ResidentId, word: Word) -> Posted {
+        self.put(id, word, None)
+    }
+
+    /// As [`Board::post`], of a change that was made when the store knew the resident by version `before` (0: not at all).
+    ///
+    /// Where the board knows a later one the store has lost something since, and a word made without it cannot take a red
+    /// away: the reasons that the board knew stay until a change follows from this one.
+    pub fn follow(&self, id: ResidentId, word: Word, before: u64) -> Posted {
+        self.put(id, word, Some(before))
+    }
+
+    fn put(&self, id: ResidentId, word: Word, before: Option<u64>) -> Posted {
         match self.words.entry(id.0) {
             Entry::Vacant(slot) => {
                 slot.insert(word.bits());
-                self.residents.fetch_add(1, Relaxed);
-                true
+                self.residents[sixteenth(id)].fetch_add(1, Relaxed);
+                Posted::Up
             }
             Entry::Occupied(mut slot) => {
-                if word.is_newer_than(*slot.get()) {
+                let known = *slot.get();
+                if word.is_newer_than(known) {
+                    let mut word = word;
+                    if let Some(known) = Word::from_bits(known)
+                        && before.is_some_and(|before| before < known.version())
+                    {
+                        word = word.and(known.reasons());
+                        self.contradicted.fetch_add(1, Relaxed);
+                    }
                     slot.insert(word.bits());
-                    true
+                    Posted::Up
+                } else if word.bits() == known {
+                    Posted::Same
                 } else {
                     self.fenced.fetch_add(1, Relaxed);
-                    false
+                    Posted::Behind
                 }
             }
         }
@@ -118,6 +161,7 @@ impl Board {
     /// The word of the resident whose check bits these are.
     pub fn find(&self, id: ResidentId, check: u16) -> Found {
         match self.word(id) {
+            Some(_) if self.is_unheard(id) => Found::NotYet,
             Some(word) if word.check() == check && check != 0 => Found::Word(word),
             Some(_) => Found::Ask,
             None if self.filled.load(Relaxed) => Found::Absent,
@@ -125,9 +169,21 @@ impl Board {
         }
     }
 
+    /// Whether it is not known yet of when a word at `id` is: words come before that while the board is filled.
+    pub fn is_unheard(&self, id: ResidentId) -> bool {
+        !self.filled.load(Relaxed) && self.as_of[sixteenth(id)].load(Relaxed) == 0
+    }
+
     /// The store was seen alive at `now`, and all that it acknowledged before is here.
     pub fn confirm(&self, now: Time) {
-        self.as_of.fetch_max(now.0, Relaxed);
+        for nth in 0..SIXTEENTHS {
+            self.confirm_sixteenth(nth, now);
+        }
+    }
+
+    /// The same of one sixteenth of the ids.
+    pub fn confirm_sixteenth(&self, nth: usize, now: Time) {
+        self.as_of[nth].fetch_max(now.0, Relaxed);
     }
 
     /// Every resident on record is here.
@@ -139,8 +195,19 @@ impl Board {
         self.filled.load(Relaxed)
     }
 
+    /// How fresh is the oldest of what this node knows.
     pub fn freshness(&self, now: Time) -> Freshness {
-        let as_of = Time(self.as_of.load(Relaxed));
+        let as_of = self.as_of.iter().map(|as_of| as_of.load(Relaxed)).min();
+        self.freshness_at(Time(as_of.unwrap_or_default()), now)
+    }
+
+    /// How fresh is what it knows of this id.
+    pub fn freshness_of(&self, id: ResidentId, now: Time) -> Freshness {
+        self.freshness_at(Time(self.as_of[sixteenth(id)].load(Relaxed)), now)
+    }
+
+    /// How fresh is what was known at `as_of`.
+    pub fn freshness_at(&self, as_of: Time, now: Time) -> Freshness {
         let age = now.since(as_of);
         Freshness {
             as_of,
@@ -163,12 +230,22 @@ impl Board {
     }
 
     pub fn residents(&self) -> u64 {
-        self.residents.load(Relaxed)
+        self.residents.iter().map(|part| part.load(Relaxed)).sum()
     }
 
-    /// Words that came and were not newer.
+    /// Residents whose ids are in the `nth` sixteenth of all ids.
+    pub fn residents_in(&self, nth: usize) -> u64 {
+        self.residents[nth].load(Relaxed)
+    }
+
+    /// Words that came late and were kept off.
     pub fn fenced(&self) -> u64 {
         self.fenced.load(Relaxed)
+    }
+
+    /// Changes that did not follow from what was known here: the store has lost something.
+    pub fn contradicted(&self) -> u64 {
+        self.contradicted.load(Relaxed)
     }
 }
 
@@ -193,19 +270,45 @@ mod tests {
     #[test]
     fn an_older_green_never_overtakes_a_red() {
         let board = board();
+        board.confirm(Time(1));
         let id = ResidentId(9);
         let red = Reasons::NONE.with(Reason::Confirmed);
-        assert!(board.post(id, Word::new(5, 7, red)));
-        assert!(!board.post(id, Word::new(4, 7, Reasons::NONE)));
-        assert!(!board.post(id, Word::new(5, 7, Reasons::NONE)));
+        assert_eq!(board.post(id, Word::new(5, 7, red)), Posted::Up);
+        assert_eq!(board.post(id, Word::new(5, 7, red)), Posted::Same);
+        for late in [4, 5] {
+            assert_eq!(
+                board.post(id, Word::new(late, 7, Reasons::NONE)),
+                Posted::Behind
+            );
+        }
         assert_eq!(board.find(id, 7), Found::Word(Word::new(5, 7, red)));
-        assert!(board.post(id, Word::new(6, 7, Reasons::NONE)));
+        assert_eq!(board.post(id, Word::new(6, 7, Reasons::NONE)), Posted::Up);
         assert_eq!((board.residents(), board.fenced()), (1, 2));
+    }
+
+    #[test]
+    fn a_change_made_by_a_store_that_forgot_cannot_take_a_red_away() {
+        let board = board();
+        let id = ResidentId(9);
+        let reasons = |reason| Reasons::NONE.with(reason);
+        let at = || board.word(id).unwrap().reasons();
+        board.follow(id, Word::new(5, 7, reasons(Reason::Confirmed)), 0);
+        // The store was emptied, and another source cleared what it never heard of.
+        board.follow(id, Word::new(9, 7, Reasons::NONE), 0);
+        assert_eq!(at(), reasons(Reason::Confirmed));
+        // It was restored from before the red.
+        board.follow(id, Word::new(12, 7, reasons(Reason::Suspected)), 4);
+        assert_eq!(at(), reasons(Reason::Confirmed).with(Reason::Suspected));
+        assert_eq!(board.contradicted(), 2);
+        // What follows from what is known here is believed.
+        board.follow(id, Word::new(13, 7, Reasons::NONE), 12);
+        assert_eq!((at(), board.contradicted()), (Reasons::NONE, 2));
     }
 
     #[test]
     fn a_stranger_at_the_same_id_is_sent_to_the_store() {
         let board = board();
+        board.confirm(Time(1));
         board.fill_done();
         board.post(ResidentId(9), Word::new(5, 7, Reasons::NONE));
         assert_eq!(board.find(ResidentId(9), 8), Found::Ask);
@@ -217,7 +320,10 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_not_called_absent() {
         let board = board();
-        assert_eq!(board.find(ResidentId(1), 1), Found::NotYet);
+        board.post(ResidentId(2), Word::new(5, 7, Reasons::NONE));
+        for id in [1, 2] {
+            assert_eq!(board.find(ResidentId(id), 7), Found::NotYet);
+        }
         board.fill_done();
         assert_eq!(board.find(ResidentId(1), 1), Found::Absent);
     }
@@ -238,6 +344,17 @@ mod tests {
         assert_eq!(at(100_000).as_of, Time(100_000));
     }
 
+    #[test]
+    fn each_sixteenth_is_as_old_as_it_is_and_the_whole_as_the_oldest() {
+        let board = board();
+        board.confirm(Time(10_000));
+        board.confirm_sixteenth(3, Time(20_000));
+        let id = |nth: u64| ResidentId(nth << 60 | 5);
+        assert_eq!(board.freshness_of(id(3), Time(20_000)).as_of, Time(20_000));
+        assert_eq!(board.freshness_of(id(4), Time(20_000)).as_of, Time(10_000));
+        assert_eq!(board.freshness(Time(20_000)).as_of, Time(10_000));
+    }
+
     proptest! {
         #[test]
         fn never_goes_back_whatever_order_words_come_in(posts in proptest::collection::vec((0u64..4, 0u64..20, 0u8..64), 0..200)) {
@@ -247,8 +364,8 @@ mod tests {
                 let word = Word::new(version, 7, Reasons::from_bits(bits).unwrap());
                 let posted = board.post(ResidentId(id), word);
                 let before = newest.get(&id).copied();
-                prop_assert_eq!(posted, before.is_none_or(|(last, _)| version > last));
-                if posted {
+                prop_assert_eq!(posted == Posted::Up, before.is_none_or(|(last, _)| version > last));
+                if posted == Posted::Up {
                     newest.insert(id, (version, bits));
                 }
                 let (version, bits) = newest[&id];

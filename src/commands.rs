@@ -10,9 +10,9 @@ mod synth;
 mod token;
 
 use crate::clock::Time;
-use crate::config::{Said, Settings};
+use crate::config::{Said, Settings, StorePlace};
 use crate::seal::ring::RingFile;
-use crate::store::embedded::{self, Opened};
+use crate::store::{embedded, redis};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,10 +49,11 @@ enum Command {
 /// Where settings come from; the same for every command that needs a store or its key ring.
 #[derive(Args)]
 struct Sources {
-    /// Directory of the embedded store [default: ./liangma-data]
-    #[arg(long, value_name = "DIR")]
+    /// Directory of the embedded store, or an address of Redis: redis://HOST, rediss://HOST,
+    /// redis+sentinel://HOST,HOST,HOST/NAME, redis+cluster://HOST,HOST,… [default: ./liangma-data]
+    #[arg(long, value_name = "DIR|URL")]
     store: Option<String>,
-    /// The key ring [default: keys in the store's directory]
+    /// The key ring [default: keys in the store's directory; with Redis it must be said]
     #[arg(long, value_name = "FILE")]
     keys: Option<String>,
     /// Settings, as TOML; the README lists them all
@@ -157,13 +158,14 @@ fn log(filter: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The key ring; a first start makes one, a store that has data never gets another.
+/// The key ring; a first start of an embedded store makes one, a store that has data never gets another.
 fn ring(settings: &Settings) -> Result<RingFile, Failure> {
-    let first = settings.keys == settings.store.join("keys")
+    if let Some(folder) = settings.store.folder()
+        && settings.keys == folder.join("keys")
         && !settings.keys.exists()
-        && !settings.store.join("liangma.redb").exists();
-    if first {
-        make_private(&settings.store)?;
+        && !folder.join("liangma.redb").exists()
+    {
+        make_private(folder)?;
         RingFile::generate(Time::now()).write_new(&settings.keys)?;
         eprintln!(
             "liangma: made a key ring: {} (mode 0600). Keep a copy: without it the store cannot be read.",
@@ -179,16 +181,47 @@ fn make_private(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The embedded store of these settings.
-fn open_store(settings: &Settings, mark: [u8; 16], cache_bytes: usize) -> Result<Opened, Failure> {
-    Ok(Opened::open(
-        embedded::Settings {
-            cache_bytes,
-            fill_threads: std::thread::available_parallelism().map_or(1, usize::from),
-            ..embedded::Settings::new(settings.store.clone())
-        },
-        mark,
-    )?)
+/// A store, opened.
+enum Opened {
+    Embedded(Box<embedded::Opened>),
+    Redis(Box<redis::Opened>),
+}
+
+/// The store of these settings; `cache_bytes` are pages of the embedded one.
+async fn open_store(
+    settings: &Settings,
+    mark: [u8; 16],
+    cache_bytes: usize,
+) -> Result<Opened, Failure> {
+    Ok(match &settings.store {
+        StorePlace::Embedded(folder) => {
+            Opened::Embedded(Box::new(open_embedded(folder, mark, cache_bytes)?))
+        }
+        StorePlace::Redis(settings) => Opened::Redis(Box::new(
+            redis::Opened::open((**settings).clone(), mark).await?,
+        )),
+    })
+}
+
+fn open_embedded(
+    folder: &Path,
+    mark: [u8; 16],
+    cache_bytes: usize,
+) -> Result<embedded::Opened, Failure> {
+    let settings = embedded::Settings {
+        cache_bytes,
+        fill_threads: std::thread::available_parallelism().map_or(1, usize::from),
+        ..embedded::Settings::new(folder.to_owned())
+    };
+    Ok(embedded::Opened::open(settings, mark)?)
+}
+
+/// The runtime of everything that is not a door: the start, signals, the store.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
 }
 
 /// Progress on a terminal, silence elsewhere. `total` of what `unit` names, where it is known.

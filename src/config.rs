@@ -4,7 +4,8 @@
 
 use crate::http::doors;
 use crate::http::query::Door;
-use crate::{admission, board, http, identity, seal, service};
+use crate::store::redis::{self, place::Place};
+use crate::{admission, board, cold, http, identity, seal, service};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -17,10 +18,15 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     (
         "store",
         "./liangma-data",
-        "a directory",
+        "a directory, or `redis://…`, `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`",
         "where residents and statuses are kept",
     ),
-    ("keys", "STORE/keys", "a file, mode 0600", "the key ring"),
+    (
+        "keys",
+        "STORE/keys",
+        "a file, mode 0600",
+        "the key ring; must be said where the store is Redis",
+    ),
     (
         "resident",
         "127.0.0.1:8080",
@@ -169,7 +175,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "store_wait",
         "5s",
         "10ms to 5m",
-        "a query waits this long for the store, then it is `upstream_busy`",
+        "the desk and feeds wait this long for the store, then it is `upstream_busy`",
     ),
     (
         "store_in_flight_max",
@@ -182,6 +188,49 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "256MiB",
         "1MiB to 1TiB",
         "pages of the embedded store kept in memory",
+    ),
+    (
+        "store_replicas",
+        "auto",
+        "auto, or 0 to 5",
+        "replicas in Redis that must have a change before it is acknowledged; `auto`: 1, or 0 for a single server that has none at the start",
+    ),
+    (
+        "store_changes_kept",
+        "100000",
+        "1000 to 100000000",
+        "changes that each of the 16 streams in Redis keeps for nodes that are behind",
+    ),
+    (
+        "store_password_file",
+        "none",
+        "a file",
+        "the password of Redis, instead of the one in the address; read at every connection, so that a new one needs no restart",
+    ),
+    (
+        "store_ca",
+        "none",
+        "a PEM file",
+        "who signed the certificates of `rediss://` servers; the system's authorities without it",
+    ),
+    (
+        "store_cert",
+        "none",
+        "a PEM file",
+        "our certificate, for `rediss://` servers that ask for one",
+    ),
+    ("store_cert_key", "none", "a PEM file", "and its key"),
+    (
+        "miss_wait",
+        "250ms",
+        "10ms to 5m",
+        "a show or scan that memory cannot answer waits this long for the store, then it is `upstream_busy`",
+    ),
+    (
+        "cold_bytes",
+        "64MiB",
+        "1MiB to 1TiB",
+        "records and absences kept in memory beside the board",
     ),
     (
         "desk_per_second",
@@ -222,10 +271,27 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
+/// Where residents and statuses are kept.
+#[derive(Clone, Debug)]
+pub enum StorePlace {
+    Embedded(PathBuf),
+    Redis(Box<redis::Settings>),
+}
+
+impl StorePlace {
+    /// The directory of the embedded store.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            StorePlace::Embedded(folder) => Some(folder),
+            StorePlace::Redis(_) => None,
+        }
+    }
+}
+
 /// Everything that a node is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub store: PathBuf,
+    pub store: StorePlace,
     pub keys: PathBuf,
     pub doors: Vec<(Door, doors::Settings)>,
     pub http: http::Settings,
@@ -310,14 +376,18 @@ impl Said {
     pub fn settings(self) -> Result<Settings, Vec<String>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut read = Reader { said: self };
-        let store: PathBuf = read.text("store").into();
-        let store = match read.store_scheme(&store) {
-            true => store,
-            false => PathBuf::new(),
+        let store = read.store();
+        let keys = match (read.said("keys"), store.folder()) {
+            (Some(keys), _) => PathBuf::from(keys),
+            (None, Some(folder)) => folder.join("keys"),
+            (None, None) => {
+                read.bad(
+                    "keys",
+                    "is missing: a store in Redis has no directory to keep it in",
+                );
+                PathBuf::new()
+            }
         };
-        let keys = read
-            .said("keys")
-            .map_or_else(|| store.join("keys"), PathBuf::from);
         let doors = read.doors(cores);
         let drain_timeout = read.duration("drain_timeout", ms(0)..=secs(600));
         let stale_after = read.duration("stale_after", ms(100)..=secs(600));
@@ -355,8 +425,12 @@ impl Said {
             },
             service: service::Settings {
                 session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
-                store_wait: read.duration("store_wait", ms(10)..=secs(300)),
-                store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
+                cold: cold::Settings {
+                    store_wait: read.duration("store_wait", ms(10)..=secs(300)),
+                    miss_wait: read.duration("miss_wait", ms(10)..=secs(300)),
+                    store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
+                    cold_bytes: read.number("cold_bytes", 1 << 20..=1 << 40),
+                },
                 desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,
             },
             identity: identity::Settings {
@@ -403,6 +477,8 @@ impl Reader {
     fn bad(&mut self, name: &str, why: &str) {
         let said = self.said.values.get(name);
         self.said.bad.push(match said {
+            // An address may hold a password.
+            Some((_, origin)) if name == "store" => format!("{origin}: store {why}"),
             Some((value, origin)) => format!("{origin}: {name} = {value:?} {why}"),
             None => format!("{name} {why}"),
         });
@@ -432,17 +508,48 @@ impl Reader {
         self.read(name, bounds, parse_number)
     }
 
-    fn store_scheme(&mut self, store: &Path) -> bool {
-        let remote = store
-            .to_str()
-            .is_some_and(|text| text.starts_with("redis") && text.contains("://"));
-        if remote {
-            self.bad(
-                "store",
-                "needs a node that speaks Redis; this one keeps its own store in a directory",
-            );
+    fn store(&mut self) -> StorePlace {
+        let text = self.text("store");
+        let file = |read: &Reader, name| read.said(name).map(PathBuf::from);
+        let cert = match (file(self, "store_cert"), file(self, "store_cert_key")) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.bad("store_cert_key", "is missing beside store_cert");
+                None
+            }
+            (None, Some(_)) => {
+                self.bad("store_cert", "is missing beside store_cert_key");
+                None
+            }
+        };
+        let replicas = self.read("store_replicas", None..=Some(5), |text| match text {
+            "auto" => Some(None),
+            text => text.parse().ok().map(Some),
+        });
+        let entries_kept = self.number("store_changes_kept", 1_000..=100_000_000);
+        if !Place::is_meant(&text) {
+            return StorePlace::Embedded(text.into());
         }
-        !remote
+        let place = match Place::parse(&text) {
+            Ok(place) => place,
+            Err(why) => {
+                self.bad("store", why);
+                return StorePlace::Embedded(PathBuf::new());
+            }
+        };
+        let settings = redis::Settings::new(place);
+        StorePlace::Redis(Box::new(redis::Settings {
+            primaries: redis::primaries::Settings {
+                password_file: file(self, "store_password_file"),
+                ca: file(self, "store_ca"),
+                cert,
+                ..settings.primaries
+            },
+            replicas,
+            entries_kept,
+            ..settings
+        }))
     }
 
     fn doors(&mut self, cores: usize) -> Vec<(Door, doors::Settings)> {
@@ -564,7 +671,7 @@ mod tests {
         said.say("stale_after", "40s", "test");
         said.say("board_shards", "1000", "test");
         said.say("doors", "gate,window", "--doors");
-        said.say("store", "redis://x", "--store");
+        said.say("store", "redis://u:hush@x:y", "--store");
         said.say_pair("nonsense");
         let bad = said.settings().unwrap_err();
         let all = bad.join("\n");
@@ -575,12 +682,25 @@ mod tests {
             "stale_after = \"40s\" is longer than too_old_after",
             "is no power of two",
             "\"window\"",
-            "Redis",
+            "--store: store names a host that is none",
             "NAME=VALUE",
         ] {
             assert!(all.contains(word), "{word} in\n{all}");
         }
+        assert!(!all.contains("hush"), "{all}");
         assert_eq!(bad.len(), 8, "{all}");
+    }
+
+    #[test]
+    fn a_store_in_redis_needs_its_key_ring_named() {
+        let redis = ("store", "redis+cluster://a,b");
+        let bad = said(&[redis, ("store_cert", "c.pem"), ("store_replicas", "6")]).unwrap_err();
+        assert_eq!(bad.len(), 3, "{bad:?}");
+        let settings = said(&[redis, ("keys", "ring"), ("store_replicas", "2")]).unwrap();
+        let StorePlace::Redis(redis) = settings.store else {
+            panic!("an address of Redis");
+        };
+        assert_eq!((redis.replicas, redis.entries_kept), (Some(2), 100_000));
     }
 
     #[test]

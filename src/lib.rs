@@ -24,6 +24,7 @@ pub mod service;
 pub mod admission;
 pub mod answer;
 pub mod board;
+pub mod cold;
 pub mod feed;
 pub mod identity;
 pub mod meters;

@@ -105,6 +105,48 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "",
         "commits that failed",
     ),
+    (
+        "liangma_residents_on_record",
+        "gauge",
+        "",
+        "residents in the store when this node started; `liangma_residents` beside it is how far a start is",
+    ),
+    (
+        "liangma_change_seconds",
+        "histogram",
+        "",
+        "from a change in Redis to this board, by the clocks of both",
+    ),
+    (
+        "liangma_store_faults_total",
+        "counter",
+        "fault",
+        "what befell the store: `gone`, `stuck`, `refused`, `emptied`, `replaced`, `behind`, `trimmed`",
+    ),
+    (
+        "liangma_board_ahead",
+        "gauge",
+        "",
+        "residents of whom this board knows more than the store: it has lost what it acknowledged",
+    ),
+    (
+        "liangma_board_contradicted_total",
+        "counter",
+        "",
+        "changes made by a store that had forgotten what this board knows; they took no red away",
+    ),
+    (
+        "liangma_misses_total",
+        "counter",
+        "outcome",
+        "looks into the store because memory could not answer: `found`, `absent`, `busy`",
+    ),
+    (
+        "liangma_cold_bytes",
+        "gauge",
+        "",
+        "records and absences kept beside the board",
+    ),
     ("liangma_build_info", "gauge", "version", "always 1"),
 ];
 
@@ -254,8 +296,31 @@ const COMMIT_BOUNDS: [u64; 10] = [
     2_000_000_000,
 ];
 
+/// Bounds of the way of a change to a board in nanoseconds: the goal is 50 ms.
+const CHANGE_BOUNDS: [u64; 12] = [
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    30_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    1_000_000_000,
+    10_000_000_000,
+    60_000_000_000,
+];
+
 pub type QueryTimes = Histogram<16>;
 pub type CommitTimes = Histogram<10>;
+pub type ChangeTimes = Histogram<12>;
+
+impl Default for ChangeTimes {
+    fn default() -> ChangeTimes {
+        Histogram::new(&CHANGE_BOUNDS)
+    }
+}
 
 impl Default for CommitTimes {
     fn default() -> CommitTimes {
@@ -276,9 +341,20 @@ impl<const N: usize> Histogram<N> {
     /// Counts one; only its own thread may.
     pub fn record(&self, took: Duration) {
         let nanos = took.as_nanos() as u64;
-        let bucket = self.bounds.iter().position(|bound| nanos <= *bound);
-        bump(bucket.map_or(&self.beyond, |nth| &self.counts[nth]), 1);
+        bump(self.bucket(nanos), 1);
         bump(&self.nanos, nanos);
+    }
+
+    /// Counts one, from any thread.
+    pub fn count(&self, took: Duration) {
+        let nanos = took.as_nanos() as u64;
+        self.bucket(nanos).fetch_add(1, Relaxed);
+        self.nanos.fetch_add(nanos, Relaxed);
+    }
+
+    fn bucket(&self, nanos: u64) -> &AtomicU64 {
+        let nth = self.bounds.iter().position(|bound| nanos <= *bound);
+        nth.map_or(&self.beyond, |nth| &self.counts[nth])
     }
 
     fn print<'h>(
@@ -408,8 +484,53 @@ pub struct Facts {
     pub residents: u64,
     pub filled: bool,
     pub fenced: u64,
+    pub contradicted: u64,
+    pub cold_bytes: u64,
     pub age: Duration,
     pub ready: bool,
+}
+
+/// What can befall a store, and be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nobody answers there, or nobody who may.
+    Gone,
+    /// It took a question, and says nothing.
+    Stuck,
+    /// It answers, and will not do it: out of memory, another password, no primary.
+    Refused,
+    /// A partition has nothing any more.
+    Emptied,
+    /// A partition is another one than before.
+    Replaced,
+    /// A partition is as it was some time ago.
+    Behind,
+    /// The stream has lost entries that this node had not read.
+    Trimmed,
+}
+
+impl Fault {
+    const ALL: [Fault; 7] = [
+        Fault::Gone,
+        Fault::Stuck,
+        Fault::Refused,
+        Fault::Emptied,
+        Fault::Replaced,
+        Fault::Behind,
+        Fault::Trimmed,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Gone => "gone",
+            Fault::Stuck => "stuck",
+            Fault::Refused => "refused",
+            Fault::Emptied => "emptied",
+            Fault::Replaced => "replaced",
+            Fault::Behind => "behind",
+            Fault::Trimmed => "trimmed",
+        }
+    }
 }
 
 /// Counts of the feed and of the store; not hot.
@@ -421,6 +542,32 @@ pub struct StoreTally {
     pub commit_times: CommitTimes,
     pub changes: AtomicU64,
     pub failures: AtomicU64,
+    /// From a change's version to its being on this board.
+    pub change_times: ChangeTimes,
+    /// Residents of each partition of whom the board knew more than the store, when that was last compared.
+    pub ahead: [AtomicU64; 16],
+    /// Residents on record when the store was opened.
+    pub on_record: AtomicU64,
+    faults: [AtomicU64; Fault::ALL.len()],
+    misses: [AtomicU64; 3],
+}
+
+impl StoreTally {
+    pub fn fault(&self, fault: Fault) {
+        self.faults[fault as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn miss(&self, miss: Miss) {
+        self.misses[miss as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// What came of a look into the store, because memory could not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    Found,
+    Absent,
+    Busy,
 }
 
 /// All meters of a node.
@@ -481,6 +628,8 @@ impl Meters {
             f64::from(u8::from(facts.filled)),
         );
         self.count("liangma_board_fenced_total", &[], facts.fenced);
+        self.count("liangma_board_contradicted_total", &[], facts.contradicted);
+        self.gauge("liangma_cold_bytes", &[], facts.cold_bytes as f64);
         self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
         self.gauge(
@@ -511,6 +660,8 @@ impl Meters {
             store.failures.load(Relaxed),
         );
 
+        self.publish_store();
+
         let mut out = self.handle.render();
         out.push_str("# TYPE liangma_query_seconds histogram\n");
         for kind in Kind::ALL {
@@ -521,7 +672,33 @@ impl Meters {
         out.push_str("# TYPE liangma_store_commit_seconds histogram\n");
         let commits = std::iter::once(&store.commit_times);
         Histogram::print(&mut out, "liangma_store_commit_seconds", "", commits);
+        out.push_str("# TYPE liangma_change_seconds histogram\n");
+        let changes = std::iter::once(&store.change_times);
+        Histogram::print(&mut out, "liangma_change_seconds", "", changes);
         out
+    }
+
+    fn publish_store(&self) {
+        let store = &self.store;
+        for fault in Fault::ALL {
+            let count = store.faults[fault as usize].load(Relaxed);
+            self.count(
+                "liangma_store_faults_total",
+                &[("fault", fault.name())],
+                count,
+            );
+        }
+        for (outcome, count) in ["found", "absent", "busy"].into_iter().zip(&store.misses) {
+            let outcome = ("outcome", outcome);
+            self.count("liangma_misses_total", &[outcome], count.load(Relaxed));
+        }
+        let ahead: u64 = store.ahead.iter().map(|part| part.load(Relaxed)).sum();
+        for (name, value) in [
+            ("liangma_board_ahead", ahead),
+            ("liangma_residents_on_record", store.on_record.load(Relaxed)),
+        ] {
+            self.gauge(name, &[], value as f64);
+        }
     }
 
     fn publish_queries(&self, tallies: &[Arc<Tally>]) {
@@ -616,6 +793,8 @@ mod tests {
             residents: 3,
             filled: true,
             fenced: 0,
+            contradicted: 0,
+            cold_bytes: 0,
             age: Duration::from_millis(1500),
             ready: true,
         }

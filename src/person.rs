@@ -346,9 +346,11 @@ impl Identity {
         }
     }
 
-    /// The id `steps` slots after the home.
+    /// The id `steps` slots after the home. Only the lower half counts on, so that whoever is displaced stays in the home's
+    /// partition of the store.
     pub fn slot(&self, steps: u64) -> ResidentId {
-        ResidentId(self.home.0.wrapping_add(steps))
+        const LOWER: u64 = u32::MAX as u64;
+        ResidentId(self.home.0 & !LOWER | self.home.0.wrapping_add(steps) & LOWER)
     }
 
     /// Fourteen bits that tell most strangers apart without the store; never 0, which means "ask the store".

@@ -1,29 +1,29 @@
 //! The spine: one query to one answer. Show, scan, sessions, explanations; alone in counting and timing queries.
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
-use crate::answer::{Answer, Detail, Explained, Opened, Refusal, Shown, Standing, Verdict};
+use crate::answer::{
+    Answer, Detail, Explained, Freshness, Opened, Refusal, Shown, Standing, Verdict,
+};
 use crate::board::{Board, Found};
 use crate::clock::Time;
+use crate::cold::{self, Cold};
 use crate::identity::Platform;
 use crate::language::Language;
 use crate::meters::{Kind, Meters, Outcome, Tally};
 use crate::person::{Face, Identity, MaskedName, Profile};
 use crate::seal::ring::Kind as Sealed;
 use crate::seal::{Class, Code, Nonces, Pass, Seal, Session};
-use crate::store::{Change, Placed, Store, What};
+use crate::status::Word;
+use crate::store::{Change, Store, What};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a resident's session lasts.
     pub session_life: Duration,
-    /// How long a query waits for the store before it is told that the store is busy.
-    pub store_wait: Duration,
-    /// Queries that may be with the store at once.
-    pub store_in_flight_max: usize,
+    pub cold: cold::Settings,
     /// Log-ins and explanations that one resident may ask for in a second.
     pub desk_per_second: u32,
 }
@@ -36,10 +36,10 @@ pub struct Rooms {
     pub board: Arc<Board>,
     pub seal: Seal,
     pub store: Arc<dyn Store>,
+    pub cold: Cold,
     pub platform: Platform,
     pub meters: Arc<Meters>,
     settings: Settings,
-    store_permits: Semaphore,
     desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<crate::admission::Budget>>>,
     draining: AtomicBool,
 }
@@ -83,12 +83,17 @@ impl Rooms {
         settings: Settings,
     ) -> Rooms {
         Rooms {
+            cold: Cold::new(
+                board.clone(),
+                store.clone(),
+                meters.store.clone(),
+                settings.cold.clone(),
+            ),
             board,
             seal,
             store,
             platform,
             meters,
-            store_permits: Semaphore::new(settings.store_in_flight_max),
             settings,
             desk_turns: moka::sync::Cache::builder()
                 .max_capacity(DESK_COUNTED_MAX)
@@ -105,33 +110,6 @@ impl Rooms {
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
-    }
-
-    /// Applies changes within the wait that a query has; `UpstreamBusy` says nothing of whether they were applied.
-    pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
-        self.ask_store(self.store.apply(changes)).await
-    }
-
-    /// Every way to the store: few at once, and not for long.
-    async fn ask_store<T>(
-        &self,
-        call: impl Future<Output = Result<T, crate::store::Error>>,
-    ) -> Result<T, Refusal> {
-        let asked = async {
-            let _permit = self.store_permits.acquire().await.ok()?;
-            call.await
-                .inspect_err(|error| tracing::debug!(%error, "the store refused"))
-                .ok()
-        };
-        tokio::time::timeout(self.settings.store_wait, asked)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Refusal::UpstreamBusy)
-    }
-
-    async fn find(&self, who: Identity) -> Result<Option<Placed>, Refusal> {
-        self.ask_store(self.store.find(who)).await
     }
 
     /// A resident's turn at the desk.
@@ -180,7 +158,7 @@ impl Service {
         match query? {
             Query::Show { session, language } => {
                 let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
-                let shown = self.show(&session, now).await?; // Warming; UpstreamBusy if the store must be asked
+                let shown = self.show(&session, now).await?; // UpstreamBusy if the store must be asked
                 Ok(Answer::Shown(shown, language))
             }
             Query::Scan {
@@ -189,7 +167,7 @@ impl Service {
                 language,
             } => {
                 self.rooms.seal.admits(Sealed::Scanner, scanner, now)?; // Unauthorized, SessionExpired, NotPermitted
-                let verdict = self.scan(code, now)?; // CodeInvalid, CodeExpired, Warming
+                let verdict = self.scan(code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
                 Ok(Answer::Verdict(verdict, language))
             }
             Query::OpenSession { assertion } => {
@@ -209,21 +187,25 @@ impl Service {
         let Rooms { board, seal, .. } = &*self.rooms;
         let mut resident = session.resident();
         let mut check = session.identity.check();
-        let freshness = board.freshness(now);
+        let mut freshness = board.freshness_of(resident, now);
         let word = match board.find(resident, check) {
             Found::Word(word) => Some(word),
             Found::Absent => None,
-            Found::NotYet => return Err(Refusal::Warming),
-            // Another has this id, or may have: the claim decides.
-            Found::Ask => match self.rooms.find(session.identity).await? {
-                None => None,
-                Some(placed) => {
-                    resident = placed.id;
-                    let word = board.word(resident).ok_or(Refusal::Warming)?;
-                    check = word.check();
-                    Some(word)
+            // Not loaded yet, or another has this id, or may have: the store knows by the claim.
+            found @ (Found::NotYet | Found::Ask) => {
+                // Boxed, so that those who need it not carry no place for it.
+                let looked = Box::pin(self.rooms.cold.look(session.identity)).await?;
+                if found == Found::NotYet {
+                    freshness = board.freshness_at(looked.as_of, now);
                 }
-            },
+                looked.placed.map(|placed| {
+                    resident = placed.id;
+                    // The board has it now, or a newer one.
+                    let word = board.word(resident).unwrap_or(placed.word);
+                    check = word.check();
+                    word
+                })
+            }
         };
         let code = Code {
             resident,
@@ -243,24 +225,46 @@ impl Service {
     }
 
     /// Reads one code. The scanner has been admitted.
-    pub fn scan(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+    async fn scan(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+        match self.scan_now(code, now) {
+            Err(Refusal::Warming) => Box::pin(self.scan_cold(code, now)).await,
+            verdict => verdict,
+        }
+    }
+
+    /// As memory knows it; `Warming` where the board is not there yet.
+    pub fn scan_now(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
         let Rooms { board, seal, .. } = &*self.rooms;
         let code = seal.open_code(code, now)?;
-        let freshness = board.freshness(now);
-        // The code was sealed with the check bits of this id's word. Other bits mean that the id was another's then or is
-        // now: whose, nobody can tell from here, and it is not this resident's.
-        let word = match board.word(code.resident) {
-            Some(word) if word.check() == code.check => Some(word),
-            Some(_) => None,
-            None if board.is_filled() => None,
-            None => return Err(Refusal::Warming),
-        };
-        Ok(Verdict {
-            standing: board.standing(word, &freshness),
+        let word = board.word(code.resident);
+        if board.is_unheard(code.resident) || word.is_none() && !board.is_filled() {
+            return Err(Refusal::Warming);
+        }
+        Ok(self.verdict(&code, word, board.freshness_of(code.resident, now)))
+    }
+
+    /// Asks the store while the board is being filled.
+    async fn scan_cold(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+        let Rooms {
+            board, seal, cold, ..
+        } = &*self.rooms;
+        let code = seal.open_code(code, now)?;
+        let (word, as_of) = cold.word(code.resident).await?;
+        // What came by another way meanwhile may be newer.
+        let word = board.word(code.resident).or(word);
+        Ok(self.verdict(&code, word, board.freshness_at(as_of, now)))
+    }
+
+    /// The code was sealed with the check bits of its id's word. Other bits mean that the id was another's then or is now:
+    /// whose, nobody can tell from here, and it is not this resident's.
+    fn verdict(&self, code: &Code, word: Option<Word>, freshness: Freshness) -> Verdict {
+        let own = word.filter(|word| word.check() == code.check);
+        Verdict {
+            standing: self.rooms.board.standing(own, &freshness),
             face: code.face,
             issued_at: code.issued_at,
             freshness,
-        })
+        }
     }
 
     /// A first session registers the resident; a later one may name the nameless and raise the assurance. What an
@@ -269,7 +273,8 @@ impl Service {
         let Rooms { seal, settings, .. } = &*self.rooms;
         let who = seal.identify(&profile.document);
         self.rooms.desk_turn(who)?;
-        let placed = self.rooms.find(who).await?;
+        let cold = &self.rooms.cold;
+        let placed = cold.record_now(who).await?;
         let known = placed
             .as_ref()
             .and_then(|placed| seal.open_profile(&who, &placed.record.profile));
@@ -279,8 +284,8 @@ impl Service {
             Some(placed) if !news => placed.steps,
             _ => {
                 let what = What::Profile(seal.profile(&who, &profile).into());
-                self.rooms.apply(vec![Change { who, what }]).await?;
-                let placed = self.rooms.find(who).await?.ok_or(Refusal::UpstreamBusy)?;
+                cold.apply(vec![Change { who, what }]).await?;
+                let placed = cold.record_now(who).await?.ok_or(Refusal::UpstreamBusy)?;
                 placed.steps
             }
         };
@@ -308,7 +313,7 @@ impl Service {
         let board = &self.rooms.board;
         self.rooms.desk_turn(session.identity)?;
         let freshness = board.freshness(now);
-        let placed = self.rooms.find(session.identity).await?;
+        let placed = self.rooms.cold.record(session.identity).await?;
         let mut explained = Explained {
             standing: Standing::Unknown,
             details: Vec::new(),
@@ -317,7 +322,8 @@ impl Service {
         };
         if board.is_too_old(&freshness) {
             explained.standing = Standing::TooOld;
-        } else if let Some(Placed { record, .. }) = placed {
+        } else if let Some(placed) = placed {
+            let record = &placed.record;
             explained.standing = Standing::Known(record.reasons());
             explained.details = record
                 .active()

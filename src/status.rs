@@ -173,6 +173,11 @@ impl Word {
         self.0
     }
 
+    /// The same with these reasons too.
+    pub fn and(self, reasons: Reasons) -> Word {
+        Word(self.0 | u64::from(reasons.0))
+    }
+
     /// Whether this word's version is above that of the word with these bits.
     pub fn is_newer_than(self, bits: u64) -> bool {
         self.version() > bits >> VERSION_SHIFT

@@ -3,8 +3,10 @@
 
 pub mod embedded;
 pub mod record;
+pub mod redis;
 
-use crate::person::{Identity, ResidentId};
+use crate::person::{Identity, PROBES_MAX, ResidentId};
+use crate::status::Word;
 use record::{Record, Standing};
 
 /// Why the store did not do what it was asked. Nothing that failed was acknowledged; what was asked may be repeated.
@@ -22,10 +24,18 @@ pub enum Error {
     Damaged(&'static str),
     #[error("the store is closing")]
     Closed,
-    #[error(
-        "no free slot within {} of a resident's home",
-        crate::person::PROBES_MAX
-    )]
+    /// Nobody answers, or nobody who may. It is tried again and again.
+    #[error("the store is away: {0}")]
+    Away(String),
+    /// It took what was asked, and says nothing.
+    #[error("the store is stuck: {0}")]
+    Stuck(String),
+    /// It answers and will not have us; trying again does not help.
+    #[error("the store refuses: {0}")]
+    Refused(String),
+    #[error("{0} replicas have the change, {1} must before it is acknowledged")]
+    NotReplicated(u32, u32),
+    #[error("no free slot within {PROBES_MAX} of a resident's home")]
     Crowded,
     #[error("the store failed: {0}")]
     Failed(#[from] Box<dyn std::error::Error + Send + Sync>),
@@ -47,10 +57,13 @@ pub enum What {
 }
 
 /// A record and where it stands.
+#[derive(Clone, Debug)]
 pub struct Placed {
     pub id: ResidentId,
     /// Slots from the resident's home.
     pub steps: u64,
+    /// Its version is that of the record: every change of the record makes a new one.
+    pub word: Word,
     pub record: Record,
 }
 
@@ -75,6 +88,9 @@ pub trait Store: Send + Sync {
 
     /// The record of this resident, if there is one.
     async fn find(&self, who: Identity) -> Result<Option<Placed>, Error>;
+
+    /// The word at an id, whoever's it is.
+    async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error>;
 
     /// Ends what runs for the store; what was acknowledged stays.
     async fn close(&self);

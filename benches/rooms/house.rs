@@ -7,6 +7,7 @@ use hyper::{HeaderMap, Method, Uri};
 use liangma::answer::{Answer, CodeText, Freshness, Refusal, Shown, Standing, Verdict};
 use liangma::board::{self, Board, Found};
 use liangma::clock::Time;
+use liangma::cold;
 use liangma::feed;
 use liangma::http::query::{Door, Head};
 use liangma::http::reply;
@@ -281,7 +282,7 @@ impl House {
     }
 
     fn scan_bulk_line(&self) {
-        let verdict = self.service.scan(black_box(self.next_code()), NOW);
+        let verdict = self.service.scan_now(black_box(self.next_code()), NOW);
         self.write(&verdict.expect("a code in force"));
     }
 
@@ -335,8 +336,12 @@ fn rooms(residents: u64) -> Arc<Rooms> {
         Arc::new(Meters::new()),
         service::Settings {
             session_life: Duration::from_secs(86_400),
-            store_wait: Duration::from_secs(5),
-            store_in_flight_max: 1,
+            cold: cold::Settings {
+                store_wait: Duration::from_secs(5),
+                miss_wait: Duration::from_secs(5),
+                store_in_flight_max: 1,
+                cold_bytes: 1 << 20,
+            },
             desk_per_second: 20,
         },
     ))
@@ -409,6 +414,10 @@ impl Store for Unasked {
     }
 
     async fn find(&self, _who: Identity) -> Result<Option<Placed>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn word(&self, _id: ResidentId) -> Result<Option<Word>, Error> {
         Err(Error::Closed)
     }
 

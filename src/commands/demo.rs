@@ -1,7 +1,7 @@
 //! `demo`: everything on one machine with no server: a synthetic town, its doors, and lines to paste.
 
-use super::serve::{open, runtime};
-use super::{Failure, Outcome, Sources, log, open_store, progress, ring, settings};
+use super::serve::open;
+use super::{Failure, Outcome, Sources, log, open_embedded, progress, ring, runtime, settings};
 use crate::clock::Time;
 use crate::config::Settings;
 use crate::drain::{Asked, Signals};
@@ -63,7 +63,7 @@ impl Demo {
             residents: self.residents,
             seed: self.seed,
         };
-        settle(&settings, &ring, town)?;
+        settle(&self.dir, &settings, &ring, town)?;
         runtime()?.block_on(self.show(settings, ring, town))
     }
 
@@ -163,9 +163,9 @@ impl Demo {
 }
 
 /// Makes the town, unless it is there.
-fn settle(settings: &Settings, ring: &RingFile, town: Town) -> Result<(), Failure> {
+fn settle(dir: &Path, settings: &Settings, ring: &RingFile, town: Town) -> Result<(), Failure> {
     let seal = Seal::new(ring, settings.seal.clone());
-    let store = open_store(settings, seal.mark(), settings.store_cache_bytes)?;
+    let store = open_embedded(dir, seal.mark(), settings.store_cache_bytes)?;
     if store.residents()? >= town.residents {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! `export`: everything on record as feed lines, to import elsewhere.
 
-use super::{Failure, Outcome, Sources, log, open_store, ring, settings};
+use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
 use crate::person::{Identity, ResidentId};
 use crate::seal::Seal;
 use crate::store::Error;
@@ -31,7 +31,12 @@ impl Export {
         log(&settings.log)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
-        let store = open_store(&settings, seal.mark(), settings.store_cache_bytes)?;
+        let runtime = runtime()?;
+        let store = runtime.block_on(open_store(
+            &settings,
+            seal.mark(),
+            settings.store_cache_bytes,
+        ))?;
         let mut out: Box<dyn Write> = match &self.out {
             None => Box::new(BufWriter::new(std::io::stdout().lock())),
             Some(path) => {
@@ -52,7 +57,10 @@ impl Export {
                 Error::Closed
             })
         };
-        let done = store.each(each);
+        let done = match &store {
+            Opened::Embedded(store) => store.each(each),
+            Opened::Redis(store) => runtime.block_on(store.each(each)),
+        };
         match failed {
             Some(error) => return Err(error),
             None => done?,

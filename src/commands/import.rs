@@ -1,16 +1,21 @@
 //! `import`: events from files or standard input into a store, or into a running node.
 
 use super::remote::Remote;
-use super::{Failure, Outcome, REJECTED, Sources, log, open_store, progress, ring, settings};
+use super::{
+    Failure, Opened, Outcome, REJECTED, Sources, log, open_store, progress, ring, runtime, settings,
+};
 use crate::clock::Time;
 use crate::feed::{self, LINE_BYTES_MAX, Outcome as Fed, Rejection};
 use crate::lines::Lines;
 use crate::seal::Seal;
 use crate::store::embedded::bulk::RUN_BYTES;
+use crate::store::redis::bulk::Bulk;
+use crate::store::{Change, Error, Loaded};
 use clap::Args;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Read residents and statuses (NDJSON, as /v1/feed takes them) into a store or a running node
 ///
@@ -57,34 +62,57 @@ impl Import {
         log(&settings.log)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
-        let store = open_store(
+        let runtime = runtime()?;
+        let opened = runtime.block_on(open_store(
             &settings,
             seal.mark(),
             CACHE_BYTES.max(settings.store_cache_bytes),
-        )?;
-        let mut bulk = store.bulk(RUN_BYTES)?;
+        ))?;
+        match opened {
+            Opened::Embedded(store) => {
+                let mut bulk = store.bulk(RUN_BYTES)?;
+                let fed = self.read(&seal, |change| bulk.push(change))?;
+                let bar = progress(Some(bulk.changes()), "storing", false);
+                let loaded = bulk.finish(|done| bar.set_position(done))?;
+                bar.finish_and_clear();
+                Ok(with(fed, loaded))
+            }
+            Opened::Redis(store) => {
+                let mut bulk = Bulk::new({
+                    let _inside = runtime.enter();
+                    store.start(None, Arc::default())
+                });
+                let fed = self.read(&seal, |change| match bulk.push(change) {
+                    true => runtime.block_on(bulk.send()),
+                    false => Ok(()),
+                })?;
+                Ok(with(fed, runtime.block_on(bulk.finish())?))
+            }
+        }
+    }
+
+    /// Hands every change to `each`, up to the first that cannot be taken.
+    fn read(
+        &self,
+        seal: &Seal,
+        mut each: impl FnMut(Change) -> Result<(), Error>,
+    ) -> Result<Fed, Failure> {
         let mut fed = Fed::default();
         let today = Time::now().day();
         let mut failed = None;
         self.lines("reading", |nth, line| {
             match line.map_or(Err(Rejection::LineTooLong), |line| feed::parse(line, today)) {
-                Ok(event) => {
-                    if let Err(error) = bulk.push(feed::seal_event(event, &seal)) {
-                        failed.get_or_insert(error);
-                    }
+                Ok(event) if failed.is_none() => {
+                    failed = each(feed::seal_event(event, seal)).err();
                 }
+                Ok(_) => {}
                 Err(rejection) => fed.reject(nth, rejection),
             }
         })?;
-        if let Some(error) = failed {
-            return Err(error.into());
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(fed),
         }
-        let bar = progress(Some(bulk.changes()), "storing", false);
-        let loaded = bulk.finish(|done| bar.set_position(done))?;
-        bar.finish_and_clear();
-        fed.applied = loaded.applied;
-        fed.unchanged = loaded.unchanged;
-        Ok(fed)
     }
 
     fn send(&self, to: &str, token: &str) -> Result<Fed, Failure> {
@@ -152,6 +180,12 @@ impl Import {
         bar.finish_and_clear();
         Ok(())
     }
+}
+
+fn with(mut fed: Fed, loaded: Loaded) -> Fed {
+    fed.applied = loaded.applied;
+    fed.unchanged = loaded.unchanged;
+    fed
 }
 
 fn is_stdin(path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! `serve`: a node over its store, from the first door to the last query.
 
-use super::{Failure, Outcome, Sources, log, open_store, ring, settings};
+use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
 use crate::board::Board;
 use crate::config::Settings;
 use crate::drain::{Asked, Signals};
@@ -9,11 +9,13 @@ use crate::meters::Meters;
 use crate::node::{self, Node, Parts};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
+use crate::store::Store;
 use clap::Args;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Open the doors over a store
 ///
@@ -61,17 +63,13 @@ impl Serve {
     }
 }
 
-/// The runtime of everything that is not a door: the start, signals, the store's reads.
-pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-}
-
 async fn serve(settings: Settings, ring: RingFile) -> Outcome {
     let mut signals = Signals::listen()?;
-    let mut node = open(&settings, &ring).await?;
+    let mut node = tokio::select! {
+        node = open(&settings, &ring) => node?,
+        // A store that is away is waited for, and so is the end of waiting.
+        () = again(&mut signals) => return Ok(ExitCode::SUCCESS),
+    };
     {
         let mut out = std::io::stdout().lock();
         for (door, address) in &node.doors {
@@ -111,13 +109,21 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
     if !platform.is_known() {
         tracing::info!("no identity_jwks is set: POST /v1/sessions refuses every assertion");
     }
-    let opened = open_store(settings, seal.mark(), settings.store_cache_bytes)?;
-    let residents = opened.residents()?;
+    let opened = open_store(settings, seal.mark(), settings.store_cache_bytes).await?;
+    let residents = match &opened {
+        Opened::Embedded(opened) => opened.residents()?,
+        Opened::Redis(opened) => opened.residents().await?,
+    };
     // The board's memory is taken now, and for a province that alone takes seconds.
     tracing::info!(residents, "on record; making room for them");
     let meters = Arc::new(Meters::new());
+    let tally = meters.store.clone();
+    tally.on_record.store(residents, Relaxed);
     let board = Arc::new(Board::new(residents, settings.board.clone()));
-    let store = Arc::new(opened.start(board.clone(), meters.store.clone()));
+    let store: Arc<dyn Store> = match opened {
+        Opened::Embedded(opened) => Arc::new(opened.start(board.clone(), tally)),
+        Opened::Redis(opened) => Arc::new(opened.start(Some(board.clone()), tally)),
+    };
     let parts = Parts {
         board,
         seal,

@@ -74,6 +74,8 @@ pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body>
         residents: rooms.board.residents(),
         filled: rooms.board.is_filled(),
         fenced: rooms.board.fenced(),
+        contradicted: rooms.board.contradicted(),
+        cold_bytes: rooms.cold.bytes(),
         age: rooms.board.freshness(now).age,
         ready: state(rooms, now) == "ready",
     });
@@ -152,7 +154,7 @@ async fn take_in(
             }
         }
         if batch.len() >= BATCH || ended && !batch.is_empty() {
-            let changed = rooms.apply(std::mem::take(&mut batch)).await?;
+            let changed = rooms.cold.apply(std::mem::take(&mut batch)).await?;
             let (applied, unchanged) = (fed.applied, fed.unchanged);
             fed.count(&changed);
             let store = &rooms.meters.store;

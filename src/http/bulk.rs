@@ -133,7 +133,7 @@ impl Scans {
             }
             *lines_left -= 1;
             let verdict = match line {
-                Some(code) => service.scan(code.trim_ascii(), *now),
+                Some(code) => service.scan_now(code.trim_ascii(), *now),
                 None => Err(Refusal::TooLarge),
             };
             service.tally.code(match verdict {

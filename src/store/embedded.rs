@@ -277,6 +277,16 @@ impl Store for Embedded {
         found.await.map_err(failed)?
     }
 
+    async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
+        let shelf = self.shelf.clone();
+        let read = move |db: &Database| {
+            let txn = db.begin_read().map_err(failed)?;
+            word_at(&txn.open_table(WORDS).map_err(failed)?, id)
+        };
+        let found = tokio::task::spawn_blocking(move || shelf.with(read));
+        found.await.map_err(failed)?
+    }
+
     async fn close(&self) {
         let _ = self.jobs.send(Job::Close);
         let thread = self
@@ -512,13 +522,10 @@ impl Tables<'_> {
         committed: &mut Committed,
     ) -> Result<(), Error> {
         let mut said = said.into_iter();
-        let placed = place(&self.residents, who)?;
-        let (id, mut record, mut dirty, old) = match placed {
-            Place::Own(placed) => {
-                let old = self
-                    .word(placed.id)?
-                    .ok_or(Error::Damaged("no word for a record"))?;
-                (placed.id, placed.record, false, Some(old))
+        let (id, mut record, mut dirty, old) = match place(&self.residents, who)? {
+            Place::Own { id, record, .. } => {
+                let old = word_at(&self.words, id)?.ok_or(WORDLESS)?;
+                (id, record, false, Some(old))
             }
             Place::Free { id, steps } => {
                 let Some((nth, what)) = said.next() else {
@@ -540,9 +547,7 @@ impl Tables<'_> {
             self.residents
                 .insert(id.0, &record.to_bytes()[..])
                 .map_err(failed)?;
-        }
-        let reasons = record.reasons();
-        if old.is_none_or(|old| old.reasons() != reasons) {
+            let reasons = record.reasons();
             let check = old.map_or(who.check(), Word::check);
             let version = Word::version_after(old.map(Word::version), self.now);
             self.write(id, Word::new(version, check, reasons), committed)?;
@@ -553,9 +558,7 @@ impl Tables<'_> {
     /// `who` did not get its home. If the one who has it shows the same check bits, nobody can tell the two apart on the
     /// board: its word says from now on to ask the store.
     fn tell_apart(&mut self, who: &Identity, committed: &mut Committed) -> Result<(), Error> {
-        let word = self
-            .word(who.home)?
-            .ok_or(Error::Damaged("no word for a record"))?;
+        let word = word_at(&self.words, who.home)?.ok_or(WORDLESS)?;
         if word.check() == who.check() {
             let version = Word::version_after(Some(word.version()), self.now);
             self.write(who.home, Word::new(version, 0, word.reasons()), committed)?;
@@ -573,29 +576,46 @@ impl Tables<'_> {
         committed.posts.push((id, word));
         Ok(())
     }
+}
 
-    fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
-        let Some(bits) = self.words.get(id.0).map_err(failed)? else {
-            return Ok(None);
-        };
-        Word::from_bits(bits.value())
-            .map(Some)
-            .ok_or(Error::Damaged("a word"))
-    }
+/// Every record has its word.
+const WORDLESS: Error = Error::Damaged("no word for a record");
+
+fn word_at(words: &impl ReadableTable<u64, u64>, id: ResidentId) -> Result<Option<Word>, Error> {
+    let Some(bits) = words.get(id.0).map_err(failed)? else {
+        return Ok(None);
+    };
+    Word::from_bits(bits.value())
+        .map(Some)
+        .ok_or(Error::Damaged("a word"))
 }
 
 fn find(db: &Database, who: &Identity) -> Result<Option<Placed>, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let residents = txn.open_table(RESIDENTS).map_err(failed)?;
-    Ok(match place(&residents, who)? {
-        Place::Own(placed) => Some(placed),
-        Place::Free { .. } => None,
-    })
+    let Place::Own { id, steps, record } = place(&residents, who)? else {
+        return Ok(None);
+    };
+    let words = txn.open_table(WORDS).map_err(failed)?;
+    let word = word_at(&words, id)?.ok_or(WORDLESS)?;
+    Ok(Some(Placed {
+        id,
+        steps,
+        word,
+        record,
+    }))
 }
 
 enum Place {
-    Own(Placed),
-    Free { id: ResidentId, steps: u64 },
+    Own {
+        id: ResidentId,
+        steps: u64,
+        record: Record,
+    },
+    Free {
+        id: ResidentId,
+        steps: u64,
+    },
 }
 
 /// Where this resident is, or would be: the first slot from the home on that is theirs or nobody's. Nobody is ever
@@ -610,7 +630,7 @@ fn place(
             None => return Ok(Place::Free { id, steps }),
             Some(bytes) if bytes.value().starts_with(&who.claim) => {
                 let record = read_record(bytes.value())?;
-                return Ok(Place::Own(Placed { id, steps, record }));
+                return Ok(Place::Own { id, steps, record });
             }
             Some(_) => {}
         }

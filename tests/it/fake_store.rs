@@ -2,7 +2,7 @@
 
 use liangma::board::Board;
 use liangma::clock::Time;
-use liangma::person::Identity;
+use liangma::person::{Identity, ResidentId};
 use liangma::status::{Reasons, Word};
 use liangma::store::record::Record;
 use liangma::store::{Change, Error, Placed, Store, What};
@@ -57,7 +57,13 @@ impl FakeStore {
     /// The displaced resident's word reaches the board.
     pub fn post_displaced(&self, who: Identity, reasons: Reasons) {
         self.board
-            .post(who.slot(1), Word::new(1, who.check(), reasons));
+            .post(who.slot(1), Word::new(2, who.check(), reasons));
+    }
+
+    /// On record, and not on the board yet.
+    pub fn put_unposted(&self, who: Identity) {
+        let record = Record::first(who.claim, What::Profile([0].into()));
+        self.records.lock().unwrap().insert(who.home.0, (1, record));
     }
 
     async fn obey(&self, of: impl Fn(&Moods) -> Mood) -> Result<(), Error> {
@@ -106,10 +112,24 @@ impl Store for FakeStore {
         let records = self.records.lock().unwrap();
         let strangers = |word: Word| word.check() != who.check();
         let steps = u64::from(self.board.word(who.home).is_some_and(strangers));
-        Ok(records.get(&who.home.0).map(|(_, record)| Placed {
+        Ok(records.get(&who.home.0).map(|(version, record)| Placed {
             id: who.slot(steps),
             steps,
+            word: Word::new(*version, who.check(), record.reasons()),
             record: record.clone(),
+        }))
+    }
+
+    async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
+        self.obey(|moods| moods.find).await?;
+        let records = self.records.lock().unwrap();
+        // The check is the board's business; a record has it from its claim.
+        Ok(records.get(&id.0).map(|(version, record)| {
+            let who = Identity {
+                home: id,
+                claim: record.claim,
+            };
+            Word::new(*version, who.check(), record.reasons())
         }))
     }
 

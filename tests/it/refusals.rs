@@ -85,20 +85,43 @@ fn a_store_that_stalls_or_errs_leaves_the_desk_and_the_feed_busy_and_shows_alone
 }
 
 #[test]
-fn a_node_that_is_being_filled_says_so_until_it_is_full() {
-    let stalled = Moods {
+fn a_node_that_is_being_filled_asks_the_store_for_whom_it_has_not_loaded() {
+    let filling = |find| Moods {
         fill: Mood::Stalls,
+        find,
         ..Moods::default()
     };
-    let node = Inside::open(stalled, &[], Some(Default::default()));
-    let (known, other) = (person(1), person(2));
-    node.show(&node.seals.session(&other))
-        .refuses(503, "warming");
-    let code = node.seals.code_of(&other, liangma::clock::Time::now());
-    node.scan(&node.seals.scanner(), &code)
-        .refuses(503, "warming");
+    let node = Inside::open(
+        filling(Mood::Errs),
+        &["miss_wait=100ms"],
+        Some(Default::default()),
+    );
+    let (known, late, nobody) = (person(1), person(2), person(3));
+    node.store.put_unposted(node.seals.who(&late).0);
+    let scan = |who| {
+        let code = node.seals.code_of(who, liangma::clock::Time::now());
+        node.scan(&node.seals.scanner(), &code)
+    };
+    let show = |who| node.show(&node.seals.session(who));
+    for mood in [Mood::Errs, Mood::Stalls] {
+        node.store.set(filling(mood));
+        show(&late).refuses(503, "upstream_busy");
+        scan(&late).refuses(503, "upstream_busy");
+        let bulk = Ask::post(
+            "/v1/scan/bulk",
+            node.seals.code_of(&late, liangma::clock::Time::now()),
+        )
+        .bearer(&node.seals.scanner());
+        let bulk = bulk.at(node.address(Door::Gate));
+        assert_eq!(text(&bulk.body).trim_end(), r#"{"error":"warming"}"#);
+    }
+    node.store.set(filling(Mood::Works));
     node.feed(&node.seals.authority(), &[known.resident()]);
-    assert_eq!(node.show(&node.seals.session(&known)).state(), "green");
+    assert_eq!(show(&known).state(), "green");
+    assert_eq!(scan(&late).state(), "green");
+    assert_eq!(show(&late).state(), "green");
+    assert_eq!(show(&nobody).state(), "unknown");
+    assert_eq!(scan(&nobody).state(), "unknown");
     let ready = node.get(Door::Back, "/ready");
     assert_eq!(
         (ready.status, &ready.json()["state"]),
@@ -107,12 +130,12 @@ fn a_node_that_is_being_filled_says_so_until_it_is_full() {
     assert_eq!(node.get(Door::Back, "/live").status, 200);
     node.store.set(Moods::default());
     let node = node.filled();
-    assert_eq!(node.show(&node.seals.session(&other)).state(), "unknown");
+    assert_eq!(node.show(&node.seals.session(&nobody)).state(), "unknown");
     assert_eq!(node.get(Door::Back, "/ready").status, 200);
 }
 
 #[test]
-fn a_resident_whose_home_is_a_strangers_is_warming_until_loaded_and_then_shows_the_own_colour() {
+fn a_resident_whose_home_is_a_strangers_shows_the_own_colour() {
     let stalled = Moods {
         fill: Mood::Stalls,
         ..Moods::default()
@@ -122,7 +145,7 @@ fn a_resident_whose_home_is_a_strangers_is_warming_until_loaded_and_then_shows_t
     let (who, _) = node.seals.who(&one);
     node.store.displace(who);
     let session = node.seals.session(&one);
-    node.show(&session).refuses(503, "warming");
+    assert_eq!(node.show(&session).state(), "green");
     let red = Reasons::NONE.with(Reason::Suspected);
     node.store.post_displaced(who, red);
     let shown = node.show(&session);

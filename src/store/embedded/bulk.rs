@@ -206,7 +206,8 @@ impl Opened {
                     }
                     _ => who.home.0,
                 };
-                if id - who.home.0 >= PROBES_MAX {
+                let steps = id - who.home.0;
+                if steps >= PROBES_MAX || who.slot(steps).0 != id {
                     return Err(Error::Crowded);
                 }
                 let version = Word::version_after(None, now);

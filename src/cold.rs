@@ -1,0 +1,192 @@
+//! Cold: what memory cannot answer is asked of the store: once for all who ask the same, few at once, and not for long.
+//! In: a resident, an id, changes. Out: what the store knows, with its time, or `UpstreamBusy`. Never: codes, HTTP.
+//!
+//! Nothing here is on the way of a show or a scan in the steady state. Records are kept under the version that the board
+//! shows: a newer version is another entry, so an old fill is never found again.
+
+use crate::answer::Refusal;
+use crate::board::{Board, Found};
+use crate::clock::Time;
+use crate::meters::{Miss, StoreTally};
+use crate::person::{Identity, ResidentId};
+use crate::status::Word;
+use crate::store::{Change, Error, Placed, Store};
+use moka::future::Cache;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long the desk and a feed wait for the store before they are told that it is busy.
+    pub store_wait: Duration,
+    /// How long a show or a scan does that memory cannot answer.
+    pub miss_wait: Duration,
+    /// Queries that may be with the store at once.
+    pub store_in_flight_max: usize,
+    /// Bytes of records and absences that are kept.
+    pub cold_bytes: u64,
+}
+
+/// What a look into the store found is good for so long to others; far below the age at which an answer is marked.
+const LOOK_LIFE: Duration = Duration::from_secs(1);
+
+/// A record that nobody asked for goes.
+const RECORD_IDLE: Duration = Duration::from_secs(600);
+
+/// What the store knew of a resident, and when it was asked.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    pub placed: Option<Arc<Placed>>,
+    pub as_of: Time,
+}
+
+pub struct Cold {
+    board: Arc<Board>,
+    store: Arc<dyn Store>,
+    tally: Arc<StoreTally>,
+    settings: Settings,
+    permits: Semaphore,
+    records: Cache<(Identity, u64), Arc<Placed>>,
+    looks: Cache<Identity, Looked>,
+    words: Cache<ResidentId, (Option<Word>, Time)>,
+}
+
+/// What an entry takes beside the record in it, about.
+const ENTRY_BYTES: u32 = 200;
+
+fn weigh(placed: &Placed) -> u32 {
+    let standings = placed.record.standings.iter();
+    let standings: usize = standings.map(|standing| 64 + standing.source.len()).sum();
+    ENTRY_BYTES + (placed.record.profile.len() + standings) as u32
+}
+
+impl Cold {
+    pub fn new(
+        board: Arc<Board>,
+        store: Arc<dyn Store>,
+        tally: Arc<StoreTally>,
+        settings: Settings,
+    ) -> Cold {
+        Cold {
+            permits: Semaphore::new(settings.store_in_flight_max),
+            records: Cache::builder()
+                .max_capacity(settings.cold_bytes / 2)
+                .weigher(|_, placed: &Arc<Placed>| weigh(placed))
+                .time_to_idle(RECORD_IDLE)
+                .build(),
+            looks: Cache::builder()
+                .max_capacity(settings.cold_bytes / 4)
+                .weigher(|_, looked: &Looked| looked.placed.as_deref().map_or(ENTRY_BYTES, weigh))
+                .time_to_live(LOOK_LIFE)
+                .build(),
+            words: Cache::builder()
+                .max_capacity(settings.cold_bytes / 4)
+                .weigher(|_, _| ENTRY_BYTES)
+                .time_to_live(LOOK_LIFE)
+                .build(),
+            board,
+            store,
+            tally,
+            settings,
+        }
+    }
+
+    /// Applies changes within the wait that a feed has; `UpstreamBusy` says nothing of whether they were applied.
+    pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
+        self.ask(self.settings.store_wait, self.store.apply(changes))
+            .await
+    }
+
+    /// The record of a resident as new as the board knows it, for the desk.
+    pub async fn record(&self, who: Identity) -> Result<Option<Arc<Placed>>, Refusal> {
+        let Found::Word(word) = self.board.find(who.home, who.check()) else {
+            return self.record_now(who).await;
+        };
+        let version = word.version();
+        let fetched = self.records.try_get_with((who, version), async {
+            match self.record_now(who).await? {
+                Some(placed) if placed.word.version() >= version => Ok(placed),
+                // The board knows more than this store: what it says is of then.
+                _ => Err(Refusal::UpstreamBusy),
+            }
+        });
+        fetched.await.map(Some).map_err(|refusal| *refusal)
+    }
+
+    /// The record as the store has it now.
+    pub async fn record_now(&self, who: Identity) -> Result<Option<Arc<Placed>>, Refusal> {
+        let found = self
+            .ask(self.settings.store_wait, self.store.find(who))
+            .await?;
+        Ok(found.map(Arc::new))
+    }
+
+    /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found is on the board after.
+    pub async fn look(&self, who: Identity) -> Result<Looked, Refusal> {
+        let looked = self.looks.try_get_with(who, async {
+            let as_of = Time::now();
+            let found = self
+                .ask(self.settings.miss_wait, self.store.find(who))
+                .await;
+            self.count(found.as_ref().map(Option::is_some));
+            let placed = found?.map(Arc::new);
+            if let Some(placed) = &placed {
+                self.board.post(placed.id, placed.word);
+            }
+            Ok::<_, Refusal>(Looked { placed, as_of })
+        });
+        looked.await.map_err(|refusal| *refusal)
+    }
+
+    /// The word at an id that is not loaded yet, and when it was so.
+    pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Time), Refusal> {
+        let looked = self.words.try_get_with(id, async {
+            let as_of = Time::now();
+            let found = self.ask(self.settings.miss_wait, self.store.word(id)).await;
+            self.count(found.as_ref().map(Option::is_some));
+            let word = found?;
+            if let Some(word) = word {
+                self.board.post(id, word);
+            }
+            Ok::<_, Refusal>((word, as_of))
+        });
+        looked.await.map_err(|refusal| *refusal)
+    }
+
+    /// Bytes that records and absences take.
+    pub fn bytes(&self) -> u64 {
+        self.records.weighted_size() + self.looks.weighted_size() + self.words.weighted_size()
+    }
+
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    fn count(&self, found: Result<bool, &Refusal>) {
+        self.tally.miss(match found {
+            Ok(true) => Miss::Found,
+            Ok(false) => Miss::Absent,
+            Err(_) => Miss::Busy,
+        });
+    }
+
+    /// Every way to the store: few at once, and not for long.
+    async fn ask<T>(
+        &self,
+        wait: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Refusal> {
+        let asked = async {
+            let _permit = self.permits.acquire().await.ok()?;
+            call.await
+                .inspect_err(|error| tracing::debug!(%error, "the store refused"))
+                .ok()
+        };
+        tokio::time::timeout(wait, asked)
+            .await
+            .ok()
+            .flatten()
+            .ok_or(Refusal::UpstreamBusy)
+    }
+}

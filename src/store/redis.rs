@@ -1,0 +1,371 @@
+//! The Redis store: records in sixteen partitions, one stream of changes each, for any number of nodes.
+//!
+//! A change is one script: it reads the record, takes in what is said, gives it a version, and writes record and stream
+//! entry in one step. A follower a partition brings every entry onto the board of its node. What Redis holds of names and
+//! numbers is sealed.
+
+pub mod bulk;
+mod checks;
+mod follower;
+mod health;
+pub mod partition;
+pub mod place;
+pub mod primaries;
+mod scripts;
+mod writer;
+
+use super::record::Record;
+use super::{Change, Error, Placed, Store};
+use crate::board::Board;
+use crate::meters::StoreTally;
+use crate::person::{Identity, ResidentId};
+use crate::status::Word;
+use follower::{Follower, Shared};
+use health::Health;
+use partition::PARTITIONS;
+use primaries::{Link, Primaries, Purpose};
+use scripts::{FIND, State, WORD};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use writer::{Batch, Writer};
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub primaries: primaries::Settings,
+    /// Replicas that must have a change before it is acknowledged; None: one, or none where a single server has none.
+    pub replicas: Option<u32>,
+    /// Entries that each stream keeps for nodes that are behind.
+    pub entries_kept: u64,
+    /// Bits of a home id that are used; 64, less only in tests that need collisions.
+    pub home_bits: u32,
+}
+
+impl Settings {
+    pub fn new(place: place::Place) -> Settings {
+        Settings {
+            primaries: primaries::Settings {
+                place,
+                password_file: None,
+                ca: None,
+                cert: None,
+            },
+            replicas: None,
+            entries_kept: 100_000,
+            home_bits: 64,
+        }
+    }
+}
+
+/// Between two tries to reach a store at the start.
+const OPEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// At the end, for what is under way.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A store that was reached, and not yet written to.
+pub struct Opened {
+    primaries: Arc<Primaries>,
+    settings: Settings,
+    mark: [u8; 16],
+    replicas: u32,
+    asking: [Arc<Mutex<Link>>; PARTITIONS],
+}
+
+impl Opened {
+    /// Reaches the store, however long it takes; an error means that trying again would not help. `mark` is that of the
+    /// key ring.
+    pub async fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
+        let primaries = Primaries::new(settings.primaries.clone());
+        let mut told = false;
+        loop {
+            match Opened::reach(&primaries, &settings, mark).await {
+                Err(error @ (Error::Away(_) | Error::Stuck(_))) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(%error, "the store cannot be reached; trying again each second");
+                    }
+                    tokio::time::sleep(OPEN_PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn reach(
+        primaries: &Arc<Primaries>,
+        settings: &Settings,
+        mark: [u8; 16],
+    ) -> Result<Opened, Error> {
+        let replicas = checks::run(primaries, settings.replicas).await?;
+        let opened = Opened {
+            primaries: primaries.clone(),
+            settings: settings.clone(),
+            mark,
+            replicas,
+            asking: std::array::from_fn(|partition| {
+                let link = Link::new(primaries.clone(), partition, Purpose::Ask);
+                Arc::new(Mutex::new(link))
+            }),
+        };
+        for partition in 0..PARTITIONS {
+            let state = opened.state(partition).await?;
+            if !state.epoch.is_empty() && state.ring != mark {
+                return Err(Error::ForeignRing(primaries.place().to_string()));
+            }
+            if !state.epoch.is_empty() && state.format != scripts::FORMAT {
+                let place = primaries.place().to_string();
+                return Err(Error::Format(place, state.format, scripts::FORMAT));
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn state(&self, partition: usize) -> Result<State, Error> {
+        let mut held = self.asking[partition].lock().await;
+        let mut link = held.get().await?;
+        State::of(&mut link, partition, "0-0")
+            .await
+            .map_err(|error| held.failed(&error))
+    }
+
+    pub async fn residents(&self) -> Result<u64, Error> {
+        let mut all = 0;
+        for partition in 0..PARTITIONS {
+            all += self.state(partition).await?.count;
+        }
+        Ok(all)
+    }
+
+    /// Hands every record to `each`, partition by partition. Changes made meanwhile are in it or not.
+    pub async fn each(
+        &self,
+        mut each: impl FnMut(ResidentId, Record) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        /// Buckets of a page: whole values are ten times what words are.
+        const BUCKETS: u64 = 8;
+        for partition in 0..PARTITIONS {
+            let state = self.state(partition).await?;
+            let end = 1u64 << state.depth;
+            let mut first = 0;
+            while first < end {
+                let count = BUCKETS.min(end - first);
+                let asking = &self.asking[partition];
+                let (epoch, bytes) =
+                    follower::page(asking, partition, state.depth, first, count, true).await?;
+                if epoch != state.epoch {
+                    return Err(Error::Away(
+                        "it became another while it was read".to_owned(),
+                    ));
+                }
+                for (id, _, record) in scripts::values(&bytes)? {
+                    each(id, record)?;
+                }
+                first += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what writes and follows; from now on every acknowledged change is on `board`. None: nobody is served here.
+    pub fn start(self, board: Option<Arc<Board>>, tally: Arc<StoreTally>) -> Redis {
+        let settings = writer::Settings {
+            mark: self.mark,
+            replicas: self.replicas,
+            entries_kept: self.settings.entries_kept,
+        };
+        let (writers, ends) = (0..PARTITIONS)
+            .map(|partition| {
+                Writer::start(
+                    partition,
+                    self.primaries.clone(),
+                    board.clone(),
+                    tally.clone(),
+                    settings.clone(),
+                )
+            })
+            .unzip();
+        Redis {
+            health: Arc::new(Health::new(tally.clone())),
+            opened: self,
+            board,
+            tally,
+            writers: Mutex::new(writers),
+            ends: Mutex::new(ends),
+            followers: Mutex::default(),
+        }
+    }
+}
+
+/// The Redis store, at work.
+pub struct Redis {
+    opened: Opened,
+    board: Option<Arc<Board>>,
+    tally: Arc<StoreTally>,
+    health: Arc<Health>,
+    /// Empty once the store is closed.
+    writers: Mutex<Vec<mpsc::Sender<Batch>>>,
+    ends: Mutex<Vec<JoinHandle<()>>>,
+    followers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Redis {
+    fn shorten(&self, mut who: Identity) -> Identity {
+        let bits = self.opened.settings.home_bits;
+        if bits < 64 {
+            who.home.0 &= (1 << bits) - 1;
+        }
+        who
+    }
+
+    /// Hands changes to the writers, in their order; what comes of them is to be waited for.
+    async fn submit(&self, changes: Vec<Change>) -> Result<Submitted, Error> {
+        let mut submitted = Submitted {
+            count: changes.len(),
+            parts: Vec::new(),
+        };
+        let mut parts: HashMap<usize, (Vec<usize>, Vec<Vec<u8>>)> = HashMap::new();
+        for (nth, Change { who, what }) in changes.into_iter().enumerate() {
+            let who = self.shorten(who);
+            let (nths, packed) = parts.entry(partition::of(who.home)).or_default();
+            nths.push(nth);
+            packed.push(scripts::pack(&who, &what));
+        }
+        let writers = self.writers.lock().await.clone();
+        for (partition, (nths, changes)) in parts {
+            let (done, outcome) = oneshot::channel();
+            let writer = writers.get(partition).ok_or(Error::Closed)?;
+            let sent = writer.send(Batch { changes, done }).await;
+            sent.map_err(|_| Error::Closed)?;
+            submitted.parts.push((nths, outcome));
+        }
+        Ok(submitted)
+    }
+
+    /// A read of one partition. One that is known to be lost is not waited for.
+    async fn ask<T: redis::FromRedisValue>(
+        &self,
+        partition: usize,
+        script: &redis::Script,
+        arguments: &[&[u8]],
+    ) -> Result<T, Error> {
+        if self.health.is_lost(partition) {
+            return Err(Error::Away("it is lost".to_owned()));
+        }
+        let asking = &self.opened.asking[partition];
+        let mut link = asking.lock().await.get().await?;
+        let mut call = script.key(partition::meta(partition));
+        for argument in arguments {
+            call.arg(*argument);
+        }
+        match call.invoke_async(&mut link).await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(asking.lock().await.failed(&error)),
+        }
+    }
+}
+
+/// Changes on their way: of each partition which they are, and what comes of them.
+struct Submitted {
+    count: usize,
+    parts: Vec<(Vec<usize>, writer::Outcome)>,
+}
+
+impl Submitted {
+    /// Of each change whether it changed anything; an error if one of them failed, and then others may have been applied.
+    async fn outcome(self) -> Result<Vec<bool>, Error> {
+        let mut changed = vec![false; self.count];
+        let mut failed = None;
+        for (nths, outcome) in self.parts {
+            match outcome.await.map_err(|_| Error::Closed)? {
+                Ok(flags) if flags.contains(&b'c') => failed = Some(Error::Crowded),
+                Ok(flags) => {
+                    for (nth, flag) in nths.into_iter().zip(flags) {
+                        changed[nth] = flag == b'1';
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(changed), Err)
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Redis {
+    async fn residents(&self) -> Result<u64, Error> {
+        self.opened.residents().await
+    }
+
+    /// Starts the followers and waits until each has read its partition whole, however often it has to begin again.
+    async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
+        let board = self.board.clone().ok_or(Error::Closed)?;
+        let (synced, mut seen) = watch::channel(0);
+        let shared = Arc::new(Shared {
+            primaries: self.opened.primaries.clone(),
+            board,
+            tally: self.tally.clone(),
+            health: self.health.clone(),
+            mark: self.opened.mark,
+            synced,
+            progress,
+        });
+        *self.followers.lock().await = (0..PARTITIONS)
+            .map(|partition| {
+                let asking = self.opened.asking[partition].clone();
+                tokio::spawn(Follower::new(partition, shared.clone(), asking).run())
+            })
+            .collect();
+        // The followers hold the sender for as long as they live.
+        let all = seen.wait_for(|synced| *synced == PARTITIONS).await;
+        all.map(drop).map_err(|_| Error::Closed)
+    }
+
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+        self.submit(changes).await?.outcome().await
+    }
+
+    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
+        let who = self.shorten(who);
+        let home = who.home.0.to_be_bytes();
+        let found: Option<(u64, Vec<u8>)> = self
+            .ask(partition::of(who.home), &FIND, &[&home, &who.claim])
+            .await?;
+        let Some((steps, value)) = found else {
+            return Ok(None);
+        };
+        let (word, record) = scripts::value(&value)?;
+        Ok(Some(Placed {
+            id: who.slot(steps),
+            steps,
+            word,
+            record,
+        }))
+    }
+
+    async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
+        let found: Option<Vec<u8>> = self
+            .ask(partition::of(id), &WORD, &[&id.0.to_be_bytes()])
+            .await?;
+        match found {
+            None => Ok(None),
+            Some(bytes) if bytes.len() == 8 => scripts::word_of(scripts::eight(&bytes)).map(Some),
+            Some(_) => Err(Error::Damaged("a word")),
+        }
+    }
+
+    async fn close(&self) {
+        for follower in self.followers.lock().await.drain(..) {
+            follower.abort();
+        }
+        self.writers.lock().await.clear();
+        let ends = std::mem::take(&mut *self.ends.lock().await);
+        let all = async {
+            for end in ends {
+                let _ = end.await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, all).await;
+    }
+}

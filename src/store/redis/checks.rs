@@ -1,0 +1,137 @@
+//! What is looked at when a store is opened: whether it can be used at all, and what in its settings would lose data.
+
+use super::place::{Address, Topology};
+use super::primaries::{Primaries, said};
+use crate::store::Error;
+use redis::aio::MultiplexedConnection;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The oldest Redis whose scripts and streams do what we need.
+const MAJOR_MIN: u32 = 7;
+
+/// Warns of what each primary's settings would lose. Returns for how many replicas a change is to wait.
+pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32, Error> {
+    let mut fewest = u32::MAX;
+    for address in primaries.all().await? {
+        let mut link = primaries.dial(&address).await?;
+        let info: String = ask(&mut link, &address, &redis::cmd("INFO")).await?;
+        let info = Info::of(&info);
+        let version = info.get("redis_version");
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        if major.is_none_or(|major: u32| major < MAJOR_MIN) {
+            return Err(Error::Refused(format!(
+                "{address} is Redis {version}; {MAJOR_MIN}.0 is the least that will do"
+            )));
+        }
+        let replicas = info.get("connected_slaves").parse().unwrap_or(0);
+        fewest = fewest.min(replicas);
+        warn_of_settings(&mut link, &address).await;
+    }
+    let replicas = wanted.unwrap_or(match primaries.place().topology {
+        Topology::Single => fewest.min(1),
+        Topology::Sentinel { .. } | Topology::Cluster => 1,
+    });
+    if replicas == 0 {
+        tracing::warn!(
+            "no replica is waited for: what is acknowledged is lost with the one server that has it (store_replicas)"
+        );
+    } else if fewest < replicas {
+        tracing::warn!(
+            fewest,
+            replicas,
+            "a primary has fewer replicas than a change must reach: feeds are refused until it has (store_replicas)"
+        );
+    }
+    Ok(replicas)
+}
+
+async fn ask<T: redis::FromRedisValue>(
+    link: &mut MultiplexedConnection,
+    address: &Address,
+    command: &redis::Cmd,
+) -> Result<T, Error> {
+    command
+        .query_async(link)
+        .await
+        .map_err(|error| said(address, &error))
+}
+
+/// Settings that must have this value, and what happens where they have another.
+const SETTINGS: [(&str, &str, &str); 4] = [
+    (
+        "appendonly",
+        "yes",
+        "a restart loses everything since the last snapshot",
+    ),
+    (
+        "appendfsync",
+        "always",
+        "a crash of the machine loses what was acknowledged last",
+    ),
+    (
+        "maxmemory-policy",
+        "noeviction",
+        "residents are thrown away when memory is short",
+    ),
+    (
+        "cluster-allow-reads-when-down",
+        "no",
+        "a server that is cut off from the cluster is believed",
+    ),
+];
+
+/// Settings that must be at least so much, for buckets to stay in their packed form.
+const AT_LEAST: [(&str, u64); 2] = [
+    ("hash-max-listpack-entries", 256),
+    ("hash-max-listpack-value", 1024),
+];
+
+async fn warn_of_settings(link: &mut MultiplexedConnection, address: &Address) {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("GET");
+    for (name, ..) in SETTINGS {
+        command.arg(name);
+    }
+    for (name, _) in AT_LEAST {
+        command.arg(name);
+    }
+    let settings: HashMap<String, String> = match command.query_async(link).await {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::info!(%address, %error, "the settings of this Redis cannot be read; they are not checked");
+            return;
+        }
+    };
+    for (name, wanted, harm) in SETTINGS {
+        if let Some(value) = settings.get(name).filter(|value| *value != wanted) {
+            tracing::warn!(%address, "{name} is {value}, not {wanted}: {harm}");
+        }
+    }
+    for (name, least) in AT_LEAST {
+        let value = settings.get(name).and_then(|value| value.parse().ok());
+        if let Some(value) = value.filter(|value: &u64| *value < least) {
+            tracing::warn!(%address, "{name} is {value}, less than {least}: residents take twice the memory");
+        }
+    }
+}
+
+/// `name:value` lines of `INFO`.
+struct Info<'t>(HashMap<&'t str, &'t str>);
+
+impl Info<'_> {
+    fn of(text: &str) -> Info<'_> {
+        Info(
+            text.lines()
+                .filter_map(|line| line.split_once(':'))
+                .collect(),
+        )
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+}

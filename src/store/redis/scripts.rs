@@ -1,0 +1,169 @@
+//! The scripts that run inside Redis, and the bytes that go in and come out. Pure, but for the sending.
+
+use super::partition;
+use crate::person::{Identity, ResidentId};
+use crate::status::Word;
+use crate::store::record::Record;
+use crate::store::{Error, What};
+use std::sync::LazyLock;
+
+macro_rules! script {
+    ($flags:literal, $file:literal) => {
+        LazyLock::new(|| {
+            redis::Script::new(concat!(
+                "#!lua",
+                $flags,
+                "\n",
+                include_str!("scripts/bucket.lua"),
+                include_str!($file)
+            ))
+        })
+    };
+}
+
+pub type Script = LazyLock<redis::Script>;
+
+pub static TAKE: Script = script!("", "scripts/take.lua");
+pub static FIND: Script = script!(" flags=no-writes", "scripts/find.lua");
+pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
+pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
+pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
+
+/// The layout of keys and values; another is refused.
+pub const FORMAT: u64 = 1;
+
+/// A change as `take.lua` reads it.
+pub fn pack(who: &Identity, what: &What) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(160);
+    bytes.extend_from_slice(&who.home.0.to_be_bytes());
+    bytes.extend_from_slice(&who.claim);
+    bytes.extend_from_slice(&who.check().to_be_bytes());
+    let length = bytes.len();
+    bytes.extend_from_slice(&[0; 2]);
+    let profile = match what {
+        What::Profile(profile) => profile,
+        What::Status(standing, profile) => {
+            standing.write(&mut bytes);
+            profile
+        }
+    };
+    let standing = (bytes.len() - length - 2) as u16;
+    bytes[length..length + 2].copy_from_slice(&standing.to_be_bytes());
+    bytes.extend_from_slice(profile);
+    bytes
+}
+
+/// A word, and the version that it follows: what the store knew of the resident before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub id: ResidentId,
+    pub word: Word,
+    pub before: u64,
+}
+
+/// What `take.lua` answers and the stream's entries hold: id, word and version before, 24 bytes each.
+pub fn told(bytes: &[u8]) -> Result<Vec<Told>, Error> {
+    let (rows, rest) = bytes.as_chunks::<24>();
+    if !rest.is_empty() {
+        return Err(Error::Damaged("a list of changes"));
+    }
+    rows.iter()
+        .map(|row| {
+            Ok(Told {
+                id: ResidentId(eight(&row[..8])),
+                word: word_of(eight(&row[8..16]))?,
+                before: eight(&row[16..]),
+            })
+        })
+        .collect()
+}
+
+/// Ids and words, 16 bytes each, as `read.lua` answers where words alone are wanted.
+pub fn words(bytes: &[u8]) -> impl Iterator<Item = Result<(ResidentId, Word), Error>> {
+    let (rows, rest) = bytes.as_chunks::<16>();
+    let whole = rest.is_empty();
+    rows.iter()
+        .map(|row| {
+            let (id, word) = row.split_at(8);
+            Ok((ResidentId(eight(id)), word_of(eight(word))?))
+        })
+        .chain((!whole).then_some(Err(Error::Damaged("a list of words"))))
+}
+
+/// A value of a bucket: the word, and the record behind it.
+pub fn value(bytes: &[u8]) -> Result<(Word, Record), Error> {
+    let (word, record) = bytes
+        .split_at_checked(8)
+        .ok_or(Error::Damaged("a record"))?;
+    Ok((
+        word_of(eight(word))?,
+        Record::from_bytes(record).ok_or(Error::Damaged("a record"))?,
+    ))
+}
+
+/// What `read.lua` answers where whole values are wanted: id, length and value of each.
+pub fn values(mut bytes: &[u8]) -> Result<Vec<(ResidentId, Word, Record)>, Error> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (head, rest) = bytes.split_at_checked(12).ok_or(CUT)?;
+        let length = u32::from_be_bytes(head[8..].try_into().expect("4 of 12"));
+        let (one, rest) = rest.split_at_checked(length as usize).ok_or(CUT)?;
+        let (word, record) = value(one)?;
+        all.push((ResidentId(eight(&head[..8])), word, record));
+        bytes = rest;
+    }
+    Ok(all)
+}
+
+const CUT: Error = Error::Damaged("a list of records");
+
+pub fn word_of(bits: u64) -> Result<Word, Error> {
+    Word::from_bits(bits).ok_or(Error::Damaged("a word"))
+}
+
+pub fn eight(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes.try_into().expect("eight bytes were cut off"))
+}
+
+/// A partition as `state.lua` tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Random, from the first write on; empty before. Another one is another store.
+    pub epoch: Vec<u8>,
+    pub ring: Vec<u8>,
+    pub format: u64,
+    /// Entries ever written to the stream; each carries its own number.
+    pub seq: u64,
+    /// Bits of the id that choose a bucket, at least.
+    pub depth: u32,
+    /// Residents.
+    pub count: u64,
+    /// The newest entry of the stream.
+    pub last: String,
+    /// Whether the entry that was asked for is still there.
+    pub held: bool,
+}
+
+impl State {
+    pub async fn of(
+        link: &mut redis::aio::MultiplexedConnection,
+        partition: usize,
+        entry: &str,
+    ) -> Result<State, redis::RedisError> {
+        let (epoch, ring, format, seq, depth, count, last, held) = STATE
+            .key(partition::meta(partition))
+            .arg(entry)
+            .invoke_async(link)
+            .await?;
+        Ok(State {
+            epoch,
+            ring,
+            format,
+            seq,
+            depth,
+            count,
+            last,
+            held,
+        })
+    }
+}

@@ -1,0 +1,26 @@
+-- Where a resident is. The buckets of a partition double one after the other as it grows (linear hashing over the bits of
+-- the id below its four topmost), so that each holds some fifty residents at any size and stays in Redis's packed form.
+-- A value is: word (8 bytes), claim (16), length of the profile (2), profile, standings; all as record.rs writes them.
+local base = string.sub(KEYS[1], 1, -2)
+
+local function bucket_at(depth, prefix)
+  return base .. depth .. ':' .. string.format('%d', prefix)
+end
+
+-- The first `depth` bits of what of the id is above its lower half, without the four that name the partition.
+local function prefix_of(high, depth)
+  return math.floor(high % 0x10000000 / 2 ^ (28 - depth))
+end
+
+local function bucket_of(high, depth, split)
+  local prefix = prefix_of(high, depth)
+  if prefix < split then
+    return bucket_at(depth + 1, prefix_of(high, depth + 1))
+  end
+  return bucket_at(depth, prefix)
+end
+
+-- The id `steps` slots after a home, which stays in the home's bucket.
+local function id_at(high, low, steps)
+  return struct.pack('>I4I4', high, (low + steps) % 0x100000000)
+end

@@ -1,0 +1,221 @@
+-- Takes in changes of one partition: records, versions and the entry that tells of them, in one step.
+--
+-- ARGV: mark of the key ring, format, a new epoch should there be none, entries that the stream keeps, whether a replica is
+-- waited for; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile.
+-- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident
+-- named id, word, and the version that the word follows (24 bytes), as the stream's entries tell them.
+--
+-- Everything is read before anything is written: where a slot of the cluster is on its way to another server, reading
+-- fails, and then nothing may have been written without its entry.
+local LOAD, DEPTH_MAX = 48, 27
+
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'ring', 'format', 'seq', 'depth', 'split', 'count')
+local born = not state[1]
+if born then
+  state = { ARGV[3], ARGV[1], ARGV[2], 0, 0, 0, 0 }
+elseif state[2] ~= ARGV[1] then
+  return redis.error_reply('FOREIGNRING made with another key ring')
+elseif state[3] ~= ARGV[2] then
+  return redis.error_reply('FORMAT written by another version')
+end
+local seq, depth, split, count = tonumber(state[4]), tonumber(state[5]), tonumber(state[6]), tonumber(state[7])
+redis.call('XLEN', base .. 's')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- What this call has seen, by id, and in which order it came.
+local seen, order = {}, {}
+
+local function see(high, low, steps)
+  local id = id_at(high, low, steps)
+  local one = seen[id]
+  if one == nil then
+    local bucket = bucket_of(high, depth, split)
+    local value = redis.call('HGET', bucket, id)
+    one = { id = id, bucket = bucket }
+    if value then
+      local upper, lower = struct.unpack('>I4I4', value)
+      one.version = upper * 1024 + math.floor(lower / 0x400000)
+      one.check = math.floor(lower / 256) % 0x4000
+      one.record = string.sub(value, 9)
+    end
+    seen[id] = one
+  end
+  return one
+end
+
+local function name(one)
+  if not one.named then
+    one.named = true
+    order[#order + 1] = one
+  end
+end
+
+-- Where the standings of a record begin.
+local function standings_at(record)
+  return 19 + struct.unpack('>I2', record, 17)
+end
+
+-- Each standing: reason and activity (1), seq (8), at (8), until (4), region (4), length of the source (1), source.
+local function said_before(record, standing)
+  local at = standings_at(record)
+  while at <= #record do
+    local length = 26 + string.byte(record, at + 25)
+    if string.byte(record, at) % 128 == string.byte(standing, 1) % 128
+      and string.sub(record, at + 25, at + length - 1) == string.sub(standing, 26) then
+      return at, length
+    end
+    at = at + length
+  end
+end
+
+local function reasons_of(record)
+  local bits, at = 0, standings_at(record)
+  while at <= #record do
+    local first = string.byte(record, at)
+    if first >= 128 then
+      bits = bit.bor(bits, bit.lshift(1, first - 128))
+    end
+    at = at + 26 + string.byte(record, at + 25)
+  end
+  return bits
+end
+
+local function is_newer(standing, record, at)
+  local upper, lower = struct.unpack('>I4I4', standing, 2)
+  local known_upper, known_lower = struct.unpack('>I4I4', record, at + 1)
+  return upper > known_upper or upper == known_upper and lower > known_lower
+end
+
+-- Takes one thing that is said into a resident's record; whether it changed anything.
+local function take(one, claim, standing, profile)
+  if not one.record then
+    one.record = claim .. struct.pack('>I2', #profile) .. profile .. standing
+    count = count + 1
+    return true
+  end
+  local record = one.record
+  if standing == '' then
+    local rest = standings_at(record)
+    if string.sub(record, 19, rest - 1) == profile then
+      return false
+    end
+    one.record = string.sub(record, 1, 16) .. struct.pack('>I2', #profile) .. profile .. string.sub(record, rest)
+    return true
+  end
+  local at, length = said_before(record, standing)
+  if not at then
+    one.record = record .. standing
+    return true
+  end
+  if not is_newer(standing, record, at) then
+    return false
+  end
+  one.record = string.sub(record, 1, at - 1) .. standing .. string.sub(record, at + length)
+  return true
+end
+
+local flags = {}
+local before = count
+for nth = 6, #ARGV do
+  local change = ARGV[nth]
+  local high, low = struct.unpack('>I4I4', change)
+  local claim = string.sub(change, 9, 24)
+  local check, length = struct.unpack('>I2I2', change, 25)
+  local standing, profile = string.sub(change, 29, 28 + length), string.sub(change, 29 + length)
+  local flag = 'c'
+  for steps = 0, 63 do
+    local one = see(high, low, steps)
+    if not one.record or string.sub(one.record, 1, 16) == claim then
+      if not one.record then
+        one.check = check
+        if steps > 0 then
+          -- Displaced. If the one at the home shows the same check bits, its word says from now on to ask the store.
+          local other = see(high, low, 0)
+          if other.check == check then
+            other.check = 0
+            other.dirty = true
+            name(other)
+          end
+        end
+      end
+      flag = '0'
+      if take(one, claim, standing, profile) then
+        flag = '1'
+        one.dirty = true
+      end
+      name(one)
+      break
+    end
+  end
+  flags[#flags + 1] = flag
+end
+
+local words, changed = {}, {}
+for _, one in ipairs(order) do
+  local before = one.version or 0
+  if one.dirty then
+    one.version = math.max(one.version and one.version + 1 or 0, now)
+  else
+    before = one.version
+  end
+  local lower = one.version % 1024 * 0x400000 + one.check * 256 + reasons_of(one.record)
+  one.word = struct.pack('>I4I4', math.floor(one.version / 1024), lower)
+  local told = one.id .. one.word .. struct.pack('>I4I4', math.floor(before / 0x100000000), before % 0x100000000)
+  words[#words + 1] = told
+  if one.dirty then
+    changed[#changed + 1] = told
+  end
+end
+
+if #changed == 0 then
+  -- All of it was here. A write of our own, for a replica that has it has what came before it too.
+  if ARGV[5] == '1' and not born then
+    redis.call('HSET', KEYS[1], 'touched', now)
+  end
+  return { table.concat(flags), table.concat(words) }
+end
+
+seq = seq + 1
+redis.call('XADD', base .. 's', 'MAXLEN', '~', ARGV[4], '*', 'n', string.format('%d', seq), 'w', table.concat(changed))
+for _, one in ipairs(order) do
+  if one.dirty then
+    redis.call('HSET', one.bucket, one.id, one.word .. one.record)
+  end
+end
+redis.call('HSET', KEYS[1], 'epoch', state[1], 'ring', state[2], 'format', state[3], 'seq', string.format('%d', seq),
+  'depth', depth, 'split', string.format('%d', split), 'count', string.format('%d', count))
+
+-- Room for those who came. What fails here is tried again by a later call: nothing leaves a bucket before it is in both.
+local splits = math.ceil((count - before) / LOAD) + 1
+while splits > 0 and depth < DEPTH_MAX and count > LOAD * (2 ^ depth + split) do
+  splits = splits - 1
+  local old = bucket_at(depth, split)
+  local all = redis.pcall('HGETALL', old)
+  if all.err then
+    break
+  end
+  local halves = { {}, {} }
+  for nth = 1, #all, 2 do
+    local half = halves[prefix_of(struct.unpack('>I4', all[nth]), depth + 1) % 2 + 1]
+    half[#half + 1] = all[nth]
+    half[#half + 1] = all[nth + 1]
+  end
+  local failed = false
+  for nth, half in ipairs(halves) do
+    if #half > 0 then
+      local done = redis.pcall('HSET', bucket_at(depth + 1, split * 2 + nth - 1), unpack(half))
+      failed = failed or type(done) == 'table' and done.err
+    end
+  end
+  if failed then
+    break
+  end
+  redis.call('DEL', old)
+  split = split + 1
+  if split == 2 ^ depth then
+    depth, split = depth + 1, 0
+  end
+  redis.call('HSET', KEYS[1], 'depth', depth, 'split', string.format('%d', split))
+end
+return { table.concat(flags), table.concat(words) }
