@@ -527,7 +527,7 @@ impl Reader {
             "auto" => Some(None),
             text => text.parse().ok().map(Some),
         });
-        let entries_kept = self.number("store_changes_kept", 1_000..=100_000_000);
+        let changes_kept = self.number("store_changes_kept", 1_000..=100_000_000);
         if !Place::is_meant(&text) {
             return StorePlace::Embedded(text.into());
         }
@@ -547,7 +547,7 @@ impl Reader {
                 ..settings.primaries
             },
             replicas,
-            entries_kept,
+            changes_kept,
             ..settings
         }))
     }
@@ -700,7 +700,7 @@ mod tests {
         let StorePlace::Redis(redis) = settings.store else {
             panic!("an address of Redis");
         };
-        assert_eq!((redis.replicas, redis.entries_kept), (Some(2), 100_000));
+        assert_eq!((redis.replicas, redis.changes_kept), (Some(2), 100_000));
     }
 
     #[test]

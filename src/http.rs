@@ -16,7 +16,7 @@ use doors::Seat;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
-use query::{Head, Route};
+use query::{Door, Head, Route};
 use reply::Body;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ const SESSION_BYTES_MAX: usize = crate::identity::ASSERTION_BYTES_MAX + 256;
 /// One request, from its head to its answer.
 pub async fn answer(
     service: &Rc<Service>,
-    door: query::Door,
+    door: Door,
     settings: &Rc<Settings>,
     seat: &Rc<Seat>,
     request: Request<Incoming>,
@@ -122,7 +122,11 @@ pub async fn answer(
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };
-    seat.answering(response)
+    seat.answering(match service.rooms.is_draining() && door != Door::Back {
+        // Whoever asks again asks another node.
+        true => reply::last(response),
+        false => response,
+    })
 }
 
 /// The credential is judged before the body, so that a stranger learns nothing of codes.

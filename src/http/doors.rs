@@ -222,7 +222,7 @@ impl Work {
             bounds: Rc::new(self.bounds.clone()),
             tally: self.shared.tally.clone(),
             seats: RefCell::default(),
-            leaving: Cell::new(false),
+            leaving: Cell::new(Leaving::No),
             clock: Cell::new(Instant::now()),
         });
         if let Some((listener, hands)) = self.acceptor.take() {
@@ -355,6 +355,17 @@ fn language_of(head: &[u8]) -> Language {
         .map_or(Language::Hans, |value| Language::accepted(value.trim()))
 }
 
+/// How far the end of a thread's connections is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Told; what the kernel held then is still read and answered. It takes two looks to be sure that one lay between.
+    Told,
+    Looked,
+    /// Connections without a query end.
+    Now,
+}
+
 /// The connections of one thread.
 struct Hall {
     service: Rc<Service>,
@@ -363,7 +374,7 @@ struct Hall {
     bounds: Rc<Bounds>,
     tally: Arc<DoorTally>,
     seats: RefCell<Vec<Rc<Seat>>>,
-    leaving: Cell<bool>,
+    leaving: Cell<Leaving>,
     /// As of the last look; a quarter of a second is fine enough for time-outs.
     clock: Cell<Instant>,
 }
@@ -407,18 +418,26 @@ impl Hall {
         }
     }
 
-    /// Every connection ends after the query that it has begun; those without one end now.
+    /// Every connection ends after the query that it has begun; those without one end a moment later.
     fn leave(&self) {
-        if !self.leaving.replace(true) {
-            for seat in self.seats.borrow().iter() {
-                seat.wake();
-            }
+        if self.leaving.get() == Leaving::No {
+            self.leaving.set(Leaving::Told);
         }
     }
 
     fn look(&self) {
         let now = Instant::now();
         self.clock.set(now);
+        match self.leaving.get() {
+            Leaving::No => {}
+            Leaving::Told => self.leaving.set(Leaving::Looked),
+            Leaving::Looked | Leaving::Now => {
+                self.leaving.set(Leaving::Now);
+                for seat in self.seats.borrow().iter() {
+                    seat.wake();
+                }
+            }
+        }
         for seat in self.seats.borrow().iter() {
             if let Some(why) = seat.overdue(now) {
                 self.tally.closed(why);
@@ -542,7 +561,7 @@ async fn serve(mut stream: TcpStream, seat: &Rc<Seat>) {
 async fn speaks_again(stream: &TcpStream, seat: &Seat) -> bool {
     seat.resting.set(true);
     let speaks = std::future::poll_fn(|cx| {
-        if seat.closed.get() || seat.hall.leaving.get() {
+        if seat.closed.get() || seat.hall.leaving.get() == Leaving::Now {
             return Poll::Ready(false);
         }
         seat.park(cx.waker());
@@ -581,7 +600,7 @@ async fn converse(stream: TcpStream, ahead: Bytes, seat: &Rc<Seat>) -> Option<(T
             return Poll::Ready(false);
         }
         let mut connection = Pin::new(&mut connection);
-        if hall.leaving.get() && !told {
+        if hall.leaving.get() == Leaving::Now && !told {
             told = true;
             connection.as_mut().graceful_shutdown();
         }

@@ -9,7 +9,7 @@ use crate::status::{self, Reasons};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -141,6 +141,13 @@ pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
 pub fn later(mut response: Response<Body>, wait: Duration) -> Response<Body> {
     let seconds = whole_seconds(wait).into();
     response.headers_mut().insert(RETRY_AFTER, seconds);
+    response
+}
+
+/// The same response, as the last of its connection.
+pub fn last(mut response: Response<Body>) -> Response<Body> {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
     response
 }
 

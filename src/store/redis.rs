@@ -37,8 +37,8 @@ pub struct Settings {
     pub primaries: primaries::Settings,
     /// Replicas that must have a change before it is acknowledged; None: one, or none where a single server has none.
     pub replicas: Option<u32>,
-    /// Entries that each stream keeps for nodes that are behind.
-    pub entries_kept: u64,
+    /// Changes that each stream keeps for nodes that are behind.
+    pub changes_kept: u64,
     /// Bits of a home id that are used; 64, less only in tests that need collisions.
     pub home_bits: u32,
 }
@@ -53,7 +53,7 @@ impl Settings {
                 cert: None,
             },
             replicas: None,
-            entries_kept: 100_000,
+            changes_kept: 100_000,
             home_bits: 64,
         }
     }
@@ -173,7 +173,7 @@ impl Opened {
         let settings = writer::Settings {
             mark: self.mark,
             replicas: self.replicas,
-            entries_kept: self.settings.entries_kept,
+            changes_kept: self.settings.changes_kept,
         };
         let (writers, ends) = (0..PARTITIONS)
             .map(|partition| {

@@ -25,12 +25,37 @@ fn ready_says_no_first_while_queries_are_still_answered() {
     assert_eq!(node.get(Door::Back, "/live").status, 200);
     for _ in 0..10 {
         assert_eq!(node.show(&session).status, 200, "new connections are taken");
-        kept.send(Ask::get("/v1/code").bearer(&session).bytes());
-        assert_eq!(kept.answer().status, 200, "and old ones kept");
     }
+    kept.send(Ask::get("/v1/code").bearer(&session).bytes());
+    let last = kept.answer();
+    assert_eq!(last.status, 200, "old ones are answered");
+    assert_eq!(last.header("connection"), Some("close"), "once more");
+    assert_eq!(kept.ended(), b"");
     assert_eq!(node.scan(&seals.scanner(), node.code(&session)).status, 200);
     node.signal(libc::SIGINT);
     assert_eq!(node.end().code(), Some(0), "the second signal ends at once");
+}
+
+#[test]
+fn what_the_kernel_held_when_the_doors_close_is_answered() {
+    for _ in 0..10 {
+        let node = Start::new(&["resident_threads=1"]).node();
+        let session = node.seals().session(&person(1));
+        let ask = Ask::get("/v1/code").bearer(&session).bytes();
+        let mut idle = Connection::to(node.address(Door::Resident));
+        idle.send(&ask);
+        assert_eq!(idle.answer().status, 200);
+        // Stopped, the node reads nothing; told to leave before it goes on, it finds all of it at once.
+        node.signal(libc::SIGSTOP);
+        idle.send(&ask);
+        let mut fresh = Connection::to(node.address(Door::Resident));
+        fresh.send(&ask);
+        node.signal(libc::SIGTERM);
+        node.signal(libc::SIGCONT);
+        assert_eq!(idle.answer().status, 200);
+        assert_eq!(fresh.answer().status, 200);
+        assert_eq!(node.end().code(), Some(0));
+    }
 }
 
 #[test]

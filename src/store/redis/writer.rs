@@ -36,8 +36,8 @@ pub struct Settings {
     pub mark: [u8; 16],
     /// Replicas that must have a change before it is acknowledged.
     pub replicas: u32,
-    /// Entries that the stream keeps.
-    pub entries_kept: u64,
+    /// Changes that the stream keeps.
+    pub changes_kept: u64,
 }
 
 pub struct Writer {
@@ -153,7 +153,7 @@ impl Writer {
             .arg(&self.settings.mark)
             .arg(FORMAT)
             .arg(&epoch)
-            .arg(self.settings.entries_kept)
+            .arg(self.settings.changes_kept)
             .arg(u8::from(self.settings.replicas > 0));
         for change in changes {
             pipe.arg(change);

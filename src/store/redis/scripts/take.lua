@@ -1,6 +1,6 @@
 -- Takes in changes of one partition: records, versions and the entry that tells of them, in one step.
 --
--- ARGV: mark of the key ring, format, a new epoch should there be none, entries that the stream keeps, whether a replica is
+-- ARGV: mark of the key ring, format, a new epoch should there be none, changes that the stream keeps, whether a replica is
 -- waited for; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile.
 -- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident
 -- named id, word, and the version that the word follows (24 bytes), as the stream's entries tell them.
@@ -177,7 +177,9 @@ if #changed == 0 then
 end
 
 seq = seq + 1
-redis.call('XADD', base .. 's', 'MAXLEN', '~', ARGV[4], '*', 'n', string.format('%d', seq), 'w', table.concat(changed))
+-- Entries of an import hold hundreds of changes, others one: what is kept is counted in changes.
+local entries = math.max(100, math.floor(ARGV[4] / #changed))
+redis.call('XADD', base .. 's', 'MAXLEN', '~', entries, '*', 'n', string.format('%d', seq), 'w', table.concat(changed))
 for _, one in ipairs(order) do
   if one.dirty then
     redis.call('HSET', one.bucket, one.id, one.word .. one.record)
