@@ -1,10 +1,11 @@
-# What a developer and CI run. `make test` needs the Rust toolchain, make and a C compiler, nothing else.
+# What a developer and CI run. `make test` needs the Rust toolchain, make and a C compiler; tests that need redis-server,
+# openssl or haproxy say loudly that they were left out where those are missing.
 
 # Release everywhere: the tests drive the real binary, and one set of artefacts serves build, tests and demo.
 CARGO := cargo
 FLAGS := --release --locked
 
-.PHONY: help build demo test lint format bench instructions sidebyside fuzz supply clean
+.PHONY: help build demo cluster test truth lint format bench instructions sidebyside fuzz supply clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -15,8 +16,14 @@ build: ## the binary, in target/release
 demo: ## a synthetic town on this machine, with lines to paste
 	$(CARGO) run $(FLAGS) -- demo
 
+cluster: build ## three nodes over a Redis Cluster behind HAProxy, on this machine, until Ctrl-C (needs redis-server, haproxy)
+	LIANGMA=target/release/liangma deploy/cluster
+
 test: lint ## the gate: format, lints, every test
 	$(CARGO) test $(FLAGS)
+
+truth: ## ten minutes of random faults under three nodes, every answer checked (needs redis-server)
+	LIANGMA_TRUTH_SECONDS=600 $(CARGO) test $(FLAGS) --test it -- truth --nocapture
 
 lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --check

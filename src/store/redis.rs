@@ -79,12 +79,13 @@ impl Opened {
     /// key ring.
     pub async fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
         let primaries = Primaries::new(settings.primaries.clone());
-        let mut told = false;
+        let mut told = String::new();
         loop {
             match Opened::reach(&primaries, &settings, mark).await {
                 Err(error @ (Error::Away(_) | Error::Stuck(_))) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if told != error.to_string() {
                         tracing::warn!(%error, "the store cannot be reached; trying again each second");
+                        told = error.to_string();
                     }
                     tokio::time::sleep(OPEN_PAUSE).await;
                 }
@@ -152,7 +153,7 @@ impl Opened {
             while first < end {
                 let count = BUCKETS.min(end - first);
                 let asking = &self.asking[partition];
-                let (epoch, bytes) =
+                let (epoch, _, bytes) =
                     follower::page(asking, partition, state.depth, first, count, true).await?;
                 if epoch != state.epoch {
                     return Err(Error::Away(

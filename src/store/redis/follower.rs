@@ -158,7 +158,7 @@ impl Follower {
         };
         self.silent = 0;
         let Some(read) = self.read_whole(&state).await? else {
-            // It became another store while it was read.
+            // It became another, or an older one, while it was read.
             return Ok(Step::Sync(Some(Fault::Replaced)));
         };
         let missing = before.saturating_sub(self.state("0-0").await?.count);
@@ -186,7 +186,7 @@ impl Follower {
         Ok(Step::Follow)
     }
 
-    /// None if the partition became another meanwhile.
+    /// None if the partition became another meanwhile, or was read from a server that is behind.
     async fn read_whole(&mut self, state: &State) -> Result<Option<Read>, Error> {
         let mut all = Read::default();
         let mut pages = JoinSet::new();
@@ -205,8 +205,8 @@ impl Follower {
             let Some(page) = pages.join_next().await else {
                 return Ok(Some(all));
             };
-            let (epoch, words) = page.map_err(|error| Error::Failed(error.into()))??;
-            if epoch != state.epoch {
+            let (epoch, seq, words) = page.map_err(|error| Error::Failed(error.into()))??;
+            if epoch != state.epoch || seq < state.seq {
                 return Ok(None);
             }
             let mut posted = 0;
@@ -290,8 +290,7 @@ impl Follower {
         for entry in entries {
             let number: u64 = entry.get("n").unwrap_or_default();
             let words: Vec<u8> = entry.get("w").unwrap_or_default();
-            gap |= number != self.position.seq + 1;
-            self.post(&words)?;
+            gap |= number != self.position.seq + 1 || self.post(&words).is_err();
             self.position.seq = number;
             self.position.entry = entry.id;
         }
@@ -348,7 +347,7 @@ struct Read {
     ahead: u64,
 }
 
-/// A stretch of a partition: its epoch, and what is in it. See `read.lua`.
+/// A stretch of a partition: epoch and seq of the partition, and what is in the stretch. See `read.lua`.
 pub async fn page(
     asking: &Mutex<Link>,
     partition: usize,
@@ -356,7 +355,7 @@ pub async fn page(
     first: u64,
     count: u64,
     whole: bool,
-) -> Result<(Vec<u8>, Vec<u8>), Error> {
+) -> Result<(Vec<u8>, u64, Vec<u8>), Error> {
     let mut link = asking.lock().await.get().await?;
     let read = READ
         .key(partition::meta(partition))

@@ -395,7 +395,9 @@ async fn dial(
     };
     let read = |path: &PathBuf| std::fs::read(path).map_err(unreadable);
     let Place { user, password, .. } = &settings.place;
-    let mut redis = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    let mut redis = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_skip_set_lib_name();
     if with_password {
         redis = redis.set_db(settings.place.db);
         let password = match &settings.password_file {
@@ -480,9 +482,7 @@ impl Link {
     }
 
     pub async fn get(&mut self) -> Result<MultiplexedConnection, Error> {
-        if let Some((address, link)) = &self.held
-            && self.primaries.of(self.partition).as_ref() == Some(address)
-        {
+        if let Some((_, link)) = self.held.as_ref().filter(|_| self.is_current()) {
             return Ok(link.clone());
         }
         self.held = None;
@@ -491,15 +491,16 @@ impl Link {
         Ok(link)
     }
 
+    /// Whether there is a connection, and to whom we believe to be the primary now.
+    pub fn is_current(&self) -> bool {
+        let known = self.primaries.of(self.partition);
+        self.held.as_ref().map(|(address, _)| address) == known.as_ref() && known.is_some()
+    }
+
     /// After an error: a library's time-out leaves a connection on which late replies may still come.
     pub fn cut(&mut self) {
         self.held = None;
         self.primaries.doubt();
-    }
-
-    /// Whether there is a connection now.
-    pub fn is_held(&self) -> bool {
-        self.held.is_some()
     }
 
     /// What went wrong, in our words; the connection is given up.

@@ -1,9 +1,9 @@
 -- Reads a stretch of ids, whichever buckets hold them by now.
 -- ARGV: depth, the first prefix of that depth, how many, whether whole values are wanted.
--- Returns: epoch, then id and word of each (16 bytes), or id, length (4) and value of each, all in one string.
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'depth', 'split')
+-- Returns: epoch, seq, then id and word of each (16 bytes), or id, length (4) and value of each, all in one string.
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'depth', 'split', 'seq')
 if not state[1] then
-  return { '', '' }
+  return { '', 0, '' }
 end
 local depth, split = tonumber(state[2]), tonumber(state[3])
 local asked, first, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -36,4 +36,4 @@ if depth >= asked then
     end
   end
 end
-return { state[1], table.concat(out) }
+return { state[1], tonumber(state[4]), table.concat(out) }
