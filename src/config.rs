@@ -540,11 +540,11 @@ impl Reader {
         };
         let settings = redis::Settings::new(place);
         StorePlace::Redis(Box::new(redis::Settings {
-            primaries: redis::primaries::Settings {
+            dial: redis::dial::Settings {
                 password_file: file(self, "store_password_file"),
                 ca: file(self, "store_ca"),
                 cert,
-                ..settings.primaries
+                ..settings.dial
             },
             replicas,
             changes_kept,

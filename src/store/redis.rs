@@ -6,6 +6,8 @@
 
 pub mod bulk;
 mod checks;
+pub mod dial;
+mod electors;
 mod follower;
 mod health;
 pub mod partition;
@@ -34,7 +36,7 @@ use writer::{Batch, Writer};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub primaries: primaries::Settings,
+    pub dial: dial::Settings,
     /// Replicas that must have a change before it is acknowledged; None: one, or none where a single server has none.
     pub replicas: Option<u32>,
     /// Changes that each stream keeps for nodes that are behind.
@@ -46,7 +48,7 @@ pub struct Settings {
 impl Settings {
     pub fn new(place: place::Place) -> Settings {
         Settings {
-            primaries: primaries::Settings {
+            dial: dial::Settings {
                 place,
                 password_file: None,
                 ca: None,
@@ -78,7 +80,7 @@ impl Opened {
     /// Reaches the store, however long it takes; an error means that trying again would not help. `mark` is that of the
     /// key ring.
     pub async fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
-        let primaries = Primaries::new(settings.primaries.clone());
+        let primaries = Primaries::new(settings.dial.clone());
         let mut told = String::new();
         loop {
             match Opened::reach(&primaries, &settings, mark).await {

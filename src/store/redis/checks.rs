@@ -1,7 +1,8 @@
 //! What is looked at when a store is opened: whether it can be used at all, and what in its settings would lose data.
 
+use super::dial::said;
 use super::place::{Address, Topology};
-use super::primaries::{Primaries, said};
+use super::primaries::Primaries;
 use crate::store::Error;
 use redis::aio::MultiplexedConnection;
 use std::collections::HashMap;

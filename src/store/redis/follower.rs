@@ -312,10 +312,13 @@ impl Follower {
             return Ok(Step::Sync(Some(Fault::Trimmed)));
         }
         if count < ENTRIES_MAX && self.silent == 0 {
-            let vouched = self.shared.primaries.vouched(sent);
+            let Some(vouched) = self.link.vouched(sent) else {
+                // Another was named since we asked, and may have acknowledged what this one never heard of.
+                return Ok(Step::Resume);
+            };
             if sent.since(vouched) > VOUCH_LIFE {
                 return Err(Error::Away(
-                    "no majority of the sentinels vouches for this primary".to_owned(),
+                    "no majority vouches for this primary any more".to_owned(),
                 ));
             }
             self.shared.board.confirm_sixteenth(self.partition, vouched);
