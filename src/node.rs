@@ -165,7 +165,7 @@ async fn join(
 
 async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
     let started = Instant::now();
-    let total = rooms.store.residents().await?;
+    let total = rooms.meters.store.on_record.load(Relaxed);
     let filled = Arc::new(AtomicU64::new(0));
     let progress = {
         let filled = filled.clone();

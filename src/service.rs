@@ -236,11 +236,13 @@ impl Service {
     pub fn scan_now(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
         let Rooms { board, seal, .. } = &*self.rooms;
         let code = seal.open_code(code, now)?;
+        // Before the word, which is as new as that or newer.
+        let freshness = board.freshness_of(code.resident, now);
         let word = board.word(code.resident);
         if board.is_unheard(code.resident) || word.is_none() && !board.is_filled() {
             return Err(Refusal::Warming);
         }
-        Ok(self.verdict(&code, word, board.freshness_of(code.resident, now)))
+        Ok(self.verdict(&code, word, freshness))
     }
 
     /// Asks the store while the board is being filled.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -77,9 +77,33 @@ pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
+/// A key ring beside a store that has no folder for it: nodes over one Redis share it.
+pub struct Ring {
+    _folder: TempDir,
+    pub file: PathBuf,
+    pub seals: Seals,
+}
+
+impl Ring {
+    pub fn make() -> Ring {
+        let folder = folder();
+        let file = folder.path().join("keys");
+        let ring = RingFile::generate(Time::now());
+        ring.write_new(&file).expect("a folder of ours");
+        Ring {
+            _folder: folder,
+            file,
+            seals: Seals::of(&ring),
+        }
+    }
+}
+
 /// How a node is started.
 pub struct Start {
+    /// A folder, or an address of Redis.
     pub store: Option<PathBuf>,
+    /// Where they are not in the store's folder.
+    pub keys: Option<PathBuf>,
     pub settings: Vec<String>,
     pub descriptors: Option<u32>,
 }
@@ -88,6 +112,7 @@ impl Start {
     pub fn new(settings: &[&str]) -> Start {
         Start {
             store: None,
+            keys: None,
             settings: settings.iter().map(ToString::to_string).collect(),
             descriptors: None,
         }
@@ -95,6 +120,13 @@ impl Start {
 
     pub fn over(mut self, store: &Path) -> Start {
         self.store = Some(store.to_owned());
+        self
+    }
+
+    /// Over Redis at this address.
+    pub fn over_redis(mut self, url: &str, ring: &Ring) -> Start {
+        self.store = Some(url.into());
+        self.keys = Some(ring.file.clone());
         self
     }
 
@@ -110,6 +142,12 @@ impl Start {
     /// As [`Start::node`], as soon as the doors are open.
     #[track_caller]
     pub fn warming(self) -> Node {
+        self.starting().open()
+    }
+
+    /// As [`Start::node`], as soon as there is a process.
+    #[track_caller]
+    pub fn starting(self) -> Starting {
         let folder = folder();
         let store = self.store.unwrap_or_else(|| folder.path().join("store"));
         let mut command = match self.descriptors {
@@ -123,47 +161,108 @@ impl Start {
         };
         command.args(["serve", "--set", "drain_notice=0ms"]);
         command.arg("--store").arg(&store);
+        if let Some(keys) = &self.keys {
+            command.arg("--keys").arg(keys);
+        }
         for door in Door::ALL {
-            command.args([&format!("--{}", door.name()), "127.0.0.1:0"]);
+            command.args(["--set", &format!("{}=127.0.0.1:0", door.name())]);
         }
         for pair in &self.settings {
             command.args(["--set", pair]);
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
-        let log = gather(child.stderr.take().expect("piped"));
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        Starting {
+            log: gather(child.stderr.take().expect("piped")),
+            out: BufReader::new(child.stdout.take().expect("piped")),
+            child,
+            keys: self.keys.unwrap_or_else(|| store.join("keys")),
+            store,
+            folder,
+        }
+    }
+}
+
+/// A process whose doors may not be open yet; it is to be [`Starting::open`]ed or [`Starting::kill`]ed.
+pub struct Starting {
+    child: Child,
+    log: Arc<Mutex<Vec<u8>>>,
+    out: BufReader<ChildStdout>,
+    store: PathBuf,
+    keys: PathBuf,
+    folder: TempDir,
+}
+
+impl Starting {
+    pub fn log(&self) -> String {
+        text(&self.log.lock().unwrap())
+    }
+
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send(&self.child, signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn end(mut self) -> ExitStatus {
+        ended(&mut self.child)
+    }
+
+    /// Waits until the doors are open.
+    #[track_caller]
+    pub fn open(mut self) -> Node {
         let mut said = String::new();
         let mut doors = Vec::new();
         for door in Door::ALL {
             let mut line = String::new();
-            out.read_line(&mut line).expect("a line a door");
+            self.out.read_line(&mut line).expect("a line a door");
             let address = line
                 .trim_end()
                 .strip_prefix(&format!("{} http://", door.name()));
             let Some(address) = address else {
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("{line:?} names no door: {}", text(&log.lock().unwrap()));
+                let log = self.log();
+                self.kill();
+                panic!("{line:?} names no door: {log}");
             };
             doors.push(address.parse().expect("an address"));
             said.push_str(&line);
         }
         let node = Node {
-            child,
+            child: self.child,
             doors,
-            log,
-            out: gather(out),
-            store,
-            _folder: folder,
+            log: self.log,
+            out: gather(self.out),
+            store: self.store,
+            keys: self.keys,
+            _folder: self.folder,
         };
         node.out.lock().unwrap().extend_from_slice(said.as_bytes());
         node
     }
 }
 
+fn send(child: &Child, signal: i32) {
+    // SAFETY: a bare system call; the child is ours and was not waited for, so its id is still its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+#[track_caller]
+fn ended(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    until("the process has ended", || {
+        status = child.try_wait().expect("ours");
+        status.is_some()
+    });
+    status.expect("just seen")
+}
+
 /// Keeps what a child writes, so that it never waits for us.
-fn gather(mut from: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+pub fn gather(mut from: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = kept.clone();
     std::thread::spawn(move || {
@@ -182,6 +281,7 @@ pub struct Node {
     log: Arc<Mutex<Vec<u8>>>,
     out: Arc<Mutex<Vec<u8>>>,
     pub store: PathBuf,
+    keys: PathBuf,
     _folder: TempDir,
 }
 
@@ -204,19 +304,21 @@ impl Node {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: a bare system call; the child is ours and was not waited for, so its id is still its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        send(&self.child, signal);
     }
 
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> ExitStatus {
-        let mut status = None;
-        until("the process has ended", || {
-            status = self.child.try_wait().expect("ours");
-            status.is_some()
-        });
-        status.expect("just seen")
+        ended(&mut self.child)
+    }
+
+    /// What it counted under this name, labels and all; nothing before it counted any.
+    pub fn meter(&self, name: &str) -> f64 {
+        let metrics = text(&self.get(Door::Back, "/metrics").body);
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
     /// Resident memory in KiB.
@@ -229,7 +331,7 @@ impl Node {
     }
 
     pub fn seals(&self) -> Seals {
-        Seals::of(&RingFile::read(&self.store.join("keys")).expect("the node made it"))
+        Seals::of(&RingFile::read(&self.keys).expect("the node read it"))
     }
 }
 

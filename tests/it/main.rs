@@ -2,15 +2,21 @@
 
 mod fake_store;
 mod harness;
+mod redis;
 
+mod balancer;
 mod bulk;
 mod crash;
 mod drain;
+mod faults;
 mod feed;
 mod keys_and_settings;
+mod nodes;
 mod refusals;
 mod rubbish;
 mod scan;
 mod secrets;
 mod sessions;
 mod show;
+mod stores;
+mod truth;

@@ -112,7 +112,13 @@ pub async fn dial(
 /// What an error of the library means to us.
 pub fn said(address: &Address, error: &RedisError) -> Error {
     let why = format!("{address}: {error}");
-    let code = error.code().unwrap_or_default();
+    // Of an error within a pipeline the library knows no code.
+    let within = error.clone().into_server_errors();
+    let code = error.code().or_else(|| {
+        let (_, first) = within.as_deref()?.first()?;
+        Some(first.code())
+    });
+    let code = code.unwrap_or_default();
     match error.kind() {
         _ if code == "FOREIGNRING" => Error::ForeignRing(address.to_string()),
         ErrorKind::AuthenticationFailed

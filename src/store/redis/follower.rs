@@ -77,6 +77,8 @@ pub struct Follower {
     position: Position,
     /// Replies without an entry although the partition has newer ones.
     silent: u32,
+    /// The store forgot once: what is read whole from it no longer takes a red away.
+    forgetful: bool,
     synced: bool,
 }
 
@@ -90,6 +92,7 @@ impl Follower {
             asking,
             position: Position::default(),
             silent: 0,
+            forgetful: false,
             synced: false,
         }
     }
@@ -99,6 +102,7 @@ impl Follower {
         let mut step = Step::Sync(None);
         let mut pause = PAUSE_MIN;
         loop {
+            let follows = matches!(step, Step::Follow);
             let outcome = match step {
                 Step::Sync(why) => self.sync(why).await,
                 Step::Resume => self.resume().await,
@@ -106,7 +110,8 @@ impl Follower {
             };
             match outcome {
                 Ok(next) => {
-                    if let Step::Follow = next {
+                    // Only who follows has been found: another command may be refused where the others are not.
+                    if follows {
                         self.shared.health.found(self.partition);
                         pause = PAUSE_MIN;
                     }
@@ -150,6 +155,7 @@ impl Follower {
     /// Posts every word of the partition. Where the stream stands is noted before, so that what changes meanwhile is read after.
     async fn sync(&mut self, why: Option<Fault>) -> Result<Step, Error> {
         let before = self.shared.board.residents_in(self.partition);
+        let asked = Time::now();
         let state = self.state("0-0").await?;
         self.position = Position {
             epoch: state.epoch.clone(),
@@ -157,10 +163,16 @@ impl Follower {
             entry: state.last.clone(),
         };
         self.silent = 0;
-        let Some(read) = self.read_whole(&state).await? else {
+        self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced));
+        let wary = self.forgetful || why == Some(Fault::Behind);
+        let Some(read) = self.read_whole(&state, wary).await? else {
             // It became another, or an older one, while it was read.
             return Ok(Step::Sync(Some(Fault::Replaced)));
         };
+        if let Some(vouched) = self.link.vouched(asked) {
+            let nth = self.partition;
+            self.shared.board.confirm_sixteenth(nth, vouched);
+        }
         let missing = before.saturating_sub(self.state("0-0").await?.count);
         let ahead = read.ahead + missing;
         self.shared.tally.ahead[self.partition].store(ahead, Relaxed);
@@ -187,7 +199,7 @@ impl Follower {
     }
 
     /// None if the partition became another meanwhile, or was read from a server that is behind.
-    async fn read_whole(&mut self, state: &State) -> Result<Option<Read>, Error> {
+    async fn read_whole(&mut self, state: &State, wary: bool) -> Result<Option<Read>, Error> {
         let mut all = Read::default();
         let mut pages = JoinSet::new();
         let mut next = 0;
@@ -209,17 +221,19 @@ impl Follower {
             if epoch != state.epoch || seq < state.seq {
                 return Ok(None);
             }
-            let mut posted = 0;
+            let mut count = 0;
             for row in scripts::words(&words) {
                 let (id, word) = row?;
-                if self.shared.board.post(id, word) == Posted::Behind {
-                    all.ahead += 1;
-                }
-                posted += 1;
+                let posted = match wary {
+                    true => self.shared.board.follow(id, word, 0),
+                    false => self.shared.board.post(id, word),
+                };
+                all.ahead += u64::from(posted == Posted::Behind);
+                count += 1;
             }
-            all.residents += posted;
+            all.residents += count;
             if !self.synced {
-                (self.shared.progress)(posted);
+                (self.shared.progress)(count);
             }
             // A page is some hundred microseconds of posting; others come between.
             tokio::task::yield_now().await;
@@ -239,7 +253,7 @@ impl Follower {
             }
         } else if state.held || state.seq == 0 && self.position.seq == 0 {
             return Ok(Step::Follow);
-        } else if state.seq < self.position.seq {
+        } else if state.seq < self.position.seq || state.forked {
             Some(Fault::Behind)
         } else {
             Some(Fault::Trimmed)
@@ -290,7 +304,9 @@ impl Follower {
         for entry in entries {
             let number: u64 = entry.get("n").unwrap_or_default();
             let words: Vec<u8> = entry.get("w").unwrap_or_default();
-            gap |= number != self.position.seq + 1 || self.post(&words).is_err();
+            // Posted whatever its number: what it follows is known here and not where it is read whole.
+            let posted = self.post(&words);
+            gap |= number != self.position.seq + 1 || posted.is_err();
             self.position.seq = number;
             self.position.entry = entry.id;
         }

@@ -3,12 +3,14 @@
 use super::partition::PARTITIONS;
 use crate::meters::{Fault, StoreTally};
 use crate::store::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub struct Health {
     /// A bit for each partition that is lost.
     lost: AtomicU32,
+    /// And why.
+    faults: Mutex<[Option<Fault>; PARTITIONS]>,
     tally: Arc<StoreTally>,
 }
 
@@ -16,6 +18,7 @@ impl Health {
     pub fn new(tally: Arc<StoreTally>) -> Health {
         Health {
             lost: AtomicU32::new(0),
+            faults: Mutex::default(),
             tally,
         }
     }
@@ -24,26 +27,44 @@ impl Health {
         self.lost.load(SeqCst) & 1 << partition != 0
     }
 
+    /// Counted and logged when it begins, and when it becomes another fault.
     pub fn lost(&self, partition: usize, error: &Error) {
+        let fault = match error {
+            Error::Stuck(_) => Fault::Stuck,
+            Error::Away(_) => Fault::Gone,
+            _ => Fault::Refused,
+        };
         let before = self.lost.fetch_or(1 << partition, SeqCst);
-        if before & 1 << partition == 0 {
-            self.tally.fault(match error {
-                Error::Stuck(_) => Fault::Stuck,
-                Error::Away(_) => Fault::Gone,
-                _ => Fault::Refused,
-            });
+        let known = lock(&self.faults)[partition].replace(fault);
+        if known == Some(fault) {
+            return;
         }
+        self.tally.fault(fault);
+        let new = !lock(&self.faults)
+            .iter()
+            .enumerate()
+            .any(|(nth, other)| nth != partition && *other == Some(fault));
         if before == 0 {
             tracing::error!(%error, "the store is lost: answers come from memory, and age");
-        } else if before & 1 << partition == 0 {
+        } else if new {
+            tracing::error!(partition, %error, "the store is lost for another reason");
+        } else {
             tracing::debug!(partition, %error, "one more partition of the store is lost");
         }
     }
 
     pub fn found(&self, partition: usize) {
         let before = self.lost.fetch_and(!(1 << partition), SeqCst);
+        if before & 1 << partition == 0 {
+            return;
+        }
+        lock(&self.faults)[partition] = None;
         if before == 1 << partition {
             tracing::info!("the store is back: all {PARTITIONS} partitions");
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -142,6 +142,8 @@ pub struct State {
     pub last: String,
     /// Whether the entry that was asked for is still there.
     pub held: bool,
+    /// Whether it is not, although older ones are: it was written in another past.
+    pub forked: bool,
 }
 
 impl State {
@@ -150,7 +152,7 @@ impl State {
         partition: usize,
         entry: &str,
     ) -> Result<State, redis::RedisError> {
-        let (epoch, ring, format, seq, depth, count, last, held) = STATE
+        let (epoch, ring, format, seq, depth, count, last, held, forked) = STATE
             .key(partition::meta(partition))
             .arg(entry)
             .invoke_async(link)
@@ -164,6 +166,7 @@ impl State {
             count,
             last,
             held,
+            forked,
         })
     }
 }

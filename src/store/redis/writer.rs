@@ -168,15 +168,14 @@ impl Writer {
         if flags.len() != changes.len() {
             return Err(Error::Damaged("a reply"));
         }
-        // In the primary, and so in the stream: every board will have it, acknowledged or not.
-        let told = scripts::told(&told)?;
-        if let Some(board) = &self.board {
-            for told in told {
-                board.follow(told.id, told.word, told.before);
-            }
-        }
+        // A primary that was replaced takes changes too, and versions them above what was acknowledged meanwhile elsewhere.
         if replicas < self.settings.replicas {
             return Err(Error::NotReplicated(replicas, self.settings.replicas));
+        }
+        if let Some(board) = &self.board {
+            for told in scripts::told(&told)? {
+                board.follow(told.id, told.word, told.before);
+            }
         }
         Ok(flags)
     }

@@ -1,0 +1,229 @@
+//! What a run leaves behind: one JSON object, written by `run` and read by `report`. Milliseconds, seconds from the warm-up's end.
+
+use crate::class::Class;
+use crate::histogram::Histogram;
+use crate::machine::Machine;
+use crate::shape::Shape;
+use crate::tally::{Counts, jain, recovery};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub label: String,
+    pub command: String,
+    pub commit: String,
+    /// RFC 3339.
+    pub at: String,
+    pub seed: u64,
+    pub machine: Machine,
+    pub shape_name: String,
+    pub shape: Shape,
+    /// Why it counts for nothing.
+    pub void: Option<String>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+    /// How late tries were started.
+    pub lag_ms: Times,
+    /// Of our own core.
+    pub own_cpu_percent: f64,
+    /// Of the time, that we were ready to run and had no core: others were there.
+    pub own_wait_percent: f64,
+    pub server: Option<Server>,
+    pub classes: Vec<Figures>,
+    pub rude: Vec<RudeFigures>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Server {
+    pub cpu_seconds: f64,
+    /// Of one core, in the mean.
+    pub cpu_percent: f64,
+    /// Microseconds for each answer that came back, busy ones too. What nobody waited for is in it.
+    pub us_per_answer: Option<f64>,
+    pub us_per_good: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Times {
+    pub count: u64,
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    pub max: Option<f64>,
+}
+
+/// Of one class, after the warm-up. Counts of tries, by what came of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Figures {
+    pub kind: String,
+    pub rate: f64,
+    pub connections: usize,
+    /// `kept`, `own` or `new`.
+    pub connecting: String,
+    pub deadline_ms: f64,
+    pub retry: String,
+    pub offered_per_second: f64,
+    pub tries_per_second: f64,
+    pub good_per_second: f64,
+    /// Of those offered.
+    pub good_percent: f64,
+    /// Of them, at their first try.
+    pub good_first_percent: f64,
+    pub counts: Point,
+    /// Retries that were due after the end.
+    pub put_off: u64,
+    pub statuses: BTreeMap<u16, u64>,
+    /// Of 2xx, late ones too, from the intended instant. Those who gave up have none.
+    pub latency_ms: Times,
+    pub busy_ms: Times,
+    pub recovery: Option<Recovery>,
+    pub jain: Option<f64>,
+    /// Kept connections that the server had closed as we asked; asked again, and not counted twice.
+    pub stale: u64,
+    pub closed_idle: u64,
+    pub series: Vec<Point>,
+}
+
+/// From the end of the spike; null: not within the run.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Recovery {
+    pub to_85_percent_ms: Option<u64>,
+    pub to_95_percent_ms: Option<u64>,
+}
+
+/// Counts, of a stretch that begins at `t`, or of all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Point {
+    pub t: f64,
+    pub offered: u64,
+    pub tries: u64,
+    pub good: u64,
+    pub late: u64,
+    pub busy: u64,
+    pub refused: u64,
+    pub cut: u64,
+    /// Given up while connecting.
+    pub silent_connect: u64,
+    /// Given up after asking.
+    pub silent: u64,
+    /// Given up for want of a connection of our own.
+    pub starved: u64,
+    pub other: u64,
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RudeFigures {
+    pub kind: String,
+    pub many: usize,
+    pub open_max: usize,
+    pub closed: u64,
+    pub taken: u64,
+    pub busy: u64,
+}
+
+impl Times {
+    pub fn of(histogram: &Histogram) -> Times {
+        let of = |part| ms(histogram.quantile(part));
+        Times {
+            count: histogram.total(),
+            p50: of(0.5),
+            p90: of(0.9),
+            p99: of(0.99),
+            p999: of(0.999),
+            max: ms((histogram.total() > 0).then(|| histogram.max())),
+        }
+    }
+}
+
+impl Figures {
+    /// `warm` in nanoseconds, `seconds` without it.
+    pub fn of(
+        class: &Class,
+        rate: f64,
+        warm: u64,
+        seconds: f64,
+        spike: Option<(f64, f64)>,
+    ) -> Figures {
+        let (tally, manner) = (&class.tally, &class.manner);
+        let counts = &tally.counts;
+        let per_second = |count: u64| round(count as f64 / seconds);
+        let percent = |count: u64| round(100.0 * count as f64 / counts.offered.max(1) as f64);
+        let recovery = spike.map(|(_, end)| {
+            let series: Vec<(u64, u64)> = tally
+                .buckets
+                .iter()
+                .map(|b| (b.counts.offered, b.counts.good))
+                .collect();
+            let (every, end) = (
+                tally.every / 1_000_000,
+                warm / 1_000_000 + (end * 1e3) as u64,
+            );
+            Recovery {
+                to_85_percent_ms: recovery(&series, every, end, 0.85),
+                to_95_percent_ms: recovery(&series, every, end, 0.95),
+            }
+        });
+        let series = tally.buckets.iter().enumerate().map(|(nth, bucket)| Point {
+            t: round((nth as f64 * tally.every as f64 - warm as f64) / 1e9),
+            p50: ms(bucket.served.quantile(0.5)),
+            p99: ms(bucket.served.quantile(0.99)),
+            ..Point::of(&bucket.counts)
+        });
+        Figures {
+            kind: manner.kind.name().into(),
+            rate: round(rate),
+            connections: manner.connections,
+            connecting: manner.connecting.word().into(),
+            deadline_ms: manner.deadline as f64 / 1e6,
+            retry: format!("{:?}, {} tries", manner.retry.policy, manner.retry.tries),
+            offered_per_second: per_second(counts.offered),
+            tries_per_second: per_second(counts.tries),
+            good_per_second: per_second(counts.good),
+            good_percent: percent(counts.good),
+            good_first_percent: percent(tally.good_first),
+            counts: Point::of(counts),
+            put_off: tally.put_off,
+            statuses: tally.statuses.clone(),
+            latency_ms: Times::of(&tally.served),
+            busy_ms: Times::of(&tally.busy),
+            recovery,
+            jain: jain(&tally.good_by_client).map(|jain| (jain * 1e4).round() / 1e4),
+            stale: class.stale,
+            closed_idle: class.closed_idle,
+            series: series.collect(),
+        }
+    }
+}
+
+impl Point {
+    fn of(counts: &Counts) -> Point {
+        Point {
+            t: 0.0,
+            offered: counts.offered,
+            tries: counts.tries,
+            good: counts.good,
+            late: counts.late,
+            busy: counts.busy,
+            refused: counts.refused,
+            cut: counts.cut,
+            silent_connect: counts.silent_connect,
+            silent: counts.silent,
+            starved: counts.starved,
+            other: counts.other,
+            p50: None,
+            p99: None,
+        }
+    }
+}
+
+fn ms(nanoseconds: Option<u64>) -> Option<f64> {
+    nanoseconds.map(|n| (n as f64 / 1e3).round() / 1e3)
+}
+
+pub fn round(x: f64) -> f64 {
+    (x * 100.0).round() / 100.0
+}

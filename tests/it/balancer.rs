@@ -1,0 +1,298 @@
+//! HAProxy, set as we ship it, before three nodes over one Redis: what callers meet while nodes leave, die, or are all away.
+
+use crate::harness::*;
+use crate::redis::{self, Server};
+use liangma::http::query::Door;
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+
+/// Nobody takes it while its node is away: the kernel gives out ports from 32,768 on, and Redis has those below 30,000.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = (std::process::id() * 257).wrapping_add(NEXT.fetch_add(1, Relaxed));
+        let address = ([127, 0, 0, 1], 30_000 + (next % 2_700) as u16).into();
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// One way through the balancer, to all doors but the back one.
+struct Front([SocketAddr; 3]);
+
+impl Doors for Front {
+    fn address(&self, door: Door) -> SocketAddr {
+        self.0[door as usize]
+    }
+}
+
+/// Three nodes behind a balancer, and somebody red.
+struct Town {
+    haproxy: Child,
+    meters: SocketAddr,
+    l4: Front,
+    l7: Front,
+    nodes: Vec<Node>,
+    drain_notice: String,
+    ring: Ring,
+    redis: Server,
+}
+
+/// None where redis-server or haproxy is missing, which is said loudly, and not by eprintln!: that the runner keeps to itself.
+#[track_caller]
+fn open(drain_notice: &str) -> Option<Town> {
+    if redis::is_missing() {
+        return None;
+    }
+    let redis = Server::start(&[]);
+    let places = [(); 3].map(|()| Door::ALL.map(|_| free_address()));
+    let fronts = [(); 5].map(|()| free_address());
+    let mut command = Command::new("haproxy");
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy"));
+    command.args("-db -f common.cfg -f l4.cfg -f l7.cfg".split(' '));
+    let names = ["L4_RESIDENT", "L4_GATE", "L4_DESK", "L7", "METERS"];
+    command.envs(names.into_iter().zip(fronts.map(|front| front.to_string())));
+    for (node, place) in (1..).zip(places) {
+        let names = Door::ALL.map(|door| format!("NODE{node}_{}", door.name().to_uppercase()));
+        command.envs(names.into_iter().zip(place.map(|door| door.to_string())));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let Ok(mut haproxy) = command.stderr(Stdio::piped()).spawn() else {
+        let said = "NO haproxy ON THIS MACHINE: THE TESTS OF THE BALANCER TEST NOTHING";
+        let _ = writeln!(io::stderr(), "\n**** {said} ****\n");
+        return None;
+    };
+    let log = gather(haproxy.stderr.take().expect("piped"));
+    let [resident, gate, desk, paths, meters] = fronts;
+    let mut town = Town {
+        haproxy,
+        meters,
+        l4: Front([resident, gate, desk]),
+        l7: Front([paths; 3]),
+        nodes: Vec::new(),
+        drain_notice: format!("drain_notice={drain_notice}"),
+        ring: Ring::make(),
+        redis,
+    };
+    until("haproxy answers", || {
+        let ended = town.haproxy.try_wait().expect("ours");
+        assert!(ended.is_none(), "{}", text(&log.lock().unwrap()));
+        Connection::try_to(meters).is_some()
+    });
+    let red = [person(1).resident(), person(1).set("confirmed", 1)];
+    for place in places {
+        town.start(place);
+        town.nodes[0].feed(&town.ring.seals.authority(), &red);
+    }
+    town.until_ready(3);
+    Some(town)
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        let _ = self.haproxy.kill().and_then(|()| self.haproxy.wait());
+    }
+}
+
+impl Town {
+    #[track_caller]
+    fn start(&mut self, place: [SocketAddr; 4]) {
+        let mut start = Start::new(&[&self.drain_notice]);
+        for (door, address) in Door::ALL.iter().zip(place) {
+            start.settings.push(format!("{}={address}", door.name()));
+        }
+        let url = self.redis.url();
+        self.nodes.push(start.over_redis(&url, &self.ring).node());
+    }
+
+    /// Ends the node that has run longest; where it was.
+    #[track_caller]
+    fn end(&mut self, signal: i32) -> [SocketAddr; 4] {
+        let node = self.nodes.remove(0);
+        let place = Door::ALL.map(|door| node.address(door));
+        node.signal(signal);
+        assert_eq!(node.end().success(), signal == libc::SIGTERM);
+        place
+    }
+
+    fn meters(&self) -> String {
+        text(&Ask::get("/metrics").at(self.meters).body)
+    }
+
+    /// Waits until haproxy takes so many nodes for ready.
+    #[track_caller]
+    fn until_ready(&self, nodes: usize) {
+        let node = "haproxy_server_status{proxy=\"nodes\"";
+        let is_up = |line: &&str| line.starts_with(node) && line.ends_with("\"UP\"} 1");
+        let up = || self.meters().lines().filter(is_up).count();
+        until("haproxy has noticed", || up() == nodes);
+    }
+
+    /// The bytes of a show, and of a scan.
+    fn asks(&self) -> [(Door, Vec<u8>); 2] {
+        let session = self.ring.seals.session(&person(1));
+        let scan = Ask::post("/v1/scan", self.nodes[0].code(&session));
+        let scan = scan.bearer(&self.ring.seals.scanner()).bytes();
+        let show = Ask::get("/v1/code").bearer(&session).bytes();
+        [(Door::Resident, show), (Door::Gate, scan)]
+    }
+
+    /// Crowds at L4 and at L7, once all in them were answered.
+    #[track_caller]
+    fn crowds(&self) -> [Arc<Crowd>; 2] {
+        let crowds = [&self.l4, &self.l7].map(|front| {
+            let crowd = Arc::<Crowd>::default();
+            let asks = self.asks().into_iter().cycle();
+            for (nth, (ask, keeps)) in asks.zip([true, true, false, false]).enumerate() {
+                let (crowd, address) = (Arc::downgrade(&crowd), front.address(ask.0));
+                std::thread::spawn(move || call(crowd, nth, address, &ask.1, keeps));
+            }
+            crowd
+        });
+        go_on(&crowds);
+        crowds
+    }
+}
+
+/// Callers who show or scan again and again until it is dropped.
+#[derive(Default)]
+struct Crowd {
+    /// How often, each their own.
+    answered: [AtomicUsize; 4],
+    /// What came instead of answers.
+    lost: Mutex<Vec<String>>,
+}
+
+/// On one connection until it is told to close it, or on a fresh one each time.
+fn call(crowd: Weak<Crowd>, nth: usize, address: SocketAddr, ask: &[u8], keeps: bool) {
+    let mut kept = None;
+    while let Some(crowd) = crowd.upgrade() {
+        let mut connection = kept.take().or_else(|| Connection::try_to(address));
+        let answer = connection.as_mut().and_then(|connection| {
+            connection.try_send(ask);
+            connection.try_answer()
+        });
+        match answer {
+            Some(answer) if answer.status == 200 && answer.state() == "red" => {
+                crowd.answered[nth].fetch_add(1, Relaxed);
+                let stays = keeps && answer.header("connection") != Some("close");
+                kept = connection.filter(|_| stays);
+            }
+            instead => crowd.lost.lock().unwrap().push(format!("{instead:?}")),
+        }
+    }
+}
+
+/// Waits until every caller was answered some more.
+#[track_caller]
+fn go_on(crowds: &[Arc<Crowd>; 2]) {
+    for answered in crowds.iter().flat_map(|crowd| &crowd.answered) {
+        let before = answered.load(Relaxed);
+        until("all are answered", || answered.load(Relaxed) > before + 20);
+    }
+}
+
+#[test]
+fn every_door_but_the_back_one_is_reached_through_either_front() {
+    let Some(town) = open("1s") else { return };
+    let seals = &town.ring.seals;
+    let (session, scanner) = (seals.session(&person(1)), seals.scanner());
+    for front in [&town.l4, &town.l7] {
+        let code = front.code(&session);
+        assert_eq!(front.explain(&session).state(), "red");
+        for node in &town.nodes {
+            assert_eq!(front.scan(&scanner, node.code(&session)).state(), "red");
+            assert_eq!(node.scan(&scanner, &code).state(), "red");
+        }
+        let mut bulk = Connection::to(front.address(Door::Gate));
+        let ask = Ask::new("POST", "/v1/scan/bulk").bearer(&scanner);
+        bulk.send(ask.header("transfer-encoding", "chunked").bytes());
+        bulk.chunk(format!("{code}\n"));
+        assert_eq!(bulk.head().expect("an answer").status, 200);
+        let verdict = bulk.piece().expect("it does not wait for more codes");
+        assert!(text(&verdict).contains("\"state\":\"red\""));
+        for door in [Door::Resident, Door::Gate, Door::Desk] {
+            for path in ["/live", "/ready", "/metrics", "/v1/feed"] {
+                front.get(door, path).refuses(404, "not_found");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rolling_restart_fails_nobody() {
+    let Some(mut town) = open("1s") else { return };
+    let crowds = town.crowds();
+    for _ in 0..3 {
+        let place = town.end(libc::SIGTERM);
+        town.start(place);
+        go_on(&crowds);
+    }
+    for crowd in crowds {
+        assert_eq!(*crowd.lost.lock().unwrap(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_killed_node_costs_l4_what_it_held_and_l7_nothing() {
+    let Some(mut town) = open("1s") else { return };
+    let crowds = town.crowds();
+    for killed in 1..=3 {
+        let place = town.end(libc::SIGKILL);
+        go_on(&crowds);
+        town.until_ready(2);
+        town.start(place);
+        town.until_ready(3);
+        let [l4, l7] = crowds.each_ref().map(|crowd| crowd.lost.lock().unwrap());
+        assert_eq!(*l7, [""; 0]);
+        // The kernel closes what the dead had one by one: whoever is cut off may find the door open once more.
+        assert!(l4.len() <= 2 * crowds[0].answered.len() * killed, "{l4:?}");
+    }
+}
+
+#[test]
+fn a_scan_whose_body_comes_later_outlives_its_node_at_l7() {
+    let Some(mut town) = open("1s") else { return };
+    let [_, (door, scan)] = town.asks();
+    let (head, body) = scan.split_at(scan.len() - 1);
+    let mut gates = [(); 30].map(|()| Connection::to(town.l7.address(door)));
+    gates.iter_mut().for_each(|gate| gate.send(head));
+    let heads = "haproxy_frontend_http_requests_total{proxy=\"l7\"} 30\n";
+    until("haproxy has them", || town.meters().contains(heads));
+    town.end(libc::SIGKILL);
+    for gate in &mut gates {
+        gate.send(body);
+        assert_eq!(gate.answer().state(), "red");
+    }
+}
+
+#[test]
+fn without_a_ready_node_l7_says_busy_in_the_language_asked_and_l4_nothing() {
+    let Some(town) = open("5m") else { return };
+    for node in &town.nodes {
+        node.signal(libc::SIGTERM);
+    }
+    town.until_ready(0);
+    let mut waits = HashSet::new();
+    for (language, title) in [
+        ("fr", "系统繁忙，当前查询人数过多，请稍后再试"),
+        ("zh-TW,en;q=0.5", "系統繁忙，當前查詢人數過多，請稍後再試"),
+        ("en-GB", "The system is busy, too many people are"),
+    ] {
+        for path in ["/v1/code", "/v1/scan", "/v1/status"] {
+            let ask = Ask::get(path).header("accept-language", language);
+            let said = ask.at(town.l7.address(Door::Desk)).refuses(503, "busy");
+            assert!(said["title"].as_str().unwrap().starts_with(title), "{said}");
+            waits.insert(said["retry_after_ms"].as_u64());
+        }
+    }
+    assert!(waits.len() > 3, "they would come back together: {waits:?}");
+    for door in [Door::Resident, Door::Gate, Door::Desk] {
+        assert_eq!(Connection::to(town.l4.address(door)).ended(), b"");
+    }
+}

@@ -1,0 +1,96 @@
+//! Who is let in to Redis: users, passwords, certificates.
+
+use crate::faults::Town;
+use crate::harness::*;
+use crate::redis::{Server, Tls, is_missing};
+use std::time::Instant;
+
+/// The user of the operator's example, with this password.
+fn acl_line(password: &str) -> String {
+    let users = include_str!("../../../deploy/users.acl");
+    let line = users.lines().find(|line| line.starts_with("user liangma "));
+    let line = line.expect("the example has our user");
+    line.replace("#LIANGMA", &format!(">{password}"))
+}
+
+#[test]
+fn a_password_that_is_rotated_well_is_never_missed() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[&acl_line("first-secret")]);
+    let folder = folder();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first-secret").unwrap();
+    let setting = format!("store_password_file={}", file.display());
+    let url = server.url().replace("redis://", "redis://liangma@");
+    let mut town = Town::with(&url, 2, &[&setting, "log=debug"]);
+    let mut before = "first-secret";
+    let ((), meanwhile) = town.while_asked(|town| {
+        for next in ["second-secret", "third-secret"] {
+            // Both are good for a while; old connections are ended only at the end.
+            server.ask(&["ACL", "SETUSER", "liangma", &format!(">{next}")]);
+            std::fs::write(folder.path().join("next"), next).unwrap();
+            std::fs::rename(folder.path().join("next"), &file).unwrap();
+            server.ask(&["ACL", "SETUSER", "liangma", &format!("<{before}")]);
+            server.ask(&["CLIENT", "KILL", "USER", "liangma"]);
+            town.well_after(Instant::now());
+            before = next;
+        }
+    });
+    for node in 0..2 {
+        assert_eq!(town.faults(node, &["refused"]), 0.0);
+    }
+    town.is_all_kept(&meanwhile.refused);
+    for node in &town.nodes {
+        assert!(!node.log().contains("secret"), "{}", node.log());
+    }
+}
+
+#[test]
+fn a_user_who_may_not_follow_is_told_so_and_not_without_end() {
+    if is_missing() {
+        return;
+    }
+    let line = acl_line("hush");
+    assert!(line.contains(" +xread "));
+    let server = Server::start(&[&line.replace(" +xread ", " ")]);
+    let ring = Ring::make();
+    let url = server.url().replace("redis://", "redis://liangma:hush@");
+    let node = Start::new(&[]).over_redis(&url, &ring).warming();
+    until("the log says why", || node.log().contains("xread"));
+    let faults = || node.meter("liangma_store_faults_total{fault=\"refused\"}");
+    until("it is counted", || faults() >= 16.0);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let log = node.log();
+    let said = log.matches("the store is lost").count();
+    // It is lost, and stays so.
+    assert!(faults() < 33.0 && said <= 2, "{} {said}", faults());
+}
+
+#[test]
+fn a_node_speaks_tls_and_shows_its_certificate() {
+    if is_missing() {
+        return;
+    }
+    let tls = Tls::make();
+    let server = Server::start_tls(&tls, &["requirepass hush"]);
+    let url = server.url().replace("rediss://", "rediss://:hush@");
+    let file = |setting: &str, name: &str| format!("{setting}={}", tls.file(name).display());
+    let ca = file("store_ca", "ca.crt");
+    let (cert, key) = (
+        file("store_cert", "client.crt"),
+        file("store_cert_key", "client.key"),
+    );
+    let town = Town::with(&url, 2, &[&ca, &cert, &key]);
+    assert!(town.is_fresh());
+    // Without ours, or without knowing theirs, nothing is told to anybody.
+    for settings in [&[ca.as_str()][..], &[&cert, &key]] {
+        let starting = Start::new(settings).over_redis(&url, &town.ring).starting();
+        until("it says why", || starting.log().contains("127.0.0.1"));
+        let log = starting.log();
+        assert!(log.to_lowercase().contains("certificate"), "{log}");
+        assert!(!log.contains("hush"), "{log}");
+        starting.kill();
+    }
+}

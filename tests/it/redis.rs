@@ -1,0 +1,31 @@
+//! Redis servers of the tests' own: one, one watched by sentinels, a cluster, and a relay that fails as it is told.
+
+mod cluster;
+mod process;
+mod relay;
+mod server;
+mod tls;
+mod watched;
+
+pub use cluster::Cluster;
+pub use relay::Relay;
+pub use server::{Backup, Server};
+pub use tls::Tls;
+pub use watched::Watched;
+
+use std::io::{self, Write};
+use std::process::Command;
+
+/// Whether this machine has no redis-server, which is said loudly: the tests of Redis then return at once.
+pub fn is_missing() -> bool {
+    let version = Command::new("redis-server").arg("--version").output();
+    let missing = !version.is_ok_and(|output| output.status.success());
+    if missing {
+        // Not by eprintln!: the test runner would keep it to itself.
+        let _ = writeln!(
+            io::stderr(),
+            "\n**** NO redis-server ON THIS MACHINE: THE TESTS OF REDIS TEST NOTHING ****\n"
+        );
+    }
+    missing
+}

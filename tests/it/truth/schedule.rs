@@ -1,0 +1,363 @@
+//! Which harm comes when: at most one that Redis has to recover from, and one of another kind beside it.
+
+use super::dice::Dice;
+use super::town::{Over, Step, Town};
+use super::world::{NODES, World};
+use liangma::store::redis::partition::{self, PARTITIONS};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+/// Steps, and how many milliseconds after the one before.
+struct Fault {
+    name: String,
+    steps: Vec<(u64, Step)>,
+}
+
+fn fault(name: impl Into<String>, steps: Vec<(u64, Step)>) -> Fault {
+    Fault {
+        name: name.into(),
+        steps,
+    }
+}
+
+fn words(command: &str) -> Vec<String> {
+    command.split(' ').map(str::to_owned).collect()
+}
+
+/// A fault that was begun: what is left to be done, and when.
+struct Begun {
+    name: String,
+    steps: std::vec::IntoIter<(u64, Step)>,
+    next: Option<(Instant, Step)>,
+}
+
+impl Begun {
+    fn of(fault: Fault) -> Begun {
+        let mut begun = Begun {
+            name: fault.name,
+            steps: fault.steps.into_iter(),
+            next: None,
+        };
+        begun.advance();
+        begun
+    }
+
+    fn advance(&mut self) {
+        let after = |ms| Instant::now() + Duration::from_millis(ms);
+        self.next = self.steps.next().map(|(ms, step)| (after(ms), step));
+    }
+}
+
+/// Redis must have recovered by then.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// Looking whether it has asks every server.
+const LOOK_PAUSE: Duration = Duration::from_millis(150);
+
+pub struct Schedule {
+    over: Over,
+    dice: Dice,
+    /// Of Redis, and of the rest.
+    large: Option<Begun>,
+    small: Option<Begun>,
+    /// Since when all of Redis is there again, and not yet settled.
+    settling: Option<Instant>,
+    next_large: Instant,
+    next_small: Instant,
+    looked: Instant,
+    pub faults: usize,
+}
+
+impl Schedule {
+    pub fn new(over: Over, dice: Dice) -> Schedule {
+        let soon = Instant::now() + Duration::from_millis(500);
+        Schedule {
+            over,
+            dice,
+            large: None,
+            small: None,
+            settling: None,
+            next_large: soon,
+            next_small: soon,
+            looked: soon,
+            faults: 0,
+        }
+    }
+
+    /// Does what is due, and begins what may begin.
+    pub fn tick<'scope, 'env>(
+        &mut self,
+        town: &mut Town,
+        world: &World,
+        scope: &'scope Scope<'scope, 'env>,
+        begin: bool,
+    ) {
+        town.greet(world);
+        if let Some(node) = town.ended() {
+            world.lie(format!("node {node} has ended by itself"));
+            return world.stop();
+        }
+        let now = Instant::now();
+        for begun in [&mut self.large, &mut self.small].into_iter().flatten() {
+            while let Some((at, step)) = begun.next.clone()
+                && (at <= Instant::now() || !begin)
+            {
+                world.note(format!("{}: {step:?}", begun.name));
+                town.take(&step, world, scope);
+                begun.advance();
+            }
+        }
+        if self
+            .large
+            .as_ref()
+            .is_some_and(|begun| begun.next.is_none())
+        {
+            self.large = None;
+            self.settling = Some(now);
+        }
+        if self
+            .small
+            .as_ref()
+            .is_some_and(|begun| begun.next.is_none())
+            && town.are_all_open()
+        {
+            self.small = None;
+            self.next_small = now + Duration::from_millis(self.dice.within(200..=1_200));
+        }
+        if let Some(since) = self.settling
+            && self.looked.elapsed() > LOOK_PAUSE
+        {
+            self.looked = Instant::now();
+            if town.is_settled() {
+                world.note("Redis has settled");
+                self.settling = None;
+                self.next_large = now + Duration::from_millis(self.dice.within(100..=800));
+            } else if since.elapsed() > RECOVERY {
+                world.lie("Redis itself has not recovered".to_owned());
+                world.stop();
+            }
+        }
+        if !begin || !town.are_all_open() {
+            return;
+        }
+        if self.large.is_none() && self.settling.is_none() && self.next_large <= now {
+            let fault = self.large(town);
+            self.faults += 1;
+            world.note(fault.name.clone());
+            self.large = Some(Begun::of(fault));
+        }
+        if self.small.is_none() && self.next_small <= now {
+            let fault = self.small(town);
+            self.faults += 1;
+            world.note(fault.name.clone());
+            self.small = Some(Begun::of(fault));
+        }
+    }
+
+    pub fn is_healed(&self, town: &Town) -> bool {
+        self.large.is_none()
+            && self.small.is_none()
+            && self.settling.is_none()
+            && town.are_all_open()
+    }
+
+    /// What Redis has to recover from. None of it may lose what was acknowledged.
+    fn large(&mut self, town: &Town) -> Fault {
+        let dice = &mut self.dice;
+        let primary = town.primary(dice);
+        let mut replicas = town.replicas_of(primary);
+        // In the order of the dice.
+        if dice.percent(50) {
+            replicas.reverse();
+        }
+        let over = self.over;
+        if over == Over::Single {
+            return match dice.below(2) {
+                0 => fault(
+                    "kill of the server",
+                    vec![
+                        (0, Step::Kill(0)),
+                        (dice.within(20..=2_000), Step::Restart(0)),
+                    ],
+                ),
+                _ => fault(
+                    "frozen server",
+                    vec![
+                        (0, Step::Freeze(0)),
+                        (dice.within(100..=4_000), Step::Thaw(0)),
+                    ],
+                ),
+            };
+        }
+        let replica = *replicas.first().expect("Redis has settled");
+        match dice.below(8) {
+            0 => fault(
+                format!("kill of primary {primary}"),
+                vec![
+                    (0, Step::Kill(primary)),
+                    (dice.within(20..=6_000), Step::Restart(primary)),
+                ],
+            ),
+            1 => fault(
+                format!("frozen primary {primary}"),
+                vec![
+                    (0, Step::Freeze(primary)),
+                    (dice.within(100..=6_000), Step::Thaw(primary)),
+                ],
+            ),
+            2 | 3 if over == Over::Watched => {
+                let ask = words("SENTINEL FAILOVER liangma");
+                fault(
+                    format!("fail-over from {primary}"),
+                    vec![
+                        (0, Step::AskSentinel(dice.below(3), ask)),
+                        // The others have not heard of it at once.
+                        (3_000, Step::Wait),
+                    ],
+                )
+            }
+            7 if over == Over::Watched => {
+                let ask = words("SENTINEL FAILOVER liangma");
+                fault(
+                    format!("fail-over with care from {primary}"),
+                    vec![
+                        (0, Step::Ask(primary, words("CLIENT PAUSE 5000 WRITE"))),
+                        (50, Step::AskSentinel(dice.below(3), ask)),
+                        (3_000, Step::Wait),
+                    ],
+                )
+            }
+            2 | 3 => fault(
+                format!("fail-over from {primary} to {replica}"),
+                vec![(0, Step::Ask(replica, words("CLUSTER FAILOVER")))],
+            ),
+            4 => {
+                // For a moment the primary alone has what it takes in; then it dies.
+                let mut steps: Vec<(u64, Step)> = replicas
+                    .iter()
+                    .map(|replica| (0, Step::Freeze(*replica)))
+                    .collect();
+                steps.push((30, Step::Ask(primary, words("CLIENT KILL TYPE replica"))));
+                steps.push((dice.within(150..=600), Step::Kill(primary)));
+                steps.extend(replicas.iter().map(|replica| (0, Step::Thaw(*replica))));
+                steps.push((dice.within(3_000..=6_000), Step::Restart(primary)));
+                fault(format!("lonely primary {primary}, killed"), steps)
+            }
+            5 => fault(
+                format!("kill of replica {replica}"),
+                vec![
+                    (0, Step::Kill(replica)),
+                    (dice.within(100..=3_000), Step::Restart(replica)),
+                ],
+            ),
+            6 => fault(
+                format!("frozen replica {replica}"),
+                vec![
+                    (0, Step::Freeze(replica)),
+                    (dice.within(100..=3_000), Step::Thaw(replica)),
+                ],
+            ),
+            _ => {
+                let slot = partition::slot(dice.below(PARTITIONS));
+                let cluster = town.cluster().expect("only there are slots moved");
+                let from = cluster.primary_of(slot);
+                let others: Vec<usize> = (0..cluster.servers.len())
+                    .filter(|nth| *nth != from && cluster.servers[*nth].is_primary())
+                    .collect();
+                let to = dice.pick(&others).expect("three primaries");
+                let mut steps = vec![(0, Step::BeginMove(slot, to))];
+                for _ in 0..dice.below(4) {
+                    steps.push((dice.within(5..=200), Step::MoveKeys(slot, to, 1)));
+                }
+                steps.push((dice.within(5..=400), Step::FinishMove(slot, to)));
+                fault(format!("slot {slot} moves from {from} to {to}"), steps)
+            }
+        }
+    }
+
+    fn small(&mut self, town: &Town) -> Fault {
+        let dice = &mut self.dice;
+        let node = dice.below(NODES);
+        let server = dice.below(town.servers().len());
+        let kinds = match self.over {
+            Over::Single => 12,
+            Over::Watched => 13,
+            Over::Cluster => 9,
+        };
+        match dice.below(kinds) {
+            0 => fault(
+                format!("kill of node {node}"),
+                vec![
+                    (0, Step::KillNode(node)),
+                    (dice.within(0..=500), Step::StartNode(node)),
+                ],
+            ),
+            1 => fault(
+                format!("node {node} leaves"),
+                vec![
+                    (0, Step::EndNode(node)),
+                    (dice.within(0..=500), Step::StartNode(node)),
+                ],
+            ),
+            2 | 3 => fault(
+                format!("frozen node {node}"),
+                vec![
+                    (0, Step::FreezeNode(node)),
+                    (dice.within(50..=4_000), Step::ThawNode(node)),
+                ],
+            ),
+            4 => fault(
+                format!("clients of server {server} cut off"),
+                vec![(0, Step::Ask(server, words("CLIENT KILL TYPE normal")))],
+            ),
+            5 | 6 => {
+                let one = dice.below(PARTITIONS);
+                let those: Vec<usize> = match dice.percent(50) {
+                    true => (0..PARTITIONS).collect(),
+                    false => vec![one],
+                };
+                fault(
+                    format!("streams trimmed: {those:?}"),
+                    vec![(0, Step::Trim(those))],
+                )
+            }
+            7 => fault(
+                format!("scripts of server {server} forgotten"),
+                vec![(0, Step::Ask(server, words("SCRIPT FLUSH SYNC")))],
+            ),
+            8 => {
+                let ms = dice.within(50..=900);
+                let pause = format!("CLIENT PAUSE {ms} ALL");
+                fault(
+                    format!("server {server} is slow"),
+                    vec![(0, Step::Ask(server, words(&pause))), (ms, Step::Wait)],
+                )
+            }
+            9 => fault(
+                "the relay is cut",
+                vec![
+                    (0, Step::Cut(dice.below(20_000))),
+                    (dice.within(50..=2_000), Step::Pass),
+                ],
+            ),
+            10 => fault(
+                "the relay is silent",
+                vec![(0, Step::Silence), (dice.within(50..=4_500), Step::Pass)],
+            ),
+            12 => {
+                let one = dice.below(3);
+                fault(
+                    format!("frozen sentinel {one}"),
+                    vec![
+                        (0, Step::FreezeSentinel(one)),
+                        (dice.within(50..=4_000), Step::ThawSentinel(one)),
+                    ],
+                )
+            }
+            _ => fault(
+                "the relay refuses",
+                vec![(0, Step::Refuse), (dice.within(50..=4_500), Step::Pass)],
+            ),
+        }
+    }
+}
