@@ -147,9 +147,15 @@ pub struct Opened {
     pub face: Face,
 }
 
-/// One active reason of a resident, in detail.
+/// One active reason of a resident.
 pub struct Detail {
     pub reason: crate::status::Reason,
+    /// None where the store has lost what it held of it.
+    pub said: Option<SaidBy>,
+}
+
+/// What the source of a reason said of it.
+pub struct SaidBy {
     pub since: Time,
     /// `yyyymmdd`
     pub until: Option<u32>,

@@ -4,7 +4,7 @@
 use crate::answer::{Freshness, Standing};
 use crate::clock::Time;
 use crate::person::ResidentId;
-use crate::status::Word;
+use crate::status::{Reasons, VERSION_SHIFT, Word};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -37,6 +37,9 @@ pub enum Found {
 /// The whole province, resident id to word.
 pub struct Board {
     words: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
+    /// Reasons that stay in a word although the store has lost them; empty but after a loss. Locked within a shard of `words`.
+    kept: DashMap<u64, Reasons, BuildHasherDefault<IdHasher>>,
+    keeps: AtomicU64,
     settings: Settings,
     /// Of each sixteenth of the ids: everything acknowledged up to this time is here; 0 before the store was first heard.
     as_of: [AtomicU64; SIXTEENTHS],
@@ -53,6 +56,15 @@ pub const SIXTEENTHS: usize = 16;
 /// Which sixteenth an id is in: its four topmost bits.
 pub fn sixteenth(id: ResidentId) -> usize {
     (id.0 >> 60) as usize
+}
+
+/// What a change tells beside the word that it made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ground {
+    /// The version by which the store knew the resident before; 0: not at all.
+    pub before: u64,
+    /// Reasons that the store had as active in the course of the change.
+    pub held: Reasons,
 }
 
 /// What became of a word.
@@ -100,6 +112,8 @@ impl Board {
                 BuildHasherDefault::default(),
                 settings.shards,
             ),
+            kept: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 4),
+            keeps: AtomicU64::new(0),
             settings,
             as_of: [const { AtomicU64::new(0) }; SIXTEENTHS],
             filled: AtomicBool::new(false),
@@ -114,41 +128,104 @@ impl Board {
         self.put(id, word, None)
     }
 
-    /// As [`Board::post`], of a change that was made when the store knew the resident by version `before` (0: not at all).
+    /// As [`Board::post`], of a change that was made on this ground.
     ///
-    /// Where the board knows a later one the store has lost something since, and a word made without it cannot take a red
-    /// away: the reasons that the board knew stay until a change follows from this one.
-    pub fn follow(&self, id: ResidentId, word: Word, before: u64) -> Posted {
-        self.put(id, word, Some(before))
+    /// Where the board knows a later version than that the store has lost something since, and a word made without it
+    /// cannot take a red away: reasons that the board knew stay until the store has them again, whence they can be cleared.
+    pub fn follow(&self, id: ResidentId, word: Word, ground: Ground) -> Posted {
+        self.put(id, word, Some(ground))
     }
 
-    fn put(&self, id: ResidentId, word: Word, before: Option<u64>) -> Posted {
-        match self.words.entry(id.0) {
+    fn put(&self, id: ResidentId, word: Word, ground: Option<Ground>) -> Posted {
+        let mut slot = match self.words.entry(id.0) {
             Entry::Vacant(slot) => {
                 slot.insert(word.bits());
                 self.residents[sixteenth(id)].fetch_add(1, Relaxed);
-                Posted::Up
+                return Posted::Up;
             }
-            Entry::Occupied(mut slot) => {
-                let known = *slot.get();
-                if word.is_newer_than(known) {
-                    let mut word = word;
-                    if let Some(known) = Word::from_bits(known)
-                        && before.is_some_and(|before| before < known.version())
-                    {
-                        word = word.and(known.reasons());
-                        self.contradicted.fetch_add(1, Relaxed);
-                    }
-                    slot.insert(word.bits());
-                    Posted::Up
-                } else if word.bits() == known {
-                    Posted::Same
-                } else {
-                    self.fenced.fetch_add(1, Relaxed);
-                    Posted::Behind
-                }
+            Entry::Occupied(slot) => slot,
+        };
+        let bits = *slot.get();
+        if !word.is_newer_than(bits) {
+            if word.bits() == bits {
+                return Posted::Same;
             }
+            // The word was read before the change that made it was heard of.
+            if let Some(ground) = ground
+                && word.version() == bits >> VERSION_SHIFT
+                && let kept = self.kept(id)
+                && kept.without(ground.held) != kept
+            {
+                let kept = kept.without(ground.held);
+                slot.insert(word.and(kept).bits());
+                self.keep(id, kept);
+                return Posted::Up;
+            }
+            self.fenced.fetch_add(1, Relaxed);
+            return Posted::Behind;
         }
+        let mut kept = self.kept(id);
+        if let (Some(ground), Some(known)) = (ground, Word::from_bits(bits)) {
+            if ground.before < known.version() {
+                kept = kept.and(known.reasons());
+                self.contradicted.fetch_add(1, Relaxed);
+            }
+            kept = kept.without(ground.held);
+        }
+        kept = kept.without(word.reasons());
+        slot.insert(word.and(kept).bits());
+        self.keep(id, kept);
+        Posted::Up
+    }
+
+    fn keep(&self, id: ResidentId, kept: Reasons) {
+        let before = match kept == Reasons::NONE {
+            true if self.keeps.load(Relaxed) == 0 => return,
+            true => self.kept.remove(&id.0).map(|(_, before)| before),
+            false => self.kept.insert(id.0, kept),
+        };
+        match (before.is_some(), kept == Reasons::NONE) {
+            (false, false) => self.keeps.fetch_add(1, Relaxed),
+            (true, true) => self.keeps.fetch_sub(1, Relaxed),
+            _ => 0,
+        };
+    }
+
+    /// Takes back a change of `version` that was shown and is lost with the server that took it: what was known before it
+    /// stands again. A reason that it set stays all the same, until the store has it; one that it cleared is there again.
+    pub fn take_back(&self, id: ResidentId, version: u64, before: Option<Word>) {
+        let Entry::Occupied(mut slot) = self.words.entry(id.0) else {
+            return;
+        };
+        let Some(shown) = Word::from_bits(*slot.get()).filter(|word| word.version() == version)
+        else {
+            return;
+        };
+        let (last, known) =
+            before.map_or((0, Reasons::NONE), |word| (word.version(), word.reasons()));
+        let reasons = shown.reasons().and(known);
+        slot.insert(Word::new(last, shown.check(), reasons).bits());
+        self.keep(id, self.kept(id).and(shown.reasons().without(known)));
+    }
+
+    /// Reasons that this board alone still knows of a resident: the store has lost them.
+    pub fn kept(&self, id: ResidentId) -> Reasons {
+        if self.keeps.load(Relaxed) == 0 {
+            return Reasons::NONE;
+        }
+        self.kept.get(&id.0).map_or(Reasons::NONE, |kept| *kept)
+    }
+
+    /// Residents of whom the store has lost reasons that stay here.
+    pub fn keeps(&self) -> u64 {
+        self.keeps.load(Relaxed)
+    }
+
+    /// Takes down what was read of a sixteenth before anything of it was told: it came from a server that nobody vouched for.
+    pub fn forget_unheard(&self, nth: usize) {
+        debug_assert_eq!(self.as_of[nth].load(Relaxed), 0, "it was told");
+        self.words.retain(|id, _| sixteenth(ResidentId(*id)) != nth);
+        self.residents[nth].store(0, Relaxed);
     }
 
     /// The word at `id`, whoever's it is; what a bare look at memory gives.
@@ -292,17 +369,122 @@ mod tests {
         let id = ResidentId(9);
         let reasons = |reason| Reasons::NONE.with(reason);
         let at = || board.word(id).unwrap().reasons();
-        board.follow(id, Word::new(5, 7, reasons(Reason::Confirmed)), 0);
+        let follow = |version, reasons, before, held| {
+            let ground = Ground { before, held };
+            board.follow(id, Word::new(version, 7, reasons), ground);
+        };
+        let [confirmed, suspected] = [Reason::Confirmed, Reason::Suspected].map(reasons);
+        follow(5, confirmed, 0, confirmed);
         // The store was emptied, and another source cleared what it never heard of.
-        board.follow(id, Word::new(9, 7, Reasons::NONE), 0);
-        assert_eq!(at(), reasons(Reason::Confirmed));
-        // It was restored from before the red.
-        board.follow(id, Word::new(12, 7, reasons(Reason::Suspected)), 4);
-        assert_eq!(at(), reasons(Reason::Confirmed).with(Reason::Suspected));
-        assert_eq!(board.contradicted(), 2);
-        // What follows from what is known here is believed.
-        board.follow(id, Word::new(13, 7, Reasons::NONE), 12);
-        assert_eq!((at(), board.contradicted()), (Reasons::NONE, 2));
+        follow(9, Reasons::NONE, 0, Reasons::NONE);
+        assert_eq!(at(), confirmed);
+        // It was read whole before the change was heard of: what the store had, it could clear.
+        let seen = ResidentId(10);
+        board.post(seen, Word::new(5, 7, confirmed));
+        board.follow(seen, Word::new(8, 7, Reasons::NONE), Ground::default());
+        assert_eq!(
+            (board.word(seen).unwrap().reasons(), board.keeps()),
+            (confirmed, 2)
+        );
+        let ground = Ground {
+            before: 5,
+            held: confirmed,
+        };
+        board.follow(seen, Word::new(8, 7, Reasons::NONE), ground);
+        assert_eq!(
+            (board.word(seen).unwrap().reasons(), board.keeps()),
+            (Reasons::NONE, 1)
+        );
+        // Another reason comes and goes: the first is not among what the store can clear.
+        follow(12, suspected, 9, suspected);
+        assert_eq!(at(), confirmed.and(suspected));
+        follow(13, Reasons::NONE, 12, suspected);
+        assert_eq!(
+            (at(), board.kept(id), board.keeps()),
+            (confirmed, confirmed, 1)
+        );
+        // It was restored from before all of this.
+        follow(15, suspected, 4, suspected);
+        assert_eq!(at(), confirmed.and(suspected));
+        assert_eq!(board.contradicted(), 3);
+        // Once it has the first again, that is cleared as ever.
+        follow(16, confirmed.and(suspected), 15, confirmed.and(suspected));
+        follow(17, suspected, 16, confirmed.and(suspected));
+        assert_eq!((at(), board.keeps()), (suspected, 0));
+        follow(18, Reasons::NONE, 17, suspected);
+        assert_eq!((at(), board.contradicted()), (Reasons::NONE, 3));
+    }
+
+    #[test]
+    fn a_reason_that_is_set_and_cleared_within_one_change_is_known_to_the_store_again() {
+        let board = board();
+        let id = ResidentId(9);
+        let confirmed = Reasons::NONE.with(Reason::Confirmed);
+        board.post(id, Word::new(5, 7, confirmed));
+        let lost = Ground::default();
+        board.follow(id, Word::new(9, 7, Reasons::NONE), lost);
+        assert_eq!(board.word(id).unwrap().reasons(), confirmed);
+        let again = Ground {
+            before: 9,
+            held: confirmed,
+        };
+        board.follow(id, Word::new(10, 7, Reasons::NONE), again);
+        assert_eq!(board.word(id).unwrap().reasons(), Reasons::NONE);
+    }
+
+    #[test]
+    fn a_change_that_is_taken_back_leaves_no_red_green_and_no_newer_word_fenced() {
+        let board = board();
+        let id = ResidentId(9);
+        let [confirmed, suspected, contact] =
+            [Reason::Confirmed, Reason::Suspected, Reason::CloseContact]
+                .map(|reason| Reasons::NONE.with(reason));
+        let at = || board.word(id).unwrap().reasons();
+        let first = Word::new(5, 7, confirmed);
+        board.post(id, first);
+        // One is cleared and another set, by a server that is given up.
+        let lost = Word::new(20, 7, suspected);
+        board.post(id, lost);
+        board.take_back(id, 20, Some(first));
+        assert_eq!(
+            (at(), board.kept(id)),
+            (confirmed.and(suspected), suspected)
+        );
+        // What its successor took meanwhile has a lower version, and counts.
+        let ground = Ground {
+            before: 5,
+            held: confirmed.and(contact),
+        };
+        assert_eq!(
+            board.follow(id, Word::new(12, 7, contact), ground),
+            Posted::Up
+        );
+        assert_eq!((at(), board.contradicted()), (contact.and(suspected), 0));
+        // Only what is still shown is taken back.
+        board.take_back(id, 20, None);
+        assert_eq!(board.word(id).unwrap().version(), 12);
+        // A resident who was first heard of so is not unknown again.
+        let other = ResidentId(10);
+        board.post(other, Word::new(20, 7, suspected));
+        board.take_back(other, 20, None);
+        assert_eq!(board.word(other).unwrap().reasons(), suspected);
+        assert_eq!(
+            board.post(other, Word::new(1, 7, Reasons::NONE)),
+            Posted::Up
+        );
+        assert_eq!(board.word(other).unwrap().reasons(), suspected);
+    }
+
+    #[test]
+    fn what_nobody_vouches_for_is_taken_down_before_it_is_told() {
+        let board = board();
+        let ids = [3u64, 4].map(|nth| ResidentId(nth << 60 | 5));
+        for id in ids {
+            board.post(id, Word::new(5, 7, Reasons::NONE));
+        }
+        board.forget_unheard(3);
+        assert_eq!(ids.map(|id| board.word(id).is_some()), [false, true]);
+        assert_eq!((board.residents_in(3), board.residents()), (0, 1));
     }
 
     #[test]

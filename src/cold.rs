@@ -31,6 +31,9 @@ pub struct Settings {
 /// What a look into the store found is good for so long to others; far below the age at which an answer is marked.
 const LOOK_LIFE: Duration = Duration::from_secs(1);
 
+/// Between looks whether the board has what the store has.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(2);
+
 /// A record that nobody asked for goes.
 const RECORD_IDLE: Duration = Duration::from_secs(600);
 
@@ -106,12 +109,31 @@ impl Cold {
         let version = word.version();
         let fetched = self.records.try_get_with((who, version), async {
             match self.record_now(who).await? {
-                Some(placed) if placed.word.version() >= version => Ok(placed),
+                Some(placed) if placed.word.version() >= version => {
+                    self.catch_up(&placed).await?;
+                    Ok(placed)
+                }
                 // The board knows more than this store: what it says is of then.
                 _ => Err(Refusal::UpstreamBusy),
             }
         });
         fetched.await.map(Some).map_err(|refusal| *refusal)
+    }
+
+    /// Waits for the board to know of a record what the store knows: the desk says nothing that a show would not.
+    async fn catch_up(&self, placed: &Placed) -> Result<(), Refusal> {
+        let reached = async {
+            while self
+                .board
+                .word(placed.id)
+                .is_none_or(|word| word.version() < placed.word.version())
+            {
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(self.settings.store_wait, reached)
+            .await
+            .map_err(|_| Refusal::UpstreamBusy)
     }
 
     /// The record as the store has it now.
@@ -125,7 +147,7 @@ impl Cold {
     /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found is on the board after.
     pub async fn look(&self, who: Identity) -> Result<Looked, Refusal> {
         let looked = self.looks.try_get_with(who, async {
-            let as_of = Time::now();
+            let as_of = self.store.as_of();
             let found = self
                 .ask(self.settings.miss_wait, self.store.find(who))
                 .await;
@@ -142,7 +164,7 @@ impl Cold {
     /// The word at an id that is not loaded yet, and when it was so.
     pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Time), Refusal> {
         let looked = self.words.try_get_with(id, async {
-            let as_of = Time::now();
+            let as_of = self.store.as_of();
             let found = self.ask(self.settings.miss_wait, self.store.word(id)).await;
             self.count(found.as_ref().map(Option::is_some));
             let word = found?;

@@ -136,6 +136,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "changes made by a store that had forgotten what this board knows; they took no red away",
     ),
     (
+        "liangma_board_kept",
+        "gauge",
+        "",
+        "residents who stay red although the store, which has lost why, says otherwise",
+    ),
+    (
         "liangma_misses_total",
         "counter",
         "outcome",
@@ -485,6 +491,7 @@ pub struct Facts {
     pub filled: bool,
     pub fenced: u64,
     pub contradicted: u64,
+    pub kept: u64,
     pub cold_bytes: u64,
     pub age: Duration,
     pub ready: bool,
@@ -629,6 +636,7 @@ impl Meters {
         );
         self.count("liangma_board_fenced_total", &[], facts.fenced);
         self.count("liangma_board_contradicted_total", &[], facts.contradicted);
+        self.gauge("liangma_board_kept", &[], facts.kept as f64);
         self.gauge("liangma_cold_bytes", &[], facts.cold_bytes as f64);
         self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
@@ -794,6 +802,7 @@ mod tests {
             filled: true,
             fenced: 0,
             contradicted: 0,
+            kept: 0,
             cold_bytes: 0,
             age: Duration::from_millis(1500),
             ready: true,

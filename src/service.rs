@@ -2,7 +2,7 @@
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
 use crate::answer::{
-    Answer, Detail, Explained, Freshness, Opened, Refusal, Shown, Standing, Verdict,
+    Answer, Detail, Explained, Freshness, Opened, Refusal, SaidBy, Shown, Standing, Verdict,
 };
 use crate::board::{Board, Found};
 use crate::clock::Time;
@@ -326,20 +326,24 @@ impl Service {
             explained.standing = Standing::TooOld;
         } else if let Some(placed) = placed {
             let record = &placed.record;
-            explained.standing = Standing::Known(record.reasons());
+            let lost = board.kept(placed.id).without(record.reasons());
+            explained.standing = Standing::Known(record.reasons().and(lost));
             explained.details = record
                 .active()
                 .map(|standing| Detail {
                     reason: standing.reason,
-                    since: standing.at,
-                    until: standing.until,
-                    region: standing.region,
-                    source: standing.source.to_string(),
+                    said: Some(SaidBy {
+                        since: standing.at,
+                        until: standing.until,
+                        region: standing.region,
+                        source: standing.source.to_string(),
+                    }),
                 })
+                .chain(lost.iter().map(|reason| Detail { reason, said: None }))
                 .collect();
             explained
                 .details
-                .sort_by_key(|detail| (detail.reason, detail.since));
+                .sort_by_key(|detail| (detail.reason, detail.said.as_ref().map(|said| said.since)));
         }
         Ok(explained)
     }

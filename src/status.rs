@@ -110,6 +110,14 @@ impl Reasons {
         self.0
     }
 
+    pub fn and(self, others: Reasons) -> Reasons {
+        Reasons(self.0 | others.0)
+    }
+
+    pub fn without(self, others: Reasons) -> Reasons {
+        Reasons(self.0 & !others.0)
+    }
+
     /// Any active reason colours the code, none leaves it green.
     pub fn colour(self) -> Colour {
         self.iter()
@@ -139,7 +147,8 @@ impl FromIterator<Reason> for Reasons {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Word(u64);
 
-const VERSION_SHIFT: u32 = 22;
+/// A word's version is its bits above these.
+pub const VERSION_SHIFT: u32 = 22;
 const CHECK_SHIFT: u32 = 8;
 const CHECK_MASK: u64 = (1 << 14) - 1;
 

@@ -5,6 +5,7 @@ pub mod embedded;
 pub mod record;
 pub mod redis;
 
+use crate::clock::Time;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use record::{Record, Standing};
@@ -91,6 +92,11 @@ pub trait Store: Send + Sync {
 
     /// The word at an id, whoever's it is.
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error>;
+
+    /// Up to when what is asked now is sure to be told: now, but for a store whose primary may have been replaced since.
+    fn as_of(&self) -> Time {
+        Time::now()
+    }
 
     /// Ends what runs for the store; what was acknowledged stays.
     async fn close(&self);

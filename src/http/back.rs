@@ -75,6 +75,7 @@ pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body>
         filled: rooms.board.is_filled(),
         fenced: rooms.board.fenced(),
         contradicted: rooms.board.contradicted(),
+        kept: rooms.board.keeps(),
         cold_bytes: rooms.cold.bytes(),
         age: rooms.board.freshness(now).age,
         ready: state(rooms, now) == "ready",

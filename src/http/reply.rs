@@ -496,11 +496,11 @@ fn explained_json(explained: &Explained, language: Language) -> Bytes {
             reason: detail.reason.word(),
             text: detail.reason.text(language),
             guidance: Some(detail.reason.guidance(language)),
-            detail: Some(SaidDetail {
-                since: detail.since.to_string(),
-                until: detail.until.map(crate::clock::print_day),
-                region: detail.region.map(|region| format!("{region:06}")),
-                source: detail.source.clone(),
+            detail: detail.said.as_ref().map(|said| SaidDetail {
+                since: said.since.to_string(),
+                until: said.until.map(crate::clock::print_day),
+                region: said.region.map(|region| format!("{region:06}")),
+                source: said.source.clone(),
             }),
         })
         .collect();

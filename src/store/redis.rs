@@ -19,6 +19,7 @@ mod writer;
 use super::record::Record;
 use super::{Change, Error, Placed, Store};
 use crate::board::Board;
+use crate::clock::Time;
 use crate::meters::StoreTally;
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
@@ -262,9 +263,12 @@ impl Redis {
         for argument in arguments {
             call.arg(*argument);
         }
-        match call.invoke_async(&mut link).await {
-            Ok(found) => Ok(found),
-            Err(error) => Err(asking.lock().await.failed(&error)),
+        let found = call.invoke_async(&mut link).await;
+        let mut held = asking.lock().await;
+        match found {
+            Ok(found) if held.is_current() => Ok(found),
+            Ok(_) => Err(Error::Away("another primary was named".to_owned())),
+            Err(error) => Err(held.failed(&error)),
         }
     }
 }
@@ -311,6 +315,7 @@ impl Store for Redis {
             tally: self.tally.clone(),
             health: self.health.clone(),
             mark: self.opened.mark,
+            replicas: self.opened.replicas,
             synced,
             progress,
         });
@@ -356,6 +361,10 @@ impl Store for Redis {
             Some(bytes) if bytes.len() == 8 => scripts::word_of(scripts::eight(&bytes)).map(Some),
             Some(_) => Err(Error::Damaged("a word")),
         }
+    }
+
+    fn as_of(&self) -> Time {
+        self.opened.primaries.as_of(Time::now())
     }
 
     async fn close(&self) {

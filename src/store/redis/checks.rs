@@ -13,7 +13,7 @@ const MAJOR_MIN: u32 = 7;
 
 /// Warns of what each primary's settings would lose. Returns for how many replicas a change is to wait.
 pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32, Error> {
-    let mut fewest = u32::MAX;
+    let (mut fewest, mut most) = (u32::MAX, 0);
     for address in primaries.all().await? {
         let mut link = primaries.dial(&address).await?;
         let info: String = ask(&mut link, &address, &redis::cmd("INFO")).await?;
@@ -30,6 +30,7 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
         }
         let replicas = info.get("connected_slaves").parse().unwrap_or(0);
         fewest = fewest.min(replicas);
+        most = most.max(replicas);
         warn_of_settings(&mut link, &address).await;
     }
     let replicas = wanted.unwrap_or(match primaries.place().topology {
@@ -45,6 +46,12 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
             fewest,
             replicas,
             "a primary has fewer replicas than a change must reach: feeds are refused until it has (store_replicas)"
+        );
+    } else if most > replicas {
+        tracing::warn!(
+            most,
+            replicas,
+            "not every replica is waited for, and a fail-over may choose one that lacks what was acknowledged (store_replicas)"
         );
     }
     Ok(replicas)

@@ -4,20 +4,26 @@
 //! Each entry carries a number of its own, one more than that of the entry before. A number that is left out, a partition
 //! that is another (its epoch), fewer entries than were read, more than the stream gives: each is a gap. Words are fenced by
 //! version wherever they come from, so reading whole may run beside anything.
+//!
+//! A primary that was replaced goes on taking changes, and versions them above what is acknowledged elsewhere meanwhile. So
+//! what is read is shown only once replicas have it too, as many as a change waits for.
 
 use super::health::Health;
 use super::partition;
 use super::primaries::{BLOCK, Link, Primaries, Purpose, is_primary};
 use super::scripts::{self, FORMAT, READ, State};
-use crate::board::{Board, Posted};
+use crate::board::{Board, Ground, Posted};
 use crate::clock::Time;
 use crate::meters::{Fault, StoreTally};
+use crate::person::ResidentId;
+use crate::status::Word;
 use crate::store::Error;
 use redis::Value;
 use redis::streams::StreamReadReply;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
@@ -31,8 +37,19 @@ const GATHER: Duration = Duration::from_millis(10);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// For replicas to have what was read. Longer than a primary is cut off before the first of its electors miss it, and short
+/// beside the age at which answers are marked.
+const COMMIT_WAIT: Duration = Duration::from_millis(700);
+
+/// Changes that are remembered as not on replicas; feeds are refused meanwhile, so that only what is sent in vain adds to them.
+const UNSURE_MAX: usize = 100_000;
+
 /// A primary that nobody vouches for any more is believed for so long.
 const VOUCH_LIFE: Duration = Duration::from_secs(3);
+
+/// A board that knows more than the store is compared with it again after so long, and so many times longer than that took.
+const RECOUNT_PAUSE: Duration = Duration::from_secs(2);
+const RECOUNT_TIMES: u32 = 50;
 
 /// Buckets that one page takes in, some fifty residents each: a millisecond of Redis's time.
 const PAGE_BUCKETS: u64 = 32;
@@ -47,6 +64,8 @@ pub struct Shared {
     pub tally: Arc<StoreTally>,
     pub health: Arc<Health>,
     pub mark: [u8; 16],
+    /// Replicas that must have a change before it is shown.
+    pub replicas: u32,
     /// How many partitions have been read whole.
     pub synced: watch::Sender<usize>,
     pub progress: Arc<dyn Fn(u64) + Send + Sync>,
@@ -59,6 +78,13 @@ struct Position {
     seq: u64,
     /// Of the last entry read.
     entry: String,
+}
+
+/// A change that was shown before replicas were known to have it.
+struct Shown {
+    version: u64,
+    /// What was known before it.
+    before: Option<Word>,
 }
 
 enum Step {
@@ -80,6 +106,14 @@ pub struct Follower {
     /// The store forgot once: what is read whole from it no longer takes a red away.
     forgetful: bool,
     synced: bool,
+    /// Where the last entry is that replicas had; None while it is the last one read.
+    sure: Option<Position>,
+    /// What was shown of later ones.
+    unsure: HashMap<ResidentId, Vec<Shown>>,
+    /// The same once the primary that took them is lost, until its successor's stream has told which of them it has.
+    doubtful: HashMap<ResidentId, Vec<Shown>>,
+    /// When the store is to be compared again with the board, which knew more.
+    recount: Option<Instant>,
 }
 
 impl Follower {
@@ -94,6 +128,10 @@ impl Follower {
             silent: 0,
             forgetful: false,
             synced: false,
+            sure: None,
+            unsure: HashMap::new(),
+            doubtful: HashMap::new(),
+            recount: None,
         }
     }
 
@@ -154,28 +192,46 @@ impl Follower {
 
     /// Posts every word of the partition. Where the stream stands is noted before, so that what changes meanwhile is read after.
     async fn sync(&mut self, why: Option<Fault>) -> Result<Step, Error> {
+        let started = Instant::now();
         let before = self.shared.board.residents_in(self.partition);
         let asked = Time::now();
         let state = self.state("0-0").await?;
+        self.committed(asked).await?;
         self.position = Position {
             epoch: state.epoch.clone(),
             seq: state.seq,
             entry: state.last.clone(),
         };
         self.silent = 0;
+        self.are_sure();
+        self.settle();
         self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced));
         let wary = self.forgetful || why == Some(Fault::Behind);
-        let Some(read) = self.read_whole(&state, wary).await? else {
-            // It became another, or an older one, while it was read.
-            return Ok(Step::Sync(Some(Fault::Replaced)));
+        let read = self.read_whole(&state, wary).await;
+        let read = match read {
+            Ok(read) => self.committed(asked).await.map(|vouched| (read, vouched)),
+            Err(error) => Err(error),
         };
-        if let Some(vouched) = self.link.vouched(asked) {
-            let nth = self.partition;
-            self.shared.board.confirm_sixteenth(nth, vouched);
-        }
+        let (read, vouched) = match read {
+            Ok((Some(read), (vouched, _))) => (read, vouched),
+            // It became another, or an older one, while it was read; or nobody vouches for it.
+            unread => {
+                let mut why = Some(Fault::Replaced);
+                if !self.synced {
+                    self.shared.board.forget_unheard(self.partition);
+                    why = None;
+                }
+                return unread.map(|_| Step::Sync(why));
+            }
+        };
+        self.shared
+            .board
+            .confirm_sixteenth(self.partition, vouched.min(asked));
         let missing = before.saturating_sub(self.state("0-0").await?.count);
         let ahead = read.ahead + missing;
-        self.shared.tally.ahead[self.partition].store(ahead, Relaxed);
+        let known = self.shared.tally.ahead[self.partition].swap(ahead, Relaxed);
+        self.recount = (ahead > 0)
+            .then(|| Instant::now() + RECOUNT_PAUSE.max(started.elapsed() * RECOUNT_TIMES));
         if let Some(fault) = why {
             self.shared.tally.fault(fault);
             tracing::warn!(
@@ -185,11 +241,16 @@ impl Follower {
                 "a partition was read anew"
             );
         }
-        if ahead > 0 {
+        if ahead > known {
             tracing::error!(
                 partition = self.partition,
                 residents = ahead,
                 "the store has lost what it acknowledged: this board knows more of these residents; feed again what sources have"
+            );
+        } else if ahead == 0 && known > 0 {
+            tracing::info!(
+                partition = self.partition,
+                "the store has again all that this board knows"
             );
         }
         if !std::mem::replace(&mut self.synced, true) {
@@ -225,7 +286,7 @@ impl Follower {
             for row in scripts::words(&words) {
                 let (id, word) = row?;
                 let posted = match wary {
-                    true => self.shared.board.follow(id, word, 0),
+                    true => self.shared.board.follow(id, word, Ground::default()),
                     false => self.shared.board.post(id, word),
                 };
                 all.ahead += u64::from(posted == Posted::Behind);
@@ -244,6 +305,20 @@ impl Follower {
     async fn resume(&mut self) -> Result<Step, Error> {
         let entry = self.position.entry.clone();
         let state = self.state(&entry).await?;
+        if state.epoch == self.position.epoch
+            && !state.held
+            && let Some(sure) = self.sure.take()
+            && state.seq >= sure.seq
+        {
+            tracing::info!(
+                partition = self.partition,
+                entries = self.position.seq.saturating_sub(sure.seq),
+                "the primary that was followed is lost; what its replicas may not have had is read again"
+            );
+            self.position = sure;
+            self.doubtful.extend(self.unsure.drain());
+            return Ok(Step::Follow);
+        }
         let fault = if state.epoch != self.position.epoch {
             // The first write of all makes the first epoch.
             match (self.position.epoch.is_empty(), state.epoch.is_empty()) {
@@ -261,6 +336,51 @@ impl Follower {
         Ok(Step::Sync(fault))
     }
 
+    /// The successor's stream was read to its end: what is doubtful still is lost with the primary that took it.
+    fn settle(&mut self) {
+        if self.doubtful.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            partition = self.partition,
+            residents = self.doubtful.len(),
+            "changes are lost with the primary that took them; whoever sent them was not told that they are kept"
+        );
+        for (id, changes) in self.doubtful.drain() {
+            take_back(&self.shared.board, id, changes);
+        }
+    }
+
+    /// Waits until as many replicas as are waited for have all that this connection has seen. Where they have it not in time,
+    /// a primary that electors named since then is believed without: perhaps one of them had it, and is gone.
+    /// Returns up to when the primary is vouched for, and whether they have it.
+    async fn committed(&mut self, read: Time) -> Result<(Time, bool), Error> {
+        let mut replicas = 0;
+        if self.shared.replicas > 0 {
+            let mut link = self.link.get().await?;
+            // It waits for what the server had written by the command before, whoever wrote it.
+            replicas = redis::cmd("WAIT")
+                .arg(self.shared.replicas)
+                .arg(COMMIT_WAIT.as_millis() as u64)
+                .query_async(&mut link)
+                .await
+                .map_err(|error| self.link.failed(&error))?;
+        }
+        let vouched = self.link.vouched(Time::now()).ok_or_else(|| {
+            Error::Away("another primary was named while this one was read".to_owned())
+        })?;
+        if replicas < self.shared.replicas && vouched < read {
+            return Err(Error::NotReplicated(replicas, self.shared.replicas));
+        }
+        Ok((vouched, replicas >= self.shared.replicas))
+    }
+
+    /// All that was read is on as many replicas as a change waits for.
+    fn are_sure(&mut self) {
+        self.sure = None;
+        self.unsure.clear();
+    }
+
     /// One reply of the stream.
     async fn follow(&mut self) -> Result<Step, Error> {
         type Reply = (
@@ -268,6 +388,9 @@ impl Follower {
             (Option<Vec<u8>>, Option<u64>),
             Value,
         );
+        if self.recount.is_some_and(|at| at <= Instant::now()) {
+            return Ok(Step::Sync(None));
+        }
         let mut link = self.link.get().await?;
         let sent = Time::now();
         let (news, (epoch, seq), role): Reply = redis::pipe()
@@ -300,12 +423,22 @@ impl Follower {
             self.position.epoch = epoch.clone();
         }
         let count = entries.len();
+        let mut sure = true;
+        if count > 0 {
+            sure = self.committed(sent).await?.1;
+            if sure || self.unsure.len() > UNSURE_MAX {
+                self.are_sure();
+            }
+            if !sure && self.sure.is_none() {
+                self.sure = Some(self.position.clone());
+            }
+        }
         let mut gap = false;
         for entry in entries {
             let number: u64 = entry.get("n").unwrap_or_default();
             let words: Vec<u8> = entry.get("w").unwrap_or_default();
             // Posted whatever its number: what it follows is known here and not where it is read whole.
-            let posted = self.post(&words);
+            let posted = self.post(&words, sure);
             gap |= number != self.position.seq + 1 || posted.is_err();
             self.position.seq = number;
             self.position.entry = entry.id;
@@ -337,6 +470,7 @@ impl Follower {
                     "no majority vouches for this primary any more".to_owned(),
                 ));
             }
+            self.settle();
             self.shared.board.confirm_sixteenth(self.partition, vouched);
             if count > 0 {
                 tokio::time::sleep(GATHER).await;
@@ -345,16 +479,44 @@ impl Follower {
         Ok(Step::Follow)
     }
 
-    fn post(&self, words: &[u8]) -> Result<(), Error> {
+    fn post(&mut self, words: &[u8], sure: bool) -> Result<(), Error> {
         let now = Time::now();
         for told in scripts::told(words)? {
-            let posted = self.shared.board.follow(told.id, told.word, told.before);
+            if let Some(mut changes) = self.doubtful.remove(&told.id) {
+                if changes
+                    .first()
+                    .is_some_and(|change| change.version == told.word.version())
+                {
+                    // It was kept; the next may be as well.
+                    changes.remove(0);
+                    if !changes.is_empty() {
+                        self.doubtful.insert(told.id, changes);
+                    }
+                } else {
+                    take_back(&self.shared.board, told.id, changes);
+                }
+            }
+            let before = self.shared.board.word(told.id);
+            let posted = self.shared.board.follow(told.id, told.word, told.ground);
             if posted == Posted::Up {
                 let took = now.since(Time(told.word.version()));
                 self.shared.tally.change_times.count(took);
+                if !sure {
+                    let version = told.word.version();
+                    self.unsure
+                        .entry(told.id)
+                        .or_default()
+                        .push(Shown { version, before });
+                }
             }
         }
         Ok(())
+    }
+}
+
+fn take_back(board: &Board, id: ResidentId, changes: Vec<Shown>) {
+    for change in changes.into_iter().rev() {
+        board.take_back(id, change.version, change.before);
     }
 }
 

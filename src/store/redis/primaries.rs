@@ -98,10 +98,20 @@ impl Primaries {
         if known.of[partition].as_ref() != Some(address) {
             return None;
         }
-        Some(match self.settings.place.topology {
-            Topology::Single => now,
-            Topology::Sentinel { .. } | Topology::Cluster => known.asked.min(now),
-        })
+        Some(self.asked(&known).min(now))
+    }
+
+    /// Up to when all primaries are vouched for.
+    pub fn as_of(&self, now: Time) -> Time {
+        self.asked(&self.known()).min(now)
+    }
+
+    /// When a majority last named the primaries; a single server needs nobody to.
+    fn asked(&self, known: &Known) -> Time {
+        match self.settings.place.topology {
+            Topology::Single => Time(u64::MAX),
+            Topology::Sentinel { .. } | Topology::Cluster => known.asked,
+        }
     }
 
     /// What we know may be wrong: the next to connect looks again.

@@ -1,8 +1,9 @@
 //! The scripts that run inside Redis, and the bytes that go in and come out. Pure, but for the sending.
 
 use super::partition;
+use crate::board::Ground;
 use crate::person::{Identity, ResidentId};
-use crate::status::Word;
+use crate::status::{Reasons, VERSION_MAX, Word};
 use crate::store::record::Record;
 use crate::store::{Error, What};
 use std::sync::LazyLock;
@@ -53,15 +54,16 @@ pub fn pack(who: &Identity, what: &What) -> Vec<u8> {
     bytes
 }
 
-/// A word, and the version that it follows: what the store knew of the resident before.
+/// A word, and what the store knew of the resident when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
     pub id: ResidentId,
     pub word: Word,
-    pub before: u64,
+    pub ground: Ground,
 }
 
-/// What `take.lua` answers and the stream's entries hold: id, word and version before, 24 bytes each.
+/// What `take.lua` answers and the stream's entries hold: id, word and ground, 24 bytes each. Of the ground the first byte
+/// is the reasons, the rest the version.
 pub fn told(bytes: &[u8]) -> Result<Vec<Told>, Error> {
     let (rows, rest) = bytes.as_chunks::<24>();
     if !rest.is_empty() {
@@ -72,7 +74,10 @@ pub fn told(bytes: &[u8]) -> Result<Vec<Told>, Error> {
             Ok(Told {
                 id: ResidentId(eight(&row[..8])),
                 word: word_of(eight(&row[8..16]))?,
-                before: eight(&row[16..]),
+                ground: Ground {
+                    before: eight(&row[16..]) & VERSION_MAX,
+                    held: Reasons::from_bits(row[16]).ok_or(Error::Damaged("reasons"))?,
+                },
             })
         })
         .collect()

@@ -174,7 +174,11 @@ impl Writer {
         }
         if let Some(board) = &self.board {
             for told in scripts::told(&told)? {
-                board.follow(told.id, told.word, told.before);
+                // What came between is in the stream, and may be what a store that forgot made of this resident.
+                let known = board.word(told.id).map_or(0, |word| word.version());
+                if known == told.ground.before {
+                    board.follow(told.id, told.word, told.ground);
+                }
             }
         }
         Ok(flags)

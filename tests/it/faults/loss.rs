@@ -302,7 +302,6 @@ fn the_meter_of_what_the_store_has_lost_counts_everybody() {
 }
 
 #[test]
-#[ignore = "follower.rs: `ahead` is compared when a partition is read whole, and never again"]
 fn the_meter_of_what_the_store_has_lost_falls_when_it_has_it_again() {
     if is_missing() {
         return;

@@ -209,6 +209,20 @@ impl History {
         self.versions.partition_point(before).saturating_sub(1)
     }
 
+    /// What a node that showed so much may not go back behind. A clear that nobody was told is kept may be lost with the server
+    /// that took it, and then the red stands again.
+    pub fn kept_of(&self, mut known: Known) -> Known {
+        for (voice, own) in self.voices.iter().enumerate() {
+            let under_way = |(version, active): &(usize, bool)| {
+                !active && self.versions[*version].acknowledged.is_none()
+            };
+            if known.heard[voice] == own.len() && own.last().is_some_and(under_way) {
+                known.heard[voice] -= 1;
+            }
+        }
+        known
+    }
+
     /// What must be known by whoever knows all up to a version.
     fn known_at(&self, version: usize) -> Known {
         Known {
@@ -454,6 +468,19 @@ mod tests {
         assert!(!marked(true, red, 0, 3_000) && marked(true, red, 0, 3_001));
         assert!(marked(true, Said::TooOld, 0, 2_990) && !marked(true, Said::TooOld, 0, 2_991));
         assert!(marked(false, red, 1_011, 1_000));
+    }
+
+    #[test]
+    fn a_clear_that_was_not_acknowledged_may_be_taken_back_and_a_red_may_not() {
+        let mut history = history();
+        let all = history.known_at(4);
+        assert_eq!(history.kept_of(all.clone()), all);
+        history.acknowledge(400);
+        history.send(Some((voice(1, 0), false)), 490);
+        let all = history.known_at(5);
+        assert_eq!(history.kept_of(all.clone()), history.known_at(4));
+        history.acknowledge(500);
+        assert_eq!(history.kept_of(all.clone()), all);
     }
 
     #[test]

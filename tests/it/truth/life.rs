@@ -19,18 +19,21 @@ pub struct Life {
     changes: u32,
     /// The first reason is set for good, and never among those that change.
     red: bool,
+    /// Each reason has one source: of two whose events are lost, a board cannot tell the one from the other.
+    alone: bool,
     /// Sent and not acknowledged.
     under_way: Option<String>,
 }
 
 impl Life {
-    pub fn new(nth: usize, red: bool) -> Life {
+    pub fn new(nth: usize, red: bool, alone: bool) -> Life {
         Life {
             person: person(nth),
             history: History::new(),
             standings: BTreeMap::new(),
             changes: 0,
             red,
+            alone,
             under_way: None,
         }
     }
@@ -57,7 +60,7 @@ impl Life {
             _ if self.red && self.history.newest() == 0 => Some((0, 0)),
             0 | 1 => None,
             // One more source says what is so already.
-            2..5 => self.seconded(dice).or_else(|| Some(self.flip(dice))),
+            2..5 if !self.alone => self.seconded(dice).or_else(|| Some(self.flip(dice))),
             _ => Some(self.flip(dice)),
         };
         let (seq, now) = (self.history.newest() + 1, Time::now().0);
@@ -93,7 +96,11 @@ impl Life {
             .filter(|source| self.history.is_active(voice(reason, *source)))
             .collect();
         let source = dice.pick(&active);
-        (reason, source.unwrap_or_else(|| dice.below(SOURCES)))
+        let source = source.unwrap_or_else(|| match self.alone {
+            true => reason % SOURCES,
+            false => dice.below(SOURCES),
+        });
+        (reason, source)
     }
 
     fn seconded(&self, dice: &mut Dice) -> Option<(usize, usize)> {
@@ -157,7 +164,7 @@ mod tests {
     #[test]
     fn no_set_of_reasons_comes_again_before_all_others() {
         for (red, sets) in [(false, 64), (true, 32)] {
-            let mut life = Life::new(1, red);
+            let mut life = Life::new(1, red, false);
             let mut dice = Dice::new(7);
             let mut last = None;
             let mut seen = Vec::new();

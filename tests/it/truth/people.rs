@@ -391,7 +391,12 @@ fn read(said: &Value, explained: bool, asked: u64, answered: u64) -> Option<Answ
         set_by(field("reason")?, field("source")?, field("since")?)
     };
     let details = match told {
-        Said::Reasons(_) if explained => Some(reasons.iter().map(set_by).collect::<Option<_>>()?),
+        // A reason that stays although the store has lost it has no details.
+        Said::Reasons(_)
+            if explained && reasons.iter().all(|reason| reason["source"].is_string()) =>
+        {
+            Some(reasons.iter().map(set_by).collect::<Option<_>>()?)
+        }
         _ => None,
     };
     let as_of: jiff::Timestamp = said["as_of"].as_str()?.parse().ok()?;

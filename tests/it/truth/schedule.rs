@@ -205,7 +205,7 @@ impl Schedule {
                     (dice.within(100..=6_000), Step::Thaw(primary)),
                 ],
             ),
-            2 | 3 if over == Over::Watched => {
+            2 | 3 if over == Over::Watched && town.all_are_waited_for() => {
                 let ask = words("SENTINEL FAILOVER liangma");
                 fault(
                     format!("fail-over from {primary}"),
@@ -216,7 +216,8 @@ impl Schedule {
                     ],
                 )
             }
-            7 if over == Over::Watched => {
+            // The old primary takes changes until it is told that it is none, and so do replicas that follow it till then.
+            2 | 3 | 7 if over == Over::Watched => {
                 let ask = words("SENTINEL FAILOVER liangma");
                 fault(
                     format!("fail-over with care from {primary}"),

@@ -180,6 +180,11 @@ impl<'s> Town<'s> {
         }
     }
 
+    /// Whether a change is acknowledged only when every replica has it.
+    pub fn all_are_waited_for(&self) -> bool {
+        self.replicas.unwrap_or(1) as usize + 1 >= self.servers().len()
+    }
+
     pub fn replicas_of(&self, primary: usize) -> Vec<usize> {
         let info = self.servers()[primary].info("replication");
         let ports = info.lines().filter(|line| line.starts_with("slave"));

@@ -293,7 +293,7 @@ impl World {
         // The desk asks the store, and may know more than the board for a moment.
         if let Some(known) = known.filter(|_| answer.details.is_none()) {
             // Another thread may have learned more since it was asked.
-            let known = known.and(&seen.known);
+            let known = history.kept_of(known.and(&seen.known));
             if seen.known != Known::default() {
                 let mut delays = lock(&self.counts.delays);
                 for version in history.between(&seen.known, &known) {

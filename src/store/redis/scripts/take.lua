@@ -2,8 +2,9 @@
 --
 -- ARGV: mark of the key ring, format, a new epoch should there be none, changes that the stream keeps, whether a replica is
 -- waited for; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile.
--- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident
--- named id, word, and the version that the word follows (24 bytes), as the stream's entries tell them.
+-- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident who
+-- changed id, word, the reasons that were active in the course of this (1), and the version that the word follows (7), as
+-- the stream's entry tells them.
 --
 -- Everything is read before anything is written: where a slot of the cluster is on its way to another server, reading
 -- fails, and then nothing may have been written without its entry.
@@ -23,8 +24,8 @@ redis.call('XLEN', base .. 's')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What this call has seen, by id, and in which order it came.
-local seen, order = {}, {}
+-- What this call has seen, by id, and what it changed, in order.
+local seen, dirty = {}, {}
 
 local function see(high, low, steps)
   local id = id_at(high, low, steps)
@@ -38,16 +39,17 @@ local function see(high, low, steps)
       one.version = upper * 1024 + math.floor(lower / 0x400000)
       one.check = math.floor(lower / 256) % 0x4000
       one.record = string.sub(value, 9)
+      one.held = lower % 256
     end
     seen[id] = one
   end
   return one
 end
 
-local function name(one)
-  if not one.named then
-    one.named = true
-    order[#order + 1] = one
+local function mark(one)
+  if not one.dirty then
+    one.dirty = true
+    dirty[#dirty + 1] = one
   end
 end
 
@@ -134,38 +136,30 @@ for nth = 6, #ARGV do
           local other = see(high, low, 0)
           if other.check == check then
             other.check = 0
-            other.dirty = true
-            name(other)
+            mark(other)
           end
         end
       end
       flag = '0'
       if take(one, claim, standing, profile) then
         flag = '1'
-        one.dirty = true
+        mark(one)
+        one.held = bit.bor(one.held or 0, reasons_of(one.record))
       end
-      name(one)
       break
     end
   end
   flags[#flags + 1] = flag
 end
 
-local words, changed = {}, {}
-for _, one in ipairs(order) do
+local changed = {}
+for _, one in ipairs(dirty) do
   local before = one.version or 0
-  if one.dirty then
-    one.version = math.max(one.version and one.version + 1 or 0, now)
-  else
-    before = one.version
-  end
+  one.version = math.max(one.version and one.version + 1 or 0, now)
   local lower = one.version % 1024 * 0x400000 + one.check * 256 + reasons_of(one.record)
   one.word = struct.pack('>I4I4', math.floor(one.version / 1024), lower)
-  local told = one.id .. one.word .. struct.pack('>I4I4', math.floor(before / 0x100000000), before % 0x100000000)
-  words[#words + 1] = told
-  if one.dirty then
-    changed[#changed + 1] = told
-  end
+  changed[#changed + 1] = one.id .. one.word
+    .. struct.pack('>I4I4', (one.held or 0) * 0x1000000 + math.floor(before / 0x100000000), before % 0x100000000)
 end
 
 if #changed == 0 then
@@ -173,17 +167,15 @@ if #changed == 0 then
   if ARGV[5] == '1' and not born then
     redis.call('HSET', KEYS[1], 'touched', now)
   end
-  return { table.concat(flags), table.concat(words) }
+  return { table.concat(flags), '' }
 end
 
 seq = seq + 1
 -- Entries of an import hold hundreds of changes, others one: what is kept is counted in changes.
 local entries = math.max(100, math.floor(ARGV[4] / #changed))
 redis.call('XADD', base .. 's', 'MAXLEN', '~', entries, '*', 'n', string.format('%d', seq), 'w', table.concat(changed))
-for _, one in ipairs(order) do
-  if one.dirty then
-    redis.call('HSET', one.bucket, one.id, one.word .. one.record)
-  end
+for _, one in ipairs(dirty) do
+  redis.call('HSET', one.bucket, one.id, one.word .. one.record)
 end
 redis.call('HSET', KEYS[1], 'epoch', state[1], 'ring', state[2], 'format', state[3], 'seq', string.format('%d', seq),
   'depth', depth, 'split', string.format('%d', split), 'count', string.format('%d', count))
@@ -220,4 +212,4 @@ while splits > 0 and depth < DEPTH_MAX and count > LOAD * (2 ^ depth + split) do
   end
   redis.call('HSET', KEYS[1], 'depth', depth, 'split', string.format('%d', split))
 end
-return { table.concat(flags), table.concat(words) }
+return { table.concat(flags), table.concat(changed) }
