@@ -198,13 +198,16 @@ impl Service {
                 if found == Found::NotYet {
                     freshness = board.freshness_at(looked.as_of, now);
                 }
-                looked.placed.map(|placed| {
-                    resident = placed.id;
-                    // The board has it now, or a newer one.
-                    let word = board.word(resident).unwrap_or(placed.word);
-                    check = word.check();
-                    word
-                })
+                // The board has what was found now, or a newer one; or who was not found has come meanwhile.
+                match looked.placed {
+                    Some(placed) => {
+                        resident = placed.id;
+                        let word = board.word(resident).unwrap_or(placed.word);
+                        check = word.check();
+                        Some(word)
+                    }
+                    None => board.word(resident).filter(|word| word.check() == check),
+                }
             }
         };
         let code = Code {

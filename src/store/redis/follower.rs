@@ -41,6 +41,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// beside the age at which answers are marked.
 const COMMIT_WAIT: Duration = Duration::from_millis(700);
 
+/// Reading whole is put off so many times, each of [`COMMIT_WAIT`], while a primary has too few replicas: a fail-over is over
+/// by then, and a replica that is lost for longer keeps nobody from reading.
+const DOUBTS_MAX: u32 = 6;
+
 /// Changes that are remembered as not on replicas; feeds are refused meanwhile, so that only what is sent in vain adds to them.
 const UNSURE_MAX: usize = 100_000;
 
@@ -112,6 +116,8 @@ pub struct Follower {
     unsure: HashMap<ResidentId, Vec<Shown>>,
     /// The same once the primary that took them is lost, until its successor's stream has told which of them it has.
     doubtful: HashMap<ResidentId, Vec<Shown>>,
+    /// Times that reading whole was put off because replicas were missing.
+    doubts: u32,
     /// When the store is to be compared again with the board, which knew more.
     recount: Option<Instant>,
 }
@@ -131,6 +137,7 @@ impl Follower {
             sure: None,
             unsure: HashMap::new(),
             doubtful: HashMap::new(),
+            doubts: 0,
             recount: None,
         }
     }
@@ -196,7 +203,13 @@ impl Follower {
         let before = self.shared.board.residents_in(self.partition);
         let asked = Time::now();
         let state = self.state("0-0").await?;
-        self.committed(asked).await?;
+        let (_, sure) = self.committed(asked).await?;
+        if !sure && self.doubts < DOUBTS_MAX {
+            // It may be one that is being replaced: what is read whole from it could not be taken back.
+            self.doubts += 1;
+            return Ok(Step::Sync(why));
+        }
+        self.doubts = 0;
         self.position = Position {
             epoch: state.epoch.clone(),
             seq: state.seq,
