@@ -89,7 +89,7 @@ pub const TOO_OLD_AFTER: u64 = 3_000;
 const LOGGED: [&str; 1] = ["loglevel notice"];
 
 /// Lines of each log that are told beside a lie.
-const LOG_LINES: usize = 40;
+const LOG_LINES: usize = 100;
 
 impl<'s> Town<'s> {
     pub fn build(over: Over, ring: &'s Ring, replicas: Option<u32>) -> Town<'s> {
