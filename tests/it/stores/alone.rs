@@ -160,6 +160,7 @@ fn versions_rise_when_the_servers_clock_goes_back() {
         rewrite(place.server(), &bucket, &word);
         let found = store.find(who(known)).await.unwrap().unwrap();
         assert_eq!(found.word.version(), ahead);
+        board.post(found.id, found.word);
         for seq in 1..4 {
             let what = status(known, Reason::Confirmed, seq, seq % 2 == 1);
             assert_eq!(
