@@ -1,13 +1,19 @@
 //! Admission: lets a connection in while there is room, and a query to the store while few are there. Pure counts and
 //! times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
 
+pub mod cap;
+pub mod crowd;
+
+use cap::Cap;
 use std::time::{Duration, Instant};
 
 /// The bounds of one door.
 #[derive(Clone, Debug)]
 pub struct DoorSettings {
-    /// Connections open at once; past them, newcomers wait in the kernel or are told that we are busy.
+    /// Connections open at once, at most; past the cap, newcomers wait in the kernel or are told that we are busy.
     pub connections_max: usize,
+    /// How long requests may wait in the kernel before the cap falls.
+    pub wait_max: Duration,
     /// Newcomers a second that are told so at the cap. Each costs what four answers cost, so the others wait unaccepted.
     pub busy_answers_per_second: u32,
 }
@@ -23,7 +29,7 @@ pub enum Newcomer {
 
 /// Who is inside one door, and the budget for busy answers.
 pub struct Door {
-    settings: DoorSettings,
+    cap: Cap,
     inside: usize,
     budget: Budget,
 }
@@ -31,8 +37,12 @@ pub struct Door {
 impl Door {
     pub fn new(settings: DoorSettings, now: Instant) -> Door {
         let budget = Budget::new(settings.busy_answers_per_second, now);
+        let cap = Cap::new(cap::Settings {
+            most: settings.connections_max,
+            wait_max: settings.wait_max,
+        });
         Door {
-            settings,
+            cap,
             inside: 0,
             budget,
         }
@@ -41,7 +51,7 @@ impl Door {
     /// Whether a newcomer should be taken out of the kernel's queue; if not, how long until there is budget to tell one
     /// that we are busy (or somebody leaves).
     pub fn may_accept(&self, now: Instant) -> Result<(), Duration> {
-        if self.inside < self.settings.connections_max {
+        if self.inside < self.cap.get() {
             return Ok(());
         }
         self.budget.wait(now).map_or(Ok(()), Err)
@@ -49,7 +59,7 @@ impl Door {
 
     /// Decides about a newcomer; [`Newcomer::Admit`] counts it in.
     pub fn seat(&mut self, now: Instant) -> Newcomer {
-        if self.inside < self.settings.connections_max {
+        if self.inside < self.cap.get() {
             self.inside += 1;
             return Newcomer::Admit;
         }
@@ -65,6 +75,15 @@ impl Door {
 
     pub fn inside(&self) -> usize {
         self.inside
+    }
+
+    pub fn cap(&self) -> usize {
+        self.cap.get()
+    }
+
+    /// Steers the cap by how long nine in ten of late waited in the kernel.
+    pub fn steer(&mut self, wait: Option<Duration>, now: Instant) {
+        self.cap.step(wait, self.inside, now);
     }
 }
 
@@ -125,6 +144,7 @@ mod tests {
         let mut door = Door::new(
             DoorSettings {
                 connections_max: 2,
+                wait_max: Duration::from_millis(60),
                 busy_answers_per_second: 0,
             },
             now,
@@ -149,7 +169,11 @@ mod tests {
             let start = Instant::now();
             let mut now = start;
             let mut door = Door::new(
-                DoorSettings { connections_max: cap, busy_answers_per_second: per_second },
+                DoorSettings {
+                    connections_max: cap,
+                    wait_max: Duration::from_millis(60),
+                    busy_answers_per_second: per_second,
+                },
                 start,
             );
             let (mut inside, mut told) = (0, 0u64);

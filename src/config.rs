@@ -81,6 +81,18 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "connections that the back door admits",
     ),
     (
+        "resident_niceness",
+        "10",
+        "0 to 19",
+        "steps by which the threads of the resident and desk doors let those of the gates go first",
+    ),
+    (
+        "wait_max",
+        "60ms",
+        "5ms to 5s",
+        "past this wait in the kernel (of nine requests in ten) a door admits fewer connections, below three quarters of it more again",
+    ),
+    (
         "backlog",
         "256",
         "1 to 65535",
@@ -565,6 +577,8 @@ impl Reader {
             }
         }
         let backlog = self.number("backlog", 1..=65_535) as u32;
+        let niceness = self.number("resident_niceness", 0..=19) as i32;
+        let wait_max = self.duration("wait_max", ms(5)..=secs(5));
         let busy_answers_per_second = self.number("busy_answers_per_second", 0..=100_000) as u32;
         let head_timeout = self.duration("head_timeout", ms(100)..=secs(300));
         let idle_timeout = self.duration("idle_timeout", ms(100)..=secs(3600));
@@ -585,8 +599,13 @@ impl Reader {
             let settings = doors::Settings {
                 address,
                 threads,
+                niceness: match door {
+                    Door::Resident | Door::Desk => niceness,
+                    Door::Gate | Door::Back => 0,
+                },
                 admission: admission::DoorSettings {
                     connections_max: connections_max as usize,
+                    wait_max,
                     busy_answers_per_second,
                 },
                 backlog,

@@ -122,8 +122,9 @@ pub async fn answer(
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };
-    seat.answering(match service.rooms.is_draining() && door != Door::Back {
-        // Whoever asks again asks another node.
+    let leaves = service.rooms.is_draining() && door != Door::Back;
+    seat.answering(match leaves || seat.is_last() {
+        // Whoever asks again asks another node, or waits for a place.
         true => reply::last(response),
         false => response,
     })

@@ -11,7 +11,7 @@
 //!
 //! A node's life is in `node`; what it is told, in `config`; what a person types, in `commands`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod commands;
@@ -33,6 +33,7 @@ pub mod store;
 
 pub mod clock;
 pub mod drain;
+pub mod kernel;
 pub mod language;
 pub mod lines;
 pub mod person;

@@ -73,7 +73,37 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_closed_total",
         "counter",
         "door, why",
-        "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up)",
+        "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up), `evicted` (idle while others waited to come in)",
+    ),
+    (
+        "liangma_connections_cap",
+        "gauge",
+        "door",
+        "connections that the door admits now, steered by the wait",
+    ),
+    (
+        "liangma_kernel_wait_seconds",
+        "gauge",
+        "door, quantile",
+        "from a request's bytes to our reading them, sampled, in the last step in which there were any",
+    ),
+    (
+        "liangma_accept_queue",
+        "gauge",
+        "door",
+        "connections that waited to be accepted while the door was full, when last seen",
+    ),
+    (
+        "liangma_connections_overflowed_total",
+        "counter",
+        "door",
+        "connections that found an accept queue of this network full, counted while this door was full",
+    ),
+    (
+        "liangma_retry_after_seconds",
+        "gauge",
+        "door",
+        "how long those who are told that we are busy should stay away",
     ),
     (
         "liangma_accept_errors_total",
@@ -467,6 +497,7 @@ pub enum Closed {
     Head,
     Stalled,
     Late,
+    Evicted,
 }
 
 /// The counts of one door.
@@ -476,7 +507,15 @@ pub struct DoorTally {
     pub accepted: AtomicU64,
     pub busy: AtomicU64,
     pub accept_errors: AtomicU64,
-    closed: [AtomicU64; 4],
+    /// Connections that are admitted now.
+    pub cap: AtomicU64,
+    /// Milliseconds that 50, 90 and 99 of a hundred waited in the kernel.
+    pub waits: [AtomicU64; 3],
+    pub queued: AtomicU64,
+    pub overflowed: AtomicU64,
+    /// Milliseconds.
+    pub retry_after: AtomicU64,
+    closed: [AtomicU64; 5],
 }
 
 impl DoorTally {
@@ -748,10 +787,23 @@ impl Meters {
                 ("liangma_connections_accepted_total", &tally.accepted),
                 ("liangma_connections_busy_total", &tally.busy),
                 ("liangma_accept_errors_total", &tally.accept_errors),
+                ("liangma_connections_overflowed_total", &tally.overflowed),
             ] {
                 self.count(name, &[door], count.load(Relaxed));
             }
-            for (why, count) in ["idle", "head", "stalled", "late"]
+            let seconds = |ms: &AtomicU64| ms.load(Relaxed) as f64 / 1000.0;
+            for (quantile, ms) in ["0.5", "0.9", "0.99"].iter().zip(&tally.waits) {
+                let labels = [door, ("quantile", *quantile)];
+                self.gauge("liangma_kernel_wait_seconds", &labels, seconds(ms));
+            }
+            for (name, value) in [
+                ("liangma_connections_cap", tally.cap.load(Relaxed) as f64),
+                ("liangma_accept_queue", tally.queued.load(Relaxed) as f64),
+                ("liangma_retry_after_seconds", seconds(&tally.retry_after)),
+            ] {
+                self.gauge(name, &[door], value);
+            }
+            for (why, count) in ["idle", "head", "stalled", "late", "evicted"]
                 .iter()
                 .zip(&tally.closed)
             {

@@ -266,9 +266,11 @@ impl House {
     }
 
     fn reply_busy(&self) {
-        black_box(reply::ready_made(
+        let wait = Some(Duration::from_secs(5));
+        black_box(reply::whole(
             black_box(Refusal::Busy),
             black_box(Language::Hans),
+            black_box(wait),
         ));
     }
 

@@ -14,6 +14,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::cell::Cell;
+use std::io::Write;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -289,48 +290,44 @@ fn whole_seconds(retry: Duration) -> u64 {
     retry.as_millis().div_ceil(1000) as u64
 }
 
-/// Spreads of the ready-made refusals; enough that those refused in one moment come back apart.
-const READY_MADE: usize = 32;
-
-/// A refusal with its head, made ahead for connections that are not served: their bytes are written as they are.
+/// A refusal that no asking again helps, with its head, for connections whose head could not be read: written as it is.
 pub fn ready_made(refusal: Refusal, language: Language) -> &'static [u8] {
-    static BUSY: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| make_ready(Refusal::Busy));
-    static MALFORMED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| make_ready(Refusal::Malformed));
-    static TOO_LARGE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| make_ready(Refusal::TooLarge));
-    thread_local! {
-        static NEXT: Cell<usize> = const { Cell::new(0) };
+    type Made = LazyLock<Vec<Vec<u8>>>;
+    fn all(refusal: Refusal) -> Vec<Vec<u8>> {
+        let languages = Language::ALL.into_iter();
+        languages
+            .map(|language| whole(refusal, language, None))
+            .collect()
     }
+    static MALFORMED: Made = LazyLock::new(|| all(Refusal::Malformed));
+    static TOO_LARGE: Made = LazyLock::new(|| all(Refusal::TooLarge));
     let made = match refusal {
-        Refusal::Busy => &BUSY,
         Refusal::TooLarge => &TOO_LARGE,
         // What hyper refuses by itself is a head that it cannot read.
         _ => &MALFORMED,
     };
-    let next = NEXT.with(|next| next.replace(next.get().wrapping_add(1)) % READY_MADE);
-    &made[language as usize * READY_MADE + next]
+    &made[language as usize]
 }
 
-fn make_ready(refusal: Refusal) -> Vec<Vec<u8>> {
-    let mut made = Vec::new();
-    for language in Language::ALL {
-        for _ in 0..READY_MADE {
-            let retry = wait(refusal);
-            let body = problem(refusal, language, retry);
-            let mut bytes = format!(
-                "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
-                 content-language: {}\r\ncontent-length: {}\r\nconnection: close\r\n",
-                status_of(refusal),
-                language.tag(),
-                body.len(),
-            );
-            if let Some(retry) = retry {
-                bytes.push_str(&format!("retry-after: {}\r\n", whole_seconds(retry)));
-            }
-            bytes.push_str("\r\n");
-            made.push([bytes.as_bytes(), &body].concat());
-        }
+/// A refusal with its head, for a connection that is not served; `retry` is spread here.
+pub fn whole(refusal: Refusal, language: Language, retry: Option<Duration>) -> Vec<u8> {
+    let retry = retry.map(spread);
+    let body = problem(refusal, language, retry);
+    let mut bytes = Vec::with_capacity(256 + body.len());
+    let head = format_args!(
+        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+         content-language: {}\r\ncontent-length: {}\r\nconnection: close\r\n",
+        status_of(refusal),
+        language.tag(),
+        body.len(),
+    );
+    let _ = bytes.write_fmt(head); // a Vec takes everything
+    if let Some(retry) = retry {
+        let _ = write!(bytes, "retry-after: {}\r\n", whole_seconds(retry));
     }
-    made
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&body);
+    bytes
 }
 
 /// `"state":…,"status":…,"reasons":[…]` for every set of reasons in every language, made once.

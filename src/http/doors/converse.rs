@@ -1,0 +1,205 @@
+//! One connection: HTTP over a socket that is watched, query after query, until it ends or rests.
+
+use super::hall::{Leaving, Seat};
+use crate::answer::Refusal;
+use crate::http::{answer, reply};
+use crate::kernel;
+use crate::language::Language;
+use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The kernel's read ahead for one connection: as much as a bulk scan is handed at once.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Concurrency: one of these a connection, one query after the other. A connection that has been idle for a while rests:
+/// hyper's buffers, 16 KiB of them, are given back until it speaks again.
+pub async fn serve(mut stream: TcpStream, seat: &Rc<Seat>) {
+    let mut ahead = Bytes::new();
+    // On the heap, so that a resting connection does not hold the room of a speaking one.
+    while let Some(resting) = Box::pin(converse(stream, ahead, seat)).await {
+        (stream, ahead) = resting;
+        if ahead.is_empty() && !speaks_again(&stream, seat).await {
+            return;
+        }
+    }
+}
+
+/// Waits until a resting connection speaks; false if it is to end instead.
+async fn speaks_again(stream: &TcpStream, seat: &Seat) -> bool {
+    seat.resting.set(true);
+    let speaks = std::future::poll_fn(|cx| {
+        if seat.closed.get() || seat.hall.leaving.get() == Leaving::Now {
+            return Poll::Ready(false);
+        }
+        seat.park(cx.waker());
+        stream.poll_read_ready(cx).map(|_| true)
+    })
+    .await;
+    seat.resting.set(false);
+    speaks
+}
+
+/// Speaks HTTP until the connection ends (None) or rests; what was read and not yet understood goes with it.
+async fn converse(stream: TcpStream, ahead: Bytes, seat: &Rc<Seat>) -> Option<(TcpStream, Bytes)> {
+    let hall = &seat.hall;
+    let watched = Watched {
+        stream,
+        ahead,
+        seat: seat.clone(),
+        refused: None,
+    };
+    let asked = service_fn(|request| async {
+        seat.turn().await;
+        let response = answer(&hall.service, hall.door, &hall.bounds, seat, request).await;
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(READ_BYTES_MAX)
+        .max_header_size(hall.settings.head_bytes_max)
+        // A half-closed client has asked all that it will, and still gets its answers.
+        .half_close(true)
+        // Answers are small: copied behind their head they cost less than a second piece to write.
+        .writev(false)
+        .serve_connection(TokioIo::new(watched), asked);
+    let mut told = false;
+    let rests = std::future::poll_fn(|cx| {
+        if seat.closed.get() {
+            return Poll::Ready(false);
+        }
+        seat.begin_turn();
+        let mut connection = Pin::new(&mut connection);
+        if hall.leaving.get() == Leaving::Now && !told {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if seat.rest.take() && seat.may_rest() && !told {
+            return Poll::Ready(true);
+        }
+        seat.park(cx.waker());
+        // Whatever ended the connection, the visit of its query has counted it.
+        connection.poll(cx).map(|_| false)
+    })
+    .await;
+    rests.then(|| {
+        let parts = connection.into_parts();
+        // An empty piece would still hold the whole buffer.
+        let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
+        (parts.io.into_inner().stream, ahead.unwrap_or_default())
+    })
+}
+
+/// A socket whose bytes move the connection's clock, and whose bare refusals get our words.
+struct Watched {
+    stream: TcpStream,
+    /// Read before the connection rested.
+    ahead: Bytes,
+    seat: Rc<Seat>,
+    /// A refusal of hyper's own, replaced: what is left to write of ours.
+    refused: Option<&'static [u8]>,
+}
+
+/// hyper refuses a head that it cannot read by itself, with a status and nothing else.
+fn bare_refusal(bytes: &[u8]) -> Option<&'static [u8]> {
+    if bytes.len() < 12
+        || !bytes.starts_with(b"HTTP/1.1 4")
+        || memchr::memmem::find(bytes, b"content-type").is_some()
+    {
+        return None;
+    }
+    let refusal = match &bytes[9..12] {
+        b"431" | b"413" | b"414" => Refusal::TooLarge,
+        _ => Refusal::Malformed,
+    };
+    Some(reply::ready_made(refusal, Language::Hans))
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before
+            && self.seat.heard()
+            && let Some(wait) = kernel::since_heard(&self.stream)
+        {
+            self.seat.waited(wait);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let me = &mut *self;
+        me.refused = me.refused.or_else(|| bare_refusal(bytes));
+        while let Some(ours) = me.refused {
+            match std::task::ready!(Pin::new(&mut me.stream).poll_write(cx, ours))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n if n == ours.len() => {
+                    me.refused = None;
+                    return Poll::Ready(Ok(bytes.len()));
+                }
+                n => me.refused = Some(&ours[n..]),
+            }
+        }
+        let written = Pin::new(&mut me.stream).poll_write(cx, bytes);
+        // hyper flushes once it owes nothing any more.
+        me.seat.owes.set(true);
+        if written.is_ready() {
+            me.seat.moved();
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.seat.owes.set(false);
+        Poll::Ready(Ok(())) // a socket has nothing to flush
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refusals_without_words_are_given_ours() {
+        assert!(bare_refusal(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").is_some());
+        assert!(
+            bare_refusal(b"HTTP/1.1 431 x\r\n\r\n").is_some_and(|ours| {
+                std::str::from_utf8(ours).unwrap().contains("\"too_large\"")
+            })
+        );
+        for other in [
+            &b"HTTP/1.1 200 OK\r\n\r\n"[..],
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\r\n",
+            b"HTTP/1.1 4",
+        ] {
+            assert!(bare_refusal(other).is_none());
+        }
+    }
+}

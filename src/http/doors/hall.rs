@@ -1,0 +1,351 @@
+//! The connections of one thread of a door: where each is between two requests, how long it may be there, who must go.
+//! Out: flags on seats, which `converse` obeys. Never: bytes.
+
+use super::converse::serve;
+use super::{Place, Settings, Shared};
+use crate::http::Settings as Bounds;
+use crate::http::query::Door;
+use crate::http::reply;
+use crate::meters::Closed;
+use crate::service::Service;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// How far the end of a thread's connections is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    No,
+    /// Told; what the kernel held then is still read and answered. It takes two looks to be sure that one lay between.
+    Told,
+    Looked,
+    /// Connections without a query end.
+    Now,
+}
+
+/// A connection that was idle for so long rests. A phone asks twice a minute; whoever asks more often keeps the buffers.
+const REST_AFTER: Duration = Duration::from_secs(2);
+
+/// A connection that was idle for so long may go for one who waits to come in. One whose request waits in the kernel looks
+/// idle too; none waits for so long.
+const EVICT_AFTER: Duration = Duration::from_secs(1);
+
+/// Idle connections of a full door are closed after so long.
+const IDLE_LEAST: Duration = Duration::from_secs(5);
+
+/// Waits that a thread asks the kernel for in one step, about: each costs a microsecond.
+const SAMPLES: u32 = 20;
+
+/// The connections of one thread.
+pub struct Hall {
+    pub service: Rc<Service>,
+    pub door: Door,
+    pub settings: Settings,
+    pub bounds: Rc<Bounds>,
+    shared: Arc<Shared>,
+    seats: RefCell<Vec<Rc<Seat>>>,
+    pub leaving: Cell<Leaving>,
+    /// As of the last look; a quarter of a second is fine enough for time-outs.
+    clock: Cell<Instant>,
+    /// Between two requests; less while the door is nearly full.
+    idle_timeout: Cell<Duration>,
+    /// Connections that are to end with their next answer.
+    surplus: Cell<usize>,
+    /// Requests and answers since the last step, and of how many requests the wait of one is asked for.
+    heard: Cell<u32>,
+    answered: Cell<u32>,
+    every: Cell<u32>,
+}
+
+impl Hall {
+    pub(super) fn new(
+        service: Service,
+        door: Door,
+        settings: Settings,
+        bounds: Bounds,
+        shared: Arc<Shared>,
+    ) -> Hall {
+        Hall {
+            service: Rc::new(service),
+            door,
+            bounds: Rc::new(bounds),
+            shared,
+            seats: RefCell::default(),
+            leaving: Cell::new(Leaving::No),
+            clock: Cell::new(Instant::now()),
+            idle_timeout: Cell::new(settings.idle_timeout),
+            settings,
+            surplus: Cell::new(0),
+            heard: Cell::new(0),
+            answered: Cell::new(0),
+            every: Cell::new(1),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.seats.borrow().is_empty()
+    }
+
+    pub(super) fn receive(self: &Rc<Hall>, stream: std::net::TcpStream, place: Place) {
+        let Ok(stream) = TcpStream::from_std(stream) else {
+            return;
+        };
+        let _ = stream.set_nodelay(true);
+        let seat = Rc::new(Seat {
+            hall: self.clone(),
+            nth: Cell::new(self.seats.borrow().len()),
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(self.clock.get()),
+            moved: Cell::new(self.clock.get()),
+            limit: Cell::new(self.settings.head_timeout),
+            waker: RefCell::new(None),
+            closed: Cell::new(false),
+            owes: Cell::new(false),
+            silent: Cell::new(true),
+            answers: Cell::new(0),
+            rest: Cell::new(false),
+            resting: Cell::new(false),
+        });
+        self.seats.borrow_mut().push(seat.clone());
+        tokio::task::spawn_local(async move {
+            serve(stream, &seat).await;
+            seat.hall.forget(&seat);
+            drop(place);
+        });
+    }
+
+    fn forget(&self, seat: &Seat) {
+        let mut seats = self.seats.borrow_mut();
+        seats.swap_remove(seat.nth.get());
+        if let Some(moved) = seats.get(seat.nth.get()) {
+            moved.nth.set(seat.nth.get());
+        }
+    }
+
+    /// Every connection ends after the query that it has begun; those without one end a moment later.
+    pub fn leave(&self) {
+        if self.leaving.get() == Leaving::No {
+            self.leaving.set(Leaving::Told);
+        }
+    }
+
+    pub fn look(&self) {
+        let now = Instant::now();
+        self.clock.set(now);
+        self.idle_timeout.set(self.fitting_idle_timeout());
+        match self.leaving.get() {
+            Leaving::No => {}
+            Leaving::Told => self.leaving.set(Leaving::Looked),
+            Leaving::Looked | Leaving::Now => {
+                self.leaving.set(Leaving::Now);
+                for seat in self.seats.borrow().iter() {
+                    seat.wake();
+                }
+            }
+        }
+        for seat in self.seats.borrow().iter() {
+            if let Some(why) = seat.overdue(now) {
+                self.close(seat, why);
+            } else if seat.may_rest() && now > seat.since.get() + REST_AFTER {
+                seat.rest.set(true);
+                seat.wake();
+            }
+        }
+    }
+
+    /// Whole below four fifths of the cap, and the least at it.
+    fn fitting_idle_timeout(&self) -> Duration {
+        let tally = &self.shared.tally;
+        let (open, cap) = (tally.open.load(Relaxed), tally.cap.load(Relaxed));
+        let most = self.settings.idle_timeout;
+        let least = IDLE_LEAST.min(most);
+        let past = (open as f64 / cap.max(1) as f64 - 0.8) / 0.2;
+        most - (most - least).mul_f64(past.clamp(0.0, 1.0))
+    }
+
+    /// Lets connections go where there are too many, or newcomers wait: those first that were idle for longest.
+    pub fn step(&self) {
+        self.every.set((self.heard.take() / SAMPLES).max(1));
+        self.shared
+            .answered
+            .fetch_add(self.answered.take().into(), Relaxed);
+        let threads = self.shared.open.len();
+        let part = |all: usize| all.div_ceil(threads);
+        let surplus = part(self.shared.surplus.load(Relaxed));
+        let waiting = part(self.shared.waiting.load(Relaxed));
+        let evicted = self.evict(surplus.max(waiting), EVICT_AFTER);
+        let surplus = surplus.saturating_sub(evicted);
+        // More than twice too many would wait for longer than they stay: to answer them all first helps nobody.
+        let cap = part(self.shared.tally.cap.load(Relaxed) as usize);
+        let evicted = self.evict(surplus.saturating_sub(cap), Duration::ZERO);
+        self.surplus.set(surplus - evicted);
+    }
+
+    /// Lets up to `most` go, of those who have been idle for so long; their requests may wait in the kernel.
+    fn evict(&self, most: usize, idle_for: Duration) -> usize {
+        if most == 0 {
+            return 0;
+        }
+        let now = Instant::now();
+        let seats = self.seats.borrow();
+        let idle = seats.iter().filter(|seat| {
+            let silent = seat.silent.get() || seat.phase.get() == Phase::Idle;
+            let idle = silent && !seat.owes.get() && !seat.closed.get();
+            idle && now.saturating_duration_since(seat.since.get()) >= idle_for
+        });
+        let mut idle: Vec<_> = idle.collect();
+        let most = most.min(idle.len());
+        if most > 0 && most < idle.len() {
+            idle.select_nth_unstable_by_key(most - 1, |seat| seat.since.get());
+        }
+        for seat in &idle[..most] {
+            self.close(seat, Closed::Evicted);
+        }
+        most
+    }
+
+    fn close(&self, seat: &Seat, why: Closed) {
+        self.shared.tally.closed(why);
+        seat.closed.set(true);
+        seat.wake();
+    }
+
+    /// Whether the wait of the request that was just heard is asked for.
+    fn samples(&self) -> bool {
+        let heard = self.heard.get();
+        self.heard.set(heard + 1);
+        heard.is_multiple_of(self.every.get())
+    }
+}
+
+/// Where a connection is between two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// A head has begun and not ended, or the connection is new.
+    Head,
+    Answering,
+}
+
+/// One connection, as its time-outs see it.
+pub struct Seat {
+    pub hall: Rc<Hall>,
+    nth: Cell<usize>,
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    moved: Cell<Instant>,
+    /// How long the answer under way may take.
+    limit: Cell<Duration>,
+    waker: RefCell<Option<Waker>>,
+    pub closed: Cell<bool>,
+    /// Bytes of an answer are not on their way yet.
+    pub owes: Cell<bool>,
+    /// Nothing was heard of it yet.
+    silent: Cell<bool>,
+    /// Answers begun in this turn.
+    answers: Cell<u32>,
+    /// The connection is asked to rest / rests.
+    pub rest: Cell<bool>,
+    pub resting: Cell<bool>,
+}
+
+impl Seat {
+    /// A head is read; its answer may take this long.
+    pub fn begin(&self, limit: Duration) {
+        self.enter(Phase::Answering);
+        self.limit.set(limit);
+    }
+
+    /// Marks a response as this connection's; when its body is gone, the connection is idle.
+    pub fn answering(
+        self: &Rc<Seat>,
+        response: hyper::Response<reply::Body>,
+    ) -> hyper::Response<reply::Body> {
+        response.map(|body| body.seated(self.clone()))
+    }
+
+    pub fn answered(&self) {
+        self.enter(Phase::Idle);
+        self.hall.answered.set(self.hall.answered.get() + 1);
+    }
+
+    /// Whether the connection is to end with this answer: there are too many.
+    pub fn is_last(&self) -> bool {
+        let surplus = self.hall.surplus.get();
+        self.hall.surplus.set(surplus.saturating_sub(1));
+        surplus > 0
+    }
+
+    /// One turn, one answer: who sends many requests at once waits behind everybody else between two of them.
+    pub async fn turn(&self) {
+        let before = self.answers.replace(self.answers.get() + 1);
+        if before > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub fn begin_turn(&self) {
+        self.answers.set(0);
+    }
+
+    fn enter(&self, phase: Phase) {
+        let now = self.hall.clock.get();
+        self.phase.set(phase);
+        self.since.set(now);
+        self.moved.set(now);
+    }
+
+    /// Bytes came in. True if it is to be told how long they waited.
+    pub fn heard(&self) -> bool {
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+        self.silent.set(false);
+        self.moved.set(self.hall.clock.get());
+        self.phase.get() == Phase::Head && self.hall.samples()
+    }
+
+    pub fn waited(&self, wait: Duration) {
+        self.hall.shared.waits.count(wait);
+    }
+
+    /// Bytes went out.
+    pub fn moved(&self) {
+        self.moved.set(self.hall.clock.get());
+    }
+
+    fn overdue(&self, now: Instant) -> Option<Closed> {
+        let settings = &self.hall.settings;
+        let phase = now.saturating_duration_since(self.since.get());
+        let still = now.saturating_duration_since(self.moved.get());
+        match self.phase.get() {
+            Phase::Idle if phase > self.hall.idle_timeout.get() => Some(Closed::Idle),
+            Phase::Head if phase > settings.head_timeout => Some(Closed::Head),
+            Phase::Answering if still > settings.stall_timeout => Some(Closed::Stalled),
+            Phase::Answering if phase > self.limit.get() => Some(Closed::Late),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing of a query or an answer is in hyper's hands.
+    pub fn may_rest(&self) -> bool {
+        self.phase.get() == Phase::Idle && !self.owes.get() && !self.resting.get()
+    }
+
+    pub fn park(&self, waker: &Waker) {
+        let mut parked = self.waker.borrow_mut();
+        if !parked.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *parked = Some(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}

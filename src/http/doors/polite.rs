@@ -1,0 +1,67 @@
+//! Tells a connection that is not served that we are busy, in its language, and lets it go.
+
+use crate::answer::Refusal;
+use crate::http::reply;
+use crate::language::Language;
+use socket2::SockRef;
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Says that we are busy to a connection that is not served. What it sent is read first and its end is waited for a
+/// moment: closing on unread bytes would reset the connection, and the answer would be lost with it.
+pub async fn tell_busy(stream: TcpStream, wait: Duration) {
+    const HEAD_WAIT: Duration = Duration::from_millis(200);
+    const END_WAIT: Duration = Duration::from_millis(500);
+    let mut head = [0; 2048];
+    let read = tokio::time::timeout(HEAD_WAIT, read_some(&stream, &mut head)).await;
+    let length = read.map_or(0, Result::unwrap_or_default);
+    let bytes = reply::whole(Refusal::Busy, language_of(&head[..length]), Some(wait));
+    // A fresh socket's buffer takes it whole.
+    let _ = stream.try_write(&bytes);
+    let _ = SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+    let _ = tokio::time::timeout(END_WAIT, async {
+        while read_some(&stream, &mut head).await.is_ok_and(|n| n > 0) {}
+    })
+    .await;
+}
+
+/// What there is to read, once there is something; a fresh socket claims to be readable before it is.
+async fn read_some(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+/// The language that an unread head asks for.
+fn language_of(head: &[u8]) -> Language {
+    const NAME: &[u8] = b"accept-language:";
+    head.split(|b| *b == b'\n')
+        .skip(1)
+        .find_map(|line| {
+            let (name, value) = line.split_at_checked(NAME.len())?;
+            name.eq_ignore_ascii_case(NAME)
+                .then(|| std::str::from_utf8(value).ok())?
+        })
+        .map_or(Language::Hans, |value| Language::accepted(value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unread_head_still_says_its_language() {
+        let head = b"GET /v1/code HTTP/1.1\r\nHost: x\r\nACCEPT-Language: en-GB\r\n\r\n";
+        assert_eq!(language_of(head), Language::En);
+        assert_eq!(language_of(b""), Language::Hans);
+        assert_eq!(
+            language_of(b"GET / HTTP/1.1\r\naccept-language"),
+            Language::Hans
+        );
+    }
+}
