@@ -1,5 +1,7 @@
-//! Admission: lets a connection in while there is room, and a query to the store while few are there. Pure counts and
-//! times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
+//! Admission: lets a connection in while there is room, a query to the store while few are there.
+//! Pure counts and times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
+
+pub mod limit;
 
 use std::time::{Duration, Instant};
 

@@ -181,7 +181,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "store_in_flight_max",
         "256",
         "1 to 65536",
-        "queries that are with the store at once",
+        "queries that may be with the store at once, at most: below that the limit follows how long the store takes; and feeds that write to it",
     ),
     (
         "store_cache_bytes",

@@ -11,6 +11,7 @@ mod drain;
 mod faults;
 mod feed;
 mod keys_and_settings;
+mod misses;
 mod nodes;
 mod refusals;
 mod rubbish;
