@@ -21,3 +21,4 @@ mod sessions;
 mod show;
 mod stores;
 mod truth;
+mod turns;
