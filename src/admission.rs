@@ -1,5 +1,8 @@
-//! Admission: lets a connection in while there is room, and a query to the store while few are there. Pure counts and
-//! times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
+//! Admission: lets a connection in while there is room, a query to the store while few are there, and everybody in their
+//! turn. Pure counts and times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
+
+pub mod limit;
+pub mod turns;
 
 pub mod cap;
 pub mod crowd;

@@ -4,6 +4,9 @@
 //! Nothing here is on the way of a show or a scan in the steady state. Records are kept under the version that the board
 //! shows: a newer version is another entry, so an old fill is never found again.
 
+mod gate;
+
+use crate::admission::limit::Trip;
 use crate::answer::Refusal;
 use crate::board::{Board, Found};
 use crate::clock::Time;
@@ -11,10 +14,13 @@ use crate::meters::{Miss, StoreTally};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
 use crate::store::{Change, Error, Placed, Store};
+use gate::Gate;
+pub use gate::Standing;
 use moka::future::Cache;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -22,11 +28,16 @@ pub struct Settings {
     pub store_wait: Duration,
     /// How long a show or a scan does that memory cannot answer.
     pub miss_wait: Duration,
-    /// Queries that may be with the store at once.
+    /// Queries that may be with the store at once, at most; below that the limit follows how long the store takes. As many
+    /// feeds may write to it beside them.
     pub store_in_flight_max: usize,
     /// Bytes of records and absences that are kept.
     pub cold_bytes: u64,
 }
+
+/// How long a show or a scan waits for room before the store. Whoever waits longer finds a store that is behind, and would
+/// come to it with little of [`Settings::miss_wait`] left.
+const MISS_TURN_WAIT: Duration = Duration::from_millis(20);
 
 /// What a look into the store found is good for so long to others; far below the age at which an answer is marked.
 const LOOK_LIFE: Duration = Duration::from_secs(1);
@@ -49,7 +60,9 @@ pub struct Cold {
     store: Arc<dyn Store>,
     tally: Arc<StoreTally>,
     settings: Settings,
-    permits: Semaphore,
+    gate: Gate,
+    /// Changes are no misses: each waits for a group commit, and what that takes says nothing of queries.
+    writing: Semaphore,
     records: Cache<(Identity, u64), Arc<Placed>>,
     looks: Cache<Identity, Looked>,
     words: Cache<ResidentId, (Option<Word>, Time)>,
@@ -72,7 +85,8 @@ impl Cold {
         settings: Settings,
     ) -> Cold {
         Cold {
-            permits: Semaphore::new(settings.store_in_flight_max),
+            gate: Gate::new(settings.store_in_flight_max),
+            writing: Semaphore::new(settings.store_in_flight_max),
             records: Cache::builder()
                 .max_capacity(settings.cold_bytes / 2)
                 .weigher(|_, placed: &Arc<Placed>| weigh(placed))
@@ -97,8 +111,15 @@ impl Cold {
 
     /// Applies changes within the wait that a feed has; `UpstreamBusy` says nothing of whether they were applied.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
-        self.ask(self.settings.store_wait, self.store.apply(changes))
+        let applied = async {
+            let _permit = self.writing.acquire().await.ok()?;
+            self.store.apply(changes).await.inspect_err(refused).ok()
+        };
+        tokio::time::timeout(self.settings.store_wait, applied)
             .await
+            .ok()
+            .flatten()
+            .ok_or(Refusal::UpstreamBusy)
     }
 
     /// The record of a resident as new as the board knows it, for the desk.
@@ -138,9 +159,8 @@ impl Cold {
 
     /// The record as the store has it now.
     pub async fn record_now(&self, who: Identity) -> Result<Option<Arc<Placed>>, Refusal> {
-        let found = self
-            .ask(self.settings.store_wait, self.store.find(who))
-            .await?;
+        let wait = self.settings.store_wait;
+        let found = self.ask(wait, wait, self.store.find(who)).await?;
         Ok(found.map(Arc::new))
     }
 
@@ -149,7 +169,11 @@ impl Cold {
         let looked = self.looks.try_get_with(who, async {
             let as_of = self.store.as_of();
             let found = self
-                .ask(self.settings.miss_wait, self.store.find(who))
+                .ask(
+                    MISS_TURN_WAIT,
+                    self.settings.miss_wait,
+                    self.store.find(who),
+                )
                 .await;
             self.count(found.as_ref().map(Option::is_some));
             let placed = found?.map(Arc::new);
@@ -165,7 +189,9 @@ impl Cold {
     pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Time), Refusal> {
         let looked = self.words.try_get_with(id, async {
             let as_of = self.store.as_of();
-            let found = self.ask(self.settings.miss_wait, self.store.word(id)).await;
+            let found = self
+                .ask(MISS_TURN_WAIT, self.settings.miss_wait, self.store.word(id))
+                .await;
             self.count(found.as_ref().map(Option::is_some));
             let word = found?;
             if let Some(word) = word {
@@ -181,6 +207,11 @@ impl Cold {
         self.records.weighted_size() + self.looks.weighted_size() + self.words.weighted_size()
     }
 
+    /// How the way to the store stands.
+    pub fn standing(&self) -> Standing {
+        self.gate.standing()
+    }
+
     pub async fn close(&self) {
         self.store.close().await;
     }
@@ -193,22 +224,28 @@ impl Cold {
         });
     }
 
-    /// Every way to the store: few at once, and not for long.
+    /// Every question to the store: few at once, after a short wait for room, and not for long in all.
     async fn ask<T>(
         &self,
+        turn_wait: Duration,
         wait: Duration,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Refusal> {
-        let asked = async {
-            let _permit = self.permits.acquire().await.ok()?;
-            call.await
-                .inspect_err(|error| tracing::debug!(%error, "the store refused"))
-                .ok()
-        };
-        tokio::time::timeout(wait, asked)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Refusal::UpstreamBusy)
+        let deadline = Instant::now() + wait;
+        let pass = self.gate.pass(turn_wait.min(wait)).await;
+        let pass = pass.ok_or(Refusal::UpstreamBusy)?;
+        match tokio::time::timeout_at(deadline, call).await {
+            Ok(Ok(found)) => {
+                pass.back(Trip::Answered);
+                return Ok(found);
+            }
+            Ok(Err(error)) => refused(&error),
+            Err(_) => pass.back(Trip::Late),
+        }
+        Err(Refusal::UpstreamBusy)
     }
+}
+
+fn refused(error: &Error) {
+    tracing::debug!(%error, "the store refused");
 }

@@ -193,7 +193,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "store_in_flight_max",
         "256",
         "1 to 65536",
-        "queries that are with the store at once",
+        "queries that may be with the store at once, at most: below that the limit follows how long the store takes; and feeds that write to it",
     ),
     (
         "store_cache_bytes",
@@ -249,6 +249,24 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "20",
         "1 to 10000",
         "log-ins and explanations a second for one resident",
+    ),
+    (
+        "shows_per_second",
+        "2",
+        "0 to 1000000",
+        "shows of one resident, ten seconds' worth at once after a rest, then `rate_limited`; 0 for no limit",
+    ),
+    (
+        "scans_per_second",
+        "50",
+        "0 to 1000000",
+        "the same for scans with one scanner token",
+    ),
+    (
+        "bulk_codes_per_second",
+        "10000",
+        "0 to 100000000",
+        "lines of bulk scans with one scanner token, `bulk_lines_max` at once after a rest; then bulks go no faster, and few begin; 0 for no limit",
     ),
     (
         "identity_jwks",
@@ -401,6 +419,13 @@ impl Said {
             }
         };
         let doors = read.doors(cores);
+        let bulk_lines_max = read.number("bulk_lines_max", 1..=10_000_000);
+        // Half of what a door takes for a stall.
+        let bulk_pause_max = doors
+            .iter()
+            .map(|(_, door)| door.stall_timeout / 2)
+            .min()
+            .unwrap_or_default();
         let drain_timeout = read.duration("drain_timeout", ms(0)..=secs(600));
         let stale_after = read.duration("stale_after", ms(100)..=secs(600));
         let too_old_after = read.duration("too_old_after", secs(1)..=secs(3600));
@@ -421,7 +446,8 @@ impl Said {
             keys,
             doors,
             http: http::Settings {
-                bulk_lines_max: read.number("bulk_lines_max", 1..=10_000_000),
+                bulk_pause_max,
+                bulk_lines_max,
                 feed_bytes_max: read.number("feed_bytes_max", 1 << 10..=1 << 40),
                 answer_timeout: read.duration("answer_timeout", ms(100)..=secs(300)),
                 bulk_timeout: read.duration("bulk_timeout", ms(100)..=secs(3600)),
@@ -444,6 +470,13 @@ impl Said {
                     cold_bytes: read.number("cold_bytes", 1 << 20..=1 << 40),
                 },
                 desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,
+                fair: service::Fair {
+                    shows_per_second: read.number("shows_per_second", 0..=1_000_000) as u32,
+                    scans_per_second: read.number("scans_per_second", 0..=1_000_000) as u32,
+                    bulk_codes_per_second: read.number("bulk_codes_per_second", 0..=100_000_000)
+                        as u32,
+                    bulk_codes_saved: bulk_lines_max,
+                },
             },
             identity: identity::Settings {
                 jwks,

@@ -32,6 +32,8 @@ pub struct Settings {
     pub answer_timeout: Duration,
     /// The same for a bulk scan or a feed.
     pub bulk_timeout: Duration,
+    /// A bulk scan that goes too fast is held up by so much at a time; below the time after which a door ends what stalls.
+    pub bulk_pause_max: Duration,
 }
 
 /// Bytes of a scan's body: a code, in JSON or bare, and some white space.
@@ -100,9 +102,12 @@ pub async fn answer(
                 seat.begin(settings.bulk_timeout);
                 let admitted = head
                     .credential
-                    .and_then(|token| service.admit_scanner(token, now));
-                match admitted.and_then(|()| bulk::fits(&body, settings)) {
-                    Ok(()) => bulk::response(service, settings, body, language, started, now),
+                    .and_then(|token| service.admit_bulk(token, now, started));
+                let fits = |pass| bulk::fits(&body, settings).map(|()| pass);
+                match admitted.and_then(fits) {
+                    Ok(pass) => {
+                        bulk::response(service, settings, pass, body, language, started, now)
+                    }
                     Err(refusal) => ask(Err(refusal)).await,
                 }
             }

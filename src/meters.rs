@@ -178,6 +178,24 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "looks into the store because memory could not answer: `found`, `absent`, `busy`",
     ),
     (
+        "liangma_misses_limit",
+        "gauge",
+        "",
+        "queries that may be with the store at once; it follows how long the store takes",
+    ),
+    (
+        "liangma_misses_in_flight",
+        "gauge",
+        "",
+        "queries that are with the store",
+    ),
+    (
+        "liangma_store_rtt_seconds",
+        "gauge",
+        "of",
+        "how long the store takes to answer a query: `floor`, undisturbed; `smoothed`, of late",
+    ),
+    (
         "liangma_cold_bytes",
         "gauge",
         "",
@@ -532,6 +550,10 @@ pub struct Facts {
     pub contradicted: u64,
     pub kept: u64,
     pub cold_bytes: u64,
+    pub misses_limit: u64,
+    pub misses_in_flight: u64,
+    pub store_rtt_floor: Duration,
+    pub store_rtt_smoothed: Duration,
     pub age: Duration,
     pub ready: bool,
 }
@@ -677,6 +699,22 @@ impl Meters {
         self.count("liangma_board_contradicted_total", &[], facts.contradicted);
         self.gauge("liangma_board_kept", &[], facts.kept as f64);
         self.gauge("liangma_cold_bytes", &[], facts.cold_bytes as f64);
+        self.gauge("liangma_misses_limit", &[], facts.misses_limit as f64);
+        self.gauge(
+            "liangma_misses_in_flight",
+            &[],
+            facts.misses_in_flight as f64,
+        );
+        for (of, rtt) in [
+            ("floor", facts.store_rtt_floor),
+            ("smoothed", facts.store_rtt_smoothed),
+        ] {
+            self.gauge(
+                "liangma_store_rtt_seconds",
+                &[("of", of)],
+                rtt.as_secs_f64(),
+            );
+        }
         self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
         self.gauge(
@@ -856,6 +894,10 @@ mod tests {
             contradicted: 0,
             kept: 0,
             cold_bytes: 0,
+            misses_limit: 32,
+            misses_in_flight: 0,
+            store_rtt_floor: Duration::from_millis(1),
+            store_rtt_smoothed: Duration::ZERO,
             age: Duration::from_millis(1500),
             ready: true,
         }

@@ -91,6 +91,20 @@ pub struct Pass {
     pub expires_at: Time,
 }
 
+/// Tells a pass from every other: its nonce, which nobody chose, with all bits spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassId(pub u64);
+
+impl PassId {
+    /// Passes made by one thread differ in the count alone.
+    fn of(prefix: u64, count: u32) -> PassId {
+        let mut z = prefix.wrapping_add(u64::from(count).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        PassId(z ^ (z >> 31))
+    }
+}
+
 /// Nonces of one thread: eight random bytes once, then a counter. Not `Sync`, so that counting costs an add.
 pub struct Nonces {
     prefix: [u8; 8],
@@ -248,10 +262,14 @@ impl Seal {
         self.print(kind, nonces, &plain)
     }
 
-    /// Whether `text` is a pass of this kind in force: the check of the hot path, without taking the name out.
-    pub fn admits(&self, kind: Kind, text: &[u8], now: Time) -> Result<(), Refusal> {
+    /// Whether `text` is a pass of this kind in force, and which: the check of the hot path, without taking the name out.
+    pub fn admits(&self, kind: Kind, text: &[u8], now: Time) -> Result<PassId, Refusal> {
         let mut bytes = [0; SEALED_MAX];
-        self.open_timed(kind, text, &mut bytes, now).map(|_| ())
+        self.open_timed(kind, text, &mut bytes, now)?;
+        let nonce = &bytes[2..HEAD];
+        let prefix = u64::from_be_bytes(nonce[..8].try_into().expect("8 of 12"));
+        let count = u32::from_be_bytes(nonce[8..].try_into().expect("the other 4"));
+        Ok(PassId::of(prefix, count))
     }
 
     /// As [`Seal::admits`], with the name.
@@ -531,6 +549,23 @@ mod tests {
             seal.admits(Kind::Scanner, scanner.as_bytes(), pass.expires_at),
             Err(Refusal::SessionExpired)
         );
+    }
+
+    #[test]
+    fn a_pass_is_told_from_all_others_by_its_nonce() {
+        let seal = seal(&RingFile::generate(NOW));
+        let nonces = Nonces::new();
+        let pass = Pass {
+            name: "体育西路地铁站".into(),
+            issued_at: NOW,
+            expires_at: NOW.plus(Duration::from_secs(60)),
+        };
+        let made = || seal.pass(Kind::Scanner, &nonces, &pass);
+        let id = |text: &str| seal.admits(Kind::Scanner, text.as_bytes(), NOW).unwrap();
+        let (one, other) = (made(), made());
+        assert_eq!(id(&one), id(&one));
+        let differ = (id(&one).0 ^ id(&other).0).count_ones();
+        assert!((12..52).contains(&differ), "{differ} bits of 64 differ");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The spine: one query to one answer. Show, scan, sessions, explanations; alone in counting and timing queries.
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
+use crate::admission::turns::Turns;
 use crate::answer::{
     Answer, Detail, Explained, Freshness, Opened, Refusal, SaidBy, Shown, Standing, Verdict,
 };
@@ -12,7 +13,7 @@ use crate::language::Language;
 use crate::meters::{Kind, Meters, Outcome, Tally};
 use crate::person::{Face, Identity, MaskedName, Profile};
 use crate::seal::ring::Kind as Sealed;
-use crate::seal::{Class, Code, Nonces, Pass, Seal, Session};
+use crate::seal::{Class, Code, Nonces, Pass, PassId, Seal, Session};
 use crate::status::Word;
 use crate::store::{Change, Store, What};
 use std::sync::Arc;
@@ -26,7 +27,34 @@ pub struct Settings {
     pub cold: cold::Settings,
     /// Log-ins and explanations that one resident may ask for in a second.
     pub desk_per_second: u32,
+    pub fair: Fair,
 }
+
+/// How often is fair; 0 for no limit. Ten seconds' worth is saved up of shows and of scans.
+#[derive(Clone, Debug)]
+pub struct Fair {
+    /// Shows of one resident in a second, whatever sessions they come with.
+    pub shows_per_second: u32,
+    /// Scans with one token in a second.
+    pub scans_per_second: u32,
+    /// Lines of bulk scans with one token in a second.
+    pub bulk_codes_per_second: u32,
+    /// Lines that are saved up: a whole bulk, so that a first one is never held up.
+    pub bulk_codes_saved: u64,
+}
+
+const SAVED_SECONDS: u64 = 10;
+
+/// A scanner that owes for so much of its bulk scans begins no other. One that is held up owes for 64 lines at a time: a
+/// few may share the rate.
+const BULK_OWED_MAX: Duration = Duration::from_millis(50);
+
+/// Places in which the turns of residents are counted, for each core: 1 MiB. A core answers 100,000 shows a second; spread
+/// over residents who ask as they should, they fill a place of these to less than half.
+const RESIDENT_PLACES: usize = 1 << 17;
+
+/// The same of scanners, for the node: 512 KiB for some thousands of them.
+const SCANNER_PLACES: usize = 1 << 16;
 
 /// Residents whose desk queries are counted at once; the rest begin anew.
 const DESK_COUNTED_MAX: u64 = 200_000;
@@ -41,6 +69,9 @@ pub struct Rooms {
     pub meters: Arc<Meters>,
     settings: Settings,
     desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<crate::admission::Budget>>>,
+    show_turns: Turns,
+    scan_turns: Turns,
+    bulk_turns: Turns,
     draining: AtomicBool,
 }
 
@@ -82,7 +113,21 @@ impl Rooms {
         meters: Arc<Meters>,
         settings: Settings,
     ) -> Rooms {
+        let (fair, epoch) = (settings.fair.clone(), Instant::now());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let turns = |per_second: u32, places| {
+            let saved = u64::from(per_second) * SAVED_SECONDS;
+            Turns::new(per_second, saved, places, epoch)
+        };
         Rooms {
+            show_turns: turns(fair.shows_per_second, RESIDENT_PLACES * cores.max(2)),
+            scan_turns: turns(fair.scans_per_second, SCANNER_PLACES),
+            bulk_turns: Turns::new(
+                fair.bulk_codes_per_second,
+                fair.bulk_codes_saved,
+                SCANNER_PLACES,
+                epoch,
+            ),
             cold: Cold::new(
                 board.clone(),
                 store.clone(),
@@ -148,16 +193,27 @@ impl Service {
 
     pub async fn answer(&self, asked: Asked<'_>) -> Result<Answer, Refusal> {
         let visit = self.tally.enter(asked.kind, asked.started); // dropped unfinished, it counts as gone
-        let result = self.walk(asked.query, asked.now).await;
+        let result = self.walk(asked.query, asked.now, asked.started).await;
         visit.leave(Outcome::from(&result));
         result
     }
 
     /// Every `?` is a door out, named beside it.
-    async fn walk(&self, query: Result<Query<'_>, Refusal>, now: Time) -> Result<Answer, Refusal> {
+    async fn walk(
+        &self,
+        query: Result<Query<'_>, Refusal>,
+        now: Time,
+        started: Instant,
+    ) -> Result<Answer, Refusal> {
+        let Rooms {
+            show_turns,
+            scan_turns,
+            ..
+        } = &*self.rooms;
         match query? {
             Query::Show { session, language } => {
                 let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
+                turn(show_turns, session.identity.home.0, started)?; // RateLimited
                 let shown = self.show(&session, now).await?; // UpstreamBusy if the store must be asked
                 Ok(Answer::Shown(shown, language))
             }
@@ -166,7 +222,8 @@ impl Service {
                 code,
                 language,
             } => {
-                self.rooms.seal.admits(Sealed::Scanner, scanner, now)?; // Unauthorized, SessionExpired, NotPermitted
+                let pass = self.rooms.seal.admits(Sealed::Scanner, scanner, now)?; // Unauthorized, SessionExpired, NotPermitted
+                turn(scan_turns, pass.0, started)?; // RateLimited
                 let verdict = self.scan(code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
                 Ok(Answer::Verdict(verdict, language))
             }
@@ -351,12 +408,28 @@ impl Service {
         Ok(explained)
     }
 
-    /// Whether a scanner may scan, said once for a whole bulk.
-    pub fn admit_scanner(&self, token: &[u8], now: Time) -> Result<(), Refusal> {
-        self.rooms.seal.admits(Sealed::Scanner, token, now)
+    /// Whether a scanner may scan, said once for a whole bulk. `RateLimited` while it owes for those that it had.
+    pub fn admit_bulk(&self, token: &[u8], now: Time, started: Instant) -> Result<PassId, Refusal> {
+        let pass = self.rooms.seal.admits(Sealed::Scanner, token, now)?;
+        if self.rooms.bulk_turns.wait(pass.0, started) > BULK_OWED_MAX {
+            return Err(Refusal::RateLimited);
+        }
+        Ok(pass)
+    }
+
+    /// Charges lines of a bulk scan; how long the scanner should wait before the next ones.
+    pub fn charge_bulk(&self, pass: PassId, lines: u64) -> Duration {
+        self.rooms.bulk_turns.charge(pass.0, lines, Instant::now())
     }
 
     pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
         self.rooms.seal.open_pass(Sealed::Authority, token, now)
     }
+}
+
+fn turn(turns: &Turns, who: u64, now: Instant) -> Result<(), Refusal> {
+    turns
+        .take(who, now)
+        .then_some(())
+        .ok_or(Refusal::RateLimited)
 }

@@ -4,6 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use hyper::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{HeaderMap, Method, Uri};
+use liangma::admission::turns::Turns;
 use liangma::answer::{Answer, CodeText, Freshness, Refusal, Shown, Standing, Verdict};
 use liangma::board::{self, Board, Found};
 use liangma::clock::Time;
@@ -44,11 +45,12 @@ pub struct Room {
 }
 
 /// In the order of the walk.
-pub const ROOMS: [Room; 15] = [
+pub const ROOMS: [Room; 16] = [
     room("query.head", House::read_head),
     room("seal.open_session", House::open_session),
     room("seal.admits", House::admit),
     room("seal.open_code", House::open_code),
+    room("admission.turn", House::take_turn),
     room("board.find", House::find),
     room("seal.code", House::seal_code),
     room("service.show", House::show),
@@ -84,6 +86,7 @@ pub struct House {
     code: Code,
     codes: Vec<CodeText>,
     started: Instant,
+    turns: Turns,
     /// Goes from one random resident to the next.
     dice: Cell<u64>,
     out: RefCell<BytesMut>,
@@ -142,6 +145,8 @@ impl House {
             codes,
             nonces,
             started: Instant::now(),
+            // As many places as two cores have; a rate that no bench reaches.
+            turns: Turns::new(1_000_000, 1 << 40, 1 << 18, Instant::now()),
             dice: Cell::new(0),
             out: RefCell::new(BytesMut::with_capacity(1024)),
             service: Service::new(rooms),
@@ -180,6 +185,13 @@ impl House {
     fn open_code(&self) {
         let code = self.seal().open_code(black_box(self.next_code()), NOW);
         black_box(code).expect("a code in force");
+    }
+
+    /// Another resident each time, at random, and never one too often.
+    fn take_turn(&self) {
+        let nth = self.dice.get();
+        self.dice.set(spread(nth));
+        assert!(self.turns.take(black_box(nth), self.started));
     }
 
     /// The next resident hangs on what was found of the last: a query does not look for the next one ahead of time.
@@ -345,6 +357,13 @@ fn rooms(residents: u64) -> Arc<Rooms> {
                 cold_bytes: 1 << 20,
             },
             desk_per_second: 20,
+            // The clock stands still here: a limit would end the first burst for good. Turns are a room of their own.
+            fair: service::Fair {
+                shows_per_second: 0,
+                scans_per_second: 0,
+                bulk_codes_per_second: 0,
+                bulk_codes_saved: 1,
+            },
         },
     ))
 }

@@ -173,7 +173,7 @@ impl Holder {
         let text = self.seal.pass(kind, &self.nonces, &pass);
         let text = text.as_bytes();
         assert!(text.len() <= TOKEN_CHARS_MAX);
-        assert_eq!(self.seal.admits(kind, text, before), Ok(()));
+        assert!(self.seal.admits(kind, text, before).is_ok());
         assert_eq!(
             self.seal.admits(kind, text, pass.expires_at),
             Err(Refusal::SessionExpired)

@@ -70,6 +70,7 @@ pub fn ready(service: &Service, started: Instant, now: Time) -> Response<Body> {
 
 pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body> {
     let rooms = &service.rooms;
+    let misses = rooms.cold.standing();
     let text = rooms.meters.print(&Facts {
         residents: rooms.board.residents(),
         filled: rooms.board.is_filled(),
@@ -77,6 +78,10 @@ pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body>
         contradicted: rooms.board.contradicted(),
         kept: rooms.board.keeps(),
         cold_bytes: rooms.cold.bytes(),
+        misses_limit: misses.limit as u64,
+        misses_in_flight: misses.in_flight as u64,
+        store_rtt_floor: misses.floor,
+        store_rtt_smoothed: misses.smoothed,
         age: rooms.board.freshness(now).age,
         ready: state(rooms, now) == "ready",
     });

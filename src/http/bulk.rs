@@ -1,8 +1,8 @@
 //! Bulk scans: codes come in a line each, verdicts leave in the same order while codes still come.
 //!
 //! The body is pulled by the connection when it can write, and pulls the codes in turn: a slow reader slows its own
-//! sending, and memory holds one piece of either. After each piece the thread turns to others, so that single scans at the
-//! same door do not wait behind thousands.
+//! sending, and memory holds one piece of either. After some codes the thread turns to others, so that single scans at the
+//! same door do not wait behind thousands. A scanner that goes on and on is held up, never cut off.
 
 use super::Settings;
 use super::reply::{self, Body, NDJSON};
@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::language::Language;
 use crate::lines::Lines;
 use crate::meters::{Kind, Outcome};
+use crate::seal::PassId;
 use crate::service::Service;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
@@ -18,10 +19,14 @@ use hyper::{Response, StatusCode};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
 
 /// Bytes of a line at most.
 pub const LINE_BYTES_MAX: usize = 512;
+
+/// Bytes of codes that are answered before others have their turn: 64 lines, some forty microseconds.
+const STEP_BYTES: usize = 64 * (crate::answer::CODE_CHARS + 1);
 
 /// A verdict takes this many bytes at most when nobody is red for many reasons; the buffer grows where it must.
 const VERDICT_BYTES: usize = 320;
@@ -37,6 +42,7 @@ pub fn fits(codes: &Incoming, settings: &Settings) -> Result<(), Refusal> {
 pub fn response(
     service: &Rc<Service>,
     settings: &Settings,
+    pass: PassId,
     codes: Incoming,
     language: Language,
     started: Instant,
@@ -44,9 +50,14 @@ pub fn response(
 ) -> Response<Body> {
     let scans = Scans {
         service: service.clone(),
+        pass,
         codes,
+        piece: Bytes::new(),
+        verdicts: BytesMut::new(),
         lines: Lines::new(LINE_BYTES_MAX),
         lines_left: settings.bulk_lines_max,
+        pause_max: settings.bulk_pause_max,
+        pause: None,
         language,
         now,
         started,
@@ -60,14 +71,21 @@ pub fn response(
 /// A bulk scan under way.
 pub struct Scans {
     service: Rc<Service>,
+    pass: PassId,
     codes: Incoming,
+    /// What came last and is not answered yet, and the answers to what is.
+    piece: Bytes,
+    verdicts: BytesMut,
     lines: Lines,
     lines_left: u64,
     language: Language,
     now: Time,
     started: Instant,
     outcome: Outcome,
-    /// A piece was just answered: others first.
+    pause_max: Duration,
+    /// The scanner's budget is spent: nothing more is read until then.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Some were just answered: others first.
     rest: bool,
     ended: bool,
 }
@@ -82,35 +100,62 @@ impl Scans {
                 return Poll::Ready(None);
             }
             if std::mem::take(&mut self.rest) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                return others_first(cx);
             }
-            let verdicts = match ready!(Pin::new(&mut self.codes).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(codes) => {
-                        self.now = Time::now();
-                        self.rest = true;
-                        self.verdicts(Some(&codes))
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            if self.piece.is_empty() {
+                match ready!(Pin::new(&mut self.codes).poll_frame(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(codes) => self.begin(codes),
+                        Err(_trailers) => continue,
+                    },
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    None => {
+                        self.ended = true;
+                        self.outcome = Outcome::Done;
+                        self.answer(None);
                     }
-                    Err(_trailers) => continue,
-                },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => {
-                    self.ended = true;
-                    self.outcome = Outcome::Done;
-                    self.verdicts(None)
                 }
-            };
-            if !verdicts.is_empty() {
-                return Poll::Ready(Some(Ok(verdicts)));
+            }
+            if !self.piece.is_empty() {
+                let step = self.piece.len().min(STEP_BYTES);
+                let codes = self.piece.split_to(step);
+                self.answer(Some(&codes));
+                self.rest = true;
+            }
+            let whole = self.piece.is_empty() || self.ended || self.pause.is_some();
+            if whole && !self.verdicts.is_empty() {
+                return Poll::Ready(Some(Ok(self.verdicts.split().freeze())));
             }
         }
     }
 
-    /// The verdicts of the lines that end in this piece, or of the last one.
-    fn verdicts(&mut self, codes: Option<&[u8]>) -> Bytes {
+    fn begin(&mut self, codes: Bytes) {
+        let expected = codes.len() / crate::answer::CODE_CHARS + 1;
+        self.verdicts.reserve(expected * VERDICT_BYTES);
+        self.piece = codes;
+    }
+
+    /// Answers the lines that end in these bytes, or the last one, and has the scanner pay for them.
+    fn answer(&mut self, codes: Option<&[u8]>) {
+        self.now = Time::now();
+        let before = self.lines_left;
+        self.write_verdicts(codes);
+        let lines = before - self.lines_left;
+        let wait = self.service.charge_bulk(self.pass, lines);
+        if !wait.is_zero() {
+            let wait = wait.min(self.pause_max);
+            self.pause = Some(Box::pin(tokio::time::sleep(wait)));
+        }
+    }
+
+    fn write_verdicts(&mut self, codes: Option<&[u8]>) {
         let Scans {
             service,
+            verdicts: out,
             lines,
             lines_left,
             language,
@@ -119,14 +164,12 @@ impl Scans {
             outcome,
             ..
         } = self;
-        let expected = codes.map_or(1, |codes| codes.len() / crate::answer::CODE_CHARS + 1);
-        let mut out = BytesMut::with_capacity(expected * VERDICT_BYTES);
         let each = |_, line: Option<&[u8]>| {
             if *ended && codes.is_some() {
                 return;
             }
             if *lines_left == 0 {
-                put_error(&mut out, Refusal::TooLarge);
+                put_error(out, Refusal::TooLarge);
                 *outcome = Outcome::Refused(Refusal::TooLarge);
                 *ended = true;
                 return;
@@ -138,12 +181,12 @@ impl Scans {
             };
             service.tally.code(match verdict {
                 Ok(verdict) => {
-                    reply::write_verdict(&mut out, &verdict, *language);
+                    reply::write_verdict(out, &verdict, *language);
                     out.put_u8(b'\n');
                     Outcome::Told(verdict.standing)
                 }
                 Err(refusal) => {
-                    put_error(&mut out, refusal);
+                    put_error(out, refusal);
                     Outcome::Refused(refusal)
                 }
             });
@@ -152,8 +195,16 @@ impl Scans {
             Some(codes) => lines.push(codes, each),
             None => lines.finish(each),
         }
-        out.freeze()
     }
+}
+
+/// Comes back after all who are ready, and after those whose bytes are still with the kernel: to wake ourselves would
+/// let only the former go first.
+fn others_first<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let turn = std::pin::pin!(tokio::task::yield_now());
+    // It comes back by our waker and needs not be kept.
+    let _ = turn.poll(cx);
+    Poll::Pending
 }
 
 impl Drop for Scans {

@@ -98,6 +98,13 @@ impl Ring {
     }
 }
 
+/// What every node is told, unless a test says otherwise: tests ask as often as they like.
+const SETTINGS: [&str; 3] = [
+    "drain_notice=0ms",
+    "shows_per_second=0",
+    "scans_per_second=0",
+];
+
 /// How a node is started.
 pub struct Start {
     /// A folder, or an address of Redis.
@@ -159,7 +166,10 @@ impl Start {
                 shell
             }
         };
-        command.args(["serve", "--set", "drain_notice=0ms"]);
+        command.arg("serve");
+        for pair in SETTINGS {
+            command.args(["--set", pair]);
+        }
         command.arg("--store").arg(&store);
         if let Some(keys) = &self.keys {
             command.arg("--keys").arg(keys);
@@ -359,10 +369,7 @@ impl Inside {
         for door in Door::ALL {
             said.say(door.name(), "127.0.0.1:0", "test");
         }
-        for pair in ["too_old_after=1h", "drain_notice=0ms"]
-            .iter()
-            .chain(settings)
-        {
+        for pair in SETTINGS.iter().chain(&["too_old_after=1h"]).chain(settings) {
             said.say_pair(pair);
         }
         let settings: Settings = said.settings().expect("good settings");
