@@ -69,8 +69,8 @@ impl Refusal {
         }
     }
 
-    /// How long until it is worth asking again; None where asking again does not help. Guesses until the wait can be
-    /// computed from how many are waiting; the reply spreads them, so that those refused together do not return together.
+    /// How long until it is worth asking again; None where asking again does not help. Guesses, but for a full door, which
+    /// computes its own; the reply spreads them, so that those refused together do not return together.
     pub fn retry_after(self) -> Option<Duration> {
         match self {
             Refusal::Busy => Some(Duration::from_millis(5_000)),
