@@ -99,9 +99,10 @@ impl Ring {
 }
 
 /// What every node is told, unless a test says otherwise: tests ask as often as they like.
-const SETTINGS: [&str; 3] = [
+const SETTINGS: [&str; 4] = [
     "drain_notice=0ms",
     "shows_per_second=0",
+    "resident_niceness=0", // tests ask from the same cores
     "scans_per_second=0",
 ];
 

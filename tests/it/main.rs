@@ -13,6 +13,7 @@ mod feed;
 mod keys_and_settings;
 mod misses;
 mod nodes;
+mod overload;
 mod refusals;
 mod rubbish;
 mod scan;
