@@ -1,6 +1,7 @@
 //! Plots as SVG: offered against good over time, and latency over time. In: a record. Out: text. Pure; no style from outside.
 
 use crate::record::{Figures, Point, Record};
+use crate::tally::Counts;
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
@@ -49,11 +50,11 @@ pub fn alone(plot: &str) -> String {
 /// A second, by what came of the tries. `top`: of the axis, so that several may be compared.
 pub fn goodput(record: &Record, class: &Figures, top: Option<f64>) -> String {
     let every = every(class);
-    let of = |count: fn(&Point) -> u64| {
+    let of = |count: fn(&Counts) -> u64| {
         class
             .series
             .iter()
-            .map(|point| Some(count(point) as f64 / every))
+            .map(|point| Some(count(&point.counts) as f64 / every))
             .collect()
     };
     let lines = [
@@ -162,8 +163,8 @@ pub fn top<'a>(classes: impl Iterator<Item = &'a Figures>) -> f64 {
     for class in classes {
         let every = every(class);
         for point in &class.series {
-            asked = asked.max(point.tries.max(point.offered) as f64 / every);
-            good = good.max(point.good as f64 / every);
+            asked = asked.max(point.counts.tries.max(point.counts.offered) as f64 / every);
+            good = good.max(point.counts.good as f64 / every);
         }
     }
     if good > 0.0 {

@@ -71,7 +71,7 @@ pub struct Figures {
     pub good_percent: f64,
     /// Of them, at their first try.
     pub good_first_percent: f64,
-    pub counts: Point,
+    pub counts: Counts,
     /// Retries that were due after the end.
     pub put_off: u64,
     pub statuses: BTreeMap<u16, u64>,
@@ -93,24 +93,12 @@ pub struct Recovery {
     pub to_95_percent_ms: Option<u64>,
 }
 
-/// Counts, of a stretch that begins at `t`, or of all.
+/// A stretch that begins at `t`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Point {
     pub t: f64,
-    pub offered: u64,
-    pub tries: u64,
-    pub good: u64,
-    pub late: u64,
-    pub busy: u64,
-    pub refused: u64,
-    pub cut: u64,
-    /// Given up while connecting.
-    pub silent_connect: u64,
-    /// Given up after asking.
-    pub silent: u64,
-    /// Given up for want of a connection of our own.
-    pub starved: u64,
-    pub other: u64,
+    #[serde(flatten)]
+    pub counts: Counts,
     pub p50: Option<f64>,
     pub p99: Option<f64>,
 }
@@ -171,7 +159,7 @@ impl Figures {
             t: round((nth as f64 * tally.every as f64 - warm as f64) / 1e9),
             p50: ms(bucket.served.quantile(0.5)),
             p99: ms(bucket.served.quantile(0.99)),
-            ..Point::of(&bucket.counts)
+            counts: bucket.counts.clone(),
         });
         Figures {
             kind: manner.kind.name().into(),
@@ -185,7 +173,7 @@ impl Figures {
             good_per_second: per_second(counts.good),
             good_percent: percent(counts.good),
             good_first_percent: percent(tally.good_first),
-            counts: Point::of(counts),
+            counts: counts.clone(),
             put_off: tally.put_off,
             statuses: tally.statuses.clone(),
             latency_ms: Times::of(&tally.served),
@@ -195,27 +183,6 @@ impl Figures {
             stale: class.stale,
             closed_idle: class.closed_idle,
             series: series.collect(),
-        }
-    }
-}
-
-impl Point {
-    fn of(counts: &Counts) -> Point {
-        Point {
-            t: 0.0,
-            offered: counts.offered,
-            tries: counts.tries,
-            good: counts.good,
-            late: counts.late,
-            busy: counts.busy,
-            refused: counts.refused,
-            cut: counts.cut,
-            silent_connect: counts.silent_connect,
-            silent: counts.silent,
-            starved: counts.starved,
-            other: counts.other,
-            p50: None,
-            p99: None,
         }
     }
 }

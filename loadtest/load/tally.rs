@@ -2,6 +2,7 @@
 //! In: outcomes. Out: figures to read. Pure. A try is one request that somebody meant to make; a retry is a try of its own.
 
 use crate::histogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How one try ended.
@@ -27,7 +28,7 @@ pub enum Outcome {
     Other(u16),
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// First tries.
     pub offered: u64,
@@ -38,8 +39,11 @@ pub struct Counts {
     pub busy: u64,
     pub refused: u64,
     pub cut: u64,
+    /// Given up while connecting.
     pub silent_connect: u64,
+    /// Given up after asking.
     pub silent: u64,
+    /// Given up for want of a connection of our own.
     pub starved: u64,
     pub other: u64,
 }

@@ -83,7 +83,7 @@ pub struct Waits {
 const BUCKETS: usize = 128;
 const BUCKET: Duration = Duration::from_millis(4);
 
-/// What nine, and ninety-nine of a hundred waited at most, to the tick.
+/// What half, nine in ten and ninety-nine of a hundred waited at most, to the tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub p50: Duration,

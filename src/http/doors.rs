@@ -1,8 +1,8 @@
-//! The listeners: each door accepts on one thread, hands its connections to the least busy of its own, watches how long
-//! each may take, and drains.
+//! The listeners: each door accepts on one thread, hands its connections to the least busy of its own, and drains.
 //!
-//! A door's threads each run a runtime of their own and share nothing but a count of connections. hyper's own timers stay
-//! off: one look at every connection four times a second does their work without costing a query anything.
+//! A door's threads each run a runtime of their own and share nothing that a query touches: the counts by which the door is
+//! steered. hyper's own timers stay off: one look at every connection four times a second does their work without costing
+//! a query anything.
 
 mod converse;
 mod hall;
@@ -105,13 +105,18 @@ impl Bound {
     ) -> io::Result<Vec<std::thread::JoinHandle<()>>> {
         let threads = self.settings.threads.max(1);
         let cap = self.settings.admission.connections_max;
+        let tally = rooms.meters.door(self.door.name(), cap);
+        // Until the first second has told what to say.
+        let soon = admission::crowd::LEAST.as_millis() as u64;
+        tally.cap.store(cap as u64, Relaxed);
+        tally.retry_after.store(soon, Relaxed);
         let shared = Arc::new(Shared {
             door: Mutex::new(admission::Door::new(
                 self.settings.admission.clone(),
                 Instant::now(),
             )),
             left: Notify::new(),
-            tally: rooms.meters.door(self.door.name(), cap),
+            tally,
             open: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             waits: Waits::default(),
             answered: AtomicU64::new(0),

@@ -287,6 +287,13 @@ impl Town {
         (done, meanwhile)
     }
 
+    /// Nobody knows of anything that was acknowledged and is gone.
+    #[track_caller]
+    pub fn has_lost_nothing(&self, refused: &[Person]) {
+        assert_eq!(self.ahead(), [0.0, 0.0]);
+        self.is_all_kept(refused);
+    }
+
     /// Starts a node over what the store has now: it must tell all that was acknowledged, and what was refused as the others do.
     #[track_caller]
     pub fn is_all_kept(&self, refused: &[Person]) {

@@ -43,6 +43,18 @@ fn whoever_is_idle_for_longest_makes_room_for_whoever_waits() {
 }
 
 #[test]
+fn the_first_who_is_turned_away_is_told_when_to_come_back() {
+    let node = Start::new(&["resident_connections_max=1"]).node();
+    let _inside = Connection::to(node.address(Door::Resident));
+    let mut newcomer = Connection::to(node.address(Door::Resident));
+    newcomer.send(Ask::get("/v1/code").bytes());
+    let busy = newcomer.answer();
+    busy.refuses(503, "busy");
+    assert!(busy.json()["retry_after_ms"].as_u64() >= Some(1_000));
+    assert_ne!(busy.header("retry-after"), Some("0"));
+}
+
+#[test]
 fn a_door_with_room_evicts_nobody_and_keeps_its_cap() {
     let node = Start::new(&["gate_connections_max=8"]).node();
     let mut idle = Connection::to(node.address(Door::Gate));

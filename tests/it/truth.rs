@@ -83,7 +83,6 @@ fn no_node_ever_lies() {
 }
 
 #[test]
-#[ignore = "of some runs one fails: see \"Where it stops\" in the README; `make truth` runs it"]
 fn no_red_that_a_node_knew_is_forgotten_with_the_store() {
     if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some_and(|over| over != "loss") {
         return;

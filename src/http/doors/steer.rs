@@ -16,7 +16,7 @@ const CROWD_STEPS: u32 = 20;
 const BACKLOG_LEAST: u32 = 32;
 
 pub async fn steer(listener: &TcpListener, shared: &Shared, settings: &Settings) {
-    let mut turns = Turns::begin(settings.backlog);
+    let mut second = Second::begin(settings.backlog);
     let mut step = tokio::time::interval(STEP);
     step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for nth in 1u32.. {
@@ -47,15 +47,15 @@ pub async fn steer(listener: &TcpListener, shared: &Shared, settings: &Settings)
                 meter.store(wait.as_millis() as u64, Relaxed);
             }
         }
-        turns.full |= full && queued > 0;
+        second.full |= full && queued > 0;
         if nth.is_multiple_of(CROWD_STEPS) {
-            turns.take(listener, shared, settings, now);
+            second.end(listener, shared, settings, now);
         }
     }
 }
 
-/// What came of the last second.
-struct Turns {
+/// A second of a door: what has come of it, by what had come of all before.
+struct Second {
     crowd: Crowd,
     since: Instant,
     /// At some time in it there was no room for somebody who waited.
@@ -67,9 +67,9 @@ struct Turns {
     backlog: u32,
 }
 
-impl Turns {
-    fn begin(backlog: u32) -> Turns {
-        Turns {
+impl Second {
+    fn begin(backlog: u32) -> Second {
+        Second {
             crowd: Crowd::default(),
             since: Instant::now(),
             full: false,
@@ -81,7 +81,7 @@ impl Turns {
         }
     }
 
-    fn take(&mut self, listener: &TcpListener, shared: &Shared, settings: &Settings, now: Instant) {
+    fn end(&mut self, listener: &TcpListener, shared: &Shared, settings: &Settings, now: Instant) {
         let took = now.saturating_duration_since(self.since);
         self.since = now;
         let full = std::mem::take(&mut self.full);

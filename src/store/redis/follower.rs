@@ -220,22 +220,15 @@ impl Follower {
         self.settle();
         self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced));
         let wary = self.forgetful || why == Some(Fault::Behind);
-        let read = self.read_whole(&state, wary).await;
-        let read = match read {
-            Ok(read) => self.committed(asked).await.map(|vouched| (read, vouched)),
-            Err(error) => Err(error),
-        };
-        let (read, vouched) = match read {
-            Ok((Some(read), (vouched, _))) => (read, vouched),
+        let read = self.read_vouched(&state, wary, asked).await;
+        let Ok(Some((read, vouched))) = read else {
             // It became another, or an older one, while it was read; or nobody vouches for it.
-            unread => {
-                let mut why = Some(Fault::Replaced);
-                if !self.synced {
-                    self.shared.board.forget_unheard(self.partition);
-                    why = None;
-                }
-                return unread.map(|_| Step::Sync(why));
+            let mut why = Some(Fault::Replaced);
+            if !self.synced {
+                self.shared.board.forget_unheard(self.partition);
+                why = None;
             }
+            return read.map(|_| Step::Sync(why));
         };
         self.shared
             .board
@@ -270,6 +263,20 @@ impl Follower {
             self.shared.synced.send_modify(|count| *count += 1);
         }
         Ok(Step::Follow)
+    }
+
+    /// What was read whole, and up to when the server is vouched for that it was read from; None as [`Follower::read_whole`].
+    async fn read_vouched(
+        &mut self,
+        state: &State,
+        wary: bool,
+        asked: Time,
+    ) -> Result<Option<(Read, Time)>, Error> {
+        let Some(read) = self.read_whole(state, wary).await? else {
+            return Ok(None);
+        };
+        let (vouched, _) = self.committed(asked).await?;
+        Ok(Some((read, vouched)))
     }
 
     /// None if the partition became another meanwhile, or was read from a server that is behind.
@@ -329,7 +336,9 @@ impl Follower {
                 "the primary that was followed is lost; what its replicas may not have had is read again"
             );
             self.position = sure;
-            self.doubtful.extend(self.unsure.drain());
+            for (id, changes) in self.unsure.drain() {
+                self.doubtful.entry(id).or_default().extend(changes);
+            }
             return Ok(Step::Follow);
         }
         let fault = if state.epoch != self.position.epoch {
@@ -500,8 +509,11 @@ impl Follower {
                     .first()
                     .is_some_and(|change| change.version == told.word.version())
                 {
-                    // It was kept; the next may be as well.
-                    changes.remove(0);
+                    // This primary has it; the next change may be there as well.
+                    let kept = changes.remove(0);
+                    if !sure {
+                        self.unsure.entry(told.id).or_default().push(kept);
+                    }
                     if !changes.is_empty() {
                         self.doubtful.insert(told.id, changes);
                     }

@@ -300,17 +300,36 @@ impl History {
             .map(|(version, _)| &self.versions[*version])
     }
 
-    /// The same where the store may have lost something: a node that knew a version never shows green, nor unknown, unless that
-    /// is so then or later. It may show a red that is gone.
-    pub fn check_after_loss(&self, answer: &Answer, known: usize) -> Result<(), Lie> {
-        let mut since = self.versions[known..].iter();
+    /// The same where the store may have lost what was sent up to `lost_until`: a node that knew a version never shows green,
+    /// nor unknown, unless that is so then or later. It may show a red that is gone, and lack what it never knew.
+    pub fn check_after_loss(
+        &self,
+        answer: &Answer,
+        known: usize,
+        lost_until: u64,
+    ) -> Result<(), Lie> {
         let fine = match answer.said {
             Said::TooOld => true,
             Said::Unknown => known == 0,
-            Said::Reasons(0) => since.any(|version| version.reasons.is_none_or(|bits| bits == 0)),
+            Said::Reasons(0) => (known..=self.newest()).any(|now| {
+                (0..VOICES).all(|voice| self.may_be_clear(voice, known, now, lost_until))
+            }),
             Said::Reasons(_) => true,
         };
         fine.then_some(()).ok_or(Lie::Forgot(known))
+    }
+
+    /// Whether a voice may say that its reason is not, at a version, to whom knew an earlier one and lacks of what came
+    /// between whatever was sent up to `lost_until`.
+    fn may_be_clear(&self, voice: usize, known: usize, now: usize, lost_until: u64) -> bool {
+        let own = self.voices[voice].iter();
+        for (version, active) in own.rev().filter(|(version, _)| *version <= now) {
+            let may_be_lost = *version > known && self.versions[*version].sent <= lost_until;
+            if !active || !may_be_lost {
+                return !active;
+            }
+        }
+        true
     }
 }
 
@@ -490,15 +509,43 @@ mod tests {
         let red = answer(Said::Reasons(63), 0, 1_000);
         for known in 1..=4 {
             let forgot = Err(Lie::Forgot(known));
-            assert_eq!(history.check_after_loss(&green, known), forgot);
+            assert_eq!(history.check_after_loss(&green, known, 0), forgot);
         }
-        assert_eq!(history.check_after_loss(&green, 0), Ok(()));
-        assert_eq!(history.check_after_loss(&red, 4), Ok(()));
+        assert_eq!(history.check_after_loss(&green, 0, 0), Ok(()));
+        assert_eq!(history.check_after_loss(&red, 4, 0), Ok(()));
         for reason in [1, 2] {
             history.acknowledge(400);
             history.send(Some((voice(reason, 0), false)), 500);
         }
-        assert_eq!(history.check_after_loss(&green, 4), Ok(()));
+        assert_eq!(history.check_after_loss(&green, 4, 0), Ok(()));
         assert_eq!((history.sent_before(390), history.sent_before(391)), (3, 4));
+    }
+
+    /// Green after a loss of what was sent up to `lost_until`, from a node that knew a version.
+    fn green_after_loss(known: usize, lost_until: u64) -> Result<(), Lie> {
+        let green = answer(Said::Reasons(0), 0, 1_000);
+        history().check_after_loss(&green, known, lost_until)
+    }
+
+    #[test]
+    fn a_red_that_a_node_knew_outlives_its_store() {
+        // The second reason of version 2 was never cleared.
+        assert_eq!(green_after_loss(2, 1_000), Err(Lie::Forgot(2)));
+        assert_eq!(green_after_loss(3, 1_000), Err(Lie::Forgot(3)));
+        let unknown = answer(Said::Unknown, 0, 1_000);
+        assert_eq!(
+            history().check_after_loss(&unknown, 1, 1_000),
+            Err(Lie::Forgot(1))
+        );
+        assert_eq!(history().check_after_loss(&unknown, 0, 1_000), Ok(()));
+    }
+
+    #[test]
+    fn what_a_node_never_knew_may_be_lost_with_the_store() {
+        // Version 2 set the second reason, and is lost; version 3 cleared the first.
+        assert_eq!(green_after_loss(1, 200), Ok(()));
+        // It was sent after the loss: whoever has version 3 has it.
+        assert_eq!(green_after_loss(1, 150), Err(Lie::Forgot(1)));
+        assert_eq!(green_after_loss(0, 0), Ok(()));
     }
 }

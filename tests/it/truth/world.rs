@@ -267,7 +267,7 @@ impl World {
         let checked = self.bounds.check(&answer).and_then(|()| match lossy {
             false => history.check(&answer, &before.known).map(Some),
             true => history
-                .check_after_loss(&answer, before.told)
+                .check_after_loss(&answer, before.told, self.lost_until.load(SeqCst))
                 .map(|()| None),
         });
         let mut sight = lock(&self.sights[node]);
