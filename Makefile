@@ -5,7 +5,7 @@
 CARGO := cargo
 FLAGS := --release --locked
 
-.PHONY: help build demo cluster test truth lint format bench instructions sidebyside fuzz supply clean
+.PHONY: help build demo cluster test truth lint format bench instructions sidebyside storm fuzz supply clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,10 @@ instructions: ## the same in instructions (needs valgrind)
 sidebyside: ## CPU a request beside an epoll loop, nginx and HAProxy (needs wrk, nginx, haproxy; four minutes)
 	$(CARGO) build $(FLAGS) --bins --example floor
 	loadtest/sidebyside
+
+storm: ## goodput at ten times the load and after a spike, beside nginx and HAProxy (as root; needs nginx, haproxy; five minutes)
+	$(CARGO) build $(FLAGS) --bins --example load
+	loadtest/storm --servers liangma,open,nginx,haproxy --shapes ten-times,spike --repeats 1 --out target/storm
 
 fuzz: ## each fuzz target for a minute (needs nightly and cargo-fuzz)
 	for target in feed_line code query_head; do \

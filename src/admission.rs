@@ -16,9 +16,15 @@ pub struct DoorSettings {
     pub connections_max: usize,
     /// How long requests may wait in the kernel before the cap falls.
     pub wait_max: Duration,
-    /// Newcomers a second that are told so at the cap. Each costs what four answers cost, so the others wait unaccepted.
+    /// Newcomers a second that are told so at the cap, at most; see [`Door::can_answer`]. The others wait unaccepted.
     pub busy_answers_per_second: u32,
 }
+
+/// To tell somebody that we are busy costs what four answers cost, and a twentieth of the door's work may go into that.
+const ANSWERS_PER_BUSY_ANSWER: f64 = 80.0;
+
+/// Told so whatever the door can do: a door that has just opened does not know it yet.
+const BUSY_ANSWERS_LEAST: u32 = 20;
 
 /// What to do with a newcomer who was taken out of the kernel's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,28 +38,43 @@ pub enum Newcomer {
 /// Who is inside one door, and the budget for busy answers.
 pub struct Door {
     cap: Cap,
+    most: usize,
     inside: usize,
+    frozen: usize,
     budget: Budget,
+    busy_answers_per_second: u32,
 }
 
 impl Door {
     pub fn new(settings: DoorSettings, now: Instant) -> Door {
-        let budget = Budget::new(settings.busy_answers_per_second, now);
+        let busy_answers_per_second = settings.busy_answers_per_second;
+        let budget = Budget::new(busy_answers_per_second.min(BUSY_ANSWERS_LEAST), now);
         let cap = Cap::new(cap::Settings {
             most: settings.connections_max,
             wait_max: settings.wait_max,
         });
         Door {
             cap,
+            most: settings.connections_max,
             inside: 0,
+            frozen: 0,
             budget,
+            busy_answers_per_second,
         }
+    }
+
+    /// How many answers a second the door has shown that it can give: busy answers are to be few beside them.
+    pub fn can_answer(&mut self, per_second: f64) {
+        let fitting = (per_second / ANSWERS_PER_BUSY_ANSWER) as u32;
+        let most = self.busy_answers_per_second;
+        self.budget
+            .refill(fitting.max(BUSY_ANSWERS_LEAST).min(most));
     }
 
     /// Whether a newcomer should be taken out of the kernel's queue; if not, how long until there is budget to tell one
     /// that we are busy (or somebody leaves).
     pub fn may_accept(&self, now: Instant) -> Result<(), Duration> {
-        if self.inside < self.cap.get() {
+        if self.has_room() {
             return Ok(());
         }
         self.budget.wait(now).map_or(Ok(()), Err)
@@ -61,7 +82,7 @@ impl Door {
 
     /// Decides about a newcomer; [`Newcomer::Admit`] counts it in.
     pub fn seat(&mut self, now: Instant) -> Newcomer {
-        if self.inside < self.cap.get() {
+        if self.has_room() {
             self.inside += 1;
             return Newcomer::Admit;
         }
@@ -75,17 +96,52 @@ impl Door {
         self.inside = self.inside.saturating_sub(1);
     }
 
+    /// One who was admitted waits unread from now on and makes room, but for what is open at once.
+    pub fn freeze(&mut self) {
+        self.inside = self.inside.saturating_sub(1);
+        self.frozen += 1;
+    }
+
+    /// One who was frozen is among the others again, whether there is room or not.
+    pub fn thaw(&mut self) {
+        debug_assert!(self.frozen > 0, "everyone who is thawed was frozen");
+        self.frozen = self.frozen.saturating_sub(1);
+        self.inside += 1;
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.inside < self.cap.get() && !self.is_full()
+    }
+
+    /// As many are open as ever may be.
+    pub fn is_full(&self) -> bool {
+        self.inside + self.frozen >= self.most
+    }
+
+    /// Connections but the frozen ones.
     pub fn inside(&self) -> usize {
         self.inside
+    }
+
+    pub fn frozen(&self) -> usize {
+        self.frozen
     }
 
     pub fn cap(&self) -> usize {
         self.cap.get()
     }
 
-    /// Steers the cap by how long nine in ten of late waited in the kernel.
-    pub fn steer(&mut self, wait: Option<Duration>, now: Instant) {
-        self.cap.step(wait, self.inside, now);
+    /// Steers the cap: nine in ten waited no longer than that in the kernel, and so many were answered a second.
+    pub fn steer(&mut self, wait: Duration, answers: f64, now: Instant) {
+        let inside = self.inside;
+        self.cap.step(
+            cap::Sight {
+                wait,
+                inside,
+                answers,
+            },
+            now,
+        );
     }
 }
 
@@ -103,12 +159,14 @@ impl Budget {
     /// `per_second` 0 is a budget of nothing.
     pub fn new(per_second: u32, now: Instant) -> Budget {
         Budget {
-            every: match per_second {
-                0 => Duration::MAX,
-                n => Duration::from_secs(1) / n,
-            },
+            every: every(per_second),
             spent_to: now,
         }
+    }
+
+    /// From now on at this rate.
+    pub fn refill(&mut self, per_second: u32) {
+        self.every = every(per_second);
     }
 
     /// How long until there is one to take; None if there is one now.
@@ -132,6 +190,13 @@ impl Budget {
     fn next(&self, now: Instant) -> Instant {
         let from = now.checked_sub(SAVED_MAX).unwrap_or(now);
         self.spent_to.max(from) + self.every
+    }
+}
+
+fn every(per_second: u32) -> Duration {
+    match per_second {
+        0 => Duration::MAX,
+        n => Duration::from_secs(1) / n,
     }
 }
 
@@ -161,12 +226,38 @@ mod tests {
         assert_eq!(door.seat(now), Newcomer::Admit);
     }
 
+    #[test]
+    fn busy_answers_are_few_beside_the_answers_that_a_door_can_give() {
+        let start = Instant::now();
+        for (answers, told) in [(0.0, 20), (8_000.0, 100), (1e6, 200)] {
+            let mut door = Door::new(
+                DoorSettings {
+                    connections_max: 0,
+                    wait_max: Duration::from_millis(60),
+                    busy_answers_per_second: 200,
+                },
+                start,
+            );
+            door.can_answer(answers);
+            let mut count = 0;
+            for ms in 0..1_000 {
+                let now = start + Duration::from_millis(ms);
+                while door.may_accept(now).is_ok() {
+                    assert_eq!(door.seat(now), Newcomer::TellBusy);
+                    count += 1;
+                }
+            }
+            assert!(count == told || count + 1 == told, "{count} of {told}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_more_inside_than_the_cap_nor_more_busy_answers_than_the_budget(
-            steps in proptest::collection::vec((0u64..50, any::<bool>()), 0..400),
+            steps in proptest::collection::vec((0u64..50, 0u8..4), 0..400),
             cap in 0usize..8,
             per_second in 0u32..100,
+            answers in 0.0f64..100_000.0,
         ) {
             let start = Instant::now();
             let mut now = start;
@@ -178,20 +269,32 @@ mod tests {
                 },
                 start,
             );
-            let (mut inside, mut told) = (0, 0u64);
-            for (ms, arrives) in steps {
+            door.can_answer(answers);
+            let (mut inside, mut frozen, mut told) = (0, 0, 0u64);
+            for (ms, what) in steps {
                 now += Duration::from_millis(ms);
-                if arrives {
-                    match door.may_accept(now).map(|()| door.seat(now)) {
+                match what {
+                    0 => match door.may_accept(now).map(|()| door.seat(now)) {
                         Ok(Newcomer::Admit) => inside += 1,
                         Ok(Newcomer::TellBusy) => told += 1,
                         Err(wait) => prop_assert!(wait > Duration::ZERO && wait <= SAVED_MAX),
+                    },
+                    1 if inside > 0 => {
+                        door.leave();
+                        inside -= 1;
                     }
-                } else if inside > 0 {
-                    door.leave();
-                    inside -= 1;
+                    2 if inside > 0 => {
+                        door.freeze();
+                        (inside, frozen) = (inside - 1, frozen + 1);
+                    }
+                    3 if frozen > 0 => {
+                        door.thaw();
+                        (inside, frozen) = (inside + 1, frozen - 1);
+                    }
+                    _ => {}
                 }
-                prop_assert!(inside <= cap && door.inside() == inside);
+                prop_assert!(inside + frozen <= cap);
+                prop_assert_eq!((door.inside(), door.frozen()), (inside, frozen));
                 let budget = u64::from(per_second) * ((now - start).as_millis() as u64 + 1000) / 1000;
                 prop_assert!(told <= budget + 1);
             }

@@ -1,15 +1,24 @@
 //! What the kernel knows of a socket and a thread, and no safe library asks. All unsafe code is here.
-//! In: a socket, a number. Out: times and counts. Errors are None: whoever asks goes on without.
+//! In: a socket, a number. Out: times and counts. What it does not tell is None: whoever asks goes on without.
 #![allow(unsafe_code)]
 
+use std::io;
+use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 
 /// How long ago the last bytes came in, read or not; to the kernel's tick, 4 ms at 250 Hz. Of a connection that has just
 /// been accepted: how long they waited for that too.
 pub fn since_heard(socket: &impl AsRawFd) -> Option<Duration> {
     let info = tcp_info(socket)?;
     Some(Duration::from_millis(info.tcpi_last_data_recv.into()))
+}
+
+/// A listener whose newcomers are waited for, and given out as the system gives them.
+pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // SAFETY: a listener keeps the one descriptor that it owns until it is dropped.
+    unsafe { AsyncFd::register(listener) }.map_err(io::Error::from)
 }
 
 /// Connections that wait to be accepted.

@@ -52,6 +52,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
     ("liangma_ready", "gauge", "", "1 while `/ready` says 200"),
     ("liangma_connections", "gauge", "door", "connections open"),
     (
+        "liangma_connections_frozen",
+        "gauge",
+        "door",
+        "of them those that made room and are not heard",
+    ),
+    (
         "liangma_connections_max",
         "gauge",
         "door",
@@ -527,6 +533,7 @@ pub struct DoorTally {
     pub accept_errors: AtomicU64,
     /// Connections that are admitted now.
     pub cap: AtomicU64,
+    pub frozen: AtomicU64,
     /// Milliseconds that 50, 90 and 99 of a hundred waited in the kernel.
     pub waits: [AtomicU64; 3],
     pub queued: AtomicU64,
@@ -835,6 +842,10 @@ impl Meters {
                 self.gauge("liangma_kernel_wait_seconds", &labels, seconds(ms));
             }
             for (name, value) in [
+                (
+                    "liangma_connections_frozen",
+                    tally.frozen.load(Relaxed) as f64,
+                ),
                 ("liangma_connections_cap", tally.cap.load(Relaxed) as f64),
                 ("liangma_accept_queue", tally.queued.load(Relaxed) as f64),
                 ("liangma_retry_after_seconds", seconds(&tally.retry_after)),

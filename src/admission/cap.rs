@@ -1,8 +1,9 @@
-//! How many connections a door admits, steered by how long requests waited in the kernel before we read them. Pure: waits
-//! and `now` in, a number out.
+//! How many connections a door admits, steered by how long requests waited in the kernel before we read them. Pure: waits,
+//! answers and `now` in, a number out.
 //!
-//! One connection has one request under way, so that the number of connections bounds the wait of each: with N of them
-//! and s of work for each, N·s. Where the wait is too long, fewer are let in; where it is short and the door is full, more.
+//! One connection has one request under way, so that the number of connections bounds the wait of each: who is one of N
+//! waits for N answers. Where the wait is too long, as many stay as are answered within the wait that is not; where it is
+//! short and the door is full, more are let in.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -18,11 +19,8 @@ pub struct Settings {
 /// The cap never falls below this: the wait is then not of our making.
 const LEAST: usize = 64;
 
-/// A cap falls to this part at most in one step.
-const FALL_MOST: f64 = 0.1;
-
-/// What was decided shows once those who wait already are answered; looked for again after so many `wait_max` at most.
-const HOLD_MOST: u32 = 8;
+/// Steps in a row with too long a wait before the cap falls: a machine that stops for a moment is not a crowd.
+const LONG_STEPS: u32 = 3;
 
 /// A full door opens by one in so many, and by a few at least.
 const RISE_PART: usize = 20;
@@ -32,8 +30,21 @@ const RISE_LEAST: usize = 4;
 pub struct Cap {
     settings: Settings,
     cap: usize,
-    /// What was decided last has not shown before then.
-    held_until: Option<Instant>,
+    /// Steps in a row with too long a wait.
+    long: u32,
+    /// When the cap fell.
+    fell: Option<Instant>,
+}
+
+/// What a door saw since the last step.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// Nine in ten waited no longer.
+    pub wait: Duration,
+    /// Connections open now.
+    pub inside: usize,
+    /// Answers a second of late.
+    pub answers: f64,
 }
 
 impl Cap {
@@ -41,7 +52,8 @@ impl Cap {
         Cap {
             cap: settings.most,
             settings,
-            held_until: None,
+            long: 0,
+            fell: None,
         }
     }
 
@@ -49,26 +61,33 @@ impl Cap {
         self.cap
     }
 
-    /// Some twenty times a second, with the wait of nine in ten since the last time (None: nobody was seen waiting) and
-    /// the connections open now.
-    pub fn step(&mut self, wait: Option<Duration>, inside: usize, now: Instant) -> usize {
+    /// Some twenty times a second, if anybody was seen waiting.
+    pub fn step(&mut self, sight: Sight, now: Instant) -> usize {
         let Settings { most, wait_max } = self.settings;
-        let Some(wait) = wait else {
-            return self.cap;
-        };
-        if wait > wait_max {
-            // Those who are too many already are on their way out: their waits are of then.
-            let settled = inside <= self.cap + self.cap / 10;
-            if settled && self.held_until.is_none_or(|until| until <= now) {
-                // As many as wait no longer than they may, by N·s; of those who are in: a half full door may hold too many.
-                let part = (wait_max.as_secs_f64() / wait.as_secs_f64()).max(FALL_MOST);
-                let lower = (self.cap.min(inside) as f64 * part) as usize;
-                self.cap = lower.max(LEAST.min(most)).min(self.cap);
-                self.held_until = Some(now + wait.min(wait_max * HOLD_MOST));
+        let Sight {
+            wait,
+            inside,
+            answers,
+        } = sight;
+        if wait <= wait_max {
+            self.long = 0;
+            if wait < wait_max * 3 / 4 && inside >= self.cap - self.cap / 10 {
+                let rise = RISE_LEAST.max(self.cap / RISE_PART);
+                self.cap = (self.cap + rise).min(most);
             }
-        } else if wait < wait_max * 3 / 4 && inside >= self.cap - self.cap / 10 {
-            let rise = RISE_LEAST.max(self.cap / RISE_PART);
-            self.cap = (self.cap + rise).min(most);
+            return self.cap;
+        }
+        self.long += 1;
+        // Those who are too many already are on their way out, and who came before the cap fell waited as it was then.
+        let settled = inside <= self.cap + self.cap / 10;
+        let after = |fell: Instant| now.saturating_duration_since(fell) >= wait;
+        if self.long >= LONG_STEPS && settled && self.fell.is_none_or(after) {
+            let fitting = (answers * wait_max.as_secs_f64()) as usize;
+            let fitting = fitting.max(LEAST.min(most));
+            if fitting < self.cap {
+                self.cap = fitting;
+                self.fell = Some(now);
+            }
         }
         self.cap
     }
@@ -144,12 +163,22 @@ mod tests {
         })
     }
 
+    fn sight(wait: Duration, inside: usize, answers: f64) -> Sight {
+        Sight {
+            wait,
+            inside,
+            answers,
+        }
+    }
+
+    const STEP: Duration = Duration::from_millis(50);
+
     /// Connections that always have a request waiting, as many as are let in, before a server of some capacity.
     fn simulate(
         cap: &mut Cap,
         capacity: f64,
         wanting: usize,
-        steps: usize,
+        steps: u32,
         from: Instant,
     ) -> Vec<Duration> {
         let mut waits = Vec::new();
@@ -157,9 +186,8 @@ mod tests {
         for step in 0..steps {
             let wait = Duration::from_secs_f64(inside as f64 / capacity);
             waits.push(wait);
-            let now = from + Duration::from_millis(50) * step as u32;
             // Who is too many goes after the answer, who is missing comes.
-            inside = wanting.min(cap.step(Some(wait), inside, now));
+            inside = wanting.min(cap.step(sight(wait, inside, capacity), from + STEP * step));
         }
         waits
     }
@@ -168,18 +196,55 @@ mod tests {
     fn a_door_that_is_not_full_keeps_its_cap() {
         let mut cap = cap(10_000);
         let now = Instant::now();
-        assert_eq!(cap.step(Some(Duration::ZERO), 5_000, now), 10_000);
-        assert_eq!(cap.step(None, 10_000, now), 10_000);
+        assert_eq!(cap.step(sight(Duration::ZERO, 5_000, 1e5), now), 10_000);
     }
 
     #[test]
-    fn a_long_wait_lowers_the_cap_below_those_who_are_in_once_and_then_waits_for_it_to_show() {
+    fn a_wait_that_stays_long_lowers_the_cap_to_those_who_are_answered_in_time() {
         let mut cap = cap(10_000);
         let now = Instant::now();
-        assert_eq!(cap.step(Some(MAX * 2), 2_000, now), 1_000);
-        assert_eq!(cap.step(Some(MAX * 2), 1_900, now + MAX), 1_000);
-        assert_eq!(cap.step(Some(MAX * 20), 1_500, now + MAX * 3), 1_000);
-        assert_eq!(cap.step(Some(MAX * 20), 1_000, now + MAX * 3), 100);
+        let long = sight(MAX * 2, 2_000, 16_700.0);
+        assert_eq!(cap.step(long, now), 10_000);
+        assert_eq!(cap.step(long, now + STEP), 10_000);
+        assert_eq!(cap.step(long, now + STEP * 2), 1_002);
+    }
+
+    #[test]
+    fn a_machine_that_stops_for_a_moment_lowers_nothing() {
+        let mut cap = cap(10_000);
+        let mut now = Instant::now();
+        for _ in 0..100 {
+            for wait in [MAX * 5, MAX * 3, Duration::ZERO] {
+                now += STEP;
+                assert_eq!(cap.step(sight(wait, 5_000, 100.0), now), 10_000);
+            }
+        }
+    }
+
+    #[test]
+    fn the_cap_falls_again_only_for_those_who_came_since() {
+        let mut cap = cap(10_000);
+        let now = Instant::now();
+        for step in 0..3 {
+            cap.step(sight(MAX * 2, 2_000, 16_700.0), now + STEP * step);
+        }
+        let fell = now + STEP * 2;
+        // Too many are still in; then those who are left have waited since before.
+        let still = sight(MAX * 10, 1_500, 8_350.0);
+        assert_eq!(cap.step(still, fell + MAX * 10), 1_002);
+        let old = sight(MAX * 10, 1_000, 8_350.0);
+        assert_eq!(cap.step(old, fell + MAX * 9), 1_002);
+        assert_eq!(cap.step(old, fell + MAX * 10), 501);
+    }
+
+    #[test]
+    fn a_half_full_door_may_hold_too_many_and_never_too_few() {
+        let mut cap = cap(10_000);
+        let now = Instant::now();
+        for step in 0..10 {
+            cap.step(sight(MAX * 10, 50, 300.0), now + STEP * step);
+        }
+        assert_eq!(cap.get(), LEAST);
     }
 
     #[test]
@@ -200,13 +265,13 @@ mod tests {
         #[test]
         fn stays_within_its_bounds_whatever_is_seen(
             most in 1usize..20_000,
-            steps in proptest::collection::vec((0u64..2_000, 0usize..30_000, 0u64..200), 0..200),
+            steps in proptest::collection::vec((0u64..2_000, 0usize..30_000, 0.0f64..1e6, 0u64..200), 0..200),
         ) {
             let mut cap = cap(most);
             let mut now = Instant::now();
-            for (wait, inside, ms) in steps {
+            for (wait, inside, answers, ms) in steps {
                 now += Duration::from_millis(ms);
-                let got = cap.step(Some(Duration::from_millis(wait)), inside, now);
+                let got = cap.step(sight(Duration::from_millis(wait), inside, answers), now);
                 prop_assert!(got <= most && got >= LEAST.min(most));
             }
         }

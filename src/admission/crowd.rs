@@ -31,6 +31,11 @@ impl Crowd {
         self.wait.clamp(LEAST, MOST)
     }
 
+    /// Answers a second that the door has shown of late that it can give.
+    pub fn capacity(&self) -> f64 {
+        self.capacity
+    }
+
     /// `turned` away and `answered` within `took`; `full`: more were there than could be let in.
     pub fn step(&mut self, turned: u64, answered: u64, full: bool, took: Duration) -> Duration {
         let seconds = took.as_secs_f64().max(1e-3);

@@ -23,10 +23,10 @@ use polite::tell_busy;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// One door's settings.
@@ -121,7 +121,9 @@ impl Bound {
             waits: Waits::default(),
             answered: AtomicU64::new(0),
             surplus: AtomicUsize::new(0),
+            spare: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            is_full: AtomicBool::new(false),
         });
         let (hands, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
@@ -156,10 +158,13 @@ struct Shared {
     waits: Waits,
     /// Answers so far.
     answered: AtomicU64,
-    /// Connections past the cap.
+    /// Connections past the cap, or those that it leaves room for.
     surplus: AtomicUsize,
-    /// Newcomers in the kernel's queue of a full door.
+    spare: AtomicUsize,
+    /// Newcomers in the kernel's queue of a door without room.
     waiting: AtomicUsize,
+    /// As many are open as ever may be, frozen ones too.
+    is_full: AtomicBool,
 }
 
 impl Shared {
@@ -202,6 +207,8 @@ impl Drop for Place {
         self.shared.left.notify_one();
     }
 }
+
+type Listener = AsyncFd<std::net::TcpListener>;
 
 type Arrival = (std::net::TcpStream, Place);
 
@@ -246,7 +253,7 @@ impl Work {
             let (shared, stage) = (self.shared.clone(), self.stage.clone());
             let settings = self.settings.clone();
             tokio::task::spawn_local(async move {
-                match TcpListener::from_std(listener) {
+                match kernel::watch(listener) {
                     Ok(listener) => tokio::select! {
                         () = accept(&listener, &shared, &hands, stage) => {}
                         () = steer::steer(&listener, &shared, &settings) => {}
@@ -282,7 +289,7 @@ impl Work {
 /// Concurrency: one of these a door. Accept errors are of three kinds: a connection that died in the queue (passed over),
 /// descriptors or memory that ran out (counted, waited on, tried again), anything else (the same). None ends the loop.
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     shared: &Arc<Shared>,
     hands: &[mpsc::UnboundedSender<Arrival>],
     mut stage: watch::Receiver<Stage>,
@@ -303,11 +310,11 @@ async fn accept(
             continue;
         }
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next(listener) => accepted,
             _ = stage.changed() => continue,
         };
         match accepted {
-            Ok((stream, _)) => usher(stream, shared, hands),
+            Ok(stream) => usher(stream, shared, hands),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 shared.tally.accept_errors.fetch_add(1, Relaxed);
@@ -317,23 +324,46 @@ async fn accept(
         }
     }
     // Whoever is in the queue already came before the door was closed.
-    while let Ok(Ok((stream, _))) =
-        tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
+    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(1), next(listener)).await
     {
         usher(stream, shared, hands);
     }
 }
 
-fn usher(stream: TcpStream, shared: &Arc<Shared>, hands: &[mpsc::UnboundedSender<Arrival>]) {
+/// The next who is not gone again. As the system gives it: the thread that serves it is the one to watch it.
+async fn next(listener: &Listener) -> io::Result<std::net::TcpStream> {
+    loop {
+        let mut ready = listener.readable().await?;
+        let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) else {
+            continue;
+        };
+        let (stream, _) = accepted?;
+        stream.set_nonblocking(true)?;
+        if !is_gone(&stream) {
+            return Ok(stream);
+        }
+    }
+}
+
+/// Whether a connection ended in the queue; to find out costs a hundredth of what it costs to serve it.
+fn is_gone(stream: &std::net::TcpStream) -> bool {
+    match stream.peek(&mut [0]) {
+        Ok(length) => length == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
+fn usher(
+    stream: std::net::TcpStream,
+    shared: &Arc<Shared>,
+    hands: &[mpsc::UnboundedSender<Arrival>],
+) {
     let newcomer = shared.door().seat(Instant::now());
     match newcomer {
         Newcomer::Admit => {
             let nth = shared.least_busy();
             let place = Place::take(shared, nth);
-            // An error here is a connection that is gone already; the place is freed as it drops.
-            if let Ok(stream) = stream.into_std() {
-                let _ = hands[nth].send((stream, place));
-            }
+            let _ = hands[nth].send((stream, place));
         }
         Newcomer::TellBusy => {
             shared.tally.busy.fetch_add(1, Relaxed);

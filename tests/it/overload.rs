@@ -1,6 +1,6 @@
 //! More people than a door has room for: who stays, who goes, and what those are told who must wait.
 
-use crate::harness::{Ask, Connection, Doors, Start, person};
+use crate::harness::{Ask, Connection, Doors, Start, person, until};
 use liangma::http::query::Door;
 use std::time::Duration;
 
@@ -52,6 +52,59 @@ fn the_first_who_is_turned_away_is_told_when_to_come_back() {
     busy.refuses(503, "busy");
     assert!(busy.json()["retry_after_ms"].as_u64() >= Some(1_000));
     assert_ne!(busy.header("retry-after"), Some("0"));
+}
+
+#[test]
+fn whoever_is_idle_makes_room_in_a_crowd_and_is_heard_again_after_it() {
+    let node = Start::new(&["resident_threads=1", "wait_max=5ms"]).node();
+    let address = node.address(Door::Resident);
+    let ask = || Ask::get("/nothing").bytes();
+    let open = |count| -> Vec<Connection> {
+        (0..count)
+            .map(|_| {
+                let mut connection = Connection::to(address);
+                connection.send(ask());
+                connection.answer().refuses(404, "not_found");
+                connection
+            })
+            .collect()
+    };
+    let mut idle = open(200);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let mut crowd = open(100);
+    let frozen = || node.meter("liangma_connections_frozen{door=\"resident\"}");
+    // A machine that stops again and again is too slow for so many.
+    until("the door has too many", || {
+        node.signal(libc::SIGSTOP);
+        let mut asked = Vec::new();
+        for mut connection in crowd.drain(..) {
+            if connection.try_send(&ask()) {
+                asked.push(connection);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(40));
+        node.signal(libc::SIGCONT);
+        for mut connection in asked {
+            let answer = connection.try_answer();
+            if answer.is_some_and(|answer| answer.header("connection") != Some("close")) {
+                crowd.push(connection);
+            }
+        }
+        frozen() > 0.0
+    });
+    let cap = node.meter("liangma_connections_cap{door=\"resident\"}");
+    assert!((64.0..300.0).contains(&cap), "{cap}");
+    drop(crowd);
+    until("nobody has to make room any more", || frozen() == 0.0);
+    let heard = idle.iter_mut().filter_map(|connection| {
+        connection
+            .try_send(&ask())
+            .then(|| connection.try_answer())?
+    });
+    let heard = heard.filter(|answer| answer.status == 404).count();
+    let evicted = node.meter(&evicted("resident"));
+    assert_eq!(heard as f64 + evicted, 200.0);
+    assert!(heard > 0);
 }
 
 #[test]

@@ -40,6 +40,9 @@ async fn speaks_again(stream: &TcpStream, seat: &Seat) -> bool {
             return Poll::Ready(false);
         }
         seat.park(cx.waker());
+        if seat.frozen.get() {
+            return Poll::Pending;
+        }
         stream.poll_read_ready(cx).map(|_| true)
     })
     .await;
@@ -74,6 +77,10 @@ async fn converse(stream: TcpStream, ahead: Bytes, seat: &Rc<Seat>) -> Option<(T
     let rests = std::future::poll_fn(|cx| {
         if seat.closed.get() {
             return Poll::Ready(false);
+        }
+        if seat.frozen.get() {
+            seat.park(cx.waker());
+            return Poll::Pending;
         }
         seat.begin_turn();
         let mut connection = Pin::new(&mut connection);

@@ -30,9 +30,15 @@ pub enum Leaving {
 /// A connection that was idle for so long rests. A phone asks twice a minute; whoever asks more often keeps the buffers.
 const REST_AFTER: Duration = Duration::from_secs(2);
 
-/// A connection that was idle for so long may go for one who waits to come in. One whose request waits in the kernel looks
-/// idle too; none waits for so long.
-const EVICT_AFTER: Duration = Duration::from_secs(1);
+/// A connection that was idle for so long makes room for one who waits to come in. One whose request waits in the kernel
+/// looks idle too; none waits for so long.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+/// To close a connection costs what two answers cost: one for so many answers, where nobody waits for its descriptor.
+const ANSWERS_PER_CLOSE: usize = 40;
+
+/// Frozen connections of a door with room are heard again so many in a step, of as many as it admits. Most are dead by then.
+const THAW_PART: usize = 20;
 
 /// Idle connections of a full door are closed after so long.
 const IDLE_LEAST: Duration = Duration::from_secs(5);
@@ -55,6 +61,8 @@ pub struct Hall {
     idle_timeout: Cell<Duration>,
     /// Connections that are to end with their next answer.
     surplus: Cell<usize>,
+    /// Connections that are not heard.
+    frozen: Cell<usize>,
     /// Requests and answers since the last step, and of how many requests the wait of one is asked for.
     heard: Cell<u32>,
     answered: Cell<u32>,
@@ -80,6 +88,7 @@ impl Hall {
             idle_timeout: Cell::new(settings.idle_timeout),
             settings,
             surplus: Cell::new(0),
+            frozen: Cell::new(0),
             heard: Cell::new(0),
             answered: Cell::new(0),
             every: Cell::new(1),
@@ -104,6 +113,7 @@ impl Hall {
             limit: Cell::new(self.settings.head_timeout),
             waker: RefCell::new(None),
             closed: Cell::new(false),
+            frozen: Cell::new(false),
             owes: Cell::new(false),
             silent: Cell::new(true),
             answers: Cell::new(0),
@@ -113,6 +123,7 @@ impl Hall {
         self.seats.borrow_mut().push(seat.clone());
         tokio::task::spawn_local(async move {
             serve(stream, &seat).await;
+            seat.hall.thaw(&seat);
             seat.hall.forget(&seat);
             drop(place);
         });
@@ -130,6 +141,9 @@ impl Hall {
     pub fn leave(&self) {
         if self.leaving.get() == Leaving::No {
             self.leaving.set(Leaving::Told);
+            for seat in self.seats.borrow().iter() {
+                self.thaw(seat);
+            }
         }
     }
 
@@ -148,6 +162,9 @@ impl Hall {
             }
         }
         for seat in self.seats.borrow().iter() {
+            if seat.frozen.get() {
+                continue;
+            }
             if let Some(why) = seat.overdue(now) {
                 self.close(seat, why);
             } else if seat.may_rest() && now > seat.since.get() + REST_AFTER {
@@ -160,52 +177,92 @@ impl Hall {
     /// Whole below four fifths of the cap, and the least at it.
     fn fitting_idle_timeout(&self) -> Duration {
         let tally = &self.shared.tally;
+        let frozen = tally.frozen.load(Relaxed);
         let (open, cap) = (tally.open.load(Relaxed), tally.cap.load(Relaxed));
         let most = self.settings.idle_timeout;
         let least = IDLE_LEAST.min(most);
-        let past = (open as f64 / cap.max(1) as f64 - 0.8) / 0.2;
+        let inside = open.saturating_sub(frozen);
+        let past = (inside as f64 / cap.max(1) as f64 - 0.8) / 0.2;
         most - (most - least).mul_f64(past.clamp(0.0, 1.0))
     }
 
-    /// Lets connections go where there are too many, or newcomers wait: those first that were idle for longest.
+    /// Makes room where there are too many, or newcomers wait, by those first that were idle for longest; or where there is
+    /// room, hears those again who had to make it.
     pub fn step(&self) {
         self.every.set((self.heard.take() / SAMPLES).max(1));
-        self.shared
-            .answered
-            .fetch_add(self.answered.take().into(), Relaxed);
+        let answered = self.answered.take() as usize;
+        self.shared.answered.fetch_add(answered as u64, Relaxed);
+        if self.leaving.get() != Leaving::No {
+            return;
+        }
         let threads = self.shared.open.len();
         let part = |all: usize| all.div_ceil(threads);
+        let cap = part(self.shared.tally.cap.load(Relaxed) as usize);
         let surplus = part(self.shared.surplus.load(Relaxed));
         let waiting = part(self.shared.waiting.load(Relaxed));
-        let evicted = self.evict(surplus.max(waiting), EVICT_AFTER);
-        let surplus = surplus.saturating_sub(evicted);
+        let gone = self.freeze(surplus.max(waiting), IDLE_AFTER);
+        let surplus = surplus.saturating_sub(gone);
         // More than twice too many would wait for longer than they stay: to answer them all first helps nobody.
-        let cap = part(self.shared.tally.cap.load(Relaxed) as usize);
-        let evicted = self.evict(surplus.saturating_sub(cap), Duration::ZERO);
-        self.surplus.set(surplus - evicted);
+        let gone = self.freeze(surplus.saturating_sub(cap), Duration::ZERO);
+        self.surplus.set(surplus - gone);
+        if self.frozen.get() > 0 {
+            let spare = part(self.shared.spare.load(Relaxed));
+            if waiting > 0 || spare == 0 {
+                let closes = (answered / ANSWERS_PER_CLOSE).max(1);
+                let full = self.shared.is_full.load(Relaxed);
+                self.close_frozen(if full { waiting.max(closes) } else { closes });
+            } else {
+                self.thaw_some(spare.min(cap / THAW_PART + 1));
+            }
+        }
     }
 
-    /// Lets up to `most` go, of those who have been idle for so long; their requests may wait in the kernel.
-    fn evict(&self, most: usize, idle_for: Duration) -> usize {
+    /// Stops hearing up to `most`, of those who have been idle for so long; their requests may wait in the kernel. To close
+    /// them would cost more than a crowd leaves time for, and they may be heard again.
+    fn freeze(&self, most: usize, idle_for: Duration) -> usize {
         if most == 0 {
             return 0;
         }
         let now = Instant::now();
         let seats = self.seats.borrow();
         let idle = seats.iter().filter(|seat| {
-            let silent = seat.silent.get() || seat.phase.get() == Phase::Idle;
-            let idle = silent && !seat.owes.get() && !seat.closed.get();
-            idle && now.saturating_duration_since(seat.since.get()) >= idle_for
+            seat.may_freeze() && now.saturating_duration_since(seat.since.get()) >= idle_for
         });
-        let mut idle: Vec<_> = idle.collect();
-        let most = most.min(idle.len());
-        if most > 0 && most < idle.len() {
-            idle.select_nth_unstable_by_key(most - 1, |seat| seat.since.get());
+        let chosen = chosen(idle.collect(), most, |seat| seat.since.get());
+        for seat in &chosen {
+            seat.frozen.set(true);
+            self.shared.door().freeze();
         }
-        for seat in &idle[..most] {
+        self.frozen.set(self.frozen.get() + chosen.len());
+        chosen.len()
+    }
+
+    /// Hears some again: those first who spoke last.
+    fn thaw_some(&self, most: usize) {
+        let seats = self.seats.borrow();
+        let frozen = seats.iter().filter(|seat| seat.frozen.get());
+        let since = |seat: &Seat| std::cmp::Reverse(seat.since.get());
+        for seat in chosen(frozen.collect(), most, since) {
+            self.thaw(seat);
+        }
+    }
+
+    fn thaw(&self, seat: &Seat) {
+        if seat.frozen.replace(false) {
+            self.frozen.set(self.frozen.get() - 1);
+            self.shared.door().thaw();
+            seat.wake();
+        }
+    }
+
+    fn close_frozen(&self, most: usize) {
+        let seats = self.seats.borrow();
+        let frozen = seats
+            .iter()
+            .filter(|seat| seat.frozen.get() && !seat.closed.get());
+        for seat in chosen(frozen.collect(), most, |seat| seat.since.get()) {
             self.close(seat, Closed::Evicted);
         }
-        most
     }
 
     fn close(&self, seat: &Seat, why: Closed) {
@@ -220,6 +277,19 @@ impl Hall {
         self.heard.set(heard + 1);
         heard.is_multiple_of(self.every.get())
     }
+}
+
+/// The `most` with the least of something.
+fn chosen<K: Ord>(
+    mut seats: Vec<&Rc<Seat>>,
+    most: usize,
+    key: impl Fn(&Seat) -> K,
+) -> Vec<&Rc<Seat>> {
+    if most < seats.len() {
+        seats.select_nth_unstable_by_key(most, |seat| key(seat));
+        seats.truncate(most);
+    }
+    seats
 }
 
 /// Where a connection is between two requests.
@@ -242,6 +312,8 @@ pub struct Seat {
     limit: Cell<Duration>,
     waker: RefCell<Option<Waker>>,
     pub closed: Cell<bool>,
+    /// Neither read nor written.
+    pub frozen: Cell<bool>,
     /// Bytes of an answer are not on their way yet.
     pub owes: Cell<bool>,
     /// Nothing was heard of it yet.
@@ -329,6 +401,12 @@ impl Seat {
             Phase::Answering if phase > self.limit.get() => Some(Closed::Late),
             _ => None,
         }
+    }
+
+    /// Whether it asks nothing that was read.
+    fn may_freeze(&self) -> bool {
+        let silent = self.silent.get() || self.phase.get() == Phase::Idle;
+        silent && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 
     /// Whether nothing of a query or an answer is in hyper's hands.

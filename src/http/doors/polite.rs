@@ -10,7 +10,10 @@ use tokio::net::TcpStream;
 
 /// Says that we are busy to a connection that is not served. What it sent is read first and its end is waited for a
 /// moment: closing on unread bytes would reset the connection, and the answer would be lost with it.
-pub async fn tell_busy(stream: TcpStream, wait: Duration) {
+pub async fn tell_busy(stream: std::net::TcpStream, wait: Duration) {
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        return;
+    };
     const HEAD_WAIT: Duration = Duration::from_millis(200);
     const END_WAIT: Duration = Duration::from_millis(500);
     let mut head = [0; 2048];

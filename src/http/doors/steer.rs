@@ -1,56 +1,127 @@
 //! Steers one door: how many connections it admits, how many may queue before it, when those who are turned away should
 //! come back. Twenty times a second, beside the accept loop.
 
-use super::{STEP, Settings, Shared};
+use super::{Listener, STEP, Settings, Shared};
 use crate::admission::crowd::Crowd;
 use crate::kernel;
 use socket2::SockRef;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 
 /// Steps between two looks at the crowd.
 const CROWD_STEPS: u32 = 20;
 
+/// What it costs to accept a connection and answer its first query.
+const ANSWERS_PER_NEWCOMER: f64 = 5.0;
+
 /// Of an overloaded door: fewer would turn away a crowd that could be served within a moment.
 const BACKLOG_LEAST: u32 = 32;
 
-pub async fn steer(listener: &TcpListener, shared: &Shared, settings: &Settings) {
-    let mut second = Second::begin(settings.backlog);
+pub async fn steer(listener: &Listener, shared: &Shared, settings: &Settings) {
+    let mut second = Second::begin();
+    let mut backlog = settings.backlog;
+    let mut pace = Pace::begin();
     let mut step = tokio::time::interval(STEP);
     step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for nth in 1u32.. {
         step.tick().await;
         let now = Instant::now();
+        let answers = pace.step(shared.answered.load(Relaxed), now);
         let seen = shared.waits.take();
-        let (cap, inside) = {
-            let mut door = shared.door();
-            door.steer(seen.map(|seen| seen.p90), now);
-            (door.cap(), door.inside())
-        };
-        if inside < cap {
-            // It may have risen.
+        let has_room = look(shared, seen.map(|seen| seen.p90), answers, now);
+        if has_room {
+            // The cap may have risen.
             shared.left.notify_one();
         }
-        let full = inside >= cap;
-        let queued = match full {
-            true => kernel::queued(listener).unwrap_or_default(),
-            false => 0,
-        };
-        shared.surplus.store(inside.saturating_sub(cap), Relaxed);
-        shared.waiting.store(queued, Relaxed);
-        let tally = &shared.tally;
-        tally.cap.store(cap as u64, Relaxed);
-        tally.queued.store(queued as u64, Relaxed);
+        let queued = kernel::queued(listener).unwrap_or_default();
+        shared
+            .waiting
+            .store(if has_room { 0 } else { queued }, Relaxed);
+        shared.tally.queued.store(queued as u64, Relaxed);
         if let Some(seen) = seen {
-            for (meter, wait) in tally.waits.iter().zip([seen.p50, seen.p90, seen.p99]) {
+            for (meter, wait) in shared
+                .tally
+                .waits
+                .iter()
+                .zip([seen.p50, seen.p90, seen.p99])
+            {
                 meter.store(wait.as_millis() as u64, Relaxed);
             }
         }
-        second.full |= full && queued > 0;
-        if nth.is_multiple_of(CROWD_STEPS) {
-            second.end(listener, shared, settings, now);
+        let wait_max = settings.admission.wait_max;
+        let is_slow = seen.is_some_and(|seen| seen.p90 > wait_max);
+        if queued > 0 && (is_slow || !has_room) {
+            second.full = true;
+            let fitting = fitting_backlog(answers, settings);
+            if fitting >= backlog * 2 || fitting * 2 <= backlog {
+                queue_up_to(listener, &mut backlog, fitting);
+            }
         }
+        if nth.is_multiple_of(CROWD_STEPS)
+            && !second.end(shared, now)
+            && backlog != settings.backlog
+        {
+            queue_up_to(listener, &mut backlog, settings.backlog);
+        }
+    }
+}
+
+/// Steers the cap, and tells the threads what follows for them; whether there is room for newcomers.
+fn look(shared: &Shared, wait: Option<Duration>, answers: f64, now: Instant) -> bool {
+    let mut door = shared.door();
+    if let Some(wait) = wait {
+        door.steer(wait, answers, now);
+    }
+    let (cap, inside) = (door.cap(), door.inside());
+    shared.surplus.store(inside.saturating_sub(cap), Relaxed);
+    // Newcomers need some of what is left.
+    shared
+        .spare
+        .store((cap * 4 / 5).saturating_sub(inside), Relaxed);
+    shared.is_full.store(door.is_full(), Relaxed);
+    shared.tally.cap.store(cap as u64, Relaxed);
+    shared.tally.frozen.store(door.frozen() as u64, Relaxed);
+    door.has_room()
+}
+
+/// Whoever queues for longer than answers may wait has left when their turn comes.
+fn fitting_backlog(answers: f64, settings: &Settings) -> u32 {
+    let newcomers = answers / ANSWERS_PER_NEWCOMER;
+    let within = (newcomers * settings.admission.wait_max.as_secs_f64()) as u32;
+    within.max(BACKLOG_LEAST).min(settings.backlog)
+}
+
+fn queue_up_to(listener: &Listener, backlog: &mut u32, most: u32) {
+    if SockRef::from(listener).listen(most as i32).is_ok() {
+        *backlog = most;
+    }
+}
+
+/// How fast a door answers of late.
+struct Pace {
+    since: Instant,
+    answered: u64,
+    per_second: f64,
+}
+
+impl Pace {
+    fn begin() -> Pace {
+        Pace {
+            since: Instant::now(),
+            answered: 0,
+            per_second: 0.0,
+        }
+    }
+
+    /// `answered` so far. Answers a second: the mean of some five steps, of which a machine that is granted its cores by turns
+    /// answers in a few.
+    fn step(&mut self, answered: u64, now: Instant) -> f64 {
+        const NEWEST: f64 = 0.2;
+        let took = now.saturating_duration_since(self.since).as_secs_f64();
+        let news = (answered - self.answered) as f64 / took.max(1e-3);
+        (self.since, self.answered) = (now, answered);
+        self.per_second += NEWEST * (news - self.per_second);
+        self.per_second
     }
 }
 
@@ -60,34 +131,30 @@ struct Second {
     since: Instant,
     /// At some time in it there was no room for somebody who waited.
     full: bool,
-    accepted: u64,
     answered: u64,
     busy: u64,
     overflows: Option<u64>,
-    backlog: u32,
 }
 
 impl Second {
-    fn begin(backlog: u32) -> Second {
+    fn begin() -> Second {
         Second {
             crowd: Crowd::default(),
             since: Instant::now(),
             full: false,
-            accepted: 0,
             answered: 0,
             busy: 0,
             overflows: None,
-            backlog,
         }
     }
 
-    fn end(&mut self, listener: &TcpListener, shared: &Shared, settings: &Settings, now: Instant) {
+    /// Whether the door was full in it.
+    fn end(&mut self, shared: &Shared, now: Instant) -> bool {
         let took = now.saturating_duration_since(self.since);
         self.since = now;
         let full = std::mem::take(&mut self.full);
         let news = |last: &mut u64, now: u64| now - std::mem::replace(last, now);
         let tally = &shared.tally;
-        let accepted = news(&mut self.accepted, tally.accepted.load(Relaxed));
         let answered = news(&mut self.answered, shared.answered.load(Relaxed));
         let mut turned = news(&mut self.busy, tally.busy.load(Relaxed));
         // Only a full door asks: it reads a file of the kernel's.
@@ -100,26 +167,8 @@ impl Second {
         }
         self.overflows = overflows;
         let wait = self.crowd.step(turned, answered, full, took);
+        shared.door().can_answer(self.crowd.capacity());
         tally.retry_after.store(wait.as_millis() as u64, Relaxed);
-        self.fit_backlog(listener, settings, full.then_some(accepted), took);
-    }
-
-    /// Whoever queues for longer than answers may wait has left when their turn comes. Changed when it is off by twice.
-    fn fit_backlog(
-        &mut self,
-        listener: &TcpListener,
-        settings: &Settings,
-        accepted: Option<u64>,
-        took: Duration,
-    ) {
-        let wanted = accepted.map_or(settings.backlog, |accepted| {
-            let rate = accepted as f64 / took.as_secs_f64().max(1e-3);
-            let within = (rate * settings.admission.wait_max.as_secs_f64()) as u32;
-            within.max(BACKLOG_LEAST).min(settings.backlog)
-        });
-        let off = wanted >= self.backlog * 2 || wanted * 2 <= self.backlog || accepted.is_none();
-        if off && wanted != self.backlog && SockRef::from(listener).listen(wanted as i32).is_ok() {
-            self.backlog = wanted;
-        }
+        full
     }
 }
