@@ -4,6 +4,7 @@
 pub mod cap;
 pub mod crowd;
 pub mod limit;
+pub mod share;
 pub mod turns;
 
 use cap::Cap;
@@ -131,17 +132,17 @@ impl Door {
         self.cap.get()
     }
 
-    /// Steers the cap: nine in ten waited no longer than that in the kernel, and so many were answered a second.
-    pub fn steer(&mut self, wait: Duration, answers: f64, now: Instant) {
+    /// Steers the cap: nine in ten waited no longer than that in the kernel, so many requests wait there now, and so many are
+    /// answered a second.
+    pub fn steer(&mut self, wait: Duration, pending: usize, answers: f64, now: Instant) {
         let inside = self.inside;
-        self.cap.step(
-            cap::Sight {
-                wait,
-                inside,
-                answers,
-            },
-            now,
-        );
+        let sight = cap::Sight {
+            wait,
+            inside,
+            pending,
+            answers,
+        };
+        self.cap.step(sight, now);
     }
 }
 
@@ -249,6 +250,34 @@ mod tests {
             }
             assert!(count == told || count + 1 == told, "{count} of {told}");
         }
+    }
+
+    #[test]
+    fn a_million_who_are_turned_away_change_nothing_for_those_inside() {
+        let mut now = Instant::now();
+        let mut door = Door::new(
+            DoorSettings {
+                connections_max: 1,
+                wait_max: Duration::from_millis(60),
+                busy_answers_per_second: 100_000,
+            },
+            now,
+        );
+        assert_eq!(door.seat(now), Newcomer::Admit);
+        door.can_answer(8e6);
+        let mut told = 0;
+        while told < 1_000_000 {
+            match door.may_accept(now) {
+                Ok(()) => {
+                    assert_eq!(door.seat(now), Newcomer::TellBusy);
+                    told += 1;
+                }
+                Err(wait) => now += wait,
+            }
+            assert_eq!((door.inside(), door.frozen()), (1, 0));
+        }
+        door.leave();
+        assert_eq!(door.seat(now), Newcomer::Admit);
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
@@ -24,6 +24,14 @@ pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 /// Connections that wait to be accepted.
 pub fn queued(listener: &impl AsRawFd) -> Option<usize> {
     Some(tcp_info(listener)?.tcpi_unacked as usize)
+}
+
+/// Whether bytes came in that were not read.
+pub fn has_unread(socket: RawFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one integer, whatever the descriptor is.
+    let asked = unsafe { libc::ioctl(socket, libc::FIONREAD, &raw mut bytes) };
+    asked == 0 && bytes > 0
 }
 
 fn tcp_info(socket: &impl AsRawFd) -> Option<libc::tcp_info> {

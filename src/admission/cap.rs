@@ -1,9 +1,9 @@
 //! How many connections a door admits, steered by how long requests waited in the kernel before we read them. Pure: waits,
 //! answers and `now` in, a number out.
 //!
-//! One connection has one request under way, so that the number of connections bounds the wait of each: who is one of N
-//! waits for N answers. Where the wait is too long, as many stay as are answered within the wait that is not; where it is
-//! short and the door is full, more are let in.
+//! One connection has one request under way, so that the number of connections bounds the wait of each: who is one of N that
+//! ask waits for N answers. Where the wait is too long, the part stays that is answered within the wait that is not; where
+//! it is short and the door is full, more are let in.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -43,6 +43,8 @@ pub struct Sight {
     pub wait: Duration,
     /// Connections open now.
     pub inside: usize,
+    /// Of them those whose request waits unread.
+    pub pending: usize,
     /// Answers a second of late.
     pub answers: f64,
 }
@@ -67,6 +69,7 @@ impl Cap {
         let Sight {
             wait,
             inside,
+            pending,
             answers,
         } = sight;
         if wait <= wait_max {
@@ -82,10 +85,13 @@ impl Cap {
         let settled = inside <= self.cap + self.cap / 10;
         let after = |fell: Instant| now.saturating_duration_since(fell) >= wait;
         if self.long >= LONG_STEPS && settled && self.fell.is_none_or(after) {
-            let fitting = (answers * wait_max.as_secs_f64()) as usize;
-            let fitting = fitting.max(LEAST.min(most));
-            if fitting < self.cap {
-                self.cap = fitting;
+            let fitting = answers * wait_max.as_secs_f64();
+            // Who asks nothing is in nobody's way: of those who are inside, the part stays whose requests fit.
+            let part = (fitting / pending.max(1) as f64).min(1.0);
+            let lower = (inside as f64 * part).max(fitting) as usize;
+            let lower = lower.max(LEAST.min(most));
+            if part < 1.0 && lower < self.cap {
+                self.cap = lower;
                 self.fell = Some(now);
             }
         }
@@ -167,6 +173,7 @@ mod tests {
         Sight {
             wait,
             inside,
+            pending: inside,
             answers,
         }
     }
@@ -207,6 +214,33 @@ mod tests {
         assert_eq!(cap.step(long, now), 10_000);
         assert_eq!(cap.step(long, now + STEP), 10_000);
         assert_eq!(cap.step(long, now + STEP * 2), 1_002);
+    }
+
+    #[test]
+    fn of_many_who_are_idle_as_small_a_part_goes_as_of_those_who_ask() {
+        let mut cap = cap(10_000);
+        let now = Instant::now();
+        for step in 0..3 {
+            let sight = Sight {
+                wait: MAX * 5 / 4,
+                inside: 8_000,
+                pending: 1_250,
+                answers: 16_700.0,
+            };
+            cap.step(sight, now + STEP * step);
+        }
+        assert_eq!(cap.get(), 6_412);
+        // The wait was long, and is not: few wait now.
+        let mut other = super::tests::cap(10_000);
+        for step in 0..3 {
+            let sight = Sight {
+                wait: MAX * 5,
+                inside: 8_000,
+                pending: 900,
+                answers: 16_700.0,
+            };
+            assert_eq!(other.step(sight, now + STEP * step), 10_000);
+        }
     }
 
     #[test]
@@ -265,13 +299,15 @@ mod tests {
         #[test]
         fn stays_within_its_bounds_whatever_is_seen(
             most in 1usize..20_000,
-            steps in proptest::collection::vec((0u64..2_000, 0usize..30_000, 0.0f64..1e6, 0u64..200), 0..200),
+            steps in proptest::collection::vec((0u64..2_000, 0usize..30_000, 0usize..30_000, 0.0f64..1e6, 0u64..200), 0..200),
         ) {
             let mut cap = cap(most);
             let mut now = Instant::now();
-            for (wait, inside, answers, ms) in steps {
+            for (wait, inside, pending, answers, ms) in steps {
                 now += Duration::from_millis(ms);
-                let got = cap.step(sight(Duration::from_millis(wait), inside, answers), now);
+                let wait = Duration::from_millis(wait);
+                let sight = Sight { wait, inside, pending, answers };
+                let got = cap.step(sight, now);
                 prop_assert!(got <= most && got >= LEAST.min(most));
             }
         }

@@ -1,9 +1,12 @@
 //! `serve`: a node over its store, from the first door to the last query.
 
 use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
+use crate::admission::share::{self, Wish};
 use crate::board::Board;
 use crate::config::Settings;
 use crate::drain::{Asked, Signals};
+use crate::http::doors;
+use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::meters::Meters;
 use crate::node::{self, Node, Parts};
@@ -102,7 +105,8 @@ async fn serve(settings: Settings, ring: RingFile) -> Outcome {
 
 /// Makes a node of its settings and opens its doors.
 pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure> {
-    raise_descriptors(settings);
+    let mut node_settings = node::Settings::from(settings);
+    fit_descriptors(&mut node_settings.doors);
     let seal = Seal::new(ring, settings.seal.clone());
     let platform = Platform::read(settings.identity.clone())
         .map_err(|why| Failure::Settings(vec![format!("identity_jwks: {why}")]))?;
@@ -131,7 +135,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         platform,
         meters,
     };
-    Ok(Node::open(parts, node::Settings::from(settings)).map_err(|why| anyhow::anyhow!(why))?)
+    Ok(Node::open(parts, node_settings).map_err(|why| anyhow::anyhow!(why))?)
 }
 
 /// Takes up a rotated ring; a bad one changes nothing.
@@ -152,21 +156,34 @@ async fn again(signals: &mut Signals) {
     while signals.next().await != Asked::End {}
 }
 
-/// Doors need descriptors: as many as the system lets us have.
-fn raise_descriptors(settings: &Settings) {
-    let wanted: usize = settings
-        .doors
+/// Doors need descriptors: as many as the system lets us have. Where it is fewer than they wish, gates keep their share.
+fn fit_descriptors(doors: &mut [(Door, doors::Settings)]) {
+    let wishes: Vec<Wish> = doors
         .iter()
-        .map(|(_, door)| door.admission.connections_max)
-        .sum::<usize>()
-        + 256;
-    match rlimit::increase_nofile_limit(wanted as u64) {
-        Ok(got) if got < wanted as u64 => tracing::warn!(
-            got,
-            wanted,
-            "fewer descriptors than the doors admit connections; raise the limit (ulimit -n) or lower the caps"
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit of descriptors cannot be read"),
+        .map(|(door, settings)| Wish {
+            connections: settings.admission.connections_max,
+            first: matches!(door, Door::Gate | Door::Back),
+        })
+        .collect();
+    let wanted = share::wanted(&wishes) as u64;
+    let got = match rlimit::increase_nofile_limit(wanted) {
+        Ok(got) => got,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of descriptors cannot be read");
+            return;
+        }
+    };
+    if got >= wanted {
+        return;
+    }
+    tracing::warn!(
+        got,
+        wanted,
+        "fewer descriptors than the doors would admit connections: they admit fewer; raise the limit (ulimit -n) or lower their most"
+    );
+    let shares = share::share(&wishes, got as usize);
+    for ((door, settings), connections) in doors.iter_mut().zip(shares) {
+        tracing::warn!(door = door.name(), connections, "admits at most");
+        settings.admission.connections_max = connections;
     }
 }

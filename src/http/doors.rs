@@ -124,6 +124,8 @@ impl Bound {
             spare: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             is_full: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
+            pending: AtomicUsize::new(0),
         });
         let (hands, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
@@ -165,6 +167,10 @@ struct Shared {
     waiting: AtomicUsize,
     /// As many are open as ever may be, frozen ones too.
     is_full: AtomicBool,
+    /// Requests wait for so long that it is worth to know how many do.
+    is_slow: AtomicBool,
+    /// How many do, about, while that is so.
+    pending: AtomicUsize,
 }
 
 impl Shared {

@@ -2,6 +2,11 @@
 
 use crate::harness::{Ask, Connection, Doors, Start, person, until};
 use liangma::http::query::Door;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 fn evicted(door: &str) -> String {
@@ -137,4 +142,139 @@ fn whoever_sends_many_requests_at_once_is_answered_all_of_them_in_order() {
         assert_eq!(many.answer().status, 200);
         assert_eq!(many.answer().status, 404);
     }
+}
+
+/// Sends `ask` on new connections until it is told to stop, and reads nothing.
+struct Flood {
+    stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn of(address: SocketAddr, bytes: &'static [u8]) -> Flood {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let until = stopped.clone();
+        let thread = std::thread::spawn(move || {
+            let mut held = VecDeque::new();
+            while !until.load(SeqCst) {
+                if let Some(mut connection) = Connection::try_to(address) {
+                    let _ = connection.try_send(bytes);
+                    held.push_back(connection);
+                }
+                if held.len() > 64 {
+                    held.pop_front();
+                }
+            }
+        });
+        Flood {
+            stopped,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stopped.store(true, SeqCst);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn a_flood_of_silent_half_begun_or_malformed_connections_does_not_shut_out_gates() {
+    let settings = ["gate_connections_max=16", "busy_answers_per_second=0"];
+    let node = Start::new(&settings).node();
+    let seals = node.seals();
+    let (session, scanner) = (seals.session(&person(1)), seals.scanner());
+    let address = node.address(Door::Gate);
+    for bytes in [
+        &b""[..],
+        b"POST /v1/scan HTTP/1.1\r\nhost: x\r\n",
+        b"\x16\x03\x01rubbish\r\n\r\n",
+    ] {
+        let _flood = Flood::of(address, bytes);
+        // Whoever is inside stays, and whoever comes new comes in.
+        let mut inside = None;
+        for _ in 0..10 {
+            let ask = Ask::post("/v1/scan", node.code(&session)).bearer(&scanner);
+            until("a new gate is served", || {
+                let mut new = Connection::to(address);
+                new.try_send(&ask.bytes())
+                    && new.try_answer().is_some_and(|answer| answer.status == 200)
+            });
+            let gate = inside.get_or_insert_with(|| {
+                let mut kept = None;
+                until("a gate is inside", || {
+                    let mut new = Connection::to(address);
+                    let served = new.try_send(&ask.bytes()) && new.try_answer().is_some();
+                    kept = served.then_some(new);
+                    served
+                });
+                kept.expect("it was served")
+            });
+            gate.send(ask.bytes());
+            assert_eq!(gate.answer().status, 200);
+        }
+    }
+}
+
+#[test]
+fn a_drain_in_a_crowd_answers_what_was_read_and_ends() {
+    let settings = ["resident_connections_max=64", "drain_notice=100ms"];
+    let node = Start::new(&settings).node();
+    let session = node.seals().session(&person(1));
+    let address = node.address(Door::Resident);
+    let ask = Ask::get("/v1/code").bearer(&session).bytes();
+    let stopped = AtomicBool::new(false);
+    let answers = AtomicUsize::new(0);
+    let ended = std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !stopped.load(SeqCst) {
+                    // Each crowds the door with eleven more than itself, and goes on where it is let.
+                    let Some(mut asking) = Connection::try_to(address) else {
+                        continue;
+                    };
+                    let _crowd: Vec<_> = (0..11).map(|_| Connection::try_to(address)).collect();
+                    while asking.try_send(&ask) {
+                        match asking.try_answer() {
+                            Some(answer) if answer.status == 200 => answers.fetch_add(1, SeqCst),
+                            _ => break,
+                        };
+                    }
+                }
+            });
+        }
+        until("it is crowded", || answers.load(SeqCst) > 2_000);
+        node.signal(libc::SIGTERM);
+        let ended = node.end();
+        stopped.store(true, SeqCst);
+        ended
+    });
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[test]
+fn whoever_is_told_that_it_is_busy_leaves_nothing_behind() {
+    let node = Start::new(&["resident_connections_max=1"]).node();
+    let address = node.address(Door::Resident);
+    let _inside = Connection::to(address);
+    let descriptors = || {
+        let folder = format!("/proc/{}/fd", node.pid());
+        std::fs::read_dir(folder).expect("it runs").count()
+    };
+    let told = || node.meter("liangma_connections_busy_total{door=\"resident\"}");
+    let turn = || {
+        let mut newcomer = Connection::to(address);
+        newcomer.send(Ask::get("/v1/code").bytes());
+        newcomer.answer().refuses(503, "busy");
+    };
+    turn();
+    let before = descriptors();
+    let from = told();
+    for _ in 0..60 {
+        turn();
+    }
+    assert_eq!(told() - from, 60.0);
+    until("all are gone", || descriptors() <= before);
 }

@@ -195,9 +195,21 @@ fn requests_in_a_row_are_answered_in_their_order() {
 
 #[test]
 fn descriptors_that_run_out_end_nothing() {
-    let mut start = Start::new(&[]);
-    start.descriptors = Some(64);
-    let node = start.node();
+    let node = Start::new(&[]).node();
+    let few = libc::rlimit {
+        rlim_cur: 64,
+        rlim_max: 64,
+    };
+    // SAFETY: a bare system call that reads `few`; a child of ours.
+    let set = unsafe {
+        libc::prlimit(
+            node.pid() as i32,
+            libc::RLIMIT_NOFILE,
+            &raw const few,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(set, 0);
     let session = node.seals().session(&person(1));
     let resident = node.address(Door::Resident);
     let crowd: Vec<Connection> = (0..100).map(|_| Connection::to(resident)).collect();
@@ -221,6 +233,28 @@ fn descriptors_that_run_out_end_nothing() {
             .is_some_and(|answer| answer.state() == "unknown")
     });
     assert_eq!(node.get(Door::Back, "/ready").status, 200);
+    assert!(node.meter("liangma_accept_errors_total{door=\"resident\"}") > 0.0);
+}
+
+#[test]
+fn residents_leave_gates_their_share_of_the_descriptors() {
+    let mut start = Start::new(&["busy_answers_per_second=0"]);
+    start.descriptors = Some(128);
+    let node = start.node();
+    let most = |door| node.meter(&format!("liangma_connections_max{{door=\"{door}\"}}"));
+    assert_eq!((most("resident"), most("gate")), (26.0, 30.0));
+    let seals = node.seals();
+    let code = node.code(&seals.session(&person(1)));
+    let resident = node.address(Door::Resident);
+    let _crowd: Vec<Connection> = (0..200).map(|_| Connection::to(resident)).collect();
+    for _ in 0..20 {
+        assert_eq!(node.scan(&seals.scanner(), code.clone()).status, 200);
+    }
+    assert_eq!(
+        node.meter("liangma_accept_errors_total{door=\"gate\"}"),
+        0.0
+    );
+    assert!(node.log().contains("fewer descriptors"));
 }
 
 #[test]

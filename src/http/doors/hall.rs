@@ -6,9 +6,11 @@ use super::{Place, Settings, Shared};
 use crate::http::Settings as Bounds;
 use crate::http::query::Door;
 use crate::http::reply;
+use crate::kernel;
 use crate::meters::Closed;
 use crate::service::Service;
 use std::cell::{Cell, RefCell};
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,6 +65,9 @@ pub struct Hall {
     surplus: Cell<usize>,
     /// Connections that are not heard.
     frozen: Cell<usize>,
+    /// Connections whose request waits unread, about, and where they were looked for last.
+    pending: Cell<usize>,
+    looked: Cell<usize>,
     /// Requests and answers since the last step, and of how many requests the wait of one is asked for.
     heard: Cell<u32>,
     answered: Cell<u32>,
@@ -89,6 +94,8 @@ impl Hall {
             settings,
             surplus: Cell::new(0),
             frozen: Cell::new(0),
+            pending: Cell::new(0),
+            looked: Cell::new(0),
             heard: Cell::new(0),
             answered: Cell::new(0),
             every: Cell::new(1),
@@ -106,6 +113,7 @@ impl Hall {
         let _ = stream.set_nodelay(true);
         let seat = Rc::new(Seat {
             hall: self.clone(),
+            socket: stream.as_raw_fd(),
             nth: Cell::new(self.seats.borrow().len()),
             phase: Cell::new(Phase::Head),
             since: Cell::new(self.clock.get()),
@@ -195,6 +203,14 @@ impl Hall {
         if self.leaving.get() != Leaving::No {
             return;
         }
+        let pending = match self.shared.is_slow.load(Relaxed) {
+            true => self.count_pending(),
+            false => 0,
+        };
+        let before = self.pending.replace(pending);
+        self.shared
+            .pending
+            .fetch_add(pending.wrapping_sub(before), Relaxed);
         let threads = self.shared.open.len();
         let part = |all: usize| all.div_ceil(threads);
         let cap = part(self.shared.tally.cap.load(Relaxed) as usize);
@@ -215,6 +231,25 @@ impl Hall {
                 self.thaw_some(spare.min(cap / THAW_PART + 1));
             }
         }
+    }
+
+    /// How many of the connections that are heard have a request waiting, from some of them, others each time.
+    fn count_pending(&self) -> usize {
+        const LOOKED_AT: usize = 64;
+        let seats = self.seats.borrow();
+        let from = self.looked.get() % seats.len().max(1);
+        self.looked.set(from + LOOKED_AT);
+        // Neighbours came at the same time, and may be of one kind.
+        let stride = (seats.len() / LOOKED_AT).max(1);
+        let some =
+            (0..seats.len().min(LOOKED_AT)).map(|nth| &seats[(from + nth * stride) % seats.len()]);
+        let heard = some.filter(|seat| !seat.frozen.get());
+        let (mut all, mut waiting) = (0, 0);
+        for seat in heard {
+            all += 1;
+            waiting += usize::from(seat.may_freeze() && kernel::has_unread(seat.socket));
+        }
+        (seats.len() - self.frozen.get()) * waiting / all.max(1)
     }
 
     /// Stops hearing up to `most`, of those who have been idle for so long; their requests may wait in the kernel. To close
@@ -304,6 +339,8 @@ enum Phase {
 /// One connection, as its time-outs see it.
 pub struct Seat {
     pub hall: Rc<Hall>,
+    /// Open for as long as the seat is in the hall.
+    socket: RawFd,
     nth: Cell<usize>,
     phase: Cell<Phase>,
     since: Cell<Instant>,

@@ -28,7 +28,7 @@ pub async fn steer(listener: &Listener, shared: &Shared, settings: &Settings) {
         let now = Instant::now();
         let answers = pace.step(shared.answered.load(Relaxed), now);
         let seen = shared.waits.take();
-        let has_room = look(shared, seen.map(|seen| seen.p90), answers, now);
+        let has_room = look(shared, settings, seen.map(|seen| seen.p90), answers, now);
         if has_room {
             // The cap may have risen.
             shared.left.notify_one();
@@ -67,10 +67,19 @@ pub async fn steer(listener: &Listener, shared: &Shared, settings: &Settings) {
 }
 
 /// Steers the cap, and tells the threads what follows for them; whether there is room for newcomers.
-fn look(shared: &Shared, wait: Option<Duration>, answers: f64, now: Instant) -> bool {
+fn look(
+    shared: &Shared,
+    settings: &Settings,
+    wait: Option<Duration>,
+    answers: f64,
+    now: Instant,
+) -> bool {
     let mut door = shared.door();
     if let Some(wait) = wait {
-        door.steer(wait, answers, now);
+        shared
+            .is_slow
+            .store(wait > settings.admission.wait_max / 2, Relaxed);
+        door.steer(wait, shared.pending.load(Relaxed), answers, now);
     }
     let (cap, inside) = (door.cap(), door.inside());
     shared.surplus.store(inside.saturating_sub(cap), Relaxed);

@@ -1,0 +1,75 @@
+//! How many connections each door may have where the system lets us have fewer descriptors than they would like. Pure.
+
+/// Descriptors for everything but connections: runtimes, listeners, the store.
+const OTHERS: usize = 256;
+
+/// What a door would like, and whether it is one of those that must go on: gates, and the back door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub connections: usize,
+    pub first: bool,
+}
+
+/// Descriptors that all wishes take.
+pub fn wanted(wishes: &[Wish]) -> usize {
+    total(wishes, |_| true) + OTHERS
+}
+
+/// Half of what there is goes to those who must go on, if they wish for so much; the others share the rest. One at least for
+/// each.
+pub fn share(wishes: &[Wish], descriptors: usize) -> Vec<usize> {
+    let have = descriptors - OTHERS.min(descriptors / 2);
+    let first = total(wishes, |wish| wish.first);
+    let others = total(wishes, |wish| !wish.first);
+    if first + others <= have {
+        return wishes.iter().map(|wish| wish.connections).collect();
+    }
+    let for_first = first.min((have / 2).max(have.saturating_sub(others)));
+    let part = |wish: &Wish| {
+        let (have, wanted) = match wish.first {
+            true => (for_first, first),
+            false => (have - for_first, others),
+        };
+        (wish.connections * have / wanted.max(1)).max(1)
+    };
+    wishes.iter().map(part).collect()
+}
+
+fn total(wishes: &[Wish], of: impl Fn(&Wish) -> bool) -> usize {
+    let chosen = wishes.iter().filter(|wish| of(wish));
+    chosen.map(|wish| wish.connections).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn wishes() -> Vec<Wish> {
+        [(10_000, false), (4_000, true), (2_000, false), (256, true)]
+            .map(|(connections, first)| Wish { connections, first })
+            .into()
+    }
+
+    #[test]
+    fn whoever_must_go_on_has_half_of_what_is_short() {
+        let wishes = wishes();
+        assert_eq!(share(&wishes, wanted(&wishes)), [10_000, 4_000, 2_000, 256]);
+        assert_eq!(share(&wishes, 8_256), [3_333, 3_759, 666, 240]);
+        // They do not need half of this.
+        assert_eq!(share(&wishes, 16_000), [9_573, 4_000, 1_914, 256]);
+    }
+
+    proptest! {
+        #[test]
+        fn all_have_some_and_nobody_more_than_the_wish(descriptors in 16usize..100_000) {
+            let wishes = wishes();
+            let shares = share(&wishes, descriptors);
+            for (wish, share) in wishes.iter().zip(&shares) {
+                prop_assert!((1..=wish.connections).contains(share));
+            }
+            let own = descriptors - OTHERS.min(descriptors / 2);
+            prop_assert!(shares.iter().sum::<usize>() <= own + shares.len());
+        }
+    }
+}
