@@ -14,6 +14,7 @@ mod keys_and_settings;
 mod misses;
 mod nodes;
 mod overload;
+mod pages;
 mod refusals;
 mod rubbish;
 mod scan;
