@@ -13,6 +13,7 @@ mod feed;
 mod keys_and_settings;
 mod misses;
 mod nodes;
+mod ops;
 mod overload;
 mod pages;
 mod refusals;
