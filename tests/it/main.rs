@@ -10,6 +10,7 @@ mod crash;
 mod drain;
 mod faults;
 mod feed;
+mod interface;
 mod keys_and_settings;
 mod misses;
 mod nodes;
