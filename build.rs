@@ -22,6 +22,7 @@ const ASSETS: &[(&str, &str, &[&str])] = &[
             "elapsed.js",
             "ask.js",
             "qr.js",
+            "desk.js",
             "resident.js",
         ],
     ),

@@ -17,6 +17,9 @@ const WORDS = {
     login: "请重新登录", login_says: "请从所用的应用或小程序重新打开本页。没有手机或不会操作的人，请找现场工作人员登记查询。",
     why: "原因与解除指引", details: "详细信息", since: "自", until: "至", source: "来源", no_details: "暂时查不到更多信息，请稍后再试",
     seconds: (n) => n + " 秒", minutes: (n) => n + " 分钟", hours: (n) => n + " 小时",
+    more: "家人与健康信息", family: "为谁亮码", myself: "本人", health: "健康信息", trip: "行程卡（14 天）", nothing: "暂无记录",
+    certificate: "健康证明", notice: "解除医学观察告知书", temperature: "体温", declaration: "健康申报",
+    nucleic_test: "核酸检测", antibody_test: "抗体检测", vaccination: "疫苗接种", negative: "阴性", positive: "阳性",
     large: "大字", languages: "语言",
   },
   "zh-Hant": {
@@ -35,6 +38,9 @@ const WORDS = {
     login: "請重新登入", login_says: "請從所用的應用程式或小程序重新開啟本頁。沒有手機或不便操作的人，請找現場工作人員登記查詢。",
     why: "原因與解除指引", details: "詳細資料", since: "自", until: "至", source: "來源", no_details: "暫時查不到更多資料，請稍後再試",
     seconds: (n) => n + " 秒", minutes: (n) => n + " 分鐘", hours: (n) => n + " 小時",
+    more: "家人與健康資訊", family: "為誰亮碼", myself: "本人", health: "健康資訊", trip: "行程卡（14 天）", nothing: "暫無記錄",
+    certificate: "健康證明", notice: "解除醫學觀察告知書", temperature: "體溫", declaration: "健康申報",
+    nucleic_test: "核酸檢測", antibody_test: "抗體檢測", vaccination: "疫苗接種", negative: "陰性", positive: "陽性",
     large: "大字", languages: "語言",
   },
   en: {
@@ -53,6 +59,9 @@ const WORDS = {
     login: "Please log in again", login_says: "Open this page again from the app or mini-program that you use. Without a phone, or if this is hard, ask the staff here to look you up.",
     why: "Why, and how it is released", details: "Details", since: "since", until: "until", source: "source", no_details: "No more can be looked up now, please try again later",
     seconds: (n) => n + " s", minutes: (n) => n + " min", hours: (n) => n + " h",
+    more: "Family and health", family: "Show the code of", myself: "Myself", health: "Health information", trip: "Trip card (14 days)", nothing: "Nothing on record",
+    certificate: "Certificate", notice: "Release from observation", temperature: "Temperature", declaration: "Declaration",
+    nucleic_test: "nucleic acid test", antibody_test: "antibody test", vaccination: "vaccination", negative: "negative", positive: "positive",
     large: "Large text", languages: "Language",
   },
 };

@@ -1,8 +1,12 @@
 // The resident's page: brings up the code, keeps it fresh, and never shows as current what is not.
 // What is seen follows from `held` and the time alone; `ask` is the only way to the service.
 
+const own = token("s");
 const held = {
-  session: token("s"),
+  own,
+  session: own, // of whom is shown: the resident, or a family member
+  member: null,
+  round: 0, // one more with each change of who is shown: what was asked before is not theirs
   answer: null, // the last code, with `born`, when it was asked for, and `life`, how long it may be scanned (ms)
   trouble: null, // why the last attempt brought none: { code, says }
   asking: false,
@@ -17,8 +21,10 @@ const PASSING = ["busy", "upstream_busy", "warming", "draining", "rate_limited"]
 
 function bringUp() {
   const born = moment();
+  const { round } = held;
   held.asking = true;
   ask("v1/code", { credential: held.session }).then((outcome) => {
+    if (round !== held.round) return;
     held.asking = false;
     if (outcome.answer && outcome.answer.code) take(outcome.answer, born);
     else if (outcome.refusal && (outcome.refusal.status === 401 || outcome.refusal.status === 403)) leave();
@@ -63,12 +69,29 @@ function stayAway() {
   held.next = { from: moment(), after: left, told: true };
 }
 
-// The session is over: nothing of it stays on the screen.
-function leave() {
-  keepHere.set("s", null);
-  held.session = null;
+// Another is shown: nothing of the one before stays on the screen.
+function become(session, member) {
+  held.round += 1;
+  held.session = session;
+  held.member = member;
+  held.asking = false;
   held.answer = null;
-  held.trouble = null;
+  if (!held.next.told || due()) {
+    held.trouble = null;
+    held.next = { from: moment(), after: 0 };
+  }
+  closeDetails();
+  show("desk", false);
+  part("more").setAttribute("aria-expanded", "false");
+  tick();
+}
+
+// The session is over; that of a member gives way to the own.
+function leave() {
+  if (held.member) return become(held.own, null);
+  keepHere.set("s", null);
+  held.own = null;
+  become(null, null);
 }
 
 function due() {
@@ -122,6 +145,7 @@ function render() {
     text("as-of", "· " + say("as_of", clockTime(new Date(answer.as_of))) + (answer.stale ? " · " + say("stale") : ""));
   }
   renderReasons(now, answer);
+  show("more", Boolean(answer) && held.desk !== false);
 }
 
 function renderVerdict(now, answer, elapsed) {
@@ -172,7 +196,9 @@ function renderReasons(now, answer) {
 function explain() {
   const details = part("details");
   if (!details.hidden) return closeDetails();
+  const { round } = held;
   ask("v1/status", { credential: held.session }).then((outcome) => {
+    if (round !== held.round) return;
     if (outcome.refusal && outcome.refusal.status === 404) {
       held.explains = false;
       return show("details-open", false);
@@ -238,16 +264,15 @@ offerLanguages(render);
 large(keep.get("large") === "1");
 part("large").addEventListener("click", () => large(!("large" in document.documentElement.dataset)));
 part("details-open").addEventListener("click", explain);
+part("more").addEventListener("click", openDesk);
 document.addEventListener("visibilitychange", back);
 window.addEventListener("pageshow", back);
 window.addEventListener("online", back);
 // Another link opened in this tab is another session.
 window.addEventListener("hashchange", () => {
   if (!location.hash) return;
-  held.session = token("s");
-  held.answer = held.trouble = null;
-  held.next = { from: moment(), after: 0 };
-  tick();
+  held.own = token("s");
+  become(held.own, null);
 });
 stayAway();
 setInterval(tick, 250);
