@@ -55,14 +55,13 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
         ));
     }
     assert!(served.len() >= 9, "{served:?}");
-    assert_eq!(operations(), served);
+    for route in &served {
+        assert!(operations().contains(route), "{route:?} is not documented");
+    }
     let node = Node::start();
     for (name, path, method) in operations() {
-        let ask = match method.as_str() {
-            "GET" => Ask::get(&path),
-            _ => Ask::post(&path, ""),
-        };
-        let answer = ask.at(node.address(door(&name)));
+        let path = path.replace("{id}", "AAAAAAAAAAAAAAAAAAAAAAAAAA");
+        let answer = Ask::new(&method, &path).at(node.address(door(&name)));
         assert!(
             !matches!(answer.status, 404 | 405),
             "{name} {method} {path}"
