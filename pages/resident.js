@@ -69,8 +69,8 @@ function stayAway() {
   held.next = { from: moment(), after: left, told: true };
 }
 
-// Another is shown: nothing of the one before stays on the screen.
-function become(session, member) {
+// Another is shown: nothing of the one before stays on the screen. Where that was not asked for, it is said first.
+function become(session, member, says) {
   held.round += 1;
   held.session = session;
   held.member = member;
@@ -80,6 +80,10 @@ function become(session, member) {
     held.trouble = null;
     held.next = { from: moment(), after: 0 };
   }
+  if (says) {
+    held.trouble = { code: "member", says };
+    held.next = { from: moment(), after: 5000 };
+  }
   closeDetails();
   show("desk", false);
   part("more").setAttribute("aria-expanded", "false");
@@ -88,7 +92,7 @@ function become(session, member) {
 
 // The session is over; that of a member gives way to the own.
 function leave() {
-  if (held.member) return become(held.own, null);
+  if (held.member) return become(held.own, null, say("member_gone"));
   keepHere.set("s", null);
   held.own = null;
   become(null, null);
@@ -228,8 +232,7 @@ function closeDetails() {
 
 function draw(code) {
   if (held.drawn === code) return;
-  const symbol = qr(code);
-  if (!symbol) return;
+  const symbol = qr(code) || { size: 0 }; // longer than the contract allows: nothing is drawn, least of all the one before
   held.drawn = code;
   const canvas = part("code");
   const quiet = 2; // and the card around it

@@ -159,7 +159,8 @@ test("a door without a desk offers neither family nor health information", async
 
 test("a resident shows for a family member, whose red never stays behind as their own green", async (t) => {
   const identity = fileURLToPath(new URL("../it/identity/", import.meta.url));
-  const kept = await Node.start({ settings: [`identity_jwks=${identity}jwks.json`, "identity_issuer=https://id.example"] });
+  const platform = [`identity_jwks=${identity}jwks.json`, "identity_issuer=https://id.example"];
+  const kept = await Node.start({ settings: [...platform, "code_life=6s"] });
   try {
     const [chen, mother] = [person(11), person(12, "李小红")];
     await kept.register(chen);
@@ -174,7 +175,8 @@ test("a resident shows for a family member, whose red never stays behind as thei
       method: "POST", body: JSON.stringify({ assertion }), headers: { authorization: "Bearer " + session, "content-type": "application/json" },
     });
     if (added.status === 404) return t.skip("this node keeps no family members");
-    assert.equal(added.status, 201, await added.text());
+    const { id } = await added.json();
+    assert.equal(added.status, 201);
     const page = await behindOneName(kept);
     await page.goto(`${kept.doors.resident}/#s=${session}`);
     await shows(page, "green");
@@ -189,6 +191,17 @@ test("a resident shows for a family member, whose red never stays behind as thei
     await page.click("#more");
     await until("the family is there again", () => seen(page, "#family-members button"));
     await (await page.$$("#family-members button"))[0].click();
+    await shows(page, "green");
+    assert.equal(await words(page, "#name"), "陈**");
+    // A member who withdraws is not silently replaced by the resident.
+    await page.click("#more");
+    await until("the family is there once more", () => seen(page, "#family-members button"));
+    await (await page.$$("#family-members button"))[1].click();
+    await shows(page, "red");
+    const ended = await fetch(`${kept.doors.desk}/v1/family/${id}`, { method: "DELETE", headers: { authorization: "Bearer " + session } });
+    assert.equal(ended.status, 200);
+    await until("it is said", async () => /不能再为该家人亮码/.test(await words(page, "#trouble")));
+    assert.equal(await seen(page, "#card"), false);
     await shows(page, "green");
     assert.equal(await words(page, "#name"), "陈**");
     await closeTab(page);
