@@ -1,11 +1,11 @@
 # What a developer and CI run. `make test` needs the Rust toolchain, make and a C compiler; tests that need redis-server,
-# openssl or haproxy say loudly that they were left out where those are missing.
+# openssl, haproxy, prometheus, curl or python3 say loudly that they were left out where those are missing.
 
 # Release everywhere: the tests drive the real binary, and one set of artefacts serves build, tests and demo.
 CARGO := cargo
 FLAGS := --release --locked
 
-.PHONY: help build demo cluster test truth lint format bench instructions sidebyside storm fuzz supply clean
+.PHONY: help build demo cluster test pages interface truth lint format bench instructions sidebyside storm fuzz supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +21,12 @@ cluster: build ## three nodes over a Redis Cluster behind HAProxy, on this machi
 
 test: lint ## the gate: format, lints, every test
 	$(CARGO) test $(FLAGS)
+
+pages: build ## the pages in a real browser (needs chromium, node, npm, zbar-tools)
+	cd tests/pages && npm ci --silent && node --test --test-concurrency=1
+
+interface: build ## the documented interface against a real node, by schemathesis (needs Python, pip install schemathesis)
+	tests/pages/interface
 
 truth: ## ten minutes of random faults under three nodes, every answer checked (needs redis-server)
 	LIANGMA_TRUTH_SECONDS=600 $(CARGO) test $(FLAGS) --test it -- truth --include-ignored --nocapture
@@ -55,6 +61,10 @@ fuzz: ## each fuzz target for a minute (needs nightly and cargo-fuzz)
 supply: ## licences, sources, duplicates and unused dependencies (needs cargo-deny and cargo-machete)
 	$(CARGO) deny check bans licenses sources
 	$(CARGO) machete
+
+vendor: ## whether what is vendored is what was published (needs npm)
+	folder=$$(mktemp -d) && cd "$$folder" && npm pack --silent jsqr@1.4.0 >/dev/null && tar xzf jsqr-1.4.0.tgz \
+		&& cmp package/dist/jsQR.js "$(CURDIR)/pages/vendor/jsQR.js" && echo "jsQR.js is that of jsqr 1.4.0"; rm -rf "$$folder"
 
 clean: ## everything built
 	$(CARGO) clean

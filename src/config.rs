@@ -269,6 +269,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "lines of bulk scans with one scanner token, `bulk_lines_max` at once after a rest; then bulks go no faster, and few begin; 0 for no limit",
     ),
     (
+        "pages_per_second",
+        "1000",
+        "0 to 1000000",
+        "pages and their parts that a thread of a door serves in a second, then `busy`; 0 for no pages here, where something before us keeps them",
+    ),
+    (
         "identity_jwks",
         "none",
         "a file",
@@ -477,6 +483,7 @@ impl Said {
                         as u32,
                     bulk_codes_saved: bulk_lines_max,
                 },
+                pages_per_second: read.number("pages_per_second", 0..=1_000_000) as u32,
             },
             identity: identity::Settings {
                 jwks,

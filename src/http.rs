@@ -4,6 +4,7 @@
 pub mod back;
 pub mod bulk;
 pub mod doors;
+pub mod pages;
 pub mod query;
 pub mod reply;
 
@@ -124,6 +125,10 @@ pub async fn answer(
             Route::Live => back::live(service, started),
             Route::Ready => back::ready(service, started, now),
             Route::Metrics => back::metrics(service, started, now),
+            Route::Page(page) => match service.admit_page(started) {
+                Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),
+                Err(refusal) => ask(Err(refusal)).await,
+            },
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };

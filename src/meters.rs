@@ -222,12 +222,13 @@ pub enum Kind {
     Ready,
     Metrics,
     Feed,
+    Page,
     /// Nothing that we have.
     Other,
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::Show,
         Kind::Scan,
         Kind::Bulk,
@@ -237,6 +238,7 @@ impl Kind {
         Kind::Ready,
         Kind::Metrics,
         Kind::Feed,
+        Kind::Page,
         Kind::Other,
     ];
 
@@ -251,6 +253,7 @@ impl Kind {
             Kind::Ready => "ready",
             Kind::Metrics => "metrics",
             Kind::Feed => "feed",
+            Kind::Page => "page",
             Kind::Other => "other",
         }
     }

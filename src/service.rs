@@ -1,6 +1,7 @@
 //! The spine: one query to one answer. Show, scan, sessions, explanations; alone in counting and timing queries.
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
+use crate::admission::Budget;
 use crate::admission::turns::Turns;
 use crate::answer::{
     Answer, Detail, Explained, Freshness, Opened, Refusal, SaidBy, Shown, Standing, Verdict,
@@ -16,6 +17,7 @@ use crate::seal::ring::Kind as Sealed;
 use crate::seal::{Class, Code, Nonces, Pass, PassId, Seal, Session};
 use crate::status::Word;
 use crate::store::{Change, Store, What};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -28,6 +30,8 @@ pub struct Settings {
     /// Log-ins and explanations that one resident may ask for in a second.
     pub desk_per_second: u32,
     pub fair: Fair,
+    /// Pages that each thread of a door serves in a second; 0 for none at all.
+    pub pages_per_second: u32,
 }
 
 /// How often is fair; 0 for no limit. Ten seconds' worth is saved up of shows and of scans.
@@ -68,7 +72,7 @@ pub struct Rooms {
     pub platform: Platform,
     pub meters: Arc<Meters>,
     settings: Settings,
-    desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<crate::admission::Budget>>>,
+    desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
     show_turns: Turns,
     scan_turns: Turns,
     bulk_turns: Turns,
@@ -162,11 +166,7 @@ impl Rooms {
         let now = Instant::now();
         let per_second = self.settings.desk_per_second;
         let budget = self.desk_turns.get_with(who, || {
-            // A second's worth is saved up at the start.
-            let full = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-            Arc::new(std::sync::Mutex::new(crate::admission::Budget::new(
-                per_second, full,
-            )))
+            Arc::new(std::sync::Mutex::new(full_budget(per_second, now)))
         });
         let mut budget = budget
             .lock()
@@ -180,11 +180,14 @@ pub struct Service {
     pub rooms: Arc<Rooms>,
     pub tally: Arc<Tally>,
     nonces: Nonces,
+    page_budget: RefCell<Budget>,
 }
 
 impl Service {
     pub fn new(rooms: Arc<Rooms>) -> Service {
+        let page_budget = full_budget(rooms.settings.pages_per_second, Instant::now());
         Service {
+            page_budget: RefCell::new(page_budget),
             tally: rooms.meters.tally(),
             rooms,
             nonces: Nonces::new(),
@@ -422,9 +425,26 @@ impl Service {
         self.rooms.bulk_turns.charge(pass.0, lines, Instant::now())
     }
 
+    /// Whether this thread may serve a page: so many and no more, because it has codes to serve.
+    pub fn admit_page(&self, started: Instant) -> Result<(), Refusal> {
+        match self.rooms.settings.pages_per_second {
+            0 => Err(Refusal::NotFound),
+            _ => match self.page_budget.borrow_mut().take(started) {
+                true => Ok(()),
+                false => Err(Refusal::Busy),
+            },
+        }
+    }
+
     pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
         self.rooms.seal.open_pass(Sealed::Authority, token, now)
     }
+}
+
+/// A second's worth is saved up at the start.
+fn full_budget(per_second: u32, now: Instant) -> Budget {
+    let full = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+    Budget::new(per_second, full)
 }
 
 fn turn(turns: &Turns, who: u64, now: Instant) -> Result<(), Refusal> {

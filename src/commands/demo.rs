@@ -113,9 +113,18 @@ impl Demo {
                 .find(|resident| (resident.reason.is_some() && !resident.cleared) == red)
         };
         println!(
-            "\nliangma serves a town of {} residents. Paste into another terminal:\n",
+            "\nliangma serves a town of {} residents. Open in a browser:\n",
             town.residents
         );
+        for (red, colour) in [(false, "green"), (true, "red")] {
+            if let Some(session) =
+                find(red).and_then(|someone| session(seal, &nonces, &someone, now))
+            {
+                println!("show a {colour} code   {resident}/#s={session}");
+            }
+        }
+        println!("scan it at a gate   {gate}/#t={scanner}");
+        println!("watch the node      {back}/\n\nOr paste into another terminal:\n");
         for (red, colour) in [(false, "green"), (true, "red")] {
             let Some(someone) = find(red) else { continue };
             let Some(session) = session(seal, &nonces, &someone, now) else {

@@ -1,5 +1,6 @@
 //! What a request asks: its head read into a route, a credential, a language. Pure and bounded.
 
+use super::pages::{self, Page};
 use crate::answer::Refusal;
 use crate::language::Language;
 use crate::meters::Kind;
@@ -43,6 +44,7 @@ pub enum Route {
     Ready,
     Metrics,
     Feed,
+    Page(&'static Page),
     /// Nothing that this door has.
     None,
 }
@@ -67,16 +69,20 @@ impl Route {
             (Door::Back, "/ready") => (Route::Ready, Method::GET),
             (Door::Back, "/metrics") => (Route::Metrics, Method::GET),
             (Door::Back, "/v1/feed") => (Route::Feed, Method::POST),
-            _ => return None,
+            // After what is asked for a thousand times a second.
+            (door, path) => (Route::Page(pages::find(door, path)?), Method::GET),
         })
     }
 
     fn needs(self) -> Needs {
         match self {
             Route::Show | Route::Scan | Route::Bulk | Route::Explain | Route::Feed => Needs::Bearer,
-            Route::OpenSession | Route::Live | Route::Ready | Route::Metrics | Route::None => {
-                Needs::Nothing
-            }
+            Route::OpenSession
+            | Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::Page(_)
+            | Route::None => Needs::Nothing,
         }
     }
 
@@ -91,6 +97,7 @@ impl Route {
             Route::Ready => Kind::Ready,
             Route::Metrics => Kind::Metrics,
             Route::Feed => Kind::Feed,
+            Route::Page(_) => Kind::Page,
             Route::None => Kind::Other,
         }
     }
@@ -131,6 +138,7 @@ impl<'r> Head<'r> {
         };
         match found {
             None => head.refusal = Some(Refusal::NotFound),
+            Some((Route::Page(_), _)) if *method == Method::HEAD => {}
             Some((_, allowed)) if allowed != *method => {
                 head.refusal = Some(Refusal::MethodNotAllowed);
             }
@@ -160,13 +168,14 @@ impl Route {
         }
     }
 
-    /// The one method of a path, for `Allow`.
+    /// The methods of a path, for `Allow`.
     pub fn method(self) -> Option<&'static str> {
         match self {
             Route::Scan | Route::Bulk | Route::OpenSession | Route::Feed => Some("POST"),
             Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
                 Some("GET")
             }
+            Route::Page(_) => Some("GET, HEAD"),
             Route::None => None,
         }
     }
@@ -278,7 +287,7 @@ mod tests {
             (Door::Desk, "/v1/code"),
             (Door::Resident, "/metrics"),
             (Door::Gate, "/v1/scan/"),
-            (Door::Back, "/"),
+            (Door::Resident, "/gate"),
         ] {
             assert_eq!(
                 refusal(door, Method::GET, path, &[]),

@@ -296,3 +296,27 @@ fn without_a_ready_node_l7_says_busy_in_the_language_asked_and_l4_nothing() {
         assert_eq!(Connection::to(town.l4.address(door)).ended(), b"");
     }
 }
+
+#[test]
+fn pages_come_from_the_balancer_and_cost_the_nodes_one_request() {
+    let Some(town) = open("1s") else { return };
+    let front = town.l7.address(Door::Desk);
+    for path in ["/", "/gate", "/pages/resident.js"] {
+        let mut seen = None;
+        for _ in 0..20 {
+            let answer = Ask::get(path).header("accept-encoding", "gzip").at(front);
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.header("content-encoding"), Some("gzip"));
+            assert!(answer.header("content-security-policy").is_some());
+            let body = seen.get_or_insert_with(|| answer.body.clone());
+            assert_eq!(*body, answer.body, "{path}");
+        }
+    }
+    let served = "liangma_queries_total{kind=\"page\",outcome=\"done\"}";
+    let served: f64 = town.nodes.iter().map(|node| node.meter(served)).sum();
+    assert_eq!(served, 3.0);
+    // What is said of a person is said once.
+    let session = town.ring.seals.session(&person(1));
+    let [first, second] = [(); 2].map(|()| town.l7.code(&session));
+    assert_ne!(first, second);
+}

@@ -1,0 +1,151 @@
+//! Makes the pages as they are served: sources joined, names of assets bound to their contents, each packed by gzip and
+//! brotli once here instead of for every phone. Out: a table for `src/http/pages.rs`.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What is served: its name, its media type, the files of `pages/` that it is made of, in order.
+/// Scripts of several files become one, in a scope of its own: one request a page, and no bundler.
+const ASSETS: &[(&str, &str, &[&str])] = &[
+    ("icon.svg", "image/svg+xml", &["icon.svg"]),
+    ("jsQR.js", SCRIPT, &["vendor/jsQR.js"]),
+    ("resident.css", STYLE, &["resident.css"]),
+    (
+        "resident.js",
+        SCRIPT,
+        &[
+            "keep.js",
+            "resident-words.js",
+            "words.js",
+            "screen.js",
+            "elapsed.js",
+            "ask.js",
+            "qr.js",
+            "desk.js",
+            "resident.js",
+        ],
+    ),
+    ("gate.css", STYLE, &["gate.css"]),
+    (
+        "gate.js",
+        SCRIPT,
+        &[
+            "keep.js",
+            "gate-words.js",
+            "words.js",
+            "screen.js",
+            "elapsed.js",
+            "ask.js",
+            "sound.js",
+            "camera.js",
+            "wedge.js",
+            "roster.js",
+            "gate.js",
+        ],
+    ),
+    ("status.css", STYLE, &["status.css"]),
+    ("status.js", SCRIPT, &["exposition.js", "status.js"]),
+    ("interface.css", STYLE, &["interface.css"]),
+    ("interface.js", SCRIPT, &["interface.js"]),
+    ("openapi.json", "application/json", &["openapi.json"]),
+];
+
+const PAGES: &[(&str, &str, &[&str])] = &[
+    ("resident.html", PAGE, &["resident.html"]),
+    ("gate.html", PAGE, &["gate.html"]),
+    ("status.html", PAGE, &["status.html"]),
+    ("interface.html", PAGE, &["interface.html"]),
+];
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const PAGE: &str = "text/html; charset=utf-8";
+
+struct Made {
+    name: String,
+    media_type: String,
+    whole: Vec<u8>,
+}
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=pages");
+    let mut made: Vec<Made> = Vec::new();
+    for (name, media_type, files) in ASSETS.iter().chain(PAGES) {
+        let mut text = join(media_type, files);
+        // `{icon.svg}` in a page or script is the address of that asset, with what it holds as its version.
+        for asset in &made {
+            let address = format!("pages/{}?v={}", asset.name, tag(&asset.whole));
+            text = text.replace(&format!("{{{}}}", asset.name), &address);
+        }
+        made.push(Made {
+            name: (*name).into(),
+            media_type: (*media_type).into(),
+            whole: text.into_bytes(),
+        });
+    }
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where"));
+    let mut table = String::from("&[\n");
+    for page in &made {
+        let gzip = gzip(&page.whole);
+        let brotli = brotli(&page.whole);
+        for (kind, bytes) in [("whole", &page.whole), ("gzip", &gzip), ("brotli", &brotli)] {
+            std::fs::write(out.join(format!("{}.{kind}", page.name)), bytes)
+                .expect("cargo's folder");
+        }
+        let tag = tag(&page.whole);
+        let include = |kind: &str| {
+            format!(
+                "include_bytes!({:?})",
+                out.join(format!("{}.{kind}", page.name))
+            )
+        };
+        writeln!(
+            table,
+            "    Page {{ name: {:?}, media_type: {:?}, version: {tag:?}, whole: {}, gzip: {}, brotli: {},\n        tags: [r#\"\"{tag}\"\"#, r#\"\"{tag}-gzip\"\"#, r#\"\"{tag}-br\"\"#] }},",
+            page.name, page.media_type, include("whole"), include("gzip"), include("brotli"),
+        )
+        .expect("a string");
+    }
+    table.push(']');
+    std::fs::write(out.join("pages.rs"), table).expect("cargo's folder");
+}
+
+fn join(media_type: &str, files: &[&str]) -> String {
+    let read = |file: &&str| {
+        let path = Path::new("pages").join(file);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let text: String = files.iter().map(read).collect();
+    match files.len() > 1 && media_type.starts_with("text/javascript") {
+        true => format!("(function () {{\n\"use strict\";\n{text}\n}})();\n"),
+        false => text,
+    }
+}
+
+/// FNV-1a: tells contents apart, and nobody gains by making two that it takes for one: all are ours.
+fn tag(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packer
+        .write_all(bytes)
+        .and_then(|()| packer.finish())
+        .expect("memory")
+}
+
+fn brotli(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let params = brotli::enc::BrotliEncoderParams {
+        quality: 11,
+        ..Default::default()
+    };
+    brotli::BrotliCompress(&mut &bytes[..], &mut packed, &params).expect("memory");
+    packed
+}

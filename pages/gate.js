@@ -1,0 +1,250 @@
+// The gate's page: a code in, a verdict that fills the screen, the next one. A verdict is of one code and one moment: it
+// says how old it is and goes by itself, and whatever could not be checked has no colour.
+
+const COLOURS = ["green", "yellow", "red"];
+// How long a verdict stays in continuous mode, and at most otherwise (ms).
+const SHOWN = { green: 2000, other: 4000, most: 20000 };
+// The same code before the camera is one scan for so long after it was last seen.
+const SAME_FOR = 4000;
+// A code lives a minute; past this a retry would only hear that it has expired.
+const RETRY_FOR = 50000;
+const SCAN_WAIT = 5000;
+
+const gate = {
+  scanner: token("t"),
+  continuous: keep.get("continuous") === "1",
+  // What is on the screen: { view, state, answer, says, code, at, retry: { from, after } }
+  now: { view: "ready", at: moment() },
+  pending: null,
+  last: { code: "", at: moment() },
+  shift: readShift(),
+  failures: 0,
+};
+
+function seen(code) {
+  const same = gate.last.code === code && since(gate.last.at) < SAME_FOR;
+  gate.last = { code, at: moment() };
+  const free = gate.now.view === "ready" || (gate.continuous && gate.now.view !== "checking");
+  if (!same && free) scan(code);
+}
+
+function read(code) {
+  gate.last = { code, at: moment() };
+  if (gate.now.view === "checking") gate.pending = code;
+  else scan(code);
+}
+
+function scan(code, from) {
+  if (!gate.scanner) return;
+  const begun = from || moment();
+  if (!from) gate.failures = 0;
+  gate.now = { view: "checking", code, at: moment(), begun };
+  render();
+  ask("v1/scan", { method: "POST", credential: gate.scanner, body: code, type: "text/plain", wait: SCAN_WAIT }).then((outcome) => {
+    tell(code, begun, outcome);
+    if (gate.pending) {
+      const next = gate.pending;
+      gate.pending = null;
+      scan(next);
+    }
+  });
+}
+
+function tell(code, begun, { answer, refusal, silence }) {
+  const now = { code, begun, at: moment() };
+  if (answer && WORDS[language][answer.state + "_says"]) {
+    gate.now = Object.assign(now, { view: answer.state, answer });
+    gate.failures = 0;
+    count(answer.state);
+  } else if (refusal && (refusal.status === 401 || refusal.status === 403)) {
+    keepHere.set("t", null);
+    gate.scanner = null;
+    gate.now = Object.assign(now, { view: "login" });
+  } else if (refusal && refusal.status < 500 && refusal.status !== 429) {
+    const known = refusal.code === "code_expired" ? "code_expired" : "code_invalid";
+    gate.now = Object.assign(now, { view: "refused", known });
+    gate.failures = 0;
+    count("other");
+  } else {
+    gate.failures += 1;
+    const told = refusal && refusal.wait;
+    const guess = Math.min(8000, 1000 * Math.pow(2, Math.min(3, gate.failures)));
+    gate.now = Object.assign(now, {
+      view: "trouble",
+      known: silence || !refusal.code ? "offline" : "busy",
+      says: refusal && refusal.title,
+      retry: { from: moment(), after: told || guess },
+    });
+    if (gate.failures === 1) count("other");
+  }
+  if (gate.failures < 2) sing(gate.now.view); // once, not with each attempt
+  render();
+}
+
+function ready() {
+  gate.now = { view: "ready", at: moment() };
+  gate.failures = 0;
+  render();
+}
+
+// Time passes: verdicts go, what could not be checked is tried again for as long as the code may live.
+function tick() {
+  const { view, at, retry, code, begun } = gate.now;
+  const shown = since(at);
+  if (view === "trouble" && since(begun) < RETRY_FOR) {
+    if (since(retry.from) >= retry.after) return scan(code, begun);
+  } else if (view !== "ready" && view !== "checking" && view !== "login") {
+    const stays = gate.continuous ? SHOWN[view] || SHOWN.other : SHOWN.most;
+    if (shown >= stays) return ready();
+  }
+  render();
+}
+
+function render() {
+  const { view, answer, known, says, at, retry, begun } = gate.now;
+  const shown = gate.scanner ? view : "login";
+  set(document.body, "view", shown);
+  text("clock", clockTime(new Date()));
+  const word = known || shown;
+  text("word", say(word));
+  text("sentence", shown === "checking" ? "" : (word === "busy" && says) || say(word + "_says"));
+  show("person", Boolean(answer));
+  if (answer) renderPerson(answer);
+  const settled = shown !== "ready" && shown !== "checking" && shown !== "login";
+  show("next", settled);
+  let wait = "";
+  if (shown === "trouble" && since(begun) < RETRY_FOR) {
+    wait = say("again", Math.max(0, Math.ceil((retry.after - since(retry.from)) / 1000)));
+  } else if (answer) {
+    wait = say("ago", Math.floor(since(at) / 1000));
+  }
+  text("wait", wait);
+  renderShift();
+}
+
+function renderPerson(answer) {
+  text("name", answer.name);
+  text("number", answer.cert_no);
+  text("reasons", "");
+  for (const reason of answer.reasons) {
+    const item = document.createElement("li");
+    item.textContent = reason.text;
+    part("reasons").appendChild(item);
+  }
+  text("assurance", say(answer.assurance) || "");
+  if (answer.assurance === "unverified") part("assurance").dataset.unverified = "";
+  else delete part("assurance").dataset.unverified;
+  text("checked", [
+    say("as_of", clockTime(new Date(answer.as_of))),
+    answer.age_ms >= 1000 ? say("late", Math.round(answer.age_ms / 1000)) : "",
+    answer.stale ? say("stale") : "",
+    say("issued", clockTime(new Date(answer.issued_at))),
+  ].filter(Boolean).join(" · "));
+}
+
+// The shift: counts and nothing else.
+function readShift() {
+  try {
+    const kept = JSON.parse(keep.get("shift"));
+    if (kept && kept.since) return kept;
+  } catch (garbled) {
+    // A new one.
+  }
+  return { since: Date.now(), green: 0, yellow: 0, red: 0, unknown: 0, too_old: 0, other: 0 };
+}
+
+function count(what) {
+  gate.shift[what] = (gate.shift[what] || 0) + 1;
+  keep.set("shift", JSON.stringify(gate.shift));
+}
+
+function renderShift() {
+  const { shift } = gate;
+  const names = ["green", "yellow", "red", "unknown", "too_old", "other"];
+  const total = names.reduce((sum, name) => sum + (shift[name] || 0), 0);
+  const rows = [[say("shift"), total]];
+  for (const name of names) if (shift[name] || COLOURS.indexOf(name) !== -1 && name !== "yellow") rows.push([say(name), shift[name] || 0]);
+  const key = JSON.stringify(rows);
+  const list = part("shift");
+  if (list.dataset.key === key) return;
+  list.dataset.key = key;
+  list.title = say("shift_since", clockTime(new Date(shift.since)));
+  list.textContent = "";
+  for (const [name, number] of rows) {
+    const row = document.createElement("div");
+    const term = document.createElement("dt");
+    const value = document.createElement("dd");
+    term.textContent = name + " ";
+    value.textContent = number;
+    row.appendChild(term);
+    row.appendChild(value);
+    list.appendChild(row);
+  }
+}
+
+function endShift() {
+  if (!window.confirm(say("shift_sure"))) return;
+  keep.set("shift", null);
+  gate.shift = readShift();
+  render();
+}
+
+function switchCamera(on) {
+  const video = part("video");
+  keep.set("camera", on ? "1" : null);
+  press("camera", on);
+  show("view", on);
+  show("camera-says", false);
+  if (!on) return closeCamera(video);
+  const lost = (why) => {
+    closeCamera(video);
+    press("camera", false);
+    show("view", false);
+    show("camera-says", true);
+    text("camera-says", say(why.message === "camera_secure" || why.message === "offline" ? why.message : "camera_none"));
+  };
+  openCamera(video, seen, lost).catch(lost);
+}
+
+function pressed(id) {
+  return part(id).getAttribute("aria-pressed") === "true";
+}
+
+function submit() {
+  const code = part("typed").value.trim();
+  part("typed").value = "";
+  if (code) read(code);
+}
+
+offerLanguages(render);
+sound.on = keep.get("sound") !== "0";
+press("sound", sound.on);
+press("continuous", gate.continuous);
+part("camera").addEventListener("click", () => switchCamera(!pressed("camera")));
+part("continuous").addEventListener("click", () => {
+  gate.continuous = !gate.continuous;
+  keep.set("continuous", gate.continuous ? "1" : null);
+  press("continuous", gate.continuous);
+});
+part("sound").addEventListener("click", () => {
+  sound.on = !sound.on;
+  keep.set("sound", sound.on ? null : "0");
+  press("sound", sound.on);
+});
+part("next").addEventListener("click", ready);
+part("shift-end").addEventListener("click", endShift);
+part("check").addEventListener("click", submit);
+part("typed").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") submit();
+});
+for (const touch of ["pointerdown", "keydown"]) document.addEventListener(touch, wakeSound);
+window.addEventListener("hashchange", () => {
+  if (!location.hash) return;
+  gate.scanner = token("t");
+  ready();
+});
+listenToKeys(read);
+offerRoster(() => gate.scanner);
+setInterval(tick, 200);
+render();
+if (keep.get("camera") === "1" && gate.scanner) switchCamera(true);

@@ -1,0 +1,169 @@
+// The status page: reads /metrics every two seconds and draws what it says, for the minute when nothing else does.
+
+const part = (id) => document.getElementById(id);
+const EVERY = 2000;
+const KEPT = 150; // readings in a line: five minutes
+const DOORS = ["resident", "gate", "desk", "back"];
+const ANSWERED = ["done", "green", "yellow", "red", "unknown", "too_old"];
+
+const history = {};
+let before = null;
+
+function read() {
+  const asked = performance.now();
+  Promise.all([
+    fetch("metrics", { cache: "no-store" }).then((response) => response.text()),
+    fetch("ready", { cache: "no-store" }).then((response) => response.json()),
+  ]).then(([text, ready]) => {
+    const now = { at: asked, meters: exposition(text) };
+    if (before && total(now.meters, "liangma_connections_accepted_total") < total(before.meters, "liangma_connections_accepted_total")) before = null;
+    draw(now, before || now, ready);
+    before = now;
+  }).catch(() => {
+    part("ready").textContent = "no answer";
+    delete part("ready").dataset.good;
+  }).then(() => setTimeout(read, EVERY));
+}
+
+function draw(now, then, ready) {
+  const seconds = Math.max(0.001, (now.at - then.at) / 1000);
+  const value = (name, labels) => total(now.meters, name, labels);
+  const rate = (name, labels) => now === then ? 0 : Math.max(0, (value(name, labels) || 0) - (total(then.meters, name, labels) || 0)) / seconds;
+  part("ready").textContent = ready.state;
+  if (ready.state === "ready") part("ready").dataset.good = "";
+  else delete part("ready").dataset.good;
+  part("read").textContent = new Date().toLocaleTimeString();
+  const build = (now.meters.liangma_build_info || [])[0];
+  part("version").textContent = build ? build.labels.version : "";
+  drawFacts(value, rate);
+  drawAlarms(value, rate, ready);
+  rows("doors", DOORS.filter((door) => value("liangma_connections_max", { door }) !== null).map((door) => [
+    door, count(value("liangma_connections", { door })), count(value("liangma_connections_cap", { door })), count(value("liangma_connections_max", { door })),
+    perSecond(rate("liangma_connections_accepted_total", { door })), perSecond(rate("liangma_connections_busy_total", { door })),
+    time(value("liangma_kernel_wait_seconds", { door, quantile: "0.9" })), count(value("liangma_accept_queue", { door })),
+    time(value("liangma_retry_after_seconds", { door })),
+  ]));
+  drawQueries(now, then, rate);
+}
+
+function drawFacts(value, rate) {
+  const facts = [
+    ["residents on the board", count(value("liangma_residents"))],
+    ["on record at the start", count(value("liangma_residents_on_record"))],
+    ["board filled", value("liangma_board_filled") ? "yes" : "no"],
+    ["age of what is known", time(value("liangma_age_seconds"))],
+    ["changes fed/s", perSecond(rate("liangma_feed_events_total", { outcome: "applied" }))],
+    ["lines rejected/s", perSecond(rate("liangma_feed_events_total", { outcome: "rejected" }))],
+    ["codes in bulk/s", perSecond(rate("liangma_bulk_codes_total"))],
+    ["with the store", count(value("liangma_misses_in_flight")) + " of " + count(value("liangma_misses_limit"))],
+    ["store takes", time(value("liangma_store_rtt_seconds", { of: "smoothed" }))],
+    ["kept red", count(value("liangma_board_kept"))],
+    ["ahead of the store", count(value("liangma_board_ahead"))],
+    ["store failures", count(value("liangma_store_failures_total"))],
+  ];
+  const list = part("facts");
+  list.textContent = "";
+  for (const [name, words] of facts) {
+    const fact = document.createElement("div");
+    for (const [tag, content] of [["dt", name], ["dd", words]]) {
+      const element = document.createElement(tag);
+      element.textContent = content;
+      fact.appendChild(element);
+    }
+    list.appendChild(fact);
+  }
+}
+
+// The same that the alerts of deploy/prometheus look at, as they stand this moment.
+function drawAlarms(value, rate, ready) {
+  const alarms = [
+    [ready.state !== "ready", "This node is " + ready.state + " and should get no traffic."],
+    [value("liangma_age_seconds") > 2, "What is known is old: look at the store and the way to it."],
+    [value("liangma_board_ahead") > 0, "The store has lost what it acknowledged: feed it again."],
+    [value("liangma_board_kept") > 0, "Residents stay red for what the store has lost: feed it again."],
+    [rate("liangma_store_failures_total") > 0, "Commits fail: look at the store's disk."],
+    ...DOORS.map((door) => [rate("liangma_connections_busy_total", { door }) > 0, "The " + door + " door is full and turns people away."]),
+    [rate("liangma_connections_overflowed_total") > 0, "Connections find the accept queue full."],
+    [rate("liangma_accept_errors_total") > 0, "Accepts fail: look at the limit of descriptors."],
+    [rate("liangma_misses_total", { outcome: "busy" }) > 0, "Queries find no room before the store."],
+  ].filter(([rings]) => rings);
+  part("alarms-section").hidden = !alarms.length;
+  part("alarms").textContent = "";
+  for (const [, words] of alarms) {
+    const item = document.createElement("li");
+    item.textContent = words;
+    part("alarms").appendChild(item);
+  }
+}
+
+function drawQueries(now, then, rate) {
+  const lines = now.meters.liangma_queries_total || [];
+  const kinds = lines.map((line) => line.labels.kind).filter((kind, nth, all) => all.indexOf(kind) === nth).sort();
+  const refused = [];
+  rows("queries", kinds.map((kind) => {
+    let answered = 0;
+    let turnedAway = 0;
+    for (const line of lines.filter((one) => one.labels.kind === kind)) {
+      const perSecondNow = rate("liangma_queries_total", line.labels);
+      if (ANSWERED.indexOf(line.labels.outcome) >= 0) answered += perSecondNow;
+      else {
+        turnedAway += perSecondNow;
+        if (line.value) refused.push([kind, line.labels.outcome, perSecond(perSecondNow), count(line.value)]);
+      }
+    }
+    const kept = (history[kind] = (history[kind] || []).concat(answered).slice(-KEPT));
+    const half = quantile(now.meters, then.meters, "liangma_query_seconds", { kind }, 0.5);
+    const most = quantile(now.meters, then.meters, "liangma_query_seconds", { kind }, 0.99);
+    return [kind, perSecond(answered), perSecond(turnedAway), time(half), time(most), sparkline(kept)];
+  }));
+  rows("refusals", refused);
+}
+
+function rows(id, cells) {
+  const body = part(id);
+  body.textContent = "";
+  for (const row of cells) {
+    const line = document.createElement("tr");
+    for (const cell of row) {
+      const element = document.createElement("td");
+      if (cell instanceof Node) element.appendChild(cell);
+      else element.textContent = cell;
+      line.appendChild(element);
+    }
+    body.appendChild(line);
+  }
+}
+
+function sparkline(values) {
+  const name = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
+  const [width, height] = [160, 24];
+  const most = Math.max(1, ...values);
+  const drawing = name("svg");
+  drawing.setAttribute("width", width);
+  drawing.setAttribute("height", height);
+  drawing.setAttribute("role", "img");
+  drawing.setAttribute("aria-label", "most: " + perSecond(most));
+  const path = name("polyline");
+  const points = values.map((value, nth) => [width - (values.length - nth) * (width / KEPT), height - 1 - (value / most) * (height - 2)]);
+  path.setAttribute("points", points.map((point) => point.map((n) => n.toFixed(1)).join(",")).join(" "));
+  drawing.appendChild(path);
+  return drawing;
+}
+
+function count(value) {
+  return value === null ? "–" : Math.round(value).toLocaleString("en");
+}
+
+function perSecond(value) {
+  return value >= 10 || value === 0 ? count(value) : value.toFixed(1);
+}
+
+function time(seconds) {
+  if (seconds === null || Number.isNaN(seconds)) return "–";
+  if (seconds === Infinity) return "> 10 s";
+  if (seconds < 0.001) return Math.round(seconds * 1e6) + " µs";
+  if (seconds < 1) return (seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0) + " ms";
+  return seconds.toFixed(seconds < 10 ? 1 : 0) + " s";
+}
+
+read();

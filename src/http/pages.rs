@@ -1,0 +1,235 @@
+//! Pages: what people see, served from memory as `build.rs` made it: whole, gzipped or brotlied, each with its tag.
+//! In: a door, a path, a head. Out: a response that any cache may keep. Never: anybody's data; a page asks for that itself.
+
+use super::query::Door;
+use super::reply::{self, Body};
+use crate::meters::{Kind, Outcome};
+use crate::service::Service;
+use bytes::Bytes;
+use hyper::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{HeaderMap, Response, StatusCode, Uri};
+use std::time::Instant;
+
+/// One thing that is served.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    pub name: &'static str,
+    media_type: &'static str,
+    /// Of its contents; an asset is asked for as `NAME?v=VERSION`.
+    version: &'static str,
+    pub whole: &'static [u8],
+    gzip: &'static [u8],
+    brotli: &'static [u8],
+    /// Strong tags of the three, in this order: other bytes, another tag.
+    tags: [&'static str; 3],
+}
+
+/// All of them.
+pub static PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
+
+/// What is loaded comes from here, and nothing in a page runs that is not a file of ours.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
+const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
+
+/// A version never changes.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// A page is asked for again after ten minutes, and shown meanwhile; where we are away, an old one serves for a week.
+const FOR_MINUTES: HeaderValue = HeaderValue::from_static(
+    "public, max-age=600, stale-while-revalidate=86400, stale-if-error=604800",
+);
+/// Another version than we have, as while nodes are replaced one after the other: it must not be kept under that name.
+const FOR_NOW: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// What lies at a path. A balancer that maps all doors onto one name sends what it does not know to the desk, which
+/// therefore has the gate's page too.
+pub fn find(door: Door, path: &str) -> Option<&'static Page> {
+    let name = match (door, path) {
+        (Door::Resident | Door::Desk, "/") => "resident.html",
+        (Door::Gate, "/") | (Door::Gate | Door::Desk, "/gate") => "gate.html",
+        (Door::Back, "/") => "status.html",
+        (_, "/interface") => "interface.html",
+        (_, "/openapi.json") => "openapi.json",
+        (_, path) => path
+            .strip_prefix("/pages/")
+            .filter(|name| !name.ends_with(".html"))?,
+    };
+    PAGES.iter().find(|page| page.name == name)
+}
+
+/// The page, or word that the caller has it.
+pub fn response(
+    service: &Service,
+    page: &'static Page,
+    uri: &Uri,
+    headers: &HeaderMap,
+    started: Instant,
+) -> Response<Body> {
+    let visit = service.tally.enter(Kind::Page, started);
+    visit.leave(Outcome::Done);
+    let (nth, encoding) = encoding(headers);
+    let has_it = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .any(|tags| names(tags.as_bytes(), page.tags[nth].as_bytes()));
+    let (status, content) = match has_it {
+        true => (StatusCode::NOT_MODIFIED, &[][..]),
+        false => (StatusCode::OK, [page.whole, page.gzip, page.brotli][nth]),
+    };
+    let media_type = HeaderValue::from_static(page.media_type);
+    let content = Body::whole(Bytes::from_static(content));
+    let mut response = reply::typed(status, media_type, content);
+    let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_static(page.tags[nth]));
+    headers.insert(CACHE_CONTROL, keep(page, uri));
+    headers.insert(VARY, BY_ENCODING);
+    if has_it {
+        headers.remove(CONTENT_TYPE);
+        return response;
+    }
+    if let Some(encoding) = encoding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(REFERRER_POLICY, NO_REFERRER);
+    for name in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {
+        headers.insert(HeaderName::from_static(name), SAME_ORIGIN);
+    }
+    // The camera is the gate's alone.
+    let permitted = match page.name {
+        "gate.html" => "camera=(self), microphone=(), geolocation=()",
+        _ => "camera=(), microphone=(), geolocation=()",
+    };
+    headers.insert(
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static(permitted),
+    );
+    response
+}
+
+fn keep(page: &Page, uri: &Uri) -> HeaderValue {
+    let asked = uri.query().and_then(|query| query.strip_prefix("v="));
+    match asked {
+        Some(version) if version == page.version => FOR_EVER,
+        Some(_) => FOR_NOW,
+        None => FOR_MINUTES,
+    }
+}
+
+/// The smallest form that the caller takes: its place among the three, and its name.
+fn encoding(headers: &HeaderMap) -> (usize, Option<&'static str>) {
+    let takes = |wanted: &str| {
+        let values = headers.get_all(ACCEPT_ENCODING).iter();
+        let mut coded = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        coded.any(|coded| {
+            let (name, weight) = coded.split_once(';').unwrap_or((coded, "q=1"));
+            let weight = weight.trim().strip_prefix("q=").unwrap_or("0");
+            // A weight of nothing refuses, however it is written.
+            name.trim().eq_ignore_ascii_case(wanted)
+                && weight.bytes().any(|b| matches!(b, b'1'..=b'9'))
+        })
+    };
+    if takes("br") {
+        (2, Some("br"))
+    } else if takes("gzip") {
+        (1, Some("gzip"))
+    } else {
+        (0, None)
+    }
+}
+
+/// Whether an `If-None-Match` names this tag. A cache may have weakened it.
+fn names(tags: &[u8], tag: &[u8]) -> bool {
+    tags.split(|byte| *byte == b',').any(|one| {
+        let one = one.trim_ascii();
+        one == b"*" || one.strip_prefix(b"W/").unwrap_or(one) == tag
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepting(value: &'static str) -> HeaderMap {
+        [(ACCEPT_ENCODING, HeaderValue::from_static(value))]
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn takes_the_smallest_form_that_is_accepted() {
+        for (accepted, encoding_named) in [
+            ("", None),
+            ("gzip, deflate, br, zstd", Some("br")),
+            ("GZIP;q=0.5", Some("gzip")),
+            ("br;q=0, gzip", Some("gzip")),
+            ("br;q=0.000,gzip;q=0", None),
+            ("deflate, *", None),
+            ("brr, xgzip", None),
+            ("br;level=3", None),
+        ] {
+            assert_eq!(
+                encoding(&accepting(accepted)).1,
+                encoding_named,
+                "{accepted:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tag_is_found_in_a_list_and_when_weakened() {
+        for tags in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
+            assert!(names(tags.as_bytes(), b"\"a\""), "{tags}");
+        }
+        for tags in ["", "a", "\"aa\"", "\"a-br\""] {
+            assert!(!names(tags.as_bytes(), b"\"a\""), "{tags}");
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_page_holds_the_same() {
+        use std::io::Read;
+        for page in PAGES {
+            let mut gzip = Vec::new();
+            flate2::read::GzDecoder::new(page.gzip)
+                .read_to_end(&mut gzip)
+                .unwrap();
+            assert!(gzip == page.whole, "{}", page.name);
+            let mut plain = Vec::new();
+            brotli::BrotliDecompress(&mut &page.brotli[..], &mut plain).unwrap();
+            assert!(plain == page.whole, "{}", page.name);
+        }
+    }
+
+    #[test]
+    fn each_door_has_its_page_and_all_have_the_assets() {
+        let name = |door, path| find(door, path).map(|page| page.name);
+        assert_eq!(name(Door::Resident, "/"), Some("resident.html"));
+        assert_eq!(name(Door::Desk, "/"), Some("resident.html"));
+        assert_eq!(name(Door::Gate, "/"), Some("gate.html"));
+        assert_eq!(name(Door::Desk, "/gate"), Some("gate.html"));
+        assert_eq!(name(Door::Back, "/"), Some("status.html"));
+        for door in Door::ALL {
+            assert_eq!(name(door, "/pages/icon.svg"), Some("icon.svg"));
+            for none in [
+                "/pages/",
+                "/pages/none.js",
+                "/pages/gate.html",
+                "/pages/../icon.svg",
+                "//",
+            ] {
+                assert_eq!(name(door, none), None, "{none}");
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The documented interface is the one that is served: its paths, words and shapes, and the examples that integrators copy.
+
+use crate::harness::*;
+use liangma::answer::Refusal;
+use liangma::http::query::Door;
+use liangma::http::reply;
+use liangma::person::Assurance;
+use liangma::status::{Colour, Reason};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+fn interface() -> Value {
+    serde_json::from_str(include_str!("../../pages/openapi.json")).expect("JSON")
+}
+
+fn door(name: &str) -> Door {
+    let found = Door::ALL.into_iter().find(|door| door.name() == name);
+    found.expect("a door's name")
+}
+
+/// Door, path and method of each operation of the document.
+fn operations() -> BTreeSet<(String, String, String)> {
+    let mut all = BTreeSet::new();
+    for (path, item) in interface()["paths"].as_object().unwrap() {
+        for method in ["get", "post", "put", "delete"] {
+            if let Some(asked) = item.get(method) {
+                let door = asked["tags"][0].as_str().unwrap();
+                all.insert((door.to_owned(), path.clone(), method.to_uppercase()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_path_is_documented_and_every_documented_path_is_there() {
+    let source = include_str!("../../src/http/query.rs");
+    let table = source.split("fn find(").nth(1).unwrap();
+    let table = table.split("\n    }\n").next().unwrap();
+    let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut served = BTreeSet::new();
+    for arm in flat.split("(Door::").skip(1) {
+        let Some((door, rest)) = arm.split_once(", \"") else {
+            continue;
+        };
+        let (path, rest) = rest.split_once('"').unwrap();
+        let method = rest.split("Method::").nth(1).unwrap();
+        let method = method.split(|c: char| !c.is_ascii_uppercase()).next();
+        served.insert((
+            door.to_lowercase(),
+            path.to_owned(),
+            method.unwrap().to_owned(),
+        ));
+    }
+    assert!(served.len() >= 9, "{served:?}");
+    for route in &served {
+        assert!(operations().contains(route), "{route:?} is not documented");
+    }
+    let node = Node::start();
+    for (name, path, method) in operations() {
+        let path = path.replace("{id}", "AAAAAAAAAAAAAAAAAAAAAAAAAA");
+        let answer = Ask::new(&method, &path).at(node.address(door(&name)));
+        assert!(
+            !matches!(answer.status, 404 | 405),
+            "{name} {method} {path}"
+        );
+    }
+}
+
+#[test]
+fn the_words_are_the_codes() {
+    let interface = interface();
+    let schemas = &interface["components"]["schemas"];
+    let words = |list: &Value| -> Vec<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let codes = Refusal::ALL.map(|refusal| refusal.code().to_owned());
+    assert_eq!(
+        words(&schemas["Problem"]["properties"]["code"]["enum"]),
+        codes
+    );
+    let reasons = Reason::ALL.map(|reason| reason.word().to_owned());
+    assert_eq!(words(&schemas["ReasonCode"]["enum"]), reasons);
+    for word in words(&schemas["Assurance"]["enum"]) {
+        assert!(Assurance::parse(&word).is_some(), "{word}");
+    }
+    let colours = [Colour::Green, Colour::Yellow, Colour::Red];
+    let states = words(&schemas["State"]["enum"]);
+    assert_eq!(states[..3], colours.map(|colour| colour.word().to_owned()));
+    assert_eq!(states[3..], ["unknown", "too_old"]);
+    let national = colours.map(|colour| colour.national().to_owned());
+    assert_eq!(words(&schemas["Status"]["enum"]), national);
+    // Each refusal is described where its HTTP status is.
+    let responses = interface["components"]["responses"].as_object().unwrap();
+    let described: String = responses
+        .values()
+        .map(|response| response["description"].as_str().unwrap())
+        .collect();
+    for refusal in Refusal::ALL {
+        assert!(described.contains(refusal.code()), "{}", refusal.code());
+        assert!(reply::status_of(refusal).as_u16() >= 400);
+    }
+}
+
+/// Holds a value to a schema: as much of JSON Schema as ours use, and nothing that it does not know.
+fn fits(value: &Value, schema: &Value, root: &Value, at: &str) {
+    let schema = schema
+        .as_object()
+        .unwrap_or_else(|| panic!("{at}: no schema"));
+    for (keyword, wanted) in schema {
+        match keyword.as_str() {
+            "$ref" => {
+                let path = wanted.as_str().unwrap().strip_prefix('#').unwrap();
+                fits(value, root.pointer(path).expect("it is there"), root, at);
+            }
+            "type" => {
+                let is = match wanted.as_str().unwrap() {
+                    "object" => value.is_object(),
+                    "array" => value.is_array(),
+                    "string" => value.is_string(),
+                    "integer" => value.is_u64() || value.is_i64(),
+                    other => panic!("{at}: {other}"),
+                };
+                assert!(is, "{at}: {value} is no {wanted}");
+            }
+            "const" => assert_eq!(value, wanted, "{at}"),
+            "enum" => assert!(wanted.as_array().unwrap().contains(value), "{at}: {value}"),
+            "minimum" => assert!(value.as_i64() >= wanted.as_i64(), "{at}: {value}"),
+            "minLength" | "maxLength" => {
+                let length = value.as_str().unwrap().chars().count() as u64;
+                let bound = wanted.as_u64().unwrap();
+                let holds = if keyword == "minLength" {
+                    length >= bound
+                } else {
+                    length <= bound
+                };
+                assert!(holds, "{at}: {value}");
+            }
+            "required" => {
+                for name in wanted.as_array().unwrap() {
+                    assert!(
+                        value.get(name.as_str().unwrap()).is_some(),
+                        "{at}: no {name} in {value}"
+                    );
+                }
+            }
+            "properties" => {
+                for (name, part) in value.as_object().unwrap() {
+                    match wanted.get(name) {
+                        Some(schema) => fits(part, schema, root, &format!("{at}.{name}")),
+                        None => assert_ne!(
+                            schema.get("additionalProperties"),
+                            Some(&Value::Bool(false)),
+                            "{at}: {name} is not documented"
+                        ),
+                    }
+                }
+            }
+            "items" => {
+                for part in value.as_array().unwrap() {
+                    fits(part, wanted, root, at);
+                }
+            }
+            "format" | "pattern" | "description" | "examples" | "additionalProperties" => {}
+            other => panic!("{at}: this test does not know {other}"),
+        }
+    }
+}
+
+#[track_caller]
+fn is(answer: &Value, name: &str) {
+    let interface = interface();
+    let schema = &interface["components"]["schemas"][name];
+    fits(answer, schema, &interface, name);
+}
+
+#[test]
+fn what_is_answered_has_the_documented_shape() {
+    let node = Node::start();
+    let seals = node.seals();
+    let (chen, authority) = (person(1), seals.authority());
+    let session = seals.session(&chen);
+    let scanner = seals.scanner();
+    is(&node.show(&session).json(), "Shown");
+    let fed = node.feed(
+        &authority,
+        &[chen.resident(), chen.set("home_isolation", 1)],
+    );
+    is(&fed, "Fed");
+    is(&node.post_feed(&authority, "rubbish\n").json(), "Fed");
+    is(&node.show(&session).json(), "Shown");
+    let code = node.code(&session);
+    is(&node.scan(&scanner, &code).json(), "Verdict");
+    is(
+        &node
+            .scan(
+                &scanner,
+                seals.code_of(&person(2), liangma::clock::Time::now()),
+            )
+            .json(),
+        "Verdict",
+    );
+    is(&node.explain(&session).json(), "Explained");
+    is(&node.get(Door::Back, "/ready").json(), "Ready");
+    is(&node.get(Door::Back, "/live").json(), "Live");
+    for refused in [
+        node.show("nobody"),
+        node.scan(&scanner, "nothing"),
+        node.get(Door::Gate, "/nowhere"),
+        node.scan(&session, &code),
+    ] {
+        is(&refused.json(), "Problem");
+    }
+    let bulk = Ask::post("/v1/scan/bulk", format!("{code}\nnothing\n"))
+        .bearer(&scanner)
+        .at(node.address(Door::Gate));
+    let bulk = text(&bulk.body);
+    let lines: Vec<Value> = bulk
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    is(&lines[0], "Verdict");
+    is(&lines[1], "Unread");
+}
+
+#[test]
+fn every_door_serves_the_document_and_its_page() {
+    let node = Node::start();
+    for door in Door::ALL {
+        let document = node.get(door, "/openapi.json");
+        assert_eq!(document.header("content-type"), Some("application/json"));
+        assert_eq!(document.json(), interface());
+        assert_eq!(node.get(door, "/interface").status, 200);
+    }
+}
+
+// ---- the examples
+
+/// The first block of a language in the guide.
+fn example(language: &str) -> String {
+    let guide = include_str!("../../docs/integrators.md");
+    let fence = format!("```{language}\n");
+    let block = guide.split(&fence).nth(1).expect("an example");
+    block.split("```").next().unwrap().to_owned()
+}
+
+/// Runs an example at a gate; None where its program is missing, which is said loudly.
+fn run(command: &mut Command, node: &Node, token: &str, code: &str) -> Option<String> {
+    let gate = node.address(Door::Gate);
+    let started = command
+        .env("GATE", format!("http://{gate}"))
+        .env("HOST", gate.ip().to_string())
+        .env("PORT", gate.port().to_string())
+        .env("TOKEN", token)
+        .env("CODE", code)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = started else {
+        left_out(&command.get_program().to_string_lossy());
+        return None;
+    };
+    let mut input = child.stdin.take().expect("piped");
+    // One that reads nothing may be gone already.
+    let _ = writeln!(input, "{code}");
+    drop(input);
+    Some(text(&child.wait_with_output().expect("it ends").stdout))
+}
+
+#[test]
+fn the_examples_for_integrators_work_as_they_stand() {
+    let node = Node::start();
+    let seals = node.seals();
+    let (green, red) = (person(1), person(2));
+    node.feed(
+        &seals.authority(),
+        &[
+            green.resident(),
+            red.resident(),
+            red.set("close_contact", 1),
+        ],
+    );
+    let (green, red) = (seals.session(&green), seals.session(&red));
+    let scanner = seals.scanner();
+    let folder = folder();
+    let (script, source, built) = (
+        folder.path().join("scan.py"),
+        folder.path().join("scan.c"),
+        folder.path().join("scan"),
+    );
+    std::fs::write(&script, example("python")).unwrap();
+    std::fs::write(&source, example("c")).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-Wall", "-Wextra", "-Werror", "-O1", "-o"])
+        .args([&built, &source])
+        .status()
+        .expect("a C compiler builds this project too");
+    assert!(compiled.success());
+    let curl = example("sh");
+    let states = [
+        (node.code(&green), &scanner, "green", "open", "陈**"),
+        (node.code(&red), &scanner, "red", "shut", "陈**"),
+        ("nothing".to_owned(), &scanner, "code_invalid", "shut", ""),
+        (node.code(&green), &green, "not_permitted", "shut", ""),
+    ];
+    for (code, token, said, does, name) in &states {
+        if let Some(answer) = run(Command::new("sh").args(["-c", &curl]), &node, token, code)
+            .filter(|answer| !answer.is_empty() || has_curl())
+        {
+            let answer: Value = serde_json::from_str(&answer).expect(&answer);
+            let heard = answer.get("state").or_else(|| answer.get("code"));
+            assert_eq!(heard, Some(&Value::from(*said)));
+        }
+        let expected = format!("{said} {does} {name}").trim_end().to_owned();
+        for command in [
+            Command::new("python3").arg(&script),
+            &mut Command::new(&built),
+        ] {
+            if let Some(answer) = run(command, &node, token, code) {
+                assert_eq!(answer.trim_end(), expected);
+            }
+        }
+    }
+    // A gate that is gone is no colour.
+    let code = node.code(&green);
+    let gone = Start::new(&["pages_per_second=0"]).node();
+    gone.signal(libc::SIGSTOP);
+    for command in [
+        Command::new("python3").arg(&script),
+        &mut Command::new(&built),
+    ] {
+        if let Some(answer) = run(command, &gone, &scanner, &code) {
+            assert_eq!(answer.trim_end(), "no_answer shut");
+        }
+    }
+}
+
+fn has_curl() -> bool {
+    let found = Command::new("curl").arg("--version").output().is_ok();
+    if !found {
+        left_out("curl");
+    }
+    found
+}
+
+/// Not by eprintln!: that the runner keeps to itself.
+fn left_out(program: &str) {
+    let said = format!("NO {program} ON THIS MACHINE: AN EXAMPLE FOR INTEGRATORS IS NOT TRIED");
+    let _ = writeln!(std::io::stderr(), "\n**** {said} ****\n");
+}

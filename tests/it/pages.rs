@@ -1,0 +1,226 @@
+//! Pages: what people see is served whole, light and keepable, loads nothing from elsewhere, and stands back behind codes.
+
+use crate::harness::*;
+use liangma::http::pages::PAGES;
+use liangma::http::query::Door;
+
+fn get(node: &Node, door: Door, path: &str, accepts: &str) -> Answer {
+    Ask::get(path)
+        .header("accept-encoding", accepts)
+        .at(node.address(door))
+}
+
+/// What a page loads.
+fn parts(html: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    for attribute in [
+        "<script src=\"",
+        "<link rel=\"icon\" href=\"",
+        "<link rel=\"stylesheet\" href=\"",
+    ] {
+        for (at, _) in html.match_indices(attribute) {
+            let value = &html[at + attribute.len()..];
+            parts.push(value[..value.find('"').expect("quoted")].to_owned());
+        }
+    }
+    parts
+}
+
+#[test]
+fn every_door_has_its_page_and_whatever_that_loads() {
+    let node = Node::start();
+    for (door, path) in [
+        (Door::Resident, "/"),
+        (Door::Gate, "/"),
+        (Door::Gate, "/gate"),
+        (Door::Desk, "/"),
+        (Door::Desk, "/gate"),
+        (Door::Back, "/"),
+    ] {
+        let page = get(&node, door, path, "");
+        assert_eq!(page.status, 200, "{door:?} {path}");
+        assert_eq!(
+            page.header("content-type"),
+            Some("text/html; charset=utf-8")
+        );
+        let html = text(&page.body);
+        let parts = parts(&html);
+        assert_eq!(parts.len(), 3);
+        for part in parts {
+            let (asset, version) = part.split_once("?v=").expect("bound to what it holds");
+            assert!(asset.starts_with("pages/"), "{part}");
+            assert_eq!(version.len(), 16, "{part}");
+            let answer = get(&node, door, &format!("/{part}"), "");
+            assert_eq!(answer.status, 200, "{part}");
+            let kept = answer.header("cache-control").unwrap();
+            assert_eq!(kept, "public, max-age=31536000, immutable");
+        }
+    }
+    get(&node, Door::Resident, "/gate", "").refuses(404, "not_found");
+    get(&node, Door::Resident, "/pages/none.js", "").refuses(404, "not_found");
+}
+
+#[test]
+fn another_version_is_not_kept_under_that_name() {
+    let node = Node::start();
+    let old = get(&node, Door::Gate, "/pages/gate.js?v=0000000000000000", "");
+    assert_eq!(old.status, 200);
+    assert_eq!(old.header("cache-control"), Some("no-cache"));
+    let page = get(&node, Door::Gate, "/", "");
+    let kept = page.header("cache-control").unwrap();
+    assert!(kept.starts_with("public, max-age=600,"), "{kept}");
+}
+
+#[test]
+fn each_form_has_a_tag_of_its_own_and_is_not_sent_twice() {
+    let node = Node::start();
+    let mut tags = std::collections::HashSet::new();
+    for (accepts, encoding) in [("", None), ("gzip", Some("gzip")), ("gzip, br", Some("br"))] {
+        let first = get(&node, Door::Resident, "/", accepts);
+        assert_eq!(first.header("content-encoding"), encoding);
+        assert_eq!(first.header("vary"), Some("accept-encoding"));
+        let tag = first.header("etag").unwrap().to_owned();
+        assert!(tag.starts_with('"') && tag.ends_with('"'), "{tag}");
+        let mut connection = Connection::to(node.address(Door::Resident));
+        let again = Ask::get("/")
+            .header("accept-encoding", accepts)
+            .header("if-none-match", &format!("\"other\", {tag}"));
+        connection.send(again.bytes());
+        let kept = connection.head().unwrap();
+        assert_eq!(kept.status, 304);
+        assert_eq!(kept.header("etag"), Some(tag.as_str()));
+        assert!(kept.header("cache-control").is_some());
+        assert!(kept.header("content-encoding").is_none());
+        // Nothing came behind it: the connection goes on with the next answer.
+        connection.send(Ask::get("/v1/code").bytes());
+        connection.answer().refuses(401, "unauthorized");
+        assert!(tags.insert(tag));
+    }
+}
+
+#[test]
+fn a_head_is_the_head_of_the_page() {
+    let node = Node::start();
+    let whole = get(&node, Door::Gate, "/", "br");
+    let mut connection = Connection::to(node.address(Door::Gate));
+    connection.send("HEAD / HTTP/1.1\r\nhost: a\r\naccept-encoding: br\r\n\r\n");
+    let head = connection.head().unwrap();
+    assert_eq!(head.status, 200);
+    for name in [
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "etag",
+        "cache-control",
+    ] {
+        assert_eq!(head.header(name), whole.header(name), "{name}");
+    }
+    connection.send("DELETE / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let refused = connection.answer();
+    refused.refuses(405, "method_not_allowed");
+    assert_eq!(refused.header("allow"), Some("GET, HEAD"));
+}
+
+#[test]
+fn nothing_runs_or_loads_that_is_not_ours() {
+    let node = Node::start();
+    for door in Door::ALL {
+        let page = get(&node, door, "/", "");
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(!policy.contains("http"), "{policy}");
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+        let camera = page.header("permissions-policy").unwrap();
+        assert_eq!(camera.contains("camera=(self)"), door == Door::Gate);
+    }
+    for page in PAGES.iter().filter(|page| page.name.ends_with(".html")) {
+        let html = text(page.whole);
+        for inline in [
+            "<style",
+            " style=",
+            " onclick",
+            " onload",
+            "javascript:",
+            "<script>",
+        ] {
+            assert!(!html.contains(inline), "{}: {inline}", page.name);
+        }
+    }
+    for page in PAGES
+        .iter()
+        .filter(|page| !["jsQR.js", "openapi.json"].contains(&page.name))
+    {
+        let whole = text(page.whole).replace("http://www.w3.org/2000/svg", "");
+        for elsewhere in [
+            "http://",
+            "https://",
+            "//cdn",
+            "eval(",
+            "innerHTML",
+            "document.write",
+        ] {
+            assert!(!whole.contains(elsewhere), "{}: {elsewhere}", page.name);
+        }
+    }
+}
+
+/// Whole, not packed: what a phone has to read, however it came.
+#[test]
+fn a_residents_page_weighs_less_than_60_kb() {
+    let node = Node::start();
+    let html = text(&get(&node, Door::Resident, "/", "").body);
+    let parts = parts(&html);
+    let weigh = |accepts: &str| {
+        let all = parts
+            .iter()
+            .map(|part| format!("/{part}"))
+            .chain(["/".to_owned()]);
+        all.map(|path| get(&node, Door::Resident, &path, accepts).body.len())
+            .sum::<usize>()
+    };
+    let (whole, packed) = (weigh(""), weigh("br, gzip"));
+    eprintln!(
+        "the resident's page: {} requests, {whole} bytes, {packed} packed",
+        parts.len() + 1
+    );
+    assert!(whole < 60_000, "{whole}");
+    assert!(packed < 20_000, "{packed}");
+}
+
+#[test]
+fn pages_stand_back_behind_codes() {
+    let node = Start::new(&["pages_per_second=5", "resident_threads=1"]).node();
+    let session = node.seals().session(&person(1));
+    let mut connection = Connection::to(node.address(Door::Resident));
+    let mut served = 0;
+    let mut busy = 0;
+    for _ in 0..200 {
+        connection.send(Ask::get("/").bytes());
+        let answer = connection.answer();
+        match answer.status {
+            200 => served += 1,
+            _ => {
+                answer.refuses(503, "busy");
+                busy += 1;
+            }
+        }
+        connection.send(Ask::get("/v1/code").bearer(&session).bytes());
+        assert_eq!(connection.answer().status, 200);
+    }
+    assert!(served >= 5 && busy > 0, "{served} served, {busy} busy");
+    assert_eq!(
+        node.meter("liangma_queries_total{kind=\"page\",outcome=\"done\"}"),
+        f64::from(served)
+    );
+}
+
+#[test]
+fn a_node_behind_something_that_keeps_pages_has_none() {
+    let node = Start::new(&["pages_per_second=0"]).node();
+    for door in Door::ALL {
+        get(&node, door, "/", "").refuses(404, "not_found");
+        get(&node, door, "/pages/gate.js", "").refuses(404, "not_found");
+    }
+}

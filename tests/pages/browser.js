@@ -1,0 +1,83 @@
+// A real browser: pages of phones and desktops, what is on their screens, and codes read off them by another's decoder.
+
+import axe from "axe-core";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import puppeteer from "puppeteer-core";
+import { until } from "./node.js";
+
+const CHROMIUM = process.env.CHROMIUM || ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+export const SCREENSHOTS = fileURLToPath(new URL("../../target/pages/", import.meta.url));
+
+export const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+export const SMALL_PHONE = { width: 320, height: 568, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+export const DESKTOP = { width: 1280, height: 800 };
+
+export async function launch(...args) {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  // Without its sandbox where it would refuse root; the pages are our own.
+  const always = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--lang=zh-CN", "--autoplay-policy=no-user-gesture-required"];
+  return puppeteer.launch({ executablePath: CHROMIUM, headless: true, pipe: true, args: [...always, ...args] });
+}
+
+/// A tab with nothing in it: no storage, no cache. It fails on whatever the page throws, or is kept from by its policy.
+export async function tab(browser, { viewport = PHONE, languages = "zh-CN", dark = false, reduced = false } = {}) {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  page.faults = [];
+  page.asked = [];
+  page.on("pageerror", (error) => page.faults.push(String(error)));
+  page.on("console", (message) => {
+    if (/Content Security Policy|Refused to/.test(message.text())) page.faults.push(message.text());
+  });
+  page.on("request", (request) => page.asked.push(request));
+  await page.setViewport(viewport);
+  await page.evaluateOnNewDocument((tags) => {
+    Object.defineProperty(navigator, "languages", { get: () => tags });
+    Object.defineProperty(navigator, "language", { get: () => tags[0] });
+  }, languages.split(","));
+  await page.emulateMediaFeatures([
+    { name: "prefers-color-scheme", value: dark ? "dark" : "light" },
+    { name: "prefers-reduced-motion", value: reduced ? "reduce" : "no-preference" },
+  ]);
+  return page;
+}
+
+export async function closeTab(page) {
+  await page.browserContext().close();
+  if (page.faults.length) throw new Error(page.faults.join("\n"));
+}
+
+export const view = (page) => page.evaluate(() => document.body.dataset.view);
+export const words = (page, selector = "body") => page.$eval(selector, (part) => part.innerText);
+export const seen = (page, selector) => page.$eval(selector, (part) => part.getClientRects().length > 0);
+export const ground = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+
+export const shows = (page, wanted) =>
+  until(`the page shows ${wanted}`, async () => (await view(page)) === wanted).catch(async (error) => {
+    throw new Error(`${error.message}; it shows ${await view(page)}: ${await words(page)}`);
+  });
+
+export async function screenshot(page, name) {
+  const path = `${SCREENSHOTS}${name}.png`;
+  writeFileSync(path, await page.screenshot());
+  return path;
+}
+
+/// What ZBar reads off a picture; nothing where there is no code in it.
+export function decode(path) {
+  try {
+    return execFileSync("zbarimg", ["-q", "--raw", "-Sdisable", "-Sqrcode.enable", path], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  } catch (nothing) {
+    if (nothing.status === 4) return "";
+    throw nothing;
+  }
+}
+
+/// What axe finds wrong for people who see, hear or point otherwise.
+export async function barriers(page) {
+  await page.evaluate(axe.source);
+  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.any.map((one) => one.message).join("; ")}`).join(" | ")}`);
+}

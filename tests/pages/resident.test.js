@@ -1,0 +1,395 @@
+// The resident's page, as a resident meets it.
+
+import assert from "node:assert/strict";
+import { sign } from "node:crypto";
+import { readFileSync } from "node:fs";
+import net from "node:net";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { DESKTOP, PHONE, SMALL_PHONE, barriers, closeTab, decode, ground, launch, screenshot, seen, shows, tab, view, words } from "./browser.js";
+import { Node, person, until } from "./node.js";
+
+let browser;
+let node;
+let scanner;
+const GREEN = "rgb(11, 122, 59)";
+const RED = "rgb(180, 18, 29)";
+
+before(async () => {
+  browser = await launch();
+  node = await Node.start();
+  scanner = node.scanner();
+});
+
+after(async () => {
+  await browser?.close();
+  await node?.close();
+});
+
+async function open(session, { at = node, ...options } = {}) {
+  const page = await tab(browser, options);
+  await page.goto(`${at.doors.resident}/#s=${session}`);
+  return page;
+}
+
+async function scan(code) {
+  const response = await fetch(node.doors.gate + "/v1/scan", {
+    method: "POST", body: code, headers: { authorization: "Bearer " + scanner, "content-type": "text/plain" },
+  });
+  return response.json();
+}
+
+/// Does this with a node whose codes live for six seconds, and somebody green on a screen.
+async function quickly(act, settings = []) {
+  const quick = await Node.start({ settings: ["code_life=6s", ...settings] });
+  try {
+    const chen = person(1);
+    await quick.register(chen);
+    const page = await open(quick.session(chen), { at: quick });
+    await shows(page, "green");
+    await act(page, quick, chen);
+    await closeTab(page);
+  } finally {
+    quick.signal("SIGCONT");
+    await quick.close();
+  }
+}
+
+test("a green code is shown, read off the screen by another decoder, and scanned", async () => {
+  const chen = person(1);
+  await node.register(chen);
+  const page = await open(node.session(chen));
+  await shows(page, "green");
+  assert.equal(await ground(page), GREEN);
+  assert.match(await words(page, "#verdict"), /绿码/);
+  assert.equal(await words(page, "#name"), "陈**");
+  assert.match(await words(page, "#as-of"), /状态核对至 \d\d:\d\d:\d\d/);
+  const code = decode(await screenshot(page, "resident-green"));
+  const verdict = await scan(code);
+  assert.equal(verdict.state, "green");
+  assert.equal(verdict.name, "陈**");
+  assert.deepEqual(await barriers(page), []);
+  await closeTab(page);
+});
+
+test("every size, side and language is readable, and its code can be read", async () => {
+  const chen = person(2);
+  await node.register(chen);
+  await node.say("set", chen, "home_isolation");
+  const session = node.session(chen);
+  const sideways = { width: 844, height: 390, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+  for (const [name, options] of Object.entries({
+    small: { viewport: SMALL_PHONE, languages: "zh-HK" },
+    desktop: { viewport: DESKTOP, languages: "en-GB,zh" },
+    sideways: { viewport: sideways, languages: "en" },
+    dark: { viewport: PHONE, dark: true },
+    large: { viewport: PHONE, languages: "zh-TW", large: true },
+  })) {
+    const page = await open(session, options);
+    await shows(page, "red");
+    if (options.large) await page.click("#large");
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+    assert.equal(wide, false, `${name} scrolls sideways`);
+    await screenshot(page, `resident-red-${name}`);
+    const card = await (await page.$("#card")).screenshot({ path: `${new URL("../../target/pages/", import.meta.url).pathname}card.png` });
+    assert.ok(card);
+    assert.equal((await scan(decode(new URL("../../target/pages/card.png", import.meta.url).pathname))).state, "red", name);
+    assert.deepEqual(await barriers(page), [], name);
+    await closeTab(page);
+  }
+});
+
+test("a red code says why and how it is released, and the words follow the language", async () => {
+  const chen = person(3);
+  await node.register(chen);
+  await node.say("set", chen, "close_contact");
+  const page = await open(node.session(chen));
+  await shows(page, "red");
+  assert.equal(await ground(page), RED);
+  assert.match(await words(page, "#why"), /密切接触者[\s\S]*12345/);
+  await page.click("[data-language=en]");
+  await page.reload();
+  await shows(page, "red");
+  assert.match(await words(page, "#verdict"), /RED/);
+  assert.match(await words(page, "#why"), /[Cc]lose contact/);
+  // This door has no desk behind it: the button for details goes away.
+  await page.click("#details-open");
+  await until("the button has gone", async () => !(await seen(page, "#details-open")));
+  await closeTab(page);
+});
+
+/// A tab before a balancer that maps all doors onto one name.
+async function behindOneName(at = node) {
+  const page = await tab(browser);
+  await page.setRequestInterception(true);
+  page.on("request", async (request) => {
+    const { pathname, search } = new URL(request.url());
+    if (!pathname.startsWith("/v1/") || pathname === "/v1/code") return request.continue();
+    const headers = { ...request.headers() };
+    const response = await fetch(at.doors.desk + pathname + search, { method: request.method(), headers, body: request.postData() });
+    return request.respond({ status: response.status, contentType: response.headers.get("content-type"), body: await response.text() });
+  });
+  return page;
+}
+
+test("behind one name for all doors the details are one tap away", async () => {
+  const chen = person(4);
+  await node.register(chen);
+  await node.say("set", chen, "close_contact");
+  const page = await behindOneName();
+  await page.goto(`${node.doors.resident}/#s=${node.session(chen)}`);
+  await shows(page, "red");
+  await page.click("#details-open");
+  await until("the details are there", async () => /来源 gd-cdc/.test(await words(page, "#details")));
+  assert.match(await words(page, "#details"), /至 2030-05-04/);
+  await closeTab(page);
+});
+
+test("a door without a desk offers neither family nor health information", async () => {
+  const chen = person(10);
+  await node.register(chen);
+  const page = await open(node.session(chen));
+  await shows(page, "green");
+  assert.equal(page.asked.filter((request) => /family|health|trip/.test(request.url())).length, 0, "not before a tap");
+  await page.click("#more");
+  await until("the button has gone", async () => !(await seen(page, "#more")));
+  assert.equal(await seen(page, "#desk"), false);
+  await closeTab(page);
+});
+
+test("a resident shows for a family member, whose red never stays behind as their own green", async (t) => {
+  const identity = fileURLToPath(new URL("../it/identity/", import.meta.url));
+  const platform = [`identity_jwks=${identity}jwks.json`, "identity_issuer=https://id.example"];
+  const kept = await Node.start({ settings: [...platform, "code_life=6s"] });
+  try {
+    const [chen, mother] = [person(11), person(12, "李小红")];
+    await kept.register(chen);
+    await kept.register(mother);
+    await kept.say("set", mother, "home_isolation");
+    const session = kept.session(chen);
+    const claims = { iss: "https://id.example", aud: "liangma", exp: Math.floor(Date.now() / 1000) + 300, cert_type: "10", ...mother };
+    const coded = (part) => Buffer.from(JSON.stringify(part)).toString("base64url");
+    const signed = coded({ alg: "EdDSA", kid: "ed" }) + "." + coded(claims);
+    const assertion = signed + "." + sign(null, Buffer.from(signed), readFileSync(identity + "ed.pem")).toString("base64url");
+    const added = await fetch(kept.doors.desk + "/v1/family", {
+      method: "POST", body: JSON.stringify({ assertion }), headers: { authorization: "Bearer " + session, "content-type": "application/json" },
+    });
+    if (added.status === 404) return t.skip("this node keeps no family members");
+    const { id } = await added.json();
+    assert.equal(added.status, 201);
+    const page = await behindOneName(kept);
+    await page.goto(`${kept.doors.resident}/#s=${session}`);
+    await shows(page, "green");
+    await page.click("#more");
+    await until("the family is there", async () => /本人\s*李\*\*/.test(await words(page, "#family-members")));
+    assert.match(await words(page, "#desk"), /健康信息[\s\S]*行程卡/);
+    await screenshot(page, "resident-family");
+    assert.deepEqual(await barriers(page), []);
+    await (await page.$$("#family-members button"))[1].click();
+    await shows(page, "red");
+    assert.equal(await words(page, "#name"), "李**");
+    await page.click("#more");
+    await until("the family is there again", () => seen(page, "#family-members button"));
+    await (await page.$$("#family-members button"))[0].click();
+    await shows(page, "green");
+    assert.equal(await words(page, "#name"), "陈**");
+    // A member who withdraws is not silently replaced by the resident.
+    await page.click("#more");
+    await until("the family is there once more", () => seen(page, "#family-members button"));
+    await (await page.$$("#family-members button"))[1].click();
+    await shows(page, "red");
+    const ended = await fetch(`${kept.doors.desk}/v1/family/${id}`, { method: "DELETE", headers: { authorization: "Bearer " + session } });
+    assert.equal(ended.status, 200);
+    await until("it is said", async () => /不能再为该家人亮码/.test(await words(page, "#trouble")));
+    assert.equal(await seen(page, "#card"), false);
+    await shows(page, "green");
+    assert.equal(await words(page, "#name"), "陈**");
+    await closeTab(page);
+  } finally {
+    await kept.close();
+  }
+});
+
+test("who is not checked by face has a white ground, and the colour in the frame", async () => {
+  const child = person(5, "李小明", "unverified");
+  await node.register(child);
+  const page = await open(node.session(child), { dark: true });
+  await shows(page, "green");
+  assert.equal(await ground(page), "rgb(255, 255, 255)");
+  assert.match(await words(page, "#checked"), /白底码/);
+  assert.equal((await scan(decode(await screenshot(page, "resident-white")))).state, "green");
+  assert.deepEqual(await barriers(page), []);
+  await closeTab(page);
+});
+
+test("whoever is not on record, or whose status is too old to say, gets no colour", async () => {
+  const page = await open(node.session(person(6)));
+  await shows(page, "unknown");
+  assert.match(await words(page, "#verdict"), /未登记/);
+  assert.notEqual(await ground(page), GREEN);
+  await closeTab(page);
+  // No node tells this for long without ceasing to be ready: the answer is one of the contract, made here.
+  const old = await tab(browser);
+  await old.setRequestInterception(true);
+  old.on("request", (request) => {
+    if (!request.url().endsWith("/v1/code")) return request.continue();
+    const now = Date.now();
+    const time = (ms) => new Date(now + ms).toISOString();
+    return request.respond({
+      status: 200, contentType: "application/json",
+      body: JSON.stringify({ state: "too_old", reasons: [], code: "ABC", issued_at: time(0), expires_at: time(60000), refresh_after_ms: 30000, name: "陈**", cert_no: "4****9", assurance: "real_person", as_of: time(-40000), stale: true }),
+    });
+  });
+  await old.goto(`${node.doors.resident}/#s=AAAA`);
+  await shows(old, "too_old");
+  assert.match(await words(old), /更新有延迟/);
+  await screenshot(old, "resident-too-old");
+  assert.deepEqual(await barriers(old), []);
+  await closeTab(old);
+});
+
+test("the session leaves the address at once, reaches no server but in its header, and dies with the tab", async () => {
+  const chen = person(7);
+  await node.register(chen);
+  const session = node.session(chen);
+  const page = await open(session);
+  await shows(page, "green");
+  assert.equal(page.url(), node.doors.resident + "/");
+  assert.equal(await page.evaluate(() => window.history.length <= 2), true);
+  for (const request of page.asked) {
+    assert.ok(request.url().startsWith(node.doors.resident + "/"), `a third party: ${request.url()}`);
+    assert.ok(!new URL(request.url()).search.includes(session.slice(0, 20)));
+    assert.ok(!new URL(request.url()).pathname.includes(session.slice(0, 20)));
+  }
+  assert.equal(await page.evaluate((known) => JSON.stringify(window.localStorage).includes(known), session.slice(0, 20)), false);
+  await page.reload();
+  await shows(page, "green");
+  await closeTab(page);
+  const another = await tab(browser);
+  await another.goto(node.doors.resident + "/");
+  await shows(another, "login");
+  await screenshot(another, "resident-login");
+  assert.deepEqual(await barriers(another), []);
+  await closeTab(another);
+});
+
+test("a session that is refused leaves nothing on the screen", async () => {
+  const page = await open("NOTASESSION");
+  await shows(page, "login");
+  assert.equal(await seen(page, "#card"), false);
+  await closeTab(page);
+});
+
+test("the first code is one round trip behind the page", async (t) => {
+  const chen = person(8);
+  await node.register(chen);
+  const page = await open(node.session(chen));
+  await shows(page, "green");
+  const paths = page.asked.map((request) => new URL(request.url()).pathname);
+  assert.deepEqual(paths.slice(0, 3).sort(), ["/", "/pages/resident.css", "/pages/resident.js"]);
+  assert.equal(paths.filter((path) => path === "/v1/code").length, 1);
+  assert.ok(paths.length <= 5, paths.join(" "));
+  await closeTab(page);
+  // For the README: a phone on a slow network (150 ms a round trip, 1.6 Mbit/s), the first time and the second.
+  const phone = await tab(browser);
+  await phone.emulateNetworkConditions({ latency: 150, download: 200_000, upload: 94_000 });
+  for (const visit of ["first", "second"]) {
+    await phone.goto(`${node.doors.resident}/?${visit}#s=${node.session(chen)}`);
+    await shows(phone, "green");
+    const [all, code, bytes] = await phone.evaluate(() => {
+      const parts = performance.getEntriesByType("resource");
+      const code = parts.find((part) => part.name.endsWith("/v1/code"));
+      const page = performance.getEntriesByType("navigation")[0];
+      return [code.responseEnd, code.responseEnd - code.startTime, parts.concat(page).reduce((sum, part) => sum + part.transferSize, 0)];
+    });
+    t.diagnostic(`${visit} visit: first code after ${Math.round(all)} ms, ${Math.round(code)} of them for itself; ${bytes} bytes in all`);
+  }
+  await closeTab(phone);
+});
+
+test("a change of status turns the page red by itself", () => quickly(async (page, quick, chen) => {
+  await quick.say("set", chen, "confirmed");
+  await shows(page, "red");
+  assert.equal(await ground(page), RED);
+  await quick.say("clear", chen, "confirmed");
+  await shows(page, "green");
+}));
+
+test("without the service no colour is current, and it comes back by itself", () => quickly(async (page, quick) => {
+  await quick.end("SIGKILL");
+  await shows(page, "past");
+  assert.notEqual(await ground(page), GREEN);
+  assert.match(await words(page, "#verdict"), /不是当前状态[\s\S]*上次结果：绿码，\d+ 秒前/);
+  assert.match(await words(page, "#trouble"), /连不上/);
+  // The code itself may be scanned until it expires, and no longer.
+  await until("the code has expired", () => seen(page, "#code-over"));
+  const expired = await screenshot(page, "resident-offline");
+  assert.equal(decode(expired), "");
+  assert.deepEqual(await barriers(page), []);
+  await quick.open();
+  await shows(page, "green");
+}));
+
+test("without a network the page says so", () => quickly(async (page) => {
+  await page.setOfflineMode(true);
+  await shows(page, "past");
+  assert.match(await words(page, "#trouble"), /网络不可用/);
+  await page.setOfflineMode(false);
+  await shows(page, "green");
+}));
+
+test("a service that is silent is not waited for with a colour on the screen", () => quickly(async (page, quick) => {
+  quick.signal("SIGSTOP");
+  await shows(page, "past");
+  assert.equal(await seen(page, "#code"), false);
+  quick.signal("SIGCONT");
+  await shows(page, "green");
+}));
+
+test("a drained node is left for the one that follows", () => quickly(async (page, quick) => {
+  await quick.end("SIGTERM");
+  await quick.open();
+  const first = page.asked.length;
+  await until("it has asked the new node", () => page.asked.slice(first).some((request) => request.response()?.status() === 200));
+  await shows(page, "green");
+}));
+
+test("a full door is busy: the sentence, a countdown, the last answer with its age, and no asking before the time", () => quickly(async (page, quick) => {
+  const crowd = [];
+  try {
+    // The page's connection is idle and makes room for those who come.
+    const { port } = new URL(quick.doors.resident);
+    const hold = () => {
+      const socket = net.connect(Number(port), "127.0.0.1", () => socket.write("GET /v1/code HTTP/1.1\r\nhost: a\r\n"));
+      socket.resume();
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        if (crowd.open) setTimeout(() => crowd.push(hold()), 300);
+      });
+      return socket;
+    };
+    crowd.open = true;
+    for (let i = 0; i < 16; i += 1) crowd.push(hold());
+    await until("it is told that we are busy", async () => /系统繁忙，当前查询人数过多，请稍后再试/.test(await words(page, "#trouble")));
+    assert.equal(await view(page), "past");
+    assert.match(await words(page, "#trouble-wait"), /\d+ 秒后自动重试/);
+    const busy = page.asked.filter((request) => request.url().endsWith("/v1/code")).at(-1);
+    const wait = (await busy.response().json()).retry_after_ms;
+    const asked = page.asked.length;
+    await screenshot(page, "resident-busy");
+    assert.deepEqual(await barriers(page), []);
+    await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 4000) * 0.8));
+    assert.equal(page.asked.length, asked);
+    crowd.open = false;
+    for (const socket of crowd) socket.destroy();
+    // Nor does loading the page anew bring anybody in before the time.
+    await page.reload();
+    await shows(page, "trouble");
+    assert.match(await words(page, "#trouble"), /系统繁忙，当前查询人数过多，请稍后再试[\s\S]*\d+ 秒后自动重试/);
+    assert.equal(page.asked.slice(asked).filter((request) => request.url().endsWith("/v1/code")).length, 0);
+    await until("its time has come", async () => (await view(page)) === "green", { within: wait * 1.3 + 10000 });
+  } finally {
+    crowd.open = false;
+    for (const socket of crowd) socket.destroy();
+  }
+}, ["resident_connections_max=8", "resident_threads=1"]));
