@@ -102,7 +102,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "busy_answers_per_second",
         "200",
         "0 to 100000",
-        "connections past the cap that are told so; each costs what four answers cost",
+        "connections past the cap that are told so, at most; fewer where they would take more than a twentieth of the door's time",
     ),
     (
         "head_timeout",
