@@ -4,6 +4,7 @@
 
 use crate::http::doors;
 use crate::http::query::Door;
+use crate::paper::Keep;
 use crate::store::redis::{self, place::Place};
 use crate::{admission, board, cold, http, identity, seal, service};
 use std::collections::BTreeMap;
@@ -288,6 +289,48 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "`aud` of its assertions",
     ),
     (
+        "keep_health",
+        "730d",
+        "1d to 36500d",
+        "certificates and notices of release are kept this long, then swept",
+    ),
+    (
+        "keep_temperatures",
+        "30d",
+        "1d to 36500d",
+        "the same for temperatures",
+    ),
+    (
+        "keep_trips",
+        "14d",
+        "1d to 36500d",
+        "the same for trip cards",
+    ),
+    (
+        "keep_declarations",
+        "180d",
+        "1d to 36500d",
+        "the same for declarations, those of entry too",
+    ),
+    (
+        "keep_arrangements",
+        "1095d",
+        "1d to 36500d",
+        "the same for family members, grants, registrations, appeals and revocations",
+    ),
+    (
+        "keep_accesses",
+        "1095d",
+        "1d to 36500d",
+        "the same for recorded looks at a person and the audit log",
+    ),
+    (
+        "sweep_every",
+        "24h",
+        "1s to 30d",
+        "between two sweeps of what is past its time, on each node",
+    ),
+    (
         "drain_notice",
         "1s",
         "0ms to 5m",
@@ -339,6 +382,9 @@ pub struct Settings {
     pub drain_notice: Duration,
     pub drain_timeout: Duration,
     pub log: String,
+    /// How long papers are kept, and how often what is past it is swept.
+    pub keep: Keep,
+    pub sweep_every: Duration,
 }
 
 /// What was said, from weak to strong; later sources win.
@@ -490,6 +536,15 @@ impl Said {
                 issuer: issuer.unwrap_or_default(),
                 audience: read.text("identity_audience"),
             },
+            keep: Keep {
+                health: read.duration("keep_health", days(1)..=days(36_500)),
+                temperatures: read.duration("keep_temperatures", days(1)..=days(36_500)),
+                trips: read.duration("keep_trips", days(1)..=days(36_500)),
+                declarations: read.duration("keep_declarations", days(1)..=days(36_500)),
+                arrangements: read.duration("keep_arrangements", days(1)..=days(36_500)),
+                accesses: read.duration("keep_accesses", days(1)..=days(36_500)),
+            },
+            sweep_every: read.duration("sweep_every", secs(1)..=days(30)),
             store_cache_bytes: read.number("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_notice: read.duration("drain_notice", ms(0)..=secs(300)),
             drain_timeout,
@@ -510,6 +565,10 @@ fn ms(n: u64) -> Duration {
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+fn days(n: u64) -> Duration {
+    secs(n * 86_400)
 }
 
 /// Takes settings out one by one and notes what is wrong with them.

@@ -36,6 +36,7 @@ pub mod drain;
 pub mod kernel;
 pub mod language;
 pub mod lines;
+pub mod paper;
 pub mod person;
 pub mod status;
 pub mod synth;

@@ -207,6 +207,18 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "",
         "records and absences kept beside the board",
     ),
+    (
+        "liangma_papers_filed_total",
+        "counter",
+        "outcome",
+        "papers that came: `new`, or `known` because their key was there already",
+    ),
+    (
+        "liangma_papers_swept_total",
+        "counter",
+        "",
+        "papers that were past their time and are gone",
+    ),
     ("liangma_build_info", "gauge", "version", "always 1"),
 ];
 
@@ -628,9 +640,16 @@ pub struct StoreTally {
     pub on_record: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
     misses: [AtomicU64; 3],
+    /// Known, and new.
+    papers: [AtomicU64; 2],
+    pub swept: AtomicU64,
 }
 
 impl StoreTally {
+    pub fn paper(&self, new: bool) {
+        self.papers[usize::from(new)].fetch_add(1, Relaxed);
+    }
+
     pub fn fault(&self, fault: Fault) {
         self.faults[fault as usize].fetch_add(1, Relaxed);
     }
@@ -787,6 +806,15 @@ impl Meters {
             let outcome = ("outcome", outcome);
             self.count("liangma_misses_total", &[outcome], count.load(Relaxed));
         }
+        for (outcome, count) in ["known", "new"].into_iter().zip(&store.papers) {
+            let outcome = ("outcome", outcome);
+            self.count(
+                "liangma_papers_filed_total",
+                &[outcome],
+                count.load(Relaxed),
+            );
+        }
+        self.count("liangma_papers_swept_total", &[], store.swept.load(Relaxed));
         let ahead: u64 = store.ahead.iter().map(|part| part.load(Relaxed)).sum();
         for (name, value) in [
             ("liangma_board_ahead", ahead),

@@ -6,6 +6,7 @@
 //! counter, because the system's randomness costs more than the sealing.
 
 pub mod base32;
+mod papers;
 pub mod ring;
 
 use crate::answer::{CODE_CHARS, CodeText, Refusal};
@@ -334,9 +335,7 @@ impl Seal {
         let mut bytes = vec![0; HEAD + plain.len() + TAG];
         bytes[HEAD..HEAD + plain.len()].copy_from_slice(plain);
         self.close(kind, nonces, &mut bytes);
-        let mut text = vec![0; base32::encoded_len(bytes.len())];
-        base32::encode(&bytes, &mut text);
-        String::from_utf8(text).expect("letters and digits")
+        base32::text(&bytes)
     }
 
     /// Seals what lies between head and tag, and fills both.

@@ -15,6 +15,7 @@ use liangma::http::reply;
 use liangma::identity::{self, Platform};
 use liangma::language::Language;
 use liangma::meters::{Kind, Meters};
+use liangma::paper::{Cursor, Keep, Kinds, Paper};
 use liangma::person::{Assurance, Document, Face, Identity, MaskedName, ResidentId};
 use liangma::seal::ring::{Kind as Sealed, RingFile};
 use liangma::seal::{self, Class, Code, Nonces, Pass, Seal, Session};
@@ -310,7 +311,7 @@ impl House {
 
     fn take(&self, line: &[u8]) {
         let event = feed::parse(black_box(line), 20_261_123).expect("a good line");
-        black_box(feed::seal_event(event, self.seal()));
+        black_box(feed::seal_event(event, self.seal()).expect("its service goes on"));
     }
 
     fn next_code(&self) -> &[u8] {
@@ -440,6 +441,20 @@ impl Store for Unasked {
     }
 
     async fn word(&self, _id: ResidentId) -> Result<Option<Word>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn papers(
+        &self,
+        _owner: Identity,
+        _kinds: Kinds,
+        _after: Option<Cursor>,
+        _limit: usize,
+    ) -> Result<Vec<Paper>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn sweep(&self, _keep: &Keep, _now: Time) -> Result<u64, Error> {
         Err(Error::Closed)
     }
 
