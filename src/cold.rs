@@ -266,6 +266,11 @@ impl Cold {
         looked.await.map_err(|refusal| *refusal)
     }
 
+    /// Up to when what is asked now is sure to be told.
+    pub fn as_of(&self) -> Time {
+        self.store.as_of()
+    }
+
     /// Bytes that records and absences take.
     pub fn bytes(&self) -> u64 {
         let kept = self.records.weighted_size() + self.looks.weighted_size();

@@ -6,7 +6,7 @@ use crate::http::doors;
 use crate::http::query::Door;
 use crate::paper::Keep;
 use crate::store::redis::{self, place::Place};
-use crate::{admission, board, cold, http, identity, seal, service};
+use crate::{admission, board, cold, desk, http, identity, seal, service};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -250,6 +250,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "20",
         "1 to 10000",
         "log-ins and explanations a second for one resident",
+    ),
+    (
+        "family_max",
+        "8",
+        "0 to 64",
+        "family members that one resident may add",
     ),
     (
         "shows_per_second",
@@ -520,6 +526,10 @@ impl Said {
                     miss_wait: read.duration("miss_wait", ms(10)..=secs(300)),
                     store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
                     cold_bytes: read.number("cold_bytes", 1 << 20..=1 << 40),
+                },
+                desk: desk::Settings {
+                    session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
+                    family_max: read.number("family_max", 0..=64) as usize,
                 },
                 desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,
                 fair: service::Fair {

@@ -11,7 +11,7 @@ use crate::store::{Change, What};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-mod health;
+pub mod health;
 pub use health::{Certificate, Health, Notice, Temperature, Trip};
 
 /// Bytes of a line at most; the longest true event has some 400.
@@ -48,10 +48,18 @@ pub enum Rejection {
     BadPlaces,
     ForeignPaper,
     Imported,
+    UnknownSymptom,
+    UnknownContact,
+    UnknownTransport,
+    BadPurpose,
+    NotAMinor,
+    BadText,
+    NotOnRoster,
+    UnknownState,
 }
 
 impl Rejection {
-    pub const ALL: [Rejection; 25] = [
+    pub const ALL: [Rejection; 33] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
         Rejection::NotAnObject,
@@ -77,6 +85,14 @@ impl Rejection {
         Rejection::BadPlaces,
         Rejection::ForeignPaper,
         Rejection::Imported,
+        Rejection::UnknownSymptom,
+        Rejection::UnknownContact,
+        Rejection::UnknownTransport,
+        Rejection::BadPurpose,
+        Rejection::NotAMinor,
+        Rejection::BadText,
+        Rejection::NotOnRoster,
+        Rejection::UnknownState,
     ];
 
     pub fn code(self) -> &'static str {
@@ -106,6 +122,14 @@ impl Rejection {
             Rejection::BadPlaces => "bad_places",
             Rejection::ForeignPaper => "foreign_paper",
             Rejection::Imported => "only_imported",
+            Rejection::UnknownSymptom => "unknown_symptom",
+            Rejection::UnknownContact => "unknown_contact",
+            Rejection::UnknownTransport => "unknown_transport",
+            Rejection::BadPurpose => "bad_purpose",
+            Rejection::NotAMinor => "not_a_minor",
+            Rejection::BadText => "bad_text",
+            Rejection::NotOnRoster => "not_on_roster",
+            Rejection::UnknownState => "unknown_state",
         }
     }
 
@@ -158,6 +182,20 @@ impl Rejection {
             Rejection::ForeignPaper => {
                 "the paper is sealed with another key ring, for another owner, or was changed"
             }
+            Rejection::UnknownSymptom => {
+                "symptoms are none, cold_like, short_breath, nausea, palpitation or conjunctivitis"
+            }
+            Rejection::UnknownContact => "contact is yes, no or unsure",
+            Rejection::UnknownTransport => "transport is train, plane, coach, ship, car or other",
+            Rejection::BadPurpose => {
+                "purpose says why somebody is looked up: 1 to 64 letters, digits, dots, hyphens or underscores"
+            }
+            Rejection::NotAMinor => {
+                "only minors get a code without a face check, and student must be said of them"
+            }
+            Rejection::BadText => "a text has 1 to 200 characters, none of them for machines",
+            Rejection::NotOnRoster => "this person has granted the organisation nothing",
+            Rejection::UnknownState => "state is in_review, upheld or rejected",
             Rejection::Imported => "papers come by `import` into a store and not by a feed",
         })
     }
@@ -230,7 +268,7 @@ fn must<'f>(field: &'f Option<Text<'_>>, name: &'static str) -> Result<&'f str, 
 }
 
 /// An event, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Resident(Profile),
     /// What a source says, and the profile that registers the person who is not on record.
@@ -569,7 +607,7 @@ mod tests {
         let who = changes(TEMPERATURE, &seal)[0].who;
         let body = seal.open_paper(&who, &paper(TEMPERATURE)).unwrap();
         let body: Temperature = serde_json::from_slice(&body).unwrap();
-        assert_eq!((body.tenths, body.source.as_str()), (365, "east-gate"));
+        assert_eq!((body.celsius, body.source.as_str()), (36.5, "east-gate"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod admission;
 pub mod answer;
 pub mod board;
 pub mod cold;
+pub mod desk;
 pub mod feed;
 pub mod identity;
 pub mod meters;

@@ -235,12 +235,14 @@ pub enum Kind {
     Metrics,
     Feed,
     Page,
+    /// Whatever the desk keeps papers of.
+    Desk,
     /// Nothing that we have.
     Other,
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Show,
         Kind::Scan,
         Kind::Bulk,
@@ -251,6 +253,7 @@ impl Kind {
         Kind::Metrics,
         Kind::Feed,
         Kind::Page,
+        Kind::Desk,
         Kind::Other,
     ];
 
@@ -266,6 +269,7 @@ impl Kind {
             Kind::Metrics => "metrics",
             Kind::Feed => "feed",
             Kind::Page => "page",
+            Kind::Desk => "desk",
             Kind::Other => "other",
         }
     }
@@ -322,7 +326,7 @@ impl From<&Result<Answer, Refusal>> for Outcome {
             Ok(Answer::Shown(shown, _)) => Outcome::Told(shown.standing),
             Ok(Answer::Verdict(verdict, _)) => Outcome::Told(verdict.standing),
             Ok(Answer::Explained(explained, _)) => Outcome::Told(explained.standing),
-            Ok(Answer::Opened(_)) => Outcome::Done,
+            Ok(Answer::Opened(_) | Answer::Desk(..)) => Outcome::Done,
             Err(refusal) => Outcome::Refused(*refusal),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::board::Board;
 use crate::clock::Time;
+use crate::desk::revocation;
 use crate::http::doors::{self, Stage};
 use crate::http::query::Door;
 use crate::identity::Platform;
@@ -61,11 +62,15 @@ pub struct Node {
     settings: Settings,
     fill: JoinHandle<Result<(), store::Error>>,
     sweeper: JoinHandle<()>,
+    refresher: JoinHandle<()>,
     /// The back door outlives the others, so that the drain can be watched.
     front: watch::Sender<Stage>,
     back: watch::Sender<Stage>,
     threads: Vec<(Door, std::thread::JoinHandle<()>)>,
 }
+
+/// For one reading of the revocations.
+const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
 /// How often a start tells how far it is.
 const FILL_REPORT: Duration = Duration::from_secs(5);
@@ -100,6 +105,7 @@ impl Node {
                 settings.keep.clone(),
                 settings.sweep_every,
             )),
+            refresher: tokio::spawn(refresh(rooms.clone())),
             rooms,
             settings,
             front,
@@ -150,6 +156,7 @@ impl Node {
         }
         self.fill.abort();
         self.sweeper.abort();
+        self.refresher.abort();
         self.rooms.store.close().await;
     }
 }
@@ -190,6 +197,17 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
             Err(error) => tracing::warn!(%error, "papers past their time could not be swept"),
         }
         tokio::time::sleep(every).await;
+    }
+}
+
+/// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
+async fn refresh(rooms: Arc<Rooms>) {
+    loop {
+        let read = tokio::time::timeout(REFRESH_WAIT, rooms.refresh_revoked()).await;
+        if let Ok(Err(error)) = read {
+            tracing::debug!(%error, "the revocations could not be read");
+        }
+        tokio::time::sleep(revocation::REFRESH_EVERY).await;
     }
 }
 

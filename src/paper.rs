@@ -35,16 +35,12 @@ pub enum Kind {
     Appeal = 14,
     /// What became of an appeal.
     AppealState = 15,
-    /// A reason was set or cleared: who, when, on what ground.
-    Turn = 16,
     /// A pass or a membership that is good no more.
-    Revocation = 17,
-    /// Somebody on an organisation's roster.
-    Roster = 18,
+    Revocation = 16,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Certificate,
         Kind::Notice,
         Kind::Temperature,
@@ -60,9 +56,7 @@ impl Kind {
         Kind::Registration,
         Kind::Appeal,
         Kind::AppealState,
-        Kind::Turn,
         Kind::Revocation,
-        Kind::Roster,
     ];
 
     pub fn from_bits(bits: u8) -> Option<Kind> {
@@ -87,9 +81,7 @@ impl Kind {
             Kind::Registration => "registration",
             Kind::Appeal => "appeal",
             Kind::AppealState => "appeal_state",
-            Kind::Turn => "turn",
             Kind::Revocation => "revocation",
-            Kind::Roster => "roster",
         }
     }
 
@@ -100,11 +92,11 @@ impl Kind {
     /// What it is kept for, and so which key seals it.
     pub fn purpose(self) -> Purpose {
         match self {
-            Kind::Certificate | Kind::Notice | Kind::Temperature | Kind::Turn => Purpose::Health,
+            Kind::Certificate | Kind::Notice | Kind::Temperature => Purpose::Health,
             Kind::Trip => Purpose::Trips,
             Kind::Declaration | Kind::Entry => Purpose::Declarations,
             Kind::Member | Kind::MemberGone => Purpose::Family,
-            Kind::Grant | Kind::GrantGone | Kind::Roster => Purpose::Grants,
+            Kind::Grant | Kind::GrantGone => Purpose::Grants,
             Kind::Access | Kind::Audit | Kind::Revocation => Purpose::Audit,
             Kind::Registration => Purpose::Registration,
             Kind::Appeal | Kind::AppealState => Purpose::Appeals,
@@ -120,7 +112,8 @@ impl Kind {
             | Kind::GrantGone
             | Kind::Audit
             | Kind::Revocation
-            | Kind::Roster => 4_096,
+            | Kind::Appeal
+            | Kind::AppealState => 4_096,
             _ => 512,
         }
     }
@@ -320,13 +313,13 @@ pub fn room<'p>(papers: impl Iterator<Item = &'p Paper>, more: &Paper) -> Room {
 /// How long each kind of paper is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Certificates, notices, and what explains a change of colour.
+    /// Certificates and notices.
     pub health: Duration,
     pub temperatures: Duration,
     pub trips: Duration,
     /// Declarations, those of entry too.
     pub declarations: Duration,
-    /// Members, grants, rosters, registrations, appeals, revocations.
+    /// Members, grants, registrations, appeals, revocations.
     pub arrangements: Duration,
     /// Privileged looks, and the audit log.
     pub accesses: Duration,
@@ -335,7 +328,7 @@ pub struct Keep {
 impl Keep {
     pub fn of(&self, kind: Kind) -> Duration {
         match kind {
-            Kind::Certificate | Kind::Notice | Kind::Turn => self.health,
+            Kind::Certificate | Kind::Notice => self.health,
             Kind::Temperature => self.temperatures,
             Kind::Trip => self.trips,
             Kind::Declaration | Kind::Entry => self.declarations,
@@ -346,8 +339,7 @@ impl Keep {
             | Kind::Registration
             | Kind::Appeal
             | Kind::AppealState
-            | Kind::Revocation
-            | Kind::Roster => self.arrangements,
+            | Kind::Revocation => self.arrangements,
             Kind::Access | Kind::Audit => self.accesses,
         }
     }
@@ -384,7 +376,7 @@ mod tests {
             assert_eq!(Purpose::parse(kind.purpose().word()), Some(kind.purpose()));
             assert!(Kinds::ALL.has(kind) && Kinds::of(&[kind]).has(kind));
         }
-        assert_eq!((Kind::from_bits(0), Kind::from_bits(19)), (None, None));
+        assert_eq!((Kind::from_bits(0), Kind::from_bits(17)), (None, None));
         assert!(!Kinds::of(&[Kind::Trip]).has(Kind::Notice));
     }
 
@@ -407,7 +399,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back_as_it_was_written(kind in 1u8..19, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
+        fn reads_back_as_it_was_written(kind in 1u8..17, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
             let paper = Paper { body: body.into(), ..paper(Kind::from_bits(kind).unwrap(), 7, at) };
             prop_assert_eq!(Paper::read(paper.key, &paper.value()), Some(paper.clone()));
             let cursor = paper.cursor();

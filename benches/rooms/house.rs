@@ -9,6 +9,7 @@ use liangma::answer::{Answer, CodeText, Freshness, Refusal, Shown, Standing, Ver
 use liangma::board::{self, Board, Found};
 use liangma::clock::Time;
 use liangma::cold;
+use liangma::desk;
 use liangma::feed;
 use liangma::http::query::{Door, Head};
 use liangma::http::reply;
@@ -357,6 +358,10 @@ fn rooms(residents: u64) -> Arc<Rooms> {
                 store_in_flight_max: 1,
                 cold_bytes: 1 << 20,
             },
+            desk: desk::Settings {
+                session_life: Duration::from_secs(86_400),
+                family_max: 8,
+            },
             desk_per_second: 20,
             // The clock stands still here: a limit would end the first burst for good. Turns are a room of their own.
             pages_per_second: 0,
@@ -374,6 +379,7 @@ fn session(identity: Identity, face: Face) -> Session {
     Session {
         identity,
         steps: 0,
+        member: None,
         face,
         issued_at: NOW,
         expires_at: NOW.plus(Duration::from_secs(86_400)),

@@ -205,6 +205,7 @@ fn session(seal: &Seal, nonces: &Nonces, someone: &Resident, now: Time) -> Optio
     let session = Session {
         identity: seal.identify(&document),
         steps: 0,
+        member: None,
         face: face(someone, &document),
         issued_at: now,
         expires_at: now.plus(Duration::from_secs(86_400)),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 const PLACES_MAX: usize = 50;
 
 /// A health certificate, as it rests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
     /// health, nucleic_test, antibody_test, vaccination
     pub certificate: String,
@@ -24,50 +24,49 @@ pub struct Certificate {
     pub result: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
-    /// `yyyymmdd`
+    /// The last day on which it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<u32>,
+    pub until: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<u32>,
+    pub region: Option<String>,
     pub source: String,
 }
 
 /// An electronic notice of release from medical observation, as it rests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
-    /// The observation's first and last day, `yyyymmdd`.
+    /// The observation's first and last day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<u32>,
+    pub from: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<u32>,
+    pub until: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<u32>,
+    pub region: Option<String>,
     pub source: String,
 }
 
 /// A temperature, as it rests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Temperature {
-    /// Tenths of a degree Celsius.
-    pub tenths: u16,
+    pub celsius: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<u32>,
+    pub region: Option<String>,
     pub source: String,
 }
 
 /// Where a phone was in 14 days, as its carrier says, as it rests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trip {
     /// Divisions of GB/T 2260, as they were reached.
-    pub places: Vec<u32>,
+    pub places: Vec<String>,
     pub source: String,
 }
 
 /// One of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Health {
     Certificate(Certificate),
     Notice(Notice),
@@ -132,10 +131,10 @@ pub fn happened(text: &str, today: u32) -> Result<Time, Rejection> {
     }
 }
 
-/// Tenths of a degree of a temperature that a person can have.
-pub fn tenths(celsius: f64) -> Result<u16, Rejection> {
+/// A temperature that a person can have, to a tenth of a degree.
+pub fn celsius(celsius: f64) -> Result<f64, Rejection> {
     match (30.0..=45.0).contains(&celsius) {
-        true => Ok((celsius * 10.0).round() as u16),
+        true => Ok((celsius * 10.0).round() / 10.0),
         false => Err(Rejection::BadTemperature),
     }
 }
@@ -165,6 +164,17 @@ impl Fields<'_> {
         self.number.as_ref().map(number).transpose()
     }
 
+    /// The day and the division as they were said, when they are such.
+    fn until_said(&self) -> Result<Option<String>, Rejection> {
+        let day = self.until()?;
+        Ok(day.and(self.until.as_ref().map(|text| text.0.to_string())))
+    }
+
+    fn region_said(&self) -> Result<Option<String>, Rejection> {
+        let region = self.region()?;
+        Ok(region.and(self.region.as_ref().map(|text| text.0.to_string())))
+    }
+
     fn source(&self) -> Result<String, Rejection> {
         must(&self.source, "source").map(str::to_owned)
     }
@@ -179,8 +189,8 @@ impl Fields<'_> {
             certificate: certificate.ok_or(Rejection::UnknownCertificate)?,
             result: self.result.as_ref().map(result).transpose()?,
             number: self.number()?,
-            until: self.until()?,
-            region: self.region()?,
+            until: self.until_said()?,
+            region: self.region_said()?,
             source: self.source()?,
         })
     }
@@ -190,13 +200,16 @@ impl Fields<'_> {
             Reason::parse(must(&self.reason, "reason")?).ok_or(Rejection::UnknownReason)?;
         happened(must(&self.at, "at")?, today)?;
         let (standing, nameless) = self.standing(document, reason, false)?;
-        let from = |text: &Text<'_>| parse_day(&text.0).ok_or(Rejection::BadUntil);
+        let from = |text: &Text<'_>| match parse_day(&text.0) {
+            Some(_) => Ok(text.0.to_string()),
+            None => Err(Rejection::BadUntil),
+        };
         let notice = Notice {
             reason: reason.word().to_owned(),
             number: self.number()?,
             from: self.from.as_ref().map(from).transpose()?,
-            until: self.until()?,
-            region: self.region()?,
+            until: self.until_said()?,
+            region: self.region_said()?,
             source: self.source()?,
         };
         Ok(Event::Notice(standing, nameless, notice))
@@ -205,8 +218,8 @@ impl Fields<'_> {
     pub(super) fn temperature(&self) -> Result<Temperature, Rejection> {
         let celsius = self.celsius.ok_or(Rejection::MissingField("celsius"))?;
         Ok(Temperature {
-            tenths: tenths(celsius)?,
-            region: self.region()?,
+            celsius: self::celsius(celsius)?,
+            region: self.region_said()?,
             source: self.source()?,
         })
     }
@@ -219,7 +232,10 @@ impl Fields<'_> {
         if places.is_empty() || places.len() > PLACES_MAX {
             return Err(Rejection::BadPlaces);
         }
-        let place = |text: &Text<'_>| parse_region(&text.0).ok_or(Rejection::BadPlaces);
+        let place = |text: &Text<'_>| match parse_region(&text.0) {
+            Some(_) => Ok(text.0.to_string()),
+            None => Err(Rejection::BadPlaces),
+        };
         Ok(Trip {
             places: places.iter().map(place).collect::<Result<_, _>>()?,
             source: self.source()?,

@@ -39,6 +39,13 @@ impl Seal {
         tag[..16].try_into().expect("16 of 32")
     }
 
+    /// A key for a paper that nobody has a word for.
+    pub fn fresh_key(&self) -> Key {
+        let mut key = [0; 16];
+        aws_lc_rs::rand::fill(&mut key).expect("the system gives random bytes");
+        key
+    }
+
     /// A keyed hash of some texts, none of which can be taken for a part of its neighbour.
     fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         let ring = self.ring.load();
