@@ -162,6 +162,8 @@ pub struct Opened {
 /// One active reason of a resident.
 pub struct Detail {
     pub reason: crate::status::Reason,
+    /// What to do, where the person is.
+    pub guidance: String,
     /// None where the store has lost what it held of it.
     pub said: Option<SaidBy>,
 }
@@ -180,6 +182,8 @@ pub struct SaidBy {
 pub struct Explained {
     pub standing: Standing,
     pub details: Vec<Detail>,
+    /// What was set once and is cleared: by whom and when; the newest first.
+    pub released: Vec<(crate::status::Reason, SaidBy)>,
     pub face: Face,
     pub freshness: Freshness,
 }

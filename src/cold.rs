@@ -32,6 +32,8 @@ pub struct Settings {
     /// Queries that may be with the store at once, at most; below that the limit follows how long the store takes. As many
     /// feeds may write to it beside them.
     pub store_in_flight_max: usize,
+    /// People whom one source may turn red in an hour before there is an alarm.
+    pub reddened_per_hour: u64,
     /// Bytes of records and absences that are kept.
     pub cold_bytes: u64,
 }
@@ -130,6 +132,16 @@ impl Cold {
                 What::Profile(_) | What::Status(..) => None,
             });
         let papers: Vec<(usize, Identity)> = papers.collect();
+        let reds = changes
+            .iter()
+            .enumerate()
+            .filter_map(|(nth, change)| match &change.what {
+                What::Status(standing, _) if standing.active => {
+                    Some((nth, standing.source.clone()))
+                }
+                _ => None,
+            });
+        let reds: Vec<(usize, Box<str>)> = reds.collect();
         let applied = async {
             let _permit = self.writing.acquire().await.ok()?;
             self.store.apply(changes).await.inspect_err(refused).ok()
@@ -141,6 +153,15 @@ impl Cold {
             self.papers.invalidate(&owner).await;
             if let Some(changed) = &applied {
                 self.tally.paper(changed[nth]);
+            }
+        }
+        if let Some(changed) = &applied {
+            let now = Time::now();
+            for (_, source) in reds.iter().filter(|(nth, _)| changed[*nth]) {
+                let most = self.settings.reddened_per_hour;
+                if self.tally.reddened(source, most, now) {
+                    tracing::error!(%source, most, "a source turns more people red than is usual in an hour");
+                }
             }
         }
         applied.ok_or(Refusal::UpstreamBusy)
@@ -264,6 +285,11 @@ impl Cold {
             Ok::<_, Refusal>((word, as_of))
         });
         looked.await.map_err(|refusal| *refusal)
+    }
+
+    /// How long the desk waits for the store.
+    pub fn store_wait(&self) -> Duration {
+        self.settings.store_wait
     }
 
     /// Up to when what is asked now is sure to be told.

@@ -252,6 +252,18 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "log-ins and explanations a second for one resident",
     ),
     (
+        "guidance",
+        "none",
+        "a TOML file",
+        "texts of release guidance per reason and region, checked at the start; docs/api.md has its form",
+    ),
+    (
+        "reddened_per_hour",
+        "1000",
+        "1 to 1000000000",
+        "people whom one source turns red in an hour before it raises an alarm (`liangma_reddened_alarms`); nothing is refused",
+    ),
+    (
         "family_max",
         "8",
         "0 to 64",
@@ -388,6 +400,8 @@ pub struct Settings {
     pub drain_notice: Duration,
     pub drain_timeout: Duration,
     pub log: String,
+    /// Texts of release guidance.
+    pub guidance: Option<PathBuf>,
     /// How long papers are kept, and how often what is past it is swept.
     pub keep: Keep,
     pub sweep_every: Duration,
@@ -525,6 +539,7 @@ impl Said {
                     store_wait: read.duration("store_wait", ms(10)..=secs(300)),
                     miss_wait: read.duration("miss_wait", ms(10)..=secs(300)),
                     store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
+                    reddened_per_hour: read.number("reddened_per_hour", 1..=1_000_000_000),
                     cold_bytes: read.number("cold_bytes", 1 << 20..=1 << 40),
                 },
                 desk: desk::Settings {
@@ -555,6 +570,7 @@ impl Said {
                 accesses: read.duration("keep_accesses", days(1)..=days(36_500)),
             },
             sweep_every: read.duration("sweep_every", secs(1)..=days(30)),
+            guidance: read.said("guidance").map(PathBuf::from),
             store_cache_bytes: read.number("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_notice: read.duration("drain_notice", ms(0)..=secs(300)),
             drain_timeout,

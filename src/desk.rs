@@ -7,6 +7,7 @@ mod declaration;
 mod entry;
 mod family;
 pub mod grant;
+pub mod guidance;
 mod health;
 mod registration;
 pub mod revocation;
@@ -107,9 +108,18 @@ pub struct Desk<'r> {
 }
 
 impl Desk<'_> {
-    /// Answers whoever has been let in for this act.
+    /// Answers whoever has been let in for this act, within the time that the desk waits for the store in all. What was being
+    /// filed when that was over is filed or not, as after any `UpstreamBusy`.
     pub async fn answer(&self, asked: &Asked<'_>, caller: &Caller) -> Result<Said, Refusal> {
-        match self.walk(asked, caller).await {
+        let answer = self.walk(asked, caller);
+        let answer = match asked.act {
+            // Thousands of lines go batch by batch, each with a wait of its own.
+            Act::DeclareBulk => answer.await,
+            _ => tokio::time::timeout(self.cold.store_wait(), answer)
+                .await
+                .unwrap_or(Err(No::Refused(Refusal::UpstreamBusy))),
+        };
+        match answer {
             Ok(said) => Ok(said),
             Err(No::Refused(refusal)) => Err(refusal),
             Err(No::Rejected(rejection)) => Ok(Said::Rejected(rejection)),

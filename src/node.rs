@@ -2,6 +2,7 @@
 
 use crate::board::Board;
 use crate::clock::Time;
+use crate::desk::guidance::Guidance;
 use crate::desk::revocation;
 use crate::http::doors::{self, Stage};
 use crate::http::query::Door;
@@ -25,6 +26,7 @@ pub struct Parts {
     pub seal: Seal,
     pub store: Arc<dyn Store>,
     pub platform: Platform,
+    pub guidance: Guidance,
     pub meters: Arc<Meters>,
 }
 
@@ -84,6 +86,7 @@ impl Node {
             parts.seal,
             parts.store,
             parts.platform,
+            parts.guidance,
             parts.meters,
             settings.service.clone(),
         ));

@@ -322,8 +322,12 @@ impl MaskedName {
 
 /// Whether this can be a text for people: 1 to 200 characters, none of them for machines.
 pub fn is_text(text: &str) -> bool {
-    (1..=200).contains(&text.chars().count())
-        && !text.chars().any(|c| c.is_control() || is_unseen(c))
+    (1..=200).contains(&text.chars().count()) && !is_unprintable(text)
+}
+
+/// Whether a text holds characters for machines, or such as are not seen.
+pub fn is_unprintable(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() || is_unseen(c))
 }
 
 /// What stands on the face of a code: masked, and how sure we are of the holder.

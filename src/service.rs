@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::cold::{self, Cold};
 use crate::desk::audit::Audit;
 use crate::desk::grant::{Gone, Gones};
+use crate::desk::guidance::Guidance;
 use crate::desk::revocation;
 use crate::desk::roles::Role;
 use crate::desk::{self, Desk};
@@ -21,7 +22,7 @@ use crate::person::{Face, Identity, MaskedName, Profile, ResidentId};
 use crate::seal::ring::Kind as Sealed;
 use crate::seal::{Caller, Class, Code, GRANT_CHARS, Nonces, Pass, PassId, Seal, Session};
 use crate::status::Word;
-use crate::store::Store;
+use crate::store::{Store, record};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -79,6 +80,7 @@ pub struct Rooms {
     pub meters: Arc<Meters>,
     audit: Audit,
     gones: Gones,
+    guidance: Guidance,
     settings: Settings,
     desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
     show_turns: Turns,
@@ -123,6 +125,7 @@ impl Rooms {
         seal: Seal,
         store: Arc<dyn Store>,
         platform: Platform,
+        guidance: Guidance,
         meters: Arc<Meters>,
         settings: Settings,
     ) -> Rooms {
@@ -154,6 +157,7 @@ impl Rooms {
             meters,
             audit: Audit::default(),
             gones: Gones::default(),
+            guidance,
             settings,
             desk_turns: moka::sync::Cache::builder()
                 .max_capacity(DESK_COUNTED_MAX)
@@ -255,7 +259,7 @@ impl Service {
             }
             Query::Explain { session, language } => {
                 let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
-                let explained = self.explain(&session, now).await?; // RateLimited, UpstreamBusy
+                let explained = self.explain(&session, language, now).await?; // RateLimited, UpstreamBusy
                 Ok(Answer::Explained(explained, language))
             }
             Query::Desk(asked) => {
@@ -468,14 +472,22 @@ impl Service {
         })
     }
 
-    async fn explain(&self, session: &Session, now: Time) -> Result<Explained, Refusal> {
-        let board = &self.rooms.board;
+    async fn explain(
+        &self,
+        session: &Session,
+        language: Language,
+        now: Time,
+    ) -> Result<Explained, Refusal> {
+        let Rooms {
+            board, guidance, ..
+        } = &*self.rooms;
         self.rooms.desk_turn(session.identity)?;
         let freshness = board.freshness(now);
         let placed = self.rooms.cold.record(session.identity).await?;
         let mut explained = Explained {
             standing: Standing::Unknown,
             details: Vec::new(),
+            released: Vec::new(),
             face: session.face,
             freshness,
         };
@@ -489,15 +501,24 @@ impl Service {
                 .active()
                 .map(|standing| Detail {
                     reason: standing.reason,
-                    said: Some(SaidBy {
-                        since: standing.at,
-                        until: standing.until,
-                        region: standing.region,
-                        source: standing.source.to_string(),
-                    }),
+                    guidance: guidance
+                        .text(standing.reason, standing.region, language)
+                        .to_owned(),
+                    said: Some(said_by(standing)),
                 })
-                .chain(lost.iter().map(|reason| Detail { reason, said: None }))
+                .chain(lost.iter().map(|reason| Detail {
+                    reason,
+                    guidance: guidance.text(reason, None, language).to_owned(),
+                    said: None,
+                }))
                 .collect();
+            let released = record.standings.iter().filter(|standing| !standing.active);
+            explained.released = released
+                .map(|standing| (standing.reason, said_by(standing)))
+                .collect();
+            explained
+                .released
+                .sort_by_key(|(_, said)| std::cmp::Reverse(said.since));
             explained
                 .details
                 .sort_by_key(|detail| (detail.reason, detail.said.as_ref().map(|said| said.since)));
@@ -539,6 +560,15 @@ impl Service {
 fn full_budget(per_second: u32, now: Instant) -> Budget {
     let full = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
     Budget::new(per_second, full)
+}
+
+fn said_by(standing: &record::Standing) -> SaidBy {
+    SaidBy {
+        since: standing.at,
+        until: standing.until,
+        region: standing.region,
+        source: standing.source.to_string(),
+    }
 }
 
 fn turn(turns: &Turns, who: u64, now: Instant) -> Result<(), Refusal> {

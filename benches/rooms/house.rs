@@ -349,6 +349,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
         seal,
         Arc::new(Unasked),
         platform.expect("nothing is read"),
+        desk::guidance::Guidance::default(),
         Arc::new(Meters::new()),
         service::Settings {
             session_life: Duration::from_secs(86_400),
@@ -356,6 +357,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
                 store_wait: Duration::from_secs(5),
                 miss_wait: Duration::from_secs(5),
                 store_in_flight_max: 1,
+                reddened_per_hour: 1_000,
                 cold_bytes: 1 << 20,
             },
             desk: desk::Settings {

@@ -103,8 +103,7 @@ impl Health {
         ]);
         let body = self.body().expect("numbers and text");
         let paper = seal.paper(&who, kind, key, origin.at, &body);
-        // Its service has ended: there is no key any more.
-        let paper = paper.ok_or(Rejection::UnknownEvent)?;
+        let paper = paper.ok_or(Rejection::ServiceEnded)?;
         Ok(Change {
             who,
             what: What::Paper(paper),

@@ -13,6 +13,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::Write;
 use std::pin::Pin;
@@ -387,7 +388,7 @@ fn fragment(reasons: Reasons, language: Language, guidance: bool) -> Bytes {
         .map(|reason| Said {
             reason: reason.word(),
             text: reason.text(language),
-            guidance: guidance.then(|| reason.guidance(language)),
+            guidance: guidance.then(|| reason.guidance(language).into()),
             detail: None,
         })
         .collect();
@@ -402,7 +403,7 @@ struct Said {
     reason: &'static str,
     text: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    guidance: Option<&'static str>,
+    guidance: Option<Cow<'static, str>>,
     #[serde(flatten)]
     detail: Option<SaidDetail>,
 }
@@ -519,7 +520,7 @@ fn explained_json(explained: &Explained, language: Language) -> Bytes {
         .map(|detail| Said {
             reason: detail.reason.word(),
             text: detail.reason.text(language),
-            guidance: Some(detail.reason.guidance(language)),
+            guidance: Some(detail.guidance.clone().into()),
             detail: detail.said.as_ref().map(|said| SaidDetail {
                 since: said.since.to_string(),
                 until: said.until.map(crate::clock::print_day),
@@ -531,6 +532,17 @@ fn explained_json(explained: &Explained, language: Language) -> Bytes {
     let reasons = serde_json::to_string(&reasons).expect("plain text");
     out.put_slice(b",\"reasons\":");
     out.put_slice(reasons.as_bytes());
+    let released: Vec<serde_json::Value> = (explained.released.iter())
+        .map(|(reason, said)| {
+            serde_json::json!({
+                "reason": reason.word(), "text": reason.text(language), "at": said.since.to_string(),
+                "region": said.region.map(|region| format!("{region:06}")), "source": said.source,
+            })
+        })
+        .collect();
+    out.put_slice(b",\"released\":");
+    let released = serde_json::to_string(&released).expect("plain text");
+    out.put_slice(released.as_bytes());
     out.put_slice(b",\"appeal\":\"");
     out.put_slice(status::appeal(language).as_bytes());
     out.put_slice(b"\"");

@@ -386,6 +386,7 @@ impl Inside {
             seal: Seal::new(&ring, settings.seal.clone()),
             store: store.clone(),
             platform: Platform::read(settings.identity.clone()).expect("no platform"),
+            guidance: liangma::desk::guidance::Guidance::default(),
             meters,
         };
         let runtime = liangma_runtime();
