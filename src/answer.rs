@@ -25,10 +25,14 @@ pub enum Refusal {
     CodeInvalid,
     CodeExpired,
     OfflineRegistration,
+    RecordUnchangeable,
+    GrantRevoked,
+    NotOnRoster,
+    TooMany,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 16] = [
+    pub const ALL: [Refusal; 20] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
         Refusal::Warming,
@@ -45,6 +49,10 @@ impl Refusal {
         Refusal::CodeInvalid,
         Refusal::CodeExpired,
         Refusal::OfflineRegistration,
+        Refusal::RecordUnchangeable,
+        Refusal::GrantRevoked,
+        Refusal::NotOnRoster,
+        Refusal::TooMany,
     ];
 
     /// The word that programs read.
@@ -66,6 +74,10 @@ impl Refusal {
             Refusal::CodeInvalid => "code_invalid",
             Refusal::CodeExpired => "code_expired",
             Refusal::OfflineRegistration => "offline_registration",
+            Refusal::RecordUnchangeable => "record_unchangeable",
+            Refusal::GrantRevoked => "grant_revoked",
+            Refusal::NotOnRoster => "not_on_roster",
+            Refusal::TooMany => "too_many",
         }
     }
 
@@ -150,6 +162,8 @@ pub struct Opened {
 /// One active reason of a resident.
 pub struct Detail {
     pub reason: crate::status::Reason,
+    /// What to do, where the person is.
+    pub guidance: String,
     /// None where the store has lost what it held of it.
     pub said: Option<SaidBy>,
 }
@@ -168,6 +182,8 @@ pub struct SaidBy {
 pub struct Explained {
     pub standing: Standing,
     pub details: Vec<Detail>,
+    /// What was set once and is cleared: by whom and when; the newest first.
+    pub released: Vec<(crate::status::Reason, SaidBy)>,
     pub face: Face,
     pub freshness: Freshness,
 }
@@ -178,4 +194,6 @@ pub enum Answer {
     Verdict(Verdict, Language),
     Opened(Opened),
     Explained(Explained, Language),
+    /// What the desk says; rare beside the others, so that they carry no place for it.
+    Desk(Box<crate::desk::Said>, Language),
 }

@@ -11,9 +11,10 @@ use crate::answer::Refusal;
 use crate::board::{Board, Found};
 use crate::clock::Time;
 use crate::meters::{Miss, StoreTally};
+use crate::paper::{self, Cursor, Kinds, PAGE_MAX, Paper};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
-use crate::store::{Change, Error, Placed, Store};
+use crate::store::{Change, Error, Placed, Store, What};
 use gate::Gate;
 pub use gate::Standing;
 use moka::future::Cache;
@@ -31,6 +32,8 @@ pub struct Settings {
     /// Queries that may be with the store at once, at most; below that the limit follows how long the store takes. As many
     /// feeds may write to it beside them.
     pub store_in_flight_max: usize,
+    /// People whom one source may turn red in an hour before there is an alarm.
+    pub reddened_per_hour: u64,
     /// Bytes of records and absences that are kept.
     pub cold_bytes: u64,
 }
@@ -66,6 +69,8 @@ pub struct Cold {
     records: Cache<(Identity, u64), Arc<Placed>>,
     looks: Cache<Identity, Looked>,
     words: Cache<ResidentId, (Option<Word>, Time)>,
+    /// The newest papers of an owner, as many as one page holds.
+    papers: Cache<Identity, Arc<Vec<Paper>>>,
 }
 
 /// What an entry takes beside the record in it, about.
@@ -88,7 +93,7 @@ impl Cold {
             gate: Gate::new(settings.store_in_flight_max),
             writing: Semaphore::new(settings.store_in_flight_max),
             records: Cache::builder()
-                .max_capacity(settings.cold_bytes / 2)
+                .max_capacity(settings.cold_bytes / 4)
                 .weigher(|_, placed: &Arc<Placed>| weigh(placed))
                 .time_to_idle(RECORD_IDLE)
                 .build(),
@@ -102,6 +107,14 @@ impl Cold {
                 .weigher(|_, _| ENTRY_BYTES)
                 .time_to_live(LOOK_LIFE)
                 .build(),
+            papers: Cache::builder()
+                .max_capacity(settings.cold_bytes / 4)
+                .weigher(|_, papers: &Arc<Vec<Paper>>| {
+                    let bodies = papers.iter().map(|paper| 64 + paper.body.len());
+                    ENTRY_BYTES + bodies.sum::<usize>() as u32
+                })
+                .time_to_live(LOOK_LIFE)
+                .build(),
             board,
             store,
             tally,
@@ -111,15 +124,87 @@ impl Cold {
 
     /// Applies changes within the wait that a feed has; `UpstreamBusy` says nothing of whether they were applied.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
+        let papers = changes
+            .iter()
+            .enumerate()
+            .filter_map(|(nth, change)| match &change.what {
+                What::Paper(_) | What::Erase => Some((nth, change.who)),
+                What::Profile(_) | What::Status(..) => None,
+            });
+        let papers: Vec<(usize, Identity)> = papers.collect();
+        let reds = changes
+            .iter()
+            .enumerate()
+            .filter_map(|(nth, change)| match &change.what {
+                What::Status(standing, _) if standing.active => {
+                    Some((nth, standing.source.clone()))
+                }
+                _ => None,
+            });
+        let reds: Vec<(usize, Box<str>)> = reds.collect();
         let applied = async {
             let _permit = self.writing.acquire().await.ok()?;
             self.store.apply(changes).await.inspect_err(refused).ok()
         };
-        tokio::time::timeout(self.settings.store_wait, applied)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Refusal::UpstreamBusy)
+        let applied = tokio::time::timeout(self.settings.store_wait, applied).await;
+        let applied = applied.ok().flatten();
+        for (nth, owner) in papers {
+            // Also of those of whom nobody knows whether they were filed.
+            self.papers.invalidate(&owner).await;
+            if let Some(changed) = &applied {
+                self.tally.paper(changed[nth]);
+            }
+        }
+        if let Some(changed) = &applied {
+            let now = Time::now();
+            for (_, source) in reds.iter().filter(|(nth, _)| changed[*nth]) {
+                let most = self.settings.reddened_per_hour;
+                if self.tally.reddened(source, most, now) {
+                    tracing::error!(%source, most, "a source turns more people red than is usual in an hour");
+                }
+            }
+        }
+        applied.ok_or(Refusal::UpstreamBusy)
+    }
+
+    /// Papers of an owner, the newest first: up to `limit` of these kinds, at most [`PAGE_MAX`], from behind the cursor on. What
+    /// another node filed in the last second may not be among them.
+    pub async fn papers(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Refusal> {
+        let wait = self.settings.store_wait;
+        let newest = self.papers.try_get_with(owner, async {
+            let all = self.store.papers(owner, Kinds::ALL, None, PAGE_MAX);
+            self.ask(wait, wait, all).await.map(Arc::new)
+        });
+        let newest = newest.await.map_err(|refusal| *refusal)?;
+        let limit = limit.min(PAGE_MAX);
+        let whole = newest.len() < PAGE_MAX;
+        let mut some = newest.to_vec();
+        paper::page(&mut some, kinds, after, limit);
+        // Who has more than a page holds is asked for where the page does not reach.
+        if !whole && some.len() < limit {
+            let asked = self.store.papers(owner, kinds, after, limit);
+            some = self.ask(wait, wait, asked).await?;
+        }
+        Ok(some)
+    }
+
+    /// As [`Cold::papers`], as the store has them now.
+    pub async fn papers_now(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Refusal> {
+        let wait = self.settings.store_wait;
+        let asked = self.store.papers(owner, kinds, after, limit.min(PAGE_MAX));
+        self.ask(wait, wait, asked).await
     }
 
     /// The record of a resident as new as the board knows it, for the desk.
@@ -202,9 +287,20 @@ impl Cold {
         looked.await.map_err(|refusal| *refusal)
     }
 
+    /// How long the desk waits for the store.
+    pub fn store_wait(&self) -> Duration {
+        self.settings.store_wait
+    }
+
+    /// Up to when what is asked now is sure to be told.
+    pub fn as_of(&self) -> Time {
+        self.store.as_of()
+    }
+
     /// Bytes that records and absences take.
     pub fn bytes(&self) -> u64 {
-        self.records.weighted_size() + self.looks.weighted_size() + self.words.weighted_size()
+        let kept = self.records.weighted_size() + self.looks.weighted_size();
+        kept + self.words.weighted_size() + self.papers.weighted_size()
     }
 
     /// How the way to the store stands.

@@ -1,6 +1,8 @@
 //! The commands: what each takes, and what its end tells the shell.
 
+mod audit;
 mod demo;
+mod erase;
 mod export;
 mod import;
 mod keys;
@@ -44,6 +46,8 @@ enum Command {
     Synth(synth::Synth),
     Token(token::Token),
     Keys(keys::Keys),
+    Audit(audit::Audit),
+    Erase(erase::Erase),
 }
 
 /// Where settings come from; the same for every command that needs a store or its key ring.
@@ -118,6 +122,8 @@ pub fn run() -> ExitCode {
         Command::Synth(synth) => synth.run(),
         Command::Token(token) => token.run(),
         Command::Keys(keys) => keys.run(),
+        Command::Audit(audit) => audit.run(),
+        Command::Erase(erase) => erase.run(),
     };
     match outcome {
         Ok(code) => code,

@@ -4,8 +4,9 @@
 
 use crate::http::doors;
 use crate::http::query::Door;
+use crate::paper::Keep;
 use crate::store::redis::{self, place::Place};
-use crate::{admission, board, cold, http, identity, seal, service};
+use crate::{admission, board, cold, desk, http, identity, seal, service};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -251,6 +252,24 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "log-ins and explanations a second for one resident",
     ),
     (
+        "guidance",
+        "none",
+        "a TOML file",
+        "texts of release guidance per reason and region, checked at the start; docs/api.md has its form",
+    ),
+    (
+        "reddened_per_hour",
+        "1000",
+        "1 to 1000000000",
+        "people whom one source turns red in an hour before it raises an alarm (`liangma_reddened_alarms`); nothing is refused",
+    ),
+    (
+        "family_max",
+        "8",
+        "0 to 64",
+        "family members that one resident may add",
+    ),
+    (
         "shows_per_second",
         "2",
         "0 to 1000000",
@@ -286,6 +305,48 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "liangma",
         "text",
         "`aud` of its assertions",
+    ),
+    (
+        "keep_health",
+        "730d",
+        "1d to 36500d",
+        "certificates and notices of release are kept this long, then swept",
+    ),
+    (
+        "keep_temperatures",
+        "30d",
+        "1d to 36500d",
+        "the same for temperatures",
+    ),
+    (
+        "keep_trips",
+        "14d",
+        "1d to 36500d",
+        "the same for trip cards",
+    ),
+    (
+        "keep_declarations",
+        "180d",
+        "1d to 36500d",
+        "the same for declarations, those of entry too",
+    ),
+    (
+        "keep_arrangements",
+        "1095d",
+        "1d to 36500d",
+        "the same for family members, grants, registrations, appeals and revocations",
+    ),
+    (
+        "keep_accesses",
+        "1095d",
+        "1d to 36500d",
+        "the same for recorded looks at a person and the audit log",
+    ),
+    (
+        "sweep_every",
+        "24h",
+        "1s to 30d",
+        "between two sweeps of what is past its time, on each node",
     ),
     (
         "drain_notice",
@@ -339,6 +400,11 @@ pub struct Settings {
     pub drain_notice: Duration,
     pub drain_timeout: Duration,
     pub log: String,
+    /// Texts of release guidance.
+    pub guidance: Option<PathBuf>,
+    /// How long papers are kept, and how often what is past it is swept.
+    pub keep: Keep,
+    pub sweep_every: Duration,
 }
 
 /// What was said, from weak to strong; later sources win.
@@ -473,7 +539,12 @@ impl Said {
                     store_wait: read.duration("store_wait", ms(10)..=secs(300)),
                     miss_wait: read.duration("miss_wait", ms(10)..=secs(300)),
                     store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
+                    reddened_per_hour: read.number("reddened_per_hour", 1..=1_000_000_000),
                     cold_bytes: read.number("cold_bytes", 1 << 20..=1 << 40),
+                },
+                desk: desk::Settings {
+                    session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
+                    family_max: read.number("family_max", 0..=64) as usize,
                 },
                 desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,
                 fair: service::Fair {
@@ -490,6 +561,16 @@ impl Said {
                 issuer: issuer.unwrap_or_default(),
                 audience: read.text("identity_audience"),
             },
+            keep: Keep {
+                health: read.duration("keep_health", days(1)..=days(36_500)),
+                temperatures: read.duration("keep_temperatures", days(1)..=days(36_500)),
+                trips: read.duration("keep_trips", days(1)..=days(36_500)),
+                declarations: read.duration("keep_declarations", days(1)..=days(36_500)),
+                arrangements: read.duration("keep_arrangements", days(1)..=days(36_500)),
+                accesses: read.duration("keep_accesses", days(1)..=days(36_500)),
+            },
+            sweep_every: read.duration("sweep_every", secs(1)..=days(30)),
+            guidance: read.said("guidance").map(PathBuf::from),
             store_cache_bytes: read.number("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_notice: read.duration("drain_notice", ms(0)..=secs(300)),
             drain_timeout,
@@ -510,6 +591,10 @@ fn ms(n: u64) -> Duration {
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+fn days(n: u64) -> Duration {
+    secs(n * 86_400)
 }
 
 /// Takes settings out one by one and notes what is wrong with them.

@@ -2,137 +2,25 @@
 //! In: a line, the seal, today. Out: a change, or why the line was rejected. Never: the store, HTTP.
 
 use crate::clock::{self, Time};
-use crate::person::{self, Assurance, BadDocument, Document, Profile};
-use crate::seal::{NAME_BYTES_MAX, Seal};
+use crate::paper::{Key, Paper};
+use crate::person::{self, Assurance, Document, Identity, Profile, ResidentId};
+use crate::seal::{NAME_BYTES_MAX, Seal, base32};
 use crate::status::Reason;
 use crate::store::record::Standing;
 use crate::store::{Change, What};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
+pub mod health;
+mod rejection;
+pub use health::{Certificate, Health, Notice, Temperature, Trip};
+pub use rejection::Rejection;
+
 /// Bytes of a line at most; the longest true event has some 400.
 pub const LINE_BYTES_MAX: usize = 4096;
 
 /// Rejected lines that an answer lists; the others are only counted.
 pub const REJECTED_LISTED_MAX: usize = 10_000;
-
-/// Why a line was rejected. Each has a code of its own; the detail never repeats what the line held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    LineTooLong,
-    NotJson,
-    NotAnObject,
-    BadField,
-    UnknownEvent,
-    MissingField(&'static str),
-    OfflineRegistration,
-    BadDocument,
-    BadBirthDate,
-    BadCheckDigit,
-    BadName,
-    UnknownAssurance,
-    UnknownReason,
-    UnknownAction,
-    BadTime,
-    BadUntil,
-    BadSource,
-    BadRegion,
-}
-
-impl Rejection {
-    pub const ALL: [Rejection; 18] = [
-        Rejection::LineTooLong,
-        Rejection::NotJson,
-        Rejection::NotAnObject,
-        Rejection::BadField,
-        Rejection::UnknownEvent,
-        Rejection::MissingField("a field"),
-        Rejection::OfflineRegistration,
-        Rejection::BadDocument,
-        Rejection::BadBirthDate,
-        Rejection::BadCheckDigit,
-        Rejection::BadName,
-        Rejection::UnknownAssurance,
-        Rejection::UnknownReason,
-        Rejection::UnknownAction,
-        Rejection::BadTime,
-        Rejection::BadUntil,
-        Rejection::BadSource,
-        Rejection::BadRegion,
-    ];
-
-    pub fn code(self) -> &'static str {
-        match self {
-            Rejection::LineTooLong => "too_large",
-            Rejection::NotJson => "not_json",
-            Rejection::NotAnObject => "not_an_object",
-            Rejection::BadField => "bad_field",
-            Rejection::UnknownEvent => "unknown_event",
-            Rejection::MissingField(_) => "missing_field",
-            Rejection::OfflineRegistration => "offline_registration",
-            Rejection::BadDocument => "bad_document",
-            Rejection::BadBirthDate => "bad_birth_date",
-            Rejection::BadCheckDigit => "bad_check_digit",
-            Rejection::BadName => "bad_name",
-            Rejection::UnknownAssurance => "unknown_assurance",
-            Rejection::UnknownReason => "unknown_reason",
-            Rejection::UnknownAction => "unknown_action",
-            Rejection::BadTime => "bad_time",
-            Rejection::BadUntil => "bad_until",
-            Rejection::BadSource => "bad_source",
-            Rejection::BadRegion => "bad_region",
-        }
-    }
-
-    /// The rejection of a code, as another node answered it; the field that is missing is not part of the code.
-    pub fn of_code(code: &str) -> Option<Rejection> {
-        Rejection::ALL
-            .into_iter()
-            .find(|rejection| rejection.code() == code)
-    }
-
-    pub fn detail(self) -> Cow<'static, str> {
-        Cow::Borrowed(match self {
-            Rejection::LineTooLong => "a line has at most 4096 bytes",
-            Rejection::NotJson => "the line is not JSON",
-            Rejection::NotAnObject => "the line is JSON, but no object",
-            Rejection::BadField => "a field has another type than it must have, or stands twice",
-            Rejection::UnknownEvent => "event is resident or status",
-            Rejection::MissingField(field) => {
-                return Cow::Owned(format!("{field} is missing"));
-            }
-            Rejection::OfflineRegistration => {
-                "documents of this type get no code; their holders are registered by staff"
-            }
-            Rejection::BadDocument => "cert_no has not the form of its cert_type",
-            Rejection::BadBirthDate => "cert_no holds no day of birth",
-            Rejection::BadCheckDigit => "cert_no fails its check digit (GB 11643)",
-            Rejection::BadName => "name has 1 to 64 characters, none of them for machines",
-            Rejection::UnknownAssurance => "assurance is real_person, real_name or unverified",
-            Rejection::UnknownReason => {
-                "reason is confirmed, suspected, close_contact, high_risk_area, central_isolation or home_isolation"
-            }
-            Rejection::UnknownAction => "action is set or clear",
-            Rejection::BadTime => "at is a time of RFC 3339 with its offset, from 1970 on",
-            Rejection::BadUntil => "until is a day, as 2020-05-04",
-            Rejection::BadSource => {
-                "source has 1 to 64 letters, digits, dots, hyphens or underscores"
-            }
-            Rejection::BadRegion => "region is a division of GB/T 2260, six digits",
-        })
-    }
-}
-
-impl From<BadDocument> for Rejection {
-    fn from(bad: BadDocument) -> Rejection {
-        match bad {
-            BadDocument::OfflineRegistration => Rejection::OfflineRegistration,
-            BadDocument::Form => Rejection::BadDocument,
-            BadDocument::BirthDate => Rejection::BadBirthDate,
-            BadDocument::CheckDigit => Rejection::BadCheckDigit,
-        }
-    }
-}
 
 /// A string that borrows from the line where it can; `Option<Cow>` alone would always copy.
 #[derive(Deserialize)]
@@ -165,6 +53,21 @@ struct Fields<'l> {
     until: Option<Text<'l>>,
     #[serde(borrow)]
     region: Option<Text<'l>>,
+    celsius: Option<f64>,
+    #[serde(borrow)]
+    certificate: Option<Text<'l>>,
+    #[serde(borrow)]
+    result: Option<Text<'l>>,
+    #[serde(borrow)]
+    number: Option<Text<'l>>,
+    #[serde(borrow)]
+    from: Option<Text<'l>>,
+    #[serde(borrow)]
+    places: Option<Vec<Text<'l>>>,
+    #[serde(borrow)]
+    owner: Option<Text<'l>>,
+    #[serde(borrow)]
+    paper: Option<Text<'l>>,
 }
 
 fn must<'f>(field: &'f Option<Text<'_>>, name: &'static str) -> Result<&'f str, Rejection> {
@@ -175,11 +78,25 @@ fn must<'f>(field: &'f Option<Text<'_>>, name: &'static str) -> Result<&'f str, 
 }
 
 /// An event, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Resident(Profile),
     /// What a source says, and the profile that registers the person who is not on record.
     Status(Standing, Profile),
+    /// A clear, and the notice of release that is issued with it.
+    Notice(Standing, Profile, Notice),
+    /// Something for the person's health information, and the source and number that tell it from others.
+    Health(Document, Origin, Health),
+    /// A paper as `export` wrote it, sealed.
+    Paper(Identity, Paper),
+}
+
+/// What tells an event from others, and when it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub source: Box<str>,
+    pub seq: u64,
+    pub at: Time,
 }
 
 /// Checks one line. `today` is `yyyymmdd`.
@@ -189,14 +106,29 @@ pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     }
     let fields = fields(line)?;
     let event = must(&fields.event, "event")?;
-    if !matches!(event, "resident" | "status") {
+    if event == "paper" {
+        return fields.paper();
+    }
+    if !matches!(
+        event,
+        "resident" | "status" | "notice" | "certificate" | "temperature" | "trip"
+    ) {
         return Err(Rejection::UnknownEvent);
     }
     let cert_type = must(&fields.cert_type, "cert_type")?;
     let document = Document::parse(cert_type, must(&fields.cert_no, "cert_no")?, today)?;
     match event {
         "resident" => fields.resident(document),
-        _ => fields.status(document),
+        "status" => fields.status(document),
+        "notice" => fields.notice(document, today),
+        event => {
+            let health = match event {
+                "certificate" => Health::Certificate(fields.certificate()?),
+                "temperature" => Health::Temperature(fields.temperature()?),
+                _ => Health::Trip(fields.trip()?),
+            };
+            Ok(Event::Health(document, fields.origin(today)?, health))
+        }
     }
 }
 
@@ -236,6 +168,16 @@ impl Fields<'_> {
             "clear" => false,
             _ => return Err(Rejection::UnknownAction),
         };
+        let (standing, nameless) = self.standing(document, reason, active)?;
+        Ok(Event::Status(standing, nameless))
+    }
+
+    fn standing(
+        &self,
+        document: Document,
+        reason: Reason,
+        active: bool,
+    ) -> Result<(Standing, Profile), Rejection> {
         let at = parse_time(must(&self.at, "at")?).ok_or(Rejection::BadTime)?;
         let source = must(&self.source, "source")?;
         if !is_source(source) {
@@ -247,21 +189,25 @@ impl Fields<'_> {
             seq: self.seq.ok_or(Rejection::MissingField("seq"))?,
             active,
             at,
-            until: match &self.until {
-                Some(text) => Some(parse_day(&text.0).ok_or(Rejection::BadUntil)?),
-                None => None,
-            },
-            region: match &self.region {
-                Some(text) => Some(parse_region(&text.0).ok_or(Rejection::BadRegion)?),
-                None => None,
-            },
+            until: self.until()?,
+            region: self.region()?,
         };
         let nameless = Profile {
             document,
             name: None,
             assurance: Assurance::Unverified,
         };
-        Ok(Event::Status(standing, nameless))
+        Ok((standing, nameless))
+    }
+
+    fn until(&self) -> Result<Option<u32>, Rejection> {
+        let day = |text: &Text<'_>| parse_day(&text.0).ok_or(Rejection::BadUntil);
+        self.until.as_ref().map(day).transpose()
+    }
+
+    fn region(&self) -> Result<Option<u32>, Rejection> {
+        let region = |text: &Text<'_>| parse_region(&text.0).ok_or(Rejection::BadRegion);
+        self.region.as_ref().map(region).transpose()
     }
 }
 
@@ -273,12 +219,14 @@ pub fn is_source(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-fn parse_time(text: &str) -> Option<Time> {
+/// RFC 3339 with its offset.
+pub fn parse_time(text: &str) -> Option<Time> {
     let at: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(at.as_millisecond()).ok().map(Time)
 }
 
-fn parse_day(text: &str) -> Option<u32> {
+/// `2020-05-04` as `yyyymmdd`.
+pub fn parse_day(text: &str) -> Option<u32> {
     let bytes = text.as_bytes();
     if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
@@ -287,7 +235,8 @@ fn parse_day(text: &str) -> Option<u32> {
     clock::is_day(day).then_some(day)
 }
 
-fn parse_region(text: &str) -> Option<u32> {
+/// Six digits of GB/T 2260.
+pub fn parse_region(text: &str) -> Option<u32> {
     (text.len() == 6 && !text.starts_with('0'))
         .then(|| digits(text.as_bytes()))
         .flatten()
@@ -299,19 +248,70 @@ fn digits(bytes: &[u8]) -> Option<u32> {
     })
 }
 
-/// Makes a change of an event: the resident's id, and the profile sealed, so that no name goes further than this.
-pub fn seal_event(event: Event, seal: &Seal) -> Change {
-    let (profile, standing) = match event {
-        Event::Resident(profile) => (profile, None),
-        Event::Status(standing, profile) => (profile, Some(standing)),
+/// Makes the changes of an event: the resident's id, and the profile sealed, so that no name goes further than this. One
+/// event is one change, but for a notice, which follows the clear that it is issued with.
+pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
+    let (profile, standing, notice) = match event {
+        Event::Resident(profile) => (profile, None, None),
+        Event::Status(standing, profile) => (profile, Some(standing), None),
+        Event::Notice(standing, profile, notice) => (profile, Some(standing), Some(notice)),
+        Event::Health(document, origin, health) => {
+            let who = seal.identify(&document);
+            return Ok(vec![health.change(who, &origin, seal)?]);
+        }
+        Event::Paper(who, paper) => {
+            seal.open_paper(&who, &paper)
+                .ok_or(Rejection::ForeignPaper)?;
+            let what = What::Paper(paper);
+            return Ok(vec![Change { who, what }]);
+        }
     };
     let who = seal.identify(&profile.document);
     let sealed = seal.profile(&who, &profile).into_boxed_slice();
-    let what = match standing {
-        None => What::Profile(sealed),
-        Some(standing) => What::Status(standing, sealed),
+    let Some(standing) = standing else {
+        let what = What::Profile(sealed);
+        return Ok(vec![Change { who, what }]);
     };
-    Change { who, what }
+    let notice = notice.map(|notice| {
+        let origin = Origin {
+            source: standing.source.clone(),
+            seq: standing.seq,
+            at: standing.at,
+        };
+        Health::Notice(notice).change(who, &origin, seal)
+    });
+    let what = What::Status(standing, sealed);
+    let mut changes = vec![Change { who, what }];
+    changes.extend(notice.transpose()?);
+    Ok(changes)
+}
+
+/// A paper as a line that `import` takes: its owner and itself in letters and digits, sealed as they are in the store.
+pub fn paper_line(owner: &Identity, paper: &Paper) -> String {
+    let mut bytes = Vec::with_capacity(32 + paper.body.len());
+    bytes.extend_from_slice(&paper.key);
+    paper.write(&mut bytes);
+    let mut who = [0; 24];
+    who[..8].copy_from_slice(&owner.home.0.to_be_bytes());
+    who[8..].copy_from_slice(&owner.claim);
+    let (owner, paper) = (base32::text(&who), base32::text(&bytes));
+    serde_json::json!({ "event": "paper", "owner": owner, "paper": paper }).to_string()
+}
+
+impl Fields<'_> {
+    fn paper(&self) -> Result<Event, Rejection> {
+        let bad = Rejection::ForeignPaper;
+        let owner = base32::bytes(must(&self.owner, "owner")?, 24).ok_or(bad)?;
+        let bytes = base32::bytes(must(&self.paper, "paper")?, LINE_BYTES_MAX).ok_or(bad)?;
+        let (home, claim) = owner.split_first_chunk::<8>().ok_or(bad)?;
+        let who = Identity {
+            home: ResidentId(u64::from_be_bytes(*home)),
+            claim: claim.try_into().map_err(|_| bad)?,
+        };
+        let (key, value) = bytes.split_first_chunk::<16>().ok_or(bad)?;
+        let key: Key = *key;
+        Ok(Event::Paper(who, Paper::read(key, value).ok_or(bad)?))
+    }
 }
 
 /// What became of a feed, as the contract prints it.
@@ -382,6 +382,82 @@ mod tests {
     const RESIDENT: &str = r#"{"event":"resident","cert_type":"10","cert_no":"440106199003077211","name":"陈美玲","assurance":"real_person"}"#;
     const STATUS: &str = r#"{"event":"status","cert_type":"10","cert_no":"440106199003077211","reason":"close_contact","action":"set","at":"2020-04-20T08:00:00+08:00","source":"gd-cdc","seq":123,"until":"2020-05-04","region":"440106"}"#;
 
+    const TEMPERATURE: &str = r#"{"event":"temperature","cert_type":"10","cert_no":"440106199003077211","celsius":36.5,"at":"2020-04-20T08:00:00+08:00","source":"east-gate","seq":9,"region":"440106"}"#;
+    const CERTIFICATE: &str = r#"{"event":"certificate","cert_type":"10","cert_no":"440106199003077211","certificate":"nucleic_test","result":"negative","number":"粤-7","at":"2020-04-20T08:00:00+08:00","source":"gz-lab","seq":4,"until":"2020-04-27"}"#;
+    const TRIP: &str = r#"{"event":"trip","cert_type":"10","cert_no":"440106199003077211","places":["440100","420100"],"at":"2020-04-19T16:00:00Z","source":"carriers","seq":20200420}"#;
+    const NOTICE: &str = r#"{"event":"notice","cert_type":"10","cert_no":"440106199003077211","reason":"close_contact","at":"2020-04-20T08:00:00+08:00","source":"gd-cdc","seq":124,"number":"粤卫-12","from":"2020-04-06","until":"2020-04-20","region":"440106"}"#;
+
+    fn ring() -> Seal {
+        let settings = crate::seal::Settings {
+            code_life: std::time::Duration::from_secs(60),
+            clock_skew: std::time::Duration::ZERO,
+        };
+        Seal::new(&crate::seal::ring::RingFile::generate(Time(0)), settings)
+    }
+
+    fn changes(line: &str, seal: &Seal) -> Vec<Change> {
+        seal_event(parse(line.as_bytes(), TODAY).unwrap(), seal).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_of_health_is_a_paper_with_the_key_of_its_source_and_number() {
+        let seal = ring();
+        let paper = |line: &str| match changes(line, &seal).remove(0).what {
+            What::Paper(paper) => paper,
+            what => panic!("{what:?}"),
+        };
+        for line in [TEMPERATURE, CERTIFICATE, TRIP] {
+            let (first, again) = (paper(line), paper(line));
+            assert_eq!(first, again);
+            let later = line.replace("2020-04", "2020-03");
+            assert_eq!(paper(&later).key, first.key, "the time is no part of it");
+            let next = line.replace(r#""seq":"#, r#""seq":1"#);
+            assert_ne!(paper(&next).key, first.key);
+        }
+        let who = changes(TEMPERATURE, &seal)[0].who;
+        let body = seal.open_paper(&who, &paper(TEMPERATURE)).unwrap();
+        let body: Temperature = serde_json::from_slice(&body).unwrap();
+        assert_eq!((body.celsius, body.source.as_str()), (36.5, "east-gate"));
+    }
+
+    #[test]
+    fn a_notice_clears_and_comes_with_its_clear_alone() {
+        let changes = changes(NOTICE, &ring());
+        let [clear, notice] = &changes[..] else {
+            panic!("two changes");
+        };
+        assert!(
+            matches!(&clear.what, What::Status(standing, _) if !standing.active && standing.seq == 124)
+        );
+        assert!(clear.what.is_counted() && !notice.what.is_counted());
+        assert_eq!(clear.who, notice.who);
+    }
+
+    #[test]
+    fn a_paper_that_was_exported_comes_back_and_no_other() {
+        let seal = ring();
+        let change = changes(TEMPERATURE, &seal).remove(0);
+        let What::Paper(paper) = &change.what else {
+            panic!("a paper");
+        };
+        let line = paper_line(&change.who, paper);
+        assert!(!line.contains("36.5"));
+        let event = parse(line.as_bytes(), TODAY).unwrap();
+        assert_eq!(event, Event::Paper(change.who, paper.clone()));
+        assert_eq!(seal_event(event, &seal).unwrap().len(), 1);
+        let event = parse(line.as_bytes(), TODAY).unwrap();
+        assert_eq!(
+            seal_event(event, &ring()).unwrap_err(),
+            Rejection::ForeignPaper
+        );
+        let other = Identity::of_hash(&[1; 32]);
+        let event = parse(paper_line(&other, paper).as_bytes(), TODAY).unwrap();
+        assert_eq!(
+            seal_event(event, &seal).unwrap_err(),
+            Rejection::ForeignPaper
+        );
+    }
+
     #[test]
     fn reads_both_events_of_the_contract() {
         let Event::Resident(profile) = parse(RESIDENT.as_bytes(), TODAY).unwrap() else {
@@ -448,6 +524,31 @@ mod tests {
             (STATUS.replace("gd-cdc", "gd cdc"), BadSource),
             (STATUS.replace(r#""440106""#, r#""44010""#), BadRegion),
             (format!("{RESIDENT}{}", " ".repeat(5000)), LineTooLong),
+            (TEMPERATURE.replace("36.5", "29.9"), BadTemperature),
+            (TEMPERATURE.replace("36.5", "1e999"), BadField),
+            (TEMPERATURE.replace("36.5", "\"36.5\""), BadField),
+            (
+                TEMPERATURE.replace(r#""celsius":36.5,"#, ""),
+                MissingField("celsius"),
+            ),
+            (TEMPERATURE.replace("2020-", "2027-"), BadTime),
+            (
+                CERTIFICATE.replace("nucleic_test", "beauty"),
+                UnknownCertificate,
+            ),
+            (CERTIFICATE.replace("negative", "fine"), UnknownResult),
+            (CERTIFICATE.replace("粤-7", r"\u0000"), BadNumber),
+            (TRIP.replace(r#""440100","420100""#, ""), BadPlaces),
+            (TRIP.replace("440100", "Canton"), BadPlaces),
+            (
+                TRIP.replace(r#""440100""#, &[r#""440100""#; 50].join(",")),
+                BadPlaces,
+            ),
+            (NOTICE.replace("2020-04-06", "2020-04-31"), BadUntil),
+            (
+                r#"{"event":"paper","owner":"AA","paper":"AA"}"#.into(),
+                ForeignPaper,
+            ),
         ];
         for (line, why) in cases {
             assert_eq!(parse(line.as_bytes(), TODAY), Err(why), "{line}");

@@ -3,6 +3,7 @@
 
 pub mod back;
 pub mod bulk;
+pub mod desk;
 pub mod doors;
 pub mod pages;
 pub mod query;
@@ -10,6 +11,8 @@ pub mod reply;
 
 use crate::answer::Refusal;
 use crate::clock::Time;
+use crate::desk::Asked as AskedOfDesk;
+use crate::desk::roles::Act;
 use crate::language::Language;
 use crate::service::{Asked, Query, Service};
 use bytes::Bytes;
@@ -17,7 +20,7 @@ use doors::Seat;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
-use query::{Door, Head, Route};
+use query::{DeskHead, Door, Head, Route};
 use reply::Body;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -68,10 +71,9 @@ pub async fn answer(
         reply::response(service.answer(asked).await, language)
     };
     let response = match head.refusal {
-        Some(Refusal::MethodNotAllowed) => reply::allowing(
-            ask(Err(Refusal::MethodNotAllowed)).await,
-            head.route.method(),
-        ),
+        Some(Refusal::MethodNotAllowed) => {
+            reply::allowing(ask(Err(Refusal::MethodNotAllowed)).await, head.allow)
+        }
         Some(refusal) => ask(Err(refusal)).await,
         None => match head.route {
             Route::Show => {
@@ -107,7 +109,11 @@ pub async fn answer(
                 let fits = |pass| bulk::fits(&body, settings).map(|()| pass);
                 match admitted.and_then(fits) {
                     Ok(pass) => {
-                        bulk::response(service, settings, pass, body, language, started, now)
+                        let token = head.credential.unwrap_or_default();
+                        // Only a scanner of an organisation has grants to scan; where they cannot be read, codes still can.
+                        let gone = Box::pin(service.gone(token, now)).await;
+                        let scanner = bulk::Scanner { pass, gone };
+                        bulk::response(service, settings, scanner, body, language, started, now)
                     }
                     Err(refusal) => ask(Err(refusal)).await,
                 }
@@ -121,6 +127,15 @@ pub async fn answer(
                     Ok(_) => back::feed(service, settings, body, language, started, now).await,
                     Err(refusal) => ask(Err(refusal)).await,
                 }
+            }
+            Route::Desk(act) => {
+                let at_desk = DeskHead::read(door, &parts.uri, &parts.headers);
+                let bytes_max = match act {
+                    Act::DeclareBulk => desk::BULK_BYTES_MAX,
+                    _ => desk::BODY_BYTES_MAX,
+                };
+                let body = read(body, bytes_max).await;
+                ask(desk_query(act, head.credential, &at_desk, &body, language)).await
             }
             Route::Live => back::live(service, started),
             Route::Ready => back::ready(service, started, now),
@@ -151,6 +166,24 @@ fn scan_query<'q>(
         code: code.as_deref().map_err(|refusal| *refusal)?,
         language,
     })
+}
+
+fn desk_query<'q>(
+    act: Act,
+    credential: Result<&'q [u8], Refusal>,
+    head: &DeskHead<'q>,
+    body: &'q Result<Bytes, Refusal>,
+    language: Language,
+) -> Result<Query<'q>, Refusal> {
+    Ok(Query::Desk(AskedOfDesk {
+        act,
+        credential: credential?,
+        id: head.id,
+        params: head.params,
+        idempotency: head.idempotency?,
+        body: body.as_ref().map_err(|refusal| *refusal)?,
+        language,
+    }))
 }
 
 /// A small body, whole.

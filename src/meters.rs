@@ -2,9 +2,11 @@
 //! somebody scrapes; nothing here is shared between threads that serve.
 
 use crate::answer::{Answer, Refusal, Standing};
+use crate::clock::Time;
 use crate::status::Colour;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -207,6 +209,30 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "",
         "records and absences kept beside the board",
     ),
+    (
+        "liangma_papers_filed_total",
+        "counter",
+        "outcome",
+        "papers that came: `new`, or `known` because their key was there already",
+    ),
+    (
+        "liangma_papers_swept_total",
+        "counter",
+        "",
+        "papers that were past their time and are gone",
+    ),
+    (
+        "liangma_reddened_per_hour",
+        "gauge",
+        "",
+        "people whom the source that turned most red did so in this hour, by feeds to this node",
+    ),
+    (
+        "liangma_reddened_alarms",
+        "gauge",
+        "",
+        "sources that are beyond `reddened_per_hour` in this hour: look at what they fed",
+    ),
     ("liangma_build_info", "gauge", "version", "always 1"),
 ];
 
@@ -223,12 +249,14 @@ pub enum Kind {
     Metrics,
     Feed,
     Page,
+    /// Whatever the desk keeps papers of.
+    Desk,
     /// Nothing that we have.
     Other,
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Show,
         Kind::Scan,
         Kind::Bulk,
@@ -239,6 +267,7 @@ impl Kind {
         Kind::Metrics,
         Kind::Feed,
         Kind::Page,
+        Kind::Desk,
         Kind::Other,
     ];
 
@@ -254,6 +283,7 @@ impl Kind {
             Kind::Metrics => "metrics",
             Kind::Feed => "feed",
             Kind::Page => "page",
+            Kind::Desk => "desk",
             Kind::Other => "other",
         }
     }
@@ -310,7 +340,7 @@ impl From<&Result<Answer, Refusal>> for Outcome {
             Ok(Answer::Shown(shown, _)) => Outcome::Told(shown.standing),
             Ok(Answer::Verdict(verdict, _)) => Outcome::Told(verdict.standing),
             Ok(Answer::Explained(explained, _)) => Outcome::Told(explained.standing),
-            Ok(Answer::Opened(_)) => Outcome::Done,
+            Ok(Answer::Opened(_) | Answer::Desk(..)) => Outcome::Done,
             Err(refusal) => Outcome::Refused(*refusal),
         }
     }
@@ -628,9 +658,52 @@ pub struct StoreTally {
     pub on_record: AtomicU64,
     faults: [AtomicU64; Fault::ALL.len()],
     misses: [AtomicU64; 3],
+    /// Known, and new.
+    papers: [AtomicU64; 2],
+    pub swept: AtomicU64,
+    reddened: Mutex<Reddened>,
+}
+
+/// Whom each source turned red in this hour; a wrong list is noticed by its length.
+#[derive(Default)]
+struct Reddened {
+    hour: u64,
+    most: u64,
+    counts: HashMap<Box<str>, u64>,
+}
+
+/// Sources that are counted by themselves.
+const SOURCES_MAX: usize = 1_000;
+
+const HOUR_MS: u64 = 3_600_000;
+
+impl Reddened {
+    fn enter(&mut self, now: Time) {
+        let hour = now.0 / HOUR_MS;
+        if self.hour != hour {
+            self.hour = hour;
+            self.counts.clear();
+        }
+    }
 }
 
 impl StoreTally {
+    /// A source turned one more red; true where it is beyond `most` in this hour with just this one.
+    pub fn reddened(&self, source: &str, most: u64, now: Time) -> bool {
+        let mut reddened = lock(&self.reddened);
+        reddened.enter(now);
+        reddened.most = most;
+        let full = reddened.counts.len() >= SOURCES_MAX && !reddened.counts.contains_key(source);
+        let source = if full { "others" } else { source };
+        let count = reddened.counts.entry(source.into()).or_default();
+        *count += 1;
+        *count == most + 1
+    }
+
+    pub fn paper(&self, new: bool) {
+        self.papers[usize::from(new)].fetch_add(1, Relaxed);
+    }
+
     pub fn fault(&self, fault: Fault) {
         self.faults[fault as usize].fetch_add(1, Relaxed);
     }
@@ -787,6 +860,27 @@ impl Meters {
             let outcome = ("outcome", outcome);
             self.count("liangma_misses_total", &[outcome], count.load(Relaxed));
         }
+        for (outcome, count) in ["known", "new"].into_iter().zip(&store.papers) {
+            let outcome = ("outcome", outcome);
+            self.count(
+                "liangma_papers_filed_total",
+                &[outcome],
+                count.load(Relaxed),
+            );
+        }
+        self.count("liangma_papers_swept_total", &[], store.swept.load(Relaxed));
+        let (most, alarms) = {
+            let mut reddened = lock(&store.reddened);
+            reddened.enter(Time::now());
+            let beyond = reddened
+                .counts
+                .values()
+                .filter(|count| **count > reddened.most);
+            let most = reddened.counts.values().copied().max().unwrap_or(0);
+            (most, beyond.count())
+        };
+        self.gauge("liangma_reddened_per_hour", &[], most as f64);
+        self.gauge("liangma_reddened_alarms", &[], alarms as f64);
         let ahead: u64 = store.ahead.iter().map(|part| part.load(Relaxed)).sum();
         for (name, value) in [
             ("liangma_board_ahead", ahead),
@@ -943,6 +1037,20 @@ mod tests {
             let row = format!("| `{name}` | {kind} | {labels} | {meaning} |");
             assert!(readme.contains(&row), "{row}");
         }
+    }
+
+    #[test]
+    fn a_source_that_turns_many_red_raises_one_alarm_an_hour() {
+        let tally = StoreTally::default();
+        let at = |minute: u64| Time(1_790_000_000_000 / HOUR_MS * HOUR_MS + minute * 60_000);
+        let alarms = |source, minute| tally.reddened(source, 2, at(minute));
+        assert_eq!([alarms("a", 0), alarms("a", 1), alarms("b", 1)], [false; 3]);
+        assert!(alarms("a", 2));
+        assert!(!alarms("a", 3) && !alarms("b", 59));
+        assert_eq!(
+            [alarms("a", 60), alarms("a", 61), alarms("a", 62)],
+            [false, false, true]
+        );
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! A node's life: doors open, the board fills, changes come and go, the doors drain.
 
 use crate::board::Board;
+use crate::clock::Time;
+use crate::desk::guidance::Guidance;
+use crate::desk::revocation;
 use crate::http::doors::{self, Stage};
 use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::meters::Meters;
+use crate::paper::Keep;
 use crate::seal::Seal;
 use crate::service::{self, Rooms};
 use crate::store::{self, Store};
@@ -22,6 +26,7 @@ pub struct Parts {
     pub seal: Seal,
     pub store: Arc<dyn Store>,
     pub platform: Platform,
+    pub guidance: Guidance,
     pub meters: Arc<Meters>,
 }
 
@@ -33,6 +38,8 @@ pub struct Settings {
     pub service: service::Settings,
     pub drain_notice: Duration,
     pub drain_timeout: Duration,
+    pub keep: Keep,
+    pub sweep_every: Duration,
 }
 
 impl From<&config::Settings> for Settings {
@@ -43,6 +50,8 @@ impl From<&config::Settings> for Settings {
             service: settings.service.clone(),
             drain_notice: settings.drain_notice,
             drain_timeout: settings.drain_timeout,
+            keep: settings.keep.clone(),
+            sweep_every: settings.sweep_every,
         }
     }
 }
@@ -54,11 +63,16 @@ pub struct Node {
     pub doors: Vec<(Door, SocketAddr)>,
     settings: Settings,
     fill: JoinHandle<Result<(), store::Error>>,
+    sweeper: JoinHandle<()>,
+    refresher: JoinHandle<()>,
     /// The back door outlives the others, so that the drain can be watched.
     front: watch::Sender<Stage>,
     back: watch::Sender<Stage>,
     threads: Vec<(Door, std::thread::JoinHandle<()>)>,
 }
+
+/// For one reading of the revocations.
+const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
 /// How often a start tells how far it is.
 const FILL_REPORT: Duration = Duration::from_secs(5);
@@ -72,6 +86,7 @@ impl Node {
             parts.seal,
             parts.store,
             parts.platform,
+            parts.guidance,
             parts.meters,
             settings.service.clone(),
         ));
@@ -88,6 +103,12 @@ impl Node {
         let mut node = Node {
             doors: bound.iter().map(|b| (b.door, b.address)).collect(),
             fill: tokio::spawn(fill(rooms.clone())),
+            sweeper: tokio::spawn(sweep(
+                rooms.clone(),
+                settings.keep.clone(),
+                settings.sweep_every,
+            )),
+            refresher: tokio::spawn(refresh(rooms.clone())),
             rooms,
             settings,
             front,
@@ -137,6 +158,8 @@ impl Node {
             join(these, stage, deadline).await;
         }
         self.fill.abort();
+        self.sweeper.abort();
+        self.refresher.abort();
         self.rooms.store.close().await;
     }
 }
@@ -160,6 +183,34 @@ async fn join(
         tracing::warn!("queries that did not end in time are cut");
         let _ = stage.send(Stage::Ended);
         let _ = ended.await;
+    }
+}
+
+/// Removes what is past its time, again and again. Nodes begin at odds, so that they do not all sweep one store at once.
+async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
+    let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
+    tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
+    loop {
+        match rooms.store.sweep(&keep, Time::now()).await {
+            Ok(0) => {}
+            Ok(papers) => {
+                rooms.meters.store.swept.fetch_add(papers, Relaxed);
+                tracing::info!(papers, "papers past their time are gone");
+            }
+            Err(error) => tracing::warn!(%error, "papers past their time could not be swept"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
+async fn refresh(rooms: Arc<Rooms>) {
+    loop {
+        let read = tokio::time::timeout(REFRESH_WAIT, rooms.refresh_revoked()).await;
+        if let Ok(Err(error)) = read {
+            tracing::debug!(%error, "the revocations could not be read");
+        }
+        tokio::time::sleep(revocation::REFRESH_EVERY).await;
     }
 }
 

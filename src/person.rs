@@ -144,14 +144,22 @@ impl Document {
         std::str::from_utf8(&self.number[..self.cert_type.length()]).expect("checked to be ASCII")
     }
 
+    /// The day of birth, `yyyymmdd`, where the number tells it.
+    pub fn born(&self) -> Option<u32> {
+        let digits = &self.number[6..14];
+        (self.cert_type == CertType::IdentityCard).then(|| {
+            digits
+                .iter()
+                .fold(0, |born, digit| born * 10 + u32::from(digit - b'0'))
+        })
+    }
+
     fn check_identity_card(&self, today: u32) -> Result<(), BadDocument> {
         let (body, last) = (&self.number[..17], self.number[17]);
         if !body.iter().all(u8::is_ascii_digit) || !(last.is_ascii_digit() || last == b'X') {
             return Err(BadDocument::Form);
         }
-        let born = body[6..14]
-            .iter()
-            .fold(0, |born, digit| born * 10 + u32::from(digit - b'0'));
+        let born = self.born().unwrap_or_default();
         if !clock::is_day(born) || born > today {
             return Err(BadDocument::BirthDate);
         }
@@ -310,6 +318,16 @@ impl MaskedName {
         self.write(&mut out);
         String::from_utf8(out).expect("one character and stars")
     }
+}
+
+/// Whether this can be a text for people: 1 to 200 characters, none of them for machines.
+pub fn is_text(text: &str) -> bool {
+    (1..=200).contains(&text.chars().count()) && !is_unprintable(text)
+}
+
+/// Whether a text holds characters for machines, or such as are not seen.
+pub fn is_unprintable(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() || is_unseen(c))
 }
 
 /// What stands on the face of a code: masked, and how sure we are of the holder.

@@ -6,6 +6,9 @@
 //! counter, because the system's randomness costs more than the sealing.
 
 pub mod base32;
+mod grant;
+mod papers;
+mod revoked;
 pub mod ring;
 
 use crate::answer::{CODE_CHARS, CodeText, Refusal};
@@ -15,6 +18,9 @@ use crate::person::{
 };
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
+pub use grant::{GRANT_CHARS, Grant};
+pub use papers::PLAIN_BYTES_MAX;
+pub use revoked::Revoked;
 use ring::{KeyRing, Kind, RingFile};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -71,6 +77,8 @@ pub struct Session {
     pub identity: Identity,
     /// Slots from the home to the resident's own, as far as the maker knew.
     pub steps: u8,
+    /// The membership by which a family member is shown; None for the own session.
+    pub member: Option<u64>,
     pub face: Face,
     pub issued_at: Time,
     pub expires_at: Time,
@@ -89,6 +97,36 @@ pub struct Pass {
     pub name: String,
     pub issued_at: Time,
     pub expires_at: Time,
+}
+
+/// Between the name of a pass and what it is bound to; neither holds it.
+const BOUND: char = '\0';
+
+impl Pass {
+    /// The name of a pass that is bound: a scanner to the organisation whose it is, staff to their region.
+    pub fn bound_name(name: &str, to: Option<&str>) -> String {
+        match to {
+            None => name.to_owned(),
+            Some(to) => format!("{name}{BOUND}{to}"),
+        }
+    }
+
+    /// Whose it is.
+    pub fn holder(&self) -> &str {
+        self.name.split(BOUND).next().unwrap_or_default()
+    }
+
+    /// What it is bound to.
+    pub fn bound(&self) -> Option<&str> {
+        self.name.split_once(BOUND).map(|(_, to)| to)
+    }
+}
+
+/// Somebody with genuine credentials in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    Session(Session),
+    Pass(Kind, Pass, PassId),
 }
 
 /// Tells a pass from every other: its nonce, which nobody chose, with all bits spread.
@@ -140,6 +178,8 @@ impl Default for Nonces {
 /// Seals and opens with the ring in force.
 pub struct Seal {
     ring: ArcSwap<KeyRing>,
+    /// What is good no more although it is genuine.
+    pub revoked: Revoked,
     settings: Settings,
 }
 
@@ -147,6 +187,7 @@ impl Seal {
     pub fn new(file: &RingFile, settings: Settings) -> Seal {
         Seal {
             ring: ArcSwap::from_pointee(KeyRing::new(file)),
+            revoked: Revoked::default(),
             settings,
         }
     }
@@ -229,6 +270,9 @@ impl Seal {
         let face = plain.len();
         plain.extend_from_slice(&[0; 10]);
         write_face(&session.face, &mut plain[face..]);
+        if let Some(member) = session.member {
+            plain.extend_from_slice(&member.to_be_bytes());
+        }
         self.print(Kind::Session, nonces, &plain)
     }
 
@@ -236,10 +280,19 @@ impl Seal {
     pub fn open_session(&self, text: &[u8], now: Time) -> Result<Session, Refusal> {
         let mut bytes = [0; SEALED_MAX];
         let (times, rest) = self.open_timed(Kind::Session, text, &mut bytes, now)?;
-        if rest.len() != 35 {
-            return Err(Refusal::Unauthorized);
-        }
+        let member = match rest.len() {
+            35 => None,
+            43 => {
+                let member = u64::from_be_bytes(rest[35..].try_into().expect("8 of 43"));
+                if self.revoked.has(member) {
+                    return Err(Refusal::Unauthorized);
+                }
+                Some(member)
+            }
+            _ => return Err(Refusal::Unauthorized),
+        };
         Ok(Session {
+            member,
             identity: Identity {
                 home: ResidentId(u64::from_be_bytes(rest[..8].try_into().expect("8 bytes"))),
                 claim: rest[8..24].try_into().expect("16 bytes"),
@@ -251,10 +304,11 @@ impl Seal {
         })
     }
 
-    /// A scanner's or an authority's token; the name has at most [`NAME_BYTES_MAX`] bytes.
+    /// The token of a scanner, an authority, or whoever else comes in an office; its name, and what it is bound to, have at most
+    /// [`NAME_BYTES_MAX`] bytes each.
     pub fn pass(&self, kind: Kind, nonces: &Nonces, pass: &Pass) -> String {
-        debug_assert!(matches!(kind, Kind::Scanner | Kind::Authority));
-        debug_assert!(pass.name.len() <= NAME_BYTES_MAX);
+        debug_assert!(!matches!(kind, Kind::Code | Kind::Session | Kind::Grant));
+        debug_assert!(pass.name.len() <= 2 * NAME_BYTES_MAX + 1);
         let mut plain = Vec::with_capacity(12 + pass.name.len());
         plain.extend_from_slice(&pass.issued_at.0.to_be_bytes()[2..]);
         plain.extend_from_slice(&pass.expires_at.0.to_be_bytes()[2..]);
@@ -266,23 +320,51 @@ impl Seal {
     pub fn admits(&self, kind: Kind, text: &[u8], now: Time) -> Result<PassId, Refusal> {
         let mut bytes = [0; SEALED_MAX];
         self.open_timed(kind, text, &mut bytes, now)?;
+        self.in_force(&bytes)
+    }
+
+    /// Which pass these bytes were, unless it was revoked.
+    fn in_force(&self, bytes: &[u8; SEALED_MAX]) -> Result<PassId, Refusal> {
         let nonce = &bytes[2..HEAD];
         let prefix = u64::from_be_bytes(nonce[..8].try_into().expect("8 of 12"));
         let count = u32::from_be_bytes(nonce[8..].try_into().expect("the other 4"));
-        Ok(PassId::of(prefix, count))
+        let id = PassId::of(prefix, count);
+        match self.revoked.has(id.0) {
+            true => Err(Refusal::Unauthorized),
+            false => Ok(id),
+        }
+    }
+
+    /// Whoever comes with whatever credentials: `Unauthorized` or `SessionExpired`.
+    pub fn open_caller(&self, text: &[u8], now: Time) -> Result<Caller, Refusal> {
+        let mut first = [0; SEALED_MAX];
+        let length = base32::decode(text, &mut first).ok_or(Refusal::Unauthorized)?;
+        let kind = first[..length].first().map(|first| first & 15);
+        let kind = Kind::ALL.into_iter().find(|one| Some(*one as u8) == kind);
+        match kind.ok_or(Refusal::Unauthorized)? {
+            Kind::Session => self.open_session(text, now).map(Caller::Session),
+            Kind::Code | Kind::Grant => Err(Refusal::Unauthorized),
+            kind => {
+                let id = self.admits(kind, text, now)?;
+                let pass = self.open_pass(kind, text, now)?;
+                Ok(Caller::Pass(kind, pass, id))
+            }
+        }
     }
 
     /// As [`Seal::admits`], with the name.
     pub fn open_pass(&self, kind: Kind, text: &[u8], now: Time) -> Result<Pass, Refusal> {
         let mut bytes = [0; SEALED_MAX];
         let (times, name) = self.open_timed(kind, text, &mut bytes, now)?;
-        Ok(Pass {
+        let pass = Pass {
             name: std::str::from_utf8(name)
                 .map_err(|_| Refusal::Unauthorized)?
                 .to_owned(),
             issued_at: times.0,
             expires_at: times.1,
-        })
+        };
+        self.in_force(&bytes)?;
+        Ok(pass)
     }
 
     /// Seals a profile for the store. The nonce is the claim's: sealing the same profile again gives the same bytes, so
@@ -334,9 +416,7 @@ impl Seal {
         let mut bytes = vec![0; HEAD + plain.len() + TAG];
         bytes[HEAD..HEAD + plain.len()].copy_from_slice(plain);
         self.close(kind, nonces, &mut bytes);
-        let mut text = vec![0; base32::encoded_len(bytes.len())];
-        base32::encode(&bytes, &mut text);
-        String::from_utf8(text).expect("letters and digits")
+        base32::text(&bytes)
     }
 
     /// Seals what lies between head and tag, and fills both.
@@ -421,7 +501,15 @@ fn write_face(face: &Face, out: &mut [u8]) {
     out[9] = face.name.stars;
 }
 
-fn read_face(bytes: &[u8]) -> Option<Face> {
+/// A face as it rests in a paper.
+pub fn face_bytes(face: &Face) -> [u8; 10] {
+    let mut bytes = [0; 10];
+    write_face(face, &mut bytes);
+    bytes
+}
+
+/// What [`face_bytes`] wrote, ten bytes; None if it is no face.
+pub fn read_face(bytes: &[u8]) -> Option<Face> {
     Some(Face {
         name: MaskedName {
             first: bytes[5..9].try_into().expect("4 bytes"),
@@ -476,6 +564,7 @@ mod tests {
         Session {
             identity: Identity::of_hash(&[7; 32]),
             steps: 1,
+            member: None,
             face: face(),
             issued_at: NOW,
             expires_at: NOW.plus(Duration::from_secs(3600)),
@@ -549,6 +638,46 @@ mod tests {
             seal.admits(Kind::Scanner, scanner.as_bytes(), pass.expires_at),
             Err(Refusal::SessionExpired)
         );
+    }
+
+    #[test]
+    fn what_was_revoked_is_genuine_and_good_no_more() {
+        let seal = seal(&RingFile::generate(NOW));
+        let nonces = Nonces::new();
+        let pass = Pass {
+            name: Pass::bound_name("gate-7", Some("gz-school")),
+            issued_at: NOW,
+            expires_at: NOW.plus(Duration::from_secs(60)),
+        };
+        assert_eq!((pass.holder(), pass.bound()), ("gate-7", Some("gz-school")));
+        let member = Session {
+            member: Some(77),
+            ..session()
+        };
+        let scanner = seal.pass(Kind::Scanner, &nonces, &pass);
+        let (own, member) = (
+            seal.session(&nonces, &session()),
+            seal.session(&nonces, &member),
+        );
+        let id = seal.admits(Kind::Scanner, scanner.as_bytes(), NOW).unwrap();
+        assert_eq!(
+            seal.open_caller(scanner.as_bytes(), NOW),
+            Ok(Caller::Pass(Kind::Scanner, pass, id))
+        );
+        assert_eq!(
+            seal.open_session(member.as_bytes(), NOW).unwrap().member,
+            Some(77)
+        );
+        seal.revoked.put([id.0, 77].into_iter().collect());
+        let refused = Err(Refusal::Unauthorized);
+        assert_eq!(seal.admits(Kind::Scanner, scanner.as_bytes(), NOW), refused);
+        assert!(
+            seal.open_pass(Kind::Scanner, scanner.as_bytes(), NOW)
+                .is_err()
+        );
+        assert!(seal.open_caller(scanner.as_bytes(), NOW).is_err());
+        assert!(seal.open_session(member.as_bytes(), NOW).is_err());
+        assert!(seal.open_session(own.as_bytes(), NOW).is_ok());
     }
 
     #[test]

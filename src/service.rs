@@ -9,14 +9,20 @@ use crate::answer::{
 use crate::board::{Board, Found};
 use crate::clock::Time;
 use crate::cold::{self, Cold};
+use crate::desk::audit::Audit;
+use crate::desk::grant::{Gone, Gones};
+use crate::desk::guidance::Guidance;
+use crate::desk::revocation;
+use crate::desk::roles::Role;
+use crate::desk::{self, Desk};
 use crate::identity::Platform;
 use crate::language::Language;
 use crate::meters::{Kind, Meters, Outcome, Tally};
-use crate::person::{Face, Identity, MaskedName, Profile};
+use crate::person::{Face, Identity, MaskedName, Profile, ResidentId};
 use crate::seal::ring::Kind as Sealed;
-use crate::seal::{Class, Code, Nonces, Pass, PassId, Seal, Session};
+use crate::seal::{Caller, Class, Code, GRANT_CHARS, Nonces, Pass, PassId, Seal, Session};
 use crate::status::Word;
-use crate::store::{Change, Store, What};
+use crate::store::{Store, record};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -29,6 +35,7 @@ pub struct Settings {
     pub cold: cold::Settings,
     /// Log-ins and explanations that one resident may ask for in a second.
     pub desk_per_second: u32,
+    pub desk: desk::Settings,
     pub fair: Fair,
     /// Pages that each thread of a door serves in a second; 0 for none at all.
     pub pages_per_second: u32,
@@ -71,6 +78,9 @@ pub struct Rooms {
     pub cold: Cold,
     pub platform: Platform,
     pub meters: Arc<Meters>,
+    audit: Audit,
+    gones: Gones,
+    guidance: Guidance,
     settings: Settings,
     desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
     show_turns: Turns,
@@ -97,6 +107,7 @@ pub enum Query<'q> {
         session: &'q [u8],
         language: Language,
     },
+    Desk(desk::Asked<'q>),
 }
 
 /// A query and what it is counted as; that is known even of one that could not be read.
@@ -114,6 +125,7 @@ impl Rooms {
         seal: Seal,
         store: Arc<dyn Store>,
         platform: Platform,
+        guidance: Guidance,
         meters: Arc<Meters>,
         settings: Settings,
     ) -> Rooms {
@@ -143,6 +155,9 @@ impl Rooms {
             store,
             platform,
             meters,
+            audit: Audit::default(),
+            gones: Gones::default(),
+            guidance,
             settings,
             desk_turns: moka::sync::Cache::builder()
                 .max_capacity(DESK_COUNTED_MAX)
@@ -159,6 +174,13 @@ impl Rooms {
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Reads anew what is good no more.
+    pub async fn refresh_revoked(&self) -> Result<(), crate::store::Error> {
+        let ids = revocation::read(&*self.store, &self.seal, Time::now()).await?;
+        self.seal.revoked.put(ids);
+        Ok(())
     }
 
     /// A resident's turn at the desk.
@@ -227,7 +249,7 @@ impl Service {
             } => {
                 let pass = self.rooms.seal.admits(Sealed::Scanner, scanner, now)?; // Unauthorized, SessionExpired, NotPermitted
                 turn(scan_turns, pass.0, started)?; // RateLimited
-                let verdict = self.scan(code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
+                let verdict = self.scan(scanner, code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
                 Ok(Answer::Verdict(verdict, language))
             }
             Query::OpenSession { assertion } => {
@@ -237,9 +259,53 @@ impl Service {
             }
             Query::Explain { session, language } => {
                 let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
-                let explained = self.explain(&session, now).await?; // RateLimited, UpstreamBusy
+                let explained = self.explain(&session, language, now).await?; // RateLimited, UpstreamBusy
                 Ok(Answer::Explained(explained, language))
             }
+            Query::Desk(asked) => {
+                // Boxed, so that those who show and scan carry no place for it.
+                let said = Box::pin(self.at_desk(&asked, now)).await?; // Unauthorized, NotPermitted, RateLimited; what the desk refuses
+                Ok(Answer::Desk(Box::new(said), asked.language))
+            }
+        }
+    }
+
+    async fn at_desk(&self, asked: &desk::Asked<'_>, now: Time) -> Result<desk::Said, Refusal> {
+        let Rooms { seal, .. } = &*self.rooms;
+        let caller = seal.open_caller(asked.credential, now)?;
+        if !asked.act.is_for(Role::of(&caller)) {
+            return Err(Refusal::NotPermitted);
+        }
+        self.rooms.desk_turn(match &caller {
+            Caller::Session(session) => session.identity,
+            // As one who shares a resident's turns with nobody.
+            Caller::Pass(.., id) => Identity {
+                home: ResidentId(id.0),
+                claim: [0; 16],
+            },
+        })?;
+        self.desk(now).answer(asked, &caller).await
+    }
+
+    fn desk(&self, now: Time) -> Desk<'_> {
+        let Rooms {
+            seal,
+            cold,
+            platform,
+            audit,
+            gones,
+            settings,
+            ..
+        } = &*self.rooms;
+        Desk {
+            seal,
+            cold,
+            platform,
+            audit,
+            gones,
+            nonces: &self.nonces,
+            settings: &settings.desk,
+            now,
         }
     }
 
@@ -288,11 +354,58 @@ impl Service {
     }
 
     /// Reads one code. The scanner has been admitted.
-    async fn scan(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+    async fn scan(&self, scanner: &[u8], code: &[u8], now: Time) -> Result<Verdict, Refusal> {
         match self.scan_now(code, now) {
             Err(Refusal::Warming) => Box::pin(self.scan_cold(code, now)).await,
+            Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
+                let gone = Box::pin(self.gone(scanner, now)).await?;
+                self.scan_grant(code, gone.as_deref(), now)
+            }
             verdict => verdict,
         }
+    }
+
+    /// Which grants of a scanner's organisation were taken back; None for a scanner of no organisation.
+    pub async fn gone(&self, scanner: &[u8], now: Time) -> Result<Option<Arc<Gone>>, Refusal> {
+        let Rooms {
+            seal, cold, gones, ..
+        } = &*self.rooms;
+        let pass = seal.open_pass(Sealed::Scanner, scanner, now)?;
+        match pass.bound() {
+            None => Ok(None),
+            Some(organisation) => gones.of(organisation, seal, cold).await.map(Some),
+        }
+    }
+
+    /// Reads one grant: as memory knows the resident, and the organisation's roster.
+    pub fn scan_grant(
+        &self,
+        code: &[u8],
+        gone: Option<&Gone>,
+        now: Time,
+    ) -> Result<Verdict, Refusal> {
+        let Rooms { board, seal, .. } = &*self.rooms;
+        let gone = gone.ok_or(Refusal::CodeInvalid)?;
+        let grant = seal.open_grant(code, gone.organisation, now)?;
+        if gone.numbers.contains(&grant.number) {
+            return Err(Refusal::GrantRevoked);
+        }
+        let mut freshness = board.freshness_of(grant.resident, now);
+        if gone.as_of < freshness.as_of {
+            // Whether it was taken back since is not known.
+            freshness = board.freshness_at(gone.as_of, now);
+        }
+        let word = board.word(grant.resident);
+        if board.is_unheard(grant.resident) || word.is_none() && !board.is_filled() {
+            return Err(Refusal::Warming);
+        }
+        let own = word.filter(|word| word.check() == grant.check);
+        Ok(Verdict {
+            standing: board.standing(own, &freshness),
+            face: grant.face,
+            issued_at: now,
+            freshness,
+        })
     }
 
     /// As memory knows it; `Warming` where the board is not there yet.
@@ -332,28 +445,12 @@ impl Service {
         }
     }
 
-    /// A first session registers the resident; a later one may name the nameless and raise the assurance. What an
-    /// authority's feed said of the person is never lowered by a log-in.
+    /// A first session registers the resident.
     async fn open_session(&self, profile: Profile, now: Time) -> Result<Opened, Refusal> {
         let Rooms { seal, settings, .. } = &*self.rooms;
         let who = seal.identify(&profile.document);
         self.rooms.desk_turn(who)?;
-        let cold = &self.rooms.cold;
-        let placed = cold.record_now(who).await?;
-        let known = placed
-            .as_ref()
-            .and_then(|placed| seal.open_profile(&who, &placed.record.profile));
-        let news =
-            known.is_none_or(|known| known.name.is_none() || known.assurance < profile.assurance);
-        let steps = match placed {
-            Some(placed) if !news => placed.steps,
-            _ => {
-                let what = What::Profile(seal.profile(&who, &profile).into());
-                cold.apply(vec![Change { who, what }]).await?;
-                let placed = cold.record_now(who).await?.ok_or(Refusal::UpstreamBusy)?;
-                placed.steps
-            }
-        };
+        let steps = self.desk(now).register(who, &profile).await?;
         let face = Face {
             name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),
             cert_no: profile.document.mask(),
@@ -362,7 +459,8 @@ impl Service {
         let expires_at = now.plus(settings.session_life);
         let session = Session {
             identity: who,
-            steps: steps as u8,
+            steps,
+            member: None,
             face,
             issued_at: now,
             expires_at,
@@ -374,14 +472,22 @@ impl Service {
         })
     }
 
-    async fn explain(&self, session: &Session, now: Time) -> Result<Explained, Refusal> {
-        let board = &self.rooms.board;
+    async fn explain(
+        &self,
+        session: &Session,
+        language: Language,
+        now: Time,
+    ) -> Result<Explained, Refusal> {
+        let Rooms {
+            board, guidance, ..
+        } = &*self.rooms;
         self.rooms.desk_turn(session.identity)?;
         let freshness = board.freshness(now);
         let placed = self.rooms.cold.record(session.identity).await?;
         let mut explained = Explained {
             standing: Standing::Unknown,
             details: Vec::new(),
+            released: Vec::new(),
             face: session.face,
             freshness,
         };
@@ -395,15 +501,24 @@ impl Service {
                 .active()
                 .map(|standing| Detail {
                     reason: standing.reason,
-                    said: Some(SaidBy {
-                        since: standing.at,
-                        until: standing.until,
-                        region: standing.region,
-                        source: standing.source.to_string(),
-                    }),
+                    guidance: guidance
+                        .text(standing.reason, standing.region, language)
+                        .to_owned(),
+                    said: Some(said_by(standing)),
                 })
-                .chain(lost.iter().map(|reason| Detail { reason, said: None }))
+                .chain(lost.iter().map(|reason| Detail {
+                    reason,
+                    guidance: guidance.text(reason, None, language).to_owned(),
+                    said: None,
+                }))
                 .collect();
+            let released = record.standings.iter().filter(|standing| !standing.active);
+            explained.released = released
+                .map(|standing| (standing.reason, said_by(standing)))
+                .collect();
+            explained
+                .released
+                .sort_by_key(|(_, said)| std::cmp::Reverse(said.since));
             explained
                 .details
                 .sort_by_key(|detail| (detail.reason, detail.said.as_ref().map(|said| said.since)));
@@ -445,6 +560,15 @@ impl Service {
 fn full_budget(per_second: u32, now: Instant) -> Budget {
     let full = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
     Budget::new(per_second, full)
+}
+
+fn said_by(standing: &record::Standing) -> SaidBy {
+    SaidBy {
+        since: standing.at,
+        until: standing.until,
+        region: standing.region,
+        source: standing.source.to_string(),
+    }
 }
 
 fn turn(turns: &Turns, who: u64, now: Instant) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ pub mod record;
 pub mod redis;
 
 use crate::clock::Time;
+use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use record::{Record, Standing};
@@ -55,6 +56,18 @@ pub enum What {
     Profile(Box<[u8]>),
     /// A reason set or cleared by a source, and the sealed profile that registers a person not on record.
     Status(Standing, Box<[u8]>),
+    /// One more paper of this owner, who need not be on record. It changes something if the owner has none with its key.
+    Paper(Paper),
+    /// All papers of this owner go, and what a record holds of the person: the reasons that sources gave stay, because an
+    /// older message could bring them back.
+    Erase,
+}
+
+impl What {
+    /// Whether this is what its event is counted by: a notice of release only accompanies its clear.
+    pub fn is_counted(&self) -> bool {
+        !matches!(self, What::Paper(paper) if paper.kind == crate::paper::Kind::Notice)
+    }
 }
 
 /// A record and where it stands.
@@ -75,6 +88,15 @@ pub struct Loaded {
     pub unchanged: u64,
 }
 
+impl Loaded {
+    pub fn count(&mut self, changed: bool) {
+        match changed {
+            true => self.applied += 1,
+            false => self.unchanged += 1,
+        }
+    }
+}
+
 /// What remembers. Calls wait for the disk or the network, never the caller's thread.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
@@ -92,6 +114,18 @@ pub trait Store: Send + Sync {
 
     /// The word at an id, whoever's it is.
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error>;
+
+    /// Papers of an owner, the newest first: up to `limit` of these kinds, from behind the cursor on.
+    async fn papers(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Error>;
+
+    /// Removes every paper that is older than its kind is kept, a few at a time between other work; how many.
+    async fn sweep(&self, keep: &Keep, now: Time) -> Result<u64, Error>;
 
     /// Up to when what is asked now is sure to be told: now, but for a store whose primary may have been replaced since.
     fn as_of(&self) -> Time {

@@ -192,6 +192,7 @@ mod tests {
                     assert!(documents.insert(profile.document.number().to_owned()));
                 }
                 feed::Event::Status(..) => red += 1,
+                event => panic!("{event:?} is not of a town"),
             }
         }
         assert_eq!(documents.len(), 20_000);

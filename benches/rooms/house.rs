@@ -9,12 +9,14 @@ use liangma::answer::{Answer, CodeText, Freshness, Refusal, Shown, Standing, Ver
 use liangma::board::{self, Board, Found};
 use liangma::clock::Time;
 use liangma::cold;
+use liangma::desk;
 use liangma::feed;
 use liangma::http::query::{Door, Head};
 use liangma::http::reply;
 use liangma::identity::{self, Platform};
 use liangma::language::Language;
 use liangma::meters::{Kind, Meters};
+use liangma::paper::{Cursor, Keep, Kinds, Paper};
 use liangma::person::{Assurance, Document, Face, Identity, MaskedName, ResidentId};
 use liangma::seal::ring::{Kind as Sealed, RingFile};
 use liangma::seal::{self, Class, Code, Nonces, Pass, Seal, Session};
@@ -310,7 +312,7 @@ impl House {
 
     fn take(&self, line: &[u8]) {
         let event = feed::parse(black_box(line), 20_261_123).expect("a good line");
-        black_box(feed::seal_event(event, self.seal()));
+        black_box(feed::seal_event(event, self.seal()).expect("its service goes on"));
     }
 
     fn next_code(&self) -> &[u8] {
@@ -347,6 +349,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
         seal,
         Arc::new(Unasked),
         platform.expect("nothing is read"),
+        desk::guidance::Guidance::default(),
         Arc::new(Meters::new()),
         service::Settings {
             session_life: Duration::from_secs(86_400),
@@ -354,7 +357,12 @@ fn rooms(residents: u64) -> Arc<Rooms> {
                 store_wait: Duration::from_secs(5),
                 miss_wait: Duration::from_secs(5),
                 store_in_flight_max: 1,
+                reddened_per_hour: 1_000,
                 cold_bytes: 1 << 20,
+            },
+            desk: desk::Settings {
+                session_life: Duration::from_secs(86_400),
+                family_max: 8,
             },
             desk_per_second: 20,
             // The clock stands still here: a limit would end the first burst for good. Turns are a room of their own.
@@ -373,6 +381,7 @@ fn session(identity: Identity, face: Face) -> Session {
     Session {
         identity,
         steps: 0,
+        member: None,
         face,
         issued_at: NOW,
         expires_at: NOW.plus(Duration::from_secs(86_400)),
@@ -440,6 +449,20 @@ impl Store for Unasked {
     }
 
     async fn word(&self, _id: ResidentId) -> Result<Option<Word>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn papers(
+        &self,
+        _owner: Identity,
+        _kinds: Kinds,
+        _after: Option<Cursor>,
+        _limit: usize,
+    ) -> Result<Vec<Paper>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn sweep(&self, _keep: &Keep, _now: Time) -> Result<u64, Error> {
         Err(Error::Closed)
     }
 

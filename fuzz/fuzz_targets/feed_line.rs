@@ -5,6 +5,7 @@
 
 use liangma::feed::{self, Event, LINE_BYTES_MAX, Rejection};
 use liangma::lines::Lines;
+use liangma::paper::Paper;
 use liangma::person::{Document, MaskedName, Profile};
 use liangma::store::What;
 use liangma::store::record::Record;
@@ -68,8 +69,17 @@ fn read(line: &[u8]) {
             let record = Record::first(
                 [7; 16],
                 What::Status(standing, bytes_of(&profile).into_boxed_slice()),
-            );
+            )
+            .expect("a status makes a record");
             assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
+        }
+        Ok(Event::Notice(standing, profile, _)) => {
+            assert!(!standing.active && profile.name.is_none());
+            check(&profile);
+        }
+        Ok(Event::Health(..)) => {}
+        Ok(Event::Paper(_, paper)) => {
+            assert_eq!(Paper::read(paper.key, &paper.value()), Some(paper));
         }
         Err(why) => {
             let named = Rejection::of_code(why.code()).expect("a code of the contract");

@@ -113,6 +113,7 @@ impl Asking {
             let session = Session {
                 identity,
                 steps: 0,
+                member: None,
                 face,
                 issued_at: now,
                 expires_at: now.plus(LIFE),

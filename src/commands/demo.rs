@@ -190,7 +190,8 @@ fn settle(dir: &Path, settings: &Settings, ring: &RingFile, town: Town) -> Resul
         let event = line.and_then(|line| feed::parse(line, today).ok());
         let event = event.expect("a synthetic line is a good one");
         if outcome.is_ok() {
-            outcome = bulk.push(feed::seal_event(event, &seal));
+            let changes = feed::seal_event(event, &seal).expect("its service goes on");
+            outcome = changes.into_iter().try_for_each(|change| bulk.push(change));
         }
     });
     outcome?;
@@ -204,6 +205,7 @@ fn session(seal: &Seal, nonces: &Nonces, someone: &Resident, now: Time) -> Optio
     let session = Session {
         identity: seal.identify(&document),
         steps: 0,
+        member: None,
         face: face(someone, &document),
         issued_at: now,
         expires_at: now.plus(Duration::from_secs(86_400)),

@@ -1,6 +1,8 @@
-//! `export`: everything on record as feed lines, to import elsewhere.
+//! `export`: everything on record as feed lines, to import elsewhere. Papers stay sealed: they need the same key ring again.
 
 use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
+use crate::feed;
+use crate::paper::Paper;
 use crate::person::{Identity, ResidentId};
 use crate::seal::Seal;
 use crate::store::Error;
@@ -15,7 +17,8 @@ use std::process::ExitCode;
 /// Write every resident and every status on record as NDJSON, as import takes it
 ///
 /// Cleared statuses are written too: without them an older message could set them again. The lines hold names and
-/// numbers in clear; a file is made for its owner alone.
+/// numbers in clear; a file is made for its owner alone. Papers (health information, declarations, members, grants, the audit
+/// log) are written sealed: import them where the same key ring is.
 #[derive(Args)]
 pub struct Export {
     #[command(flatten)]
@@ -65,12 +68,32 @@ impl Export {
             Some(error) => return Err(error),
             None => done?,
         }
+        let mut failed = None;
+        let each = |owner, paper: Paper| {
+            let written = writeln!(out, "{}", feed::paper_line(&owner, &paper));
+            written.map_err(|error| {
+                failed = Some(error);
+                Error::Closed
+            })
+        };
+        let done = match &store {
+            Opened::Embedded(store) => store.each_paper(each),
+            Opened::Redis(store) => runtime.block_on(store.each_paper(each)),
+        };
+        match failed {
+            Some(error) => return Err(error.into()),
+            None => done?,
+        }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> Result<(), Failure> {
+    // A person who was erased has neither name nor number.
+    if record.profile.is_empty() {
+        return Ok(());
+    }
     // The home is not needed to open a profile: the claim is.
     let who = Identity {
         home: id,

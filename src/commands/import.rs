@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Read residents and statuses (NDJSON, as /v1/feed takes them) into a store or a running node
+/// Read events (NDJSON, as /v1/feed takes them, and papers that export wrote) into a store or a running node
 ///
 /// Prints what /v1/feed answers: how many changed something, how many did not, and each rejected line with its reason.
 /// The same file again changes nothing, so whatever was interrupted is simply run again. Line numbers run on over all
@@ -101,9 +101,12 @@ impl Import {
         let today = Time::now().day();
         let mut failed = None;
         self.lines("reading", |nth, line| {
-            match line.map_or(Err(Rejection::LineTooLong), |line| feed::parse(line, today)) {
-                Ok(event) if failed.is_none() => {
-                    failed = each(feed::seal_event(event, seal)).err();
+            let changes = line
+                .map_or(Err(Rejection::LineTooLong), |line| feed::parse(line, today))
+                .and_then(|event| feed::seal_event(event, seal));
+            match changes {
+                Ok(changes) if failed.is_none() => {
+                    failed = changes.into_iter().find_map(|change| each(change).err());
                 }
                 Ok(_) => {}
                 Err(rejection) => fed.reject(nth, rejection),

@@ -4,6 +4,7 @@ use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, s
 use crate::admission::share::{self, Wish};
 use crate::board::Board;
 use crate::config::Settings;
+use crate::desk::guidance::Guidance;
 use crate::drain::{Asked, Signals};
 use crate::http::doors;
 use crate::http::query::Door;
@@ -113,6 +114,11 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
     if !platform.is_known() {
         tracing::info!("no identity_jwks is set: POST /v1/sessions refuses every assertion");
     }
+    let guidance = match &settings.guidance {
+        None => Guidance::default(),
+        Some(path) => Guidance::read(path)
+            .map_err(|why| Failure::Settings(vec![format!("guidance: {why}")]))?,
+    };
     let opened = open_store(settings, seal.mark(), settings.store_cache_bytes).await?;
     let residents = match &opened {
         Opened::Embedded(opened) => opened.residents()?,
@@ -133,6 +139,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         seal,
         store,
         platform,
+        guidance,
         meters,
     };
     Ok(Node::open(parts, node_settings).map_err(|why| anyhow::anyhow!(why))?)

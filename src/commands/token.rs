@@ -1,8 +1,8 @@
-//! `token`: a credential for a resident, a scanner or an authority, made of the key ring alone.
+//! `token`: a credential for a resident, or for whoever comes in an office, made of the key ring alone.
 
 use super::{Failure, Outcome, Sources, settings};
 use crate::clock::Time;
-use crate::feed::is_source;
+use crate::feed::{is_source, parse_region};
 use crate::person::{self, Assurance, BadDocument, Document, Face, MaskedName};
 use crate::seal::ring::{Kind, RingFile};
 use crate::seal::{NAME_BYTES_MAX, Nonces, Pass, Seal, Session};
@@ -49,6 +49,45 @@ enum Whose {
         /// The site where it scans
         #[arg(long, value_name = "NAME")]
         site: String,
+        /// The organisation whose grants it opens beside live codes
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
+        /// How long it is good for
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+    },
+    /// An organisation's token: its roster, and declarations for those who are on it
+    Organisation {
+        #[command(flatten)]
+        sources: Sources,
+        /// The organisation, as residents name it in their grants
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// How long it is good for
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+    },
+    /// A staff member's token: registration of people without an eligible document, entries of a region
+    Staff {
+        #[command(flatten)]
+        sources: Sources,
+        /// Who it is; recorded at every look at a person
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// The division of GB/T 2260 that it is for, six digits
+        #[arg(long, value_name = "REGION")]
+        region: String,
+        /// How long it is good for
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+    },
+    /// An operator's token: it revokes other tokens
+    Operator {
+        #[command(flatten)]
+        sources: Sources,
+        /// Who it is
+        #[arg(long, value_name = "NAME")]
+        name: String,
         /// How long it is good for
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
         days: u64,
@@ -112,6 +151,7 @@ fn make(whose: Whose) -> Result<String, Failure> {
             let session = Session {
                 identity: seal.identify(&document),
                 steps: 0,
+                member: None,
                 face: Face {
                     name: MaskedName::of(&name),
                     cert_no: document.mask(),
@@ -125,27 +165,61 @@ fn make(whose: Whose) -> Result<String, Failure> {
         Whose::Scanner {
             sources,
             site,
+            organisation,
             days,
         } => {
             if !(1..=NAME_BYTES_MAX).contains(&site.len()) || site.chars().any(char::is_control) {
                 return Err(anyhow!("--site: 1 to {NAME_BYTES_MAX} bytes").into());
             }
-            pass(&sources, Kind::Scanner, site, days, now)
+            if let Some(organisation) = &organisation {
+                check_name("--organisation", organisation)?;
+            }
+            let name = Pass::bound_name(&site, organisation.as_deref());
+            pass(&sources, Kind::Scanner, name, days, now)
+        }
+        Whose::Organisation {
+            sources,
+            name,
+            days,
+        } => {
+            check_name("--name", &name)?;
+            pass(&sources, Kind::Organisation, name, days, now)
+        }
+        Whose::Staff {
+            sources,
+            name,
+            region,
+            days,
+        } => {
+            check_name("--name", &name)?;
+            if parse_region(&region).is_none() {
+                return Err(anyhow!("--region: a division of GB/T 2260, six digits").into());
+            }
+            let name = Pass::bound_name(&name, Some(&region));
+            pass(&sources, Kind::Staff, name, days, now)
+        }
+        Whose::Operator {
+            sources,
+            name,
+            days,
+        } => {
+            check_name("--name", &name)?;
+            pass(&sources, Kind::Operator, name, days, now)
         }
         Whose::Authority {
             sources,
             source,
             days,
         } => {
-            check_source(&source)?;
+            check_name("--source", &source)?;
             pass(&sources, Kind::Authority, source, days, now)
         }
     }
 }
 
-fn check_source(source: &str) -> anyhow::Result<()> {
-    if !is_source(source) {
-        bail!("--source: 1 to {NAME_BYTES_MAX} letters, digits, dots, hyphens or underscores");
+fn check_name(flag: &str, name: &str) -> anyhow::Result<()> {
+    if !is_source(name) {
+        bail!("{flag}: 1 to {NAME_BYTES_MAX} letters, digits, dots, hyphens or underscores");
     }
     Ok(())
 }

@@ -137,8 +137,13 @@ async fn take_in(
                 Some(line) => feed::parse(line, today),
                 None => Err(feed::Rejection::LineTooLong),
             };
-            match event {
-                Ok(event) => batch.push(feed::seal_event(event, &rooms.seal)),
+            let changes = event.and_then(|event| match event {
+                // Whoever feeds says what happened, and brings no papers of ours.
+                feed::Event::Paper(..) => Err(feed::Rejection::Imported),
+                event => feed::seal_event(event, &rooms.seal),
+            });
+            match changes {
+                Ok(changes) => batch.extend(changes),
                 Err(rejection) => {
                     fed.reject(nth, rejection);
                     rooms.meters.store.rejected.fetch_add(1, Relaxed);
@@ -160,7 +165,15 @@ async fn take_in(
             }
         }
         if batch.len() >= BATCH || ended && !batch.is_empty() {
+            let counted: Vec<bool> = batch
+                .iter()
+                .map(|change| change.what.is_counted())
+                .collect();
             let changed = rooms.cold.apply(std::mem::take(&mut batch)).await?;
+            let changed = changed.into_iter().zip(counted);
+            let changed: Vec<bool> = changed
+                .filter_map(|(changed, counted)| counted.then_some(changed))
+                .collect();
             let (applied, unchanged) = (fed.applied, fed.unchanged);
             fed.count(&changed);
             let store = &rooms.meters.store;

@@ -6,18 +6,20 @@
 
 use super::Settings;
 use super::reply::{self, Body, NDJSON};
-use crate::answer::Refusal;
+use crate::answer::{Refusal, Verdict};
 use crate::clock::Time;
+use crate::desk::grant::Gone;
 use crate::language::Language;
 use crate::lines::Lines;
 use crate::meters::{Kind, Outcome};
-use crate::seal::PassId;
+use crate::seal::{GRANT_CHARS, PassId};
 use crate::service::Service;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
 use hyper::{Response, StatusCode};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
@@ -38,11 +40,17 @@ pub fn fits(codes: &Incoming, settings: &Settings) -> Result<(), Refusal> {
     fits.then_some(()).ok_or(Refusal::TooLarge)
 }
 
+/// Who scans, and what became of the grants that the organisation had.
+pub struct Scanner {
+    pub pass: PassId,
+    pub gone: Result<Option<Arc<Gone>>, Refusal>,
+}
+
 /// Begins to answer; the scanner is admitted.
 pub fn response(
     service: &Rc<Service>,
     settings: &Settings,
-    pass: PassId,
+    scanner: Scanner,
     codes: Incoming,
     language: Language,
     started: Instant,
@@ -50,7 +58,7 @@ pub fn response(
 ) -> Response<Body> {
     let scans = Scans {
         service: service.clone(),
-        pass,
+        scanner,
         codes,
         piece: Bytes::new(),
         verdicts: BytesMut::new(),
@@ -68,10 +76,17 @@ pub fn response(
     reply::typed(StatusCode::OK, NDJSON, Body::scans(scans))
 }
 
+impl Scanner {
+    fn scan_grant(&self, service: &Service, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+        let gone = self.gone.as_ref().map_err(|refusal| *refusal)?;
+        service.scan_grant(code, gone.as_deref(), now)
+    }
+}
+
 /// A bulk scan under way.
 pub struct Scans {
     service: Rc<Service>,
-    pass: PassId,
+    scanner: Scanner,
     codes: Incoming,
     /// What came last and is not answered yet, and the answers to what is.
     piece: Bytes,
@@ -145,7 +160,7 @@ impl Scans {
         let before = self.lines_left;
         self.write_verdicts(codes);
         let lines = before - self.lines_left;
-        let wait = self.service.charge_bulk(self.pass, lines);
+        let wait = self.service.charge_bulk(self.scanner.pass, lines);
         if !wait.is_zero() {
             let wait = wait.min(self.pause_max);
             self.pause = Some(Box::pin(tokio::time::sleep(wait)));
@@ -155,6 +170,7 @@ impl Scans {
     fn write_verdicts(&mut self, codes: Option<&[u8]>) {
         let Scans {
             service,
+            scanner,
             verdicts: out,
             lines,
             lines_left,
@@ -176,7 +192,12 @@ impl Scans {
             }
             *lines_left -= 1;
             let verdict = match line {
-                Some(code) => service.scan_now(code.trim_ascii(), *now),
+                Some(code) => match service.scan_now(code.trim_ascii(), *now) {
+                    Err(Refusal::CodeInvalid) if code.trim_ascii().len() == GRANT_CHARS => {
+                        scanner.scan_grant(service, code.trim_ascii(), *now)
+                    }
+                    verdict => verdict,
+                },
                 None => Err(Refusal::TooLarge),
             };
             service.tally.code(match verdict {

@@ -1,7 +1,10 @@
 //! What a request asks: its head read into a route, a credential, a language. Pure and bounded.
 
 use super::pages::{self, Page};
+use super::desk::{self, Place};
 use crate::answer::Refusal;
+use crate::desk::Params;
+use crate::desk::roles::Act;
 use crate::language::Language;
 use crate::meters::Kind;
 use crate::seal::TOKEN_CHARS_MAX;
@@ -45,6 +48,8 @@ pub enum Route {
     Metrics,
     Feed,
     Page(&'static Page),
+    /// Something that the desk keeps papers of.
+    Desk(Act),
     /// Nothing that this door has.
     None,
 }
@@ -76,7 +81,12 @@ impl Route {
 
     fn needs(self) -> Needs {
         match self {
-            Route::Show | Route::Scan | Route::Bulk | Route::Explain | Route::Feed => Needs::Bearer,
+            Route::Show
+            | Route::Scan
+            | Route::Bulk
+            | Route::Explain
+            | Route::Feed
+            | Route::Desk(_) => Needs::Bearer,
             Route::OpenSession
             | Route::Live
             | Route::Ready
@@ -98,6 +108,7 @@ impl Route {
             Route::Metrics => Kind::Metrics,
             Route::Feed => Kind::Feed,
             Route::Page(_) => Kind::Page,
+            Route::Desk(_) => Kind::Desk,
             Route::None => Kind::Other,
         }
     }
@@ -123,11 +134,35 @@ pub struct Head<'r> {
     pub content_type: ContentType,
     /// Set where the head alone decides.
     pub refusal: Option<Refusal>,
+    /// The methods of the path, where another was used.
+    pub allow: Option<&'static str>,
+}
+
+/// What a head says to the desk beside its route.
+pub struct DeskHead<'r> {
+    pub id: Option<&'r str>,
+    pub params: Params<'r>,
+    pub idempotency: Result<Option<&'r str>, Refusal>,
+}
+
+impl<'r> DeskHead<'r> {
+    pub fn read(door: Door, uri: &'r Uri, headers: &'r HeaderMap) -> DeskHead<'r> {
+        DeskHead {
+            id: Place::find(door, uri.path()).and_then(|place| place.id),
+            params: desk::params(uri.query()),
+            idempotency: desk::idempotency(headers),
+        }
+    }
 }
 
 impl<'r> Head<'r> {
     pub fn read(door: Door, method: &Method, uri: &Uri, headers: &'r HeaderMap) -> Head<'r> {
         let found = Route::find(door, uri.path());
+        if found.is_none()
+            && let Some(place) = Place::find(door, uri.path())
+        {
+            return Head::at_desk(&place, method, headers);
+        }
         let route = found.as_ref().map_or(Route::None, |(route, _)| *route);
         let mut head = Head {
             route,
@@ -135,12 +170,14 @@ impl<'r> Head<'r> {
             language: language(headers),
             content_type: content_type(headers),
             refusal: None,
+            allow: None,
         };
         match found {
             None => head.refusal = Some(Refusal::NotFound),
             Some((Route::Page(_), _)) if *method == Method::HEAD => {}
             Some((_, allowed)) if allowed != *method => {
                 head.refusal = Some(Refusal::MethodNotAllowed);
+                head.allow = route.method();
             }
             Some(_) => {
                 if route.needs() == Needs::Bearer {
@@ -153,6 +190,26 @@ impl<'r> Head<'r> {
         }
         head
     }
+
+    fn at_desk(place: &Place<'_>, method: &Method, headers: &'r HeaderMap) -> Head<'r> {
+        let mut methods = place.methods.iter();
+        let act = methods.find(|(name, _)| *name == method.as_str());
+        let route = Route::Desk(act.unwrap_or(&place.methods[0]).1);
+        let content_type = content_type(headers);
+        let (refusal, allow) = match act {
+            None => (Some(Refusal::MethodNotAllowed), Some(place.allow)),
+            Some(_) if !route.takes(content_type) => (Some(Refusal::UnsupportedMediaType), None),
+            Some(_) => (None, None),
+        };
+        Head {
+            route,
+            credential: credential(headers),
+            language: language(headers),
+            content_type,
+            refusal,
+            allow,
+        }
+    }
 }
 
 impl Route {
@@ -163,20 +220,23 @@ impl Route {
             Route::Bulk => matches!(content_type, Unsaid | Text),
             Route::OpenSession => matches!(content_type, Unsaid | Json),
             // `curl --data-binary` says a form unless told otherwise; the body is checked line by line anyway.
-            Route::Feed => matches!(content_type, Unsaid | Text | Json | NdJson),
+            Route::Feed | Route::Desk(Act::DeclareBulk) => {
+                matches!(content_type, Unsaid | Text | Json | NdJson)
+            }
+            Route::Desk(_) => matches!(content_type, Unsaid | Json),
             _ => true,
         }
     }
 
     /// The methods of a path, for `Allow`.
-    pub fn method(self) -> Option<&'static str> {
+    fn method(self) -> Option<&'static str> {
         match self {
             Route::Scan | Route::Bulk | Route::OpenSession | Route::Feed => Some("POST"),
             Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
                 Some("GET")
             }
             Route::Page(_) => Some("GET, HEAD"),
-            Route::None => None,
+            Route::Desk(_) | Route::None => None,
         }
     }
 }

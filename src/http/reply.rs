@@ -13,6 +13,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::Write;
 use std::pin::Pin;
@@ -91,7 +92,7 @@ impl hyper::body::Body for Body {
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 /// Whatever is said of a person is said once.
@@ -109,6 +110,7 @@ pub fn response(result: Result<Answer, Refusal>, language: Language) -> Response
         Ok(Answer::Explained(explained, language)) => {
             json(StatusCode::OK, explained_json(&explained, language))
         }
+        Ok(Answer::Desk(said, language)) => super::desk::response(*said, language),
         Err(refusal) => refused(refusal, language),
     }
 }
@@ -179,13 +181,17 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::NotFound => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Refusal::CodeInvalid | Refusal::CodeExpired | Refusal::OfflineRegistration => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Refusal::CodeInvalid
+        | Refusal::CodeExpired
+        | Refusal::OfflineRegistration
+        | Refusal::GrantRevoked => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::NotOnRoster => StatusCode::FORBIDDEN,
+        Refusal::TooMany => StatusCode::CONFLICT,
     }
 }
 
-fn title(refusal: Refusal, language: Language) -> &'static str {
+pub fn title(refusal: Refusal, language: Language) -> &'static str {
     use Language::*;
     match (refusal, language) {
         (Refusal::Busy, Hans) => "系统繁忙，当前查询人数过多，请稍后再试",
@@ -246,6 +252,28 @@ fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::OfflineRegistration, En) => {
             "This document gets no code online, please register with staff"
         }
+        (Refusal::RecordUnchangeable, Hans) => {
+            "记录不可修改或删除；如填报有误，请重新申报，以最新一次为准，历史记录保留"
+        }
+        (Refusal::RecordUnchangeable, Hant) => {
+            "記錄不可修改或刪除；如填報有誤，請重新申報，以最新一次為準，歷史記錄保留"
+        }
+        (Refusal::RecordUnchangeable, En) => {
+            "Records cannot be changed or deleted; if one is wrong, declare again: the newest counts and the history stays"
+        }
+        (Refusal::GrantRevoked, Hans) => "授权已撤销或已到期，请对方重新授权或亮码",
+        (Refusal::GrantRevoked, Hant) => "授權已撤銷或已到期，請對方重新授權或亮碼",
+        (Refusal::GrantRevoked, En) => {
+            "The grant was revoked or is over, ask for a new one or for a fresh code"
+        }
+        (Refusal::NotOnRoster, Hans) => "该人员未授权本单位，请先由本人授权",
+        (Refusal::NotOnRoster, Hant) => "該人員未授權本單位，請先由本人授權",
+        (Refusal::NotOnRoster, En) => {
+            "This person has granted the organisation nothing, ask the person for a grant"
+        }
+        (Refusal::TooMany, Hans) => "数量已达上限，请先移除后再添加",
+        (Refusal::TooMany, Hant) => "數量已達上限，請先移除後再添加",
+        (Refusal::TooMany, En) => "There are as many as there may be, remove one first",
     }
 }
 
@@ -360,7 +388,7 @@ fn fragment(reasons: Reasons, language: Language, guidance: bool) -> Bytes {
         .map(|reason| Said {
             reason: reason.word(),
             text: reason.text(language),
-            guidance: guidance.then(|| reason.guidance(language)),
+            guidance: guidance.then(|| reason.guidance(language).into()),
             detail: None,
         })
         .collect();
@@ -375,7 +403,7 @@ struct Said {
     reason: &'static str,
     text: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    guidance: Option<&'static str>,
+    guidance: Option<Cow<'static, str>>,
     #[serde(flatten)]
     detail: Option<SaidDetail>,
 }
@@ -492,7 +520,7 @@ fn explained_json(explained: &Explained, language: Language) -> Bytes {
         .map(|detail| Said {
             reason: detail.reason.word(),
             text: detail.reason.text(language),
-            guidance: Some(detail.reason.guidance(language)),
+            guidance: Some(detail.guidance.clone().into()),
             detail: detail.said.as_ref().map(|said| SaidDetail {
                 since: said.since.to_string(),
                 until: said.until.map(crate::clock::print_day),
@@ -504,6 +532,17 @@ fn explained_json(explained: &Explained, language: Language) -> Bytes {
     let reasons = serde_json::to_string(&reasons).expect("plain text");
     out.put_slice(b",\"reasons\":");
     out.put_slice(reasons.as_bytes());
+    let released: Vec<serde_json::Value> = (explained.released.iter())
+        .map(|(reason, said)| {
+            serde_json::json!({
+                "reason": reason.word(), "text": reason.text(language), "at": said.since.to_string(),
+                "region": said.region.map(|region| format!("{region:06}")), "source": said.source,
+            })
+        })
+        .collect();
+    out.put_slice(b",\"released\":");
+    let released = serde_json::to_string(&released).expect("plain text");
+    out.put_slice(released.as_bytes());
     out.put_slice(b",\"appeal\":\"");
     out.put_slice(status::appeal(language).as_bytes());
     out.put_slice(b"\"");

@@ -45,6 +45,21 @@ pub fn encode(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
+/// `bytes` as text.
+pub fn text(bytes: &[u8]) -> String {
+    let mut out = vec![0; encoded_len(bytes.len())];
+    encode(bytes, &mut out);
+    String::from_utf8(out).expect("letters and digits")
+}
+
+/// What `text` holds, if that is at most `bytes_max`.
+pub fn bytes(text: &str, bytes_max: usize) -> Option<Vec<u8>> {
+    let mut out = vec![0; bytes_max.min(text.len())];
+    let length = decode(text.as_bytes(), &mut out)?;
+    out.truncate(length);
+    Some(out)
+}
+
 /// Forty bits, the first byte on top.
 fn value_of(five: &[u8]) -> u64 {
     let mut block = [0; 8];

@@ -1,6 +1,7 @@
 //! The key ring: the keys that seal and open, their states, and the file that holds them (readable by its owner alone).
 
 use crate::clock::Time;
+use crate::paper::Purpose;
 use aws_lc_rs::aead::{AES_128_GCM_SIV, LessSafeKey, UnboundKey};
 use aws_lc_rs::hkdf;
 use aws_lc_rs::hmac;
@@ -96,6 +97,17 @@ struct RestKey {
     secret: Secret,
 }
 
+/// The key of one service's papers, or when it was destroyed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PapersKey {
+    purpose: Purpose,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    destroyed: Option<u64>,
+}
+
 /// The key ring as its file holds it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +117,9 @@ pub struct RingFile {
     /// Seals what rests in the store.
     rest: RestKey,
     token: Vec<TokenKey>,
+    /// One a service; those of a ring that is older than papers are made of `rest`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    papers: Vec<PapersKey>,
 }
 
 /// A line of `keys list`: nothing secret.
@@ -119,7 +134,7 @@ pub struct KeyLine {
 const KEYS_MAX: usize = 64;
 
 const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes and read names: keep it at mode 0600.\n\
-# `liangma keys rotate` changes the token keys; identity and rest stay for the life of the store.\n\n";
+# `liangma keys rotate` changes the token keys; the others stay for the life of the store.\n\n";
 
 impl RingFile {
     pub fn generate(now: Time) -> RingFile {
@@ -137,7 +152,32 @@ impl RingFile {
                 secret: Secret::random(),
             },
             token: vec![token(1, KeyState::Current), token(2, KeyState::Next)],
+            papers: Purpose::ALL
+                .into_iter()
+                .map(|purpose| PapersKey {
+                    purpose,
+                    secret: Some(Secret::random()),
+                    destroyed: None,
+                })
+                .collect(),
         }
+    }
+
+    /// Destroys the key of a service's papers: whatever it sealed is rubbish from now on, and nothing more is sealed. False
+    /// where the ring has none of its own, because it was made before papers had keys.
+    pub fn destroy(&mut self, purpose: Purpose, now: Time) -> bool {
+        let Some(key) = self.papers.iter_mut().find(|key| key.purpose == purpose) else {
+            return false;
+        };
+        key.secret = None;
+        key.destroyed.get_or_insert(now.0);
+        true
+    }
+
+    /// When the key of a service's papers was destroyed.
+    pub fn destroyed(&self, purpose: Purpose) -> Option<Time> {
+        let key = self.papers.iter().find(|key| key.purpose == purpose)?;
+        key.destroyed.map(Time)
     }
 
     /// Reads a ring, and refuses one that others can read.
@@ -173,6 +213,14 @@ impl RingFile {
         ids.sort_unstable();
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err("two token keys have the same id");
+        }
+        let mut purposes: Vec<Purpose> = self.papers.iter().map(|key| key.purpose).collect();
+        purposes.sort_unstable();
+        if purposes.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("a service has two keys of papers");
+        }
+        if (self.papers.iter()).any(|key| key.secret.is_some() == key.destroyed.is_some()) {
+            return Err("a key of papers is there or destroyed, not both");
         }
         Ok(())
     }
@@ -285,10 +333,23 @@ pub enum Kind {
     Session = 2,
     Scanner = 3,
     Authority = 4,
+    Organisation = 5,
+    Staff = 6,
+    Operator = 7,
+    Grant = 8,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Code, Kind::Session, Kind::Scanner, Kind::Authority];
+    pub const ALL: [Kind; 8] = [
+        Kind::Code,
+        Kind::Session,
+        Kind::Scanner,
+        Kind::Authority,
+        Kind::Organisation,
+        Kind::Staff,
+        Kind::Operator,
+        Kind::Grant,
+    ];
 
     fn purpose(self) -> &'static [u8] {
         match self {
@@ -296,6 +357,10 @@ impl Kind {
             Kind::Session => b"liangma session 1",
             Kind::Scanner => b"liangma scanner 1",
             Kind::Authority => b"liangma authority 1",
+            Kind::Organisation => b"liangma organisation 1",
+            Kind::Staff => b"liangma staff 1",
+            Kind::Operator => b"liangma operator 1",
+            Kind::Grant => b"liangma grant 1",
         }
     }
 }
@@ -306,7 +371,9 @@ pub struct KeyRing {
     pub(super) rest: (u8, LessSafeKey),
     current: u8,
     /// By key id; a key for each [`Kind`].
-    keys: [Option<Box<[LessSafeKey; 4]>>; 256],
+    keys: [Option<Box<[LessSafeKey; 8]>>; 256],
+    /// By [`Purpose`]; None: destroyed.
+    pub(super) papers: [Option<LessSafeKey>; 8],
 }
 
 impl KeyRing {
@@ -326,6 +393,15 @@ impl KeyRing {
             rest: (file.rest.id, derive(&file.rest.secret, b"liangma rest 1")),
             current,
             keys,
+            papers: Purpose::ALL.map(|purpose| {
+                let name = format!("liangma papers {} 1", purpose.word());
+                let own = file.papers.iter().find(|key| key.purpose == purpose);
+                let secret = match own {
+                    Some(own) => own.secret.as_ref()?,
+                    None => &file.rest.secret,
+                };
+                Some(derive(secret, name.as_bytes()))
+            }),
         }
     }
 
@@ -419,6 +495,30 @@ mod tests {
         ring.rotate(Time(120), keep).unwrap();
         assert!(ring.lines().iter().all(|key| key.id != 1));
         assert!(ring.check().is_ok());
+    }
+
+    #[test]
+    fn a_key_that_was_destroyed_is_gone_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let mut ring = RingFile::generate(Time(1));
+        let secrets = |ring: &RingFile| {
+            ring.papers
+                .iter()
+                .filter(|key| key.secret.is_some())
+                .count()
+        };
+        assert_eq!(secrets(&ring), Purpose::ALL.len());
+        assert!(ring.destroy(Purpose::Trips, Time(7)) && ring.destroy(Purpose::Trips, Time(9)));
+        ring.write_new(&path).unwrap();
+        let read = RingFile::read(&path).unwrap();
+        assert_eq!(read.destroyed(Purpose::Trips), Some(Time(7)));
+        assert_eq!(read.destroyed(Purpose::Health), None);
+        assert_eq!(secrets(&read), Purpose::ALL.len() - 1);
+        // A ring of before has nothing to destroy.
+        ring.papers.clear();
+        assert!(!ring.destroy(Purpose::Trips, Time(7)));
+        assert!(KeyRing::new(&ring).papers.iter().all(Option::is_some));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //!
 //! Two tables share the resident id as key: `residents` holds the records, `words` the 64 bits that the board needs, so
 //! that a start reads 16 bytes a resident and not a record. No journal beside them: the one process that writes also
-//! holds the one board, and posts every word before it acknowledges the change.
+//! holds the one board, and posts every word before it acknowledges the change. Papers lie in a table of their own.
 
 pub mod bulk;
+mod papers;
 
 use super::record::Record;
 use super::{Change, Error, Placed, Store, What};
 use crate::board::Board;
 use crate::clock::Time;
 use crate::meters::StoreTally;
+use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -99,6 +101,7 @@ impl Opened {
         if ring.as_deref() != Some(&mark[..]) {
             return Err(Error::ForeignRing(place));
         }
+        papers::make_room(&db)?;
         Ok(Opened { db, settings })
     }
 
@@ -195,6 +198,7 @@ fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
             meta.insert("ring", &mark[..]).map_err(failed)?;
             txn.open_table(WORDS).map_err(failed)?;
             txn.open_table(RESIDENTS).map_err(failed)?;
+            txn.open_table(papers::PAPERS).map_err(failed)?;
         }
         txn.commit().map_err(failed)?;
     }
@@ -224,6 +228,8 @@ pub struct Embedded {
 
 enum Job {
     Apply(Batch),
+    /// Papers that are past their time, and who wants to know that they are gone.
+    Sweep(Vec<papers::Row>, oneshot::Sender<Result<(), Error>>),
     Close,
 }
 
@@ -285,6 +291,40 @@ impl Store for Embedded {
         };
         let found = tokio::task::spawn_blocking(move || shelf.with(read));
         found.await.map_err(failed)?
+    }
+
+    async fn papers(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Error> {
+        let shelf = self.shelf.clone();
+        let owner = shorten(owner, self.settings.home_bits);
+        let read = move |db: &Database| papers::read(db, &owner, kinds, after, limit);
+        let found = tokio::task::spawn_blocking(move || shelf.with(read));
+        found.await.map_err(failed)?
+    }
+
+    async fn sweep(&self, keep: &Keep, now: Time) -> Result<u64, Error> {
+        let mut swept = 0;
+        let mut from = Some(papers::FIRST);
+        while let Some(first) = from {
+            let (shelf, keep) = (self.shelf.clone(), keep.clone());
+            let read = move |db: &Database| papers::past(db, &keep, now, first);
+            let found = tokio::task::spawn_blocking(move || shelf.with(read));
+            let (past, next) = found.await.map_err(failed)??;
+            from = next;
+            if !past.is_empty() {
+                swept += past.len() as u64;
+                let (done, outcome) = oneshot::channel();
+                let sent = self.jobs.send(Job::Sweep(past, done));
+                sent.map_err(|_| Error::Closed)?;
+                outcome.await.map_err(|_| Error::Closed)??;
+            }
+        }
+        Ok(swept)
     }
 
     async fn close(&self) {
@@ -357,6 +397,9 @@ impl Writer {
                     Job::Apply(batch) => {
                         changes += batch.0.len();
                         group.push(batch);
+                    }
+                    Job::Sweep(past, done) => {
+                        let _ = done.send(self.shelf.with(|db| papers::remove(db, &past)));
                     }
                     Job::Close => closing = true,
                 }
@@ -475,6 +518,7 @@ fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Er
             residents: txn.open_table(RESIDENTS).map_err(failed)?,
             now: Time::now(),
         };
+        let mut pile = papers::Pile::open(&txn)?;
         // Neighbours in the tree together, and all of one resident at once; a stable sort keeps each one's order.
         let mut sorted: Vec<(usize, Identity, What)> = changes
             .into_iter()
@@ -489,7 +533,8 @@ fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Er
                 said.push((nth, what));
             }
             let nths: Vec<usize> = said.iter().map(|(nth, _)| *nth).collect();
-            match tables.apply(&who, said, &mut committed) {
+            let filed = pile.take(&who, &mut said, &mut committed.changed);
+            match filed.and_then(|()| tables.apply(&who, said, &mut committed)) {
                 Err(error @ (Error::Damaged(_) | Error::Crowded)) => {
                     tracing::error!(%error, "a resident's changes are refused");
                     committed.refused.extend(nths);
@@ -521,6 +566,9 @@ impl Tables<'_> {
         said: Vec<(usize, What)>,
         committed: &mut Committed,
     ) -> Result<(), Error> {
+        if said.is_empty() {
+            return Ok(());
+        }
         let mut said = said.into_iter();
         let (id, mut record, mut dirty, old) = match place(&self.residents, who)? {
             Place::Own { id, record, .. } => {
@@ -528,14 +576,17 @@ impl Tables<'_> {
                 (id, record, false, Some(old))
             }
             Place::Free { id, steps } => {
-                let Some((nth, what)) = said.next() else {
+                // What makes nobody a resident is passed over.
+                let first =
+                    said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
+                let Some((nth, record)) = first else {
                     return Ok(());
                 };
                 committed.changed[nth] = true;
                 if steps > 0 {
                     self.tell_apart(who, committed)?;
                 }
-                (id, Record::first(who.claim, what), true, None)
+                (id, record, true, None)
             }
         };
         for (nth, what) in said {

@@ -32,17 +32,18 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a person of whom this is the first that is said.
-    pub fn first(claim: [u8; 16], what: What) -> Record {
+    /// The record of a person of whom this is the first that is said; None if it makes nobody a resident.
+    pub fn first(claim: [u8; 16], what: What) -> Option<Record> {
         let (profile, standings) = match what {
             What::Profile(profile) => (profile, Vec::new()),
             What::Status(standing, profile) => (profile, vec![standing]),
+            What::Paper(_) | What::Erase => return None,
         };
-        Record {
+        Some(Record {
             claim,
             profile,
             standings,
-        }
+        })
     }
 
     /// Takes in one more thing that is said; whether it changed anything. For one reason and source the highest `seq`
@@ -54,6 +55,9 @@ impl Record {
                 self.profile = profile;
                 changed
             }
+            What::Erase => !std::mem::take(&mut self.profile).is_empty(),
+            // Kept beside the record.
+            What::Paper(_) => false,
             What::Status(said, _) => {
                 let known = self
                     .standings
@@ -165,7 +169,7 @@ mod tests {
     }
 
     fn said(standings: &[Standing]) -> Record {
-        let mut record = Record::first([3; 16], What::Profile([1, 2].into()));
+        let mut record = Record::first([3; 16], What::Profile([1, 2].into())).unwrap();
         for standing in standings {
             record.take(What::Status(standing.clone(), [].into()));
         }

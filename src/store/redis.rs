@@ -10,6 +10,7 @@ pub mod dial;
 mod electors;
 mod follower;
 mod health;
+mod papers;
 pub mod partition;
 pub mod place;
 pub mod primaries;
@@ -21,6 +22,7 @@ use super::{Change, Error, Placed, Store};
 use crate::board::Board;
 use crate::clock::Time;
 use crate::meters::StoreTally;
+use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
 use follower::{Follower, Shared};
@@ -115,7 +117,7 @@ impl Opened {
         };
         for partition in 0..PARTITIONS {
             let state = opened.state(partition).await?;
-            if !state.epoch.is_empty() && state.ring != mark {
+            if !state.ring.is_empty() && state.ring != mark {
                 return Err(Error::ForeignRing(primaries.place().to_string()));
             }
             if !state.epoch.is_empty() && state.format != scripts::FORMAT {
@@ -226,7 +228,10 @@ impl Redis {
     /// Hands changes to the writers, in their order; what comes of them is to be waited for.
     async fn submit(&self, changes: Vec<Change>) -> Result<Submitted, Error> {
         let mut submitted = Submitted {
-            count: changes.len(),
+            counted: changes
+                .iter()
+                .map(|change| change.what.is_counted())
+                .collect(),
             parts: Vec::new(),
         };
         let mut parts: HashMap<usize, (Vec<usize>, Vec<Vec<u8>>)> = HashMap::new();
@@ -275,14 +280,15 @@ impl Redis {
 
 /// Changes on their way: of each partition which they are, and what comes of them.
 struct Submitted {
-    count: usize,
+    /// Of each change whether its event is counted by it.
+    counted: Vec<bool>,
     parts: Vec<(Vec<usize>, writer::Outcome)>,
 }
 
 impl Submitted {
     /// Of each change whether it changed anything; an error if one of them failed, and then others may have been applied.
     async fn outcome(self) -> Result<Vec<bool>, Error> {
-        let mut changed = vec![false; self.count];
+        let mut changed = vec![false; self.counted.len()];
         let mut failed = None;
         for (nths, outcome) in self.parts {
             match outcome.await.map_err(|_| Error::Closed)? {
@@ -361,6 +367,20 @@ impl Store for Redis {
             Some(bytes) if bytes.len() == 8 => scripts::word_of(scripts::eight(&bytes)).map(Some),
             Some(_) => Err(Error::Damaged("a word")),
         }
+    }
+
+    async fn papers(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Error> {
+        self.read_papers(owner, kinds, after, limit).await
+    }
+
+    async fn sweep(&self, keep: &Keep, now: Time) -> Result<u64, Error> {
+        self.sweep_papers(keep, now).await
     }
 
     fn as_of(&self) -> Time {

@@ -223,3 +223,123 @@ fn an_import_that_is_killed_anywhere_is_run_again_to_the_same_end() {
     assert!(whole.len() >= 150_000);
     assert!(whole == cut, "{} lines and {}", whole.len(), cut.len());
 }
+
+/// Every kind of event for many residents, some of them twice.
+fn mixed(residents: usize) -> String {
+    let mut lines = String::new();
+    for n in 0..residents {
+        let person = person(n);
+        let said = |fields: serde_json::Value| {
+            let mut event = serde_json::json!({
+                "cert_type": "10", "cert_no": person.cert_no, "at": "2026-11-20T08:00:00Z", "source": "gz",
+            });
+            for (name, value) in fields.as_object().unwrap() {
+                event[name] = value.clone();
+            }
+            event.to_string()
+        };
+        let mut add = |line: String| {
+            lines.push_str(&line);
+            lines.push('\n');
+        };
+        add(person.resident());
+        add(said(
+            serde_json::json!({ "event": "temperature", "celsius": 36.5, "seq": 1 }),
+        ));
+        add(said(
+            serde_json::json!({ "event": "temperature", "celsius": 37.5, "seq": 2 }),
+        ));
+        add(said(
+            serde_json::json!({ "event": "trip", "places": ["440100"], "seq": 1 }),
+        ));
+        add(said(
+            serde_json::json!({ "event": "certificate", "certificate": "health", "seq": 1 }),
+        ));
+        if n % 10 == 0 {
+            add(person.set("home_isolation", 1));
+            add(said(
+                serde_json::json!({ "event": "notice", "reason": "home_isolation", "seq": 2, "source": "gd-cdc" }),
+            ));
+        }
+    }
+    lines
+}
+
+#[test]
+fn a_mixed_import_that_is_killed_and_run_again_ends_in_the_same_state() {
+    const RESIDENTS: usize = 20_000;
+    let folder = folder();
+    let file = folder.path().join("mixed");
+    std::fs::write(&file, mixed(RESIDENTS)).unwrap();
+    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+    assert!(import(&whole, &file).status().unwrap().success());
+    std::fs::create_dir(&cut).unwrap();
+    std::fs::copy(whole.join("keys"), cut.join("keys")).unwrap();
+    let end = size(&whole);
+    let mut killed = 0;
+    for share in [0, 20, 40, 60, 80] {
+        let mut child = import(&cut, &file).spawn().unwrap();
+        let mut ended = None;
+        until("the store has grown so far", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some() || is_made(&cut) && size(&cut) > end / 100 * share
+        });
+        if ended.is_none() {
+            child.kill().unwrap();
+            ended = Some(child.wait().unwrap());
+        }
+        killed += usize::from(!ended.unwrap().success());
+    }
+    assert!(killed > 0, "every import had ended before it was killed");
+    assert!(import(&cut, &file).status().unwrap().success());
+    let (whole, cut) = (export(&whole), export(&cut));
+    let of = |event: &str| whole.iter().filter(|line| line.contains(event)).count();
+    assert_eq!(of("\"event\":\"paper\""), 4 * RESIDENTS + RESIDENTS / 10);
+    assert!(whole == cut, "{} lines and {}", whole.len(), cut.len());
+}
+
+#[test]
+fn a_node_that_is_killed_while_it_is_fed_everything_ends_in_the_same_state_when_it_is_fed_again() {
+    const RESIDENTS: usize = 5_000;
+    let folder = folder();
+    let store = folder.path().join("store");
+    let lines = mixed(RESIDENTS);
+    for round in 0..4 {
+        let node = Start::new(&[]).over(&store).node();
+        let authority = node.seals().authority();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let Some(mut connection) = Connection::try_to(node.address(Door::Back)) else {
+                    return;
+                };
+                connection.try_send(&Ask::post("/v1/feed", &lines).bearer(&authority).bytes());
+                connection.try_answer();
+            });
+            // Somewhere in it, each time elsewhere.
+            std::thread::sleep(std::time::Duration::from_millis(30 + 120 * round));
+            node.signal(libc::SIGKILL);
+        });
+    }
+    let node = Start::new(&[]).over(&store).node();
+    let authority = node.seals().authority();
+    let fed = node.post_feed(&authority, &lines).json();
+    assert_eq!(fed["rejected"], serde_json::json!([]));
+    let again = node.post_feed(&authority, &lines).json();
+    assert_eq!(again["applied"], 0, "all of it is there, once");
+    let session = node.seals().session(&person(10));
+    let kinds: Vec<String> = node.read("/v1/health", &session)["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        kinds.iter().filter(|kind| *kind == "temperature").count(),
+        2
+    );
+    assert!(
+        kinds.len() == 4 && kinds.contains(&"notice".to_owned()),
+        "{kinds:?}"
+    );
+    assert_eq!(node.show(&session).state(), "green");
+}

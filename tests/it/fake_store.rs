@@ -2,6 +2,7 @@
 
 use liangma::board::Board;
 use liangma::clock::Time;
+use liangma::paper::{self, Cursor, Keep, Kinds, Paper};
 use liangma::person::{Identity, ResidentId};
 use liangma::status::{Reasons, Word};
 use liangma::store::record::Record;
@@ -30,6 +31,7 @@ pub struct FakeStore {
     board: Arc<Board>,
     moods: watch::Sender<Moods>,
     records: Mutex<HashMap<u64, (u64, Record)>>,
+    papers: Mutex<HashMap<Identity, Vec<Paper>>>,
 }
 
 impl FakeStore {
@@ -38,6 +40,7 @@ impl FakeStore {
             board,
             moods: watch::Sender::new(moods),
             records: Mutex::default(),
+            papers: Mutex::default(),
         }
     }
 
@@ -48,7 +51,7 @@ impl FakeStore {
     /// Gives a resident's home to a stranger and moves the resident on by one slot: on record, and not on the board yet.
     pub fn displace(&self, who: Identity) {
         let mut records = self.records.lock().unwrap();
-        let record = Record::first(who.claim, What::Profile([0].into()));
+        let record = Record::first(who.claim, What::Profile([0].into())).unwrap();
         records.insert(who.home.0, (1, record));
         self.board
             .post(who.home, Word::new(1, who.check() ^ 1, Reasons::NONE));
@@ -62,7 +65,7 @@ impl FakeStore {
 
     /// On record, and not on the board yet.
     pub fn put_unposted(&self, who: Identity) {
-        let record = Record::first(who.claim, What::Profile([0].into()));
+        let record = Record::first(who.claim, What::Profile([0].into())).unwrap();
         self.records.lock().unwrap().insert(who.home.0, (1, record));
     }
 
@@ -89,14 +92,24 @@ impl Store for FakeStore {
     async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
         self.obey(|moods| moods.apply).await?;
         let mut records = self.records.lock().unwrap();
+        let mut papers = self.papers.lock().unwrap();
         let changed = changes.into_iter().map(|Change { who, what }| {
             let id = who.home;
+            if let What::Paper(paper) = what {
+                let all = papers.entry(who).or_default();
+                let new = all.iter().all(|known| known.key != paper.key);
+                all.extend(new.then_some(paper));
+                return new;
+            }
             let changed = match records.get_mut(&id.0) {
                 Some((_, record)) => record.take(what),
-                None => {
-                    records.insert(id.0, (0, Record::first(who.claim, what)));
-                    true
-                }
+                None => match Record::first(who.claim, what) {
+                    Some(record) => {
+                        records.insert(id.0, (0, record));
+                        true
+                    }
+                    None => return false,
+                },
             };
             let (version, record) = records.get_mut(&id.0).expect("just there");
             *version = Word::version_after(Some(*version), Time::now());
@@ -131,6 +144,25 @@ impl Store for FakeStore {
             };
             Word::new(*version, who.check(), record.reasons())
         }))
+    }
+
+    async fn papers(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Error> {
+        self.obey(|moods| moods.find).await?;
+        let papers = self.papers.lock().unwrap();
+        let mut found = papers.get(&owner).cloned().unwrap_or_default();
+        paper::page(&mut found, kinds, after, limit);
+        Ok(found)
+    }
+
+    async fn sweep(&self, _: &Keep, _: Time) -> Result<u64, Error> {
+        self.obey(|moods| moods.apply).await?;
+        Ok(0)
     }
 
     async fn close(&self) {}

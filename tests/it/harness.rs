@@ -386,6 +386,7 @@ impl Inside {
             seal: Seal::new(&ring, settings.seal.clone()),
             store: store.clone(),
             platform: Platform::read(settings.identity.clone()).expect("no platform"),
+            guidance: liangma::desk::guidance::Guidance::default(),
             meters,
         };
         let runtime = liangma_runtime();
@@ -465,6 +466,30 @@ pub trait Doors {
             .at(self.address(Door::Desk))
     }
 
+    /// Asks the desk for something with these credentials.
+    fn desk(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Answer {
+        let mut ask = match body {
+            Some(body) => Ask::with_body(method, path, body.to_string()).json(),
+            None => Ask::new(method, path),
+        };
+        ask = ask.bearer(token);
+        ask.at(self.address(Door::Desk))
+    }
+
+    fn read(&self, path: &str, token: &str) -> Value {
+        let answer = self.desk("GET", path, token, None);
+        assert_eq!(answer.status, 200, "{path}: {}", text(&answer.body));
+        answer.json()
+    }
+
+    /// Something that must be taken.
+    #[track_caller]
+    fn put(&self, path: &str, token: &str, body: Value) -> Value {
+        let answer = self.desk("POST", path, token, Some(&body));
+        assert_eq!(answer.status, 201, "{path}: {}", text(&answer.body));
+        answer.json()
+    }
+
     fn post_feed(&self, authority: &str, lines: impl AsRef<[u8]>) -> Answer {
         Ask::post("/v1/feed", lines)
             .bearer(authority)
@@ -526,11 +551,33 @@ impl Seals {
         self.session_until(person, Time::now().plus(Duration::from_secs(3600)))
     }
 
+    /// The session of a minor whose face check failed.
+    pub fn session_unverified(&self, person: &Person) -> String {
+        self.session_of(person, Assurance::Unverified, None, in_an_hour())
+    }
+
+    /// A session by which a family member is shown.
+    pub fn session_of_member(&self, person: &Person) -> String {
+        self.session_of(person, Assurance::RealPerson, Some(9), in_an_hour())
+    }
+
     pub fn session_until(&self, person: &Person, expires_at: Time) -> String {
-        let (identity, face) = self.who(person);
+        self.session_of(person, Assurance::RealPerson, None, expires_at)
+    }
+
+    fn session_of(
+        &self,
+        person: &Person,
+        assurance: Assurance,
+        member: Option<u64>,
+        expires_at: Time,
+    ) -> String {
+        let (identity, mut face) = self.who(person);
+        face.assurance = assurance;
         let session = Session {
             identity,
             steps: 0,
+            member,
             face,
             issued_at: Time(expires_at.0 - 3_600_000),
             expires_at,
@@ -552,6 +599,25 @@ impl Seals {
 
     pub fn scanner(&self) -> String {
         self.pass(Kind::Scanner, "east-gate", in_an_hour())
+    }
+
+    pub fn organisation(&self, name: &str) -> String {
+        self.pass(Kind::Organisation, name, in_an_hour())
+    }
+
+    /// A scanner whose tokens open the grants of this organisation too.
+    pub fn scanner_of(&self, organisation: &str) -> String {
+        let name = Pass::bound_name("east-gate", Some(organisation));
+        self.pass(Kind::Scanner, &name, in_an_hour())
+    }
+
+    pub fn staff(&self, name: &str, region: &str) -> String {
+        let name = Pass::bound_name(name, Some(region));
+        self.pass(Kind::Staff, &name, in_an_hour())
+    }
+
+    pub fn operator(&self) -> String {
+        self.pass(Kind::Operator, "ops-1", in_an_hour())
     }
 
     pub fn authority(&self) -> String {
@@ -655,7 +721,11 @@ impl Ask {
     }
 
     pub fn post(path: &str, body: impl AsRef<[u8]>) -> Ask {
-        let mut ask = Ask::new("POST", path);
+        Ask::with_body("POST", path, body)
+    }
+
+    pub fn with_body(method: &str, path: &str, body: impl AsRef<[u8]>) -> Ask {
+        let mut ask = Ask::new(method, path);
         ask.body = Some(body.as_ref().to_vec());
         ask
     }

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 const JWKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/identity/jwks.json");
 
-fn node() -> Node {
+pub fn node() -> Node {
     let jwks = format!("identity_jwks={JWKS}");
     Start::new(&[&jwks, "identity_issuer=https://id.example"]).node()
 }
 
-fn ed() -> EncodingKey {
+pub fn ed() -> EncodingKey {
     EncodingKey::from_ed_pem(include_bytes!("identity/ed.pem")).unwrap()
 }
 
@@ -32,20 +32,20 @@ fn now() -> u64 {
     liangma::clock::Time::now().0 / 1000
 }
 
-fn claims(person: &Person) -> Value {
+pub fn claims(person: &Person) -> Value {
     json!({
         "iss": "https://id.example", "aud": "liangma", "exp": now() + 300,
         "cert_type": "10", "cert_no": person.cert_no, "name": person.name, "assurance": "real_person",
     })
 }
 
-fn with(person: &Person, name: &str, value: Value) -> Value {
+pub fn with(person: &Person, name: &str, value: Value) -> Value {
     let mut claims = claims(person);
     claims[name] = value;
     claims
 }
 
-fn sign(algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey, claims: &Value) -> String {
+pub fn sign(algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey, claims: &Value) -> String {
     let mut header = Header::new(algorithm);
     header.kid = kid.map(ToOwned::to_owned);
     encode(&header, claims, key).unwrap()

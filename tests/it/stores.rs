@@ -1,6 +1,7 @@
 //! Both kinds of store by the same tests, in this process.
 
 mod alone;
+mod papers;
 
 use crate::harness::folder;
 use crate::redis::{Server, is_missing};

@@ -4,8 +4,10 @@
 //! cannot take them one by one. They are sorted in runs on the disk, merged, and applied by rising id: appended where
 //! they lie behind everything on record, which is the whole of a first import, and put in their places otherwise.
 
+use super::papers::Pile;
 use super::{Committed, Opened, RESIDENTS, WORDS, commit, failed, shorten};
 use crate::clock::Time;
+use crate::paper::Paper;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use crate::store::record::{Record, Standing};
@@ -84,6 +86,7 @@ impl Bulk<'_> {
         let mut done = 0;
         let mut put = |changes: Vec<(Identity, What)>| -> Result<(), Error> {
             let count = changes.len() as u64;
+            let counted: Vec<bool> = changes.iter().map(|(_, what)| what.is_counted()).collect();
             let changed = if self.store.all_behind(changes[0].0.home)? {
                 self.store.append(changes)?
             } else {
@@ -93,9 +96,9 @@ impl Bulk<'_> {
                 }
                 committed.changed
             };
-            let applied = changed.iter().filter(|changed| **changed).count() as u64;
-            loaded.applied += applied;
-            loaded.unchanged += count - applied;
+            for (changed, _) in changed.iter().zip(counted).filter(|(_, counted)| *counted) {
+                loaded.count(*changed);
+            }
             done += count;
             progress(done);
             Ok(())
@@ -191,12 +194,23 @@ impl Opened {
                 .upper_bound_mut(Bound::<u64>::Unbounded)
                 .map_err(failed)?;
             let mut last: Option<u64> = None;
+            let mut pile = Pile::open(&txn)?;
             let mut changes = changes.into_iter().enumerate().peekable();
             while let Some((nth, (who, what))) = changes.next() {
-                changed[nth] = true;
-                let mut record = Record::first(who.claim, what);
+                let mut said = vec![(nth, what)];
                 while let Some((nth, (_, what))) = changes.next_if(|(_, next)| next.0 == who) {
-                    changed[nth] = record.take(what);
+                    said.push((nth, what));
+                }
+                pile.take(&who, &mut said, &mut changed)?;
+                let mut said = said.into_iter();
+                let first =
+                    said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
+                let Some((nth, mut record)) = first else {
+                    continue;
+                };
+                changed[nth] = true;
+                for (nth, what) in said {
+                    changed[nth] |= record.take(what);
                 }
                 // Sorted, so a home that is taken means that every slot up to the last one written is.
                 let id = match last {
@@ -235,7 +249,8 @@ impl Opened {
     }
 }
 
-/// Home (8), claim (16), length of the rest (4); kind (1); the standing if there is one; the profile.
+/// Home (8), claim (16), length of the rest (4); kind (1); the standing if there is one and the profile, or the paper with
+/// its key in front.
 fn write_change(out: &mut Vec<u8>, who: &Identity, what: &What) {
     out.extend_from_slice(&who.home.0.to_be_bytes());
     out.extend_from_slice(&who.claim);
@@ -244,12 +259,22 @@ fn write_change(out: &mut Vec<u8>, who: &Identity, what: &What) {
     let profile = match what {
         What::Profile(profile) => {
             out.push(0);
-            profile
+            &profile[..]
         }
         What::Status(standing, profile) => {
             out.push(1);
             standing.write(out);
-            profile
+            &profile[..]
+        }
+        What::Paper(paper) => {
+            out.push(2);
+            out.extend_from_slice(&paper.key);
+            paper.write(out);
+            &[]
+        }
+        What::Erase => {
+            out.push(3);
+            &[]
         }
     };
     out.extend_from_slice(profile);
@@ -274,10 +299,16 @@ fn read_change(bytes: &[u8]) -> Option<(Identity, What)> {
     let (kind, rest) = rest.split_first()?;
     let what = match kind {
         0 => What::Profile(rest.into()),
-        _ => {
+        1 => {
             let (standing, profile) = Standing::read(rest)?;
             What::Status(standing, profile.into())
         }
+        2 => {
+            let (key, value) = rest.split_first_chunk::<16>()?;
+            What::Paper(Paper::read(*key, value)?)
+        }
+        3 => What::Erase,
+        _ => return None,
     };
     Some((who, what))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::board::Found;
+use crate::paper::{Kinds, Paper};
 use crate::status::{Reason, Reasons};
 use crate::store::record::Standing;
 use proptest::prelude::*;
@@ -225,12 +226,42 @@ fn a_store_belongs_to_one_process_and_one_ring() {
     ));
 }
 
+#[tokio::test]
+async fn a_file_of_before_there_were_papers_is_opened_and_gets_their_table() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = Opened::open(settings(folder.path(), 64), MARK).unwrap();
+        commit(&store.db, vec![(who(1), profile(1))]).unwrap();
+        let txn = store.db.begin_write().unwrap();
+        assert!(txn.delete_table(papers::PAPERS).unwrap());
+        txn.commit().unwrap();
+    }
+    let store = Opened::open(settings(folder.path(), 64), MARK).unwrap();
+    assert_eq!(store.residents().unwrap(), 1);
+    let store = store.start(board(), Arc::default());
+    let paper = paper(3, 5);
+    let filed = change(1, What::Paper(paper.clone()));
+    assert_eq!(store.apply(vec![filed]).await.unwrap(), [true]);
+    let found = store.papers(who(1), Kinds::ALL, None, 9).await.unwrap();
+    assert_eq!(found, [paper]);
+    store.close().await;
+}
+
+fn paper(key: u8, at: u64) -> Paper {
+    Paper {
+        kind: crate::paper::Kind::Temperature,
+        key: [key; 16],
+        at: Time(at),
+        body: [key, 1, 2].into(),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn a_bulk_load_ends_where_single_changes_end(
-        events in proptest::collection::vec((0u64..60, 0u8..7, 1u64..5, any::<bool>()), 1..300),
+        events in proptest::collection::vec((0u64..60, 0u8..9, 1u64..5, any::<bool>()), 1..300),
         cut in 0usize..300,
         home_bits in prop_oneof![Just(64u32), Just(6u32)],
     ) {
@@ -239,7 +270,8 @@ proptest! {
             .map(|(n, reason, seq, active)| match Reason::from_bits(*reason) {
                 // One number of a source is one event.
                 Some(reason) => change(*n, status(*n, reason, *seq * 2 + u64::from(*active), *active)),
-                None => change(*n, profile(*n + seq)),
+                None if *reason == 6 => change(*n, profile(*n + seq)),
+                None => change(*n, What::Paper(paper(*seq as u8, *reason as u64))),
             })
             .collect();
         let cut = cut.min(changes.len());
@@ -273,5 +305,11 @@ proptest! {
             all
         };
         prop_assert_eq!(all(&singly), all(&bulk));
+        let all_papers = |store: &Opened| {
+            let mut all = Vec::new();
+            store.each_paper(|owner, paper| { all.push((owner, paper)); Ok(()) }).unwrap();
+            all
+        };
+        prop_assert_eq!(all_papers(&singly), all_papers(&bulk));
     }
 }

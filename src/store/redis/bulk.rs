@@ -47,11 +47,10 @@ impl Bulk {
 
     async fn settle(&mut self) -> Result<(), Error> {
         if let Some(oldest) = self.under_way.pop_front() {
-            for changed in oldest.outcome().await? {
-                match changed {
-                    true => self.loaded.applied += 1,
-                    false => self.loaded.unchanged += 1,
-                }
+            let counted = oldest.counted.clone();
+            let changed = oldest.outcome().await?.into_iter().zip(counted);
+            for (changed, _) in changed.filter(|(_, counted)| *counted) {
+                self.loaded.count(changed);
             }
         }
         Ok(())

@@ -30,6 +30,11 @@ pub fn stream(partition: usize) -> String {
     format!("lm:{{{}}}:s", TAGS[partition])
 }
 
+/// The hash of an owner's papers: this, home (8 bytes), claim (16).
+pub fn papers(partition: usize) -> String {
+    format!("lm:{{{}}}:p", TAGS[partition])
+}
+
 /// The slot of Redis Cluster that all its keys are in.
 pub fn slot(partition: usize) -> u16 {
     crc16(TAGS[partition].as_bytes()) % 16_384

@@ -2,6 +2,7 @@
 
 use super::partition;
 use crate::board::Ground;
+use crate::paper::Paper;
 use crate::person::{Identity, ResidentId};
 use crate::status::{Reasons, VERSION_MAX, Word};
 use crate::store::record::Record;
@@ -28,30 +29,71 @@ pub static TAKE: Script = script!("", "scripts/take.lua");
 pub static FIND: Script = script!(" flags=no-writes", "scripts/find.lua");
 pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
+pub static PAPERS: Script = script!(" flags=no-writes", "scripts/papers.lua");
+pub static SWEEP: Script = script!("", "scripts/sweep.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 
 /// The layout of keys and values; another is refused.
 pub const FORMAT: u64 = 1;
 
+/// In the place of a standing's length: a paper follows, or everything of this owner goes.
+const PAPER: u16 = 0xffff;
+const ERASE: u16 = 0xfffe;
+
 /// A change as `take.lua` reads it.
 pub fn pack(who: &Identity, what: &What) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(160);
-    bytes.extend_from_slice(&who.home.0.to_be_bytes());
-    bytes.extend_from_slice(&who.claim);
+    bytes.extend_from_slice(&owner(who));
     bytes.extend_from_slice(&who.check().to_be_bytes());
     let length = bytes.len();
     bytes.extend_from_slice(&[0; 2]);
-    let profile = match what {
-        What::Profile(profile) => profile,
+    let standing = match what {
+        What::Profile(profile) => {
+            bytes.extend_from_slice(profile);
+            0
+        }
         What::Status(standing, profile) => {
             standing.write(&mut bytes);
-            profile
+            let standing = (bytes.len() - length - 2) as u16;
+            bytes.extend_from_slice(profile);
+            standing
         }
+        What::Paper(paper) => {
+            bytes.extend_from_slice(&paper.kind.most().to_be_bytes());
+            bytes.extend_from_slice(&paper.key);
+            paper.write(&mut bytes);
+            PAPER
+        }
+        What::Erase => ERASE,
     };
-    let standing = (bytes.len() - length - 2) as u16;
     bytes[length..length + 2].copy_from_slice(&standing.to_be_bytes());
-    bytes.extend_from_slice(profile);
     bytes
+}
+
+/// Home and claim, as scripts and the keys of papers have them.
+pub fn owner(who: &Identity) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&who.home.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&who.claim);
+    bytes
+}
+
+/// The owner whose papers are under this key.
+pub fn owner_of(key: &[u8]) -> Option<Identity> {
+    let (_, owner) = key.split_last_chunk::<24>()?;
+    let (home, claim) = owner.split_first_chunk::<8>()?;
+    Some(Identity {
+        home: ResidentId(u64::from_be_bytes(*home)),
+        claim: claim.try_into().expect("16 of 24"),
+    })
+}
+
+/// What `papers.lua` answers: key and value in turn.
+pub fn papers(rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<Paper>, Error> {
+    let read = |(key, value): (Vec<u8>, Vec<u8>)| Paper::read(key.try_into().ok()?, &value);
+    rows.into_iter()
+        .map(|row| read(row).ok_or(Error::Damaged("a paper")))
+        .collect()
 }
 
 /// A word, and what the store knew of the resident when it was made.

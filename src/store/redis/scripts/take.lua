@@ -1,7 +1,9 @@
 -- Takes in changes of one partition: records, versions and the entry that tells of them, in one step.
 --
 -- ARGV: mark of the key ring, format, a new epoch should there be none, changes that the stream keeps, whether a replica is
--- waited for; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile.
+-- waited for; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
+-- 0xffff is followed by a paper: how many an owner may have of its kind (2), key (16), time (6), kind (1), body; 0xfffe
+-- stands alone and means that everything of this owner goes.
 -- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident who
 -- changed id, word, the reasons that were active in the course of this (1), and the version that the word follows (7), as
 -- the stream's entry tells them.
@@ -13,6 +15,9 @@ local LOAD, DEPTH_MAX = 48, 27
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'ring', 'format', 'seq', 'depth', 'split', 'count')
 local born = not state[1]
 if born then
+  if state[2] and state[2] ~= ARGV[1] then
+    return redis.error_reply('FOREIGNRING made with another key ring')
+  end
   state = { ARGV[3], ARGV[1], ARGV[2], 0, 0, 0, 0 }
 elseif state[2] ~= ARGV[1] then
   return redis.error_reply('FOREIGNRING made with another key ring')
@@ -89,7 +94,7 @@ local function is_newer(standing, record, at)
   return upper > known_upper or upper == known_upper and lower > known_lower
 end
 
--- Takes one thing that is said into a resident's record; whether it changed anything.
+-- Takes one thing that is said into a resident's record; whether it changed anything. Without a profile all of it goes.
 local function take(one, claim, standing, profile)
   if not one.record then
     one.record = claim .. struct.pack('>I2', #profile) .. profile .. standing
@@ -117,6 +122,118 @@ local function take(one, claim, standing, profile)
   return true
 end
 
+-- The papers of an owner: what was found of them, what goes and what comes.
+local piles, touched = {}, {}
+
+local function pile_of(owner)
+  local pile = piles[owner]
+  if not pile then
+    pile = { key = base .. 'p' .. owner, new = {}, gone = {} }
+    pile.count = redis.call('HLEN', pile.key)
+    piles[owner] = pile
+    touched[#touched + 1] = pile
+  end
+  return pile
+end
+
+-- All of them, by key; read only where somebody could have too many, or everything goes.
+local function all_of(pile)
+  if not pile.all then
+    local all, found = {}, redis.call('HGETALL', pile.key)
+    for nth = 1, #found, 2 do
+      all[found[nth]] = found[nth + 1]
+    end
+    for key in pairs(pile.gone) do
+      all[key] = nil
+    end
+    for key, value in pairs(pile.new) do
+      all[key] = value
+    end
+    pile.all = all
+  end
+  return pile.all
+end
+
+-- A paper's place among others: time, then key, as numbers, because strings are compared as the server's language has it.
+local function is_older(key, value, other_key, other_value)
+  local a = { struct.unpack('>I2I4', value) }
+  local b = { struct.unpack('>I2I4', other_value) }
+  for nth = 1, 4 do
+    a[2 + nth] = struct.unpack('>I4', key, nth * 4 - 3)
+    b[2 + nth] = struct.unpack('>I4', other_key, nth * 4 - 3)
+  end
+  for nth = 1, 6 do
+    if a[nth] ~= b[nth] then
+      return a[nth] < b[nth]
+    end
+  end
+  return false
+end
+
+local function let_go(pile, key)
+  if pile.new[key] then
+    pile.new[key] = nil
+  else
+    pile.gone[key] = true
+  end
+  pile.count = pile.count - 1
+  if pile.all then
+    pile.all[key] = nil
+  end
+end
+
+-- Files one paper; whether it is new.
+local function file(pile, most, key, value)
+  if pile.new[key] or not pile.gone[key] and redis.call('HEXISTS', pile.key, key) == 1 then
+    return false
+  end
+  if pile.count >= most then
+    local kind, count, oldest = string.byte(value, 7), 0, nil
+    for known, other in pairs(all_of(pile)) do
+      if string.byte(other, 7) == kind then
+        count = count + 1
+        if not oldest or is_older(known, other, oldest, pile.all[oldest]) then
+          oldest = known
+        end
+      end
+    end
+    if count >= most then
+      if not is_older(oldest, pile.all[oldest], key, value) then
+        return false
+      end
+      let_go(pile, oldest)
+    end
+  end
+  pile.new[key] = value
+  pile.count = pile.count + 1
+  if pile.all then
+    pile.all[key] = value
+  end
+  return true
+end
+
+local function erase(pile)
+  local keys = {}
+  for key in pairs(all_of(pile)) do
+    keys[#keys + 1] = key
+  end
+  for _, key in ipairs(keys) do
+    let_go(pile, key)
+  end
+  return #keys > 0
+end
+
+local function is_own(high, low, claim)
+  for steps = 0, 63 do
+    local one = see(high, low, steps)
+    if not one.record then
+      return nil
+    elseif string.sub(one.record, 1, 16) == claim then
+      return one
+    end
+  end
+end
+
 local flags = {}
 local before = count
 for nth = 6, #ARGV do
@@ -125,8 +242,21 @@ for nth = 6, #ARGV do
   local claim = string.sub(change, 9, 24)
   local check, length = struct.unpack('>I2I2', change, 25)
   local standing, profile = string.sub(change, 29, 28 + length), string.sub(change, 29 + length)
-  local flag = 'c'
-  for steps = 0, 63 do
+  local flag, last = 'c', 63
+  if length == 0xffff then
+    local pile = pile_of(string.sub(change, 1, 24))
+    local new = file(pile, struct.unpack('>I2', change, 29), string.sub(change, 31, 46), string.sub(change, 47))
+    flag, last = new and '1' or '0', -1
+  elseif length == 0xfffe then
+    flag, last = erase(pile_of(string.sub(change, 1, 24))) and '1' or '0', -1
+    local one = is_own(high, low, claim)
+    if one and take(one, claim, '', '') then
+      flag = '1'
+      mark(one)
+      one.held = bit.bor(one.held or 0, reasons_of(one.record))
+    end
+  end
+  for steps = 0, last do
     local one = see(high, low, steps)
     if not one.record or string.sub(one.record, 1, 16) == claim then
       if not one.record then
@@ -162,7 +292,33 @@ for _, one in ipairs(dirty) do
     .. struct.pack('>I4I4', (one.held or 0) * 0x1000000 + math.floor(before / 0x100000000), before % 0x100000000)
 end
 
+local filed = false
+for _, pile in ipairs(touched) do
+  local gone, new = {}, {}
+  for key in pairs(pile.gone) do
+    gone[#gone + 1] = key
+  end
+  for key, value in pairs(pile.new) do
+    new[#new + 1] = key
+    new[#new + 1] = value
+  end
+  filed = filed or #gone + #new > 0
+  for nth = 1, #gone, 1000 do
+    redis.call('HDEL', pile.key, unpack(gone, nth, math.min(nth + 999, #gone)))
+  end
+  for nth = 1, #new, 1000 do
+    redis.call('HSET', pile.key, unpack(new, nth, math.min(nth + 999, #new)))
+  end
+end
+if filed and born then
+  -- Nobody is on record in this partition yet; whose it is, is.
+  redis.call('HSET', KEYS[1], 'ring', state[2], 'format', state[3])
+end
+
 if #changed == 0 then
+  if filed then
+    return { table.concat(flags), '' }
+  end
   -- All of it was here. A write of our own, for a replica that has it has what came before it too.
   if ARGV[5] == '1' and not born then
     redis.call('HSET', KEYS[1], 'touched', now)

@@ -1,0 +1,166 @@
+//! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
+
+use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
+use crate::board::Board;
+use crate::clock::Time;
+use crate::paper::{Kinds, Purpose};
+use crate::person::Document;
+use crate::seal::Seal;
+use crate::seal::base32;
+use crate::seal::ring::RingFile;
+use crate::status::Reasons;
+use crate::store::{Change, Store, What as Said};
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Destroy what is kept of a person, or a whole service's papers
+#[derive(Args)]
+pub struct Erase {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// All papers of one person, and the name and number
+    ///
+    /// Refused while any reason is active: a red is never lost. What stays is a keyed hash with the numbers of sources, so that an
+    /// older message brings nothing back; and on lists of others (rosters, entries of a day) the masked name until they are
+    /// swept.
+    Person {
+        #[command(flatten)]
+        sources: Sources,
+        /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
+        #[arg(long, value_name = "TYPE")]
+        cert_type: String,
+        /// Number of the document
+        #[arg(long, value_name = "N")]
+        cert_no: String,
+    },
+    /// The key of a service's papers: all that it sealed is rubbish from then on, in every copy and backup
+    ///
+    /// Copies of the key ring hold the key as well: give every node the new file (SIGHUP), and destroy the old ones.
+    Service {
+        #[command(flatten)]
+        sources: Sources,
+        /// health, trips, declarations, family, grants, audit, registration, appeals
+        #[arg(long, value_name = "NAME", value_parser = purpose)]
+        name: Purpose,
+    },
+}
+
+fn purpose(text: &str) -> Result<Purpose, String> {
+    Purpose::parse(text).ok_or_else(|| {
+        let words: Vec<&str> = Purpose::ALL.into_iter().map(Purpose::word).collect();
+        format!("a service is one of {}", words.join(", "))
+    })
+}
+
+impl Erase {
+    pub fn run(self) -> Outcome {
+        match self.what {
+            What::Person {
+                sources,
+                cert_type,
+                cert_no,
+            } => person(&sources, &cert_type, &cert_no),
+            What::Service { sources, name } => service(&sources, name),
+        }
+    }
+}
+
+fn service(sources: &Sources, name: Purpose) -> Outcome {
+    let path = settings(sources.said())?.keys;
+    let mut file = RingFile::read(&path)?;
+    if let Some(at) = file.destroyed(name) {
+        return Err(anyhow!("the key of {} was destroyed at {at}", name.word()).into());
+    }
+    let now = Time::now();
+    if !file.destroy(name, now) {
+        return Err(anyhow!(
+            "this key ring was made before services had keys of their own: its papers are sealed by a key made of `rest`, which also seals names"
+        )
+        .into());
+    }
+    file.replace(&path)?;
+    let seal = Seal::new(&RingFile::read(&path)?, settings(sources.said())?.seal);
+    println!(
+        "{}",
+        report(
+            &seal,
+            serde_json::json!({
+                "erased": "service", "name": name.word(), "at": now.to_string(),
+                "papers": "sealed by a key that is no more",
+            })
+        )
+    );
+    eprintln!(
+        "liangma: SIGHUP makes a running node read the ring; destroy every copy of the old one"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn person(sources: &Sources, cert_type: &str, cert_no: &str) -> Outcome {
+    let settings = settings(sources.said())?;
+    log(&settings.log)?;
+    let ring = ring(&settings)?;
+    let seal = Seal::new(&ring, settings.seal.clone());
+    let now = Time::now();
+    let document = Document::parse(cert_type, cert_no, now.day())
+        .map_err(|_| anyhow!("--cert-type, --cert-no: no document that gets a code"))?;
+    let who = seal.identify(&document);
+    runtime()?.block_on(async {
+        let store: Box<dyn Store> =
+            match open_store(&settings, seal.mark(), settings.store_cache_bytes).await? {
+                Opened::Embedded(store) => {
+                    let board = Arc::new(Board::new(0, settings.board.clone()));
+                    Box::new(store.start(board, Arc::default()))
+                }
+                Opened::Redis(store) => Box::new(store.start(None, Arc::default())),
+            };
+        let placed = store.find(who).await?;
+        let red = placed.as_ref().is_some_and(|placed| placed.record.reasons() != Reasons::NONE);
+        if red {
+            store.close().await;
+            return Err(Failure::Other(anyhow!(
+                "a reason is active: it must be cleared by its source before the person can be erased"
+            )));
+        }
+        let mut papers = 0;
+        let mut after = None;
+        loop {
+            let page = store.papers(who, Kinds::ALL, after, crate::paper::PAGE_MAX).await?;
+            papers += page.len();
+            match page.last() {
+                Some(last) => after = Some(last.cursor()),
+                None => break,
+            }
+        }
+        let what = Said::Erase;
+        store.apply(vec![Change { who, what }]).await?;
+        // Proof is what is found afterwards, not what was ordered.
+        let left = store.papers(who, Kinds::ALL, None, 1).await?.len();
+        let profile = store.find(who).await?.is_some_and(|placed| !placed.record.profile.is_empty());
+        store.close().await;
+        if left > 0 || profile {
+            return Err(Failure::Other(anyhow!("something is still there: run it again")));
+        }
+        println!(
+            "{}",
+            report(&seal, serde_json::json!({
+                "erased": "person", "cert_no": document.mask().print(), "at": now.to_string(),
+                "papers": papers, "profile": placed.is_some(), "found_afterwards": 0,
+            }))
+        );
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The report with a keyed hash of itself: whoever holds the ring can tell that it was written here.
+fn report(seal: &Seal, mut report: serde_json::Value) -> String {
+    let proof = base32::text(&seal.link(report.to_string().as_bytes()));
+    report["proof"] = proof.into();
+    report.to_string()
+}

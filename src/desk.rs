@@ -1,0 +1,375 @@
+//! The desk: everything that the notice promises beside the code. It keeps papers and reads them back, may wait for the store,
+//! and is asked by the spine alone. In: who asks, for what, with which body. Out: what is said, or a refusal. Never: HTTP.
+
+mod appeal;
+pub mod audit;
+mod declaration;
+mod entry;
+mod family;
+pub mod grant;
+pub mod guidance;
+mod health;
+mod registration;
+pub mod revocation;
+pub mod roles;
+
+use crate::answer::Refusal;
+use crate::clock::Time;
+use crate::cold::Cold;
+use crate::feed::{Rejection, is_source};
+use crate::identity::Platform;
+use crate::language::Language;
+use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
+use crate::person::{Document, Face, Identity, MaskedName, Profile, is_name};
+use crate::seal::{Caller, Nonces, Seal, base32};
+use crate::store::{Change, What};
+use audit::Audit;
+use grant::Gones;
+use roles::Act;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a session lasts by which a family member is shown.
+    pub session_life: std::time::Duration,
+    /// Family members of one resident.
+    pub family_max: usize,
+}
+
+/// A question to the desk, read and not yet believed.
+pub struct Asked<'q> {
+    pub act: Act,
+    pub credential: &'q [u8],
+    /// The paper that the path names.
+    pub id: Option<&'q str>,
+    pub params: Params<'q>,
+    pub body: &'q [u8],
+    /// The caller's own word for what is asked: said again, it is done once.
+    pub idempotency: Option<&'q str>,
+    pub language: Language,
+}
+
+/// What stands behind the question mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Params<'q> {
+    pub after: Option<&'q str>,
+    pub limit: Option<&'q str>,
+    pub kind: Option<&'q str>,
+    pub destination: Option<&'q str>,
+    pub day: Option<&'q str>,
+    pub purpose: Option<&'q str>,
+}
+
+/// What the desk says; printed as it is.
+pub enum Said {
+    /// Found.
+    Found(Value),
+    /// Done, and on record.
+    Done(Value),
+    /// Understood, and not taken: the field that is wrong.
+    Rejected(Rejection),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum No {
+    Refused(Refusal),
+    Rejected(Rejection),
+}
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> No {
+        No::Refused(refusal)
+    }
+}
+
+impl From<Rejection> for No {
+    fn from(rejection: Rejection) -> No {
+        No::Rejected(rejection)
+    }
+}
+
+/// Papers of a page, unless fewer are asked for, and at most.
+const LIMIT: usize = 20;
+const LIMIT_MAX: usize = 100;
+
+/// What the desk works with.
+pub struct Desk<'r> {
+    pub seal: &'r Seal,
+    pub cold: &'r Cold,
+    pub platform: &'r Platform,
+    pub audit: &'r Audit,
+    pub gones: &'r Gones,
+    pub nonces: &'r Nonces,
+    pub settings: &'r Settings,
+    pub now: Time,
+}
+
+impl Desk<'_> {
+    /// Answers whoever has been let in for this act, within the time that the desk waits for the store in all. What was being
+    /// filed when that was over is filed or not, as after any `UpstreamBusy`.
+    pub async fn answer(&self, asked: &Asked<'_>, caller: &Caller) -> Result<Said, Refusal> {
+        let answer = self.walk(asked, caller);
+        let answer = match asked.act {
+            // Thousands of lines go batch by batch, each with a wait of its own.
+            Act::DeclareBulk => answer.await,
+            _ => tokio::time::timeout(self.cold.store_wait(), answer)
+                .await
+                .unwrap_or(Err(No::Refused(Refusal::UpstreamBusy))),
+        };
+        match answer {
+            Ok(said) => Ok(said),
+            Err(No::Refused(refusal)) => Err(refusal),
+            Err(No::Rejected(rejection)) => Ok(Said::Rejected(rejection)),
+        }
+    }
+
+    /// One line a promise.
+    async fn walk(&self, asked: &Asked<'_>, caller: &Caller) -> Result<Said, No> {
+        match (asked.act, caller) {
+            (Act::ReadHealth, Caller::Session(session)) => self.health(session, asked).await,
+            (Act::ReadTrip, Caller::Session(session)) => {
+                self.trip_card(session, asked.language).await
+            }
+            (Act::ChangeRecord, _) => Err(Refusal::RecordUnchangeable.into()),
+            (Act::Declare, caller) => self.declare(caller, asked).await,
+            (Act::DeclareBulk, Caller::Pass(_, pass, _)) => self.declare_bulk(pass, asked).await,
+            (Act::ReadDeclarations, Caller::Session(session)) => {
+                self.declarations(session, asked).await
+            }
+            (Act::DeclareEntry, Caller::Session(session)) => {
+                self.declare_entry(session, asked).await
+            }
+            (Act::ReadEntries, Caller::Session(session)) => self.own_entries(session, asked).await,
+            (Act::ReadEntries, Caller::Pass(_, staff, _)) => self.entries_for(staff, asked).await,
+            (Act::AddMember, Caller::Session(session)) => self.add_member(session, asked).await,
+            (Act::ListMembers, Caller::Session(session)) => self.members(session).await,
+            (Act::RemoveMember, Caller::Session(session)) => {
+                self.remove_member(session, asked).await
+            }
+            (Act::RenewMember, Caller::Session(session)) => self.renew_member(session, asked).await,
+            (Act::ReadAccesses, Caller::Session(session)) => self.accesses(session, asked).await,
+            (Act::Grant, Caller::Session(session)) => self.grant(session, asked).await,
+            (Act::ListGrants, Caller::Session(session)) => self.grants(session).await,
+            (Act::RevokeGrant, Caller::Session(session)) => self.revoke_grant(session, asked).await,
+            (Act::ReadRoster, Caller::Pass(_, pass, _)) => self.roster(pass, asked).await,
+            (Act::Register, Caller::Pass(_, pass, _)) => self.register_offline(pass, asked).await,
+            (Act::FindRegistered, Caller::Pass(_, pass, _)) => {
+                self.find_registered(pass, asked).await
+            }
+            (Act::Appeal, Caller::Session(session)) => self.appeal(session, asked).await,
+            (Act::ReadAppeals, Caller::Session(session)) => self.own_appeals(session).await,
+            (Act::ReadAppeals, Caller::Pass(_, pass, _)) => self.all_appeals(pass, asked).await,
+            (Act::AnswerAppeal, Caller::Pass(_, pass, _)) => self.answer_appeal(pass, asked).await,
+            (Act::Revoke, _) => self.revoke(asked).await,
+            // No act of the table comes here with another caller.
+            _ => Err(Refusal::NotPermitted.into()),
+        }
+    }
+
+    /// Puts a person on record, or what is new of one: a log-in names the nameless and raises the assurance. What an authority's
+    /// feed said of the person is never lowered by it. The slots from the home to the resident's own.
+    pub async fn register(&self, who: Identity, profile: &Profile) -> Result<u8, Refusal> {
+        let placed = self.cold.record_now(who).await?;
+        let known = placed
+            .as_ref()
+            .and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
+        let news =
+            known.is_none_or(|known| known.name.is_none() || known.assurance < profile.assurance);
+        let placed = match placed {
+            Some(placed) if !news => placed,
+            _ => {
+                let what = What::Profile(self.seal.profile(&who, profile).into());
+                self.cold.apply(vec![Change { who, what }]).await?;
+                let placed = self.cold.record_now(who).await?;
+                placed.ok_or(Refusal::UpstreamBusy)?
+            }
+        };
+        Ok(placed.steps as u8)
+    }
+
+    /// The key of a paper that a caller asks for: the same for the same word of the same caller.
+    fn key_of(&self, noun: &str, caller: &[u8], word: Option<&str>) -> Key {
+        match word {
+            Some(word) => self
+                .seal
+                .paper_key(&[noun.as_bytes(), caller, word.as_bytes()]),
+            None => self.seal.fresh_key(),
+        }
+    }
+
+    /// A page of an owner's papers, and where the next begins.
+    async fn page(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        params: &Params<'_>,
+    ) -> Result<(Vec<Paper>, Option<String>), Refusal> {
+        let limit = match params.limit {
+            None => LIMIT,
+            Some(limit) => {
+                let limit = limit
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                limit.ok_or(Refusal::Malformed)?
+            }
+        };
+        let after = params.after.map(cursor).transpose()?;
+        // One more tells whether there is a next page.
+        let mut papers = self.cold.papers(owner, kinds, after, limit + 1).await?;
+        let more = papers.len() > limit;
+        papers.truncate(limit);
+        let next = papers.last().filter(|_| more);
+        let next = next.map(|last| base32::text(&last.cursor().to_bytes()));
+        Ok((papers, next))
+    }
+
+    /// What a paper says. `UpstreamBusy` where it cannot be opened: whoever asks is not told of a paper without its contents.
+    fn open<T: DeserializeOwned>(&self, owner: &Identity, paper: &Paper) -> Result<T, Refusal> {
+        let body = self.seal.open_paper(owner, paper);
+        body.and_then(|body| serde_json::from_slice(&body).ok())
+            .ok_or_else(|| {
+                tracing::error!(kind = paper.kind.word(), "a paper cannot be opened");
+                Refusal::UpstreamBusy
+            })
+    }
+
+    /// A paper as it is told: its id, kind and time, and what it says.
+    fn told(&self, owner: &Identity, paper: &Paper) -> Result<Value, Refusal> {
+        let body: Map<String, Value> = self.open(owner, paper)?;
+        let mut told = Map::new();
+        told.insert("id".into(), id(paper).into());
+        told.insert("kind".into(), paper.kind.word().into());
+        told.insert("at".into(), paper.at.to_string().into());
+        told.extend(body);
+        Ok(Value::Object(told))
+    }
+
+    /// A change that files one paper.
+    fn filing(
+        &self,
+        owner: Identity,
+        kind: Kind,
+        key: Key,
+        body: &impl Serialize,
+    ) -> Result<Change, Refusal> {
+        let body = serde_json::to_vec(body).map_err(|_| Refusal::Malformed)?;
+        if body.len() > crate::seal::PLAIN_BYTES_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        // The service has ended: its key was destroyed.
+        let paper = self.seal.paper(&owner, kind, key, self.now, &body);
+        let paper = paper.ok_or(Refusal::NotFound)?;
+        let what = What::Paper(paper);
+        Ok(Change { who: owner, what })
+    }
+}
+
+/// A person whom a caller names.
+#[derive(Deserialize)]
+struct Named {
+    cert_type: String,
+    cert_no: String,
+    name: String,
+}
+
+impl Named {
+    fn check(&self, now: Time) -> Result<Document, Rejection> {
+        let document = Document::parse(&self.cert_type, &self.cert_no, now.day())?;
+        match is_name(&self.name) {
+            true => Ok(document),
+            false => Err(Rejection::BadName),
+        }
+    }
+}
+
+/// A person as others are told of one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Masked {
+    name: String,
+    cert_no: String,
+    assurance: String,
+}
+
+impl From<&Face> for Masked {
+    fn from(face: &Face) -> Masked {
+        Masked {
+            name: face.name.print(),
+            cert_no: face.cert_no.print(),
+            assurance: face.assurance.word().to_owned(),
+        }
+    }
+}
+
+fn face_of(profile: &Profile) -> Face {
+    Face {
+        name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),
+        cert_no: profile.document.mask(),
+        assurance: profile.assurance,
+    }
+}
+
+/// An owner, written into a paper so that it is found again.
+fn write_who(who: &Identity) -> String {
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&who.home.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&who.claim);
+    base32::text(&bytes)
+}
+
+fn read_who(text: &str) -> Result<Identity, Refusal> {
+    let bytes = base32::bytes(text, 24).ok_or(Refusal::UpstreamBusy)?;
+    let (home, claim) = bytes
+        .split_first_chunk::<8>()
+        .ok_or(Refusal::UpstreamBusy)?;
+    Ok(Identity {
+        home: crate::person::ResidentId(u64::from_be_bytes(*home)),
+        claim: claim.try_into().map_err(|_| Refusal::UpstreamBusy)?,
+    })
+}
+
+/// The sixteenth of the ids that somebody is in: lists that many are on are cut by it, so that what is filed of a person and
+/// of a list lies in one place of the store.
+fn sixteenth(who: &Identity) -> u8 {
+    (who.home.0 >> 60) as u8
+}
+
+/// JSON that is an object: serde would take an array for a struct as well.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::Malformed);
+    }
+    serde_json::from_slice(body).map_err(|_| Refusal::Malformed)
+}
+
+/// Why a person is looked up: said by whoever looks, and told to the person.
+fn purpose(said: Option<&str>) -> Result<&str, Rejection> {
+    let said = said.ok_or(Rejection::MissingField("purpose"))?;
+    match is_source(said) {
+        true => Ok(said),
+        false => Err(Rejection::BadPurpose),
+    }
+}
+
+/// The key that an id of a path names.
+fn key_in(id: Option<&str>) -> Result<Key, Refusal> {
+    let bytes = base32::bytes(id.ok_or(Refusal::NotFound)?, 16).ok_or(Refusal::NotFound)?;
+    bytes.as_slice().try_into().map_err(|_| Refusal::NotFound)
+}
+
+/// How a paper is named to those who may read it.
+pub fn id(paper: &Paper) -> String {
+    base32::text(&paper.key)
+}
+
+fn cursor(text: &str) -> Result<Cursor, Refusal> {
+    let bytes = base32::bytes(text, Cursor::BYTES).ok_or(Refusal::Malformed)?;
+    let bytes = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| Refusal::Malformed)?;
+    Ok(Cursor::from_bytes(bytes))
+}

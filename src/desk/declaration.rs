@@ -1,0 +1,250 @@
+//! Health declarations: of oneself, of another, of the members of an organisation one by one and by the thousand. The newest
+//! counts, the history stays.
+
+use super::{Asked, Desk, Masked, Named, No, Said, id, object};
+use crate::answer::Refusal;
+use crate::feed::health::celsius;
+use crate::feed::{LINE_BYTES_MAX, Outcome, Rejection, parse_region};
+use crate::lines::Lines;
+use crate::paper::{Kind, Kinds};
+use crate::person::Identity;
+use crate::seal::{Caller, Pass, Session};
+use crate::store::Change;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Symptoms, each at the place of its national code less one.
+const SYMPTOMS: [&str; 6] = [
+    "none",
+    "cold_like",
+    "short_breath",
+    "nausea",
+    "palpitation",
+    "conjunctivitis",
+];
+
+/// Whether there was contact with a patient, in the order of the national codes.
+const CONTACTS: [&str; 3] = ["yes", "no", "unsure"];
+
+/// Places of one declaration.
+const PLACES_MAX: usize = 20;
+
+/// Declarations that go to the store together.
+const BATCH: usize = 1_000;
+
+/// What is declared, as it comes.
+#[derive(Deserialize)]
+struct Declared {
+    celsius: Option<f64>,
+    #[serde(default)]
+    symptoms: Vec<String>,
+    contact: Option<String>,
+    high_risk_area: Option<bool>,
+    #[serde(default)]
+    places: Vec<String>,
+    residence: Option<String>,
+    /// Whom it is about, where that is another.
+    #[serde(rename = "for")]
+    about: Option<Named>,
+    /// The caller's own word for it, in a line of many.
+    key: Option<String>,
+}
+
+/// What is declared, as it rests and is told.
+#[derive(Serialize, Deserialize)]
+struct Declaration {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    celsius: Option<f64>,
+    symptoms: Vec<String>,
+    /// The same in the codes of the national interface.
+    symptom: String,
+    contact: String,
+    high_risk_area: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    places: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    residence: Option<String>,
+    /// self, other, organisation
+    by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declarer: Option<Value>,
+}
+
+impl Declared {
+    fn check(self, by: &'static str, declarer: Option<Value>) -> Result<Declaration, Rejection> {
+        let contact = self.contact.ok_or(Rejection::MissingField("contact"))?;
+        if !CONTACTS.contains(&contact.as_str()) {
+            return Err(Rejection::UnknownContact);
+        }
+        if self.symptoms.is_empty() {
+            return Err(Rejection::MissingField("symptoms"));
+        }
+        let code = |symptom: &String| SYMPTOMS.iter().position(|known| known == symptom);
+        let mut codes: Vec<usize> = (self.symptoms.iter())
+            .map(|symptom| code(symptom).ok_or(Rejection::UnknownSymptom))
+            .collect::<Result<_, _>>()?;
+        codes.sort_unstable();
+        codes.dedup();
+        // None beside some.
+        if codes.len() > 1 && codes[0] == 0 {
+            return Err(Rejection::UnknownSymptom);
+        }
+        let is_place = |place: &String| parse_region(place).is_some();
+        if self.places.len() > PLACES_MAX || !self.places.iter().all(is_place) {
+            return Err(Rejection::BadPlaces);
+        }
+        if !self.residence.iter().all(is_place) {
+            return Err(Rejection::BadRegion);
+        }
+        let high_risk = Rejection::MissingField("high_risk_area");
+        let codes_said: Vec<String> = codes.iter().map(|code| (code + 1).to_string()).collect();
+        Ok(Declaration {
+            celsius: self.celsius.map(celsius).transpose()?,
+            symptoms: codes
+                .iter()
+                .map(|code| SYMPTOMS[*code].to_owned())
+                .collect(),
+            symptom: codes_said.join("^"),
+            contact,
+            high_risk_area: self.high_risk_area.ok_or(high_risk)?,
+            places: self.places,
+            residence: self.residence,
+            by: by.to_owned(),
+            declarer,
+        })
+    }
+}
+
+impl Desk<'_> {
+    pub(super) async fn declare(&self, caller: &Caller, asked: &Asked<'_>) -> Result<Said, No> {
+        let declared: Declared = object(asked.body)?;
+        let word = asked.idempotency;
+        let change = match caller {
+            Caller::Session(session) => self.declared_by(session, declared, word)?,
+            Caller::Pass(_, pass, _) => {
+                let about = declared
+                    .about
+                    .as_ref()
+                    .ok_or(Rejection::MissingField("for"))?;
+                let who = self.seal.identify(&about.check(self.now)?);
+                if !self.has_granted(pass.holder(), &who).await? {
+                    return Err(Refusal::NotOnRoster.into());
+                }
+                self.declared_for(pass, who, declared, word)?
+            }
+        };
+        let told = self.told_of(&change);
+        let new = self.cold.apply(vec![change]).await?;
+        Ok(Said::Done(json!({ "id": told, "new": new == [true] })))
+    }
+
+    fn declared_by(
+        &self,
+        session: &Session,
+        declared: Declared,
+        word: Option<&str>,
+    ) -> Result<Change, No> {
+        let own = session.identity;
+        let (who, by, declarer) = match &declared.about {
+            None => (own, "self", None),
+            Some(about) => {
+                let who = self.seal.identify(&about.check(self.now)?);
+                match who == own {
+                    true => (own, "self", None),
+                    false => (who, "other", Some(json!(Masked::from(&session.face)))),
+                }
+            }
+        };
+        let key = self.key_of("declaration", &own.claim, word);
+        let body = declared.check(by, declarer)?;
+        Ok(self.filing(who, Kind::Declaration, key, &body)?)
+    }
+
+    fn declared_for(
+        &self,
+        pass: &Pass,
+        who: Identity,
+        declared: Declared,
+        word: Option<&str>,
+    ) -> Result<Change, No> {
+        let organisation = pass.holder();
+        let key = self.key_of("declaration", organisation.as_bytes(), word);
+        let declarer = json!({ "organisation": organisation });
+        let body = declared.check("organisation", Some(declarer))?;
+        Ok(self.filing(who, Kind::Declaration, key, &body)?)
+    }
+
+    fn told_of(&self, change: &Change) -> Option<String> {
+        match &change.what {
+            crate::store::What::Paper(paper) => Some(id(paper)),
+            _ => None,
+        }
+    }
+
+    /// A line a declaration, each of a member on the organisation's roster; a bad line rejects itself alone.
+    pub(super) async fn declare_bulk(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
+        let roster = self.roster_of(pass.holder()).await?;
+        let mut outcome = Outcome::default();
+        let mut changes = Vec::new();
+        let mut lines = Lines::new(LINE_BYTES_MAX);
+        let mut each = |nth, line: Option<&[u8]>| {
+            let line = match line.map(<[u8]>::trim_ascii) {
+                Some([]) => return,
+                line => line,
+            };
+            let change = line.ok_or(Rejection::LineTooLong).and_then(|line| {
+                let declared: Declared = object(line).map_err(|_| Rejection::NotJson)?;
+                let about = declared
+                    .about
+                    .as_ref()
+                    .ok_or(Rejection::MissingField("for"))?;
+                let who = self.seal.identify(&about.check(self.now)?);
+                if !roster.contains(&who) {
+                    return Err(Rejection::NotOnRoster);
+                }
+                let word = match (&declared.key, asked.idempotency) {
+                    (Some(key), _) => Some(key.clone()),
+                    (None, Some(all)) => Some(format!("{all}:{nth}")),
+                    (None, None) => None,
+                };
+                match self.declared_for(pass, who, declared, word.as_deref()) {
+                    Ok(change) => Ok(change),
+                    Err(No::Rejected(why)) => Err(why),
+                    Err(No::Refused(_)) => Err(Rejection::LineTooLong),
+                }
+            });
+            match change {
+                Ok(change) => changes.push(change),
+                Err(why) => outcome.reject(nth, why),
+            }
+        };
+        lines.push(asked.body, &mut each);
+        lines.finish(&mut each);
+        for batch in changes.chunks(BATCH) {
+            outcome.count(&self.cold.apply(batch.to_vec()).await?);
+        }
+        let said = serde_json::from_str(&outcome.to_json());
+        Ok(Said::Found(said.expect("just printed")))
+    }
+
+    /// The declarations of a person: the first of the first page is the one that counts.
+    pub(super) async fn declarations(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let owner = session.identity;
+        let kinds = Kinds::of(&[Kind::Declaration]);
+        let (papers, next) = self.page(owner, kinds, &asked.params).await?;
+        let mut declarations: Vec<Value> = papers
+            .iter()
+            .map(|paper| self.told(&owner, paper))
+            .collect::<Result<_, _>>()?;
+        for (nth, told) in declarations.iter_mut().enumerate() {
+            told["current"] = (nth == 0 && asked.params.after.is_none()).into();
+        }
+        Ok(Said::Found(
+            json!({ "declarations": declarations, "next": next }),
+        ))
+    }
+}

@@ -1,0 +1,246 @@
+//! Entry declarations (入粤申报): where to, when, how, and the nucleic test; read back by whoever declared, and listed for the
+//! staff of the destination.
+
+use super::{Asked, Desk, Masked, No, Said, id, object, purpose, read_who, sixteenth, write_who};
+use crate::answer::Refusal;
+use crate::desk::roles::{Act, Role};
+use crate::feed::health::happened;
+use crate::feed::{Rejection, parse_day, parse_region};
+use crate::paper::{Cursor, Kind, Kinds, Paper};
+use crate::person::{Identity, is_name};
+use crate::seal::{Pass, Session, base32};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+const TRANSPORTS: [&str; 6] = ["train", "plane", "coach", "ship", "car", "other"];
+
+/// Entries of a page for staff, at most: each is a look at a person, and recorded.
+const LIMIT_MAX: usize = 50;
+
+#[derive(Deserialize)]
+struct Declared {
+    destination: Option<String>,
+    arrives: Option<String>,
+    from: Option<String>,
+    departs: Option<String>,
+    transport: Option<String>,
+    /// Of the train, flight or ship.
+    number: Option<String>,
+    nucleic_test: Option<Test>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Test {
+    /// negative, positive
+    result: String,
+    at: String,
+}
+
+/// An entry as it rests, and is told.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    destination: String,
+    arrives: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    departs: Option<String>,
+    transport: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<String>,
+    nucleic_test: Option<Test>,
+}
+
+/// The same on the list of the destination, with who comes.
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    entry: Entry,
+    who: String,
+    person: Masked,
+}
+
+fn day(said: Option<String>, name: &'static str) -> Result<String, Rejection> {
+    let said = said.ok_or(Rejection::MissingField(name))?;
+    parse_day(&said).map(|_| said).ok_or(Rejection::BadUntil)
+}
+
+fn region(said: Option<String>, name: &'static str) -> Result<String, Rejection> {
+    let said = said.ok_or(Rejection::MissingField(name))?;
+    parse_region(&said)
+        .map(|_| said)
+        .ok_or(Rejection::BadRegion)
+}
+
+impl Declared {
+    fn check(self, today: u32) -> Result<Entry, Rejection> {
+        let transport = self.transport.ok_or(Rejection::MissingField("transport"))?;
+        if !TRANSPORTS.contains(&transport.as_str()) {
+            return Err(Rejection::UnknownTransport);
+        }
+        if !self.number.iter().all(|number| is_name(number)) {
+            return Err(Rejection::BadNumber);
+        }
+        if let Some(test) = &self.nucleic_test {
+            happened(&test.at, today)?;
+            if !["negative", "positive"].contains(&test.result.as_str()) {
+                return Err(Rejection::UnknownResult);
+            }
+        }
+        Ok(Entry {
+            destination: region(self.destination, "destination")?,
+            arrives: day(self.arrives, "arrives")?,
+            from: self
+                .from
+                .map(|from| region(Some(from), "from"))
+                .transpose()?,
+            departs: self
+                .departs
+                .map(|departs| day(Some(departs), "departs"))
+                .transpose()?,
+            transport,
+            number: self.number,
+            nucleic_test: self.nucleic_test,
+        })
+    }
+}
+
+impl Desk<'_> {
+    pub(super) async fn declare_entry(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let declared: Declared = object(asked.body)?;
+        let entry = declared.check(self.now.day())?;
+        let who = session.identity;
+        let key = self.key_of("entry", &who.claim, asked.idempotency);
+        let list = self.list_of(&entry.destination, &entry.arrives, sixteenth(&who));
+        let own = self.filing(who, Kind::Entry, key, &entry)?;
+        let listed = Listed {
+            entry,
+            who: write_who(&who),
+            person: Masked::from(&session.face),
+        };
+        let listed = self.filing(list, Kind::Entry, key, &listed)?;
+        let new = self.cold.apply(vec![own, listed]).await?;
+        Ok(Said::Done(
+            json!({ "id": base32::text(&key), "new": new[0] }),
+        ))
+    }
+
+    /// The owner of a sixteenth of those who come to a place on a day.
+    fn list_of(&self, destination: &str, day: &str, sixteenth: u8) -> Identity {
+        self.seal
+            .owner("entries", &format!("{destination} {day}"), sixteenth)
+    }
+
+    pub(super) async fn own_entries(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let owner = session.identity;
+        let (papers, next) = self
+            .page(owner, Kinds::of(&[Kind::Entry]), &asked.params)
+            .await?;
+        let entries: Vec<Value> = papers
+            .iter()
+            .map(|paper| self.told(&owner, paper))
+            .collect::<Result<_, _>>()?;
+        Ok(Said::Found(json!({ "entries": entries, "next": next })))
+    }
+
+    /// Who comes to a place on a day, for the staff of its region; each who is listed is told of it.
+    pub(super) async fn entries_for(&self, staff: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
+        let params = &asked.params;
+        let purpose = purpose(params.purpose)?;
+        let destination = region(params.destination.map(str::to_owned), "destination")?;
+        let day = day(params.day.map(str::to_owned), "day")?;
+        if !staff
+            .bound()
+            .is_some_and(|own| is_within(&destination, own))
+        {
+            return Err(Refusal::NotPermitted.into());
+        }
+        let limit = match params.limit {
+            None => LIMIT_MAX,
+            Some(limit) => {
+                let limit = limit
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                limit.ok_or(Refusal::Malformed)?
+            }
+        };
+        let after = params.after.map(super::cursor).transpose()?;
+        let papers = self.merged(after, limit + 1, Kinds::of(&[Kind::Entry]), |sixteenth| {
+            self.list_of(&destination, &day, sixteenth)
+        });
+        let mut papers = papers.await?;
+        let more = papers.len() > limit;
+        papers.truncate(limit);
+        let next = papers.last().filter(|_| more);
+        let next = next.map(|(_, last)| base32::text(&last.cursor().to_bytes()));
+        let mut persons = Vec::new();
+        let mut entries = Vec::new();
+        for (owner, paper) in &papers {
+            let listed: Listed = self.open(owner, paper)?;
+            persons.push(read_who(&listed.who)?);
+            let mut told = json!(listed.entry);
+            told["id"] = id(paper).into();
+            told["at"] = paper.at.to_string().into();
+            told["person"] = json!(listed.person);
+            entries.push(told);
+        }
+        self.record(staff, Role::Staff, Act::ReadEntries, purpose, &persons)
+            .await?;
+        Ok(Said::Found(json!({ "entries": entries, "next": next })))
+    }
+
+    /// The newest papers of a list that is cut into sixteenths.
+    pub(super) async fn merged(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+        kinds: Kinds,
+        owner: impl Fn(u8) -> Identity,
+    ) -> Result<Vec<(Identity, Paper)>, Refusal> {
+        let mut all = Vec::new();
+        for sixteenth in 0..16 {
+            let owner = owner(sixteenth);
+            let some = self.cold.papers_now(owner, kinds, after, limit).await?;
+            all.extend(some.into_iter().map(|paper| (owner, paper)));
+        }
+        all.sort_by_key(|(_, paper)| std::cmp::Reverse(paper.cursor()));
+        all.truncate(limit);
+        Ok(all)
+    }
+}
+
+/// Whether a division of GB/T 2260 lies within another: 440106 in 440100 in 440000.
+pub(super) fn is_within(region: &str, outer: &str) -> bool {
+    let outer = outer
+        .strip_suffix("0000")
+        .or(outer.strip_suffix("00"))
+        .unwrap_or(outer);
+    region.starts_with(outer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_district_lies_within_its_city_and_province_and_not_the_other_way_round() {
+        for (region, outer, within) in [
+            ("440106", "440106", true),
+            ("440106", "440100", true),
+            ("440106", "440000", true),
+            ("440100", "440106", false),
+            ("450106", "440000", false),
+            ("440306", "440100", false),
+        ] {
+            assert_eq!(is_within(region, outer), within, "{region} in {outer}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Family (添加家庭成员): members by the face-check assertion of the identity platform; minors whose face check failed, with a
+//! white background. The phone holds a session a member, sealed like its own, so that showing for them costs nothing more.
+//!
+//! A membership is two papers, one with who added and one with who was added. It ends by a paper beside each, and a word in
+//! the memory of every node that its sessions are good no more.
+
+use super::{Asked, Desk, Masked, No, Said, face_of, id, key_in, object, read_who, write_who};
+use crate::answer::Refusal;
+use crate::feed::Rejection;
+use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::person::{Assurance, Face, Identity, Profile};
+use crate::seal::Session;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+const KINDS: Kinds = Kinds::of(&[Kind::Member, Kind::MemberGone]);
+
+#[derive(Deserialize)]
+struct Added {
+    assertion: String,
+    student: Option<bool>,
+}
+
+/// A membership, as it rests.
+#[derive(Serialize, Deserialize)]
+struct Member {
+    /// The other one: the member, for who added; who added, for the member.
+    other: String,
+    /// Whether the other one was added by the owner, or added the owner.
+    added: bool,
+    person: Masked,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    student: Option<bool>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Gone {
+    id: String,
+}
+
+/// What a session carries of a membership.
+fn membership(key: &Key) -> u64 {
+    u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
+}
+
+/// Eighteen years before today.
+fn is_minor(profile: &Profile, today: u32) -> bool {
+    profile
+        .document
+        .born()
+        .is_some_and(|born| born + 180_000 > today)
+}
+
+impl Desk<'_> {
+    pub(super) async fn add_member(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let added: Added = object(asked.body)?;
+        let profile = self.platform.person(&added.assertion, self.now.day())?;
+        if profile.assurance == Assurance::Unverified
+            && (!is_minor(&profile, self.now.day()) || added.student.is_none())
+        {
+            return Err(Rejection::NotAMinor.into());
+        }
+        let (owner, who) = (session.identity, self.seal.identify(&profile.document));
+        if owner == who {
+            return Err(Refusal::Malformed.into());
+        }
+        let members = self.live(owner).await?;
+        let mut key = self.key_of("member", &owner.claim, asked.idempotency);
+        let mut known = false;
+        for (paper, member) in members.iter().filter(|(_, member)| member.added) {
+            // Added again: the assurance may have risen, the membership is the same.
+            if read_who(&member.other)? == who {
+                (key, known) = (paper.key, true);
+            }
+        }
+        let count = members.iter().filter(|(_, member)| member.added).count();
+        if !known && count >= self.settings.family_max {
+            return Err(Refusal::TooMany.into());
+        }
+        let steps = self.register(who, &profile).await?;
+        let face = face_of(&profile);
+        if !known {
+            let own = Member {
+                other: write_who(&who),
+                added: true,
+                person: Masked::from(&face),
+                student: added.student,
+            };
+            let others = Member {
+                other: write_who(&owner),
+                added: false,
+                person: Masked::from(&session.face),
+                student: None,
+            };
+            let changes = vec![
+                self.filing(owner, Kind::Member, key, &own)?,
+                self.filing(who, Kind::Member, key, &others)?,
+            ];
+            self.cold.apply(changes).await?;
+        }
+        Ok(Said::Done(self.opened(key, who, steps, face)))
+    }
+
+    /// A session by which a member is shown.
+    fn opened(&self, key: Key, who: Identity, steps: u8, face: Face) -> Value {
+        let expires_at = self.now.plus(self.settings.session_life);
+        let session = Session {
+            identity: who,
+            steps,
+            member: Some(membership(&key)),
+            face,
+            issued_at: self.now,
+            expires_at,
+        };
+        let mut said = json!(Masked::from(&face));
+        said["id"] = crate::seal::base32::text(&key).into();
+        said["session"] = self.seal.session(self.nonces, &session).into();
+        said["expires_at"] = expires_at.to_string().into();
+        said["background"] = background(face.assurance).into();
+        said
+    }
+
+    /// Memberships of an owner that have not ended.
+    async fn live(&self, owner: Identity) -> Result<Vec<(Paper, Member)>, Refusal> {
+        let papers = self.cold.papers_now(owner, KINDS, None, PAGE_MAX).await?;
+        let mut gone = HashSet::new();
+        for paper in papers.iter().filter(|paper| paper.kind == Kind::MemberGone) {
+            gone.insert(self.open::<Gone>(&owner, paper)?.id);
+        }
+        let live = papers
+            .into_iter()
+            .filter(|paper| paper.kind == Kind::Member);
+        let live = live.filter(|paper| !gone.contains(&id(paper)));
+        live.map(|paper| {
+            let member = self.open(&owner, &paper)?;
+            Ok((paper, member))
+        })
+        .collect()
+    }
+
+    /// Those whom the resident shows, and those who show the resident.
+    pub(super) async fn members(&self, session: &Session) -> Result<Said, No> {
+        let (mut members, mut shown_by) = (Vec::new(), Vec::new());
+        for (paper, member) in self.live(session.identity).await? {
+            let mut told = json!(member.person);
+            told["id"] = id(&paper).into();
+            told["since"] = paper.at.to_string().into();
+            if let Some(student) = member.student {
+                told["student"] = student.into();
+            }
+            match member.added {
+                true => {
+                    let assurance = Assurance::parse(&member.person.assurance);
+                    told["background"] = assurance.map(background).into();
+                    members.push(told);
+                }
+                false => shown_by.push(told),
+            }
+        }
+        let most = self.settings.family_max;
+        Ok(Said::Found(
+            json!({ "members": members, "shown_by": shown_by, "members_max": most }),
+        ))
+    }
+
+    /// Ends a membership: who added removes, who was added withdraws.
+    pub(super) async fn remove_member(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let owner = session.identity;
+        let key = key_in(asked.id)?;
+        let live = self.live(owner).await?;
+        let found = live.iter().find(|(paper, _)| paper.key == key);
+        let (paper, member) = found.ok_or(Refusal::NotFound)?;
+        let other = read_who(&member.other)?;
+        let gone = Gone { id: id(paper) };
+        let end = self.seal.paper_key(&[b"member gone", &key]);
+        let until = self.now.plus(self.settings.session_life);
+        let mut changes = vec![
+            self.filing(owner, Kind::MemberGone, end, &gone)?,
+            self.filing(other, Kind::MemberGone, end, &gone)?,
+        ];
+        changes.push(self.revocation(membership(&key), until)?);
+        self.cold.apply(changes).await?;
+        Ok(Said::Found(json!({ "id": gone.id, "state": "ended" })))
+    }
+
+    /// Another session for a member, with what is known of the assurance now.
+    pub(super) async fn renew_member(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let key = key_in(asked.id)?;
+        let live = self.live(session.identity).await?;
+        let found = live
+            .iter()
+            .find(|(paper, member)| paper.key == key && member.added);
+        let (_, member) = found.ok_or(Refusal::NotFound)?;
+        let who = read_who(&member.other)?;
+        let placed = self.cold.record_now(who).await?.ok_or(Refusal::NotFound)?;
+        let profile = self.seal.open_profile(&who, &placed.record.profile);
+        // Who was erased is shown no more.
+        let face = face_of(&profile.ok_or(Refusal::NotFound)?);
+        Ok(Said::Done(self.opened(key, who, placed.steps as u8, face)))
+    }
+}
+
+/// What a code is shown on.
+fn background(assurance: Assurance) -> &'static str {
+    match assurance {
+        Assurance::Unverified => "white",
+        Assurance::RealName | Assurance::RealPerson => "coloured",
+    }
+}

@@ -1,0 +1,150 @@
+//! Guidance for the release of a red code (解除指引), per reason and region, from a file that an authority edits and that is
+//! checked when a node starts. What the file does not say, the house's own texts do.
+
+use crate::feed::parse_region;
+use crate::language::Language;
+use crate::person::is_unprintable;
+use crate::status::Reason;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Texts of one file at most: a province has some hundred and thirty divisions and six reasons.
+const TEXTS_MAX: usize = 20_000;
+
+/// Characters of one text.
+const CHARS_MAX: usize = 1_000;
+
+/// The line that every guidance names.
+const LINE: &str = "12345";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    guidance: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    reason: String,
+    /// Six digits; without it the text is for everywhere.
+    region: Option<String>,
+    #[serde(rename = "zh-Hans")]
+    hans: String,
+    #[serde(rename = "zh-Hant")]
+    hant: String,
+    en: String,
+}
+
+/// What the file says, by reason and region.
+#[derive(Default)]
+pub struct Guidance {
+    texts: HashMap<(Reason, Option<u32>), [String; 3]>,
+}
+
+impl Guidance {
+    /// Reads and checks the file; an error names the entry.
+    pub fn read(path: &Path) -> Result<Guidance, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let guidance = Guidance::parse(&text);
+        guidance.map_err(|why| format!("{}: {why}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Guidance, String> {
+        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        if file.guidance.len() > TEXTS_MAX {
+            return Err(format!("more than {TEXTS_MAX} texts"));
+        }
+        let mut guidance = Guidance::default();
+        for (nth, entry) in file.guidance.into_iter().enumerate() {
+            let bad = |why: &str| format!("text {}: {why}", nth + 1);
+            let reason = Reason::parse(&entry.reason).ok_or_else(|| bad("an unknown reason"))?;
+            let region = entry.region.as_deref().map(|region| {
+                parse_region(region)
+                    .ok_or_else(|| bad("region is a division of GB/T 2260, six digits"))
+            });
+            let texts = [entry.hans, entry.hant, entry.en];
+            for text in &texts {
+                if !(1..=CHARS_MAX).contains(&text.chars().count()) || is_unprintable(text) {
+                    return Err(bad(
+                        "a text has 1 to 1000 characters, none of them for machines",
+                    ));
+                }
+                if !text.contains(LINE) {
+                    return Err(bad("a text names the line to call, 12345"));
+                }
+            }
+            let place = (reason, region.transpose()?);
+            if guidance.texts.insert(place, texts).is_some() {
+                return Err(bad("the same reason and region stand there twice"));
+            }
+        }
+        Ok(guidance)
+    }
+
+    /// The text for a reason in a region: of the district, else of its city, its province, or of everywhere.
+    pub fn text(&self, reason: Reason, region: Option<u32>, language: Language) -> &str {
+        let regions = region.map(|region| [region, region / 100 * 100, region / 10_000 * 10_000]);
+        let places = regions.into_iter().flatten().map(Some).chain([None]);
+        let mut found = places.filter_map(|region| self.texts.get(&(reason, region)));
+        match found.next() {
+            Some(texts) => &texts[language as usize],
+            None => reason.guidance(language),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(reason: &str, region: &str, text: &str) -> String {
+        format!(
+            "[[guidance]]\nreason = \"{reason}\"\n{region}\nzh-Hans = \"{text}\"\nzh-Hant = \"{text}\"\nen = \"{text}\"\n"
+        )
+    }
+
+    #[test]
+    fn the_nearest_region_is_told_and_the_houses_own_text_where_there_is_none() {
+        let text = [
+            entry("home_isolation", "", "everywhere 12345"),
+            entry("home_isolation", "region = \"440100\"", "the city 12345"),
+            entry(
+                "home_isolation",
+                "region = \"440106\"",
+                "the district 12345",
+            ),
+        ];
+        let guidance = Guidance::parse(&text.concat()).unwrap();
+        let of = |region| guidance.text(Reason::HomeIsolation, region, Language::En);
+        assert_eq!(of(Some(440_106)), "the district 12345");
+        assert_eq!(of(Some(440_103)), "the city 12345");
+        assert_eq!(of(Some(440_300)), "everywhere 12345");
+        assert_eq!(of(None), "everywhere 12345");
+        let own = Reason::Confirmed.guidance(Language::En);
+        assert_eq!(guidance.text(Reason::Confirmed, None, Language::En), own);
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_and_the_entry_named() {
+        for (text, why) in [
+            (entry("hungry", "", "12345"), "unknown reason"),
+            (entry("confirmed", "region = \"44\"", "12345"), "six digits"),
+            (entry("confirmed", "", "call us"), "12345"),
+            (entry("confirmed", "", &"1".repeat(1_001)), "1 to 1000"),
+            (
+                [
+                    entry("confirmed", "", "12345"),
+                    entry("confirmed", "", "12345 "),
+                ]
+                .concat(),
+                "twice",
+            ),
+            (entry("confirmed", "colour = 1", "12345"), "colour"),
+        ] {
+            let error = Guidance::parse(&text).err().expect("it is bad");
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Health information: certificates, notices of release, declarations and temperatures, the newest first; and the trip card,
+//! which has a time of its own and never changes a colour.
+
+use super::{Asked, Desk, No, Said};
+use crate::answer::Refusal;
+use crate::language::Language;
+use crate::paper::{Kind, Kinds};
+use crate::person::Assurance;
+use crate::seal::Session;
+use serde_json::json;
+use std::time::Duration;
+
+const ALL: [Kind; 4] = [
+    Kind::Certificate,
+    Kind::Notice,
+    Kind::Declaration,
+    Kind::Temperature,
+];
+
+/// A trip card tells of so many days.
+const TRIP_LIFE: Duration = Duration::from_secs(14 * 86_400);
+
+impl Desk<'_> {
+    pub(super) async fn health(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
+        // A minor whose face was not checked may be shown by any phone: the history of temperatures is not.
+        let withheld = session.face.assurance == Assurance::Unverified;
+        let mut kinds: Vec<Kind> = match asked.params.kind {
+            None => ALL.to_vec(),
+            Some(word) => {
+                let kind = Kind::parse(word).filter(|kind| ALL.contains(kind));
+                vec![kind.ok_or(Refusal::Malformed)?]
+            }
+        };
+        kinds.retain(|kind| !withheld || *kind != Kind::Temperature);
+        let owner = session.identity;
+        let (papers, next) = self.page(owner, Kinds::of(&kinds), &asked.params).await?;
+        let records: Vec<_> = papers
+            .iter()
+            .map(|paper| self.told(&owner, paper))
+            .collect::<Result<_, _>>()?;
+        let mut said = json!({ "records": records, "next": next });
+        if withheld {
+            said["withheld"] = json!(["temperature"]);
+        }
+        Ok(Said::Found(said))
+    }
+
+    pub(super) async fn trip_card(
+        &self,
+        session: &Session,
+        language: Language,
+    ) -> Result<Said, No> {
+        let owner = session.identity;
+        let newest = self
+            .cold
+            .papers(owner, Kinds::of(&[Kind::Trip]), None, 1)
+            .await?;
+        let Some(paper) = newest.first() else {
+            return Ok(Said::Found(
+                json!({ "state": "unknown", "places": [], "note": note(language) }),
+            ));
+        };
+        let mut card = self.told(&owner, paper)?;
+        card["state"] = match self.now.since(paper.at) > TRIP_LIFE {
+            // Where the person was since, nobody has said.
+            true => {
+                card["places"] = json!([]);
+                "too_old".into()
+            }
+            false => "known".into(),
+        };
+        // The carriers are a day late by nature: the card is of then.
+        card["as_of"] = card["at"].take();
+        if let Some(card) = card.as_object_mut() {
+            for name in ["id", "kind", "at"] {
+                card.remove(name);
+            }
+        }
+        card["days"] = 14.into();
+        card["note"] = note(language).into();
+        Ok(Said::Found(card))
+    }
+}
+
+fn note(language: Language) -> &'static str {
+    match language {
+        Language::Hans => "行程信息由电信运营商提供，更新至前一日，仅供参考，与健康码颜色无关。",
+        Language::Hant => "行程資訊由電信營運商提供，更新至前一日，僅供參考，與健康碼顏色無關。",
+        Language::En => {
+            "Trip data comes from the carriers and is a day old; it never changes the colour of a code."
+        }
+    }
+}

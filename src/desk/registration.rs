@@ -1,0 +1,226 @@
+//! Offline registration: people without an eligible document, foreign nationals and residents of Taiwan are registered by
+//! staff, get a slip, and are looked up by staff who say why. No place may make the code the only pass, and the slip says so.
+
+use super::{Asked, Desk, No, Said, id, object, purpose};
+use crate::answer::Refusal;
+use crate::desk::roles::{Act, Role};
+use crate::feed::{Rejection, is_source};
+use crate::language::Language;
+use crate::paper::{Kind, Kinds};
+use crate::person::{Identity, is_name, is_text};
+use crate::seal::{Pass, base32};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Documents that get no code: of Taiwan residents (15, 16), of foreign nationals (34), others (99), and none at all.
+const CERT_TYPES: [&str; 5] = ["15", "16", "34", "99", "none"];
+
+const NUMBER_CHARS_MAX: usize = 32;
+
+#[derive(Deserialize)]
+struct Asking {
+    cert_type: Option<String>,
+    cert_no: Option<String>,
+    /// Of a slip.
+    number: Option<String>,
+    name: Option<String>,
+    nationality: Option<String>,
+    phone: Option<String>,
+    address: Option<String>,
+    purpose: Option<String>,
+}
+
+/// A registration, as it rests and as staff are told of it.
+#[derive(Serialize, Deserialize)]
+struct Registration {
+    number: String,
+    cert_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert_no: Option<String>,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nationality: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    registered_by: String,
+    region: String,
+}
+
+/// A number in its one spelling.
+fn spelled(number: &str) -> Result<String, Rejection> {
+    let good = (1..=NUMBER_CHARS_MAX).contains(&number.len())
+        && number
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    match good {
+        true => Ok(number.to_ascii_uppercase()),
+        false => Err(Rejection::BadDocument),
+    }
+}
+
+impl Asking {
+    /// The document, where there is one: its type and number.
+    fn document(&self) -> Result<(String, Option<String>), Rejection> {
+        let cert_type = self
+            .cert_type
+            .clone()
+            .ok_or(Rejection::MissingField("cert_type"))?;
+        if !CERT_TYPES.contains(&cert_type.as_str()) {
+            // Whoever has one of the others applies for a code.
+            return Err(Rejection::BadDocument);
+        }
+        let cert_no = match (cert_type.as_str(), &self.cert_no) {
+            ("none", None) => None,
+            ("none", Some(_)) => return Err(Rejection::BadDocument),
+            (_, cert_no) => {
+                let cert_no = cert_no
+                    .as_deref()
+                    .ok_or(Rejection::MissingField("cert_no"))?;
+                Some(spelled(cert_no)?)
+            }
+        };
+        Ok((cert_type, cert_no))
+    }
+
+    fn check(self, number: String, staff: &Pass) -> Result<Registration, Rejection> {
+        let (cert_type, cert_no) = self.document()?;
+        let name = self.name.ok_or(Rejection::MissingField("name"))?;
+        if !is_name(&name) {
+            return Err(Rejection::BadName);
+        }
+        if !self.nationality.iter().all(|code| is_source(code)) {
+            return Err(Rejection::BadText);
+        }
+        if ![&self.phone, &self.address]
+            .into_iter()
+            .flatten()
+            .all(|text| is_text(text))
+        {
+            return Err(Rejection::BadText);
+        }
+        Ok(Registration {
+            number,
+            cert_type,
+            cert_no,
+            name,
+            nationality: self.nationality,
+            phone: self.phone,
+            address: self.address,
+            registered_by: staff.holder().to_owned(),
+            region: staff.bound().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl Desk<'_> {
+    fn by_document(&self, cert_type: &str, cert_no: &str) -> Identity {
+        let name = format!("{cert_type}:{cert_no}");
+        self.spread("registration by document", &name)
+    }
+
+    fn by_number(&self, number: &str) -> Identity {
+        self.spread("registration by number", number)
+    }
+
+    /// An owner of its own, in whichever sixteenth its name falls.
+    fn spread(&self, noun: &str, name: &str) -> Identity {
+        let anywhere = self.seal.owner(noun, name, 0);
+        self.seal.owner(noun, name, anywhere.claim[0] & 15)
+    }
+
+    /// Registers a person; again it is another registration of the same, and the newest counts.
+    pub(super) async fn register_offline(
+        &self,
+        staff: &Pass,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let asking: Asking = object(asked.body)?;
+        let key = self.key_of("registration", staff.name.as_bytes(), asked.idempotency);
+        // Fifty bits: enough that nobody guesses another's, few enough to be read out.
+        let number = base32::text(&key)[..10].to_owned();
+        let registration = asking.check(number, staff)?;
+        let by_number = self.by_number(&registration.number);
+        let mut changes = vec![self.filing(by_number, Kind::Registration, key, &registration)?];
+        if let Some(cert_no) = &registration.cert_no {
+            let by_document = self.by_document(&registration.cert_type, cert_no);
+            changes.push(self.filing(by_document, Kind::Registration, key, &registration)?);
+        }
+        self.cold.apply(changes).await?;
+        Ok(Said::Done(json!({
+            "number": registration.number, "name": registration.name,
+            "slip": slip(&registration, &self.now.to_string(), asked.language), "note": note(asked.language),
+        })))
+    }
+
+    /// Finds a person who was registered; the look is recorded with its purpose before anything is told.
+    pub(super) async fn find_registered(
+        &self,
+        staff: &Pass,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let asking: Asking = object(asked.body)?;
+        let purpose = purpose(asking.purpose.as_deref())?;
+        let owner = match &asking.number {
+            Some(number) => self.by_number(&spelled(number)?),
+            None => {
+                let (cert_type, cert_no) = asking.document()?;
+                let cert_no = cert_no.ok_or(Rejection::MissingField("number"))?;
+                self.by_document(&cert_type, &cert_no)
+            }
+        };
+        let kinds = Kinds::of(&[Kind::Registration]);
+        let papers = self.cold.papers_now(owner, kinds, None, 20).await?;
+        if papers.is_empty() {
+            return Err(Refusal::NotFound.into());
+        }
+        self.record(staff, Role::Staff, Act::FindRegistered, purpose, &[owner])
+            .await?;
+        let mut registrations = Vec::with_capacity(papers.len());
+        for paper in &papers {
+            let registration: Registration = self.open(&owner, paper)?;
+            let mut told: Value = json!(registration);
+            told["id"] = id(paper).into();
+            told["at"] = paper.at.to_string().into();
+            registrations.push(told);
+        }
+        Ok(Said::Found(
+            json!({ "registrations": registrations, "note": note(asked.language) }),
+        ))
+    }
+}
+
+/// What is printed for the person: plain lines, for any printer.
+fn slip(registration: &Registration, at: &str, language: Language) -> String {
+    let Registration {
+        number,
+        name,
+        region,
+        ..
+    } = registration;
+    let day = &at[..10];
+    let [title, of, by, on] = match language {
+        Language::Hans => ["粤康码线下登记凭条", "姓名", "登记地区", "登记日期"],
+        Language::Hant => ["粵康碼線下登記憑條", "姓名", "登記地區", "登記日期"],
+        Language::En => ["Offline registration slip", "Name", "Region", "Date"],
+    };
+    format!(
+        "{title}\nNo. {number}\n{of}: {name}\n{by}: {region}\n{on}: {day}\n{}\n",
+        note(language)
+    )
+}
+
+fn note(language: Language) -> &'static str {
+    match language {
+        Language::Hans => {
+            "凭本登记可由工作人员查验。健康码不是通行的唯一凭证，任何场所不得以无码为由拒绝通行。"
+        }
+        Language::Hant => {
+            "憑本登記可由工作人員查驗。健康碼不是通行的唯一憑證，任何場所不得以無碼為由拒絕通行。"
+        }
+        Language::En => {
+            "Staff can look this registration up. The code is never the only pass: no place may turn anybody away for having none."
+        }
+    }
+}

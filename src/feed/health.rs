@@ -1,0 +1,261 @@
+//! What feeds bring for a person's health information: certificates, notices of release, temperatures, trips. Read, checked,
+//! and made into papers; the desk reads these bodies back.
+
+use super::{
+    Event, Fields, Origin, Rejection, Text, is_source, must, parse_day, parse_region, parse_time,
+};
+use crate::clock::{self, Time};
+use crate::paper::Kind;
+use crate::person::{self, Document, Identity};
+use crate::seal::Seal;
+use crate::status::Reason;
+use crate::store::{Change, What};
+use serde::{Deserialize, Serialize};
+
+/// Places of a trip at most.
+const PLACES_MAX: usize = 50;
+
+/// A health certificate, as it rests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// health, nucleic_test, antibody_test, vaccination
+    pub certificate: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// The last day on which it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    pub source: String,
+}
+
+/// An electronic notice of release from medical observation, as it rests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// The observation's first and last day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    pub source: String,
+}
+
+/// A temperature, as it rests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Temperature {
+    pub celsius: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    pub source: String,
+}
+
+/// Where a phone was in 14 days, as its carrier says, as it rests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trip {
+    /// Divisions of GB/T 2260, as they were reached.
+    pub places: Vec<String>,
+    pub source: String,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    Certificate(Certificate),
+    Notice(Notice),
+    Temperature(Temperature),
+    Trip(Trip),
+}
+
+impl Health {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Health::Certificate(_) => Kind::Certificate,
+            Health::Notice(_) => Kind::Notice,
+            Health::Temperature(_) => Kind::Temperature,
+            Health::Trip(_) => Kind::Trip,
+        }
+    }
+
+    fn body(&self) -> serde_json::Result<Vec<u8>> {
+        match self {
+            Health::Certificate(body) => serde_json::to_vec(body),
+            Health::Notice(body) => serde_json::to_vec(body),
+            Health::Temperature(body) => serde_json::to_vec(body),
+            Health::Trip(body) => serde_json::to_vec(body),
+        }
+    }
+
+    /// The paper that is filed of it. Its key is made of kind, source and seq: sent again it is the same.
+    pub fn change(&self, who: Identity, origin: &Origin, seal: &Seal) -> Result<Change, Rejection> {
+        let kind = self.kind();
+        let key = seal.paper_key(&[
+            kind.word().as_bytes(),
+            origin.source.as_bytes(),
+            &origin.seq.to_be_bytes(),
+        ]);
+        let body = self.body().expect("numbers and text");
+        let paper = seal.paper(&who, kind, key, origin.at, &body);
+        let paper = paper.ok_or(Rejection::ServiceEnded)?;
+        Ok(Change {
+            who,
+            what: What::Paper(paper),
+        })
+    }
+}
+
+/// The day after, `yyyymmdd`.
+fn tomorrow(today: u32) -> u32 {
+    let next = today + 1;
+    match clock::is_day(next) {
+        true => next,
+        false if clock::is_day((today / 100 + 1) * 100 + 1) => (today / 100 + 1) * 100 + 1,
+        false => (today / 10_000 + 1) * 10_000 + 101,
+    }
+}
+
+/// When something happened that is ordered by it: a time that is yet to come would be the newest for ever.
+pub fn happened(text: &str, today: u32) -> Result<Time, Rejection> {
+    let at = parse_time(text).ok_or(Rejection::BadTime)?;
+    match at.day() <= tomorrow(today) {
+        true => Ok(at),
+        false => Err(Rejection::BadTime),
+    }
+}
+
+/// A temperature that a person can have, to a tenth of a degree.
+pub fn celsius(celsius: f64) -> Result<f64, Rejection> {
+    match (30.0..=45.0).contains(&celsius) {
+        true => Ok((celsius * 10.0).round() / 10.0),
+        false => Err(Rejection::BadTemperature),
+    }
+}
+
+fn word(text: &str, words: &[&str]) -> Option<String> {
+    words.contains(&text).then(|| text.to_owned())
+}
+
+impl Fields<'_> {
+    pub(super) fn origin(&self, today: u32) -> Result<Origin, Rejection> {
+        let source = must(&self.source, "source")?;
+        if !is_source(source) {
+            return Err(Rejection::BadSource);
+        }
+        Ok(Origin {
+            source: source.into(),
+            seq: self.seq.ok_or(Rejection::MissingField("seq"))?,
+            at: happened(must(&self.at, "at")?, today)?,
+        })
+    }
+
+    fn number(&self) -> Result<Option<String>, Rejection> {
+        let number = |text: &Text<'_>| match person::is_name(&text.0) {
+            true => Ok(text.0.to_string()),
+            false => Err(Rejection::BadNumber),
+        };
+        self.number.as_ref().map(number).transpose()
+    }
+
+    /// The day and the division as they were said, when they are such.
+    fn until_said(&self) -> Result<Option<String>, Rejection> {
+        let day = self.until()?;
+        Ok(day.and(self.until.as_ref().map(|text| text.0.to_string())))
+    }
+
+    fn region_said(&self) -> Result<Option<String>, Rejection> {
+        let region = self.region()?;
+        Ok(region.and(self.region.as_ref().map(|text| text.0.to_string())))
+    }
+
+    fn source(&self) -> Result<String, Rejection> {
+        must(&self.source, "source").map(str::to_owned)
+    }
+
+    pub(super) fn certificate(&self) -> Result<Certificate, Rejection> {
+        let words = ["health", "nucleic_test", "antibody_test", "vaccination"];
+        let certificate = word(must(&self.certificate, "certificate")?, &words);
+        let result = |text: &Text<'_>| {
+            word(&text.0, &["negative", "positive"]).ok_or(Rejection::UnknownResult)
+        };
+        Ok(Certificate {
+            certificate: certificate.ok_or(Rejection::UnknownCertificate)?,
+            result: self.result.as_ref().map(result).transpose()?,
+            number: self.number()?,
+            until: self.until_said()?,
+            region: self.region_said()?,
+            source: self.source()?,
+        })
+    }
+
+    pub(super) fn notice(&self, document: Document, today: u32) -> Result<Event, Rejection> {
+        let reason =
+            Reason::parse(must(&self.reason, "reason")?).ok_or(Rejection::UnknownReason)?;
+        happened(must(&self.at, "at")?, today)?;
+        let (standing, nameless) = self.standing(document, reason, false)?;
+        let from = |text: &Text<'_>| match parse_day(&text.0) {
+            Some(_) => Ok(text.0.to_string()),
+            None => Err(Rejection::BadUntil),
+        };
+        let notice = Notice {
+            reason: reason.word().to_owned(),
+            number: self.number()?,
+            from: self.from.as_ref().map(from).transpose()?,
+            until: self.until_said()?,
+            region: self.region_said()?,
+            source: self.source()?,
+        };
+        Ok(Event::Notice(standing, nameless, notice))
+    }
+
+    pub(super) fn temperature(&self) -> Result<Temperature, Rejection> {
+        let celsius = self.celsius.ok_or(Rejection::MissingField("celsius"))?;
+        Ok(Temperature {
+            celsius: self::celsius(celsius)?,
+            region: self.region_said()?,
+            source: self.source()?,
+        })
+    }
+
+    pub(super) fn trip(&self) -> Result<Trip, Rejection> {
+        let places = self
+            .places
+            .as_ref()
+            .ok_or(Rejection::MissingField("places"))?;
+        if places.is_empty() || places.len() > PLACES_MAX {
+            return Err(Rejection::BadPlaces);
+        }
+        let place = |text: &Text<'_>| match parse_region(&text.0) {
+            Some(_) => Ok(text.0.to_string()),
+            None => Err(Rejection::BadPlaces),
+        };
+        Ok(Trip {
+            places: places.iter().map(place).collect::<Result<_, _>>()?,
+            source: self.source()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tomorrow_is_a_day_of_the_calendar() {
+        for (today, next) in [
+            (20_261_123, 20_261_124),
+            (20_261_130, 20_261_201),
+            (20_261_231, 20_270_101),
+            (20_240_228, 20_240_229),
+            (20_230_228, 20_230_301),
+        ] {
+            assert_eq!(tomorrow(today), next);
+        }
+    }
+}

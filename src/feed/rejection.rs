@@ -1,0 +1,202 @@
+//! Why a line of a feed, or a field that is said at the desk, is not taken: each with a code for programs and a sentence.
+
+use crate::person::BadDocument;
+use std::borrow::Cow;
+
+/// Why a line was rejected. Each has a code of its own; the detail never repeats what the line held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    LineTooLong,
+    NotJson,
+    NotAnObject,
+    BadField,
+    UnknownEvent,
+    MissingField(&'static str),
+    OfflineRegistration,
+    BadDocument,
+    BadBirthDate,
+    BadCheckDigit,
+    BadName,
+    UnknownAssurance,
+    UnknownReason,
+    UnknownAction,
+    BadTime,
+    BadUntil,
+    BadSource,
+    BadRegion,
+    BadTemperature,
+    UnknownCertificate,
+    UnknownResult,
+    BadNumber,
+    BadPlaces,
+    ForeignPaper,
+    Imported,
+    UnknownSymptom,
+    UnknownContact,
+    UnknownTransport,
+    BadPurpose,
+    NotAMinor,
+    BadText,
+    NotOnRoster,
+    UnknownState,
+    ServiceEnded,
+}
+
+impl Rejection {
+    pub const ALL: [Rejection; 34] = [
+        Rejection::LineTooLong,
+        Rejection::NotJson,
+        Rejection::NotAnObject,
+        Rejection::BadField,
+        Rejection::UnknownEvent,
+        Rejection::MissingField("a field"),
+        Rejection::OfflineRegistration,
+        Rejection::BadDocument,
+        Rejection::BadBirthDate,
+        Rejection::BadCheckDigit,
+        Rejection::BadName,
+        Rejection::UnknownAssurance,
+        Rejection::UnknownReason,
+        Rejection::UnknownAction,
+        Rejection::BadTime,
+        Rejection::BadUntil,
+        Rejection::BadSource,
+        Rejection::BadRegion,
+        Rejection::BadTemperature,
+        Rejection::UnknownCertificate,
+        Rejection::UnknownResult,
+        Rejection::BadNumber,
+        Rejection::BadPlaces,
+        Rejection::ForeignPaper,
+        Rejection::Imported,
+        Rejection::UnknownSymptom,
+        Rejection::UnknownContact,
+        Rejection::UnknownTransport,
+        Rejection::BadPurpose,
+        Rejection::NotAMinor,
+        Rejection::BadText,
+        Rejection::NotOnRoster,
+        Rejection::UnknownState,
+        Rejection::ServiceEnded,
+    ];
+
+    pub fn code(self) -> &'static str {
+        match self {
+            Rejection::LineTooLong => "too_large",
+            Rejection::NotJson => "not_json",
+            Rejection::NotAnObject => "not_an_object",
+            Rejection::BadField => "bad_field",
+            Rejection::UnknownEvent => "unknown_event",
+            Rejection::MissingField(_) => "missing_field",
+            Rejection::OfflineRegistration => "offline_registration",
+            Rejection::BadDocument => "bad_document",
+            Rejection::BadBirthDate => "bad_birth_date",
+            Rejection::BadCheckDigit => "bad_check_digit",
+            Rejection::BadName => "bad_name",
+            Rejection::UnknownAssurance => "unknown_assurance",
+            Rejection::UnknownReason => "unknown_reason",
+            Rejection::UnknownAction => "unknown_action",
+            Rejection::BadTime => "bad_time",
+            Rejection::BadUntil => "bad_until",
+            Rejection::BadSource => "bad_source",
+            Rejection::BadRegion => "bad_region",
+            Rejection::BadTemperature => "bad_temperature",
+            Rejection::UnknownCertificate => "unknown_certificate",
+            Rejection::UnknownResult => "unknown_result",
+            Rejection::BadNumber => "bad_number",
+            Rejection::BadPlaces => "bad_places",
+            Rejection::ForeignPaper => "foreign_paper",
+            Rejection::Imported => "only_imported",
+            Rejection::UnknownSymptom => "unknown_symptom",
+            Rejection::UnknownContact => "unknown_contact",
+            Rejection::UnknownTransport => "unknown_transport",
+            Rejection::BadPurpose => "bad_purpose",
+            Rejection::NotAMinor => "not_a_minor",
+            Rejection::BadText => "bad_text",
+            Rejection::NotOnRoster => "not_on_roster",
+            Rejection::UnknownState => "unknown_state",
+            Rejection::ServiceEnded => "service_ended",
+        }
+    }
+
+    /// The rejection of a code, as another node answered it; the field that is missing is not part of the code.
+    pub fn of_code(code: &str) -> Option<Rejection> {
+        Rejection::ALL
+            .into_iter()
+            .find(|rejection| rejection.code() == code)
+    }
+
+    pub fn detail(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Rejection::LineTooLong => "a line has at most 4096 bytes",
+            Rejection::NotJson => "the line is not JSON",
+            Rejection::NotAnObject => "the line is JSON, but no object",
+            Rejection::BadField => "a field has another type than it must have, or stands twice",
+            Rejection::UnknownEvent => {
+                "event is resident, status, notice, certificate, temperature or trip"
+            }
+            Rejection::MissingField(field) => {
+                return Cow::Owned(format!("{field} is missing"));
+            }
+            Rejection::OfflineRegistration => {
+                "documents of this type get no code; their holders are registered by staff"
+            }
+            Rejection::BadDocument => "cert_no has not the form of its cert_type",
+            Rejection::BadBirthDate => "cert_no holds no day of birth",
+            Rejection::BadCheckDigit => "cert_no fails its check digit (GB 11643)",
+            Rejection::BadName => "name has 1 to 64 characters, none of them for machines",
+            Rejection::UnknownAssurance => "assurance is real_person, real_name or unverified",
+            Rejection::UnknownReason => {
+                "reason is confirmed, suspected, close_contact, high_risk_area, central_isolation or home_isolation"
+            }
+            Rejection::UnknownAction => "action is set or clear",
+            Rejection::BadTime => {
+                "at is a time of RFC 3339 with its offset, from 1970 on, and for papers not later than tomorrow"
+            }
+            Rejection::BadUntil => "until is a day, as 2020-05-04",
+            Rejection::BadSource => {
+                "source has 1 to 64 letters, digits, dots, hyphens or underscores"
+            }
+            Rejection::BadRegion => "region is a division of GB/T 2260, six digits",
+            Rejection::BadTemperature => "celsius is a temperature between 30 and 45",
+            Rejection::UnknownCertificate => {
+                "certificate is health, nucleic_test, antibody_test or vaccination"
+            }
+            Rejection::UnknownResult => "result is negative or positive",
+            Rejection::BadNumber => "number has 1 to 64 characters, none of them for machines",
+            Rejection::BadPlaces => "places lists 1 to 50 divisions of GB/T 2260, six digits each",
+            Rejection::ForeignPaper => {
+                "the paper is sealed with another key ring, for another owner, or was changed"
+            }
+            Rejection::UnknownSymptom => {
+                "symptoms are none, cold_like, short_breath, nausea, palpitation or conjunctivitis"
+            }
+            Rejection::UnknownContact => "contact is yes, no or unsure",
+            Rejection::UnknownTransport => "transport is train, plane, coach, ship, car or other",
+            Rejection::BadPurpose => {
+                "purpose says why somebody is looked up: 1 to 64 letters, digits, dots, hyphens or underscores"
+            }
+            Rejection::NotAMinor => {
+                "only minors get a code without a face check, and student must be said of them"
+            }
+            Rejection::BadText => "a text has 1 to 200 characters, none of them for machines",
+            Rejection::NotOnRoster => "this person has granted the organisation nothing",
+            Rejection::ServiceEnded => {
+                "the service that kept this has ended, and its key was destroyed"
+            }
+            Rejection::UnknownState => "state is in_review, upheld or rejected",
+            Rejection::Imported => "papers come by `import` into a store and not by a feed",
+        })
+    }
+}
+
+impl From<BadDocument> for Rejection {
+    fn from(bad: BadDocument) -> Rejection {
+        match bad {
+            BadDocument::OfflineRegistration => Rejection::OfflineRegistration,
+            BadDocument::Form => Rejection::BadDocument,
+            BadDocument::BirthDate => Rejection::BadBirthDate,
+            BadDocument::CheckDigit => Rejection::BadCheckDigit,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The desk on the wire: which path and method asks for what, and what is said, as JSON by serde. Nothing here is hot.
+
+use super::query::Door;
+use super::reply::{self, Body, PROBLEM};
+use crate::answer::Refusal;
+use crate::desk::roles::Act;
+use crate::desk::{Params, Said};
+use crate::language::Language;
+use hyper::header::{CONTENT_LANGUAGE, HeaderValue};
+use hyper::{HeaderMap, Response, StatusCode};
+use serde_json::json;
+
+/// Bytes of a body, but for the declarations of a whole organisation.
+pub const BODY_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of the declarations of an organisation at once: some ten thousand lines.
+pub const BULK_BYTES_MAX: usize = 4 << 20;
+
+/// Characters of an idempotency key.
+const IDEMPOTENCY_CHARS_MAX: usize = 64;
+
+/// What a path has: the methods, and what each asks for.
+pub struct Place<'p> {
+    pub methods: &'static [(&'static str, Act)],
+    /// For `Allow`: what may be asked with hope.
+    pub allow: &'static str,
+    /// The paper that the path names.
+    pub id: Option<&'p str>,
+}
+
+impl Place<'_> {
+    /// What a path of a door has; None: nothing of the desk's.
+    pub fn find(door: Door, path: &str) -> Option<Place<'_>> {
+        let mut parts = path.strip_prefix("/v1/")?.split('/');
+        let noun = parts.next()?;
+        let (id, tail) = (parts.next(), parts.next());
+        if parts.next().is_some() || id == Some("") {
+            return None;
+        }
+        let desk = door == Door::Desk;
+        let (methods, allow, id): (&'static [(&'static str, Act)], _, _) = match (noun, id, tail) {
+            ("health", None, None) if desk => (&HEALTH, "GET", None),
+            ("health", Some(_), None) if desk => (&STAYS, "", id),
+            ("trip", None, None) if desk => (&[("GET", Act::ReadTrip)], "GET", None),
+            ("declarations", None, None) if desk => (&DECLARATIONS, "GET, POST", None),
+            ("declarations", Some("bulk"), None) if desk => {
+                (&[("POST", Act::DeclareBulk)], "POST", None)
+            }
+            ("declarations", Some(_), None) if desk => (&STAYS, "", id),
+            ("entries", None, None) if desk => (&ENTRIES, "GET, POST", None),
+            ("entries", Some(_), None) if desk => (&STAYS, "", id),
+            ("family", None, None) if desk => (&FAMILY, "GET, POST", None),
+            ("family", Some(_), None) if desk => (&[("DELETE", Act::RemoveMember)], "DELETE", id),
+            ("family", Some(_), Some("session")) if desk => {
+                (&[("POST", Act::RenewMember)], "POST", id)
+            }
+            ("grants", None, None) if desk => (&GRANTS, "GET, POST", None),
+            ("grants", Some(_), None) if desk => (&[("DELETE", Act::RevokeGrant)], "DELETE", id),
+            ("roster", None, None) if desk => (&[("GET", Act::ReadRoster)], "GET", None),
+            ("registrations", None, None) if desk => (&[("POST", Act::Register)], "POST", None),
+            ("registrations", Some("find"), None) if desk => {
+                (&[("POST", Act::FindRegistered)], "POST", None)
+            }
+            ("accesses", None, None) if desk => (&[("GET", Act::ReadAccesses)], "GET", None),
+            ("appeals", None, None) if desk => (&APPEALS, "GET, POST", None),
+            ("appeals", None, None) if door == Door::Back => {
+                (&[("GET", Act::ReadAppeals)], "GET", None)
+            }
+            ("appeals", Some(_), None) if door == Door::Back => {
+                (&[("POST", Act::AnswerAppeal)], "POST", id)
+            }
+            ("revocations", None, None) if door == Door::Back => {
+                (&[("POST", Act::Revoke)], "POST", None)
+            }
+            _ => return None,
+        };
+        Some(Place { methods, allow, id })
+    }
+}
+
+const HEALTH: [(&str, Act); 4] = [
+    ("GET", Act::ReadHealth),
+    ("PUT", Act::ChangeRecord),
+    ("PATCH", Act::ChangeRecord),
+    ("DELETE", Act::ChangeRecord),
+];
+const STAYS: [(&str, Act); 3] = [
+    ("PUT", Act::ChangeRecord),
+    ("PATCH", Act::ChangeRecord),
+    ("DELETE", Act::ChangeRecord),
+];
+const DECLARATIONS: [(&str, Act); 5] = [
+    ("GET", Act::ReadDeclarations),
+    ("POST", Act::Declare),
+    ("PUT", Act::ChangeRecord),
+    ("PATCH", Act::ChangeRecord),
+    ("DELETE", Act::ChangeRecord),
+];
+const ENTRIES: [(&str, Act); 5] = [
+    ("GET", Act::ReadEntries),
+    ("POST", Act::DeclareEntry),
+    ("PUT", Act::ChangeRecord),
+    ("PATCH", Act::ChangeRecord),
+    ("DELETE", Act::ChangeRecord),
+];
+const FAMILY: [(&str, Act); 2] = [("GET", Act::ListMembers), ("POST", Act::AddMember)];
+const GRANTS: [(&str, Act); 2] = [("GET", Act::ListGrants), ("POST", Act::Grant)];
+const APPEALS: [(&str, Act); 2] = [("GET", Act::ReadAppeals), ("POST", Act::Appeal)];
+
+/// What stands behind the question mark; what we do not know is passed over.
+pub fn params(query: Option<&str>) -> Params<'_> {
+    let mut params = Params::default();
+    for pair in query.unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let place = match name {
+            "after" => &mut params.after,
+            "limit" => &mut params.limit,
+            "kind" => &mut params.kind,
+            "destination" => &mut params.destination,
+            "day" => &mut params.day,
+            "purpose" => &mut params.purpose,
+            _ => continue,
+        };
+        *place = Some(value);
+    }
+    params
+}
+
+/// The caller's own word for what is asked.
+pub fn idempotency(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let value = value.to_str().map_err(|_| Refusal::Malformed)?;
+    match (1..=IDEMPOTENCY_CHARS_MAX).contains(&value.len()) {
+        true => Ok(Some(value)),
+        false => Err(Refusal::Malformed),
+    }
+}
+
+pub fn response(said: Said, language: Language) -> Response<Body> {
+    let (status, body) = match said {
+        Said::Found(body) => (StatusCode::OK, body),
+        Said::Done(body) => (StatusCode::CREATED, body),
+        Said::Rejected(why) => {
+            let body = json!({
+                "type": format!("urn:liangma:{}", why.code()),
+                "title": reply::title(Refusal::Malformed, language),
+                "status": 422, "code": why.code(), "detail": why.detail(),
+            });
+            let body = Body::whole(body.to_string());
+            let mut response = reply::typed(StatusCode::UNPROCESSABLE_ENTITY, PROBLEM, body);
+            let tag = HeaderValue::from_static(language.tag());
+            response.headers_mut().insert(CONTENT_LANGUAGE, tag);
+            return response;
+        }
+    };
+    reply::json(status, body.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_path_has_its_methods_and_names_its_paper() {
+        let place = Place::find(Door::Desk, "/v1/family/ABC/session").unwrap();
+        assert_eq!((place.id, place.allow), (Some("ABC"), "POST"));
+        for (door, path) in [
+            (Door::Desk, "/v1/family/"),
+            (Door::Desk, "/v1/family/A/session/x"),
+            (Door::Desk, "/v1/family/A/other"),
+            (Door::Gate, "/v1/health"),
+            (Door::Desk, "/v1/revocations"),
+            (Door::Back, "/v1/health"),
+            (Door::Desk, "/v1"),
+        ] {
+            assert!(Place::find(door, path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn reads_what_it_knows_behind_the_question_mark() {
+        let read = params(Some("limit=3&x=1&after=&kind"));
+        assert_eq!(
+            (read.limit, read.after, read.kind),
+            (Some("3"), Some(""), Some(""))
+        );
+        assert_eq!(params(None), Params::default());
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_read_without_a_panic(path in "/v1/[a-z]{0,12}(/[ -~]{0,9}){0,3}", query in "[ -~]{0,30}") {
+            let _ = Place::find(Door::Desk, &path);
+            let _ = params(Some(&query));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Grants as sealed codes: longer than a live code, so that who scans tells them apart by their length, and of a key of their
+//! own.
+
+use super::{HEAD, Nonces, Seal, TAG, base32, read_face, write_face};
+use crate::answer::Refusal;
+use crate::clock::Time;
+use crate::person::{Face, ResidentId};
+use crate::seal::ring::Kind;
+
+const GRANT_BYTES: usize = 42;
+
+/// Characters of a grant: 116.
+pub const GRANT_CHARS: usize = base32::encoded_len(HEAD + GRANT_BYTES + TAG);
+const _: () = assert!(GRANT_CHARS <= 128 && GRANT_CHARS != crate::answer::CODE_CHARS);
+
+/// What a grant holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub resident: ResidentId,
+    /// As a code's.
+    pub check: u16,
+    /// Whose scanners open it.
+    pub organisation: u64,
+    /// Tells it from the organisation's others.
+    pub number: u64,
+    pub until: Time,
+    pub face: Face,
+}
+
+impl Seal {
+    pub fn grant(&self, nonces: &Nonces, grant: &Grant) -> String {
+        let mut plain = [0; GRANT_BYTES];
+        plain[..8].copy_from_slice(&grant.resident.0.to_be_bytes());
+        plain[8..10].copy_from_slice(&grant.check.to_be_bytes());
+        plain[10..18].copy_from_slice(&grant.organisation.to_be_bytes());
+        plain[18..26].copy_from_slice(&grant.number.to_be_bytes());
+        plain[26..32].copy_from_slice(&grant.until.0.to_be_bytes()[2..]);
+        write_face(&grant.face, &mut plain[32..]);
+        self.print(Kind::Grant, nonces, &plain)
+    }
+
+    /// Opens a grant for a scanner of this organisation: `CodeInvalid` for any other, `GrantRevoked` for one that is over.
+    pub fn open_grant(&self, text: &[u8], organisation: u64, now: Time) -> Result<Grant, Refusal> {
+        let mut bytes = [0; HEAD + GRANT_BYTES + TAG];
+        if text.len() != GRANT_CHARS || base32::decode(text, &mut bytes) != Some(bytes.len()) {
+            return Err(Refusal::CodeInvalid);
+        }
+        let plain = self
+            .open(Kind::Grant, &mut bytes)
+            .ok_or(Refusal::CodeInvalid)?;
+        let eight = |at: usize| u64::from_be_bytes(plain[at..at + 8].try_into().expect("8 bytes"));
+        let grant = Grant {
+            resident: ResidentId(eight(0)),
+            check: u16::from_be_bytes([plain[8], plain[9]]),
+            organisation: eight(10),
+            number: eight(18),
+            until: super::time48(&plain[26..32]),
+            face: read_face(&plain[32..]).ok_or(Refusal::CodeInvalid)?,
+        };
+        if grant.organisation != organisation {
+            return Err(Refusal::CodeInvalid);
+        }
+        match now > grant.until {
+            true => Err(Refusal::GrantRevoked),
+            false => Ok(grant),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::person::{Assurance, Document, MaskedName};
+    use crate::seal::Settings;
+    use crate::seal::ring::RingFile;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const NOW: Time = Time(1_790_000_000_000);
+
+    fn seal() -> Seal {
+        let settings = Settings {
+            code_life: Duration::from_secs(60),
+            clock_skew: Duration::from_secs(2),
+        };
+        Seal::new(&RingFile::generate(NOW), settings)
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            resident: ResidentId(5),
+            check: 77,
+            organisation: 8,
+            number: 9,
+            until: NOW.plus(Duration::from_secs(86_400)),
+            face: Face {
+                name: MaskedName::of("陈美玲"),
+                cert_no: Document::parse("10", "440106199003077211", u32::MAX)
+                    .unwrap()
+                    .mask(),
+                assurance: Assurance::RealPerson,
+            },
+        }
+    }
+
+    #[test]
+    fn a_grant_opens_for_its_organisation_until_its_day_and_is_no_live_code() {
+        let seal = seal();
+        let text = seal.grant(&Nonces::new(), &grant());
+        let at = |organisation, now| seal.open_grant(text.as_bytes(), organisation, now);
+        assert_eq!(at(8, NOW), Ok(grant()));
+        assert_eq!(at(7, NOW), Err(Refusal::CodeInvalid));
+        let until = grant().until;
+        assert!(at(8, until).is_ok());
+        assert_eq!(at(8, Time(until.0 + 1)), Err(Refusal::GrantRevoked));
+        assert_eq!(
+            seal.open_code(text.as_bytes(), NOW),
+            Err(Refusal::CodeInvalid)
+        );
+        assert!(seal.open_caller(text.as_bytes(), NOW).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_or_cut_grant_never_opens(place in 0..GRANT_CHARS, to in "[A-Z2-7]", cut in 0..GRANT_CHARS) {
+            let seal = seal();
+            let text = seal.grant(&Nonces::new(), &grant()).into_bytes();
+            let mut changed = text.clone();
+            changed[place] = to.as_bytes()[0];
+            if changed != text {
+                prop_assert!(seal.open_grant(&changed, 8, NOW).is_err());
+            }
+            prop_assert!(seal.open_grant(&text[..cut], 8, NOW).is_err());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Papers sealed for the store, each by the key of its service; and the keyed hashes that name their owners and tell them
+//! apart.
+
+use super::Seal;
+use crate::clock::Time;
+use crate::paper::{BODY_BYTES_MAX, Key, Kind, Paper};
+use crate::person::{Identity, ResidentId};
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
+use aws_lc_rs::hmac;
+
+/// Bytes of a body before it is sealed, at most.
+pub const PLAIN_BYTES_MAX: usize = BODY_BYTES_MAX - TAG;
+
+const TAG: usize = 16;
+
+/// Who owns a paper, what it is, and when it was, are sealed in: a paper that was moved does not open.
+fn place(owner: &Identity, kind: Kind, key: &Key, at: Time) -> [u8; 41] {
+    let mut place = [0; 41];
+    place[..16].copy_from_slice(&owner.claim);
+    place[16..32].copy_from_slice(key);
+    place[32] = kind as u8;
+    place[33..].copy_from_slice(&at.0.to_be_bytes());
+    place
+}
+
+impl Seal {
+    /// The owner that stands for something that is no person: an organisation, a destination's day. The first four bits of
+    /// the home are `sixteenth`, below 16, so that what many share lies evenly.
+    pub fn owner(&self, noun: &str, name: &str, sixteenth: u8) -> Identity {
+        let tag = self.hash(&[b"owner", noun.as_bytes(), name.as_bytes()]);
+        let mut who = Identity::of_hash(&tag);
+        who.home = ResidentId(who.home.0 >> 4 | u64::from(sixteenth & 15) << 60);
+        who
+    }
+
+    /// The key of a paper, made of what tells it from others: the source and its number, or the caller's own word for it.
+    pub fn paper_key(&self, parts: &[&[u8]]) -> Key {
+        let tag = self.hash(parts);
+        tag[..16].try_into().expect("16 of 32")
+    }
+
+    /// A key for a paper that nobody has a word for.
+    pub fn fresh_key(&self) -> Key {
+        let mut key = [0; 16];
+        aws_lc_rs::rand::fill(&mut key).expect("the system gives random bytes");
+        key
+    }
+
+    /// A keyed hash of some texts, none of which can be taken for a part of its neighbour.
+    fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let ring = self.ring.load();
+        let mut context = hmac::Context::with_key(&ring.identity);
+        // No document begins like this.
+        context.update(b"liangma paper 1");
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        context
+            .sign()
+            .as_ref()
+            .try_into()
+            .expect("SHA-256 has 32 bytes")
+    }
+
+    /// A keyed hash over bytes that may not be changed: a link of the audit log.
+    pub fn link(&self, bytes: &[u8]) -> [u8; 32] {
+        self.hash(&[b"link", bytes])
+    }
+
+    /// Seals a paper. None if the service's key was destroyed, or the body is longer than [`PLAIN_BYTES_MAX`]. The nonce is
+    /// the key's: the same paper seals to the same bytes.
+    pub fn paper(
+        &self,
+        owner: &Identity,
+        kind: Kind,
+        key: Key,
+        at: Time,
+        plain: &[u8],
+    ) -> Option<Paper> {
+        let ring = self.ring.load();
+        let secret = ring.papers[kind.purpose() as usize].as_ref()?;
+        if plain.len() > PLAIN_BYTES_MAX {
+            return None;
+        }
+        let at = at.min(crate::paper::AT_MAX);
+        let mut body = plain.to_vec();
+        secret
+            .seal_in_place_append_tag(
+                nonce(&key),
+                Aad::from(place(owner, kind, &key, at)),
+                &mut body,
+            )
+            .ok()?;
+        Some(Paper {
+            kind,
+            key,
+            at,
+            body: body.into(),
+        })
+    }
+
+    /// None if it was sealed by another ring, for another owner, was changed, or its key was destroyed.
+    pub fn open_paper(&self, owner: &Identity, paper: &Paper) -> Option<Vec<u8>> {
+        let ring = self.ring.load();
+        let secret = ring.papers[paper.kind.purpose() as usize].as_ref()?;
+        let mut bytes = paper.body.to_vec();
+        let aad = Aad::from(place(owner, paper.kind, &paper.key, paper.at));
+        let length = secret
+            .open_in_place(nonce(&paper.key), aad, &mut bytes)
+            .ok()?
+            .len();
+        bytes.truncate(length);
+        Some(bytes)
+    }
+}
+
+fn nonce(key: &Key) -> Nonce {
+    Nonce::assume_unique_for_key(key[..NONCE_LEN].try_into().expect("12 of 16"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paper::Purpose;
+    use crate::seal::Settings;
+    use crate::seal::ring::RingFile;
+    use std::time::Duration;
+
+    const NOW: Time = Time(1_790_000_000_000);
+
+    fn seal(ring: &RingFile) -> Seal {
+        let settings = Settings {
+            code_life: Duration::from_secs(60),
+            clock_skew: Duration::from_secs(2),
+        };
+        Seal::new(ring, settings)
+    }
+
+    #[test]
+    fn a_paper_opens_only_where_it_was_put() {
+        let mut ring = RingFile::generate(NOW);
+        let seal = seal(&ring);
+        let (owner, other) = (Identity::of_hash(&[1; 32]), Identity::of_hash(&[2; 32]));
+        let key = seal.paper_key(&[b"gd-cdc", b"7"]);
+        let paper = seal
+            .paper(&owner, Kind::Temperature, key, NOW, b"36.5")
+            .unwrap();
+        assert_eq!(
+            seal.open_paper(&owner, &paper).as_deref(),
+            Some(&b"36.5"[..])
+        );
+        assert_eq!(seal.open_paper(&other, &paper), None);
+        for moved in [
+            Paper {
+                at: Time(NOW.0 + 1),
+                ..paper.clone()
+            },
+            Paper {
+                kind: Kind::Notice,
+                ..paper.clone()
+            },
+            Paper {
+                kind: Kind::Trip,
+                ..paper.clone()
+            },
+            Paper {
+                key: [0; 16],
+                ..paper.clone()
+            },
+        ] {
+            assert_eq!(seal.open_paper(&owner, &moved), None);
+        }
+        ring.destroy(Purpose::Health, NOW);
+        seal.reload(&ring);
+        assert_eq!(seal.open_paper(&owner, &paper), None);
+        assert_eq!(
+            seal.paper(&owner, Kind::Temperature, key, NOW, b"36.5"),
+            None
+        );
+        assert!(seal.paper(&owner, Kind::Trip, key, NOW, b"36.5").is_some());
+        let long = vec![0; PLAIN_BYTES_MAX + 1];
+        assert!(seal.paper(&owner, Kind::Trip, key, NOW, &long).is_none());
+    }
+
+    #[test]
+    fn parts_of_a_key_are_not_taken_for_each_other() {
+        let seal = seal(&RingFile::generate(NOW));
+        assert_ne!(
+            seal.paper_key(&[b"ab", b"c"]),
+            seal.paper_key(&[b"a", b"bc"])
+        );
+        assert_ne!(seal.owner("a", "x", 3), seal.owner("b", "x", 3));
+        assert_eq!(seal.owner("a", "x", 3).home.0 >> 60, 3);
+        assert_eq!(seal.owner("a", "x", 3).claim, seal.owner("a", "x", 4).claim);
+    }
+}

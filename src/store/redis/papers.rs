@@ -1,0 +1,123 @@
+//! Papers in Redis: a hash for each owner in the slot of the owner's partition, read by a script, swept and exported by a scan.
+
+use super::scripts::{self, PAPERS, SWEEP};
+use super::{Opened, PARTITIONS, Redis, partition};
+use crate::clock::Time;
+use crate::paper::{Cursor, Keep, Kind, Kinds, Paper};
+use crate::person::Identity;
+use crate::store::Error;
+
+/// Keys that one step of a scan looks at: some hundred microseconds of the server's time.
+const SCAN_COUNT: usize = 500;
+
+/// Between two steps of a sweep, so that others come first.
+const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+impl Redis {
+    pub(super) async fn read_papers(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Error> {
+        let owner = self.shorten(owner);
+        let after = after.map_or(Vec::new(), |after| after.to_bytes().to_vec());
+        let (kinds, limit) = (kinds.bits().to_string(), limit.to_string());
+        let arguments = [
+            &scripts::owner(&owner)[..],
+            kinds.as_bytes(),
+            limit.as_bytes(),
+            &after,
+        ];
+        let partition = partition::of(owner.home);
+        scripts::papers(self.ask(partition, &PAPERS, &arguments).await?)
+    }
+
+    pub(super) async fn sweep_papers(&self, keep: &Keep, now: Time) -> Result<u64, Error> {
+        let horizons: Vec<u8> = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| keep.horizon(kind, now).0.to_be_bytes()[2..].to_vec())
+            .collect();
+        let mut swept = 0;
+        for partition in 0..PARTITIONS {
+            let mut cursor = 0;
+            loop {
+                let owners = self.opened.owners(partition, &mut cursor).await?;
+                if !owners.is_empty() {
+                    let owners: Vec<[u8; 24]> = owners.iter().map(scripts::owner).collect();
+                    let mut arguments = vec![&horizons[..]];
+                    arguments.extend(owners.iter().map(|owner| &owner[..]));
+                    let more: u64 = self.ask(partition, &SWEEP, &arguments).await?;
+                    swept += more;
+                }
+                if cursor == 0 {
+                    break;
+                }
+                tokio::time::sleep(SWEEP_PAUSE).await;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+impl Opened {
+    /// Hands every paper to `each`. Papers that are filed meanwhile are among them or not.
+    pub async fn each_paper(
+        &self,
+        mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for partition in 0..PARTITIONS {
+            let mut cursor = 0;
+            // A scan may tell of a key twice.
+            let mut told = std::collections::HashSet::new();
+            loop {
+                for owner in self.owners(partition, &mut cursor).await? {
+                    if !told.insert(owner) {
+                        continue;
+                    }
+                    let mut held = self.asking[partition].lock().await;
+                    let mut link = held.get().await?;
+                    let found = PAPERS
+                        .key(partition::meta(partition))
+                        .arg(&scripts::owner(&owner)[..])
+                        .arg(u32::MAX)
+                        .arg(u32::MAX)
+                        .arg("")
+                        .invoke_async(&mut link)
+                        .await
+                        .map_err(|error| held.failed(&error))?;
+                    drop(held);
+                    for paper in scripts::papers(found)? {
+                        each(owner, paper)?;
+                    }
+                }
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Some owners who have papers in a partition; the cursor is 0 again after the last of them.
+    async fn owners(&self, partition: usize, cursor: &mut u64) -> Result<Vec<Identity>, Error> {
+        let mut held = self.asking[partition].lock().await;
+        let mut link = held.get().await?;
+        let (next, keys): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
+            .arg(*cursor)
+            .arg("MATCH")
+            .arg(format!("{}*", partition::papers(partition)))
+            .arg("COUNT")
+            .arg(SCAN_COUNT)
+            .query_async(&mut link)
+            .await
+            .map_err(|error| held.failed(&error))?;
+        *cursor = next;
+        let own = partition::papers(partition).len() + 24;
+        keys.iter()
+            .filter(|key| key.len() == own)
+            .map(|key| scripts::owner_of(key).ok_or(Error::Damaged("a key")))
+            .collect()
+    }
+}

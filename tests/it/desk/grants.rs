@@ -1,0 +1,243 @@
+//! Grants: an organisation checks its roster in bulk, and nobody else can; what was taken back is refused on every node.
+
+use crate::harness::*;
+use crate::redis::{Server, is_missing};
+use liangma::http::query::Door;
+use serde_json::{Value, json};
+
+const SCHOOL: &str = "gz-no1-school";
+
+fn give(node: &Node, person: &Person, organisation: &str) -> Value {
+    let body = json!({ "organisation": organisation, "until": "2099-12-31" });
+    node.put("/v1/grants", &node.seals().session(person), body)
+}
+
+fn bulk(node: &Node, scanner: &str, codes: &[String]) -> Vec<Value> {
+    let ask = Ask::post("/v1/scan/bulk", codes.join("\n")).bearer(scanner);
+    let answer = ask.at(node.address(Door::Gate));
+    assert_eq!(answer.status, 200, "{}", text(&answer.body));
+    let body = text(&answer.body);
+    body.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_grant_is_checked_by_its_organisation_alone_and_until_it_is_taken_back() {
+    let node = Node::start();
+    let (seals, chen, red) = (node.seals(), person(1), person(2));
+    node.feed(
+        &seals.authority(),
+        &[chen.resident(), red.resident(), red.set("confirmed", 1)],
+    );
+    let scanner = seals.scanner_of(SCHOOL);
+    let (one, two) = (give(&node, &chen, SCHOOL), give(&node, &red, SCHOOL));
+    let code = one["code"].as_str().unwrap();
+    assert!(code.len() <= 128 && code.len() != node.code(&seals.session(&chen)).len());
+    let verdict = node.scan(&scanner, code).json();
+    assert_eq!(
+        (&verdict["state"], &verdict["name"]),
+        (&json!("green"), &json!("陈**"))
+    );
+    assert_eq!(
+        node.scan(&scanner, two["code"].as_str().unwrap()).state(),
+        "red"
+    );
+    for other in [seals.scanner(), seals.scanner_of("other-school")] {
+        node.scan(&other, code).refuses(422, "code_invalid");
+    }
+    // Live codes and grants mixed, and rubbish of a grant's length.
+    let lines = [
+        code.to_owned(),
+        node.code(&seals.session(&red)),
+        two["code"].as_str().unwrap().to_owned(),
+        "A".repeat(code.len()),
+    ];
+    let verdicts = bulk(&node, &scanner, &lines);
+    let states: Vec<_> = verdicts.iter().map(|verdict| &verdict["state"]).collect();
+    assert_eq!(
+        states,
+        [&json!("green"), &json!("red"), &json!("red"), &Value::Null]
+    );
+    assert_eq!(verdicts[3]["error"], "code_invalid");
+    assert_eq!(
+        bulk(&node, &seals.scanner(), &lines)[0]["error"],
+        "code_invalid"
+    );
+
+    let path = format!("/v1/grants/{}", one["id"].as_str().unwrap());
+    let session = seals.session(&chen);
+    assert_eq!(
+        node.read("/v1/grants", &session)["grants"][0]["organisation"],
+        SCHOOL
+    );
+    node.desk("DELETE", &path, &seals.session(&red), None)
+        .refuses(404, "not_found");
+    assert_eq!(node.desk("DELETE", &path, &session, None).status, 200);
+    until("the grant is no more", || {
+        node.scan(&scanner, code).status == 422
+    });
+    node.scan(&scanner, code).refuses(422, "grant_revoked");
+    assert_eq!(bulk(&node, &scanner, &lines)[0]["error"], "grant_revoked");
+    assert_eq!(node.read("/v1/grants", &session)["grants"], json!([]));
+    node.desk("DELETE", &path, &session, None)
+        .refuses(404, "not_found");
+}
+
+#[test]
+fn a_roster_is_fetched_and_scanned_in_bulk_every_morning() {
+    const MEMBERS: usize = 120;
+    let node = Start::new(&["desk_per_second=10000"]).node();
+    let seals = node.seals();
+    let people: Vec<Person> = (0..MEMBERS).map(person).collect();
+    let lines: Vec<String> = people.iter().map(Person::resident).collect();
+    node.feed(&seals.authority(), &lines);
+    for person in &people {
+        give(&node, person, SCHOOL);
+    }
+    give(&node, &people[0], "other-school");
+    let organisation = seals.organisation(SCHOOL);
+    let mut codes = Vec::new();
+    let mut path = "/v1/roster?limit=50".to_owned();
+    loop {
+        let page = node.read(&path, &organisation);
+        let members = page["members"].as_array().unwrap();
+        codes.extend(
+            members
+                .iter()
+                .map(|member| member["code"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        path = format!("/v1/roster?limit=50&after={next}");
+    }
+    assert_eq!(codes.len(), MEMBERS);
+    let verdicts = bulk(&node, &seals.scanner_of(SCHOOL), &codes);
+    assert!(
+        verdicts.len() == MEMBERS && verdicts.iter().all(|verdict| verdict["state"] == "green")
+    );
+    assert_eq!(
+        node.read("/v1/roster", &seals.organisation("other-school"))["members"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+
+    // It declares for those who are on it, and for nobody else.
+    let line = |person: &Person, celsius: f64| {
+        json!({
+            "for": { "cert_type": "10", "cert_no": person.cert_no, "name": person.name }, "celsius": celsius,
+            "symptoms": ["none"], "contact": "no", "high_risk_area": false, "key": format!("m-{}", person.cert_no),
+        })
+    };
+    let mut lines: Vec<String> = people
+        .iter()
+        .map(|person| line(person, 36.5).to_string())
+        .collect();
+    lines.push(line(&person(999), 36.5).to_string());
+    lines.push("{".into());
+    lines.push(line(&people[0], 99.0).to_string());
+    let declare = || {
+        let ask = Ask::post("/v1/declarations/bulk", lines.join("\n")).bearer(&organisation);
+        ask.header("content-type", "application/x-ndjson")
+            .at(node.address(Door::Desk))
+            .json()
+    };
+    let said = declare();
+    assert_eq!(said["applied"], MEMBERS);
+    let rejected: Vec<_> = said["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| &line["code"])
+        .collect();
+    assert_eq!(
+        rejected,
+        [
+            &json!("not_on_roster"),
+            &json!("not_json"),
+            &json!("bad_temperature")
+        ]
+    );
+    assert_eq!(declare()["unchanged"], MEMBERS);
+    let told = node.read("/v1/declarations", &seals.session(&people[7]));
+    assert_eq!(told["declarations"][0]["declarer"]["organisation"], SCHOOL);
+    let single = node.desk(
+        "POST",
+        "/v1/declarations",
+        &organisation,
+        Some(&line(&person(999), 36.5)),
+    );
+    single.refuses(403, "not_on_roster");
+    node.put("/v1/declarations", &organisation, line(&people[1], 37.0));
+}
+
+#[test]
+fn a_grant_of_the_past_or_to_nobody_is_refused() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    for (body, code) in [
+        (
+            json!({ "organisation": SCHOOL, "until": "2020-01-01" }),
+            "bad_until",
+        ),
+        (
+            json!({ "organisation": SCHOOL, "until": "soon" }),
+            "bad_until",
+        ),
+        (
+            json!({ "organisation": "a school", "until": "2099-01-01" }),
+            "bad_source",
+        ),
+    ] {
+        node.desk("POST", "/v1/grants", &session, Some(&body))
+            .refuses(422, code);
+    }
+}
+
+#[test]
+fn what_is_taken_back_on_one_node_is_refused_on_the_other() {
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let start = || Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let (one, two) = (start(), start());
+    let (seals, chen) = (one.seals(), person(1));
+    one.feed(&seals.authority(), &[chen.resident()]);
+    let scanner = seals.scanner_of(SCHOOL);
+    let given = give(&one, &chen, SCHOOL);
+    let code = given["code"].as_str().unwrap();
+    until("the other node knows the resident", || {
+        two.scan(&scanner, code).json()["state"] == "green"
+    });
+    let path = format!("/v1/grants/{}", given["id"].as_str().unwrap());
+    assert_eq!(
+        one.desk("DELETE", &path, &seals.session(&chen), None)
+            .status,
+        200
+    );
+    until("the other node refuses the grant", || {
+        two.scan(&scanner, code).status == 422
+    });
+
+    // A token that was revoked by an operator.
+    let gate = seals.scanner();
+    let live = two.code(&seals.session(&chen));
+    assert_eq!(two.scan(&gate, &live).status, 200);
+    let ask = Ask::post("/v1/revocations", json!({ "token": gate }).to_string()).json();
+    let answer = ask.bearer(&seals.operator()).at(one.address(Door::Back));
+    assert_eq!(answer.status, 201, "{}", text(&answer.body));
+    one.scan(&gate, &live).refuses(401, "unauthorized");
+    until("the other node refuses the token", || {
+        two.scan(&gate, &live).status == 401
+    });
+    // A node that starts later knows it too.
+    let three = start();
+    until("the new node refuses the token", || {
+        three.scan(&gate, &live).status == 401
+    });
+    assert_eq!(two.scan(&scanner, &live).status, 200);
+}

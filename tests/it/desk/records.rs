@@ -1,0 +1,404 @@
+//! Health information, trip cards, declarations, entries: in by the feed or by hand, read newest first, never changed.
+
+use crate::harness::*;
+use crate::redis::{Server, is_missing};
+use liangma::http::query::Door;
+use serde_json::{Value, json};
+
+fn event(person: &Person, fields: Value) -> String {
+    let mut event = json!({ "cert_type": "10", "cert_no": person.cert_no, "source": "gz-lab" });
+    for (name, value) in fields.as_object().unwrap() {
+        event[name] = value.clone();
+    }
+    event.to_string()
+}
+
+fn temperature(person: &Person, seq: u64, celsius: f64) -> String {
+    let at = format!("2026-11-20T08:00:{seq:02}+08:00");
+    event(
+        person,
+        json!({ "event": "temperature", "celsius": celsius, "at": at, "seq": seq, "region": "440106" }),
+    )
+}
+
+fn trip(person: &Person, seq: u64, at: &str, places: Value) -> String {
+    event(
+        person,
+        json!({ "event": "trip", "places": places, "at": at, "seq": seq, "source": "carriers" }),
+    )
+}
+
+fn over_both(test: impl Fn(&Node)) {
+    test(&Node::start());
+    if !is_missing() {
+        let (server, ring) = (Server::start(&[]), Ring::make());
+        test(&Start::new(&[]).over_redis(&server.url(), &ring).node());
+    }
+}
+
+#[test]
+fn what_feeds_bring_is_read_back_newest_first_and_once() {
+    over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let authority = seals.authority();
+        let lines = [
+            chen.resident(),
+            temperature(&chen, 1, 36.5),
+            temperature(&chen, 3, 38.25),
+            temperature(&chen, 2, 36.6),
+            event(
+                &chen,
+                json!({
+                    "event": "certificate", "certificate": "nucleic_test", "result": "negative", "number": "粤-7",
+                    "at": "2026-11-21T08:00:00+08:00", "seq": 1, "until": "2026-11-28",
+                }),
+            ),
+        ];
+        assert_eq!(node.feed(&authority, &lines)["applied"], 5);
+        assert_eq!(node.feed(&authority, &lines)["unchanged"], 5);
+        let session = seals.session(&chen);
+        let said = node.read("/v1/health", &session);
+        let records = said["records"].as_array().unwrap();
+        assert_eq!(records[0]["kind"], "certificate");
+        assert_eq!(
+            (&records[0]["result"], &records[0]["until"]),
+            (&json!("negative"), &json!("2026-11-28"))
+        );
+        let celsius: Vec<_> = records[1..]
+            .iter()
+            .map(|record| &record["celsius"])
+            .collect();
+        assert_eq!(celsius, [&json!(38.3), &json!(36.6), &json!(36.5)]);
+        assert_eq!(said["next"], Value::Null);
+        // In pages, of one kind.
+        let mut path = "/v1/health?kind=temperature&limit=2".to_owned();
+        let mut seen = 0;
+        loop {
+            let page = node.read(&path, &session);
+            seen += page["records"].as_array().unwrap().len();
+            let Some(next) = page["next"].as_str() else {
+                break;
+            };
+            path = format!("/v1/health?kind=temperature&limit=2&after={next}");
+        }
+        assert_eq!(seen, 3);
+        assert_eq!(
+            node.read("/v1/health", &seals.session(&person(2)))["records"],
+            json!([])
+        );
+        assert_eq!(node.show(&session).state(), "green");
+    });
+}
+
+#[test]
+fn a_notice_is_issued_with_its_clear_and_shown_with_it() {
+    over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let authority = seals.authority();
+        node.feed(&authority, &[chen.set("close_contact", 1)]);
+        let session = seals.session(&chen);
+        assert_eq!(node.show(&session).state(), "red");
+        let notice = |seq: u64| {
+            event(
+                &chen,
+                json!({
+                    "event": "notice", "reason": "close_contact", "at": "2026-11-21T08:00:00+08:00", "source": "gd-cdc",
+                    "seq": seq, "number": "粤卫-12", "from": "2026-11-07", "until": "2026-11-21", "region": "440106",
+                }),
+            )
+        };
+        let fed = node.feed(&authority, &[notice(2)]);
+        assert_eq!((&fed["applied"], &fed["unchanged"]), (&json!(1), &json!(0)));
+        assert_eq!(node.feed(&authority, &[notice(2)])["unchanged"], 1);
+        assert_eq!(node.show(&session).state(), "green");
+        let record = &node.read("/v1/health?kind=notice", &session)["records"][0];
+        assert_eq!(
+            (&record["number"], &record["reason"]),
+            (&json!("粤卫-12"), &json!("close_contact"))
+        );
+    });
+}
+
+#[test]
+fn records_can_neither_be_changed_nor_deleted_and_the_refusal_says_what_to_do() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    for method in ["PUT", "PATCH", "DELETE"] {
+        for path in [
+            "/v1/health",
+            "/v1/health/AAAA",
+            "/v1/declarations/AAAA",
+            "/v1/entries",
+        ] {
+            let answer = node.desk(method, path, &session, None);
+            let said = answer.refuses(405, "record_unchangeable");
+            assert!(said["title"].as_str().unwrap().contains("重新申报"));
+        }
+    }
+    let answer = node.desk("POST", "/v1/health", &session, Some(&json!({})));
+    answer.refuses(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), Some("GET"));
+    node.desk("DELETE", "/v1/health", "nonsense", None)
+        .refuses(401, "unauthorized");
+}
+
+#[test]
+fn an_unverified_minor_is_not_told_the_history_of_temperatures() {
+    let node = Node::start();
+    let (seals, chen) = (node.seals(), person(1));
+    node.feed(
+        &seals.authority(),
+        &[chen.resident(), temperature(&chen, 1, 36.5)],
+    );
+    let said = node.read("/v1/health", &seals.session_unverified(&chen));
+    assert_eq!(
+        (&said["records"], &said["withheld"]),
+        (&json!([]), &json!(["temperature"]))
+    );
+    let said = node.read(
+        "/v1/health?kind=temperature",
+        &seals.session_unverified(&chen),
+    );
+    assert_eq!(said["records"], json!([]));
+    assert_eq!(
+        node.read("/v1/health", &seals.session(&chen))["records"][0]["celsius"],
+        36.5
+    );
+}
+
+#[test]
+fn a_trip_card_has_a_time_of_its_own_and_never_changes_a_colour() {
+    over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let session = seals.session(&chen);
+        assert_eq!(node.read("/v1/trip", &session)["state"], "unknown");
+        let day = |ago: i64| {
+            let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * ago);
+            at.to_string()
+        };
+        let lines = [
+            chen.resident(),
+            trip(&chen, 2, &day(1), json!(["440100", "420100"])),
+            trip(&chen, 1, &day(2), json!(["440100"])),
+        ];
+        node.feed(&seals.authority(), &lines);
+        let card = node.read("/v1/trip", &session);
+        assert_eq!(
+            (&card["state"], &card["places"]),
+            (&json!("known"), &json!(["440100", "420100"]))
+        );
+        let as_of: jiff::Timestamp = card["as_of"].as_str().unwrap().parse().unwrap();
+        assert!(as_of < jiff::Timestamp::now());
+        assert_eq!(node.show(&session).state(), "green");
+        // Of somebody about whom the carriers have said nothing for long.
+        let old = person(2);
+        node.feed(
+            &seals.authority(),
+            &[trip(&old, 1, "2020-04-20T00:00:00Z", json!(["420100"]))],
+        );
+        let card = node.read("/v1/trip", &seals.session(&old));
+        assert_eq!(
+            (&card["state"], &card["places"]),
+            (&json!("too_old"), &json!([]))
+        );
+    });
+}
+
+fn declaration(celsius: f64) -> Value {
+    json!({
+        "celsius": celsius, "symptoms": ["cold_like", "short_breath"], "contact": "no",
+        "high_risk_area": false, "places": ["440300"], "residence": "440106",
+    })
+}
+
+#[test]
+fn the_newest_declaration_counts_and_the_history_stays() {
+    over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let session = seals.session(&chen);
+        node.put("/v1/declarations", &session, declaration(38.5));
+        node.put("/v1/declarations", &session, declaration(36.4));
+        let said = node.read("/v1/declarations", &session);
+        let all = said["declarations"].as_array().unwrap();
+        let told: Vec<_> = all
+            .iter()
+            .map(|one| (&one["celsius"], &one["current"]))
+            .collect();
+        assert_eq!(
+            told,
+            [(&json!(36.4), &json!(true)), (&json!(38.5), &json!(false))]
+        );
+        assert_eq!(
+            (&all[0]["symptom"], &all[0]["by"]),
+            (&json!("2^3"), &json!("self"))
+        );
+        assert_eq!(
+            node.read("/v1/health?kind=declaration", &session)["records"]
+                .as_array()
+                .unwrap()
+                .len(),
+            2
+        );
+    });
+}
+
+#[test]
+fn a_declaration_with_an_idempotency_key_is_made_once() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    let ask = |key: &str| {
+        let ask = Ask::post("/v1/declarations", declaration(36.5).to_string()).json();
+        ask.bearer(&session)
+            .header("idempotency-key", key)
+            .at(node.address(Door::Desk))
+    };
+    let (first, again, other) = (ask("a").json(), ask("a").json(), ask("b").json());
+    assert_eq!(
+        (&first["new"], &again["new"], &other["new"]),
+        (&json!(true), &json!(false), &json!(true))
+    );
+    assert_eq!(first["id"], again["id"]);
+    ask(&"k".repeat(65)).refuses(400, "malformed");
+    assert_eq!(
+        node.read("/v1/declarations", &session)["declarations"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn a_person_declares_for_another_who_sees_by_whom() {
+    let node = Node::start();
+    let (seals, chen, grandmother) = (node.seals(), person(1), person(2));
+    let mut body = declaration(36.5);
+    body["for"] = json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": "李秀英" });
+    node.put("/v1/declarations", &seals.session(&chen), body);
+    let said = node.read("/v1/declarations", &seals.session(&grandmother));
+    let told = &said["declarations"][0];
+    assert_eq!(
+        (&told["by"], &told["declarer"]["name"]),
+        (&json!("other"), &json!("陈**"))
+    );
+    assert!(!said.to_string().contains(&chen.cert_no));
+}
+
+#[test]
+fn a_bad_declaration_is_told_which_field_is_wrong() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    for (name, value, code) in [
+        ("celsius", json!(50), "bad_temperature"),
+        ("symptoms", json!(["hungry"]), "unknown_symptom"),
+        ("symptoms", json!(["none", "nausea"]), "unknown_symptom"),
+        ("symptoms", json!([]), "missing_field"),
+        ("contact", json!("perhaps"), "unknown_contact"),
+        ("contact", Value::Null, "missing_field"),
+        ("high_risk_area", Value::Null, "missing_field"),
+        ("places", json!(["Canton"]), "bad_places"),
+        ("residence", json!("44"), "bad_region"),
+        (
+            "for",
+            json!({ "cert_type": "10", "cert_no": "440106199003077210", "name": "李" }),
+            "bad_check_digit",
+        ),
+    ] {
+        let mut body = declaration(36.5);
+        body[name] = value;
+        let answer = node.desk("POST", "/v1/declarations", &session, Some(&body));
+        let said = answer.refuses(422, code);
+        assert!(!said["detail"].as_str().unwrap().is_empty());
+    }
+    for body in [json!([]), json!({ "celsius": "hot" }), json!("x")] {
+        node.desk("POST", "/v1/declarations", &session, Some(&body))
+            .refuses(400, "malformed");
+    }
+}
+
+fn entry() -> Value {
+    json!({
+        "destination": "440106", "arrives": "2026-11-25", "from": "420100", "departs": "2026-11-24",
+        "transport": "train", "number": "G1002", "nucleic_test": { "result": "negative", "at": "2026-11-20T10:00:00+08:00" },
+    })
+}
+
+#[test]
+fn an_entry_is_read_back_and_listed_for_the_destinations_staff_who_say_why() {
+    over_both(|node| {
+        let seals = node.seals();
+        for n in 0..30 {
+            node.put("/v1/entries", &seals.session(&person(n)), entry());
+        }
+        let own = node.read("/v1/entries", &seals.session(&person(3)));
+        assert_eq!(own["entries"].as_array().unwrap().len(), 1);
+        assert_eq!(own["entries"][0]["number"], "G1002");
+        let staff = seals.staff("wang-01", "440100");
+        let mut path =
+            "/v1/entries?destination=440106&day=2026-11-25&purpose=community-reception&limit=20"
+                .to_owned();
+        let mut listed = Vec::new();
+        loop {
+            let page = node.read(&path, &staff);
+            listed.extend(page["entries"].as_array().unwrap().clone());
+            let Some(next) = page["next"].as_str() else {
+                break;
+            };
+            path = format!(
+                "/v1/entries?destination=440106&day=2026-11-25&purpose=community-reception&after={next}"
+            );
+        }
+        assert_eq!(listed.len(), 30);
+        assert!(listed.iter().all(|entry| entry["person"]["name"] == "陈**"));
+        // Each who was listed is told of it.
+        let told = node.read("/v1/accesses", &seals.session(&person(3)));
+        let told = told["accesses"].as_array().unwrap();
+        assert_eq!(told.len(), 1);
+        assert_eq!(
+            (&told[0]["by"], &told[0]["purpose"]),
+            (&json!("wang-01"), &json!("community-reception"))
+        );
+        let other = seals.staff("li-02", "440300");
+        node.desk(
+            "GET",
+            "/v1/entries?destination=440106&day=2026-11-25&purpose=x",
+            &other,
+            None,
+        )
+        .refuses(403, "not_permitted");
+        node.desk(
+            "GET",
+            "/v1/entries?destination=440106&day=2026-11-25",
+            &staff,
+            None,
+        )
+        .refuses(422, "missing_field");
+    });
+}
+
+#[test]
+fn a_bad_entry_is_told_which_field_is_wrong() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    for (name, value, code) in [
+        ("destination", json!("Canton"), "bad_region"),
+        ("destination", Value::Null, "missing_field"),
+        ("arrives", json!("tomorrow"), "bad_until"),
+        ("transport", json!("camel"), "unknown_transport"),
+        (
+            "nucleic_test",
+            json!({ "result": "fine", "at": "2026-11-20T10:00:00+08:00" }),
+            "unknown_result",
+        ),
+        (
+            "nucleic_test",
+            json!({ "result": "negative", "at": "2036-11-20T10:00:00+08:00" }),
+            "bad_time",
+        ),
+    ] {
+        let mut body = entry();
+        body[name] = value;
+        node.desk("POST", "/v1/entries", &session, Some(&body))
+            .refuses(422, code);
+    }
+}

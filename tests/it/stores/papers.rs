@@ -1,0 +1,337 @@
+//! Papers in both kinds of store: filed once, read newest first, swept, erased.
+
+use super::{Opened, Place, board, change, over_both, profile, runtime, status, who};
+use crate::harness::folder;
+use crate::redis::is_missing;
+use liangma::clock::Time;
+use liangma::paper::{Cursor, Keep, Kind, Kinds, Paper};
+use liangma::person::Identity;
+use liangma::status::Reason;
+use liangma::store::{Change, Error, Store, What};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn paper(kind: Kind, key: u64, at: u64) -> Paper {
+    let mut whole = [0; 16];
+    whole[8..].copy_from_slice(&key.to_be_bytes());
+    Paper {
+        kind,
+        key: whole,
+        at: Time(at),
+        body: key.to_be_bytes().into(),
+    }
+}
+
+fn filed(n: u64, paper: &Paper) -> Change {
+    change(n, What::Paper(paper.clone()))
+}
+
+async fn read(store: &dyn Store, n: u64) -> Vec<Paper> {
+    let found = store.papers(who(n), Kinds::ALL, None, 10_000).await;
+    found.expect("it can be read")
+}
+
+fn keep(days: u64) -> Keep {
+    let same = Duration::from_secs(days * 86_400);
+    Keep {
+        health: same,
+        temperatures: same / 2,
+        trips: same,
+        declarations: same,
+        arrangements: same,
+        accesses: same,
+    }
+}
+
+/// Every paper of every owner.
+async fn all_papers(place: &Place, bits: u32) -> BTreeMap<(Identity, Cursor), Paper> {
+    let mut all = BTreeMap::new();
+    let each = |owner, paper: Paper| {
+        let before = all.insert((owner, paper.cursor()), paper);
+        assert_eq!(before, None, "each is told once");
+        Ok(())
+    };
+    let told: Result<(), Error> = match place.try_open(super::MARK, bits).await.expect("it opens") {
+        Opened::Embedded(opened) => opened.each_paper(each),
+        Opened::Redis(opened) => opened.each_paper(each).await,
+    };
+    told.expect("it can be read");
+    all
+}
+
+#[test]
+fn papers_are_there_after_closing_and_opening_again_the_newest_first() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        // Also of people who are not on record, and who are not made residents by it.
+        let papers: Vec<Paper> = [30, 10, 50, 20, 40]
+            .into_iter()
+            .map(|at| paper(Kind::Temperature, at, at))
+            .collect();
+        let mut batch: Vec<Change> = papers.iter().map(|paper| filed(1, paper)).collect();
+        batch.push(change(2, profile(2)));
+        batch.push(filed(2, &papers[0]));
+        assert_eq!(store.apply(batch).await.unwrap(), [true; 7]);
+        store.close().await;
+        drop(store);
+
+        let (store, board, told) = place.filled().await;
+        assert_eq!((board.residents(), told), (1, 1));
+        let times: Vec<u64> = read(&*store, 1)
+            .await
+            .iter()
+            .map(|paper| paper.at.0)
+            .collect();
+        assert_eq!(times, [50, 40, 30, 20, 10]);
+        assert_eq!(read(&*store, 2).await, [papers[0].clone()]);
+        assert_eq!(read(&*store, 3).await, []);
+        store.close().await;
+    });
+}
+
+#[test]
+fn the_first_paper_with_a_key_stays_whatever_comes_after_it() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        let first = paper(Kind::Certificate, 7, 100);
+        let later = Paper {
+            at: Time(999),
+            body: [1, 2, 3].into(),
+            ..first.clone()
+        };
+        let both = vec![filed(1, &first), filed(1, &later), filed(2, &later)];
+        assert_eq!(store.apply(both).await.unwrap(), [true, false, true]);
+        assert_eq!(store.apply(vec![filed(1, &later)]).await.unwrap(), [false]);
+        assert_eq!(read(&*store, 1).await, [first]);
+        assert_eq!(read(&*store, 2).await, [later]);
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_reader_pages_through_everything_once_and_of_some_kinds_alone() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        // Several at the same time: the key decides between them.
+        let papers: Vec<Paper> = (0..100)
+            .map(|n| match n % 3 {
+                0 => paper(Kind::Trip, n, 1_000 + n / 10),
+                _ => paper(Kind::Temperature, n << 40, 1_000 + n / 10),
+            })
+            .collect();
+        let batch = papers.iter().map(|paper| filed(1, paper)).collect();
+        store.apply(batch).await.unwrap();
+        for (kinds, count) in [
+            (Kinds::ALL, 100),
+            (Kinds::of(&[Kind::Trip]), 34),
+            (Kinds::of(&[Kind::Temperature, Kind::Notice]), 66),
+            (Kinds::of(&[Kind::Audit]), 0),
+        ] {
+            let (mut after, mut seen) = (None, Vec::new());
+            loop {
+                let page = store.papers(who(1), kinds, after, 7).await.unwrap();
+                assert!(page.len() <= 7);
+                let Some(last) = page.last() else { break };
+                after = Some(last.cursor());
+                seen.extend(page);
+            }
+            assert_eq!(seen.len(), count);
+            assert!(seen.is_sorted_by(|a, b| a.cursor() > b.cursor()));
+            assert!(seen.iter().all(|paper| kinds.has(paper.kind)));
+        }
+        store.close().await;
+    });
+}
+
+#[test]
+fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        let most = u64::from(Kind::Trip.most());
+        store
+            .apply(vec![filed(1, &paper(Kind::Notice, 1 << 50, 1))])
+            .await
+            .unwrap();
+        // Every other one first, then those between.
+        for half in 0..2 {
+            let batch =
+                (0..most).map(|n| filed(1, &paper(Kind::Trip, n * 2 + half, 100 + n * 2 + half)));
+            store.apply(batch.collect()).await.unwrap();
+        }
+        let papers = read(&*store, 1).await;
+        assert_eq!(papers.len() as u64, most + 1);
+        let trips: Vec<u64> = papers
+            .iter()
+            .rev()
+            .skip(1)
+            .map(|paper| paper.at.0)
+            .collect();
+        assert!(trips.into_iter().eq(100 + most..100 + 2 * most));
+        // Older than all that are there: nothing happens, however often.
+        let old = filed(1, &paper(Kind::Trip, 5, 50));
+        assert_eq!(store.apply(vec![old]).await.unwrap(), [false]);
+        store.close().await;
+    });
+}
+
+#[test]
+fn what_is_past_its_time_is_swept_and_nothing_else() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        let now = Time::now();
+        let ago = |days: u64| now.0 - days * 86_400_000 - 1_000;
+        let owners = 0..3_000;
+        for some in owners.clone().collect::<Vec<_>>().chunks(1_000) {
+            let each = some.iter().flat_map(|n| {
+                [
+                    filed(*n, &paper(Kind::Temperature, 1, ago(11))),
+                    filed(*n, &paper(Kind::Temperature, 2, ago(9))),
+                    filed(*n, &paper(Kind::Trip, 3, ago(11))),
+                    filed(*n, &paper(Kind::Trip, 4, ago(21))),
+                ]
+            });
+            store.apply(each.collect()).await.unwrap();
+        }
+        assert_eq!(store.sweep(&keep(20), now).await.unwrap(), 2 * 3_000);
+        assert_eq!(store.sweep(&keep(20), now).await.unwrap(), 0);
+        for n in owners {
+            let keys: Vec<u8> = read(&*store, n)
+                .await
+                .iter()
+                .map(|paper| paper.key[15])
+                .collect();
+            assert_eq!(keys, [2, 3]);
+        }
+        store.close().await;
+    });
+}
+
+#[test]
+fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_person() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        let batch = vec![
+            change(1, profile(1)),
+            change(1, status(1, Reason::Suspected, 3, true)),
+            change(1, status(1, Reason::Suspected, 4, false)),
+            filed(1, &paper(Kind::Trip, 1, 1)),
+            filed(2, &paper(Kind::Trip, 1, 1)),
+        ];
+        store.apply(batch).await.unwrap();
+        let erase = |n| vec![change(n, What::Erase)];
+        assert_eq!(store.apply(erase(1)).await.unwrap(), [true]);
+        assert_eq!(store.apply(erase(1)).await.unwrap(), [false]);
+        assert_eq!(store.apply(erase(3)).await.unwrap(), [false]);
+        assert_eq!(read(&*store, 1).await, []);
+        assert_eq!(read(&*store, 2).await.len(), 1);
+        let record = store.find(who(1)).await.unwrap().unwrap().record;
+        assert!(record.profile.is_empty());
+        // An older message brings nothing back.
+        let old = change(1, status(1, Reason::Suspected, 3, true));
+        assert_eq!(store.apply(vec![old]).await.unwrap(), [false]);
+        assert!(store.find(who(3)).await.unwrap().is_none());
+        // In one batch, in its order.
+        let batch = vec![
+            filed(1, &paper(Kind::Trip, 1, 1)),
+            change(1, What::Erase),
+            filed(1, &paper(Kind::Trip, 2, 2)),
+        ];
+        assert_eq!(store.apply(batch).await.unwrap(), [true; 3]);
+        let keys: Vec<u8> = read(&*store, 1)
+            .await
+            .iter()
+            .map(|paper| paper.key[15])
+            .collect();
+        assert_eq!(keys, [2]);
+        store.close().await;
+    });
+}
+
+#[test]
+fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said() {
+    if is_missing() {
+        return;
+    }
+    let place = Place::redis();
+    let runtime = runtime();
+    let config = Config {
+        cases: 12,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let one = (
+        0u64..12,
+        0u8..22,
+        0u64..30,
+        0u64..1 << 48,
+        prop::bool::weighted(0.2),
+    );
+    let strategy = prop::collection::vec(one, 1..200);
+    let run = TestRunner::new(config).run(&strategy, |sayings| {
+        assert_eq!(place.server().ask(&["FLUSHALL"]), "OK");
+        let twin = Place::Folder(folder());
+        runtime.block_on(async {
+            let stores = [
+                place.open(64, &board()).await,
+                twin.open(64, &board()).await,
+            ];
+            for batch in sayings.chunk_by(|_, next| !next.4) {
+                let batch: Vec<Change> = batch
+                    .iter()
+                    .map(|(n, kind, key, at, _)| match Kind::from_bits(*kind) {
+                        Some(kind) => filed(*n, &paper(kind, *key, *at)),
+                        None if kind % 3 == 0 => change(*n, What::Erase),
+                        None => change(*n, profile(*key)),
+                    })
+                    .collect();
+                let mut changed = Vec::new();
+                for store in &stores {
+                    changed.push(store.apply(batch.clone()).await.unwrap());
+                }
+                prop_assert_eq!(&changed[0], &changed[1]);
+            }
+            for n in 0..12 {
+                let after = Some(Cursor {
+                    at: Time(1 << 47),
+                    key: [7; 16],
+                });
+                let mut pages = Vec::new();
+                for store in &stores {
+                    pages.push(store.papers(who(n), Kinds::ALL, after, 3).await.unwrap());
+                }
+                prop_assert_eq!(&pages[0], &pages[1]);
+            }
+            for store in stores {
+                store.close().await;
+            }
+            prop_assert_eq!(all_papers(&place, 64).await, all_papers(&twin, 64).await);
+            let (in_redis, embedded) = (place.records(64).await, twin.records(64).await);
+            prop_assert_eq!(in_redis.len(), embedded.len());
+            Ok(())
+        })
+    });
+    run.unwrap();
+}
+
+#[test]
+fn a_partition_of_papers_alone_belongs_to_its_ring() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        let papers = (0..64)
+            .map(|n| filed(n, &paper(Kind::Trip, 1, 1)))
+            .collect();
+        store.apply(papers).await.unwrap();
+        store.close().await;
+        drop(store);
+        let foreign = place.try_open([1; 16], 64).await;
+        assert!(matches!(foreign, Err(Error::ForeignRing(_))));
+        // And whoever comes first to it as a resident is one.
+        let (store, board, told) = place.filled().await;
+        assert_eq!((board.residents(), told), (0, 0));
+        store.apply(vec![change(1, profile(1))]).await.unwrap();
+        assert_eq!(store.residents().await.unwrap(), 1);
+        store.close().await;
+    });
+}
