@@ -1,7 +1,7 @@
 //! What a request asks: its head read into a route, a credential, a language. Pure and bounded.
 
-use super::pages::{self, Page};
 use super::desk::{self, Place};
+use super::pages::{self, Page};
 use crate::answer::Refusal;
 use crate::desk::Params;
 use crate::desk::roles::Act;
