@@ -7,6 +7,7 @@
 pub mod bulk;
 mod checks;
 pub mod dial;
+mod doubts;
 mod electors;
 mod follower;
 mod health;

@@ -8,6 +8,7 @@
 //! A primary that was replaced goes on taking changes, and versions them above what is acknowledged elsewhere meanwhile. So
 //! what is read is shown only once replicas have it too, as many as a change waits for.
 
+use super::doubts::{Doubts, Shown};
 use super::health::Health;
 use super::partition;
 use super::primaries::{BLOCK, Link, Primaries, Purpose, is_primary};
@@ -16,11 +17,9 @@ use crate::board::{Board, Ground, Posted};
 use crate::clock::Time;
 use crate::meters::{Fault, StoreTally};
 use crate::person::ResidentId;
-use crate::status::Word;
 use crate::store::Error;
 use redis::Value;
 use redis::streams::StreamReadReply;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -43,7 +42,7 @@ const COMMIT_WAIT: Duration = Duration::from_millis(700);
 
 /// Reading whole is put off so many times, each of [`COMMIT_WAIT`], while a primary has too few replicas: a fail-over is over
 /// by then, and a replica that is lost for longer keeps nobody from reading.
-const DOUBTS_MAX: u32 = 6;
+const PUT_OFF_MAX: u32 = 6;
 
 /// Changes that are remembered as not on replicas; feeds are refused meanwhile, so that only what is sent in vain adds to them.
 const UNSURE_MAX: usize = 100_000;
@@ -84,13 +83,6 @@ struct Position {
     entry: String,
 }
 
-/// A change that was shown before replicas were known to have it.
-struct Shown {
-    version: u64,
-    /// What was known before it.
-    before: Option<Word>,
-}
-
 enum Step {
     /// Read the partition whole; None: for the first time.
     Sync(Option<Fault>),
@@ -113,11 +105,9 @@ pub struct Follower {
     /// Where the last entry is that replicas had; None while it is the last one read.
     sure: Option<Position>,
     /// What was shown of later ones.
-    unsure: HashMap<ResidentId, Vec<Shown>>,
-    /// The same once the primary that took them is lost, until its successor's stream has told which of them it has.
-    doubtful: HashMap<ResidentId, Vec<Shown>>,
+    doubts: Doubts,
     /// Times that reading whole was put off because replicas were missing.
-    doubts: u32,
+    put_off: u32,
     /// When the store is to be compared again with the board, which knew more.
     recount: Option<Instant>,
 }
@@ -135,9 +125,8 @@ impl Follower {
             forgetful: false,
             synced: false,
             sure: None,
-            unsure: HashMap::new(),
-            doubtful: HashMap::new(),
-            doubts: 0,
+            doubts: Doubts::default(),
+            put_off: 0,
             recount: None,
         }
     }
@@ -204,12 +193,12 @@ impl Follower {
         let asked = Time::now();
         let state = self.state("0-0").await?;
         let (_, sure) = self.committed(asked).await?;
-        if !sure && self.doubts < DOUBTS_MAX {
+        if !sure && self.put_off < PUT_OFF_MAX {
             // It may be one that is being replaced: what is read whole from it could not be taken back.
-            self.doubts += 1;
+            self.put_off += 1;
             return Ok(Step::Sync(why));
         }
-        self.doubts = 0;
+        self.put_off = 0;
         self.position = Position {
             epoch: state.epoch.clone(),
             seq: state.seq,
@@ -217,7 +206,6 @@ impl Follower {
         };
         self.silent = 0;
         self.are_sure();
-        self.settle();
         self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced));
         let wary = self.forgetful || why == Some(Fault::Behind);
         let read = self.read_vouched(&state, wary, asked).await;
@@ -230,6 +218,7 @@ impl Follower {
             }
             return read.map(|_| Step::Sync(why));
         };
+        self.settle();
         self.shared
             .board
             .confirm_sixteenth(self.partition, vouched.min(asked));
@@ -310,6 +299,9 @@ impl Follower {
                     false => self.shared.board.post(id, word),
                 };
                 all.ahead += u64::from(posted == Posted::Behind);
+                // Behind it: what the store has is never taken back, not even for a moment.
+                let lost = self.doubts.told(id, word.version(), true);
+                take_back(&self.shared.board, id, lost);
                 count += 1;
             }
             all.residents += count;
@@ -336,9 +328,7 @@ impl Follower {
                 "the primary that was followed is lost; what its replicas may not have had is read again"
             );
             self.position = sure;
-            for (id, changes) in self.unsure.drain() {
-                self.doubtful.entry(id).or_default().extend(changes);
-            }
+            self.doubts.lose();
             return Ok(Step::Follow);
         }
         let fault = if state.epoch != self.position.epoch {
@@ -358,17 +348,18 @@ impl Follower {
         Ok(Step::Sync(fault))
     }
 
-    /// The successor's stream was read to its end: what is doubtful still is lost with the primary that took it.
+    /// The successor was read to its end: what is doubtful still is lost with the primary that took it.
     fn settle(&mut self) {
-        if self.doubtful.is_empty() {
+        let lost = self.doubts.settle();
+        if lost.is_empty() {
             return;
         }
         tracing::warn!(
             partition = self.partition,
-            residents = self.doubtful.len(),
+            residents = lost.len(),
             "changes are lost with the primary that took them; whoever sent them was not told that they are kept"
         );
-        for (id, changes) in self.doubtful.drain() {
+        for (id, changes) in lost {
             take_back(&self.shared.board, id, changes);
         }
     }
@@ -400,7 +391,7 @@ impl Follower {
     /// All that was read is on as many replicas as a change waits for.
     fn are_sure(&mut self) {
         self.sure = None;
-        self.unsure.clear();
+        self.doubts.are_sure();
     }
 
     /// One reply of the stream.
@@ -448,7 +439,7 @@ impl Follower {
         let mut sure = true;
         if count > 0 {
             sure = self.committed(sent).await?.1;
-            if sure || self.unsure.len() > UNSURE_MAX {
+            if sure || self.doubts.unsure() > UNSURE_MAX {
                 self.are_sure();
             }
             if !sure && self.sure.is_none() {
@@ -504,34 +495,16 @@ impl Follower {
     fn post(&mut self, words: &[u8], sure: bool) -> Result<(), Error> {
         let now = Time::now();
         for told in scripts::told(words)? {
-            if let Some(mut changes) = self.doubtful.remove(&told.id) {
-                if changes
-                    .first()
-                    .is_some_and(|change| change.version == told.word.version())
-                {
-                    // This primary has it; the next change may be there as well.
-                    let kept = changes.remove(0);
-                    if !sure {
-                        self.unsure.entry(told.id).or_default().push(kept);
-                    }
-                    if !changes.is_empty() {
-                        self.doubtful.insert(told.id, changes);
-                    }
-                } else {
-                    take_back(&self.shared.board, told.id, changes);
-                }
-            }
+            let version = told.word.version();
+            let lost = self.doubts.told(told.id, version, sure);
+            take_back(&self.shared.board, told.id, lost);
             let before = self.shared.board.word(told.id);
             let posted = self.shared.board.follow(told.id, told.word, told.ground);
             if posted == Posted::Up {
-                let took = now.since(Time(told.word.version()));
+                let took = now.since(Time(version));
                 self.shared.tally.change_times.count(took);
                 if !sure {
-                    let version = told.word.version();
-                    self.unsure
-                        .entry(told.id)
-                        .or_default()
-                        .push(Shown { version, before });
+                    self.doubts.shown(told.id, Shown { version, before });
                 }
             }
         }
@@ -540,7 +513,7 @@ impl Follower {
 }
 
 fn take_back(board: &Board, id: ResidentId, changes: Vec<Shown>) {
-    for change in changes.into_iter().rev() {
+    for change in changes {
         board.take_back(id, change.version, change.before);
     }
 }
