@@ -123,7 +123,7 @@ impl Hall {
             closed: Cell::new(false),
             frozen: Cell::new(false),
             owes: Cell::new(false),
-            silent: Cell::new(true),
+            served: Cell::new(false),
             answers: Cell::new(0),
             rest: Cell::new(false),
             resting: Cell::new(false),
@@ -263,7 +263,7 @@ impl Hall {
         let idle = seats.iter().filter(|seat| {
             seat.may_freeze() && now.saturating_duration_since(seat.since.get()) >= idle_for
         });
-        let chosen = chosen(idle.collect(), most, |seat| seat.since.get());
+        let chosen = chosen(idle.collect(), most, Seat::worth);
         for seat in &chosen {
             seat.frozen.set(true);
             self.shared.door().freeze();
@@ -295,7 +295,7 @@ impl Hall {
         let frozen = seats
             .iter()
             .filter(|seat| seat.frozen.get() && !seat.closed.get());
-        for seat in chosen(frozen.collect(), most, |seat| seat.since.get()) {
+        for seat in chosen(frozen.collect(), most, Seat::worth) {
             self.close(seat, Closed::Evicted);
         }
     }
@@ -353,8 +353,8 @@ pub struct Seat {
     pub frozen: Cell<bool>,
     /// Bytes of an answer are not on their way yet.
     pub owes: Cell<bool>,
-    /// Nothing was heard of it yet.
-    silent: Cell<bool>,
+    /// It was answered once.
+    served: Cell<bool>,
     /// Answers begun in this turn.
     answers: Cell<u32>,
     /// The connection is asked to rest / rests.
@@ -379,6 +379,7 @@ impl Seat {
 
     pub fn answered(&self) {
         self.enter(Phase::Idle);
+        self.served.set(true);
         self.hall.answered.set(self.hall.answered.get() + 1);
     }
 
@@ -413,7 +414,6 @@ impl Seat {
         if self.phase.get() == Phase::Idle {
             self.enter(Phase::Head);
         }
-        self.silent.set(false);
         self.moved.set(self.hall.clock.get());
         self.phase.get() == Phase::Head && self.hall.samples()
     }
@@ -440,10 +440,15 @@ impl Seat {
         }
     }
 
+    /// Who goes first: whoever never asked anything, then who was idle for longest.
+    fn worth(&self) -> (bool, Instant) {
+        (self.served.get(), self.since.get())
+    }
+
     /// Whether it asks nothing that was read.
     fn may_freeze(&self) -> bool {
-        let silent = self.silent.get() || self.phase.get() == Phase::Idle;
-        silent && !self.owes.get() && !self.closed.get() && !self.frozen.get()
+        let asks = self.phase.get() == Phase::Answering;
+        !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 
     /// Whether nothing of a query or an answer is in hyper's hands.
