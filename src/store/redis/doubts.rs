@@ -1,21 +1,32 @@
-//! Changes that were shown before replicas were known to have them, and what becomes of them when their primary is lost. Pure.
+//! Brings what was read of the store onto the board, and remembers of it what replicas are not known to have. Pure.
 //!
-//! While the primary lives they are unsure. Once it is lost they are doubtful, until its successor's stream has told which of
-//! them it has; the others are taken back.
+//! While the primary that told of a change lives, the change is unsure. Once it is lost the change is doubtful, until its
+//! successor has told all that it has; what is not among that is taken back.
 
+use super::scripts::Told;
+use crate::board::{Board, Ground, Posted};
 use crate::person::ResidentId;
 use crate::status::Word;
 use std::collections::HashMap;
 
 /// A change that was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
-    pub version: u64,
+struct Shown {
+    word: Word,
     /// What was known before it.
-    pub before: Option<Word>,
+    before: Option<Word>,
 }
 
-/// Each resident's, in the order in which they were shown.
+/// How words that are read whole are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The store may have lost some.
+    pub wary: bool,
+    /// Replicas may lack words from this version on.
+    pub recent: u64,
+}
+
+/// Each resident's, the oldest first.
 #[derive(Default)]
 pub struct Doubts {
     unsure: HashMap<ResidentId, Vec<Shown>>,
@@ -23,8 +34,42 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    /// A change was shown that replicas may not have.
-    pub fn shown(&mut self, id: ResidentId, shown: Shown) {
+    /// Puts up a change that the stream tells of; `sure`: replicas have it.
+    pub fn follow(&mut self, board: &Board, told: &Told, sure: bool) -> Posted {
+        let Told { id, word, ground } = *told;
+        take_back(board, id, self.told(id, word, sure));
+        let before = board.word(id);
+        let posted = board.follow(id, word, ground);
+        if posted == Posted::Up && !sure {
+            self.shown(id, Shown { word, before });
+        }
+        posted
+    }
+
+    /// Puts up a word that was read whole. Whether the board knew a later one that was not doubtful: then the store has lost it.
+    pub fn read(&mut self, board: &Board, id: ResidentId, word: Word, reading: &Reading) -> bool {
+        let post = || match reading.wary {
+            true => board.follow(id, word, Ground::default()),
+            false => board.post(id, word),
+        };
+        let sure = word.version() < reading.recent;
+        let mut before = board.word(id);
+        post();
+        // Behind it: what the store has is never taken back, not even for a moment.
+        let lost = self.told(id, word, sure);
+        if let Some(oldest) = lost.last() {
+            before = oldest.before;
+            take_back(board, id, lost);
+            post();
+        }
+        let is_behind = version_of(board.word(id)) > word.version();
+        if !sure && !is_behind && version_of(before) < word.version() {
+            self.shown(id, Shown { word, before });
+        }
+        is_behind && !self.doubtful.contains_key(&id)
+    }
+
+    fn shown(&mut self, id: ResidentId, shown: Shown) {
         self.unsure.entry(id).or_default().push(shown);
     }
 
@@ -41,100 +86,295 @@ impl Doubts {
     /// The primary that took them is lost.
     pub fn lose(&mut self) {
         for (id, changes) in self.unsure.drain() {
-            self.doubtful.entry(id).or_default().extend(changes);
+            let all = self.doubtful.entry(id).or_default();
+            all.extend(changes);
+            all.sort_by_key(|change| change.word.version());
         }
     }
 
-    /// The successor's stream tells of a change; `sure`: replicas have it. What is to be taken back, the newest first.
-    pub fn told(&mut self, id: ResidentId, version: u64, sure: bool) -> Vec<Shown> {
+    /// The successor tells of a change; `sure`: replicas have it. What is to be taken back, the newest first.
+    fn told(&mut self, id: ResidentId, word: Word, sure: bool) -> Vec<Shown> {
         let Some(mut changes) = self.doubtful.remove(&id) else {
             return Vec::new();
         };
-        if let Some(nth) = changes.iter().position(|change| change.version == version) {
+        if let Some(nth) = changes.iter().position(|change| change.word == word) {
             let kept = changes.drain(..=nth);
             if !sure {
                 self.unsure.entry(id).or_default().extend(kept);
             } else {
                 drop(kept);
             }
-        } else if changes.first().is_some_and(|first| first.version < version) {
-            // It went on without them.
-            changes.reverse();
-            return changes;
+        } else if let Some(first) = changes.first_mut() {
+            if first.word.version() <= word.version() {
+                // It went on without them.
+                changes.reverse();
+                return changes;
+            }
+            // An older one says nothing of them: they may come behind it. If they do not, it is what stands: the board
+            // keeps it off while they are up.
+            if first
+                .before
+                .is_none_or(|before| before.version() < word.version())
+            {
+                let before = first.before.replace(word);
+                if !sure {
+                    self.shown(id, Shown { word, before });
+                }
+            }
         }
-        // An older one says nothing of them: they may come behind it.
         if !changes.is_empty() {
             self.doubtful.insert(id, changes);
         }
         Vec::new()
     }
 
-    /// The successor's stream was read to its end: what is doubtful still is lost. Each to be taken back, the newest first.
-    pub fn settle(&mut self) -> Vec<(ResidentId, Vec<Shown>)> {
-        let reversed = |(id, mut changes): (ResidentId, Vec<Shown>)| {
+    /// All that the successor has was read: what is doubtful still is lost, and taken back. Of how many residents it was.
+    pub fn settle(&mut self, board: &Board) -> usize {
+        let lost = self.doubtful.len();
+        for (id, mut changes) in self.doubtful.drain() {
             changes.reverse();
-            (id, changes)
-        };
-        self.doubtful.drain().map(reversed).collect()
+            take_back(board, id, changes);
+        }
+        lost
+    }
+}
+
+fn version_of(word: Option<Word>) -> u64 {
+    word.map_or(0, |word| word.version())
+}
+
+/// The newest first.
+fn take_back(board: &Board, id: ResidentId, changes: Vec<Shown>) {
+    for change in changes {
+        board.take_back(id, change.word.version(), change.before);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::Settings;
+    use crate::status::Reasons;
+    use proptest::prelude::*;
+    use std::time::Duration;
 
     const ID: ResidentId = ResidentId(7);
+    const WHOLE: Reading = Reading {
+        wary: false,
+        recent: 0,
+    };
 
-    fn shown(version: u64) -> Shown {
-        Shown {
-            version,
-            before: None,
+    fn board() -> Board {
+        let settings = Settings {
+            stale_after: Duration::from_secs(2),
+            too_old_after: Duration::from_secs(30),
+            shards: 4,
+        };
+        Board::new(0, settings)
+    }
+
+    /// A change that follows one of version `before`.
+    fn told(version: u64, before: u64) -> Told {
+        let ground = Ground {
+            before,
+            held: Reasons::NONE,
+        };
+        Told {
+            id: ID,
+            word: Word::new(version, 7, Reasons::NONE),
+            ground,
         }
     }
 
-    fn lost(versions: &[u64]) -> Doubts {
-        let mut doubts = Doubts::default();
-        for version in versions {
-            doubts.shown(ID, shown(*version));
+    /// A board that was shown changes 3, 5 and 6, and has lost the primary that took them.
+    fn lost() -> (Board, Doubts) {
+        let (board, mut doubts) = (board(), Doubts::default());
+        doubts.follow(&board, &told(2, 0), true);
+        for (version, before) in [(3, 2), (5, 3), (6, 5)] {
+            doubts.follow(&board, &told(version, before), false);
         }
         doubts.lose();
-        doubts
+        (board, doubts)
+    }
+
+    fn version(board: &Board) -> u64 {
+        version_of(board.word(ID))
     }
 
     #[test]
-    fn what_the_successor_has_stays_and_the_rest_is_taken_back_the_newest_first() {
-        let mut doubts = lost(&[3, 5, 6]);
-        assert_eq!(doubts.told(ID, 3, true), []);
-        assert_eq!(doubts.settle(), [(ID, vec![shown(6), shown(5)])]);
-        assert_eq!(doubts.settle(), []);
+    fn what_the_successor_has_stays_and_the_rest_is_taken_back() {
+        let (board, mut doubts) = lost();
+        doubts.follow(&board, &told(3, 2), true);
+        assert_eq!(version(&board), 6);
+        assert_eq!((doubts.settle(&board), version(&board)), (1, 3));
+        assert_eq!(doubts.settle(&board), 0);
     }
 
     #[test]
-    fn an_older_change_says_nothing_of_a_later_one() {
-        let mut doubts = lost(&[3]);
-        assert_eq!(doubts.told(ID, 2, true), []);
-        assert_eq!(doubts.told(ID, 3, true), []);
-        assert_eq!(doubts.settle(), []);
+    fn an_older_change_of_the_successor_stands_once_later_ones_are_taken_back() {
+        let (board, mut doubts) = lost();
+        doubts.follow(&board, &told(3, 2), true);
+        // It took this one before its predecessor took the one that is lost.
+        doubts.follow(&board, &told(4, 3), true);
+        assert_eq!((doubts.settle(&board), version(&board)), (1, 4));
     }
 
     #[test]
     fn a_successor_that_went_on_otherwise_takes_back_all() {
-        let mut doubts = lost(&[3, 5]);
-        assert_eq!(doubts.told(ID, 4, true), [shown(5), shown(3)]);
-        assert_eq!(doubts.settle(), []);
+        let (board, mut doubts) = lost();
+        doubts.follow(&board, &told(4, 2), true);
+        assert_eq!((doubts.settle(&board), version(&board)), (0, 4));
+        let (board, mut doubts) = lost();
+        let whole = told(4, 2).word;
+        assert!(!doubts.read(&board, ID, whole, &WHOLE), "nothing is lost");
+        assert_eq!((doubts.settle(&board), version(&board)), (0, 4));
     }
 
     #[test]
-    fn what_only_the_successor_has_is_unsure_again_when_that_is_lost_too() {
-        let mut doubts = lost(&[3]);
-        assert_eq!(doubts.told(ID, 3, false), []);
+    fn what_a_successor_alone_has_is_taken_back_when_that_is_lost_too() {
+        let (board, mut doubts) = lost();
+        doubts.follow(&board, &told(3, 2), false);
         assert_eq!(doubts.unsure(), 1);
         doubts.lose();
-        assert_eq!(doubts.settle(), [(ID, vec![shown(3)])]);
-        let mut doubts = lost(&[3]);
-        doubts.told(ID, 3, false);
+        assert_eq!((doubts.settle(&board), version(&board)), (1, 2));
+        let (board, mut doubts) = lost();
+        doubts.follow(&board, &told(3, 2), false);
         doubts.are_sure();
         doubts.lose();
-        assert_eq!(doubts.settle(), []);
+        assert_eq!((doubts.settle(&board), version(&board)), (1, 3));
+    }
+
+    #[test]
+    fn a_later_word_that_nobody_doubts_is_a_loss_of_the_store() {
+        let (board, mut doubts) = (board(), Doubts::default());
+        doubts.follow(&board, &told(5, 0), true);
+        assert!(doubts.read(&board, ID, told(4, 0).word, &WHOLE));
+        assert_eq!(version(&board), 5);
+    }
+
+    /// What one primary does, and how a follower learns of it.
+    #[derive(Clone, Debug)]
+    struct Reign {
+        /// How much of what replicas are not known to have it has of its predecessor, of 100.
+        inherits: usize,
+        /// Resident, reasons and how much time went by before.
+        changes: Vec<(u64, u8, u64)>,
+        /// How many entries each reply brings, and whether replicas have them.
+        replies: Vec<(usize, bool)>,
+        /// It is read whole after so many replies; whether replicas have what was read.
+        whole: Option<(usize, bool)>,
+    }
+
+    fn reign() -> impl Strategy<Value = Reign> {
+        (
+            0..=100usize,
+            proptest::collection::vec((0..3u64, 0..8u8, 0..3u64), 0..8),
+            proptest::collection::vec((1..4usize, any::<bool>()), 0..8),
+            proptest::option::of((0..4usize, any::<bool>())),
+        )
+            .prop_map(|(inherits, changes, replies, whole)| Reign {
+                inherits,
+                changes,
+                replies,
+                whole,
+            })
+    }
+
+    /// The newest word of each resident in a stream.
+    fn words(log: &[Told]) -> HashMap<ResidentId, Word> {
+        log.iter().map(|told| (told.id, told.word)).collect()
+    }
+
+    /// All that a primary has is told at once, and nothing of it is known to be on replicas.
+    fn read_whole(board: &Board, doubts: &mut Doubts, log: &[Told]) {
+        doubts.lose();
+        for (id, word) in words(log) {
+            doubts.read(board, id, word, &WHOLE);
+        }
+        doubts.settle(board);
+    }
+
+    /// A follower of several primaries in turn, each of which goes on from what replicas had of the one before.
+    fn outlive(reigns: &[Reign]) -> Result<(), TestCaseError> {
+        let (board, mut doubts) = (board(), Doubts::default());
+        let mut log: Vec<Told> = Vec::new();
+        // What replicas have, what was read, and what of that replicas are known to have.
+        let (mut kept, mut read, mut sure) = (0, 0, 0);
+        // When the clock of each primary begins: theirs overlap.
+        let mut began = 1;
+        // What was read whole is doubtful: whoever comes next is read whole too.
+        let mut whole = false;
+        for (nth, reign) in reigns.iter().enumerate() {
+            log.truncate(kept + (log.len() - kept) * reign.inherits / 100);
+            if whole {
+                read_whole(&board, &mut doubts, &log);
+                (read, whole) = (sure, false);
+            } else if read > sure {
+                doubts.lose();
+                read = sure;
+            }
+            let mut now = began;
+            for (id, bits, gap) in &reign.changes {
+                now += gap;
+                let before = words(&log).get(&ResidentId(*id)).copied();
+                let last = before.map_or(0, |word| word.version());
+                let reasons = Reasons::from_bits(*bits).expect("some of the reasons");
+                let held = before.map_or(reasons, |word| reasons.and(word.reasons()));
+                log.push(Told {
+                    id: ResidentId(*id),
+                    word: Word::new(now.max(last + 1), 7, reasons),
+                    ground: Ground { before: last, held },
+                });
+            }
+            began += 2;
+            let last = nth + 1 == reigns.len();
+            let rest = last.then_some((usize::MAX, true));
+            for (reply, (count, has)) in reign.replies.iter().copied().chain(rest).enumerate() {
+                if let Some((_, has)) = reign.whole.filter(|(at, _)| *at == reply) {
+                    // Replicas had as much when it began, and later ones came while it was read.
+                    (kept, sure) = (kept.max(read), read);
+                    read_whole(&board, &mut doubts, &log);
+                    if has {
+                        kept = log.len();
+                        doubts.are_sure();
+                    }
+                    whole = !has;
+                }
+                let end = log.len().min(read.saturating_add(count));
+                if has {
+                    kept = log.len();
+                    doubts.are_sure();
+                    whole = false;
+                }
+                for told in &log[read..end] {
+                    doubts.follow(&board, told, has);
+                }
+                read = end;
+                if has {
+                    sure = read;
+                }
+                if read == log.len() {
+                    doubts.settle(&board);
+                }
+            }
+        }
+        for (id, word) in words(&log) {
+            let shown = board.word(id).expect("it was told");
+            prop_assert_eq!(shown.version(), word.version(), "of {:?}", id);
+            let missing = word.reasons().without(shown.reasons());
+            prop_assert_eq!(missing, Reasons::NONE, "of {:?}", id);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whoever_reads_the_last_primary_to_its_end_knows_all_that_it_has(
+            reigns in proptest::collection::vec(reign(), 1..5),
+        ) {
+            outlive(&reigns)?;
+        }
     }
 }

@@ -8,15 +8,14 @@
 //! A primary that was replaced goes on taking changes, and versions them above what is acknowledged elsewhere meanwhile. So
 //! what is read is shown only once replicas have it too, as many as a change waits for.
 
-use super::doubts::{Doubts, Shown};
+use super::doubts::{Doubts, Reading};
 use super::health::Health;
 use super::partition;
 use super::primaries::{BLOCK, Link, Primaries, Purpose, is_primary};
 use super::scripts::{self, FORMAT, READ, State};
-use crate::board::{Board, Ground, Posted};
+use crate::board::{Board, Posted};
 use crate::clock::Time;
 use crate::meters::{Fault, StoreTally};
-use crate::person::ResidentId;
 use crate::store::Error;
 use redis::Value;
 use redis::streams::StreamReadReply;
@@ -84,7 +83,7 @@ struct Position {
 }
 
 enum Step {
-    /// Read the partition whole; None: for the first time.
+    /// Read the partition whole; None: nothing is wrong with it.
     Sync(Option<Fault>),
     /// See whether the stream goes on where we stopped.
     Resume,
@@ -106,6 +105,8 @@ pub struct Follower {
     sure: Option<Position>,
     /// What was shown of later ones.
     doubts: Doubts,
+    /// Some of that was read whole, after a gap: what is below it is not known here.
+    doubts_whole: bool,
     /// Times that reading whole was put off because replicas were missing.
     put_off: u32,
     /// When the store is to be compared again with the board, which knew more.
@@ -126,6 +127,7 @@ impl Follower {
             synced: false,
             sure: None,
             doubts: Doubts::default(),
+            doubts_whole: false,
             put_off: 0,
             recount: None,
         }
@@ -205,10 +207,17 @@ impl Follower {
             entry: state.last.clone(),
         };
         self.silent = 0;
-        self.are_sure();
+        // What is read whole says which of the unsure ones are kept, whoever is the primary now.
+        self.sure = None;
+        self.doubts_whole = false;
+        self.doubts.lose();
         self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced));
         let wary = self.forgetful || why == Some(Fault::Behind);
-        let read = self.read_vouched(&state, wary, asked).await;
+        let reading = Reading {
+            wary,
+            recent: state.now,
+        };
+        let read = self.read_vouched(&state, reading, asked).await;
         let Ok(Some((read, vouched))) = read else {
             // It became another, or an older one, while it was read; or nobody vouches for it.
             let mut why = Some(Fault::Replaced);
@@ -258,18 +267,24 @@ impl Follower {
     async fn read_vouched(
         &mut self,
         state: &State,
-        wary: bool,
+        reading: Reading,
         asked: Time,
     ) -> Result<Option<(Read, Time)>, Error> {
-        let Some(read) = self.read_whole(state, wary).await? else {
+        let Some(read) = self.read_whole(state, reading).await? else {
             return Ok(None);
         };
-        let (vouched, _) = self.committed(asked).await?;
+        let (vouched, sure) = self.committed(asked).await?;
+        if sure {
+            self.are_sure();
+        } else {
+            self.sure = Some(self.position.clone());
+            self.doubts_whole = true;
+        }
         Ok(Some((read, vouched)))
     }
 
     /// None if the partition became another meanwhile, or was read from a server that is behind.
-    async fn read_whole(&mut self, state: &State, wary: bool) -> Result<Option<Read>, Error> {
+    async fn read_whole(&mut self, state: &State, reading: Reading) -> Result<Option<Read>, Error> {
         let mut all = Read::default();
         let mut pages = JoinSet::new();
         let mut next = 0;
@@ -294,14 +309,8 @@ impl Follower {
             let mut count = 0;
             for row in scripts::words(&words) {
                 let (id, word) = row?;
-                let posted = match wary {
-                    true => self.shared.board.follow(id, word, Ground::default()),
-                    false => self.shared.board.post(id, word),
-                };
-                all.ahead += u64::from(posted == Posted::Behind);
-                // Behind it: what the store has is never taken back, not even for a moment.
-                let lost = self.doubts.told(id, word.version(), true);
-                take_back(&self.shared.board, id, lost);
+                let lost = self.doubts.read(&self.shared.board, id, word, &reading);
+                all.ahead += u64::from(lost);
                 count += 1;
             }
             all.residents += count;
@@ -315,17 +324,20 @@ impl Follower {
 
     /// After a connection was lost: goes on where it stopped, if the stream still knows that place.
     async fn resume(&mut self) -> Result<Step, Error> {
+        if self.doubts_whole {
+            return Ok(Step::Sync(None));
+        }
         let entry = self.position.entry.clone();
         let state = self.state(&entry).await?;
+        // Even where the last entry is there: of two primaries each may have made one in the same millisecond.
         if state.epoch == self.position.epoch
-            && !state.held
             && let Some(sure) = self.sure.take()
             && state.seq >= sure.seq
         {
             tracing::info!(
                 partition = self.partition,
                 entries = self.position.seq.saturating_sub(sure.seq),
-                "the primary that was followed is lost; what its replicas may not have had is read again"
+                "the connection was lost; what replicas may not have had is read again"
             );
             self.position = sure;
             self.doubts.lose();
@@ -348,19 +360,14 @@ impl Follower {
         Ok(Step::Sync(fault))
     }
 
-    /// The successor was read to its end: what is doubtful still is lost with the primary that took it.
     fn settle(&mut self) {
-        let lost = self.doubts.settle();
-        if lost.is_empty() {
-            return;
-        }
-        tracing::warn!(
-            partition = self.partition,
-            residents = lost.len(),
-            "changes are lost with the primary that took them; whoever sent them was not told that they are kept"
-        );
-        for (id, changes) in lost {
-            take_back(&self.shared.board, id, changes);
+        let lost = self.doubts.settle(&self.shared.board);
+        if lost > 0 {
+            tracing::warn!(
+                partition = self.partition,
+                residents = lost,
+                "changes are lost with the primary that took them; whoever sent them was not told that they are kept"
+            );
         }
     }
 
@@ -368,20 +375,27 @@ impl Follower {
     /// a primary that electors named since then is believed without: perhaps one of them had it, and is gone.
     /// Returns up to when the primary is vouched for, and whether they have it.
     async fn committed(&mut self, read: Time) -> Result<(Time, bool), Error> {
+        let another =
+            || Error::Away("another primary was named while this one was read".to_owned());
         let mut replicas = 0;
         if self.shared.replicas > 0 {
-            let mut link = self.link.get().await?;
+            // Never a new connection, which may lead to another server.
+            let mut link = self.link.held().ok_or_else(another)?;
             // It waits for what the server had written by the command before, whoever wrote it.
-            replicas = redis::cmd("WAIT")
+            let (role, had): (Value, u32) = redis::pipe()
+                .cmd("ROLE")
+                .cmd("WAIT")
                 .arg(self.shared.replicas)
                 .arg(COMMIT_WAIT.as_millis() as u64)
                 .query_async(&mut link)
                 .await
                 .map_err(|error| self.link.failed(&error))?;
+            if !is_primary(&role) {
+                return Err(another());
+            }
+            replicas = had;
         }
-        let vouched = self.link.vouched(Time::now()).ok_or_else(|| {
-            Error::Away("another primary was named while this one was read".to_owned())
-        })?;
+        let vouched = self.link.vouched(Time::now()).ok_or_else(another)?;
         if replicas < self.shared.replicas && vouched < read {
             return Err(Error::NotReplicated(replicas, self.shared.replicas));
         }
@@ -391,6 +405,7 @@ impl Follower {
     /// All that was read is on as many replicas as a change waits for.
     fn are_sure(&mut self) {
         self.sure = None;
+        self.doubts_whole = false;
         self.doubts.are_sure();
     }
 
@@ -404,7 +419,10 @@ impl Follower {
         if self.recount.is_some_and(|at| at <= Instant::now()) {
             return Ok(Step::Sync(None));
         }
-        let mut link = self.link.get().await?;
+        // On another connection the stream may be another's, in which what is read next does not follow what was.
+        let Some(mut link) = self.link.held() else {
+            return Ok(Step::Resume);
+        };
         let sent = Time::now();
         let (news, (epoch, seq), role): Reply = redis::pipe()
             .cmd("XREAD")
@@ -495,26 +513,13 @@ impl Follower {
     fn post(&mut self, words: &[u8], sure: bool) -> Result<(), Error> {
         let now = Time::now();
         for told in scripts::told(words)? {
-            let version = told.word.version();
-            let lost = self.doubts.told(told.id, version, sure);
-            take_back(&self.shared.board, told.id, lost);
-            let before = self.shared.board.word(told.id);
-            let posted = self.shared.board.follow(told.id, told.word, told.ground);
+            let posted = self.doubts.follow(&self.shared.board, &told, sure);
             if posted == Posted::Up {
-                let took = now.since(Time(version));
+                let took = now.since(Time(told.word.version()));
                 self.shared.tally.change_times.count(took);
-                if !sure {
-                    self.doubts.shown(told.id, Shown { version, before });
-                }
             }
         }
         Ok(())
-    }
-}
-
-fn take_back(board: &Board, id: ResidentId, changes: Vec<Shown>) {
-    for change in changes {
-        board.take_back(id, change.version, change.before);
     }
 }
 

@@ -256,13 +256,19 @@ impl Link {
     }
 
     pub async fn get(&mut self) -> Result<MultiplexedConnection, Error> {
-        if let Some((_, link)) = self.held.as_ref().filter(|_| self.is_current()) {
-            return Ok(link.clone());
+        if let Some(link) = self.held() {
+            return Ok(link);
         }
         self.held = None;
         let (address, link) = self.primaries.connect(self.partition, self.purpose).await?;
         self.held = Some((address, link.clone()));
         Ok(link)
+    }
+
+    /// The connection that was made before, if it leads to whom we believe to be the primary now.
+    pub fn held(&self) -> Option<MultiplexedConnection> {
+        let (_, link) = self.held.as_ref().filter(|_| self.is_current())?;
+        Some(link.clone())
     }
 
     /// Up to when the server at the other end is vouched for; None once another is named.

@@ -191,6 +191,8 @@ pub struct State {
     pub held: bool,
     /// Whether it is not, although older ones are: it was written in another past.
     pub forked: bool,
+    /// By the server's clock: changes made later have no smaller version.
+    pub now: u64,
 }
 
 impl State {
@@ -199,7 +201,7 @@ impl State {
         partition: usize,
         entry: &str,
     ) -> Result<State, redis::RedisError> {
-        let (epoch, ring, format, seq, depth, count, last, held, forked) = STATE
+        let (epoch, ring, format, seq, depth, count, last, held, forked, now) = STATE
             .key(partition::meta(partition))
             .arg(entry)
             .invoke_async(link)
@@ -214,6 +216,7 @@ impl State {
             last,
             held,
             forked,
+            now,
         })
     }
 }

@@ -128,7 +128,7 @@ local piles, touched = {}, {}
 local function pile_of(owner)
   local pile = piles[owner]
   if not pile then
-    pile = { key = base .. 'p' .. owner, new = {}, gone = {} }
+    pile = { key = base .. 'p' .. owner, new = {}, gone = {}, heaps = {} }
     pile.count = redis.call('HLEN', pile.key)
     piles[owner] = pile
     touched[#touched + 1] = pile
@@ -155,19 +155,67 @@ local function all_of(pile)
 end
 
 -- A paper's place among others: time, then key, as numbers, because strings are compared as the server's language has it.
-local function is_older(key, value, other_key, other_value)
-  local a = { struct.unpack('>I2I4', value) }
-  local b = { struct.unpack('>I2I4', other_value) }
-  for nth = 1, 4 do
-    a[2 + nth] = struct.unpack('>I4', key, nth * 4 - 3)
-    b[2 + nth] = struct.unpack('>I4', other_key, nth * 4 - 3)
+local function place_of(key, value)
+  local upper, lower = struct.unpack('>I2I4', value)
+  local place = { struct.unpack('>I4I4I4I4', key) }
+  place[5], place.key = upper * 2 ^ 32 + lower, key
+  return place
+end
+
+local function is_older(one, other)
+  if one[5] ~= other[5] then
+    return one[5] < other[5]
   end
-  for nth = 1, 6 do
-    if a[nth] ~= b[nth] then
-      return a[nth] < b[nth]
+  for nth = 1, 4 do
+    if one[nth] ~= other[nth] then
+      return one[nth] < other[nth]
     end
   end
   return false
+end
+
+-- Takes the place at `at` down to where both below it are newer.
+local function sink(heap, at)
+  local one, size = heap[at], #heap
+  while at * 2 <= size do
+    local below = at * 2
+    if below < size and is_older(heap[below + 1], heap[below]) then
+      below = below + 1
+    end
+    if not is_older(heap[below], one) then
+      break
+    end
+    heap[at], at = heap[below], below
+  end
+  heap[at] = one
+end
+
+-- Adds a place, and takes it up to where the one above is older.
+local function add(heap, one)
+  local at = #heap + 1
+  while at > 1 do
+    local above = math.floor(at / 2)
+    if not is_older(one, heap[above]) then
+      break
+    end
+    heap[at], at = heap[above], above
+  end
+  heap[at] = one
+end
+
+-- The places of an owner's papers of one kind, as a heap: the oldest is the first.
+local function heap_of(pile, kind)
+  local heap = pile.heaps[kind]
+  if not heap then
+    heap = {}
+    for key, value in pairs(all_of(pile)) do
+      if string.byte(value, 7) == kind then
+        add(heap, place_of(key, value))
+      end
+    end
+    pile.heaps[kind] = heap
+  end
+  return heap
 end
 
 local function let_go(pile, key)
@@ -187,21 +235,17 @@ local function file(pile, most, key, value)
   if pile.new[key] or not pile.gone[key] and redis.call('HEXISTS', pile.key, key) == 1 then
     return false
   end
-  if pile.count >= most then
-    local kind, count, oldest = string.byte(value, 7), 0, nil
-    for known, other in pairs(all_of(pile)) do
-      if string.byte(other, 7) == kind then
-        count = count + 1
-        if not oldest or is_older(known, other, oldest, pile.all[oldest]) then
-          oldest = known
-        end
-      end
-    end
-    if count >= most then
-      if not is_older(oldest, pile.all[oldest], key, value) then
-        return false
-      end
-      let_go(pile, oldest)
+  local kind = string.byte(value, 7)
+  if pile.count >= most or pile.heaps[kind] then
+    local heap, place = heap_of(pile, kind), place_of(key, value)
+    if #heap < most then
+      add(heap, place)
+    elseif is_older(heap[1], place) then
+      let_go(pile, heap[1].key)
+      heap[1] = place
+      sink(heap, 1)
+    else
+      return false
     end
   end
   pile.new[key] = value
@@ -220,6 +264,7 @@ local function erase(pile)
   for _, key in ipairs(keys) do
     let_go(pile, key)
   end
+  pile.heaps = {}
   return #keys > 0
 end
 
