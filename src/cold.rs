@@ -188,8 +188,7 @@ impl Cold {
         paper::page(&mut some, kinds, after, limit);
         // Who has more than a page holds is asked for where the page does not reach.
         if !whole && some.len() < limit {
-            let asked = self.store.papers(owner, kinds, after, limit);
-            some = self.ask(wait, wait, asked).await?;
+            return self.papers_now(owner, kinds, after, limit).await;
         }
         Ok(some)
     }

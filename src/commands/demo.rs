@@ -1,4 +1,4 @@
-//! `demo`: everything on one machine with no server: a synthetic town, its doors, and lines to paste.
+//! `demo`: everything on one machine with no server: a synthetic town, its doors, links to open and lines to paste.
 
 use super::serve::open;
 use super::{Failure, Outcome, Sources, log, open_embedded, progress, ring, runtime, settings};
