@@ -51,7 +51,7 @@ const VOUCH_LIFE: Duration = Duration::from_secs(3);
 
 /// A board that knows more than the store is compared with it again after so long, and so many times longer than that took.
 const RECOUNT_PAUSE: Duration = Duration::from_secs(2);
-const RECOUNT_TIMES: u32 = 50;
+const RECOUNT_TIMES: u32 = 10;
 
 /// Buckets that one page takes in, some fifty residents each: a millisecond of Redis's time.
 const PAGE_BUCKETS: u64 = 32;
