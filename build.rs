@@ -6,34 +6,40 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What is served: its name, its media type, the files of `pages/` that it is made of, in order.
-/// Scripts of several files become one, in a scope of its own: one request a page, and no bundler.
+/// Scripts of several files become one, in a scope of its own: one request a page, and no bundler. Their comments and
+/// indentation stay here.
 const ASSETS: &[(&str, &str, &[&str])] = &[
     ("icon.svg", "image/svg+xml", &["icon.svg"]),
     ("jsQR.js", SCRIPT, &["vendor/jsQR.js"]),
-    ("resident.css", STYLE, &["resident.css"]),
+    ("resident.css", STYLE, &["screen.css", "resident.css"]),
     (
         "resident.js",
         SCRIPT,
         &[
             "keep.js",
-            "resident-words.js",
             "words.js",
+            "verdict-words.js",
+            "resident-words.js",
+            "desk-words.js",
             "screen.js",
             "elapsed.js",
             "ask.js",
             "qr.js",
+            "divisions.js",
             "desk.js",
+            "forms.js",
             "resident.js",
         ],
     ),
-    ("gate.css", STYLE, &["gate.css"]),
+    ("gate.css", STYLE, &["screen.css", "gate.css"]),
     (
         "gate.js",
         SCRIPT,
         &[
             "keep.js",
-            "gate-words.js",
             "words.js",
+            "verdict-words.js",
+            "gate-words.js",
             "screen.js",
             "elapsed.js",
             "ask.js",
@@ -118,10 +124,20 @@ fn join(media_type: &str, files: &[&str]) -> String {
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     let text: String = files.iter().map(read).collect();
-    match files.len() > 1 && media_type.starts_with("text/javascript") {
-        true => format!("(function () {{\n\"use strict\";\n{text}\n}})();\n"),
-        false => text,
+    match media_type {
+        _ if files.len() == 1 => text,
+        SCRIPT => format!("(function () {{\n\"use strict\";\n{}}})();\n", bare(&text)),
+        _ => bare(&text),
     }
+}
+
+/// Line by line as it was written, without what only its readers need. No string of ours runs over a line.
+fn bare(text: &str) -> String {
+    let lines = text.lines().map(str::trim_start);
+    let is_comment =
+        |line: &str| line.starts_with("//") || (line.starts_with("/*") && line.ends_with("*/"));
+    let kept = lines.filter(|line| !line.is_empty() && !is_comment(line));
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// FNV-1a: tells contents apart, and nobody gains by making two that it takes for one: all are ours.

@@ -3,10 +3,12 @@
 
 const SILENCE_AFTER = 8000;
 
-function ask(path, { method = "GET", credential, body, type, wait = SILENCE_AFTER } = {}) {
+// `once` is the caller's own word for what is filed: said again, it is filed once.
+function ask(path, { method = "GET", credential, body, type, once, wait = SILENCE_AFTER } = {}) {
   const headers = { "Accept-Language": language };
   if (credential) headers.Authorization = "Bearer " + credential;
   if (type) headers["Content-Type"] = type;
+  if (once) headers["Idempotency-Key"] = once;
   const cut = typeof AbortController === "function" ? new AbortController() : null;
   const asked = fetch(path, {
     method, headers, body, cache: "no-store", credentials: "omit", signal: cut ? cut.signal : undefined,

@@ -17,3 +17,12 @@ function twoDigits(number) {
 function clockTime(date) {
   return [date.getHours(), date.getMinutes(), date.getSeconds()].map(twoDigits).join(":");
 }
+
+// A time of the service as the clocks of China have it, to the minute.
+function inChina(time) {
+  return new Date(Date.parse(time) + 8 * 3600000).toISOString().slice(0, 16).replace("T", " ");
+}
+
+function dayInChina(time) {
+  return inChina(time).slice(0, 10);
+}

@@ -34,7 +34,11 @@ function operation(api, path, method, asked) {
   section.appendChild(element("p", schemes.length
     ? "Authorization: Bearer, " + schemes.map((scheme) => api.components.securitySchemes[scheme].description).join("; ") + "."
     : "Open to all who reach the door."));
-  if (asked.requestBody) section.appendChild(element("p", "Body: " + Object.keys(asked.requestBody.content).join(" or ") + "."));
+  const given = (asked.parameters || []).map((one) => (one.$ref ? api.components.parameters[last(one.$ref)] : one)).filter((one) => one.name !== "Accept-Language");
+  if (given.length) {
+    section.appendChild(table(["parameter", "in", "what"], given.map((one) => [element("code", one.name), one.in, [words(one.schema), one.description].filter(Boolean).join(" ")])));
+  }
+  if (asked.requestBody) section.appendChild(body(asked.requestBody.content));
   const rows = Object.keys(asked.responses).map((status) => {
     const named = asked.responses[status];
     const answer = named.$ref ? api.components.responses[last(named.$ref)] : named;
@@ -49,6 +53,15 @@ function operation(api, path, method, asked) {
   });
   section.appendChild(table(["status", "when", "what"], rows));
   return section;
+}
+
+function body(content) {
+  const line = element("p", "Body: ");
+  Object.keys(content).forEach((type, nth) => {
+    line.appendChild(document.createTextNode((nth ? " or " : "") + type + " "));
+    if (content[type].schema.$ref) line.appendChild(link(content[type].schema.$ref));
+  });
+  return line;
 }
 
 function shape(name, schema) {
@@ -79,7 +92,11 @@ function words(schema) {
   if ("const" in schema) return "Always " + JSON.stringify(schema.const) + ".";
   if (schema.format) bounds.push(schema.format);
   if (schema.maxLength) bounds.push("at most " + schema.maxLength + " characters");
-  return schema.type && schema.type !== "object" ? [schema.type].concat(bounds).join(", ") + "." : "";
+  if ("minimum" in schema) bounds.push("at least " + schema.minimum);
+  if ("maximum" in schema) bounds.push("at most " + schema.maximum);
+  if (schema.pattern) bounds.push(schema.pattern);
+  const type = [].concat(schema.type || []).join(" or ");
+  return type && type !== "object" ? [type].concat(bounds).join(", ") + "." : "";
 }
 
 function table(names, rows) {

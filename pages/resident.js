@@ -85,8 +85,7 @@ function become(session, member, says) {
     held.next = { from: moment(), after: 5000 };
   }
   closeDetails();
-  show("desk", false);
-  part("more").setAttribute("aria-expanded", "false");
+  closeDesk();
   tick();
 }
 
@@ -150,6 +149,7 @@ function render() {
   }
   renderReasons(now, answer);
   show("more", Boolean(answer) && held.desk !== false);
+  show("appeal-open", held.desk !== false);
 }
 
 function renderVerdict(now, answer, elapsed) {
@@ -201,24 +201,21 @@ function explain() {
   const details = part("details");
   if (!details.hidden) return closeDetails();
   const { round } = held;
-  ask("v1/status", { credential: held.session }).then((outcome) => {
+  askDesk("v1/status", { credential: held.session }).then((outcome) => {
     if (round !== held.round) return;
     if (outcome.refusal && outcome.refusal.status === 404) {
       held.explains = false;
       return show("details-open", false);
     }
     const explained = outcome.answer;
-    details.textContent = explained ? "" : (outcome.refusal && outcome.refusal.title) || say("no_details");
+    details.textContent = explained ? "" : outcome.refusal ? whyNot(outcome) : say("no_details");
     for (const reason of explained ? explained.reasons : []) {
-      const line = document.createElement("p");
-      const day = (time) => (time ? time.slice(0, 10) : "");
-      line.textContent = [
+      details.appendChild(line("p", together([
         reason.text,
-        reason.since ? say("since") + " " + day(reason.since) : "",
-        reason.until ? say("until") + " " + day(reason.until) : "",
+        reason.since ? say("since") + " " + dayInChina(reason.since) : "",
+        reason.until ? say("until") + " " + reason.until : "",
         reason.source ? say("source") + " " + reason.source : "",
-      ].filter(Boolean).join(" · ");
-      details.appendChild(line);
+      ])));
     }
     show("details", true);
     part("details-open").setAttribute("aria-expanded", "true");
@@ -263,11 +260,22 @@ function large(on) {
   keep.set("large", on ? "1" : null);
 }
 
-offerLanguages(render);
+offerLanguages(() => {
+  render();
+  if (!part("desk").hidden) readDesk();
+});
 large(keep.get("large") === "1");
 part("large").addEventListener("click", () => large(!("large" in document.documentElement.dataset)));
 part("details-open").addEventListener("click", explain);
 part("more").addEventListener("click", openDesk);
+part("appeal-open").addEventListener("click", () => {
+  const opened = part("desk").hidden ? openDesk() : Promise.resolve();
+  opened.then(() => {
+    part("appeals").open = true;
+    part("appeals").scrollIntoView();
+    part("appeals-title").focus();
+  });
+});
 document.addEventListener("visibilitychange", back);
 window.addEventListener("pageshow", back);
 window.addEventListener("online", back);

@@ -1,8 +1,13 @@
 // The language of a page: what was chosen here before, else the first of the device's that we speak.
-// Needs WORDS, which a page's own words hold: for each language the same names, texts or functions of texts.
+// The files of words behind this one say for each language the same names: texts, or functions of texts.
 
 const LANGUAGES = ["zh-Hans", "zh-Hant", "en"];
+const WORDS = { "zh-Hans": {}, "zh-Hant": {}, en: {} };
 let language = spoken();
+
+function learn(words) {
+  for (const tag of LANGUAGES) Object.assign(WORDS[tag], words[tag]);
+}
 
 function spoken() {
   const kept = keep.get("language");

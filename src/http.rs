@@ -19,7 +19,7 @@ use bytes::Bytes;
 use doors::Seat;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use query::{DeskHead, Door, Head, Route};
 use reply::Body;
 use std::rc::Rc;
@@ -135,7 +135,12 @@ pub async fn answer(
                     _ => desk::BODY_BYTES_MAX,
                 };
                 let body = read(body, bytes_max).await;
-                ask(desk_query(act, head.credential, &at_desk, &body, language)).await
+                let query = desk_query(act, head.credential, &at_desk, &body, language);
+                let response = ask(query).await;
+                match response.status() {
+                    StatusCode::METHOD_NOT_ALLOWED => reply::allowing(response, head.allow),
+                    _ => response,
+                }
             }
             Route::Live => back::live(service, started),
             Route::Ready => back::ready(service, started, now),

@@ -30,8 +30,8 @@ const ORGANISATIONS_MAX: u64 = 10_000;
 
 #[derive(Deserialize)]
 struct Given {
-    organisation: String,
-    until: String,
+    organisation: Option<String>,
+    until: Option<String>,
 }
 
 /// A grant, as it rests with the resident and on the roster.
@@ -142,11 +142,13 @@ async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Vec<Paper>, R
 impl Desk<'_> {
     pub(super) async fn grant(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
         let given: Given = object(asked.body)?;
-        if !is_source(&given.organisation) {
+        let missing = Rejection::MissingField;
+        let organisation = given.organisation.ok_or(missing("organisation"))?;
+        let until = given.until.ok_or(missing("until"))?;
+        if !is_source(&organisation) {
             return Err(Rejection::BadSource.into());
         }
-        let until = end_of(&given.until)?;
-        if until < self.now {
+        if end_of(&until)? < self.now {
             return Err(Rejection::BadUntil.into());
         }
         let who = session.identity;
@@ -155,8 +157,8 @@ impl Desk<'_> {
         }
         let key = self.key_of("grant", &who.claim, asked.idempotency);
         let granted = Granted {
-            organisation: given.organisation,
-            until: given.until,
+            organisation,
+            until,
             who: write_who(&who),
             steps: session.steps,
             face: base32::text(&crate::seal::face_bytes(&session.face)),

@@ -134,7 +134,7 @@ pub struct Head<'r> {
     pub content_type: ContentType,
     /// Set where the head alone decides.
     pub refusal: Option<Refusal>,
-    /// The methods of the path, where another was used.
+    /// The methods of the path, where another was used or a record is to be changed.
     pub allow: Option<&'static str>,
 }
 
@@ -198,6 +198,8 @@ impl<'r> Head<'r> {
         let content_type = content_type(headers);
         let (refusal, allow) = match act {
             None => (Some(Refusal::MethodNotAllowed), Some(place.allow)),
+            // Whatever comes with it: a record stays, and the answer names what may be done instead.
+            Some((_, Act::ChangeRecord)) => (None, Some(place.allow)),
             Some(_) if !route.takes(content_type) => (Some(Refusal::UnsupportedMediaType), None),
             Some(_) => (None, None),
         };

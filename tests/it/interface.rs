@@ -117,22 +117,34 @@ fn fits(value: &Value, schema: &Value, root: &Value, at: &str) {
                 fits(value, root.pointer(path).expect("it is there"), root, at);
             }
             "type" => {
-                let is = match wanted.as_str().unwrap() {
+                let is = |name: &Value| match name.as_str().unwrap() {
                     "object" => value.is_object(),
                     "array" => value.is_array(),
                     "string" => value.is_string(),
                     "integer" => value.is_u64() || value.is_i64(),
+                    "number" => value.is_number(),
+                    "boolean" => value.is_boolean(),
+                    "null" => value.is_null(),
                     other => panic!("{at}: {other}"),
                 };
-                assert!(is, "{at}: {value} is no {wanted}");
+                let fits = wanted
+                    .as_array()
+                    .map_or(is(wanted), |any| any.iter().any(is));
+                assert!(fits, "{at}: {value} is no {wanted}");
             }
+            // The other keywords are of values that are there.
+            _ if value.is_null() => {}
             "const" => assert_eq!(value, wanted, "{at}"),
             "enum" => assert!(wanted.as_array().unwrap().contains(value), "{at}: {value}"),
-            "minimum" => assert!(value.as_i64() >= wanted.as_i64(), "{at}: {value}"),
-            "minLength" | "maxLength" => {
-                let length = value.as_str().unwrap().chars().count() as u64;
+            "minimum" => assert!(value.as_f64() >= wanted.as_f64(), "{at}: {value}"),
+            "maximum" => assert!(value.as_f64() <= wanted.as_f64(), "{at}: {value}"),
+            "minLength" | "maxLength" | "minItems" | "maxItems" => {
+                let length = match value {
+                    Value::String(text) => text.chars().count(),
+                    other => other.as_array().unwrap().len(),
+                } as u64;
                 let bound = wanted.as_u64().unwrap();
-                let holds = if keyword == "minLength" {
+                let holds = if keyword.starts_with("min") {
                     length >= bound
                 } else {
                     length <= bound

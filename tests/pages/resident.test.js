@@ -1,11 +1,8 @@
 // The resident's page, as a resident meets it.
 
 import assert from "node:assert/strict";
-import { sign } from "node:crypto";
-import { readFileSync } from "node:fs";
 import net from "node:net";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { DESKTOP, PHONE, SMALL_PHONE, barriers, closeTab, decode, ground, launch, screenshot, seen, shows, tab, view, words } from "./browser.js";
 import { Node, person, until } from "./node.js";
 
@@ -116,98 +113,6 @@ test("a red code says why and how it is released, and the words follow the langu
   await page.click("#details-open");
   await until("the button has gone", async () => !(await seen(page, "#details-open")));
   await closeTab(page);
-});
-
-/// A tab before a balancer that maps all doors onto one name.
-async function behindOneName(at = node) {
-  const page = await tab(browser);
-  await page.setRequestInterception(true);
-  page.on("request", async (request) => {
-    const { pathname, search } = new URL(request.url());
-    if (!pathname.startsWith("/v1/") || pathname === "/v1/code") return request.continue();
-    const headers = { ...request.headers() };
-    const response = await fetch(at.doors.desk + pathname + search, { method: request.method(), headers, body: request.postData() });
-    return request.respond({ status: response.status, contentType: response.headers.get("content-type"), body: await response.text() });
-  });
-  return page;
-}
-
-test("behind one name for all doors the details are one tap away", async () => {
-  const chen = person(4);
-  await node.register(chen);
-  await node.say("set", chen, "close_contact");
-  const page = await behindOneName();
-  await page.goto(`${node.doors.resident}/#s=${node.session(chen)}`);
-  await shows(page, "red");
-  await page.click("#details-open");
-  await until("the details are there", async () => /来源 gd-cdc/.test(await words(page, "#details")));
-  assert.match(await words(page, "#details"), /至 2030-05-04/);
-  await closeTab(page);
-});
-
-test("a door without a desk offers neither family nor health information", async () => {
-  const chen = person(10);
-  await node.register(chen);
-  const page = await open(node.session(chen));
-  await shows(page, "green");
-  assert.equal(page.asked.filter((request) => /family|health|trip/.test(request.url())).length, 0, "not before a tap");
-  await page.click("#more");
-  await until("the button has gone", async () => !(await seen(page, "#more")));
-  assert.equal(await seen(page, "#desk"), false);
-  await closeTab(page);
-});
-
-test("a resident shows for a family member, whose red never stays behind as their own green", async (t) => {
-  const identity = fileURLToPath(new URL("../it/identity/", import.meta.url));
-  const platform = [`identity_jwks=${identity}jwks.json`, "identity_issuer=https://id.example"];
-  const kept = await Node.start({ settings: [...platform, "code_life=6s"] });
-  try {
-    const [chen, mother] = [person(11), person(12, "李小红")];
-    await kept.register(chen);
-    await kept.register(mother);
-    await kept.say("set", mother, "home_isolation");
-    const session = kept.session(chen);
-    const claims = { iss: "https://id.example", aud: "liangma", exp: Math.floor(Date.now() / 1000) + 300, cert_type: "10", ...mother };
-    const coded = (part) => Buffer.from(JSON.stringify(part)).toString("base64url");
-    const signed = coded({ alg: "EdDSA", kid: "ed" }) + "." + coded(claims);
-    const assertion = signed + "." + sign(null, Buffer.from(signed), readFileSync(identity + "ed.pem")).toString("base64url");
-    const added = await fetch(kept.doors.desk + "/v1/family", {
-      method: "POST", body: JSON.stringify({ assertion }), headers: { authorization: "Bearer " + session, "content-type": "application/json" },
-    });
-    if (added.status === 404) return t.skip("this node keeps no family members");
-    const { id } = await added.json();
-    assert.equal(added.status, 201);
-    const page = await behindOneName(kept);
-    await page.goto(`${kept.doors.resident}/#s=${session}`);
-    await shows(page, "green");
-    await page.click("#more");
-    await until("the family is there", async () => /本人\s*李\*\*/.test(await words(page, "#family-members")));
-    assert.match(await words(page, "#desk"), /健康信息[\s\S]*行程卡/);
-    await screenshot(page, "resident-family");
-    assert.deepEqual(await barriers(page), []);
-    await (await page.$$("#family-members button"))[1].click();
-    await shows(page, "red");
-    assert.equal(await words(page, "#name"), "李**");
-    await page.click("#more");
-    await until("the family is there again", () => seen(page, "#family-members button"));
-    await (await page.$$("#family-members button"))[0].click();
-    await shows(page, "green");
-    assert.equal(await words(page, "#name"), "陈**");
-    // A member who withdraws is not silently replaced by the resident.
-    await page.click("#more");
-    await until("the family is there once more", () => seen(page, "#family-members button"));
-    await (await page.$$("#family-members button"))[1].click();
-    await shows(page, "red");
-    const ended = await fetch(`${kept.doors.desk}/v1/family/${id}`, { method: "DELETE", headers: { authorization: "Bearer " + session } });
-    assert.equal(ended.status, 200);
-    await until("it is said", async () => /不能再为该家人亮码/.test(await words(page, "#trouble")));
-    assert.equal(await seen(page, "#card"), false);
-    await shows(page, "green");
-    assert.equal(await words(page, "#name"), "陈**");
-    await closeTab(page);
-  } finally {
-    await kept.close();
-  }
 });
 
 test("who is not checked by face has a white ground, and the colour in the frame", async () => {

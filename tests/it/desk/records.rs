@@ -124,22 +124,24 @@ fn records_can_neither_be_changed_nor_deleted_and_the_refusal_says_what_to_do() 
     let node = Node::start();
     let session = node.seals().session(&person(1));
     for method in ["PUT", "PATCH", "DELETE"] {
-        for path in [
-            "/v1/health",
-            "/v1/health/AAAA",
-            "/v1/declarations/AAAA",
-            "/v1/entries",
+        for (path, allow) in [
+            ("/v1/health", "GET"),
+            ("/v1/health/AAAA", ""),
+            ("/v1/declarations/AAAA", ""),
+            ("/v1/entries", "GET, POST"),
         ] {
             let answer = node.desk(method, path, &session, None);
             let said = answer.refuses(405, "record_unchangeable");
             assert!(said["title"].as_str().unwrap().contains("重新申报"));
+            assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
         }
     }
     let answer = node.desk("POST", "/v1/health", &session, Some(&json!({})));
     answer.refuses(405, "method_not_allowed");
     assert_eq!(answer.header("allow"), Some("GET"));
-    node.desk("DELETE", "/v1/health", "nonsense", None)
-        .refuses(401, "unauthorized");
+    let stranger = node.desk("DELETE", "/v1/health", "nonsense", None);
+    stranger.refuses(401, "unauthorized");
+    assert_eq!(stranger.header("allow"), None);
 }
 
 #[test]
