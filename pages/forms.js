@@ -76,6 +76,10 @@ function mark(id, form, name) {
     field.setAttribute("aria-invalid", String(field.name === name));
     if (field.name === name && !first) first = field;
   }
+  // Said where it is to be mended.
+  const says = part(id + "-says");
+  if (first) (first.closest("fieldset") || first.closest("label")).insertAdjacentElement("afterend", says);
+  else form.appendChild(says);
   text(id + "-says", name ? say("wrong_" + name) || say("wrong") : "");
   if (first) first.focus();
 }

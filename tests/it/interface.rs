@@ -1,12 +1,14 @@
 //! The documented interface is the one that is served: its paths, words and shapes, and the examples that integrators copy.
 
 use crate::harness::*;
+use crate::sessions;
+use jsonwebtoken::Algorithm;
 use liangma::answer::Refusal;
 use liangma::http::query::Door;
 use liangma::http::reply;
 use liangma::person::Assurance;
 use liangma::status::{Colour, Reason};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -151,6 +153,13 @@ fn fits(value: &Value, schema: &Value, root: &Value, at: &str) {
                 };
                 assert!(holds, "{at}: {value}");
             }
+            "anyOf" => {
+                let fits_one = wanted.as_array().unwrap().iter().any(|one| {
+                    let held = || fits(value, one, root, at);
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(held)).is_ok()
+                });
+                assert!(fits_one, "{at}: {value}");
+            }
             "required" => {
                 for name in wanted.as_array().unwrap() {
                     assert!(
@@ -236,6 +245,220 @@ fn what_is_answered_has_the_documented_shape() {
         .collect();
     is(&lines[0], "Verdict");
     is(&lines[1], "Unread");
+}
+
+/// Asks and holds the answer to what the document says of its status at this path; a name in braces stands for any part.
+#[track_caller]
+fn as_documented(
+    node: &Node,
+    door: Door,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: Option<Value>,
+) -> Value {
+    let mut ask = match body {
+        Some(body) => Ask::with_body(method, path, body.to_string()).json(),
+        None => Ask::new(method, path),
+    };
+    ask = ask.bearer(token);
+    let answer = ask.at(node.address(door));
+    let plain = path.split('?').next().unwrap();
+    let fits_template = |template: &&String| {
+        let (parts, wanted) = (plain.split('/'), template.split('/'));
+        parts.clone().count() == wanted.clone().count()
+            && parts
+                .zip(wanted)
+                .all(|(part, wanted)| part == wanted || wanted == "{id}")
+    };
+    let interface = interface();
+    let paths = interface["paths"].as_object().unwrap();
+    // What is named stands before what is any.
+    let exact = paths.keys().find(|template| template.as_str() == plain);
+    let template = exact
+        .or_else(|| paths.keys().find(fits_template))
+        .expect(path);
+    let operation = &paths[template][method.to_lowercase()];
+    let said = &operation["responses"][answer.status.to_string()];
+    let said = match said.get("$ref") {
+        Some(name) => interface.pointer(&name.as_str().unwrap()[1..]).unwrap(),
+        None => said,
+    };
+    let content = said["content"].as_object();
+    let content =
+        content.unwrap_or_else(|| panic!("{method} {path}: {} is not documented", answer.status));
+    let media_type = answer.header("content-type").unwrap();
+    let schema = &content[media_type]["schema"];
+    fits(&answer.json(), schema, &interface, path);
+    answer.json()
+}
+
+#[test]
+fn what_the_desk_answers_has_the_documented_shape() {
+    let node = sessions::node();
+    let seals = node.seals();
+    let (chen, mother) = (person(1), person(2));
+    let (session, authority) = (seals.session(&chen), seals.authority());
+    let (school, staff) = (
+        seals.organisation("gz-no1-school"),
+        seals.staff("wang-01", "440100"),
+    );
+    let paper = |fields: Value| {
+        let mut event = json!({ "cert_type": "10", "cert_no": chen.cert_no, "source": "gz-lab", "seq": 1, "at": "2026-11-20T08:00:00+08:00" });
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        event.to_string()
+    };
+    let lines = [
+        chen.resident(),
+        chen.set("home_isolation", 1),
+        paper(json!({ "event": "temperature", "celsius": 36.5, "region": "440106" })),
+        paper(
+            json!({ "event": "certificate", "certificate": "nucleic_test", "result": "negative", "number": "粤-7", "until": "2026-11-28" }),
+        ),
+        paper(
+            json!({ "event": "notice", "reason": "close_contact", "number": "粤卫-12", "from": "2026-11-06", "until": "2026-11-20" }),
+        ),
+        paper(json!({ "event": "trip", "places": ["440100", "420100"] })),
+    ];
+    node.feed(&authority, &lines);
+    let desk = |method: &str, path: &str, token: &str, body: Option<Value>| {
+        as_documented(&node, Door::Desk, method, path, token, body)
+    };
+    let get = |path: &str| desk("GET", path, &session, None);
+    let post = |path: &str, body: Value| desk("POST", path, &session, Some(body));
+    let declared = json!({ "celsius": 36.4, "symptoms": ["nausea"], "contact": "no", "high_risk_area": false, "places": ["440100"], "residence": "440106" });
+    assert_eq!(post("/v1/declarations", declared.clone())["new"], true);
+    let mut about = declared.clone();
+    about["for"] = json!({ "cert_type": "10", "cert_no": mother.cert_no, "name": "李秀英" });
+    post("/v1/declarations", about.clone());
+    assert_eq!(post("/v1/declarations", json!({}))["code"], "missing_field");
+    assert_eq!(
+        desk("POST", "/v1/declarations", &school, Some(about))["code"],
+        "not_on_roster"
+    );
+    post(
+        "/v1/entries",
+        json!({ "destination": "440106", "arrives": "2020-05-06", "transport": "train", "number": "G1002",
+        "nucleic_test": { "result": "negative", "at": "2020-05-03T08:00:00+08:00" } }),
+    );
+    post(
+        "/v1/entries",
+        json!({ "destination": "440106", "arrives": "2020-05-06", "transport": "car", "from": "420100", "departs": "2020-05-05" }),
+    );
+    let granted = post(
+        "/v1/grants",
+        json!({ "organisation": "gz-no1-school", "until": "2099-12-31" }),
+    );
+    assert_eq!(
+        post("/v1/grants", json!({ "organisation": "gz-no1-school" }))["code"],
+        "missing_field"
+    );
+    assert_eq!(
+        post(
+            "/v1/grants",
+            json!({ "organisation": "gz-no1-school", "until": "2020-05-04" })
+        )["code"],
+        "bad_until"
+    );
+    let assertion = sessions::sign(
+        Algorithm::EdDSA,
+        Some("ed"),
+        &sessions::ed(),
+        &sessions::claims(&mother),
+    );
+    let member = post("/v1/family", json!({ "assertion": assertion }));
+    let member = format!("/v1/family/{}", member["id"].as_str().unwrap());
+    post(
+        "/v1/appeals",
+        json!({ "reason": "home_isolation", "text": "我那天不在那里" }),
+    );
+    assert_eq!(
+        post("/v1/appeals", json!({ "reason": "bad_luck", "text": "x" }))["code"],
+        "unknown_reason"
+    );
+    for path in [
+        "/v1/health",
+        "/v1/health?limit=1",
+        "/v1/trip",
+        "/v1/declarations",
+        "/v1/entries",
+        "/v1/family",
+        "/v1/grants",
+        "/v1/appeals",
+        "/v1/status",
+    ] {
+        get(path);
+    }
+    assert_eq!(get("/v1/health?limit=0")["code"], "malformed");
+    desk("GET", "/v1/family", &seals.session(&mother), None);
+    desk("POST", &format!("{member}/session"), &session, None);
+    desk("DELETE", &member, &session, None);
+    assert_eq!(desk("DELETE", &member, &session, None)["code"], "not_found");
+    desk("GET", "/v1/roster", &school, None);
+    let bulk = json!({ "for": { "cert_type": "10", "cert_no": chen.cert_no, "name": chen.name }, "symptoms": ["none"], "contact": "no", "high_risk_area": false });
+    assert_eq!(
+        desk("POST", "/v1/declarations/bulk", &school, Some(bulk))["applied"],
+        1
+    );
+    desk(
+        "GET",
+        "/v1/entries?destination=440106&day=2020-05-06&purpose=reception",
+        &staff,
+        None,
+    );
+    desk(
+        "POST",
+        "/v1/registrations",
+        &staff,
+        Some(
+            json!({ "cert_type": "34", "cert_no": "ABC123456789012", "name": "John Smith", "phone": "020-12345" }),
+        ),
+    );
+    desk(
+        "POST",
+        "/v1/registrations/find",
+        &staff,
+        Some(json!({ "cert_type": "34", "cert_no": "ABC123456789012", "purpose": "gate-check" })),
+    );
+    get("/v1/accesses");
+    let grant = format!("/v1/grants/{}", granted["id"].as_str().unwrap());
+    desk("DELETE", &grant, &session, None);
+    let back = |method: &str, path: &str, token: &str, body: Option<Value>| {
+        as_documented(&node, Door::Back, method, path, token, body)
+    };
+    let appeals = back(
+        "GET",
+        "/v1/appeals?purpose=appeals-office",
+        &authority,
+        None,
+    );
+    let appeal = format!(
+        "/v1/appeals/{}",
+        appeals["appeals"][0]["id"].as_str().unwrap()
+    );
+    back(
+        "POST",
+        &appeal,
+        &authority,
+        Some(json!({ "state": "upheld", "note": "已核实" })),
+    );
+    assert_eq!(get("/v1/appeals")["appeals"][0]["state"], "upheld");
+    back(
+        "POST",
+        "/v1/revocations",
+        &seals.operator(),
+        Some(json!({ "token": school })),
+    );
+    let unreadable = back(
+        "POST",
+        "/v1/revocations",
+        &seals.operator(),
+        Some(json!({ "token": "nonsense" })),
+    );
+    assert_eq!(unreadable["code"], "code_invalid");
 }
 
 #[test]
