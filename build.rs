@@ -51,9 +51,13 @@ const ASSETS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("status.css", STYLE, &["status.css"]),
-    ("status.js", SCRIPT, &["exposition.js", "status.js"]),
+    (
+        "status.js",
+        SCRIPT,
+        &["screen.js", "exposition.js", "status.js"],
+    ),
     ("interface.css", STYLE, &["interface.css"]),
-    ("interface.js", SCRIPT, &["interface.js"]),
+    ("interface.js", SCRIPT, &["screen.js", "interface.js"]),
     ("openapi.json", "application/json", &["openapi.json"]),
 ];
 

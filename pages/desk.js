@@ -1,12 +1,12 @@
 // What the desk keeps: family members to show for, health information, the trip card, appeals, grants, who looked. Asked at a
 // tap and never before, since the desk is the first to be shed. What a door does not have is not offered.
 
-// Lists that are read page by page: where, under which name, and a line of one.
+// Lists that are read page by page: where, under which name, and how one is told.
 const LISTS = {
-  health: { path: "v1/health", of: "records", row: healthRow },
-  appeals: { path: "v1/appeals", of: "appeals", row: appealRow },
-  grants: { path: "v1/grants", of: "grants", row: grantRow },
-  accesses: { path: "v1/accesses", of: "accesses", row: accessRow },
+  health: { path: "v1/health", of: "records", item: healthItem },
+  appeals: { path: "v1/appeals", of: "appeals", item: appealItem },
+  grants: { path: "v1/grants", of: "grants", item: grantItem },
+  accesses: { path: "v1/accesses", of: "accesses", item: accessItem },
 };
 const FOLDED = ["appeals", "grants", "accesses"];
 
@@ -80,9 +80,9 @@ function readDesk() {
 // A page of a list. Its last line says what is under way, what went wrong, or leads to the next page.
 function read(id, after) {
   const { round } = held;
-  const { path, of, row } = LISTS[id];
+  const { path, of, item } = LISTS[id];
   const list = part(id + "-list");
-  const foot = line("li", say("refreshing"));
+  const foot = element("li", say("refreshing"));
   if (after) list.removeChild(list.lastChild);
   else list.textContent = "";
   list.appendChild(foot);
@@ -91,7 +91,7 @@ function read(id, after) {
     // Another is shown, or the list was read anew meanwhile.
     if (round !== held.round || foot.parentNode !== list) return outcome;
     const { answer } = outcome;
-    for (const one of answer ? answer[of] : []) list.insertBefore(row(one), foot);
+    for (const one of answer ? answer[of] : []) list.insertBefore(item(one), foot);
     foot.textContent = answer ? (list.firstChild === foot ? say("nothing") : "") : whyNot(outcome);
     const further = answer ? answer.next : after;
     if (further) foot.appendChild(button(say("next"), () => read(id, further)));
@@ -128,8 +128,8 @@ function drawTrip(trip) {
   show("trip", true);
 }
 
-function healthRow(record) {
-  return line("li", together([
+function healthItem(record) {
+  return element("li", together([
     dayInChina(record.at),
     say(record.kind) || record.kind,
     say(record.certificate) || record.certificate,
@@ -141,14 +141,13 @@ function healthRow(record) {
   ]));
 }
 
-function appealRow(appeal) {
+function appealItem(appeal) {
   const reason = (held.answer ? held.answer.reasons : []).find((known) => known.reason === appeal.reason);
   const state = say(appeal.state) + (appeal.answered_at ? " " + dayInChina(appeal.answered_at) : "");
-  return line("li", together([dayInChina(appeal.at), reason ? reason.text : "", "“" + appeal.text + "”", state, appeal.note]));
+  return element("li", together([dayInChina(appeal.at), reason ? reason.text : "", "“" + appeal.text + "”", state, appeal.note]));
 }
 
-function grantRow(grant) {
-  const row = line("li", together([grant.organisation, say("until") + " " + grant.until]) + " ");
+function grantItem(grant) {
   const back = button(say("withdraw"), () => {
     const { round } = held;
     back.disabled = true;
@@ -161,13 +160,12 @@ function grantRow(grant) {
     });
   });
   back.setAttribute("aria-label", say("withdraw_of", grant.organisation));
-  row.appendChild(back);
-  return row;
+  return element("li", together([grant.organisation, say("until") + " " + grant.until]) + " ", back);
 }
 
-function accessRow(access) {
+function accessItem(access) {
   const who = (say(access.role) || access.role) + " " + access.by;
-  return line("li", together([inChina(access.at), who, say(access.act) || access.act, say("purpose") + " " + access.purpose]));
+  return element("li", together([inChina(access.at), who, say(access.act) || access.act, say("purpose") + " " + access.purpose]));
 }
 
 function together(told) {
@@ -175,21 +173,10 @@ function together(told) {
 }
 
 function button(words, act) {
-  const made = line("button", words);
+  const made = element("button", words);
   made.type = "button";
   made.addEventListener("click", act);
   return made;
-}
-
-function line(tag, words) {
-  const element = document.createElement(tag);
-  element.textContent = words;
-  return element;
-}
-
-function fill(id, parts) {
-  part(id).textContent = "";
-  for (const one of parts) part(id).appendChild(one);
 }
 
 for (const id of FOLDED) {

@@ -88,7 +88,7 @@ function mark(id, form, name) {
 function offerReasons() {
   const reasons = held.answer ? held.answer.reasons : [];
   fill("appeals-reason", reasons.map((reason) => {
-    const option = line("option", reason.text);
+    const option = element("option", reason.text);
     option.value = reason.reason;
     return option;
   }));

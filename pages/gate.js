@@ -125,12 +125,7 @@ function render() {
 function renderPerson(answer) {
   text("name", answer.name);
   text("number", answer.cert_no);
-  text("reasons", "");
-  for (const reason of answer.reasons) {
-    const item = document.createElement("li");
-    item.textContent = reason.text;
-    part("reasons").appendChild(item);
-  }
+  fill("reasons", answer.reasons.map((reason) => element("li", reason.text)));
   text("assurance", say(answer.assurance) || "");
   if (answer.assurance === "unverified") part("assurance").dataset.unverified = "";
   else delete part("assurance").dataset.unverified;
@@ -169,17 +164,7 @@ function renderShift() {
   if (list.dataset.key === key) return;
   list.dataset.key = key;
   list.title = say("shift_since", clockTime(new Date(shift.since)));
-  list.textContent = "";
-  for (const [name, number] of rows) {
-    const row = document.createElement("div");
-    const term = document.createElement("dt");
-    const value = document.createElement("dd");
-    term.textContent = name + " ";
-    value.textContent = number;
-    row.appendChild(term);
-    row.appendChild(value);
-    list.appendChild(row);
-  }
+  fill("shift", rows.map(([name, number]) => element("div", element("dt", name + " "), element("dd", number))));
 }
 
 function endShift() {

@@ -3,8 +3,8 @@
 const METHODS = ["get", "post", "put", "delete"];
 
 fetch("openapi.json").then((response) => response.json()).then((api) => {
-  document.getElementById("about").textContent = api.info.description;
-  const main = document.getElementById("doors");
+  text("about", api.info.description);
+  const main = part("doors");
   main.textContent = "";
   for (const tag of api.tags) {
     main.appendChild(element("h2", "The " + tag.name + " door"));
@@ -20,15 +20,12 @@ fetch("openapi.json").then((response) => response.json()).then((api) => {
   for (const name of Object.keys(api.components.schemas)) main.appendChild(shape(name, api.components.schemas[name]));
   if (location.hash) location.replace(location.hash);
 }).catch(() => {
-  document.getElementById("doors").textContent = "openapi.json cannot be read.";
+  text("doors", "openapi.json cannot be read.");
 });
 
 function operation(api, path, method, asked) {
-  const section = document.createElement("section");
-  const title = element("h3", "");
-  title.appendChild(element("code", method.toUpperCase() + " " + path));
-  title.appendChild(document.createTextNode(" " + asked.summary));
-  section.appendChild(title);
+  const title = element("h3", element("code", method.toUpperCase() + " " + path), " " + asked.summary);
+  const section = element("section", title);
   section.appendChild(element("p", asked.description));
   const schemes = asked.security.map((one) => Object.keys(one)[0]);
   section.appendChild(element("p", schemes.length
@@ -43,10 +40,9 @@ function operation(api, path, method, asked) {
     const named = asked.responses[status];
     const answer = named.$ref ? api.components.responses[last(named.$ref)] : named;
     const content = answer.content || {};
-    const cell = document.createElement("span");
+    const cell = element("span");
     for (const type of Object.keys(content)) {
-      cell.appendChild(document.createTextNode(type + " "));
-      if (content[type].schema.$ref) cell.appendChild(link(content[type].schema.$ref));
+      cell.appendChild(typed(type, content[type].schema));
       for (const example of Object.keys(content[type].examples || {})) cell.appendChild(element("pre", content[type].examples[example].value));
     }
     return [status, answer.description, cell];
@@ -57,24 +53,26 @@ function operation(api, path, method, asked) {
 
 function body(content) {
   const line = element("p", "Body: ");
-  Object.keys(content).forEach((type, nth) => {
-    line.appendChild(document.createTextNode((nth ? " or " : "") + type + " "));
-    if (content[type].schema.$ref) line.appendChild(link(content[type].schema.$ref));
-  });
+  Object.keys(content).forEach((type, nth) => line.appendChild(element("span", nth ? " or " : "", typed(type, content[type].schema))));
   return line;
 }
 
+// A media type, and the shapes that come by it.
+function typed(type, schema) {
+  const shapes = (schema.anyOf || [schema]).filter((one) => one.$ref);
+  return element("span", type + " ", ...shapes.map((one) => element("span", link(one.$ref), " ")));
+}
+
 function shape(name, schema) {
-  const section = document.createElement("section");
   const title = element("h3", name);
   title.id = name;
-  section.appendChild(title);
+  const section = element("section", title);
   section.appendChild(element("p", [schema.description, words(schema)].filter(Boolean).join(" ")));
   if (schema.properties) {
     const needed = schema.required || [];
     section.appendChild(table(["field", "what", ""], Object.keys(schema.properties).map((field) => {
       const type = schema.properties[field];
-      const cell = document.createElement("span");
+      const cell = element("span");
       const of = type.items || type;
       if (type.items) cell.appendChild(document.createTextNode("a list of "));
       if (of.$ref) cell.appendChild(link(of.$ref));
@@ -100,25 +98,12 @@ function words(schema) {
 }
 
 function table(names, rows) {
-  const all = document.createElement("table");
-  const head = document.createElement("tr");
-  for (const name of names) {
+  const head = names.map((name) => {
     const cell = element(name ? "th" : "td", name);
     if (name) cell.scope = "col";
-    head.appendChild(cell);
-  }
-  all.appendChild(head);
-  for (const row of rows) {
-    const line = document.createElement("tr");
-    for (const part of row) {
-      const cell = document.createElement("td");
-      if (part instanceof Node) cell.appendChild(part);
-      else cell.textContent = part;
-      line.appendChild(cell);
-    }
-    all.appendChild(line);
-  }
-  return all;
+    return cell;
+  });
+  return element("table", element("tr", ...head), ...rows.map(row));
 }
 
 function link(reference) {
@@ -129,10 +114,4 @@ function link(reference) {
 
 function last(reference) {
   return reference.split("/").pop();
-}
-
-function element(tag, words) {
-  const made = document.createElement(tag);
-  made.textContent = words || "";
-  return made;
 }

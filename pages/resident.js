@@ -182,15 +182,7 @@ function renderReasons(now, answer) {
   const list = part("reasons");
   if (list.dataset.key === key) return;
   list.dataset.key = key;
-  list.textContent = "";
-  for (const reason of reasons) {
-    const item = document.createElement("li");
-    const title = document.createElement("strong");
-    title.textContent = reason.text;
-    item.appendChild(title);
-    item.appendChild(document.createTextNode(reason.guidance || ""));
-    list.appendChild(item);
-  }
+  fill("reasons", reasons.map((reason) => element("li", element("strong", reason.text), reason.guidance || "")));
   show("details", false);
   show("details-open", held.explains !== false);
   part("details-open").setAttribute("aria-expanded", "false");
@@ -210,7 +202,7 @@ function explain() {
     const explained = outcome.answer;
     details.textContent = explained ? "" : outcome.refusal ? whyNot(outcome) : say("no_details");
     for (const reason of explained ? explained.reasons : []) {
-      details.appendChild(line("p", together([
+      details.appendChild(element("p", together([
         reason.text,
         reason.since ? say("since") + " " + dayInChina(reason.since) : "",
         reason.until ? say("until") + " " + reason.until : "",
@@ -271,6 +263,7 @@ part("more").addEventListener("click", openDesk);
 part("appeal-open").addEventListener("click", () => {
   const opened = part("desk").hidden ? openDesk() : Promise.resolve();
   opened.then(() => {
+    if (held.desk === false) return;
     part("appeals").open = true;
     part("appeals").scrollIntoView();
     part("appeals-title").focus();

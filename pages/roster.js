@@ -88,14 +88,10 @@ function rosterTable() {
       return;
     }
     shown += 1;
-    const row = document.createElement("tr");
-    rosterCells(verdict, nth).slice(0, 6).forEach((words, column) => {
-      const cell = document.createElement("td");
-      cell.textContent = column === 1 || column === 4 ? rosterWord(words) : words;
-      if (column === 1) cell.dataset.state = words;
-      row.appendChild(cell);
-    });
-    rows.appendChild(row);
+    const cells = rosterCells(verdict, nth).slice(0, 6);
+    const line = row(cells.map((words, column) => (column === 1 || column === 4 ? rosterWord(words) : words)));
+    line.children[1].dataset.state = cells[1];
+    rows.appendChild(line);
   });
   const body = part("roster-rows");
   body.textContent = "";

@@ -1,6 +1,5 @@
 // The status page: reads /metrics every two seconds and draws what it says, for the minute when nothing else does.
 
-const part = (id) => document.getElementById(id);
 const EVERY = 2000;
 const KEPT = 150; // readings in a line: five minutes
 const DOORS = ["resident", "gate", "desk", "back"];
@@ -37,12 +36,12 @@ function draw(now, then, ready) {
   part("version").textContent = build ? build.labels.version : "";
   drawFacts(value, rate);
   drawAlarms(value, rate, ready);
-  rows("doors", DOORS.filter((door) => value("liangma_connections_max", { door }) !== null).map((door) => [
+  fill("doors", DOORS.filter((door) => value("liangma_connections_max", { door }) !== null).map((door) => row([
     door, count(value("liangma_connections", { door })), count(value("liangma_connections_cap", { door })), count(value("liangma_connections_max", { door })),
     perSecond(rate("liangma_connections_accepted_total", { door })), perSecond(rate("liangma_connections_busy_total", { door })),
     time(value("liangma_kernel_wait_seconds", { door, quantile: "0.9" })), count(value("liangma_accept_queue", { door })),
     time(value("liangma_retry_after_seconds", { door })),
-  ]));
+  ])));
   drawQueries(now, then, rate);
 }
 
@@ -61,17 +60,7 @@ function drawFacts(value, rate) {
     ["ahead of the store", count(value("liangma_board_ahead"))],
     ["store failures", count(value("liangma_store_failures_total"))],
   ];
-  const list = part("facts");
-  list.textContent = "";
-  for (const [name, words] of facts) {
-    const fact = document.createElement("div");
-    for (const [tag, content] of [["dt", name], ["dd", words]]) {
-      const element = document.createElement(tag);
-      element.textContent = content;
-      fact.appendChild(element);
-    }
-    list.appendChild(fact);
-  }
+  fill("facts", facts.map(([name, words]) => element("div", element("dt", name), element("dd", words))));
 }
 
 // The same that the alerts of deploy/prometheus look at, as they stand this moment.
@@ -88,19 +77,14 @@ function drawAlarms(value, rate, ready) {
     [rate("liangma_misses_total", { outcome: "busy" }) > 0, "Queries find no room before the store."],
   ].filter(([rings]) => rings);
   part("alarms-section").hidden = !alarms.length;
-  part("alarms").textContent = "";
-  for (const [, words] of alarms) {
-    const item = document.createElement("li");
-    item.textContent = words;
-    part("alarms").appendChild(item);
-  }
+  fill("alarms", alarms.map(([, words]) => element("li", words)));
 }
 
 function drawQueries(now, then, rate) {
   const lines = now.meters.liangma_queries_total || [];
   const kinds = lines.map((line) => line.labels.kind).filter((kind, nth, all) => all.indexOf(kind) === nth).sort();
   const refused = [];
-  rows("queries", kinds.map((kind) => {
+  fill("queries", kinds.map((kind) => {
     let answered = 0;
     let turnedAway = 0;
     for (const line of lines.filter((one) => one.labels.kind === kind)) {
@@ -114,24 +98,9 @@ function drawQueries(now, then, rate) {
     const kept = (history[kind] = (history[kind] || []).concat(answered).slice(-KEPT));
     const half = quantile(now.meters, then.meters, "liangma_query_seconds", { kind }, 0.5);
     const most = quantile(now.meters, then.meters, "liangma_query_seconds", { kind }, 0.99);
-    return [kind, perSecond(answered), perSecond(turnedAway), time(half), time(most), sparkline(kept)];
+    return row([kind, perSecond(answered), perSecond(turnedAway), time(half), time(most), sparkline(kept)]);
   }));
-  rows("refusals", refused);
-}
-
-function rows(id, cells) {
-  const body = part(id);
-  body.textContent = "";
-  for (const row of cells) {
-    const line = document.createElement("tr");
-    for (const cell of row) {
-      const element = document.createElement("td");
-      if (cell instanceof Node) element.appendChild(cell);
-      else element.textContent = cell;
-      line.appendChild(element);
-    }
-    body.appendChild(line);
-  }
+  fill("refusals", refused.map(row));
 }
 
 function sparkline(values) {
