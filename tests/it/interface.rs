@@ -296,7 +296,12 @@ fn as_documented(
 
 #[test]
 fn what_the_desk_answers_has_the_documented_shape() {
-    let node = sessions::node();
+    let jwks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/identity/jwks.json");
+    let (jwks, issuer) = (
+        format!("identity_jwks={jwks}"),
+        "identity_issuer=https://id.example",
+    );
+    let node = Start::new(&[&jwks, issuer, "desk_per_second=1000"]).node();
     let seals = node.seals();
     let (chen, mother) = (person(1), person(2));
     let (session, authority) = (seals.session(&chen), seals.authority());
