@@ -164,6 +164,7 @@ impl Desk<'_> {
             (Act::ReadAppeals, Caller::Pass(_, pass, _)) => self.all_appeals(pass, asked).await,
             (Act::AnswerAppeal, Caller::Pass(_, pass, _)) => self.answer_appeal(pass, asked).await,
             (Act::Revoke, _) => self.revoke(asked).await,
+            (Act::EndSessions, Caller::Session(session)) => self.end_sessions(session).await,
             // No act of the table comes here with another caller.
             _ => Err(Refusal::NotPermitted.into()),
         }
@@ -256,12 +257,24 @@ impl Desk<'_> {
         key: Key,
         body: &impl Serialize,
     ) -> Result<Change, Refusal> {
+        self.filing_at(owner, kind, key, self.now, body)
+    }
+
+    /// As [`Desk::filing`], with a time of its own.
+    fn filing_at(
+        &self,
+        owner: Identity,
+        kind: Kind,
+        key: Key,
+        at: Time,
+        body: &impl Serialize,
+    ) -> Result<Change, Refusal> {
         let body = serde_json::to_vec(body).map_err(|_| Refusal::Malformed)?;
         if body.len() > crate::seal::PLAIN_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
         // The service has ended: its key was destroyed.
-        let paper = self.seal.paper(&owner, kind, key, self.now, &body);
+        let paper = self.seal.paper(&owner, kind, key, at, &body);
         let paper = paper.ok_or(Refusal::NotFound)?;
         let what = What::Paper(paper);
         Ok(Change { who: owner, what })

@@ -78,9 +78,9 @@ const REFRESH_WAIT: Duration = Duration::from_secs(5);
 const FILL_REPORT: Duration = Duration::from_secs(5);
 
 impl Node {
-    /// Opens the doors and begins to fill the board. Queries are answered from the first resident on; what is not there
-    /// yet is `warming`.
-    pub fn open(parts: Parts, settings: Settings) -> Result<Node, String> {
+    /// Reads what was revoked, opens the doors and begins to fill the board. Queries are answered from the first resident on;
+    /// what is not there yet is `warming`, and so is every credential where the store did not tell in time what was revoked.
+    pub async fn open(parts: Parts, settings: Settings) -> Result<Node, String> {
         let rooms = Arc::new(Rooms::new(
             parts.board,
             parts.seal,
@@ -90,6 +90,7 @@ impl Node {
             parts.meters,
             settings.service.clone(),
         ));
+        first_reading(&rooms).await;
         let (front, front_stage) = watch::channel(Stage::Open);
         let (back, back_stage) = watch::channel(Stage::Open);
         let mut bound = Vec::new();
@@ -203,12 +204,28 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
     }
 }
 
+/// What was revoked is read before the doors open; a store that does not tell is not waited for any longer than a feed would.
+async fn first_reading(rooms: &Rooms) {
+    let wait = rooms.cold.store_wait();
+    let why = match tokio::time::timeout(wait, rooms.refresh_revoked()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {wait:?}"),
+    };
+    tracing::warn!(
+        why,
+        "what was revoked cannot be read: nobody is let in until it is"
+    );
+}
+
 /// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
 async fn refresh(rooms: Arc<Rooms>) {
     loop {
-        let read = tokio::time::timeout(REFRESH_WAIT, rooms.refresh_revoked()).await;
-        if let Ok(Err(error)) = read {
-            tracing::debug!(%error, "the revocations could not be read");
+        let known = rooms.seal.revoked.is_read();
+        match tokio::time::timeout(REFRESH_WAIT, rooms.refresh_revoked()).await {
+            Ok(Ok(())) if !known => tracing::info!("what was revoked is known: doors let in"),
+            Ok(Err(error)) => tracing::debug!(%error, "the revocations could not be read"),
+            Ok(Ok(())) | Err(_) => {}
         }
         tokio::time::sleep(revocation::REFRESH_EVERY).await;
     }

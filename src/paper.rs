@@ -35,7 +35,7 @@ pub enum Kind {
     Appeal = 14,
     /// What became of an appeal.
     AppealState = 15,
-    /// A pass or a membership that is good no more.
+    /// A pass, a membership or sessions that are good no more; its time is when they would have ended by themselves.
     Revocation = 16,
 }
 
@@ -97,7 +97,8 @@ impl Kind {
             Kind::Declaration | Kind::Entry => Purpose::Declarations,
             Kind::Member | Kind::MemberGone => Purpose::Family,
             Kind::Grant | Kind::GrantGone => Purpose::Grants,
-            Kind::Access | Kind::Audit | Kind::Revocation => Purpose::Audit,
+            Kind::Access | Kind::Audit => Purpose::Audit,
+            Kind::Revocation => Purpose::Revocations,
             Kind::Registration => Purpose::Registration,
             Kind::Appeal | Kind::AppealState => Purpose::Appeals,
         }
@@ -133,10 +134,11 @@ pub enum Purpose {
     Audit,
     Registration,
     Appeals,
+    Revocations,
 }
 
 impl Purpose {
-    pub const ALL: [Purpose; 8] = [
+    pub const ALL: [Purpose; 9] = [
         Purpose::Health,
         Purpose::Trips,
         Purpose::Declarations,
@@ -145,6 +147,7 @@ impl Purpose {
         Purpose::Audit,
         Purpose::Registration,
         Purpose::Appeals,
+        Purpose::Revocations,
     ];
 
     pub fn word(self) -> &'static str {
@@ -157,6 +160,7 @@ impl Purpose {
             Purpose::Audit => "audit",
             Purpose::Registration => "registration",
             Purpose::Appeals => "appeals",
+            Purpose::Revocations => "revocations",
         }
     }
 
@@ -164,6 +168,11 @@ impl Purpose {
         Purpose::ALL
             .into_iter()
             .find(|purpose| purpose.word() == word)
+    }
+
+    /// Whether the service may end: without its revocations whatever was revoked would be good again.
+    pub fn may_end(self) -> bool {
+        self != Purpose::Revocations
     }
 }
 
@@ -310,6 +319,9 @@ pub fn room<'p>(papers: impl Iterator<Item = &'p Paper>, more: &Paper) -> Room {
     }
 }
 
+/// A revocation is of no use once what it revokes is over; clocks may differ.
+const REVOCATION_KEPT: Duration = Duration::from_secs(86_400);
+
 /// How long each kind of paper is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
@@ -319,7 +331,7 @@ pub struct Keep {
     pub trips: Duration,
     /// Declarations, those of entry too.
     pub declarations: Duration,
-    /// Members, grants, registrations, appeals, revocations.
+    /// Members, grants, registrations, appeals.
     pub arrangements: Duration,
     /// Privileged looks, and the audit log.
     pub accesses: Duration,
@@ -338,9 +350,9 @@ impl Keep {
             | Kind::GrantGone
             | Kind::Registration
             | Kind::Appeal
-            | Kind::AppealState
-            | Kind::Revocation => self.arrangements,
+            | Kind::AppealState => self.arrangements,
             Kind::Access | Kind::Audit => self.accesses,
+            Kind::Revocation => REVOCATION_KEPT,
         }
     }
 

@@ -371,6 +371,11 @@ impl Identity {
         ResidentId(self.home.0 & !LOWER | self.home.0.wrapping_add(steps) & LOWER)
     }
 
+    /// Sixty-four bits that tell a person from all others, and say nothing of whose they are.
+    pub fn number(&self) -> u64 {
+        u64::from_be_bytes(self.claim[..8].try_into().expect("8 of 16"))
+    }
+
     /// Fourteen bits that tell most strangers apart without the store; never 0, which means "ask the store".
     pub fn check(&self) -> u16 {
         let bits = u16::from_be_bytes([self.claim[0], self.claim[1]]) >> 2;

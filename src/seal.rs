@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 pub use grant::{GRANT_CHARS, Grant};
 pub use papers::PLAIN_BYTES_MAX;
-pub use revoked::Revoked;
+pub use revoked::{Ends, Revoked, extend};
 use ring::{KeyRing, Kind, RingFile};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -282,21 +282,18 @@ impl Seal {
         let (times, rest) = self.open_timed(Kind::Session, text, &mut bytes, now)?;
         let member = match rest.len() {
             35 => None,
-            43 => {
-                let member = u64::from_be_bytes(rest[35..].try_into().expect("8 of 43"));
-                if self.revoked.has(member) {
-                    return Err(Refusal::Unauthorized);
-                }
-                Some(member)
-            }
+            43 => Some(u64::from_be_bytes(rest[35..].try_into().expect("8 of 43"))),
             _ => return Err(Refusal::Unauthorized),
         };
+        let identity = Identity {
+            home: ResidentId(u64::from_be_bytes(rest[..8].try_into().expect("8 bytes"))),
+            claim: rest[8..24].try_into().expect("16 bytes"),
+        };
+        self.revoked
+            .admits(member.unwrap_or(identity.number()), times.0)?;
         Ok(Session {
             member,
-            identity: Identity {
-                home: ResidentId(u64::from_be_bytes(rest[..8].try_into().expect("8 bytes"))),
-                claim: rest[8..24].try_into().expect("16 bytes"),
-            },
+            identity,
             steps: rest[24],
             face: read_face(&rest[25..]).ok_or(Refusal::Unauthorized)?,
             issued_at: times.0,
@@ -329,10 +326,8 @@ impl Seal {
         let prefix = u64::from_be_bytes(nonce[..8].try_into().expect("8 of 12"));
         let count = u32::from_be_bytes(nonce[8..].try_into().expect("the other 4"));
         let id = PassId::of(prefix, count);
-        match self.revoked.has(id.0) {
-            true => Err(Refusal::Unauthorized),
-            false => Ok(id),
-        }
+        // Whenever it was issued.
+        self.revoked.admits(id.0, Time(0)).map(|()| id)
     }
 
     /// Whoever comes with whatever credentials: `Unauthorized` or `SessionExpired`.
@@ -668,7 +663,8 @@ mod tests {
             seal.open_session(member.as_bytes(), NOW).unwrap().member,
             Some(77)
         );
-        seal.revoked.put([id.0, 77].into_iter().collect());
+        seal.revoked.add(id.0, Time(u64::MAX));
+        seal.revoked.add(77, NOW);
         let refused = Err(Refusal::Unauthorized);
         assert_eq!(seal.admits(Kind::Scanner, scanner.as_bytes(), NOW), refused);
         assert!(

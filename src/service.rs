@@ -129,6 +129,8 @@ impl Rooms {
         meters: Arc<Meters>,
         settings: Settings,
     ) -> Rooms {
+        // Whether a credential was revoked is not known yet.
+        seal.revoked.await_reading();
         let (fair, epoch) = (settings.fair.clone(), Instant::now());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let turns = |per_second: u32, places| {
@@ -178,8 +180,9 @@ impl Rooms {
 
     /// Reads anew what is good no more.
     pub async fn refresh_revoked(&self) -> Result<(), crate::store::Error> {
-        let ids = revocation::read(&*self.store, &self.seal, Time::now()).await?;
-        self.seal.revoked.put(ids);
+        let added = self.seal.revoked.added();
+        let ends = revocation::read(&*self.store, &self.seal, Time::now()).await?;
+        self.seal.revoked.put(ends, added);
         Ok(())
     }
 

@@ -344,7 +344,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
         issuer: String::new(),
         audience: String::new(),
     });
-    Arc::new(Rooms::new(
+    let rooms = Arc::new(Rooms::new(
         Arc::new(board),
         seal,
         Arc::new(Unasked),
@@ -374,7 +374,9 @@ fn rooms(residents: u64) -> Arc<Rooms> {
                 bulk_codes_saved: 1,
             },
         },
-    ))
+    ));
+    rooms.seal.revoked.put(Default::default(), 0); // nothing is revoked
+    rooms
 }
 
 fn session(identity: Identity, face: Face) -> Session {

@@ -52,10 +52,13 @@ enum What {
 }
 
 fn purpose(text: &str) -> Result<Purpose, String> {
-    Purpose::parse(text).ok_or_else(|| {
-        let words: Vec<&str> = Purpose::ALL.into_iter().map(Purpose::word).collect();
-        format!("a service is one of {}", words.join(", "))
-    })
+    let services = || Purpose::ALL.into_iter().filter(|purpose| purpose.may_end());
+    services()
+        .find(|purpose| purpose.word() == text)
+        .ok_or_else(|| {
+            let words: Vec<&str> = services().map(Purpose::word).collect();
+            format!("a service is one of {}", words.join(", "))
+        })
 }
 
 impl Erase {

@@ -142,7 +142,9 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         guidance,
         meters,
     };
-    Ok(Node::open(parts, node_settings).map_err(|why| anyhow::anyhow!(why))?)
+    Ok(Node::open(parts, node_settings)
+        .await
+        .map_err(|why| anyhow::anyhow!(why))?)
 }
 
 /// Takes up a rotated ring; a bad one changes nothing.

@@ -4,6 +4,7 @@
 //! A membership is two papers, one with who added and one with who was added. It ends by a paper beside each, and a word in
 //! the memory of every node that its sessions are good no more.
 
+use super::revocation::{List, Revocation};
 use super::{Asked, Desk, Masked, No, Said, face_of, id, key_in, object, read_who, write_who};
 use crate::answer::Refusal;
 use crate::feed::Rejection;
@@ -143,6 +144,13 @@ impl Desk<'_> {
         .collect()
     }
 
+    /// The numbers of those by which an owner shows others.
+    pub(super) async fn memberships(&self, owner: Identity) -> Result<Vec<u64>, Refusal> {
+        let live = self.live(owner).await?;
+        let own = live.iter().filter(|(_, member)| member.added);
+        Ok(own.map(|(paper, _)| membership(&paper.key)).collect())
+    }
+
     /// Those whom the resident shows, and those who show the resident.
     pub(super) async fn members(&self, session: &Session) -> Result<Said, No> {
         let (mut members, mut shown_by) = (Vec::new(), Vec::new());
@@ -187,7 +195,8 @@ impl Desk<'_> {
             self.filing(owner, Kind::MemberGone, end, &gone)?,
             self.filing(other, Kind::MemberGone, end, &gone)?,
         ];
-        changes.push(self.revocation(membership(&key), until)?);
+        let revocation = Revocation::of_all(membership(&key), until);
+        changes.push(self.revocation(List::Members, &revocation)?);
         self.cold.apply(changes).await?;
         Ok(Said::Found(json!({ "id": gone.id, "state": "ended" })))
     }

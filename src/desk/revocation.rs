@@ -1,92 +1,182 @@
-//! Revocations: what is genuine and good no more. Filed as papers on a list of ours, which every node reads again each second
-//! into its own memory, where whoever opens a credential finds it without asking anybody.
+//! Revocations: what is genuine and good no more. Filed as papers on lists of ours, which every node reads again each second
+//! into its own memory, where whoever opens a credential finds them without asking anybody.
+//!
+//! A revocation's time is the one at which what it revokes would have ended by itself: lists hold what is in force and no more, and
+//! past the most of a list those go first that end first.
 
 use super::{Asked, Desk, No, Said, object};
 use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::paper::{Kind, Kinds, PAGE_MAX};
 use crate::person::Identity;
-use crate::seal::{Caller, Seal};
+use crate::seal::{Caller, Ends, Seal, Session, extend};
 use crate::store::{Change, Error, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::HashSet;
 use std::time::Duration;
 
-/// Between two readings of the list; far below the age at which a verdict is marked.
+/// Between two readings of the lists; far below the age at which a verdict is marked.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 const KINDS: Kinds = Kinds::of(&[Kind::Revocation]);
 
-#[derive(Serialize, Deserialize)]
-struct Revocation {
-    id: u64,
-    /// Until what is revoked would have ended by itself, in milliseconds.
-    until: u64,
+/// Times that a resident may end own sessions while the former ends are in force.
+const SESSION_ENDS_MAX: usize = 16;
+
+/// Lists of their own, so that nothing which residents file makes room for itself where operators did.
+#[derive(Clone, Copy)]
+pub(super) enum List {
+    Passes,
+    Members,
+    Sessions,
 }
+
+impl List {
+    const ALL: [List; 3] = [List::Passes, List::Members, List::Sessions];
+
+    fn part(self, seal: &Seal, sixteenth: u8) -> Identity {
+        let name = match self {
+            List::Passes => "passes",
+            List::Members => "members",
+            List::Sessions => "sessions",
+        };
+        seal.owner("revocations", name, sixteenth)
+    }
+}
+
+/// What is revoked.
+pub(super) struct Revocation {
+    pub number: u64,
+    /// What was issued up to then is good no more.
+    pub end: Time,
+    /// When the last of it would have ended by itself.
+    pub until: Time,
+}
+
+impl Revocation {
+    /// Of whatever was issued under a number.
+    pub fn of_all(number: u64, until: Time) -> Revocation {
+        let end = Time(u64::MAX);
+        Revocation { number, end, until }
+    }
+
+    /// Of whatever was issued under it before this.
+    fn of_earlier(number: u64, than: Time, until: Time) -> Revocation {
+        let end = Time(than.0.saturating_sub(1));
+        Revocation { number, end, until }
+    }
+}
+
+/// A revocation as it rests: number and end, in milliseconds.
+#[derive(Serialize, Deserialize)]
+struct Resting(u64, u64);
 
 #[derive(Deserialize)]
 struct Revoked {
     token: String,
 }
 
-fn list(seal: &Seal, sixteenth: u8) -> Identity {
-    seal.owner("revocations", "", sixteenth)
-}
-
 impl Desk<'_> {
-    /// The change that revokes a pass or a membership; in this node's memory it is at once.
-    pub(super) fn revocation(&self, id: u64, until: Time) -> Result<Change, Refusal> {
-        let list = list(self.seal, (id >> 60) as u8);
-        let key = self.seal.paper_key(&[b"revocation", &id.to_be_bytes()]);
-        let until = until.0;
-        let change = self.filing(list, Kind::Revocation, key, &Revocation { id, until })?;
-        self.seal.revoked.add(id);
-        Ok(change)
+    /// The change that files a revocation; in this node's memory it is at once.
+    pub(super) fn revocation(
+        &self,
+        list: List,
+        revocation: &Revocation,
+    ) -> Result<Change, Refusal> {
+        let owner = list.part(self.seal, (revocation.number >> 60) as u8);
+        self.seal.revoked.add(revocation.number, revocation.end);
+        self.filed_with(owner, revocation)
+    }
+
+    fn filed_with(&self, owner: Identity, revocation: &Revocation) -> Result<Change, Refusal> {
+        let Revocation { number, end, until } = *revocation;
+        let parts = [number.to_be_bytes(), end.0.to_be_bytes()];
+        let key = self.seal.paper_key(&[b"revocation", &parts[0], &parts[1]]);
+        self.filing_at(owner, Kind::Revocation, key, until, &Resting(number, end.0))
     }
 
     /// Revokes a token: whoever comes with it is `unauthorized`, here at once and everywhere within a second or two.
     pub(super) async fn revoke(&self, asked: &Asked<'_>) -> Result<Said, No> {
         let revoked: Revoked = object(asked.body)?;
         let caller = self.seal.open_caller(revoked.token.as_bytes(), self.now);
-        let (id, until, of) = match caller {
-            Ok(Caller::Pass(_, pass, id)) => (id.0, pass.expires_at, pass.holder().to_owned()),
+        let (list, revocation, of) = match caller {
+            Ok(Caller::Pass(_, pass, id)) => {
+                let of = pass.holder().to_owned();
+                let revocation = Revocation::of_all(id.0, pass.expires_at);
+                (List::Passes, revocation, of)
+            }
             Ok(Caller::Session(session)) => match session.member {
-                Some(member) => (member, session.expires_at, "a member".to_owned()),
-                // Sessions of an own log-in are told apart by nothing, and end within a day.
-                None => return Err(Refusal::NotPermitted.into()),
+                Some(member) => {
+                    let revocation = Revocation::of_all(member, session.expires_at);
+                    (List::Members, revocation, "a member".to_owned())
+                }
+                // Sessions of an own log-in are told apart by their time alone.
+                None => {
+                    let after = Time(session.issued_at.0 + 1);
+                    let number = session.identity.number();
+                    let revocation = Revocation::of_earlier(number, after, session.expires_at);
+                    (List::Sessions, revocation, "a resident".to_owned())
+                }
             },
             // Revoked before, or over: there is nothing to do.
             Err(_) => return Err(Refusal::CodeInvalid.into()),
         };
-        self.cold.apply(vec![self.revocation(id, until)?]).await?;
-        Ok(Said::Done(
-            json!({ "revoked": of, "until": until.to_string() }),
-        ))
+        let change = self.revocation(list, &revocation)?;
+        self.cold.apply(vec![change]).await?;
+        let until = revocation.until.to_string();
+        Ok(Said::Done(json!({ "revoked": of, "until": until })))
+    }
+
+    /// Ends every session of the resident from before this one, and those by which family members were shown until then: for
+    /// whoever has lost a phone and logged in on another. Who holds an older session ends none that is newer.
+    pub(super) async fn end_sessions(&self, session: &Session) -> Result<Said, No> {
+        let who = session.identity;
+        let until = self.now.plus(self.settings.session_life);
+        let earlier = |number| Revocation::of_earlier(number, session.issued_at, until);
+        let own = earlier(who.number());
+        // The resident's own list says how often.
+        let known = self.cold.papers_now(who, KINDS, None, PAGE_MAX).await?;
+        let in_force = known.iter().filter(|paper| paper.at > self.now).count();
+        if in_force >= SESSION_ENDS_MAX {
+            return Err(Refusal::TooMany.into());
+        }
+        let mut changes = vec![
+            self.filed_with(who, &own)?,
+            self.revocation(List::Sessions, &own)?,
+        ];
+        let members = self.memberships(who).await?;
+        for number in &members {
+            changes.push(self.revocation(List::Members, &earlier(*number))?);
+        }
+        self.cold.apply(changes).await?;
+        Ok(Said::Done(json!({
+            "revoked": "sessions", "before": session.issued_at.to_string(), "members": members.len(),
+        })))
     }
 }
 
-/// Reads the whole list, of which only what could still be used counts.
-pub async fn read(store: &dyn Store, seal: &Seal, now: Time) -> Result<HashSet<u64>, Error> {
-    let mut ids = HashSet::new();
-    for sixteenth in 0..16 {
-        let owner = list(seal, sixteenth);
+/// Reads the lists, of which only what could still be used counts.
+pub async fn read(store: &dyn Store, seal: &Seal, now: Time) -> Result<Ends, Error> {
+    let mut ends = Ends::default();
+    for (list, sixteenth) in (List::ALL.iter()).flat_map(|list| (0..16).map(move |n| (list, n))) {
+        let owner = list.part(seal, sixteenth);
         let mut after = None;
         loop {
             let page = store.papers(owner, KINDS, after, PAGE_MAX).await?;
-            for paper in &page {
+            // The latest to end come first.
+            for paper in page.iter().take_while(|paper| paper.at > now) {
                 let body = seal.open_paper(&owner, paper);
-                let read = body.and_then(|body| serde_json::from_slice::<Revocation>(&body).ok());
-                let revocation = read.ok_or(Error::Damaged("a revocation"))?;
-                if Time(revocation.until) > now {
-                    ids.insert(revocation.id);
-                }
+                let read = body.and_then(|body| serde_json::from_slice::<Resting>(&body).ok());
+                let Resting(number, end) = read.ok_or(Error::Damaged("a revocation"))?;
+                extend(&mut ends, number, Time(end));
             }
             match page.last() {
-                Some(last) if page.len() == PAGE_MAX => after = Some(last.cursor()),
+                Some(last) if page.len() == PAGE_MAX && last.at > now => {
+                    after = Some(last.cursor());
+                }
                 _ => break,
             }
         }
     }
-    Ok(ids)
+    Ok(ends)
 }

@@ -87,10 +87,11 @@ pub enum Act {
     AnswerAppeal,
     ReadAccesses,
     Revoke,
+    EndSessions,
 }
 
 impl Act {
-    pub const ALL: [Act; 28] = [
+    pub const ALL: [Act; 29] = [
         Act::Show,
         Act::Explain,
         Act::Scan,
@@ -119,6 +120,7 @@ impl Act {
         Act::AnswerAppeal,
         Act::ReadAccesses,
         Act::Revoke,
+        Act::EndSessions,
     ];
 
     pub fn word(self) -> &'static str {
@@ -151,6 +153,7 @@ impl Act {
             Act::AnswerAppeal => "answer_appeal",
             Act::ReadAccesses => "read_accesses",
             Act::Revoke => "revoke",
+            Act::EndSessions => "end_sessions",
         }
     }
 
@@ -174,7 +177,7 @@ impl Act {
             Act::Appeal => &[Resident, Member],
             Act::ReadAppeals => &[Resident, Member, Authority],
             Act::AnswerAppeal => &[Authority],
-            Act::ReadAccesses => &[Resident],
+            Act::ReadAccesses | Act::EndSessions => &[Resident],
             Act::Revoke => &[Operator],
         }
     }

@@ -23,7 +23,7 @@ const BATCH: usize = 2_000;
 fn state(rooms: &Rooms, now: Time) -> &'static str {
     if rooms.is_draining() {
         "draining"
-    } else if !rooms.board.is_filled() {
+    } else if !rooms.board.is_filled() || !rooms.seal.revoked.is_read() {
         "warming"
     } else if rooms.board.is_too_old(&rooms.board.freshness(now)) {
         "too_old"

@@ -61,6 +61,9 @@ impl Place<'_> {
             ("registrations", Some("find"), None) if desk => {
                 (&[("POST", Act::FindRegistered)], "POST", None)
             }
+            ("sessions", Some("revoke"), None) if desk => {
+                (&[("POST", Act::EndSessions)], "POST", None)
+            }
             ("accesses", None, None) if desk => (&[("GET", Act::ReadAccesses)], "GET", None),
             ("appeals", None, None) if desk => (&APPEALS, "GET, POST", None),
             ("appeals", None, None) if door == Door::Back => {

@@ -373,7 +373,7 @@ pub struct KeyRing {
     /// By key id; a key for each [`Kind`].
     keys: [Option<Box<[LessSafeKey; 8]>>; 256],
     /// By [`Purpose`]; None: destroyed.
-    pub(super) papers: [Option<LessSafeKey>; 8],
+    pub(super) papers: [Option<LessSafeKey>; Purpose::ALL.len()],
 }
 
 impl KeyRing {

@@ -6,4 +6,5 @@ mod grants;
 mod notice;
 mod offices;
 mod records;
+mod revocations;
 mod roles;

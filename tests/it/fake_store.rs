@@ -25,6 +25,7 @@ pub struct Moods {
     pub fill: Mood,
     pub find: Mood,
     pub apply: Mood,
+    pub papers: Mood,
 }
 
 pub struct FakeStore {
@@ -153,7 +154,7 @@ impl Store for FakeStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
-        self.obey(|moods| moods.find).await?;
+        self.obey(|moods| moods.papers).await?;
         let papers = self.papers.lock().unwrap();
         let mut found = papers.get(&owner).cloned().unwrap_or_default();
         paper::page(&mut found, kinds, after, limit);

@@ -390,11 +390,8 @@ impl Inside {
             meters,
         };
         let runtime = liangma_runtime();
-        let node = {
-            let _inside = runtime.enter();
-            liangma::node::Node::open(parts, liangma::node::Settings::from(&settings))
-                .expect("free ports")
-        };
+        let opened = liangma::node::Node::open(parts, liangma::node::Settings::from(&settings));
+        let node = runtime.block_on(opened).expect("free ports");
         Inside {
             doors: node.doors.iter().map(|(_, address)| *address).collect(),
             runtime,

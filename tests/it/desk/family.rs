@@ -5,7 +5,7 @@ use crate::sessions::{claims, ed, node, sign, with};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-fn assertion(claims: &Value) -> String {
+pub fn assertion(claims: &Value) -> String {
     sign(Algorithm::EdDSA, Some("ed"), &ed(), claims)
 }
 

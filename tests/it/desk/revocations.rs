@@ -1,0 +1,198 @@
+//! What is good no more: refused by a node that was just started too, and lost phones show nothing.
+
+use super::family::assertion;
+use crate::fake_store::{Mood, Moods};
+use crate::harness::*;
+use crate::redis::{Server, is_missing};
+use crate::sessions::{claims, node};
+use liangma::clock::Time;
+use liangma::http::query::Door;
+use serde_json::json;
+use std::time::Duration;
+
+fn revoke(node: &Node, token: &str) {
+    let ask = Ask::post("/v1/revocations", json!({ "token": token }).to_string()).json();
+    let operator = node.seals().operator();
+    let answer = ask.bearer(&operator).at(node.address(Door::Back));
+    assert_eq!(answer.status, 201, "{}", text(&answer.body));
+}
+
+/// The session of a phone on which somebody logged in so long ago.
+fn session_of(node: &Node, person: &Person, ago: Duration) -> String {
+    let expires_at = Time::now().0 + 3_600_000 - ago.as_millis() as u64;
+    node.seals().session_until(person, Time(expires_at))
+}
+
+fn end_sessions(node: &Node, session: &str) -> serde_json::Value {
+    node.put("/v1/sessions/revoke", session, json!({}))
+}
+
+#[test]
+fn a_node_that_was_just_started_lets_in_nothing_that_was_revoked_before() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let start = || Start::new(&[]).over(&store).node();
+    knows_from_its_first_answer(start);
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    knows_from_its_first_answer(|| Start::new(&[]).over_redis(&server.url(), &ring).node());
+}
+
+fn knows_from_its_first_answer(start: impl Fn() -> Node) {
+    let chen = person(1);
+    let node = start();
+    let seals = node.seals();
+    node.feed(&seals.authority(), &[chen.resident()]);
+    let (gate, other) = (seals.scanner(), seals.scanner());
+    let lost = session_of(&node, &chen, Duration::from_secs(60));
+    let found = seals.session(&chen);
+    revoke(&node, &gate);
+    end_sessions(&node, &found);
+    node.signal(libc::SIGKILL);
+    node.end();
+    for _ in 0..3 {
+        let node = start();
+        let code = seals.code_of(&chen, Time::now());
+        node.scan(&gate, &code).refuses(401, "unauthorized");
+        node.show(&lost).refuses(401, "unauthorized");
+        assert_eq!(node.scan(&other, &code).status, 200);
+        assert_eq!(node.show(&found).state(), "green");
+        node.signal(libc::SIGKILL);
+        node.end();
+    }
+}
+
+#[test]
+fn while_a_store_does_not_say_what_was_revoked_nobody_is_let_in() {
+    for mood in [Mood::Stalls, Mood::Errs] {
+        let silent = Moods {
+            papers: mood,
+            ..Moods::default()
+        };
+        let node = Inside::open(silent, &["store_wait=50ms"], Some(Duration::ZERO)).filled();
+        let chen = person(1);
+        let (session, scanner) = (node.seals.session(&chen), node.seals.scanner());
+        let code = node.seals.code_of(&chen, Time::now());
+        node.show(&session).refuses(503, "warming");
+        node.scan(&scanner, &code).refuses(503, "warming");
+        node.post_feed(&node.seals.authority(), chen.resident())
+            .refuses(503, "warming");
+        let ready = node.get(Door::Back, "/ready");
+        assert_eq!(
+            (ready.status, &ready.json()["state"]),
+            (503, &json!("warming"))
+        );
+        assert_eq!(node.get(Door::Back, "/live").status, 200);
+        node.store.set(Moods::default());
+        until("what was revoked is known", || {
+            node.get(Door::Back, "/ready").status == 200
+        });
+        assert_eq!(node.show(&session).status, 200);
+        assert_eq!(node.scan(&scanner, &code).status, 200);
+        // Once it was read, a store that is away takes nothing back and lets nothing in.
+        node.store.set(silent);
+        assert_eq!(node.show(&session).status, 200);
+    }
+}
+
+#[test]
+fn a_lost_phone_shows_nothing_more_and_the_new_one_stays() {
+    let node = node();
+    let (seals, chen, mother) = (node.seals(), person(1), person(2));
+    node.feed(&seals.authority(), &[chen.resident()]);
+    let lost = session_of(&node, &chen, Duration::from_secs(60));
+    let added = node.put(
+        "/v1/family",
+        &lost,
+        json!({ "assertion": assertion(&claims(&mother)) }),
+    );
+    let member = added["session"].as_str().unwrap();
+    assert_eq!(node.show(member).state(), "green");
+    // The log-in on the new phone comes after whatever was given to the old one.
+    let given = Time::now();
+    until("the clock has moved on", || Time::now() > given);
+    let found = seals.session(&chen);
+    let said = end_sessions(&node, &found);
+    assert_eq!(
+        (&said["revoked"], &said["members"]),
+        (&json!("sessions"), &json!(1))
+    );
+    for session in [&*lost, member] {
+        node.show(session).refuses(401, "unauthorized");
+        node.desk("GET", "/v1/family", session, None)
+            .refuses(401, "unauthorized");
+    }
+    assert_eq!(node.show(&found).state(), "green");
+    assert_eq!(node.show(&seals.session(&mother)).state(), "green");
+    // The member is still one, and is shown by a session of the new phone.
+    let path = format!("/v1/family/{}/session", added["id"].as_str().unwrap());
+    let renewed = node.put(&path, &found, json!({}));
+    assert_eq!(
+        node.show(renewed["session"].as_str().unwrap()).state(),
+        "green"
+    );
+    // Asked again it is the same; whoever holds an older session ends none that is newer.
+    let newer = session_of(&node, &chen, Duration::ZERO);
+    end_sessions(&node, &found);
+    for session in [&found, &newer] {
+        assert_eq!(node.show(session).state(), "green");
+    }
+    node.desk("POST", "/v1/sessions/revoke", member, None)
+        .refuses(401, "unauthorized");
+    let shown_by = seals.session_of_member(&chen);
+    node.desk("POST", "/v1/sessions/revoke", &shown_by, None)
+        .refuses(403, "not_permitted");
+}
+
+#[test]
+fn a_resident_ends_sessions_sixteen_times_and_pushes_nothing_out() {
+    let node = Start::new(&["desk_per_second=1000"]).node();
+    let (seals, chen) = (node.seals(), person(1));
+    let gate = seals.scanner();
+    revoke(&node, &gate);
+    for nth in (0..20u64).rev() {
+        let session = session_of(&node, &chen, Duration::from_secs(nth));
+        let answer = node.desk("POST", "/v1/sessions/revoke", &session, None);
+        match nth >= 4 {
+            true => assert_eq!(answer.status, 201, "{}", text(&answer.body)),
+            false => drop(answer.refuses(409, "too_many")),
+        }
+    }
+    node.scan(&gate, seals.code_of(&chen, Time::now()))
+        .refuses(401, "unauthorized");
+}
+
+#[test]
+fn an_operator_ends_the_sessions_of_a_resident_up_to_the_one_that_was_lost() {
+    let node = Node::start();
+    let chen = person(1);
+    let lost = session_of(&node, &chen, Duration::from_secs(60));
+    let newer = session_of(&node, &chen, Duration::from_secs(30));
+    revoke(&node, &lost);
+    node.show(&lost).refuses(401, "unauthorized");
+    assert_eq!(node.show(&newer).state(), "unknown");
+}
+
+#[test]
+fn sessions_that_were_ended_on_one_node_are_refused_on_the_other() {
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let start = || Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let (one, two) = (start(), start());
+    let chen = person(1);
+    one.feed(&one.seals().authority(), &[chen.resident()]);
+    let lost = session_of(&one, &chen, Duration::from_secs(60));
+    let found = one.seals().session(&chen);
+    until("the other node knows the resident", || {
+        two.show(&lost).json()["state"] == "green"
+    });
+    end_sessions(&one, &found);
+    until("the other node refuses the lost phone", || {
+        two.show(&lost).status == 401
+    });
+    assert_eq!(two.show(&found).state(), "green");
+}
