@@ -12,6 +12,7 @@ mod health;
 mod registration;
 pub mod revocation;
 pub mod roles;
+pub mod told;
 
 use crate::answer::Refusal;
 use crate::clock::Time;
@@ -230,12 +231,7 @@ impl Desk<'_> {
 
     /// What a paper says. `UpstreamBusy` where it cannot be opened: whoever asks is not told of a paper without its contents.
     fn open<T: DeserializeOwned>(&self, owner: &Identity, paper: &Paper) -> Result<T, Refusal> {
-        let body = self.seal.open_paper(owner, paper);
-        body.and_then(|body| serde_json::from_slice(&body).ok())
-            .ok_or_else(|| {
-                tracing::error!(kind = paper.kind.word(), "a paper cannot be opened");
-                Refusal::UpstreamBusy
-            })
+        opened(self.seal, owner, paper)
     }
 
     /// A paper as it is told: its id, kind and time, and what it says.
@@ -279,6 +275,16 @@ impl Desk<'_> {
         let what = What::Paper(paper);
         Ok(Change { who: owner, what })
     }
+}
+
+/// As [`Desk::open`].
+fn opened<T: DeserializeOwned>(seal: &Seal, owner: &Identity, paper: &Paper) -> Result<T, Refusal> {
+    let body = seal.open_paper(owner, paper);
+    body.and_then(|body| serde_json::from_slice(&body).ok())
+        .ok_or_else(|| {
+            tracing::error!(kind = paper.kind.word(), "a paper cannot be opened");
+            Refusal::UpstreamBusy
+        })
 }
 
 /// A person whom a caller names.

@@ -3,7 +3,7 @@
 use crate::board::Board;
 use crate::clock::Time;
 use crate::desk::guidance::Guidance;
-use crate::desk::revocation;
+use crate::desk::{revocation, told};
 use crate::http::doors::{self, Stage};
 use crate::http::query::Door;
 use crate::identity::Platform;
@@ -65,6 +65,7 @@ pub struct Node {
     fill: JoinHandle<Result<(), store::Error>>,
     sweeper: JoinHandle<()>,
     refresher: JoinHandle<()>,
+    teller: JoinHandle<()>,
     /// The back door outlives the others, so that the drain can be watched.
     front: watch::Sender<Stage>,
     back: watch::Sender<Stage>,
@@ -73,6 +74,9 @@ pub struct Node {
 
 /// For one reading of the revocations.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
+
+/// At the end, for telling whose grants were scanned.
+const TELL_WAIT: Duration = Duration::from_secs(1);
 
 /// How often a start tells how far it is.
 const FILL_REPORT: Duration = Duration::from_secs(5);
@@ -110,6 +114,7 @@ impl Node {
                 settings.sweep_every,
             )),
             refresher: tokio::spawn(refresh(rooms.clone())),
+            teller: tokio::spawn(tell(rooms.clone())),
             rooms,
             settings,
             front,
@@ -161,6 +166,9 @@ impl Node {
         self.fill.abort();
         self.sweeper.abort();
         self.refresher.abort();
+        self.teller.abort();
+        let rest = self.rooms.tell_scans(true);
+        let _ = tokio::time::timeout(TELL_WAIT, rest).await;
         self.rooms.store.close().await;
     }
 }
@@ -228,6 +236,17 @@ async fn refresh(rooms: Arc<Rooms>) {
             Ok(Ok(())) | Err(_) => {}
         }
         tokio::time::sleep(revocation::REFRESH_EVERY).await;
+    }
+}
+
+/// Tells those whose grants were scanned, some at a time. What the store does not take waits for the next time.
+async fn tell(rooms: Arc<Rooms>) {
+    loop {
+        if let Err(refusal) = rooms.tell_scans(false).await {
+            let why = refusal.code();
+            tracing::debug!(why, "scans of grants could not be told yet");
+        }
+        tokio::time::sleep(told::EVERY).await;
     }
 }
 

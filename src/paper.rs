@@ -37,10 +37,12 @@ pub enum Kind {
     AppealState = 15,
     /// A pass, a membership or sessions that are good no more; its time is when they would have ended by themselves.
     Revocation = 16,
+    /// A grant of the owner was scanned on a day.
+    GrantScan = 17,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Certificate,
         Kind::Notice,
         Kind::Temperature,
@@ -57,6 +59,7 @@ impl Kind {
         Kind::Appeal,
         Kind::AppealState,
         Kind::Revocation,
+        Kind::GrantScan,
     ];
 
     pub fn from_bits(bits: u8) -> Option<Kind> {
@@ -82,6 +85,7 @@ impl Kind {
             Kind::Appeal => "appeal",
             Kind::AppealState => "appeal_state",
             Kind::Revocation => "revocation",
+            Kind::GrantScan => "grant_scan",
         }
     }
 
@@ -97,7 +101,7 @@ impl Kind {
             Kind::Declaration | Kind::Entry => Purpose::Declarations,
             Kind::Member | Kind::MemberGone => Purpose::Family,
             Kind::Grant | Kind::GrantGone => Purpose::Grants,
-            Kind::Access | Kind::Audit => Purpose::Audit,
+            Kind::Access | Kind::Audit | Kind::GrantScan => Purpose::Audit,
             Kind::Revocation => Purpose::Revocations,
             Kind::Registration => Purpose::Registration,
             Kind::Appeal | Kind::AppealState => Purpose::Appeals,
@@ -333,7 +337,7 @@ pub struct Keep {
     pub declarations: Duration,
     /// Members, grants, registrations, appeals.
     pub arrangements: Duration,
-    /// Privileged looks, and the audit log.
+    /// Privileged looks, the audit log, and scans of grants.
     pub accesses: Duration,
 }
 
@@ -351,7 +355,7 @@ impl Keep {
             | Kind::Registration
             | Kind::Appeal
             | Kind::AppealState => self.arrangements,
-            Kind::Access | Kind::Audit => self.accesses,
+            Kind::Access | Kind::Audit | Kind::GrantScan => self.accesses,
             Kind::Revocation => REVOCATION_KEPT,
         }
     }
@@ -388,7 +392,7 @@ mod tests {
             assert_eq!(Purpose::parse(kind.purpose().word()), Some(kind.purpose()));
             assert!(Kinds::ALL.has(kind) && Kinds::of(&[kind]).has(kind));
         }
-        assert_eq!((Kind::from_bits(0), Kind::from_bits(17)), (None, None));
+        assert_eq!((Kind::from_bits(0), Kind::from_bits(18)), (None, None));
         assert!(!Kinds::of(&[Kind::Trip]).has(Kind::Notice));
     }
 
@@ -411,7 +415,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back_as_it_was_written(kind in 1u8..17, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
+        fn reads_back_as_it_was_written(kind in 1u8..18, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
             let paper = Paper { body: body.into(), ..paper(Kind::from_bits(kind).unwrap(), 7, at) };
             prop_assert_eq!(Paper::read(paper.key, &paper.value()), Some(paper.clone()));
             let cursor = paper.cursor();

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 pub use grant::{GRANT_CHARS, Grant};
 pub use papers::PLAIN_BYTES_MAX;
-pub use revoked::{Ends, Revoked, extend};
+pub use revoked::{Ends, NumberHasher, Revoked, extend};
 use ring::{KeyRing, Kind, RingFile};
 use std::cell::Cell;
 use std::sync::Arc;

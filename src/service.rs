@@ -14,6 +14,7 @@ use crate::desk::grant::{Gone, Gones};
 use crate::desk::guidance::Guidance;
 use crate::desk::revocation;
 use crate::desk::roles::Role;
+use crate::desk::told::{Scan, Scans, Seen};
 use crate::desk::{self, Desk};
 use crate::identity::Platform;
 use crate::language::Language;
@@ -80,6 +81,7 @@ pub struct Rooms {
     pub meters: Arc<Meters>,
     audit: Audit,
     gones: Gones,
+    scans: Scans,
     guidance: Guidance,
     settings: Settings,
     desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
@@ -159,6 +161,7 @@ impl Rooms {
             meters,
             audit: Audit::default(),
             gones: Gones::default(),
+            scans: Scans::default(),
             guidance,
             settings,
             desk_turns: moka::sync::Cache::builder()
@@ -186,6 +189,14 @@ impl Rooms {
         Ok(())
     }
 
+    /// Tells those whose grants were scanned, as soon as there are any; or, at the `end`, those whom nobody has told yet.
+    pub async fn tell_scans(&self, end: bool) -> Result<u64, Refusal> {
+        match end {
+            false => self.scans.tell(&self.seal, &self.cold).await,
+            true => self.scans.tell_rest(&self.seal, &self.cold).await,
+        }
+    }
+
     /// A resident's turn at the desk.
     fn desk_turn(&self, who: Identity) -> Result<(), Refusal> {
         let now = Instant::now();
@@ -206,6 +217,7 @@ pub struct Service {
     pub tally: Arc<Tally>,
     nonces: Nonces,
     page_budget: RefCell<Budget>,
+    grants_seen: RefCell<Seen>,
 }
 
 impl Service {
@@ -213,6 +225,7 @@ impl Service {
         let page_budget = full_budget(rooms.settings.pages_per_second, Instant::now());
         Service {
             page_budget: RefCell::new(page_budget),
+            grants_seen: RefCell::default(),
             tally: rooms.meters.tally(),
             rooms,
             nonces: Nonces::new(),
@@ -387,7 +400,9 @@ impl Service {
         gone: Option<&Gone>,
         now: Time,
     ) -> Result<Verdict, Refusal> {
-        let Rooms { board, seal, .. } = &*self.rooms;
+        let Rooms {
+            board, seal, scans, ..
+        } = &*self.rooms;
         let gone = gone.ok_or(Refusal::CodeInvalid)?;
         let grant = seal.open_grant(code, gone.organisation, now)?;
         if gone.numbers.contains(&grant.number) {
@@ -403,6 +418,13 @@ impl Service {
             return Err(Refusal::Warming);
         }
         let own = word.filter(|word| word.check() == grant.check);
+        let scan = Scan {
+            organisation: gone.holder.clone(),
+            resident: grant.resident,
+            number: grant.number,
+            at: now,
+        };
+        scans.note(&mut self.grants_seen.borrow_mut(), scan);
         Ok(Verdict {
             standing: board.standing(own, &freshness),
             face: grant.face,

@@ -9,6 +9,7 @@ use super::{Asked, Desk, No, Said, read_who, write_who};
 use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::desk::roles::{Act, Role};
+use crate::desk::told::Told;
 use crate::paper::{Kind, Kinds, Paper};
 use crate::person::Identity;
 use crate::seal::{Pass, Seal, Session, base32};
@@ -131,19 +132,27 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Who looked at the person, when and why.
+    /// Who looked at the person, when and why; and of each grant the days on which it was scanned.
     pub(super) async fn accesses(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
         let owner = session.identity;
-        let (papers, next) = self
-            .page(owner, Kinds::of(&[Kind::Access]), &asked.params)
-            .await?;
+        let kinds = Kinds::of(&[Kind::Access, Kind::GrantScan]);
+        let (papers, next) = self.page(owner, kinds, &asked.params).await?;
         let mut accesses = Vec::with_capacity(papers.len());
         for paper in &papers {
-            let access: Access = self.open(&owner, paper)?;
-            accesses.push(json!({
-                "at": paper.at.to_string(), "by": access.by, "role": access.role,
-                "act": access.act, "purpose": access.purpose,
-            }));
+            let at = paper.at.to_string();
+            accesses.push(match paper.kind {
+                Kind::GrantScan => {
+                    let Told { by, grant } = self.open(&owner, paper)?;
+                    let (role, act) = (Role::Scanner.word(), Act::Scan.word());
+                    json!({ "at": at, "by": by, "role": role, "act": act, "purpose": "grant", "grant": grant })
+                }
+                _ => {
+                    let access: Access = self.open(&owner, paper)?;
+                    json!({
+                        "at": at, "by": access.by, "role": access.role, "act": access.act, "purpose": access.purpose,
+                    })
+                }
+            });
         }
         Ok(Said::Found(json!({ "accesses": accesses, "next": next })))
     }

@@ -3,7 +3,9 @@
 //!
 //! Bulk verification rests on this: a roster is checked every morning, and nobody photographs phones.
 
-use super::{Asked, Desk, Masked, No, Said, id, key_in, object, read_who, sixteenth, write_who};
+use super::{
+    Asked, Desk, Masked, No, Said, id, key_in, object, opened, read_who, sixteenth, write_who,
+};
 use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::cold::Cold;
@@ -13,7 +15,7 @@ use crate::person::Identity;
 use crate::seal::{Grant, Pass, Seal, Session, base32};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +80,7 @@ pub fn organisation_id(seal: &Seal, organisation: &str) -> u64 {
 
 /// Grants of an organisation that were taken back, as of when that was asked.
 pub struct Gone {
+    pub holder: Arc<str>,
     pub organisation: u64,
     pub numbers: HashSet<u64>,
     pub as_of: Time,
@@ -116,6 +119,7 @@ impl Gones {
                 numbers.extend(gone.iter().map(|paper| number(&paper.key)));
             }
             Ok::<_, Refusal>(Arc::new(Gone {
+                holder: organisation.into(),
                 organisation: organisation_id(seal, organisation),
                 numbers,
                 as_of,
@@ -137,6 +141,27 @@ async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Vec<Paper>, R
             return Ok(papers);
         }
     }
+}
+
+/// The keys and givers of these grants, of those on a sixteenth of a roster.
+pub(super) async fn givers(
+    seal: &Seal,
+    cold: &Cold,
+    organisation: &str,
+    sixteenth: u8,
+    numbers: &HashSet<u64>,
+) -> Result<HashMap<u64, (Key, Identity)>, Refusal> {
+    let owner = roster(seal, organisation, sixteenth);
+    let papers = all(cold, owner, Kinds::of(&[Kind::Grant])).await?;
+    let mut givers = HashMap::new();
+    for paper in papers {
+        let number = number(&paper.key);
+        if numbers.contains(&number) {
+            let granted: Granted = opened(seal, &owner, &paper)?;
+            givers.insert(number, (paper.key, read_who(&granted.who)?));
+        }
+    }
+    Ok(givers)
 }
 
 impl Desk<'_> {
