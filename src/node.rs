@@ -200,7 +200,7 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
     let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
     tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
     loop {
-        match rooms.store.sweep(&keep, Time::now()).await {
+        match rooms.store.sweep(&keep, Time::now(), every).await {
             Ok(0) => {}
             Ok(papers) => {
                 rooms.meters.store.swept.fetch_add(papers, Relaxed);

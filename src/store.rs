@@ -10,6 +10,7 @@ use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use record::{Record, Standing};
+use std::time::Duration;
 
 /// Why the store did not do what it was asked. Nothing that failed was acknowledged; what was asked may be repeated.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +125,9 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Paper>, Error>;
 
-    /// Removes every paper that is older than its kind is kept, a few at a time between other work; how many.
-    async fn sweep(&self, keep: &Keep, now: Time) -> Result<u64, Error>;
+    /// Removes every paper that is older than its kind is kept, a few at a time between other work; how many. Nodes that share a
+    /// store take turns: what another has swept within `every` is left out.
+    async fn sweep(&self, keep: &Keep, now: Time, every: Duration) -> Result<u64, Error>;
 
     /// Up to when what is asked now is sure to be told: now, but for a store whose primary may have been replaced since.
     fn as_of(&self) -> Time {

@@ -464,7 +464,7 @@ impl Store for Unasked {
         Err(Error::Closed)
     }
 
-    async fn sweep(&self, _keep: &Keep, _now: Time) -> Result<u64, Error> {
+    async fn sweep(&self, _keep: &Keep, _now: Time, _every: Duration) -> Result<u64, Error> {
         Err(Error::Closed)
     }
 

@@ -307,7 +307,7 @@ impl Store for Embedded {
         found.await.map_err(failed)?
     }
 
-    async fn sweep(&self, keep: &Keep, now: Time) -> Result<u64, Error> {
+    async fn sweep(&self, keep: &Keep, now: Time, _every: Duration) -> Result<u64, Error> {
         let mut swept = 0;
         let mut from = Some(papers::FIRST);
         while let Some(first) = from {

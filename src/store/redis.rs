@@ -32,6 +32,7 @@ use partition::PARTITIONS;
 use primaries::{Link, Primaries, Purpose};
 use scripts::{FIND, State, WORD};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -201,6 +202,9 @@ impl Opened {
             writers: Mutex::new(writers),
             ends: Mutex::new(ends),
             followers: Mutex::default(),
+            sweeper: RandomState::new()
+                .hash_one(std::process::id())
+                .to_be_bytes(),
         }
     }
 }
@@ -215,6 +219,8 @@ pub struct Redis {
     writers: Mutex<Vec<mpsc::Sender<Batch>>>,
     ends: Mutex<Vec<JoinHandle<()>>>,
     followers: Mutex<Vec<JoinHandle<()>>>,
+    /// What this node is called where nodes take turns.
+    sweeper: [u8; 8],
 }
 
 impl Redis {
@@ -380,8 +386,8 @@ impl Store for Redis {
         self.read_papers(owner, kinds, after, limit).await
     }
 
-    async fn sweep(&self, keep: &Keep, now: Time) -> Result<u64, Error> {
-        self.sweep_papers(keep, now).await
+    async fn sweep(&self, keep: &Keep, now: Time, every: Duration) -> Result<u64, Error> {
+        self.sweep_papers(keep, now, every).await
     }
 
     fn as_of(&self) -> Time {

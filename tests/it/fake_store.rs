@@ -9,6 +9,7 @@ use liangma::store::record::Record;
 use liangma::store::{Change, Error, Placed, Store, What};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +162,7 @@ impl Store for FakeStore {
         Ok(found)
     }
 
-    async fn sweep(&self, _: &Keep, _: Time) -> Result<u64, Error> {
+    async fn sweep(&self, _: &Keep, _: Time, _: Duration) -> Result<u64, Error> {
         self.obey(|moods| moods.apply).await?;
         Ok(0)
     }

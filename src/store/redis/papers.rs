@@ -1,17 +1,21 @@
 //! Papers in Redis: a hash for each owner in the slot of the owner's partition, read by a script, swept and exported by a scan.
 
-use super::scripts::{self, PAPERS, SWEEP};
+use super::scripts::{self, LEASE, PAPERS, SWEEP};
 use super::{Opened, PARTITIONS, Redis, partition};
 use crate::clock::Time;
 use crate::paper::{Cursor, Keep, Kind, Kinds, Paper};
 use crate::person::Identity;
 use crate::store::Error;
+use std::time::Duration;
 
 /// Keys that one step of a scan looks at: some hundred microseconds of the server's time.
 const SCAN_COUNT: usize = 500;
 
+/// How long a partition is left to a sweeper that says nothing more.
+const TURN: Duration = Duration::from_secs(60);
+
 /// Between two steps of a sweep, so that others come first.
-const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 
 impl Redis {
     pub(super) async fn read_papers(
@@ -34,7 +38,14 @@ impl Redis {
         scripts::papers(self.ask(partition, &PAPERS, &arguments).await?)
     }
 
-    pub(super) async fn sweep_papers(&self, keep: &Keep, now: Time) -> Result<u64, Error> {
+    /// Each partition is swept by one node in each `every`: whoever comes first. Should two sweep at once after all, the second
+    /// finds less.
+    pub(super) async fn sweep_papers(
+        &self,
+        keep: &Keep,
+        now: Time,
+        every: Duration,
+    ) -> Result<u64, Error> {
         let horizons: Vec<u8> = Kind::ALL
             .into_iter()
             .flat_map(|kind| keep.horizon(kind, now).0.to_be_bytes()[2..].to_vec())
@@ -43,6 +54,9 @@ impl Redis {
         for partition in 0..PARTITIONS {
             let mut cursor = 0;
             loop {
+                if !self.has_turn(partition, TURN).await? {
+                    break;
+                }
                 let owners = self.opened.owners(partition, &mut cursor).await?;
                 if !owners.is_empty() {
                     let owners: Vec<[u8; 24]> = owners.iter().map(scripts::owner).collect();
@@ -52,12 +66,22 @@ impl Redis {
                     swept += more;
                 }
                 if cursor == 0 {
+                    // A little less, so that whoever swept last finds it free again.
+                    self.has_turn(partition, every * 9 / 10).await?;
                     break;
                 }
                 tokio::time::sleep(SWEEP_PAUSE).await;
             }
         }
         Ok(swept)
+    }
+
+    /// Whether this node may sweep a partition from now on for so long.
+    async fn has_turn(&self, partition: usize, time: Duration) -> Result<bool, Error> {
+        let time = time.as_millis().max(1).to_string();
+        let arguments = [&self.sweeper[..], time.as_bytes()];
+        let taken: u64 = self.ask(partition, &LEASE, &arguments).await?;
+        Ok(taken == 1)
     }
 }
 

@@ -31,6 +31,7 @@ pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
 pub static PAPERS: Script = script!(" flags=no-writes", "scripts/papers.lua");
 pub static SWEEP: Script = script!("", "scripts/sweep.lua");
+pub static LEASE: Script = script!("", "scripts/lease.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 
 /// The layout of keys and values; another is refused.

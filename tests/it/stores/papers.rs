@@ -28,13 +28,15 @@ fn filed(n: u64, paper: &Paper) -> Change {
     change(n, What::Paper(paper.clone()))
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 async fn read(store: &dyn Store, n: u64) -> Vec<Paper> {
     let found = store.papers(who(n), Kinds::ALL, None, 10_000).await;
     found.expect("it can be read")
 }
 
 fn keep(days: u64) -> Keep {
-    let same = Duration::from_secs(days * 86_400);
+    let same = DAY * days as u32;
     Keep {
         health: same,
         temperatures: same / 2,
@@ -193,8 +195,9 @@ fn what_is_past_its_time_is_swept_and_nothing_else() {
             });
             store.apply(each.collect()).await.unwrap();
         }
-        assert_eq!(store.sweep(&keep(20), now).await.unwrap(), 2 * 3_000);
-        assert_eq!(store.sweep(&keep(20), now).await.unwrap(), 0);
+        for swept in [2 * 3_000, 0] {
+            assert_eq!(store.sweep(&keep(20), now, DAY).await.unwrap(), swept);
+        }
         for n in owners {
             let keys: Vec<u8> = read(&*store, n)
                 .await
@@ -204,6 +207,37 @@ fn what_is_past_its_time_is_swept_and_nothing_else() {
             assert_eq!(keys, [2, 3]);
         }
         store.close().await;
+    });
+}
+
+#[test]
+fn of_two_nodes_over_one_redis_one_sweeps() {
+    if is_missing() {
+        return;
+    }
+    let place = Place::redis();
+    runtime().block_on(async {
+        let (one, other) = (
+            place.open(64, &board()).await,
+            place.open(64, &board()).await,
+        );
+        let now = Time::now();
+        let old = |key: u64| -> Vec<Change> {
+            let at = now.0 - 30 * 86_400_000;
+            let each = (0..500).map(|n| filed(n, &paper(Kind::Trip, key, at)));
+            each.collect()
+        };
+        one.apply(old(1)).await.unwrap();
+        let sweep = async |store: &dyn Store, every| store.sweep(&keep(20), now, every).await;
+        assert_eq!(sweep(&*one, DAY).await.unwrap(), 500);
+        one.apply(old(2)).await.unwrap();
+        assert_eq!(sweep(&*other, DAY).await.unwrap(), 0);
+        // Whoever has the turn may use it again, and leaves it to the other in time.
+        assert_eq!(sweep(&*one, Duration::ZERO).await.unwrap(), 500);
+        one.apply(old(3)).await.unwrap();
+        assert_eq!(sweep(&*other, DAY).await.unwrap(), 500);
+        one.close().await;
+        other.close().await;
     });
 }
 
