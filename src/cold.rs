@@ -7,7 +7,7 @@
 mod gate;
 
 use crate::admission::limit::Trip;
-use crate::answer::Refusal;
+use crate::answer::{self, Freshness, Refusal};
 use crate::board::{Board, Found};
 use crate::clock::Time;
 use crate::meters::{Miss, StoreTally};
@@ -223,6 +223,26 @@ impl Cold {
             }
         });
         fetched.await.map(Some).map_err(|refusal| *refusal)
+    }
+
+    /// How somebody stands as far as this node may tell, and of when that is: the record's reasons, and those that the board
+    /// keeps because the store has lost them.
+    pub async fn standing_of(
+        &self,
+        who: Identity,
+        now: Time,
+    ) -> Result<(answer::Standing, Freshness), Refusal> {
+        let freshness = self.board.freshness_of(who.home, now);
+        let placed = self.record(who).await?;
+        let standing = match placed {
+            _ if self.board.is_too_old(&freshness) => answer::Standing::TooOld,
+            None => answer::Standing::Unknown,
+            Some(placed) => {
+                let kept = self.board.kept(placed.id);
+                answer::Standing::Known(placed.record.reasons().and(kept))
+            }
+        };
+        Ok((standing, freshness))
     }
 
     /// Waits for the board to know of a record what the store knows: the desk says nothing that a show would not.

@@ -37,6 +37,8 @@ struct Fields<'l> {
     #[serde(borrow)]
     cert_no: Option<Text<'l>>,
     #[serde(borrow)]
+    registration: Option<Text<'l>>,
+    #[serde(borrow)]
     name: Option<Text<'l>>,
     #[serde(borrow)]
     assurance: Option<Text<'l>>,
@@ -115,8 +117,7 @@ pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     ) {
         return Err(Rejection::UnknownEvent);
     }
-    let cert_type = must(&fields.cert_type, "cert_type")?;
-    let document = Document::parse(cert_type, must(&fields.cert_no, "cert_no")?, today)?;
+    let document = fields.document(today)?;
     match event {
         "resident" => fields.resident(document),
         "status" => fields.status(document),
@@ -146,6 +147,22 @@ fn fields(line: &[u8]) -> Result<Fields<'_>, Rejection> {
 }
 
 impl Fields<'_> {
+    /// Whom it is about: a document, or the number by which staff registered somebody who has none of those.
+    fn document(&self, today: u32) -> Result<Document, Rejection> {
+        if let Some(number) = &self.registration {
+            return match self.cert_type.is_none() && self.cert_no.is_none() {
+                true => Ok(Document::registration(&number.0)?),
+                false => Err(Rejection::BadDocument),
+            };
+        }
+        let cert_type = must(&self.cert_type, "cert_type")?;
+        Ok(Document::parse(
+            cert_type,
+            must(&self.cert_no, "cert_no")?,
+            today,
+        )?)
+    }
+
     fn resident(&self, document: Document) -> Result<Event, Rejection> {
         let name = must(&self.name, "name")?;
         if !person::is_name(name) {

@@ -2,7 +2,7 @@
 
 use crate::clock;
 
-/// The documents that get a code. Everyone else is registered by staff.
+/// By what people are known: the documents that get a code, and for everyone else the number of their registration by staff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CertType {
     /// 10: resident identity card of the mainland.
@@ -11,6 +11,8 @@ pub enum CertType {
     TravelPermit,
     /// 20: ordinary passport of the PRC.
     Passport,
+    /// No document: a registration by staff. Nobody logs in with it, and it gets no code.
+    Registration,
 }
 
 impl CertType {
@@ -19,6 +21,7 @@ impl CertType {
             CertType::IdentityCard => "10",
             CertType::TravelPermit => "14",
             CertType::Passport => "20",
+            CertType::Registration => "registration",
         }
     }
 
@@ -27,6 +30,7 @@ impl CertType {
             CertType::IdentityCard => 0,
             CertType::TravelPermit => 1,
             CertType::Passport => 2,
+            CertType::Registration => 3,
         }
     }
 
@@ -35,6 +39,7 @@ impl CertType {
             0 => Some(CertType::IdentityCard),
             1 => Some(CertType::TravelPermit),
             2 => Some(CertType::Passport),
+            3 => Some(CertType::Registration),
             _ => None,
         }
     }
@@ -44,6 +49,7 @@ impl CertType {
         match self {
             CertType::IdentityCard => 18,
             CertType::TravelPermit | CertType::Passport => 9,
+            CertType::Registration => REGISTRATION_CHARS,
         }
     }
 }
@@ -121,6 +127,15 @@ impl Document {
             "20" => CertType::Passport,
             _ => return Err(BadDocument::OfflineRegistration),
         };
+        Document::check(cert_type, cert_no, today)
+    }
+
+    /// In place of a document, the number of a registration by staff; in either case.
+    pub fn registration(number: &str) -> Result<Document, BadDocument> {
+        Document::check(CertType::Registration, number, u32::MAX)
+    }
+
+    fn check(cert_type: CertType, cert_no: &str, today: u32) -> Result<Document, BadDocument> {
         if cert_no.len() != cert_type.length() {
             return Err(BadDocument::Form);
         }
@@ -132,6 +147,7 @@ impl Document {
             CertType::IdentityCard => document.check_identity_card(today)?,
             CertType::TravelPermit => document.check_form(b"HM", false)?,
             CertType::Passport => document.check_form(b"EG", true)?,
+            CertType::Registration => document.check_registration()?,
         }
         Ok(document)
     }
@@ -169,6 +185,15 @@ impl Document {
         Ok(())
     }
 
+    fn check_registration(&self) -> Result<(), BadDocument> {
+        let (body, last) = self.number[..REGISTRATION_CHARS].split_at(REGISTRATION_CHARS - 1);
+        let wanted = registration_check(body).ok_or(BadDocument::Form)?;
+        match last == [wanted] {
+            true => Ok(()),
+            false => Err(BadDocument::CheckDigit),
+        }
+    }
+
     /// One of `first`, then eight digits; the second character may be a letter where that is the newer form.
     fn check_form(&self, first: &[u8], second_letter: bool) -> Result<(), BadDocument> {
         let second = self.number[1];
@@ -177,6 +202,24 @@ impl Document {
             && self.number[2..9].iter().all(u8::is_ascii_digit);
         good.then_some(()).ok_or(BadDocument::Form)
     }
+}
+
+/// Characters of a registration's number, the last of which checks the others.
+pub const REGISTRATION_CHARS: usize = 12;
+
+const REGISTRATION_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// The last character of a registration's number: with odd weights every wrong character is found, and nearly every swap of
+/// two. None where a character is not of base32.
+pub fn registration_check(body: &[u8]) -> Option<u8> {
+    let mut sum = 0;
+    for (nth, char) in body.iter().enumerate() {
+        let value = REGISTRATION_ALPHABET
+            .iter()
+            .position(|known| known == char)?;
+        sum += (2 * nth + 1) * value;
+    }
+    Some(REGISTRATION_ALPHABET[sum % 32])
 }
 
 /// GB 11643 (ISO 7064, MOD 11-2): the eighteenth character of seventeen digits.
@@ -247,7 +290,7 @@ impl Profile {
         let cert_no = std::str::from_utf8(number).ok()?;
         let name = std::str::from_utf8(name).ok()?;
         Some(Profile {
-            document: Document::parse(cert_type.code(), cert_no, u32::MAX).ok()?,
+            document: Document::check(cert_type, cert_no, u32::MAX).ok()?,
             name: (!name.is_empty()).then(|| name.to_owned()),
             assurance: Assurance::from_bits(first >> 4)?,
         })
@@ -405,6 +448,39 @@ mod tests {
             let document = Document::parse(cert_type, cert_no, TODAY).unwrap();
             assert_eq!(document.number(), cert_no.to_ascii_uppercase());
         }
+    }
+
+    #[test]
+    fn a_registration_is_no_document_and_its_number_is_checked() {
+        let body = b"K7QX3ABCDEF";
+        let check = char::from(registration_check(body).unwrap());
+        let number = format!("{}{check}", std::str::from_utf8(body).unwrap());
+        let read = Document::registration(&number.to_ascii_lowercase()).unwrap();
+        assert_eq!(
+            (read.number(), read.cert_type().code()),
+            (&*number, "registration")
+        );
+        assert_eq!(
+            Document::parse("registration", &number, TODAY),
+            Err(BadDocument::OfflineRegistration)
+        );
+        for place in 0..REGISTRATION_CHARS {
+            let mut wrong = number.clone().into_bytes();
+            wrong[place] = if wrong[place] == b'5' { b'6' } else { b'5' };
+            let wrong = String::from_utf8(wrong).unwrap();
+            assert_eq!(Document::registration(&wrong), Err(BadDocument::CheckDigit));
+        }
+        for form in ["", "K7QX3ABCDEF", "K7QX3ABCDE1A", "一一一一"] {
+            assert_eq!(Document::registration(form), Err(BadDocument::Form));
+        }
+        let profile = Profile {
+            document: read,
+            name: Some("John Smith".into()),
+            assurance: Assurance::RealName,
+        };
+        let mut bytes = Vec::new();
+        profile.write(&mut bytes);
+        assert_eq!(Profile::from_bytes(&bytes), Some(profile));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
 use crate::feed;
 use crate::paper::Paper;
-use crate::person::{Identity, ResidentId};
+use crate::person::{CertType, Identity, ResidentId};
 use crate::seal::Seal;
 use crate::store::Error;
 use crate::store::record::Record;
@@ -102,24 +102,29 @@ fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> R
     let profile = seal
         .open_profile(&who, &record.profile)
         .ok_or(Error::Damaged("a profile"))?;
-    let (cert_type, cert_no) = (
-        profile.document.cert_type().code(),
-        profile.document.number(),
-    );
+    let document = &profile.document;
+    let told = |mut line: serde_json::Value| {
+        match document.cert_type() {
+            CertType::Registration => line["registration"] = document.number().into(),
+            cert_type => {
+                line["cert_type"] = cert_type.code().into();
+                line["cert_no"] = document.number().into();
+            }
+        }
+        line
+    };
     if let Some(name) = profile.name {
-        let line = serde_json::json!({
-            "event": "resident", "cert_type": cert_type, "cert_no": cert_no,
-            "name": name, "assurance": profile.assurance.word(),
-        });
+        let line = told(serde_json::json!({
+            "event": "resident", "name": name, "assurance": profile.assurance.word(),
+        }));
         writeln!(out, "{line}")?;
     }
     for standing in &record.standings {
-        let mut line = serde_json::json!({
-            "event": "status", "cert_type": cert_type, "cert_no": cert_no,
-            "reason": standing.reason.word(),
+        let mut line = told(serde_json::json!({
+            "event": "status", "reason": standing.reason.word(),
             "action": if standing.active { "set" } else { "clear" },
             "at": standing.at.to_string(), "source": standing.source, "seq": standing.seq,
-        });
+        }));
         if let Some(day) = standing.until {
             line["until"] = crate::clock::print_day(day).into();
         }

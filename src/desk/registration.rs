@@ -1,14 +1,22 @@
 //! Offline registration: people without an eligible document, foreign nationals and residents of Taiwan are registered by
 //! staff, get a slip, and are looked up by staff who say why. No place may make the code the only pass, and the slip says so.
+//!
+//! The number of a slip stands for the person as a document does for others: feeds say by it what somebody's status is. A
+//! document has the same number however often it is registered, so that nobody is green by registering anew.
 
 use super::{Asked, Desk, No, Said, id, object, purpose};
-use crate::answer::Refusal;
+use crate::answer::{Refusal, Standing};
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
 use crate::language::Language;
-use crate::paper::{Kind, Kinds};
-use crate::person::{Identity, is_name, is_text};
+use crate::paper::{Key, Kind, Kinds};
+use crate::person::{
+    Assurance, Document, Identity, Profile, REGISTRATION_CHARS, is_name, is_text,
+    registration_check,
+};
 use crate::seal::{Pass, base32};
+use crate::status::Reason;
+use crate::store::{Change, What};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -46,6 +54,13 @@ struct Registration {
     address: Option<String>,
     registered_by: String,
     region: String,
+}
+
+impl Registration {
+    /// What stands for the person in place of a document.
+    fn person(&self) -> Option<Document> {
+        Document::registration(&self.number).ok()
+    }
 }
 
 /// A number in its one spelling.
@@ -130,6 +145,38 @@ impl Desk<'_> {
         self.seal.owner(noun, name, anywhere.claim[0] & 15)
     }
 
+    /// Fifty-five bits, enough that nobody guesses another's and few enough to be read out, and a character that checks them.
+    fn number_of(&self, document: &(String, Option<String>), key: &Key) -> String {
+        let key = match document {
+            (cert_type, Some(cert_no)) => {
+                let parts = [cert_type.as_bytes(), cert_no.as_bytes()];
+                self.seal
+                    .paper_key(&[b"registration number", parts[0], parts[1]])
+            }
+            (_, None) => *key,
+        };
+        let mut number = base32::text(&key)[..REGISTRATION_CHARS - 1].to_owned();
+        let check = registration_check(number.as_bytes()).expect("base32");
+        number.push(check.into());
+        number
+    }
+
+    /// The change that puts a registered person on record.
+    fn on_record(&self, registration: &Registration) -> Result<Change, Refusal> {
+        let document = registration.person().ok_or(Refusal::Malformed)?;
+        let who = self.seal.identify(&document);
+        let profile = Profile {
+            document,
+            name: Some(registration.name.clone()),
+            assurance: match registration.cert_no {
+                Some(_) => Assurance::RealName,
+                None => Assurance::Unverified,
+            },
+        };
+        let what = What::Profile(self.seal.profile(&who, &profile).into());
+        Ok(Change { who, what })
+    }
+
     /// Registers a person; again it is another registration of the same, and the newest counts.
     pub(super) async fn register_offline(
         &self,
@@ -138,8 +185,7 @@ impl Desk<'_> {
     ) -> Result<Said, No> {
         let asking: Asking = object(asked.body)?;
         let key = self.key_of("registration", staff.name.as_bytes(), asked.idempotency);
-        // Fifty bits: enough that nobody guesses another's, few enough to be read out.
-        let number = base32::text(&key)[..10].to_owned();
+        let number = self.number_of(&asking.document()?, &key);
         let registration = asking.check(number, staff)?;
         let by_number = self.by_number(&registration.number);
         let mut changes = vec![self.filing(by_number, Kind::Registration, key, &registration)?];
@@ -147,6 +193,7 @@ impl Desk<'_> {
             let by_document = self.by_document(&registration.cert_type, cert_no);
             changes.push(self.filing(by_document, Kind::Registration, key, &registration)?);
         }
+        changes.push(self.on_record(&registration)?);
         self.cold.apply(changes).await?;
         Ok(Said::Done(json!({
             "number": registration.number, "name": registration.name,
@@ -180,9 +227,19 @@ impl Desk<'_> {
         let mut registrations = Vec::with_capacity(papers.len());
         for paper in &papers {
             let registration: Registration = self.open(&owner, paper)?;
-            let mut told: Value = json!(registration);
+            let mut told: Value = json!(&registration);
             told["id"] = id(paper).into();
             told["at"] = paper.at.to_string().into();
+            if let Some(document) = registration.person() {
+                let who = self.seal.identify(&document);
+                let (standing, freshness) = self.cold.standing_of(who, self.now).await?;
+                told["state"] = standing.state().into();
+                told["as_of"] = freshness.as_of.to_string().into();
+                if let Standing::Known(reasons) = standing {
+                    let words: Vec<&str> = reasons.iter().map(Reason::word).collect();
+                    told["reasons"] = json!(words);
+                }
+            }
             registrations.push(told);
         }
         Ok(Said::Found(

@@ -55,6 +55,129 @@ fn a_person_without_an_eligible_document_is_registered_and_looked_up_with_a_purp
 }
 
 #[test]
+fn a_colour_is_fed_by_the_number_of_a_registration_and_no_new_one_makes_it_green() {
+    let node = Node::start();
+    let seals = node.seals();
+    let (staff, authority) = (seals.staff("wang-01", "440100"), seals.authority());
+    let smith = json!({ "cert_type": "34", "cert_no": "ABC123456789012", "name": "John Smith" });
+    let number = node.put("/v1/registrations", &staff, smith.clone())["number"].clone();
+    let nobody = json!({ "cert_type": "none", "name": "无名氏" });
+    let other = node.put("/v1/registrations", &staff, nobody.clone())["number"].clone();
+    assert_ne!(
+        node.put("/v1/registrations", &staff, nobody)["number"],
+        other
+    );
+    let find = |body: Value| {
+        let mut body = body;
+        body["purpose"] = json!("gate-check");
+        let answer = node.desk("POST", "/v1/registrations/find", &staff, Some(&body));
+        answer.json()["registrations"].clone()
+    };
+    let said = |number: &Value, action: &str, seq: u64| {
+        json!({
+            "event": "status", "registration": number, "reason": "close_contact", "action": action,
+            "at": "2026-11-20T08:00:00Z", "source": "gd-cdc", "seq": seq,
+        })
+        .to_string()
+    };
+    let found = find(json!({ "number": number }));
+    assert_eq!(
+        (&found[0]["state"], &found[0]["reasons"]),
+        (&json!("green"), &json!([]))
+    );
+    node.feed(&authority, &[said(&number, "set", 1)]);
+    // By another spelling, and registered anew: it is the same person.
+    let again = json!({ "cert_type": "34", "cert_no": "abc123456789012", "name": "John Smith" });
+    assert_eq!(
+        node.put("/v1/registrations", &staff, again)["number"],
+        number
+    );
+    for by in [
+        json!({ "number": number }),
+        json!({ "number": number.as_str().unwrap().to_lowercase() }),
+        json!({ "cert_type": "34", "cert_no": "ABC123456789012" }),
+    ] {
+        let found = find(by);
+        assert_eq!(found.as_array().unwrap().len(), 2);
+        for one in found.as_array().unwrap() {
+            assert_eq!(
+                (&one["state"], &one["reasons"]),
+                (&json!("red"), &json!(["close_contact"]))
+            );
+            assert!(one["as_of"].is_string());
+        }
+    }
+    assert_eq!(find(json!({ "number": other }))[0]["state"], "green");
+    node.feed(&authority, &[said(&number, "clear", 2)]);
+    assert_eq!(find(json!({ "number": number }))[0]["state"], "green");
+
+    // A wrong character is found, and a document that gets no code is named by its number alone.
+    let wrong = format!("{}A", &number.as_str().unwrap()[..11]);
+    let wrong = match wrong == number.as_str().unwrap() {
+        true => format!("{}B", &wrong[..11]),
+        false => wrong,
+    };
+    let by_passport = json!({
+        "event": "status", "cert_type": "34", "cert_no": "ABC123456789012", "reason": "close_contact", "action": "set",
+        "at": "2026-11-20T08:00:00Z", "source": "gd-cdc", "seq": 3,
+    });
+    let mut both = by_passport.clone();
+    both["registration"] = number.clone();
+    let lines = [
+        said(&json!(wrong), "set", 3),
+        said(&json!("ABC"), "set", 3),
+        by_passport.to_string(),
+        both.to_string(),
+    ];
+    let fed = node.post_feed(&authority, lines.join("\n")).json();
+    let codes: Vec<&str> = (fed["rejected"].as_array().unwrap().iter())
+        .map(|rejected| rejected["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            "bad_check_digit",
+            "bad_document",
+            "offline_registration",
+            "bad_document"
+        ]
+    );
+}
+
+#[test]
+fn who_was_registered_by_staff_is_exported_and_imported_like_everybody() {
+    let folder = folder();
+    let (store, file) = (folder.path().join("store"), folder.path().join("all"));
+    let node = Start::new(&[]).over(&store).node();
+    let seals = node.seals();
+    let staff = seals.staff("wang-01", "440100");
+    let smith = json!({ "cert_type": "34", "cert_no": "ABC123456789012", "name": "John Smith" });
+    let number = node.put("/v1/registrations", &staff, smith)["number"].clone();
+    let line = json!({
+        "event": "status", "registration": number, "reason": "suspected", "action": "set",
+        "at": "2026-11-20T08:00:00Z", "source": "gd-cdc", "seq": 1,
+    });
+    node.feed(&seals.authority(), &[line.to_string()]);
+    node.signal(libc::SIGTERM);
+    node.end();
+    let store = store.to_str().unwrap();
+    let exported = run(&["export", "--store", store, "--out", file.to_str().unwrap()]);
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    let (twin, keys) = (folder.path().join("twin"), format!("{store}/keys"));
+    let import = [
+        "import",
+        file.to_str().unwrap(),
+        "--store",
+        twin.to_str().unwrap(),
+    ];
+    let imported = run(&[&import[..], &["--keys", &keys]].concat());
+    assert!(imported.status.success(), "{}", text(&imported.stdout));
+    let again = run(&["export", "--store", twin.to_str().unwrap(), "--keys", &keys]);
+    assert_eq!(text(&again.stdout), text(&std::fs::read(&file).unwrap()));
+    assert!(text(&again.stdout).contains("John Smith"));
+}
+
+#[test]
 fn an_appeal_is_on_record_with_its_state() {
     let node = Node::start();
     let (seals, chen) = (node.seals(), person(1));
