@@ -13,6 +13,7 @@ mod token;
 
 use crate::clock::Time;
 use crate::config::{Said, Settings, StorePlace};
+use crate::person::{BadDocument, Document};
 use crate::seal::ring::RingFile;
 use crate::store::{embedded, redis};
 use clap::{Args, Parser, Subcommand};
@@ -48,6 +49,31 @@ enum Command {
     Keys(keys::Keys),
     Audit(audit::Audit),
     Erase(erase::Erase),
+}
+
+/// Whom a command is about.
+#[derive(Args)]
+struct Whom {
+    /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
+    #[arg(long, value_name = "TYPE")]
+    cert_type: String,
+    /// Number of the document
+    #[arg(long, value_name = "N")]
+    cert_no: String,
+}
+
+impl Whom {
+    fn document(&self, now: Time) -> anyhow::Result<Document> {
+        Document::parse(&self.cert_type, &self.cert_no, now.day()).map_err(|bad| {
+            anyhow::anyhow!(match bad {
+                BadDocument::OfflineRegistration =>
+                    "--cert-type: documents of this type get no code; register with staff",
+                BadDocument::Form => "--cert-no: not the form of a number of this type",
+                BadDocument::BirthDate => "--cert-no: no such day of birth",
+                BadDocument::CheckDigit => "--cert-no: the check digit is wrong",
+            })
+        })
+    }
 }
 
 /// Where settings come from; the same for every command that needs a store or its key ring.

@@ -92,7 +92,19 @@ impl From<Rejection> for No {
     }
 }
 
-/// Papers of a page, unless fewer are asked for, and at most.
+impl Params<'_> {
+    /// How many a page is to have: so many unless it is said, and not more than `most`.
+    fn limit(&self, usual: usize, most: usize) -> Result<usize, Refusal> {
+        let Some(limit) = self.limit else {
+            return Ok(usual);
+        };
+        let limit = limit.parse().ok();
+        let limit = limit.filter(|limit| (1..=most).contains(limit));
+        limit.ok_or(Refusal::Malformed)
+    }
+}
+
+/// Papers of a page, unless another number is asked for, and at most.
 const LIMIT: usize = 20;
 const LIMIT_MAX: usize = 100;
 
@@ -209,24 +221,24 @@ impl Desk<'_> {
         kinds: Kinds,
         params: &Params<'_>,
     ) -> Result<(Vec<Paper>, Option<String>), Refusal> {
-        let limit = match params.limit {
-            None => LIMIT,
-            Some(limit) => {
-                let limit = limit
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                limit.ok_or(Refusal::Malformed)?
-            }
-        };
+        let limit = params.limit(LIMIT, LIMIT_MAX)?;
         let after = params.after.map(cursor).transpose()?;
         // One more tells whether there is a next page.
         let mut papers = self.cold.papers(owner, kinds, after, limit + 1).await?;
-        let more = papers.len() > limit;
-        papers.truncate(limit);
-        let next = papers.last().filter(|_| more);
-        let next = next.map(|last| base32::text(&last.cursor().to_bytes()));
+        let next = cut(&mut papers, limit).map(next);
         Ok((papers, next))
+    }
+
+    /// As [`Desk::page`], each paper as it is told.
+    async fn told_page(
+        &self,
+        owner: Identity,
+        kinds: Kinds,
+        params: &Params<'_>,
+    ) -> Result<(Vec<Value>, Option<String>), Refusal> {
+        let (papers, next) = self.page(owner, kinds, params).await?;
+        let told = papers.iter().map(|paper| self.told(&owner, paper));
+        Ok((told.collect::<Result<_, _>>()?, next))
     }
 
     /// What a paper says. `UpstreamBusy` where it cannot be opened: whoever asks is not told of a paper without its contents.
@@ -382,6 +394,18 @@ fn key_in(id: Option<&str>) -> Result<Key, Refusal> {
 /// How a paper is named to those who may read it.
 pub fn id(paper: &Paper) -> String {
     base32::text(&paper.key)
+}
+
+/// Cuts what was found to a page; its last one, where there is more.
+fn cut<T>(found: &mut Vec<T>, limit: usize) -> Option<&T> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    found.last().filter(|_| more)
+}
+
+/// Where the page behind this paper begins, as it is told.
+fn next(last: &Paper) -> String {
+    base32::text(&last.cursor().to_bytes())
 }
 
 fn cursor(text: &str) -> Result<Cursor, Refusal> {

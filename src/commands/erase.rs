@@ -1,10 +1,9 @@
 //! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
 
-use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
+use super::{Failure, Opened, Outcome, Sources, Whom, log, open_store, ring, runtime, settings};
 use crate::board::Board;
 use crate::clock::Time;
 use crate::paper::{Kinds, Purpose};
-use crate::person::Document;
 use crate::seal::Seal;
 use crate::seal::base32;
 use crate::seal::ring::RingFile;
@@ -32,12 +31,8 @@ enum What {
     Person {
         #[command(flatten)]
         sources: Sources,
-        /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
-        #[arg(long, value_name = "TYPE")]
-        cert_type: String,
-        /// Number of the document
-        #[arg(long, value_name = "N")]
-        cert_no: String,
+        #[command(flatten)]
+        whom: Whom,
     },
     /// The key of a service's papers: all that it sealed is rubbish from then on, in every copy and backup
     ///
@@ -64,11 +59,7 @@ fn purpose(text: &str) -> Result<Purpose, String> {
 impl Erase {
     pub fn run(self) -> Outcome {
         match self.what {
-            What::Person {
-                sources,
-                cert_type,
-                cert_no,
-            } => person(&sources, &cert_type, &cert_no),
+            What::Person { sources, whom } => person(&sources, &whom),
             What::Service { sources, name } => service(&sources, name),
         }
     }
@@ -105,14 +96,13 @@ fn service(sources: &Sources, name: Purpose) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn person(sources: &Sources, cert_type: &str, cert_no: &str) -> Outcome {
+fn person(sources: &Sources, whom: &Whom) -> Outcome {
     let settings = settings(sources.said())?;
     log(&settings.log)?;
     let ring = ring(&settings)?;
     let seal = Seal::new(&ring, settings.seal.clone());
     let now = Time::now();
-    let document = Document::parse(cert_type, cert_no, now.day())
-        .map_err(|_| anyhow!("--cert-type, --cert-no: no document that gets a code"))?;
+    let document = whom.document(now)?;
     let who = seal.identify(&document);
     runtime()?.block_on(async {
         let store: Box<dyn Store> =

@@ -1,9 +1,9 @@
 //! `token`: a credential for a resident, or for whoever comes in an office, made of the key ring alone.
 
-use super::{Failure, Outcome, Sources, settings};
+use super::{Failure, Outcome, Sources, Whom, settings};
 use crate::clock::Time;
 use crate::feed::{is_source, parse_region};
-use crate::person::{self, Assurance, BadDocument, Document, Face, MaskedName};
+use crate::person::{self, Assurance, Face, MaskedName};
 use crate::seal::ring::{Kind, RingFile};
 use crate::seal::{NAME_BYTES_MAX, Nonces, Pass, Seal, Session};
 use anyhow::{anyhow, bail};
@@ -26,12 +26,8 @@ enum Whose {
     Resident {
         #[command(flatten)]
         sources: Sources,
-        /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
-        #[arg(long, value_name = "TYPE")]
-        cert_type: String,
-        /// Number of the document
-        #[arg(long, value_name = "N")]
-        cert_no: String,
+        #[command(flatten)]
+        whom: Whom,
         /// The resident's name
         #[arg(long)]
         name: String,
@@ -52,9 +48,8 @@ enum Whose {
         /// The organisation whose grants it opens beside live codes
         #[arg(long, value_name = "NAME")]
         organisation: Option<String>,
-        /// How long it is good for
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
-        days: u64,
+        #[command(flatten)]
+        life: Life,
     },
     /// An organisation's token: its roster, and declarations for those who are on it
     Organisation {
@@ -63,9 +58,8 @@ enum Whose {
         /// The organisation, as residents name it in their grants
         #[arg(long, value_name = "NAME")]
         name: String,
-        /// How long it is good for
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
-        days: u64,
+        #[command(flatten)]
+        life: Life,
     },
     /// A staff member's token: registration of people without an eligible document, entries of a region
     Staff {
@@ -77,9 +71,8 @@ enum Whose {
         /// The division of GB/T 2260 that it is for, six digits
         #[arg(long, value_name = "REGION")]
         region: String,
-        /// How long it is good for
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
-        days: u64,
+        #[command(flatten)]
+        life: Life,
     },
     /// An operator's token: it revokes other tokens
     Operator {
@@ -88,9 +81,8 @@ enum Whose {
         /// Who it is
         #[arg(long, value_name = "NAME")]
         name: String,
-        /// How long it is good for
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
-        days: u64,
+        #[command(flatten)]
+        life: Life,
     },
     /// An authority's token, for one source of statuses
     Authority {
@@ -99,10 +91,16 @@ enum Whose {
         /// The source that it feeds as
         #[arg(long, value_name = "NAME")]
         source: String,
-        /// How long it is good for
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
-        days: u64,
+        #[command(flatten)]
+        life: Life,
     },
+}
+
+#[derive(Args)]
+struct Life {
+    /// How long it is good for
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    days: u64,
 }
 
 /// A seal that makes tokens: the ring is all that it takes.
@@ -125,21 +123,12 @@ fn make(whose: Whose) -> Result<String, Failure> {
     match whose {
         Whose::Resident {
             sources,
-            cert_type,
-            cert_no,
+            whom,
             name,
             assurance,
             hours,
         } => {
-            let document = Document::parse(&cert_type, &cert_no, now.day()).map_err(|bad| {
-                anyhow!(match bad {
-                    BadDocument::OfflineRegistration =>
-                        "--cert-type: documents of this type get no code; register with staff",
-                    BadDocument::Form => "--cert-no: not the form of a number of this type",
-                    BadDocument::BirthDate => "--cert-no: no such day of birth",
-                    BadDocument::CheckDigit => "--cert-no: the check digit is wrong",
-                })
-            })?;
+            let document = whom.document(now)?;
             if !person::is_name(&name) {
                 return Err(
                     anyhow!("--name: 1 to 64 characters, none of them for machines").into(),
@@ -166,7 +155,7 @@ fn make(whose: Whose) -> Result<String, Failure> {
             sources,
             site,
             organisation,
-            days,
+            life,
         } => {
             if !(1..=NAME_BYTES_MAX).contains(&site.len()) || site.chars().any(char::is_control) {
                 return Err(anyhow!("--site: 1 to {NAME_BYTES_MAX} bytes").into());
@@ -175,44 +164,44 @@ fn make(whose: Whose) -> Result<String, Failure> {
                 check_name("--organisation", organisation)?;
             }
             let name = Pass::bound_name(&site, organisation.as_deref());
-            pass(&sources, Kind::Scanner, name, days, now)
+            pass(&sources, Kind::Scanner, name, &life, now)
         }
         Whose::Organisation {
             sources,
             name,
-            days,
+            life,
         } => {
             check_name("--name", &name)?;
-            pass(&sources, Kind::Organisation, name, days, now)
+            pass(&sources, Kind::Organisation, name, &life, now)
         }
         Whose::Staff {
             sources,
             name,
             region,
-            days,
+            life,
         } => {
             check_name("--name", &name)?;
             if parse_region(&region).is_none() {
                 return Err(anyhow!("--region: a division of GB/T 2260, six digits").into());
             }
             let name = Pass::bound_name(&name, Some(&region));
-            pass(&sources, Kind::Staff, name, days, now)
+            pass(&sources, Kind::Staff, name, &life, now)
         }
         Whose::Operator {
             sources,
             name,
-            days,
+            life,
         } => {
             check_name("--name", &name)?;
-            pass(&sources, Kind::Operator, name, days, now)
+            pass(&sources, Kind::Operator, name, &life, now)
         }
         Whose::Authority {
             sources,
             source,
-            days,
+            life,
         } => {
             check_name("--source", &source)?;
-            pass(&sources, Kind::Authority, source, days, now)
+            pass(&sources, Kind::Authority, source, &life, now)
         }
     }
 }
@@ -228,13 +217,13 @@ fn pass(
     sources: &Sources,
     kind: Kind,
     name: String,
-    days: u64,
+    life: &Life,
     now: Time,
 ) -> Result<String, Failure> {
     let pass = Pass {
         name,
         issued_at: now,
-        expires_at: now.plus(DAY * days as u32),
+        expires_at: now.plus(DAY * life.days as u32),
     };
     Ok(seal(sources)?.pass(kind, &Nonces::new(), &pass))
 }

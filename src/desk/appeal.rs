@@ -1,7 +1,7 @@
 //! Appeals: a resident asks that a reason be looked at again; it is on record with a state, and the authority answers.
 
 use super::{
-    Asked, Desk, Masked, No, Said, id, key_in, object, purpose, read_who, sixteenth, write_who,
+    Asked, Desk, Masked, No, Said, cut, id, key_in, object, purpose, read_who, sixteenth, write_who,
 };
 use crate::answer::Refusal;
 use crate::desk::roles::{Act, Role};
@@ -143,12 +143,7 @@ impl Desk<'_> {
                 .ok_or(Refusal::Malformed)?;
             all.drain(..=read);
         }
-        let more = all.len() > LIMIT_MAX;
-        all.truncate(LIMIT_MAX);
-        let next = all
-            .last()
-            .filter(|_| more)
-            .map(|(key, ..)| base32::text(key));
+        let next = cut(&mut all, LIMIT_MAX).map(|(key, ..)| base32::text(key));
         let (mut persons, mut appeals) = (Vec::new(), Vec::new());
         for (_, appeal, mut told) in all {
             persons.push(read_who(&appeal.who)?);

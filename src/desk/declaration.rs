@@ -233,13 +233,9 @@ impl Desk<'_> {
         session: &Session,
         asked: &Asked<'_>,
     ) -> Result<Said, No> {
-        let owner = session.identity;
         let kinds = Kinds::of(&[Kind::Declaration]);
-        let (papers, next) = self.page(owner, kinds, &asked.params).await?;
-        let mut declarations: Vec<Value> = papers
-            .iter()
-            .map(|paper| self.told(&owner, paper))
-            .collect::<Result<_, _>>()?;
+        let page = self.told_page(session.identity, kinds, &asked.params);
+        let (mut declarations, next) = page.await?;
         for (nth, told) in declarations.iter_mut().enumerate() {
             told["current"] = (nth == 0 && asked.params.after.is_none()).into();
         }

@@ -1,7 +1,9 @@
 //! Entry declarations (入粤申报): where to, when, how, and the nucleic test; read back by whoever declared, and listed for the
 //! staff of the destination.
 
-use super::{Asked, Desk, Masked, No, Said, id, object, purpose, read_who, sixteenth, write_who};
+use super::{
+    Asked, Desk, Masked, No, Said, cut, id, object, purpose, read_who, sixteenth, write_who,
+};
 use crate::answer::Refusal;
 use crate::desk::roles::{Act, Role};
 use crate::feed::health::happened;
@@ -10,7 +12,7 @@ use crate::paper::{Cursor, Kind, Kinds, Paper};
 use crate::person::{Identity, is_name};
 use crate::seal::{Pass, Session, base32};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const TRANSPORTS: [&str; 6] = ["train", "plane", "coach", "ship", "car", "other"];
 
@@ -139,14 +141,9 @@ impl Desk<'_> {
         session: &Session,
         asked: &Asked<'_>,
     ) -> Result<Said, No> {
-        let owner = session.identity;
-        let (papers, next) = self
-            .page(owner, Kinds::of(&[Kind::Entry]), &asked.params)
-            .await?;
-        let entries: Vec<Value> = papers
-            .iter()
-            .map(|paper| self.told(&owner, paper))
-            .collect::<Result<_, _>>()?;
+        let kinds = Kinds::of(&[Kind::Entry]);
+        let page = self.told_page(session.identity, kinds, &asked.params);
+        let (entries, next) = page.await?;
         Ok(Said::Found(json!({ "entries": entries, "next": next })))
     }
 
@@ -162,25 +159,13 @@ impl Desk<'_> {
         {
             return Err(Refusal::NotPermitted.into());
         }
-        let limit = match params.limit {
-            None => LIMIT_MAX,
-            Some(limit) => {
-                let limit = limit
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                limit.ok_or(Refusal::Malformed)?
-            }
-        };
+        let limit = params.limit(LIMIT_MAX, LIMIT_MAX)?;
         let after = params.after.map(super::cursor).transpose()?;
         let papers = self.merged(after, limit + 1, Kinds::of(&[Kind::Entry]), |sixteenth| {
             self.list_of(&destination, &day, sixteenth)
         });
         let mut papers = papers.await?;
-        let more = papers.len() > limit;
-        papers.truncate(limit);
-        let next = papers.last().filter(|_| more);
-        let next = next.map(|(_, last)| base32::text(&last.cursor().to_bytes()));
+        let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
         let mut persons = Vec::new();
         let mut entries = Vec::new();
         for (owner, paper) in &papers {

@@ -4,7 +4,7 @@
 //! Bulk verification rests on this: a roster is checked every morning, and nobody photographs phones.
 
 use super::{
-    Asked, Desk, Masked, No, Said, id, key_in, object, opened, read_who, sixteenth, write_who,
+    Asked, Desk, Masked, No, Said, cut, id, key_in, object, opened, read_who, sixteenth, write_who,
 };
 use crate::answer::Refusal;
 use crate::clock::Time;
@@ -238,6 +238,16 @@ impl Desk<'_> {
         Ok(granted)
     }
 
+    /// All grants that an organisation has and that are in force.
+    async fn granted_to(&self, organisation: &str) -> Result<Vec<(Paper, Granted)>, Refusal> {
+        let mut all = Vec::new();
+        for sixteenth in 0..16 {
+            let part = roster(self.seal, organisation, sixteenth);
+            all.extend(self.granted(part).await?);
+        }
+        Ok(all)
+    }
+
     pub(super) async fn grants(&self, session: &Session) -> Result<Said, No> {
         let granted = self.granted(session.identity).await?;
         let grants: Vec<Value> = granted
@@ -278,30 +288,13 @@ impl Desk<'_> {
 
     /// Those who granted an organisation, each with a code to scan.
     pub(super) async fn roster(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
-        let limit = match asked.params.limit {
-            None => PAGE_MAX,
-            Some(limit) => {
-                let limit = limit
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=PAGE_MAX).contains(limit));
-                limit.ok_or(Refusal::Malformed)?
-            }
-        };
+        let limit = asked.params.limit(PAGE_MAX, PAGE_MAX)?;
         // A cursor is a member's number among all: rosters are read whole, because what was taken back is on them too.
         let after = asked.params.after.map(key_of).transpose()?;
-        let mut granted = Vec::new();
-        for sixteenth in 0..16 {
-            granted.extend(
-                self.granted(roster(self.seal, pass.holder(), sixteenth))
-                    .await?,
-            );
-        }
+        let mut granted = self.granted_to(pass.holder()).await?;
         granted.sort_by_key(|(paper, _)| paper.key);
         granted.retain(|(paper, _)| after.is_none_or(|after| paper.key > after));
-        let more = granted.len() > limit;
-        granted.truncate(limit);
-        let next = granted.last().filter(|_| more).map(|(paper, _)| id(paper));
+        let next = cut(&mut granted, limit).map(|(paper, _)| id(paper));
         let mut members = Vec::with_capacity(granted.len());
         for (paper, granted) in &granted {
             let mut told = json!(granted.person);
@@ -315,16 +308,9 @@ impl Desk<'_> {
 
     /// Everybody on an organisation's roster.
     pub(super) async fn roster_of(&self, organisation: &str) -> Result<HashSet<Identity>, Refusal> {
-        let mut all = HashSet::new();
-        for sixteenth in 0..16 {
-            for (_, granted) in self
-                .granted(roster(self.seal, organisation, sixteenth))
-                .await?
-            {
-                all.insert(read_who(&granted.who)?);
-            }
-        }
-        Ok(all)
+        let granted = self.granted_to(organisation).await?;
+        let whose = granted.iter().map(|(_, granted)| read_who(&granted.who));
+        whose.collect()
     }
 
     pub(super) async fn has_granted(

@@ -32,12 +32,8 @@ impl Desk<'_> {
             }
         };
         kinds.retain(|kind| !withheld || *kind != Kind::Temperature);
-        let owner = session.identity;
-        let (papers, next) = self.page(owner, Kinds::of(&kinds), &asked.params).await?;
-        let records: Vec<_> = papers
-            .iter()
-            .map(|paper| self.told(&owner, paper))
-            .collect::<Result<_, _>>()?;
+        let page = self.told_page(session.identity, Kinds::of(&kinds), &asked.params);
+        let (records, next) = page.await?;
         let mut said = json!({ "records": records, "next": next });
         if withheld {
             said["withheld"] = json!(["temperature"]);

@@ -472,6 +472,15 @@ fn change_of(saying: &Saying) -> Change {
     change(*n, What::Status(standing, n.to_be_bytes().into()))
 }
 
+/// A dozen cases: each empties a Redis and makes a folder.
+fn runner() -> TestRunner {
+    TestRunner::new(Config {
+        cases: 12,
+        failure_persistence: None,
+        ..Config::default()
+    })
+}
+
 #[test]
 fn the_same_batches_end_in_the_same_records_in_both_stores() {
     if is_missing() {
@@ -479,13 +488,8 @@ fn the_same_batches_end_in_the_same_records_in_both_stores() {
     }
     let place = Place::redis();
     let runtime = runtime();
-    let config = Config {
-        cases: 12,
-        failure_persistence: None,
-        ..Config::default()
-    };
     let bits = prop_oneof![Just(64u32), Just(6u32)];
-    let run = TestRunner::new(config).run(&(sayings(), bits), |(sayings, bits)| {
+    let run = runner().run(&(sayings(), bits), |(sayings, bits)| {
         assert_eq!(place.server().ask(&["FLUSHALL"]), "OK");
         let twin = Place::Folder(folder());
         runtime.block_on(async {

@@ -1,6 +1,6 @@
 //! Papers in both kinds of store: filed once, read newest first, swept, erased.
 
-use super::{Opened, Place, board, change, over_both, profile, runtime, status, who};
+use super::{Opened, Place, board, change, over_both, profile, runner, runtime, status, who};
 use crate::harness::folder;
 use crate::redis::is_missing;
 use liangma::clock::Time;
@@ -9,7 +9,6 @@ use liangma::person::Identity;
 use liangma::status::Reason;
 use liangma::store::{Change, Error, Store, What};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -289,11 +288,6 @@ fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said
     }
     let place = Place::redis();
     let runtime = runtime();
-    let config = Config {
-        cases: 12,
-        failure_persistence: None,
-        ..Config::default()
-    };
     let one = (
         0u64..12,
         0u8..22,
@@ -302,7 +296,7 @@ fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said
         prop::bool::weighted(0.2),
     );
     let strategy = prop::collection::vec(one, 1..200);
-    let run = TestRunner::new(config).run(&strategy, |sayings| {
+    let run = runner().run(&strategy, |sayings| {
         assert_eq!(place.server().ask(&["FLUSHALL"]), "OK");
         let twin = Place::Folder(folder());
         runtime.block_on(async {
