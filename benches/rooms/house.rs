@@ -19,7 +19,7 @@ use liangma::meters::{Kind, Meters};
 use liangma::paper::{Cursor, Keep, Kinds, Paper};
 use liangma::person::{Assurance, Document, Face, Identity, MaskedName, ResidentId};
 use liangma::seal::ring::{Kind as Sealed, RingFile};
-use liangma::seal::{self, Class, Code, Nonces, Pass, Seal, Session};
+use liangma::seal::{self, Class, Code, Nonces, Pass, Revoked, Seal, Session};
 use liangma::service::{self, Asked, Query, Rooms, Service};
 use liangma::status::{Reason, Reasons, Word};
 use liangma::store::{Change, Error, Placed, Store};
@@ -47,10 +47,11 @@ pub struct Room {
 }
 
 /// In the order of the walk.
-pub const ROOMS: [Room; 16] = [
+pub const ROOMS: [Room; 17] = [
     room("query.head", House::read_head),
     room("seal.open_session", House::open_session),
     room("seal.admits", House::admit),
+    room("seal.revoked", House::look_up_revoked),
     room("seal.open_code", House::open_code),
     room("admission.turn", House::take_turn),
     room("board.find", House::find),
@@ -89,6 +90,7 @@ pub struct House {
     codes: Vec<CodeText>,
     started: Instant,
     turns: Turns,
+    revoked: Revoked,
     /// Goes from one random resident to the next.
     dice: Cell<u64>,
     out: RefCell<BytesMut>,
@@ -149,6 +151,7 @@ impl House {
             started: Instant::now(),
             // As many places as two cores have; a rate that no bench reaches.
             turns: Turns::new(1_000_000, 1 << 40, 1 << 18, Instant::now()),
+            revoked: many_revoked(),
             dice: Cell::new(0),
             out: RefCell::new(BytesMut::with_capacity(1024)),
             service: Service::new(rooms),
@@ -182,6 +185,13 @@ impl House {
             .seal()
             .admits(Sealed::Scanner, black_box(self.scanner.as_bytes()), NOW);
         black_box(admitted).expect("a scanner in force");
+    }
+
+    /// What every credential pays while there are revocations; those of [`House::open_session`] and the rest pay for one flag.
+    fn look_up_revoked(&self) {
+        let number = self.dice.get();
+        let admitted = self.revoked.admits(black_box(number), NOW);
+        self.dice.set(spread(number ^ u64::from(admitted.is_err())));
     }
 
     fn open_code(&self) {
@@ -320,6 +330,14 @@ impl House {
         self.dice.set(nth.wrapping_add(1));
         &self.codes[nth as usize % self.codes.len()].0
     }
+}
+
+/// As many as all lists of sessions hold.
+fn many_revoked() -> Revoked {
+    let revoked = Revoked::default();
+    let ends = (1..=65_536).map(|nth| (spread(nth), NOW)).collect();
+    revoked.put(ends, 0);
+    revoked
 }
 
 fn rooms(residents: u64) -> Arc<Rooms> {
