@@ -334,19 +334,19 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "keep_arrangements",
         "1095d",
         "1d to 36500d",
-        "the same for family members, grants, registrations, appeals and revocations",
+        "the same for family members, grants, registrations and appeals",
     ),
     (
         "keep_accesses",
         "1095d",
         "1d to 36500d",
-        "the same for recorded looks at a person and the audit log",
+        "the same for recorded looks at a person, scans of grants and the audit log",
     ),
     (
         "sweep_every",
         "24h",
         "1s to 30d",
-        "between two sweeps of what is past its time, on each node",
+        "between two sweeps of what is past its time; of nodes over one Redis one sweeps",
     ),
     (
         "drain_notice",
