@@ -191,7 +191,6 @@ impl Follower {
     /// Posts every word of the partition. Where the stream stands is noted before, so that what changes meanwhile is read after.
     async fn sync(&mut self, why: Option<Fault>) -> Result<Step, Error> {
         let started = Instant::now();
-        let before = self.shared.board.residents_in(self.partition);
         let asked = Time::now();
         let state = self.state("0-0").await?;
         let (_, sure) = self.committed(asked).await?;
@@ -231,7 +230,9 @@ impl Follower {
         self.shared
             .board
             .confirm_sixteenth(self.partition, vouched.min(asked));
-        let missing = before.saturating_sub(self.state("0-0").await?.count);
+        // All that the store has is on the board now, and what comes meanwhile is counted by the store alone.
+        let here = self.shared.board.residents_in(self.partition);
+        let missing = here.saturating_sub(self.state("0-0").await?.count);
         let ahead = read.ahead + missing;
         let known = self.shared.tally.ahead[self.partition].swap(ahead, Relaxed);
         self.recount = (ahead > 0)
