@@ -1,5 +1,7 @@
 //! `demo`: everything on one machine with no server: a synthetic town, its doors, links to open and lines to paste.
 
+mod front;
+
 use super::serve::open;
 use super::{Failure, Outcome, Sources, log, open_embedded, progress, ring, runtime, settings};
 use crate::clock::Time;
@@ -14,7 +16,9 @@ use crate::seal::ring::{Kind, RingFile};
 use crate::seal::{Class, Code, Nonces, Pass, Seal, Session};
 use crate::store::embedded::bulk::RUN_BYTES;
 use crate::synth::{Resident, Town};
+use anyhow::Context;
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,6 +42,9 @@ pub struct Demo {
     free_ports: bool,
 }
 
+/// Where a person opens the pages, with all doors behind one name.
+const FRONT_PORT: u16 = 8088;
+
 /// Codes that are kept fresh for the bulk scan.
 const CODES: u64 = 1_000;
 const CODES_EVERY: Duration = Duration::from_secs(20);
@@ -48,7 +55,10 @@ impl Demo {
             store: Some(self.dir.display().to_string()),
             keys: None,
             config: None,
-            pairs: vec!["drain_notice=0ms".into()],
+            pairs: vec![
+                "drain_notice=0ms".into(),
+                "doors=resident,gate,desk,back".into(),
+            ],
         };
         let mut settings = settings(sources.said())?;
         log(&settings.log)?;
@@ -73,7 +83,8 @@ impl Demo {
         node.filled().await?;
         let codes = self.dir.join("codes.txt");
         write_codes(&node, town, &codes)?;
-        self.tell(&node, town, &codes);
+        let front = self.front(&node).await?;
+        self.tell(&node, town, &codes, &front);
         let mut fresh = tokio::time::interval(CODES_EVERY);
         loop {
             tokio::select! {
@@ -86,11 +97,22 @@ impl Demo {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn tell(&self, node: &Node, town: Town, codes: &Path) {
-        let at = |door| {
-            let found = node.doors.iter().find(|(known, _)| *known == door);
-            found.map_or(String::new(), |(_, address)| format!("http://{address}"))
+    /// Where all doors but the back door have one name.
+    async fn front(&self, node: &Node) -> Result<String, Failure> {
+        let [resident, gate, desk] =
+            [Door::Resident, Door::Gate, Door::Desk].map(|door| at(node, door));
+        let front = front::Front {
+            resident,
+            gate,
+            desk,
         };
+        let port = if self.free_ports { 0 } else { FRONT_PORT };
+        let address = front.open(port).await.context("one name for the doors")?;
+        Ok(format!("http://{address}"))
+    }
+
+    fn tell(&self, node: &Node, town: Town, codes: &Path, front: &str) {
+        let at = |door| format!("http://{}", at(node, door));
         let (resident, gate, desk, back) = (
             at(Door::Resident),
             at(Door::Gate),
@@ -120,10 +142,10 @@ impl Demo {
             if let Some(session) =
                 find(red).and_then(|someone| session(seal, &nonces, &someone, now))
             {
-                println!("show a {colour} code   {resident}/#s={session}");
+                println!("show a {colour} code   {front}/#s={session}");
             }
         }
-        println!("scan it at a gate   {gate}/#t={scanner}");
+        println!("scan it at a gate   {front}/gate#t={scanner}");
         println!("watch the node      {back}/\n\nOr paste into another terminal:\n");
         for (red, colour) in [(false, "green"), (true, "red")] {
             let Some(someone) = find(red) else { continue };
@@ -169,6 +191,12 @@ impl Demo {
         println!("curl -s {back}/ready; curl -s {back}/metrics\n");
         println!("Ctrl-C ends it. The town stays in {}.", self.dir.display());
     }
+}
+
+/// Where a door of the node is; the demonstration opens all of them.
+fn at(node: &Node, door: Door) -> SocketAddr {
+    let found = node.doors.iter().find(|(known, _)| *known == door);
+    found.expect("it is open").1
 }
 
 /// Makes the town, unless it is there.

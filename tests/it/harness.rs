@@ -257,13 +257,13 @@ impl Starting {
     }
 }
 
-fn send(child: &Child, signal: i32) {
+pub fn send(child: &Child, signal: i32) {
     // SAFETY: a bare system call; the child is ours and was not waited for, so its id is still its own.
     assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
 }
 
 #[track_caller]
-fn ended(child: &mut Child) -> ExitStatus {
+pub fn ended(child: &mut Child) -> ExitStatus {
     let mut status = None;
     until("the process has ended", || {
         status = child.try_wait().expect("ours");

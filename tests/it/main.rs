@@ -7,6 +7,7 @@ mod redis;
 mod balancer;
 mod bulk;
 mod crash;
+mod demo;
 mod desk;
 mod drain;
 mod faults;
