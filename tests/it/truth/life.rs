@@ -91,13 +91,7 @@ impl Life {
     fn flip(&self, dice: &mut Dice) -> (usize, usize) {
         let kept = usize::from(self.red);
         let nth = (self.changes + 1).trailing_zeros() as usize;
-        // Green often, where a store forgets: a red that is taken back for an older green must be seen.
-        let last = if self.alone && !self.red {
-            1
-        } else {
-            REASONS - 1
-        };
-        let reason = kept + nth.min(last - kept);
+        let reason = kept + nth.min(REASONS - 1 - kept);
         let active: Vec<usize> = (0..SOURCES)
             .filter(|source| self.history.is_active(voice(reason, *source)))
             .collect();
