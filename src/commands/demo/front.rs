@@ -74,7 +74,8 @@ impl Front {
     fn door(&self, path: &str) -> SocketAddr {
         match path {
             "/v1/code" => self.resident,
-            "/v1/scan" | "/v1/scan/bulk" => self.gate,
+            "/v1/scan" => self.gate,
+            _ if path.starts_with("/v1/scan/") => self.gate,
             _ => self.desk,
         }
     }
