@@ -122,7 +122,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
     let opened = open_store(settings, seal.mark(), settings.store_cache_bytes).await?;
     let residents = match &opened {
         Opened::Embedded(opened) => opened.residents()?,
-        Opened::Redis(opened) => opened.residents().await?,
+        Opened::Redis(opened) => opened.residents(),
     };
     // The board's memory is taken now, and for a province that alone takes seconds.
     tracing::info!(residents, "on record; making room for them");

@@ -11,6 +11,7 @@ use crate::paper::{Kind, Kinds, PAGE_MAX};
 use crate::person::Identity;
 use crate::seal::{Caller, Ends, Seal, Session, extend};
 use crate::store::{Change, Error, Store};
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
@@ -155,28 +156,38 @@ impl Desk<'_> {
     }
 }
 
-/// Reads the lists, of which only what could still be used counts.
+/// Reads the lists, all at once; of them only what could still be used counts.
 pub async fn read(store: &dyn Store, seal: &Seal, now: Time) -> Result<Ends, Error> {
+    let parts = List::ALL.into_iter();
+    let parts = parts.flat_map(|list| (0..16).map(move |sixteenth| list.part(seal, sixteenth)));
+    let read = try_join_all(parts.map(|part| read_part(store, seal, now, part))).await?;
     let mut ends = Ends::default();
-    for (list, sixteenth) in (List::ALL.iter()).flat_map(|list| (0..16).map(move |n| (list, n))) {
-        let owner = list.part(seal, sixteenth);
-        let mut after = None;
-        loop {
-            let page = store.papers(owner, KINDS, after, PAGE_MAX).await?;
-            // The latest to end come first.
-            for paper in page.iter().take_while(|paper| paper.at > now) {
-                let body = seal.open_paper(&owner, paper);
-                let read = body.and_then(|body| serde_json::from_slice::<Resting>(&body).ok());
-                let Resting(number, end) = read.ok_or(Error::Damaged("a revocation"))?;
-                extend(&mut ends, number, Time(end));
-            }
-            match page.last() {
-                Some(last) if page.len() == PAGE_MAX && last.at > now => {
-                    after = Some(last.cursor());
-                }
-                _ => break,
-            }
-        }
+    for Resting(number, end) in read.into_iter().flatten() {
+        extend(&mut ends, number, Time(end));
     }
     Ok(ends)
+}
+
+/// One sixteenth of a list.
+async fn read_part(
+    store: &dyn Store,
+    seal: &Seal,
+    now: Time,
+    owner: Identity,
+) -> Result<Vec<Resting>, Error> {
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.papers(owner, KINDS, after, PAGE_MAX).await?;
+        // The latest to end come first.
+        for paper in page.iter().take_while(|paper| paper.at > now) {
+            let body = seal.open_paper(&owner, paper);
+            let read = body.and_then(|body| serde_json::from_slice(&body).ok());
+            all.push(read.ok_or(Error::Damaged("a revocation"))?);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE_MAX && last.at > now => after = Some(last.cursor()),
+            _ => return Ok(all),
+        }
+    }
 }

@@ -27,6 +27,7 @@ use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
 use follower::{Follower, Shared};
+use futures_util::future::try_join_all;
 use health::Health;
 use partition::PARTITIONS;
 use primaries::{Link, Primaries, Purpose};
@@ -79,6 +80,7 @@ pub struct Opened {
     mark: [u8; 16],
     replicas: u32,
     asking: [Arc<Mutex<Link>>; PARTITIONS],
+    residents: u64,
 }
 
 impl Opened {
@@ -107,7 +109,7 @@ impl Opened {
         mark: [u8; 16],
     ) -> Result<Opened, Error> {
         let replicas = checks::run(primaries, settings.replicas).await?;
-        let opened = Opened {
+        let mut opened = Opened {
             primaries: primaries.clone(),
             settings: settings.clone(),
             mark,
@@ -116,9 +118,9 @@ impl Opened {
                 let link = Link::new(primaries.clone(), partition, Purpose::Ask);
                 Arc::new(Mutex::new(link))
             }),
+            residents: 0,
         };
-        for partition in 0..PARTITIONS {
-            let state = opened.state(partition).await?;
+        for state in opened.states().await? {
             if !state.ring.is_empty() && state.ring != mark {
                 return Err(Error::ForeignRing(primaries.place().to_string()));
             }
@@ -126,6 +128,7 @@ impl Opened {
                 let place = primaries.place().to_string();
                 return Err(Error::Format(place, state.format, scripts::FORMAT));
             }
+            opened.residents += state.count;
         }
         Ok(opened)
     }
@@ -138,12 +141,14 @@ impl Opened {
             .map_err(|error| held.failed(&error))
     }
 
-    pub async fn residents(&self) -> Result<u64, Error> {
-        let mut all = 0;
-        for partition in 0..PARTITIONS {
-            all += self.state(partition).await?.count;
-        }
-        Ok(all)
+    /// Of all partitions, which are asked at once.
+    async fn states(&self) -> Result<Vec<State>, Error> {
+        try_join_all((0..PARTITIONS).map(|partition| self.state(partition))).await
+    }
+
+    /// On record when it was reached.
+    pub fn residents(&self) -> u64 {
+        self.residents
     }
 
     /// Hands every record to `each`, partition by partition. Changes made meanwhile are in it or not.
@@ -315,7 +320,8 @@ impl Submitted {
 #[async_trait::async_trait]
 impl Store for Redis {
     async fn residents(&self) -> Result<u64, Error> {
-        self.opened.residents().await
+        let states = self.opened.states().await?;
+        Ok(states.iter().map(|state| state.count).sum())
     }
 
     /// Starts the followers and waits until each has read its partition whole, however often it has to begin again.
