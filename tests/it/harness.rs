@@ -1,6 +1,7 @@
 //! Starts nodes, speaks HTTP to them over plain sockets, and writes the lines that they are fed.
 
 use crate::fake_store::{FakeStore, Moods};
+use crate::process::spawn;
 use liangma::board::Board;
 use liangma::clock::Time;
 use liangma::config::{Said, Settings};
@@ -182,7 +183,7 @@ impl Start {
             command.args(["--set", pair]);
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary runs");
+        let mut child = spawn(command).expect("the binary runs");
         Starting {
             log: gather(child.stderr.take().expect("piped")),
             out: BufReader::new(child.stdout.take().expect("piped")),

@@ -2,6 +2,7 @@
 
 mod fake_store;
 mod harness;
+mod process;
 mod redis;
 
 mod balancer;

@@ -1,7 +1,6 @@
 //! Redis servers of the tests' own: one, one watched by sentinels, a cluster, and a relay that fails as it is told.
 
 mod cluster;
-mod process;
 mod relay;
 mod server;
 mod tls;

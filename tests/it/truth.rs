@@ -37,6 +37,9 @@ use world::{NODES, Phase, World};
 const RESIDENTS: usize = 200;
 const FEEDERS: usize = 6;
 
+/// Who stand at each node's door when it opens: while its board is filled each waits for the store.
+const CROWD: usize = 12;
+
 /// A run of this length has seen each kind of harm; a longer one is made of several.
 const ROUND: Duration = Duration::from_secs(60);
 
@@ -83,6 +86,16 @@ fn no_node_ever_lies() {
 }
 
 #[test]
+fn no_node_lies_that_is_filled_while_changes_come() {
+    if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some() {
+        return;
+    }
+    let seed = number("LIANGMA_TRUTH_SEED").unwrap_or_else(|| Time::now().0);
+    // Only there is a relay before the store, which can be made slow.
+    run("single", seed, Duration::from_secs(12));
+}
+
+#[test]
 fn no_red_that_a_node_knew_is_forgotten_with_the_store() {
     if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some_and(|over| over != "loss") {
         return;
@@ -121,6 +134,7 @@ fn run(kind: &str, seed: u64, length: Duration) {
     let mut town = Town::build(over, &ring, replicas);
     let world = World::new(lives.collect(), seals, bounds);
     let codes = Codes::new(&world);
+    let sessions = people::sessions(&world);
     let mut faults = 0;
     std::thread::scope(|scope| {
         for nth in 0..FEEDERS {
@@ -128,9 +142,14 @@ fn run(kind: &str, seed: u64, length: Duration) {
             scope.spawn(move || people::feed(world, nth, FEEDERS, dice));
         }
         for node in 0..NODES {
-            let (world, codes, dice) = (&world, &codes, dice.others(node as u64 + 200));
+            let (world, codes, sessions) = (&world, &codes, &sessions);
+            let watcher = dice.others(node as u64 + 200);
             scope.spawn(move || people::scan_all(world, codes, node));
-            scope.spawn(move || people::watch(world, codes, node, dice));
+            scope.spawn(move || people::watch(world, codes, sessions, node, watcher));
+            for nth in 0..CROWD {
+                let one = dice.others((node * CROWD + nth) as u64 + 300);
+                scope.spawn(move || people::crowd(world, codes, sessions, node, one));
+            }
         }
         let town = &mut town;
         let outcome = catch_unwind(AssertUnwindSafe(|| {

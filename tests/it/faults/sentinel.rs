@@ -1,8 +1,10 @@
 //! A primary that sentinels watch: another takes its place, and the old one is not believed.
 
 use super::{Town, report};
-use crate::harness::until;
-use crate::redis::{Watched, is_missing};
+use crate::harness::{Doors, until};
+use crate::redis::{Relay, Server, Watched, is_missing};
+use liangma::clock::Time;
+use liangma::store::redis::partition::PARTITIONS;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -106,6 +108,66 @@ fn a_primary_that_is_frozen_or_killed_is_replaced_and_not_believed_again() {
         assert_eq!(town.faults(node, &["emptied", "replaced"]), 0.0);
     }
     assert!(!town.nodes[0].log().contains("hush"));
+}
+
+#[test]
+fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
+    if is_missing() {
+        return;
+    }
+    let watched = Watched::start(2, &["requirepass hush"]);
+    let mut town = Town::with(&watched.url().replace("://", "://:hush@"), 1, &[]);
+    let relay = |sentinel: &Server| Relay::start(sentinel.address());
+    let relays: Vec<Relay> = watched.sentinels.iter().map(relay).collect();
+    let hosts: Vec<String> = relays.iter().map(|r| r.address().to_string()).collect();
+    let by_relays = format!("redis+sentinel://:hush@{}/liangma", hosts.join(","));
+    town.nodes.push(town.start_at(&by_relays).node());
+    let new: Vec<_> = (0..PARTITIONS).map(|nth| town.newcomer(nth)).collect();
+    let set = |reason| {
+        let lines = new.iter().map(|new| new.set(reason, 1));
+        town.feed(&lines.collect::<Vec<_>>());
+    };
+    set("suspected");
+    town.fresh_after(Instant::now());
+
+    // The last node reaches the primary, and nobody else.
+    let isolated = Instant::now();
+    relays.iter().for_each(Relay::silence);
+    let old = watched.primary();
+    watched.isolate(old, true);
+    watched.changed(old);
+    set("confirmed");
+    let acknowledged = Time::now();
+    let (mut asked, mut marked) = (0, 0);
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        for new in &new {
+            let shown = town.nodes[1].show(&town.ring.seals.session(new)).json();
+            assert_eq!(shown["reasons"].as_array().map(Vec::len), Some(1));
+            let as_of: jiff::Timestamp = shown["as_of"].as_str().expect("a time").parse().unwrap();
+            let as_of = as_of.as_millisecond() as u64;
+            assert!(as_of < acknowledged.0, "BELIEVED: it cannot know {shown}");
+            asked += 1;
+            marked += usize::from(shown["stale"] == true);
+        }
+    }
+    assert!(
+        marked > asked / 2,
+        "BELIEVED: {marked} of {asked} are marked"
+    );
+    let age = town.nodes[1].meter("liangma_age_seconds");
+    let believed = isolated.elapsed().as_secs_f64() - age;
+    // Its electors named it last just before the relays fell silent.
+    assert!(believed < 1.0, "BELIEVED for {believed} s after that");
+
+    watched.isolate(old, false);
+    relays.iter().for_each(Relay::pass);
+    let well = town.well_after(Instant::now());
+    eprintln!("FAULT primary isolated with one node of two (Sentinel), well after {well:.1?}");
+    for new in new {
+        town.know(new, "red");
+    }
+    town.is_all_kept(&[]);
 }
 
 #[test]

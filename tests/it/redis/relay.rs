@@ -1,12 +1,13 @@
 //! A connection that fails.
 
-use super::process::free_port;
 use crate::harness::until;
+use crate::process::free_port;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A TCP relay in front of a server that does as it is told; it passes at the start.
 pub struct Relay {
@@ -25,10 +26,16 @@ struct Orders {
     silent: bool,
     /// How many more bytes of replies there are before the cut.
     left: Option<usize>,
+    /// By how much replies are late on connections that are, and how many more of those there will be.
+    lag: Duration,
+    late: usize,
     /// Each with its client first and the server second.
     open: Vec<Weak<[TcpStream; 2]>>,
     ended: bool,
 }
+
+/// Pieces that were read and not yet passed.
+const READ_MAX: usize = 64;
 
 impl Relay {
     #[track_caller]
@@ -58,7 +65,13 @@ impl Relay {
         format!("redis://{}", self.address)
     }
 
-    /// Passes everything, also what came in while it was silent.
+    /// On so many connections from now on replies are late, and on later ones not: what was asked first may be answered last.
+    pub fn straggle(&self, lag: Duration, connections: usize) {
+        self.shared
+            .order(|orders| (orders.lag, orders.late) = (lag, connections));
+    }
+
+    /// Passes everything at once, also what came in while it was silent.
     #[track_caller]
     pub fn pass(&self) {
         until("the relay's port is free", || {
@@ -69,8 +82,10 @@ impl Relay {
             }
             orders.door.is_some()
         });
-        self.shared
-            .order(|orders| (orders.silent, orders.left) = (false, None));
+        self.shared.order(|orders| {
+            (orders.silent, orders.left) = (false, None);
+            (orders.lag, orders.late) = (Duration::ZERO, 0);
+        });
     }
 
     /// Passes so many more bytes of replies, on whatever connections, then cuts all connections; new ones are passed.
@@ -119,6 +134,23 @@ impl Orders {
     }
 }
 
+/// What one side sends, and when it came: read at once, however late it is passed.
+fn read(pair: Arc<[TcpStream; 2]>, from: usize) -> Receiver<(Instant, Vec<u8>)> {
+    let (read, all) = sync_channel(READ_MAX);
+    thread::spawn(move || {
+        let mut buffer = [0; 16 << 10];
+        while let Ok(length @ 1..) = (&pair[from]).read(&mut buffer) {
+            if read
+                .send((Instant::now(), buffer[..length].to_vec()))
+                .is_err()
+            {
+                break;
+            }
+        }
+    });
+    all
+}
+
 fn shut(pair: &[TcpStream; 2]) {
     for stream in pair {
         let _ = stream.shutdown(Shutdown::Both);
@@ -141,19 +173,24 @@ impl Shared {
             };
             let pair = Arc::new([client, server]);
             orders.open.push(Arc::downgrade(&pair));
+            let late = orders.late > 0;
+            orders.late -= usize::from(late);
             for from in [0, 1] {
                 let (shared, pair) = (self.clone(), pair.clone());
-                thread::spawn(move || shared.pump(&pair, from));
+                thread::spawn(move || shared.pump(&pair, from, late));
             }
         }
         !orders.ended
     }
 
-    fn pump(&self, pair: &[TcpStream; 2], from: usize) {
+    fn pump(&self, pair: &Arc<[TcpStream; 2]>, from: usize, late: bool) {
         let _ = pair[from].set_nodelay(true);
-        let mut buffer = [0; 16 << 10];
-        while let Ok(mut length @ 1..) = (&pair[from]).read(&mut buffer) {
-            let orders = self.orders.lock().unwrap();
+        for (came, bytes) in read(pair.clone(), from) {
+            let mut length = bytes.len();
+            let mut orders = self.orders.lock().unwrap();
+            if from == 1 && late {
+                orders = self.linger(orders, came);
+            }
             let silent = |orders: &mut Orders| orders.silent && !orders.ended;
             let mut orders = self.changed.wait_while(orders, silent).unwrap();
             let mut last = false;
@@ -165,7 +202,7 @@ impl Shared {
                 last = *left == 0;
             }
             drop(orders);
-            if (&pair[1 - from]).write_all(&buffer[..length]).is_err() {
+            if (&pair[1 - from]).write_all(&bytes[..length]).is_err() {
                 break;
             }
             if last {
@@ -173,5 +210,19 @@ impl Shared {
             }
         }
         shut(pair);
+    }
+
+    /// Holds back what came then for as long as replies are late.
+    fn linger<'s>(
+        &'s self,
+        mut orders: MutexGuard<'s, Orders>,
+        came: Instant,
+    ) -> MutexGuard<'s, Orders> {
+        while let left = orders.lag.saturating_sub(came.elapsed())
+            && !left.is_zero()
+        {
+            orders = self.changed.wait_timeout(orders, left).unwrap().0;
+        }
+        orders
     }
 }

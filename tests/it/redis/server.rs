@@ -1,8 +1,8 @@
 //! One redis-server process, which can be killed, frozen, emptied and put back.
 
-use super::process::{free_port, signal, spawn, threads};
 use super::tls::Tls;
 use crate::harness::{DEADLINE, folder, until};
+use crate::process::{free_port, signal, spawn, threads};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,7 +1,10 @@
 //! A primary that sentinels watch.
 
-use super::server::{Server, among_others, password, ports, start_with, tell};
+use super::server::{Server, password, ports, start_with, tell};
 use crate::harness::until;
+
+/// Whom replicas and sentinels log in as: a server that does not know them is cut off from both.
+const FRIENDS: [&str; 2] = ["mirror", "watcher"];
 
 /// A primary, its replicas and three sentinels.
 pub struct Watched {
@@ -13,7 +16,13 @@ pub struct Watched {
 impl Watched {
     #[track_caller]
     pub fn start(replicas: usize, settings: &[&str]) -> Watched {
-        let lines = among_others(settings);
+        let mut lines: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let secret = password(settings).unwrap_or("friend");
+        for friend in FRIENDS {
+            lines.push(format!("user {friend} on >{secret} ~* &* +@all"));
+        }
+        lines.push("masteruser mirror".to_owned());
+        lines.push(format!("masterauth {secret}"));
         let mut servers = vec![start_with(&[], &lines)];
         let port = servers[0].port();
         for _ in 0..replicas {
@@ -23,14 +32,13 @@ impl Watched {
         until("the replicas follow", || {
             servers[0].is_followed(replicas) && servers[1..].iter().all(Server::follows)
         });
-        let mut watch = format!(
+        let watch = format!(
             "sentinel monitor liangma 127.0.0.1 {port} 2\n\
              sentinel down-after-milliseconds liangma 1000\n\
-             sentinel failover-timeout liangma 5000\n"
+             sentinel failover-timeout liangma 5000\n\
+             sentinel auth-user liangma watcher\n\
+             sentinel auth-pass liangma {secret}\n"
         );
-        if let Some(password) = password(settings) {
-            watch.push_str(&format!("sentinel auth-pass liangma {password}\n"));
-        }
         let sentinels: Vec<Server> = (0..3).map(|_| Server::open(None, &[&watch])).collect();
         for sentinel in &sentinels {
             // They look and talk more seldom, unless told otherwise. If they talked more often still, they would undo each other's failovers.
@@ -50,6 +58,19 @@ impl Watched {
             })
         });
         watched
+    }
+
+    /// Cuts a server off from replicas and sentinels, or joins it to them again; nodes reach it as ever. It must want a
+    /// password: who fails to log in is nobody.
+    pub fn isolate(&self, server: usize, away: bool) {
+        let server = &self.servers[server];
+        for friend in FRIENDS {
+            let state = if away { "off" } else { "on" };
+            server.try_ask(&["ACL", "SETUSER", friend, state]);
+            if away {
+                server.try_ask(&["CLIENT", "KILL", "USER", friend]);
+            }
+        }
     }
 
     pub fn url(&self) -> String {

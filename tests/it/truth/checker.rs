@@ -235,9 +235,14 @@ impl History {
 
     /// What is known to be on the board after an answer; `shown` is what was when it was asked.
     pub fn check(&self, answer: &Answer, shown: &Known) -> Result<Known, Lie> {
-        self.fit(answer, shown).map_err(Lie::WentBack)?;
+        self.check_shown(answer, shown)?;
         let told = self.known_at(self.acknowledged_before(answer.as_of));
         self.fit(answer, &shown.and(&told)).map_err(Lie::Behind)
+    }
+
+    /// That it lacks nothing of what was shown when it was asked.
+    pub fn check_shown(&self, answer: &Answer, shown: &Known) -> Result<(), Lie> {
+        self.fit(answer, shown).map(|_| ()).map_err(Lie::WentBack)
     }
 
     /// The least that is known of a board which knows so much and says this; or a version that is not in what it says.

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 
 const NAMES: [&str; SOURCES] = ["gd-cdc", "gz-cdc", "sz.customs"];
 
+/// A feed that was given up comes in no later than this: nodes wait for the store no longer than two seconds.
+const GIVEN_UP_LIFE: u64 = 3_000;
+
 pub struct Life {
     pub person: Person,
     pub history: History,
@@ -23,6 +26,8 @@ pub struct Life {
     alone: bool,
     /// Sent and not acknowledged.
     under_way: Option<String>,
+    /// When something was sent again, the last time: what was given up may come in after what was acknowledged.
+    repeated: u64,
 }
 
 impl Life {
@@ -35,6 +40,7 @@ impl Life {
             red,
             alone,
             under_way: None,
+            repeated: 0,
         }
     }
 
@@ -44,8 +50,9 @@ impl Life {
 
     /// The line to be sent: that which is under way, else a new one; None if there is to be no new one.
     pub fn line(&mut self, dice: Option<&mut Dice>) -> Option<String> {
-        if self.under_way.is_none() {
-            self.under_way = Some(self.next(dice?));
+        match self.under_way {
+            Some(_) => self.repeated = Time::now().0,
+            None => self.under_way = Some(self.next(dice?)),
         }
         self.under_way.clone()
     }
@@ -53,6 +60,12 @@ impl Life {
     pub fn acknowledge(&mut self, now: u64) {
         self.under_way = None;
         self.history.acknowledge(now);
+    }
+
+    /// Whether all that was sent had come in by then, and nothing was sent since.
+    pub fn is_quiet_since(&self, time: u64) -> bool {
+        let last = &self.history.versions()[self.history.newest()];
+        self.repeated + GIVEN_UP_LIFE < time && last.acknowledged.is_some_and(|at| at < time)
     }
 
     fn next(&mut self, dice: &mut Dice) -> String {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A watcher waits for a frozen node: what it says when it wakes is said too.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TOGETHER: u64 = 12;
 
 const CODE_LIFE_USED: u64 = 300_000;
+
+/// Longer than it takes to fill the board of a node whose store is slow to answer.
+const CROWD_STAYS: Duration = Duration::from_millis(1_500);
 
 /// A connection to a node's door, made again when the node is another process or the connection is lost.
 struct Ear {
@@ -77,10 +80,8 @@ pub fn feed(world: &World, nth: usize, feeders: usize, mut dice: Dice) {
         if phase == Phase::Finish {
             chosen.extend(&own);
         } else {
-            // Some have news all the time, others seldom.
             for _ in 0..dice.within(1..=together) {
-                let share = dice.below(1000) * dice.below(1000);
-                let one = own[own.len() * share / 1_000_000];
+                let one = own[one_with_news(own.len(), &mut dice)];
                 if !chosen.contains(&one) {
                     chosen.push(one);
                 }
@@ -126,6 +127,11 @@ pub fn feed(world: &World, nth: usize, feeders: usize, mut dice: Dice) {
         world.feeding.fetch_sub(1, SeqCst);
         sleep(Duration::from_millis(dice.within(0..=40)));
     }
+}
+
+/// One of so many: the first have news all the time, the last seldom.
+fn one_with_news(count: usize, dice: &mut Dice) -> usize {
+    count * dice.below(1000) * dice.below(1000) / 1_000_000
 }
 
 /// Whether all lines were acknowledged.
@@ -291,13 +297,18 @@ fn lines_of(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.filter(|line| !line.is_empty())
 }
 
-/// Shows, scans and explains random residents at one node.
-pub fn watch(world: &World, codes: &Codes, node: usize, mut dice: Dice) {
-    let scanner = world.seals().scanner();
-    let people = || world.lives.iter().map(|life| lock(life).person.clone());
-    let sessions: Vec<String> = people()
+/// Sessions of all residents, in their order.
+pub fn sessions(world: &World) -> Vec<String> {
+    let lives = world.lives.iter();
+    let people = lives.map(|life| lock(life).person.clone());
+    people
         .map(|person| world.seals().session(&person))
-        .collect();
+        .collect()
+}
+
+/// Shows, scans and explains random residents at one node.
+pub fn watch(world: &World, codes: &Codes, sessions: &[String], node: usize, mut dice: Dice) {
+    let scanner = world.seals().scanner();
     let mut ears = [Door::Resident, Door::Gate, Door::Desk].map(|door| Ear::new(node, door));
     while !world.is_stopped() {
         sleep(Duration::from_millis(2));
@@ -311,40 +322,72 @@ pub fn watch(world: &World, codes: &Codes, node: usize, mut dice: Dice) {
             }
             _ => (0, "show", Ask::get("/v1/code").bearer(session)),
         };
-        let Some((process, line)) = ears[nth].listen(world, PATIENCE) else {
-            continue;
-        };
-        let before = world.before_of(node, process, resident);
-        let asked = Time::now();
-        let Ok(answer) = line.ask(&ask.bytes()) else {
-            world.counts.cut.fetch_add(1, SeqCst);
-            ears[nth].held = None;
-            continue;
-        };
-        let answered = Time::now().0;
-        if answer.status != 200 {
-            refused(world, node, &answer);
-            continue;
-        }
-        let said = answer.json();
-        let count = match nth {
-            0 => &world.counts.shows,
-            1 => &world.counts.scans,
-            _ => &world.counts.explained,
-        };
-        count.fetch_add(1, SeqCst);
-        if let Some(code) = said["code"].as_str() {
-            *lock(&codes.0[resident]) = (asked.0, code.to_owned());
-        }
-        judge(
-            world,
-            (node, process, door),
-            resident,
-            &said,
-            (asked.0, answered),
-            before,
-        );
+        look(world, codes, &mut ears[nth], door, resident, &ask);
     }
+}
+
+/// Comes when a node opens its doors, asks for those of whom there is most news while the board is filled, and goes.
+pub fn crowd(world: &World, codes: &Codes, sessions: &[String], node: usize, mut dice: Dice) {
+    let mut ear = Ear::new(node, Door::Resident);
+    let mut met = 0;
+    while !world.is_stopped() {
+        sleep(Duration::from_millis(10));
+        let Some(place) = world.place(node).filter(|place| place.process != met) else {
+            continue;
+        };
+        met = place.process;
+        let end = Instant::now() + CROWD_STAYS;
+        while Instant::now() < end && !world.is_stopped() {
+            let resident = one_with_news(world.lives.len(), &mut dice);
+            let ask = Ask::get("/v1/code").bearer(&sessions[resident]);
+            look(world, codes, &mut ear, "show", resident, &ask);
+            sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Asks, and holds the answer against what was fed.
+fn look(
+    world: &World,
+    codes: &Codes,
+    ear: &mut Ear,
+    door: &'static str,
+    resident: usize,
+    ask: &Ask,
+) {
+    let node = ear.node;
+    let Some((process, line)) = ear.listen(world, PATIENCE) else {
+        return;
+    };
+    let before = world.before_of(node, process, resident);
+    let asked = Time::now();
+    let Ok(answer) = line.ask(&ask.bytes()) else {
+        world.counts.cut.fetch_add(1, SeqCst);
+        ear.held = None;
+        return;
+    };
+    let answered = Time::now().0;
+    if answer.status != 200 {
+        return refused(world, node, &answer);
+    }
+    let said = answer.json();
+    let count = match door {
+        "show" => &world.counts.shows,
+        "scan" => &world.counts.scans,
+        _ => &world.counts.explained,
+    };
+    count.fetch_add(1, SeqCst);
+    if let Some(code) = said["code"].as_str() {
+        *lock(&codes.0[resident]) = (asked.0, code.to_owned());
+    }
+    judge(
+        world,
+        (node, process, door),
+        resident,
+        &said,
+        (asked.0, answered),
+        before,
+    );
 }
 
 fn refused(world: &World, node: usize, answer: &harness::Answer) {

@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 struct Fault {
     name: String,
     steps: Vec<(u64, Step)>,
+    /// Nothing else is harmed meanwhile.
+    alone: bool,
 }
 
 fn fault(name: impl Into<String>, steps: Vec<(u64, Step)>) -> Fault {
     Fault {
         name: name.into(),
         steps,
+        alone: false,
     }
 }
 
@@ -27,6 +30,7 @@ fn words(command: &str) -> Vec<String> {
 /// A fault that was begun: what is left to be done, and when.
 struct Begun {
     name: String,
+    alone: bool,
     steps: std::vec::IntoIter<(u64, Step)>,
     next: Option<(Instant, Step)>,
 }
@@ -35,6 +39,7 @@ impl Begun {
     fn of(fault: Fault) -> Begun {
         let mut begun = Begun {
             name: fault.name,
+            alone: fault.alone,
             steps: fault.steps.into_iter(),
             next: None,
         };
@@ -42,11 +47,45 @@ impl Begun {
         begun
     }
 
+    /// Takes the steps that are due, or all that are left.
+    fn go_on<'scope, 'env>(
+        &mut self,
+        town: &mut Town,
+        world: &World,
+        scope: &'scope Scope<'scope, 'env>,
+        all: bool,
+    ) {
+        while let Some((at, step)) = self.next.clone()
+            && (at <= Instant::now() || all)
+        {
+            world.note(format!("{}: {step:?}", self.name));
+            town.take(&step, world, scope);
+            self.advance();
+        }
+    }
+
     fn advance(&mut self) {
         let after = |ms| Instant::now() + Duration::from_millis(ms);
         self.next = self.steps.next().map(|(ms, step)| (after(ms), step));
     }
 }
+
+/// Kinds of harm, by number: each comes once before any comes again.
+#[derive(Default)]
+struct Deck(Vec<usize>);
+
+impl Deck {
+    fn draw(&mut self, kinds: usize, dice: &mut Dice) -> usize {
+        if self.0.is_empty() {
+            self.0 = (0..kinds).collect();
+        }
+        self.0.swap_remove(dice.below(self.0.len()))
+    }
+}
+
+/// The first connections of a node: one to look at the settings of its store, then one a partition for asking, on which its
+/// board is filled too. Those that follow the streams come after.
+const ASKING: usize = 1 + PARTITIONS;
 
 /// Redis must have recovered by then.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -60,6 +99,8 @@ pub struct Schedule {
     /// Of Redis, and of the rest.
     large: Option<Begun>,
     small: Option<Begun>,
+    large_kinds: Deck,
+    small_kinds: Deck,
     /// Since when all of Redis is there again, and not yet settled.
     settling: Option<Instant>,
     next_large: Instant,
@@ -76,6 +117,8 @@ impl Schedule {
             dice,
             large: None,
             small: None,
+            large_kinds: Deck::default(),
+            small_kinds: Deck::default(),
             settling: None,
             next_large: soon,
             next_small: soon,
@@ -99,13 +142,7 @@ impl Schedule {
         }
         let now = Instant::now();
         for begun in [&mut self.large, &mut self.small].into_iter().flatten() {
-            while let Some((at, step)) = begun.next.clone()
-                && (at <= Instant::now() || !begin)
-            {
-                world.note(format!("{}: {step:?}", begun.name));
-                town.take(&step, world, scope);
-                begun.advance();
-            }
+            begun.go_on(town, world, scope, !begin);
         }
         if self
             .large
@@ -144,9 +181,15 @@ impl Schedule {
             let fault = self.large(town);
             self.faults += 1;
             world.note(fault.name.clone());
+            if fault.alone
+                && let Some(mut small) = self.small.take()
+            {
+                small.go_on(town, world, scope, true);
+            }
             self.large = Some(Begun::of(fault));
         }
-        if self.small.is_none() && self.next_small <= now {
+        let alone = self.large.as_ref().is_some_and(|begun| begun.alone);
+        if self.small.is_none() && self.next_small <= now && !alone {
             let fault = self.small(town);
             self.faults += 1;
             world.note(fault.name.clone());
@@ -172,7 +215,7 @@ impl Schedule {
         }
         let over = self.over;
         if over == Over::Single {
-            return match dice.below(2) {
+            return match self.large_kinds.draw(3, dice) {
                 0 => fault(
                     "kill of the server",
                     vec![
@@ -180,17 +223,29 @@ impl Schedule {
                         (dice.within(20..=2_000), Step::Restart(0)),
                     ],
                 ),
-                _ => fault(
+                1 => fault(
                     "frozen server",
                     vec![
                         (0, Step::Freeze(0)),
                         (dice.within(100..=4_000), Step::Thaw(0)),
                     ],
                 ),
+                _ => Fault {
+                    alone: true,
+                    ..fault(
+                        "a node is filled by a store that is slow to tell, and quick to tell of changes",
+                        vec![
+                            (0, Step::KillNode(NODES - 1)),
+                            (0, Step::Straggle(dice.within(150..=400), ASKING)),
+                            (0, Step::StartNode(NODES - 1)),
+                            (4_000, Step::Pass),
+                        ],
+                    )
+                },
             };
         }
         let replica = *replicas.first().expect("Redis has settled");
-        match dice.below(8) {
+        match self.large_kinds.draw(8, dice) {
             0 => fault(
                 format!("kill of primary {primary}"),
                 vec![
@@ -239,7 +294,8 @@ impl Schedule {
                     .map(|replica| (0, Step::Freeze(*replica)))
                     .collect();
                 steps.push((30, Step::Ask(primary, words("CLIENT KILL TYPE replica"))));
-                steps.push((dice.within(150..=600), Step::Kill(primary)));
+                // After a while electors vouch for what it alone has.
+                steps.push((dice.within(150..=1_500), Step::Kill(primary)));
                 steps.extend(replicas.iter().map(|replica| (0, Step::Thaw(*replica))));
                 steps.push((dice.within(3_000..=6_000), Step::Restart(primary)));
                 fault(format!("lonely primary {primary}, killed"), steps)
@@ -285,7 +341,7 @@ impl Schedule {
             Over::Watched => 13,
             Over::Cluster => 9,
         };
-        match dice.below(kinds) {
+        match self.small_kinds.draw(kinds, dice) {
             0 => fault(
                 format!("kill of node {node}"),
                 vec![
@@ -311,15 +367,19 @@ impl Schedule {
                 format!("clients of server {server} cut off"),
                 vec![(0, Step::Ask(server, words("CLIENT KILL TYPE normal")))],
             ),
+            // Those that are awake have read them by then.
             5 | 6 => {
-                let one = dice.below(PARTITIONS);
-                let those: Vec<usize> = match dice.percent(50) {
+                let those: Vec<usize> = match dice.percent(70) {
                     true => (0..PARTITIONS).collect(),
-                    false => vec![one],
+                    false => vec![dice.below(PARTITIONS)],
                 };
                 fault(
-                    format!("streams trimmed: {those:?}"),
-                    vec![(0, Step::Trim(those))],
+                    format!("streams trimmed past node {node}"),
+                    vec![
+                        (0, Step::FreezeNode(node)),
+                        (dice.within(100..=1_500), Step::Trim(those)),
+                        (dice.within(0..=300), Step::ThawNode(node)),
+                    ],
                 )
             }
             7 => fault(
@@ -345,7 +405,11 @@ impl Schedule {
                 "the relay is silent",
                 vec![(0, Step::Silence), (dice.within(50..=4_500), Step::Pass)],
             ),
-            12 => {
+            11 => fault(
+                "the relay refuses",
+                vec![(0, Step::Refuse), (dice.within(50..=4_500), Step::Pass)],
+            ),
+            _ => {
                 let one = dice.below(3);
                 fault(
                     format!("frozen sentinel {one}"),
@@ -355,10 +419,6 @@ impl Schedule {
                     ],
                 )
             }
-            _ => fault(
-                "the relay refuses",
-                vec![(0, Step::Refuse), (dice.within(50..=4_500), Step::Pass)],
-            ),
         }
     }
 }

@@ -7,8 +7,10 @@ use crate::redis::{Backup, Cluster, Relay, Server, Watched};
 use liangma::http::query::Door;
 use liangma::store::redis::partition::{self, PARTITIONS};
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
+use std::time::Duration;
 
 /// What the nodes' statuses are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub enum Step {
     Silence,
     /// No new connections to it, and the old ones cut.
     Refuse,
+    /// By so many milliseconds, on so many connections to come.
+    Straggle(u64, usize),
     Pass,
     KillNode(usize),
     /// Asks it to leave.
@@ -69,7 +73,8 @@ pub struct Town<'s> {
     nodes: [Option<Node>; NODES],
     /// Processes that were started, of all nodes.
     processes: usize,
-    starting: usize,
+    /// Those whose doors are not open yet.
+    starting: [bool; NODES],
     started: (Sender<Started>, Receiver<Started>),
     backup: Option<Backup>,
     frozen: HashSet<usize>,
@@ -78,7 +83,8 @@ pub struct Town<'s> {
 struct Started {
     nth: usize,
     process: usize,
-    node: Node,
+    /// None: it ended, and opened no door.
+    node: Option<Node>,
 }
 
 /// Short, so that a run of seconds has seen every age.
@@ -116,7 +122,7 @@ impl<'s> Town<'s> {
             replicas,
             nodes: [const { None }; NODES],
             processes: 0,
-            starting: 0,
+            starting: [false; NODES],
             started: channel(),
             backup: None,
             frozen: HashSet::new(),
@@ -234,7 +240,11 @@ impl<'s> Town<'s> {
     pub fn greet(&mut self, world: &World) {
         while let Ok(started) = self.started.1.try_recv() {
             let Started { nth, process, node } = started;
-            self.starting -= 1;
+            self.starting[nth] = false;
+            let Some(node) = node else {
+                world.lie(format!("node {nth} has opened no door, and ended"));
+                return world.stop();
+            };
             let doors = [Door::Resident, Door::Gate, Door::Desk, Door::Back];
             let doors = doors.map(|door| node.address(door));
             world.note(format!(
@@ -258,7 +268,7 @@ impl<'s> Town<'s> {
     }
 
     pub fn are_all_open(&self) -> bool {
-        self.starting == 0 && self.nodes.iter().all(Option::is_some)
+        self.nodes.iter().all(Option::is_some)
     }
 
     pub fn node(&self, nth: usize) -> Option<&Node> {
@@ -266,17 +276,18 @@ impl<'s> Town<'s> {
     }
 
     fn start_node<'scope, 'env>(&mut self, nth: usize, scope: &'scope Scope<'scope, 'env>) {
-        if self.nodes[nth].is_some() {
+        if self.nodes[nth].is_some() || self.starting[nth] {
             return;
         }
         self.processes += 1;
-        self.starting += 1;
+        self.starting[nth] = true;
         let process = self.processes;
         let mut settings = vec![
             format!("stale_after={STALE_AFTER}ms"),
             format!("too_old_after={TOO_OLD_AFTER}ms"),
             "code_life=10m".to_owned(),
             "store_wait=2s".to_owned(),
+            "miss_wait=1s".to_owned(),
             "board_shards=16".to_owned(),
             "resident_threads=1".to_owned(),
             "gate_threads=1".to_owned(),
@@ -289,11 +300,8 @@ impl<'s> Town<'s> {
         let started = self.started.0.clone();
         // It opens no door before it has reached the store, and that may be away.
         scope.spawn(move || {
-            if let Ok(node) =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| starting.open()))
-            {
-                let _ = started.send(Started { nth, process, node });
-            }
+            let node = catch_unwind(AssertUnwindSafe(|| starting.open())).ok();
+            let _ = started.send(Started { nth, process, node });
         });
     }
 
@@ -352,6 +360,10 @@ impl<'s> Town<'s> {
                 relay.refuse();
                 relay.cut_after(0);
             }),
+            Step::Straggle(ms, connections) => self
+                .relays
+                .iter()
+                .for_each(|relay| relay.straggle(Duration::from_millis(*ms), *connections)),
             Step::Pass => self.relays.iter().for_each(Relay::pass),
             Step::KillNode(nth) => {
                 self.nodes[*nth] = None;

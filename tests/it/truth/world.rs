@@ -264,11 +264,17 @@ impl World {
         let lossy = before.lossy || self.is_lossy();
         let life = lock(&self.lives[resident]);
         let history = &life.history;
-        let checked = self.bounds.check(&answer).and_then(|()| match lossy {
-            false => history.check(&answer, &before.known).map(Some),
-            true => history
-                .check_after_loss(&answer, before.told, self.lost_until.load(SeqCst))
-                .map(|()| None),
+        let checked = self.bounds.check(&answer).and_then(|()| {
+            if !lossy {
+                return history.check(&answer, &before.known).map(Some);
+            }
+            // Whatever came back with an older store, a board goes back for nobody. The desk asks the store itself.
+            if self.is_fed_nothing_since_the_loss(&life) && door != "explain" {
+                history.check_shown(&answer, &before.known)?;
+            }
+            let lost_until = self.lost_until.load(SeqCst);
+            history.check_after_loss(&answer, before.told, lost_until)?;
+            Ok(None)
         });
         let mut sight = lock(&self.sights[node]);
         if sight.process > process {
@@ -303,6 +309,11 @@ impl World {
             }
             seen.known = known;
         }
+    }
+
+    /// Of a resident.
+    fn is_fed_nothing_since_the_loss(&self, life: &Life) -> bool {
+        self.phase() == Phase::Feed && life.is_quiet_since(self.lost_from.load(SeqCst))
     }
 
     /// What this process has said that it knows.
