@@ -5,7 +5,7 @@
 CARGO := cargo
 FLAGS := --release --locked
 
-.PHONY: help build demo cluster test pages interface truth mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
+.PHONY: help build demo cluster test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ interface: build ## the documented interface against a real node, by schemathesi
 
 truth: ## ten minutes of random faults under three nodes, every answer checked (needs redis-server)
 	LIANGMA_TRUTH_SECONDS=600 $(CARGO) test $(FLAGS) --test it -- truth --include-ignored --nocapture
+
+sabotage: ## whether truth sees a node that lies: with each guard taken out, and with none (needs redis-server, Python; ten minutes)
+	tests/sabotage
 
 mixed: ## events of every kind for a million residents, the import killed again and again, in both stores (some minutes)
 	LIANGMA_MIXED_RESIDENTS=1000000 $(CARGO) test $(FLAGS) --test it -- a_mixed_import --nocapture
