@@ -31,7 +31,7 @@ interface: build ## the documented interface against a real node, by schemathesi
 truth: ## ten minutes of random faults under three nodes, every answer checked (needs redis-server)
 	LIANGMA_TRUTH_SECONDS=600 $(CARGO) test $(FLAGS) --test it -- truth --include-ignored --nocapture
 
-sabotage: ## whether truth sees a node that lies: with each guard taken out, and with none (needs redis-server, Python; ten minutes)
+sabotage: ## whether truth sees a node that lies: with each guard taken out, and with none (needs redis-server, Python; a quarter of an hour)
 	tests/sabotage
 
 mixed: ## events of every kind for a million residents, the import killed again and again, in both stores (some minutes)

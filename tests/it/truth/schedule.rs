@@ -294,10 +294,10 @@ impl Schedule {
                     .map(|replica| (0, Step::Freeze(*replica)))
                     .collect();
                 steps.push((30, Step::Ask(primary, words("CLIENT KILL TYPE replica"))));
-                // After a while electors vouch for what it alone has.
-                steps.push((dice.within(150..=1_500), Step::Kill(primary)));
+                // After a while what it alone has is vouched for by electors, and shown; changes wait for replicas in vain for a second.
+                steps.push((dice.within(300..=2_500), Step::Kill(primary)));
                 steps.extend(replicas.iter().map(|replica| (0, Step::Thaw(*replica))));
-                steps.push((dice.within(3_000..=6_000), Step::Restart(primary)));
+                steps.push((dice.within(4_500..=7_000), Step::Restart(primary)));
                 fault(format!("lonely primary {primary}, killed"), steps)
             }
             5 => fault(
