@@ -1,6 +1,7 @@
 //! What is looked at when a store is opened: whether it can be used at all, and what in its settings would lose data.
 
 use super::dial::said;
+use super::partition;
 use super::place::{Address, Topology};
 use super::primaries::Primaries;
 use crate::store::Error;
@@ -32,6 +33,7 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
         fewest = fewest.min(replicas);
         most = most.max(replicas);
         warn_of_settings(&mut link, &address).await;
+        warn_of_replay(&mut link, &address).await;
     }
     let replicas = wanted.unwrap_or(match primaries.place().topology {
         Topology::Single => fewest.min(1),
@@ -123,6 +125,36 @@ async fn warn_of_settings(link: &mut MultiplexedConnection, address: &Address) {
         let value = settings.get(name).and_then(|value| value.parse().ok());
         if let Some(value) = value.filter(|value: &u64| *value < least) {
             tracing::warn!(%address, "{name} is {value}, less than {least}: residents take twice the memory");
+        }
+    }
+}
+
+/// What our scripts write with, without its key. Redis (7.0.15 was seen to) replays what a script wrote with the rights of the
+/// default user, also where nobody can log in as that, and silently leaves out what those do not allow.
+const REPLAYED: [(&str, &[&str]); 5] = [
+    ("HSET", &["field", "value"]),
+    ("HDEL", &["field"]),
+    ("XADD", &["*", "field", "value"]),
+    ("SET", &["value"]),
+    ("DEL", &[]),
+];
+
+async fn warn_of_replay(link: &mut MultiplexedConnection, address: &Address) {
+    for (name, arguments) in REPLAYED {
+        let mut command = redis::cmd("ACL");
+        command.arg("DRYRUN").arg("default").arg(name);
+        command.arg(partition::meta(0)).arg(arguments);
+        let said: Result<String, _> = command.query_async(link).await;
+        match said {
+            Ok(said) if said == "OK" => {}
+            Ok(said) => {
+                tracing::error!(%address, %said, "a restart loses what is in the append-only file: Redis replays it as the default user, who must be `off ~* &* +@all`");
+                return;
+            }
+            Err(error) => {
+                tracing::info!(%address, %error, "whether the default user may replay the append-only file is not checked");
+                return;
+            }
         }
     }
 }

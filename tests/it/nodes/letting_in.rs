@@ -5,12 +5,57 @@ use crate::harness::*;
 use crate::redis::{Server, Tls, is_missing};
 use std::time::Instant;
 
-/// The user of the operator's example, with this password.
+/// The users of the operator's example, all with this password.
+fn acl_lines(password: &str) -> Vec<String> {
+    let lines = include_str!("../../../deploy/users.acl").lines();
+    lines
+        .map(|line| {
+            let names = ["#OPERATOR", "#REPLICA", "#LIANGMA"].into_iter();
+            names.fold(line.to_owned(), |line, name| {
+                line.replace(name, &format!(">{password}"))
+            })
+        })
+        .collect()
+}
+
+/// Our user of them.
 fn acl_line(password: &str) -> String {
-    let users = include_str!("../../../deploy/users.acl");
-    let line = users.lines().find(|line| line.starts_with("user liangma "));
-    let line = line.expect("the example has our user");
-    line.replace("#LIANGMA", &format!(">{password}"))
+    let mut lines = acl_lines(password).into_iter();
+    let line = lines.find(|line| line.starts_with("user liangma "));
+    line.expect("the example has our user")
+}
+
+#[test]
+fn what_the_users_of_the_example_wrote_is_there_after_a_kill() {
+    if is_missing() {
+        return;
+    }
+    let lines = acl_lines("hush");
+    let mut server = Server::start(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let town = Town::over(&server.url().replace("redis://", "redis://liangma:hush@"));
+    server.kill();
+    server.restart();
+    town.well_after(Instant::now());
+    town.has_lost_nothing(&[]);
+    assert!(!town.nodes[0].log().contains("default user"));
+}
+
+#[test]
+fn a_default_user_who_may_not_write_is_told_of() {
+    if is_missing() {
+        return;
+    }
+    let mut lines = acl_lines("hush");
+    assert!(lines[0].starts_with("user default off "));
+    lines[0].truncate("user default off".len());
+    let server = Server::start(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let url = server.url().replace("redis://", "redis://liangma:hush@");
+    let node = Start::new(&[]).over_redis(&url, &Ring::make()).warming();
+    let log = node.log();
+    assert!(
+        log.contains("a restart loses what is in the append-only file"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub struct Server {
     folder: TempDir,
     port: u16,
     pub password: Option<String>,
+    /// Whether the tests log in as `operator`, not as the default user.
+    operated: bool,
     certificates: Option<PathBuf>,
     child: Option<Child>,
 }
@@ -46,7 +48,8 @@ impl Server {
             let mut server = Server {
                 folder: folder(),
                 port: free_port(),
-                password: password(settings).map(str::to_owned),
+                password: password(settings).or(operator(settings)).map(str::to_owned),
+                operated: operator(settings).is_some(),
                 certificates: tls.map(|tls| tls.folder().to_owned()),
                 child: None,
             };
@@ -135,7 +138,11 @@ impl Server {
         stream.set_write_timeout(Some(patience))?;
         let mut stream = BufReader::new(stream);
         if let Some(password) = &self.password {
-            stream.get_mut().write_all(&request(&["AUTH", password]))?;
+            let auth = match self.operated {
+                true => request(&["AUTH", "operator", password]),
+                false => request(&["AUTH", password]),
+            };
+            stream.get_mut().write_all(&auth)?;
             read_reply(&mut stream)?;
         }
         stream.get_mut().write_all(&request(command))?;
@@ -289,6 +296,13 @@ pub fn password<'a>(settings: &[&'a str]) -> Option<&'a str> {
         .iter()
         .filter_map(|line| line.strip_prefix("requirepass "));
     found.next_back()
+}
+
+/// The password of a user of this name.
+fn operator<'a>(settings: &[&'a str]) -> Option<&'a str> {
+    let mut lines = settings.iter();
+    let line = lines.find_map(|line| line.strip_prefix("user operator on >"))?;
+    line.split(' ').next()
 }
 
 /// The settings of servers that follow each other.
