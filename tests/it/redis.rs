@@ -8,7 +8,7 @@ mod watched;
 
 pub use cluster::Cluster;
 pub use relay::Relay;
-pub use server::{Backup, Server};
+pub use server::{Backup, Server, start_with};
 pub use tls::Tls;
 pub use watched::Watched;
 

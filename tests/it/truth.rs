@@ -54,6 +54,10 @@ fn number(name: &str) -> Option<u64> {
     setting(name).map(|value| value.parse().expect("a number"))
 }
 
+fn seed() -> u64 {
+    number("LIANGMA_TRUTH_SEED").unwrap_or_else(|| Time::now().0)
+}
+
 /// Past the test runner, which keeps what is printed to itself.
 fn tell(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
@@ -64,7 +68,7 @@ fn no_node_ever_lies() {
     if is_missing() {
         return;
     }
-    let seed = number("LIANGMA_TRUTH_SEED").unwrap_or_else(|| Time::now().0);
+    let seed = seed();
     let length = Duration::from_secs(number("LIANGMA_TRUTH_SECONDS").unwrap_or(16));
     let mut dice = Dice::new(seed);
     if let Some(over) = setting("LIANGMA_TRUTH_OVER") {
@@ -90,7 +94,7 @@ fn no_node_lies_that_is_filled_while_changes_come() {
     if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some() {
         return;
     }
-    let seed = number("LIANGMA_TRUTH_SEED").unwrap_or_else(|| Time::now().0);
+    let seed = seed();
     // Only there is a relay before the store, which can be made slow.
     run("single", seed, Duration::from_secs(12));
 }
@@ -100,7 +104,7 @@ fn no_red_that_a_node_knew_is_forgotten_with_the_store() {
     if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some_and(|over| over != "loss") {
         return;
     }
-    let seed = number("LIANGMA_TRUTH_SEED").unwrap_or_else(|| Time::now().0);
+    let seed = seed();
     let length = number("LIANGMA_TRUTH_SECONDS").unwrap_or(10).min(60);
     run("loss", seed, Duration::from_secs(length));
 }

@@ -140,22 +140,20 @@ const REPLAYED: [(&str, &[&str]); 5] = [
 ];
 
 async fn warn_of_replay(link: &mut MultiplexedConnection, address: &Address) {
+    let mut pipe = redis::pipe();
     for (name, arguments) in REPLAYED {
-        let mut command = redis::cmd("ACL");
-        command.arg("DRYRUN").arg("default").arg(name);
-        command.arg(partition::meta(0)).arg(arguments);
-        let said: Result<String, _> = command.query_async(link).await;
-        match said {
-            Ok(said) if said == "OK" => {}
-            Ok(said) => {
-                tracing::error!(%address, %said, "a restart loses what is in the append-only file: Redis replays it as the default user, who must be `off ~* &* +@all`");
-                return;
-            }
-            Err(error) => {
-                tracing::info!(%address, %error, "whether the default user may replay the append-only file is not checked");
-                return;
-            }
+        pipe.cmd("ACL").arg("DRYRUN").arg("default").arg(name);
+        pipe.arg(partition::meta(0)).arg(arguments);
+    }
+    let answers: Vec<String> = match pipe.query_async(link).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            tracing::info!(%address, %error, "whether the default user may replay the append-only file is not checked");
+            return;
         }
+    };
+    if let Some(said) = answers.iter().find(|said| *said != "OK") {
+        tracing::error!(%address, %said, "a restart loses what is in the append-only file: Redis replays it as the default user, who must be `off ~* &* +@all`");
     }
 }
 

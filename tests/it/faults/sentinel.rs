@@ -134,7 +134,7 @@ fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
     let isolated = Instant::now();
     relays.iter().for_each(Relay::silence);
     let old = watched.primary();
-    watched.isolate(old, true);
+    watched.isolate(old);
     watched.changed(old);
     set("confirmed");
     let acknowledged = Time::now();
@@ -160,7 +160,7 @@ fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
     // Its electors named it last just before the relays fell silent.
     assert!(believed < 1.0, "BELIEVED for {believed} s after that");
 
-    watched.isolate(old, false);
+    watched.rejoin(old);
     relays.iter().for_each(Relay::pass);
     let well = town.well_after(Instant::now());
     eprintln!("FAULT primary isolated with one node of two (Sentinel), well after {well:.1?}");

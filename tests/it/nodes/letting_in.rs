@@ -2,7 +2,7 @@
 
 use crate::faults::Town;
 use crate::harness::*;
-use crate::redis::{Server, Tls, is_missing};
+use crate::redis::{Server, Tls, is_missing, start_with};
 use std::time::Instant;
 
 /// The users of the operator's example, all with this password.
@@ -31,7 +31,7 @@ fn what_the_users_of_the_example_wrote_is_there_after_a_kill() {
         return;
     }
     let lines = acl_lines("hush");
-    let mut server = Server::start(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut server = start_with(&[], &lines);
     let town = Town::over(&server.url().replace("redis://", "redis://liangma:hush@"));
     server.kill();
     server.restart();
@@ -48,7 +48,7 @@ fn a_default_user_who_may_not_write_is_told_of() {
     let mut lines = acl_lines("hush");
     assert!(lines[0].starts_with("user default off "));
     lines[0].truncate("user default off".len());
-    let server = Server::start(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let server = start_with(&[], &lines);
     let url = server.url().replace("redis://", "redis://liangma:hush@");
     let node = Start::new(&[]).over_redis(&url, &Ring::make()).warming();
     let log = node.log();

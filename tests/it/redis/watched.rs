@@ -60,16 +60,18 @@ impl Watched {
         watched
     }
 
-    /// Cuts a server off from replicas and sentinels, or joins it to them again; nodes reach it as ever. It must want a
-    /// password: who fails to log in is nobody.
-    pub fn isolate(&self, server: usize, away: bool) {
-        let server = &self.servers[server];
+    /// Cuts a server off from replicas and sentinels; nodes reach it as ever. It must want a password: who fails to log in is
+    /// nobody.
+    pub fn isolate(&self, server: usize) {
         for friend in FRIENDS {
-            let state = if away { "off" } else { "on" };
-            server.try_ask(&["ACL", "SETUSER", friend, state]);
-            if away {
-                server.try_ask(&["CLIENT", "KILL", "USER", friend]);
-            }
+            self.servers[server].ask(&["ACL", "SETUSER", friend, "off"]);
+            self.servers[server].ask(&["CLIENT", "KILL", "USER", friend]);
+        }
+    }
+
+    pub fn rejoin(&self, server: usize) {
+        for friend in FRIENDS {
+            self.servers[server].ask(&["ACL", "SETUSER", friend, "on"]);
         }
     }
 
