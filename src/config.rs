@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A knob: name, default, bounds, meaning. The table of docs/settings.md is held against this list by a test.
+/// A knob: name, default, bounds, meaning. `docs/operate/settings.md` is generated from this list.
 pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     (
         "store",
@@ -847,24 +847,22 @@ mod tests {
         assert_eq!((redis.replicas, redis.changes_kept), (Some(2), 100_000));
     }
 
-    /// `UPDATE_DOCS=1 cargo test --lib every_setting_has_its_row` writes the page.
     #[test]
-    fn every_setting_has_its_row_in_the_documentation() {
+    fn the_generated_page_of_settings_is_current() {
         let mut page = String::from(
-            "# Settings\n\nDefaults < file (`--config`, TOML) < environment (`LIANGMA_` and the name in capitals) < flags (`--set NAME=VALUE`).\n\
-             A bad or unknown setting is named, all of them at once, and the exit code is 78. Times have a unit (`ms`, `s`, `m`, `h`, `d`),\n\
-             and so may sizes (`KiB`, `MiB`, `GiB`, `TiB`).\n\n\
+            "# Settings\n\n\
+             Generated from `src/config.rs`; see CONTRIBUTING.md before you edit it.\n\n\
+             A later source wins: the default, the file that `--config` names (TOML), `LIANGMA_NAME` in the environment, \
+             `--set NAME=VALUE` and the flags.\n\
+             A duration is a number and `ms`, `s`, `m`, `h` or `d`. A size is a number of bytes, or a number and `KiB`, `MiB`, \
+             `GiB` or `TiB`.\n\
+             A bad or unknown setting stops the start with exit code 78. All of them are named at once.\n\n\
              | setting | default | bounds | meaning |\n| --- | --- | --- | --- |\n",
         );
         for (name, default, bounds, meaning) in KNOBS {
             page += &format!("| `{name}` | `{default}` | {bounds} | {meaning} |\n");
         }
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&path, &page).unwrap();
-        }
-        let written = std::fs::read_to_string(&path).unwrap();
-        assert!(written == page, "docs/settings.md is not of these settings");
+        crate::generated_docs::check("operate/settings.md", &page);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub mod store;
 
 pub mod clock;
 pub mod drain;
+#[cfg(test)]
+mod generated_docs;
 pub mod kernel;
 pub mod language;
 pub mod lines;
