@@ -1,6 +1,7 @@
 //! Admission: lets a connection in while there is room, a query to the store while few are there, and everybody in their
 //! turn. Pure counts and times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
 
+pub mod at_once;
 pub mod cap;
 pub mod crowd;
 pub mod limit;

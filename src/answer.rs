@@ -20,6 +20,7 @@ pub enum Refusal {
     Malformed,
     UnsupportedMediaType,
     TooLarge,
+    ExpectationFailed,
     NotFound,
     MethodNotAllowed,
     CodeInvalid,
@@ -32,7 +33,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 20] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
         Refusal::Warming,
@@ -44,6 +45,7 @@ impl Refusal {
         Refusal::Malformed,
         Refusal::UnsupportedMediaType,
         Refusal::TooLarge,
+        Refusal::ExpectationFailed,
         Refusal::NotFound,
         Refusal::MethodNotAllowed,
         Refusal::CodeInvalid,
@@ -69,6 +71,7 @@ impl Refusal {
             Refusal::Malformed => "malformed",
             Refusal::UnsupportedMediaType => "unsupported_media_type",
             Refusal::TooLarge => "too_large",
+            Refusal::ExpectationFailed => "expectation_failed",
             Refusal::NotFound => "not_found",
             Refusal::MethodNotAllowed => "method_not_allowed",
             Refusal::CodeInvalid => "code_invalid",

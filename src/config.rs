@@ -143,6 +143,18 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "lines of a bulk scan",
     ),
     (
+        "body_bytes_max",
+        "64MiB",
+        "64KiB to 1TiB",
+        "bytes of request bodies under way at one door: gathered before they are answered, or read ahead of a bulk scan's verdicts",
+    ),
+    (
+        "body_timeout",
+        "60s",
+        "100ms to 5m",
+        "for the body of an organisation's declarations; any other small body has head_timeout, after its head",
+    ),
+    (
         "feed_bytes_max",
         "1GiB",
         "1KiB to 1TiB",
@@ -286,6 +298,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "10000",
         "0 to 100000000",
         "lines of bulk scans with one scanner token, `bulk_lines_max` at once after a rest; then bulks go no faster, and few begin; 0 for no limit",
+    ),
+    (
+        "bulks_per_token",
+        "2",
+        "1 to 10000",
+        "bulk scans with one scanner token at once; one more is `rate_limited`",
     ),
     (
         "pages_per_second",
@@ -521,6 +539,9 @@ impl Said {
                 bulk_pause_max,
                 bulk_lines_max,
                 feed_bytes_max: read.number("feed_bytes_max", 1 << 10..=1 << 40),
+                body_bytes_max: read.number("body_bytes_max", 1 << 16..=1 << 40) as usize,
+                body_timeout: read.duration("body_timeout", ms(100)..=secs(300)),
+                head_timeout: read.duration("head_timeout", ms(100)..=secs(300)),
                 answer_timeout: read.duration("answer_timeout", ms(100)..=secs(300)),
                 bulk_timeout: read.duration("bulk_timeout", ms(100)..=secs(3600)),
             },
@@ -552,6 +573,7 @@ impl Said {
                     scans_per_second: read.number("scans_per_second", 0..=1_000_000) as u32,
                     bulk_codes_per_second: read.number("bulk_codes_per_second", 0..=100_000_000)
                         as u32,
+                    bulks_per_token: read.number("bulks_per_token", 1..=10_000) as u32,
                     bulk_codes_saved: bulk_lines_max,
                 },
                 pages_per_second: read.number("pages_per_second", 0..=1_000_000) as u32,

@@ -42,7 +42,6 @@ pub struct Settings {
 /// A question to the desk, read and not yet believed.
 pub struct Asked<'q> {
     pub act: Act,
-    pub credential: &'q [u8],
     /// The paper that the path names.
     pub id: Option<&'q str>,
     pub params: Params<'q>,

@@ -1,6 +1,7 @@
 //! The wing that speaks HTTP: doors, what is asked there, how it is answered. A request comes in here and its answer
 //! leaves from here; nothing below knows what a header is.
 
+pub mod ahead;
 pub mod back;
 pub mod bulk;
 pub mod desk;
@@ -13,14 +14,14 @@ use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::desk::Asked as AskedOfDesk;
 use crate::desk::roles::Act;
-use crate::language::Language;
+use crate::lines;
 use crate::service::{Asked, Query, Service};
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use doors::Seat;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::{Request, Response, StatusCode};
-use query::{DeskHead, Door, Head, Route};
+use hyper::{Method, Request, Response, StatusCode};
+use query::{ContentType, DeskHead, Door, Head, Route};
 use reply::Body;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,12 @@ pub struct Settings {
     pub bulk_lines_max: u64,
     /// Bytes of a feed's body at most.
     pub feed_bytes_max: u64,
+    /// Bytes of bodies under way at one door at most.
+    pub body_bytes_max: usize,
+    /// For a small body, after its head.
+    pub head_timeout: Duration,
+    /// For the body of an organisation's declarations.
+    pub body_timeout: Duration,
     /// From a request's head to the last byte of its answer.
     pub answer_timeout: Duration,
     /// The same for a bulk scan or a feed.
@@ -40,13 +47,16 @@ pub struct Settings {
     pub bulk_pause_max: Duration,
 }
 
-/// Bytes of a scan's body: a code, in JSON or bare, and some white space.
-const SCAN_BYTES_MAX: usize = 512;
+/// Bytes of a scan's body as text: whatever a camera may read, and what a scanner types beside it.
+const SCAN_TEXT_BYTES_MAX: usize = query::FOREIGN_CODE_BYTES_MAX + 64;
+
+/// The same in JSON, where a character may take six.
+const SCAN_JSON_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of a log-in's body.
 const SESSION_BYTES_MAX: usize = crate::identity::ASSERTION_BYTES_MAX + 256;
 
-/// One request, from its head to its answer.
+/// One request, from its head to its answer. Credential and role are judged before a byte of the body is kept.
 pub async fn answer(
     service: &Rc<Service>,
     door: Door,
@@ -59,6 +69,9 @@ pub async fn answer(
     seat.begin(settings.answer_timeout);
     let (parts, body) = request.into_parts();
     let head = Head::read(door, &parts.method, &parts.uri, &parts.headers);
+    let length = body.size_hint();
+    let chunked = length.exact().is_none();
+    let brings_body = !body.is_end_stream();
     let language = head.language;
     let kind = head.route.kind();
     let ask = async |query| {
@@ -70,7 +83,15 @@ pub async fn answer(
         };
         reply::response(service.answer(asked).await, language)
     };
-    let response = match head.refusal {
+    // What the head says of the body, for who was admitted.
+    let takes = |bytes_max: u64| match head.body_refusal {
+        Some(refusal) => Err(refusal),
+        None if length.lower() > bytes_max => Err(Refusal::TooLarge),
+        None => Ok(()),
+    };
+    let mut unread = brings_body;
+    let protocol = query::protocol_refusal(parts.version, &parts.headers, chunked);
+    let response = match protocol.or(head.refusal) {
         Some(Refusal::MethodNotAllowed) => {
             reply::allowing(ask(Err(Refusal::MethodNotAllowed)).await, head.allow)
         }
@@ -85,61 +106,149 @@ pub async fn answer(
                 ask(session.map(|session| Query::Explain { session, language })).await
             }
             Route::Scan => {
-                let body = read(body, SCAN_BYTES_MAX).await;
-                let code = match &body {
-                    Ok(body) => query::code(body, head.content_type),
-                    Err(refusal) => Err(*refusal),
+                let bytes_max = match head.content_type {
+                    ContentType::Json => SCAN_JSON_BYTES_MAX,
+                    _ => SCAN_TEXT_BYTES_MAX,
                 };
-                ask(scan_query(head.credential, &code, language)).await
+                let admitted = head
+                    .credential
+                    .and_then(|token| service.admit_scan(token, now, started))
+                    .and_then(|scanner| takes(bytes_max as u64).map(|()| scanner));
+                match admitted {
+                    Ok(scanner) => {
+                        let body = gather(body, bytes_max, settings.head_timeout, seat).await;
+                        unread = body.is_err();
+                        seat.begin(settings.answer_timeout);
+                        let code = match &body {
+                            Ok(body) => query::code(body, head.content_type),
+                            Err(refusal) => Err(*refusal),
+                        };
+                        ask(code
+                            .as_deref()
+                            .map_err(|refusal| *refusal)
+                            .map(|code| Query::Scan {
+                                scanner,
+                                code,
+                                language,
+                            }))
+                        .await
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
             }
-            Route::OpenSession => {
-                let body = read(body, SESSION_BYTES_MAX).await;
-                let assertion = body.and_then(|body| query::assertion(&body));
-                let query = match &assertion {
-                    Ok(assertion) => Ok(Query::OpenSession { assertion }),
-                    Err(refusal) => Err(*refusal),
-                };
-                ask(query).await
-            }
+            Route::OpenSession => match takes(SESSION_BYTES_MAX as u64) {
+                Ok(()) => {
+                    let body = gather(body, SESSION_BYTES_MAX, settings.head_timeout, seat).await;
+                    unread = body.is_err();
+                    seat.begin(settings.answer_timeout);
+                    let assertion = body.and_then(|body| query::assertion(&body));
+                    let query = match &assertion {
+                        Ok(assertion) => Ok(Query::OpenSession { assertion }),
+                        Err(refusal) => Err(*refusal),
+                    };
+                    ask(query).await
+                }
+                Err(refusal) => ask(Err(refusal)).await,
+            },
             Route::Bulk => {
                 seat.begin(settings.bulk_timeout);
                 let admitted = head
                     .credential
                     .and_then(|token| service.admit_bulk(token, now, started));
-                let fits = |pass| bulk::fits(&body, settings).map(|()| pass);
+                let fits = |turn| takes(bulk::bytes_max(settings)).map(|()| turn);
                 match admitted.and_then(fits) {
-                    Ok(pass) => {
+                    Ok(turn) => {
+                        unread = false;
                         let token = head.credential.unwrap_or_default();
                         // Only a scanner of an organisation has grants to scan; where they cannot be read, codes still can.
                         let gone = Box::pin(service.gone(token, now)).await;
-                        let scanner = bulk::Scanner { pass, gone };
-                        bulk::response(service, settings, scanner, body, language, started, now)
+                        let scanner = bulk::Scanner::new(token, turn, gone);
+                        let asked = bulk::AskedBulk {
+                            codes: body,
+                            language,
+                            started,
+                            now,
+                        };
+                        bulk::response(service, settings, seat, scanner, asked)
                     }
                     Err(refusal) => ask(Err(refusal)).await,
                 }
             }
             Route::Feed => {
                 seat.begin(settings.bulk_timeout);
-                let admitted = head
-                    .credential
-                    .and_then(|token| service.admit_authority(token, now));
+                let admitted = head.credential.and_then(|token| {
+                    service.admit_authority(token, now)?;
+                    takes(settings.feed_bytes_max).map(|()| token)
+                });
                 match admitted {
-                    Ok(_) => back::feed(service, settings, body, language, started, now).await,
+                    Ok(token) => {
+                        let fed = back::AskedFeed {
+                            token,
+                            body,
+                            language,
+                            started,
+                            now,
+                        };
+                        let response = back::feed(service, settings, seat, fed).await;
+                        unread = response.status() != StatusCode::OK;
+                        response
+                    }
                     Err(refusal) => ask(Err(refusal)).await,
                 }
             }
             Route::Desk(act) => {
-                let at_desk = DeskHead::read(door, &parts.uri, &parts.headers);
-                let bytes_max = match act {
-                    Act::DeclareBulk => desk::BULK_BYTES_MAX,
-                    _ => desk::BODY_BYTES_MAX,
-                };
-                let body = read(body, bytes_max).await;
-                let query = desk_query(act, head.credential, &at_desk, &body, language);
-                let response = ask(query).await;
-                match response.status() {
-                    StatusCode::METHOD_NOT_ALLOWED => reply::allowing(response, head.allow),
-                    _ => response,
+                let admitted = head
+                    .credential
+                    .and_then(|credential| service.admit_desk(act, credential, now));
+                match admitted {
+                    Ok(caller) => {
+                        let path = query::plain_path(parts.uri.path());
+                        let at_desk =
+                            DeskHead::read(door, &path, parts.uri.query(), &parts.headers);
+                        let (bytes_max, wait) = match act {
+                            Act::DeclareBulk => (desk::BULK_BYTES_MAX, settings.body_timeout),
+                            _ => (desk::BODY_BYTES_MAX, settings.head_timeout),
+                        };
+                        // What is asked by other methods is in the path.
+                        let reads = brings_body && parts.method == Method::POST;
+                        let idempotency = takes(if reads { bytes_max as u64 } else { u64::MAX })
+                            .and(at_desk.idempotency);
+                        let body = match idempotency {
+                            Ok(_) if reads => gather(body, bytes_max, wait, seat).await,
+                            Ok(_) => Ok(Gathered::default()),
+                            Err(refusal) => Err(refusal),
+                        };
+                        unread = brings_body && (body.is_err() || !reads);
+                        seat.begin(settings.answer_timeout);
+                        // While the body came the credentials may have been revoked.
+                        let permits = || {
+                            let credential = head.credential.unwrap_or_default();
+                            match reads {
+                                true => service.still_permits(act, credential, Time::now()),
+                                false => Ok(()),
+                            }
+                        };
+                        let query = match &body {
+                            Ok(body) => permits().map(|()| {
+                                let asked = AskedOfDesk {
+                                    act,
+                                    id: at_desk.id,
+                                    params: at_desk.params,
+                                    idempotency: idempotency.unwrap_or_default(),
+                                    body,
+                                    language,
+                                };
+                                Query::Desk(asked, Box::new(caller))
+                            }),
+                            Err(refusal) => Err(*refusal),
+                        };
+                        let response = ask(query).await;
+                        match response.status() {
+                            StatusCode::METHOD_NOT_ALLOWED => reply::allowing(response, head.allow),
+                            _ => response,
+                        }
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
                 }
             }
             Route::Live => back::live(service, started),
@@ -152,64 +261,124 @@ pub async fn answer(
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };
+    seat.unread.set(unread);
     let leaves = service.rooms.is_draining() && door != Door::Back;
-    seat.answering(match leaves || seat.is_last() {
+    // What hyper would have to read to hear the next request is not worth it.
+    let ends = unread && (chunked || length.lower() > SMALL_BYTES) || protocol.is_some();
+    seat.answering(match leaves || ends || seat.is_last() {
         // Whoever asks again asks another node, or waits for a place.
         true => reply::last(response),
         false => response,
     })
 }
 
-/// The credential is judged before the body, so that a stranger learns nothing of codes.
-fn scan_query<'q>(
-    credential: Result<&'q [u8], Refusal>,
-    code: &'q Result<std::borrow::Cow<'q, [u8]>, Refusal>,
-    language: Language,
-) -> Result<Query<'q>, Refusal> {
-    Ok(Query::Scan {
-        scanner: credential?,
-        code: code.as_deref().map_err(|refusal| *refusal)?,
-        language,
+/// Bytes of a body that most likely came with its head, and that are read over where they are refused.
+const SMALL_BYTES: u64 = 4_096;
+
+/// A body, whole; what it takes of the door's bytes is given back with it.
+#[derive(Default)]
+struct Gathered {
+    bytes: Bytes,
+    _held: Option<Held>,
+}
+
+impl std::ops::Deref for Gathered {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Some of the bytes that a door has for bodies.
+struct Held {
+    seat: Rc<Seat>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Holds so many bytes in all from now on; false if the door has not so many left.
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let taken = self.seat.hall.take_bytes(more);
+        self.bytes += if taken { more } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.seat.hall.give_bytes_back(self.bytes);
+    }
+}
+
+/// Gathers a body that may take so many bytes and so long. `TooLarge`, `Malformed` for one that breaks off, `Busy` where the
+/// door has no bytes left for bodies.
+async fn gather(
+    mut body: Incoming,
+    bytes_max: usize,
+    wait: Duration,
+    seat: &Rc<Seat>,
+) -> Result<Gathered, Refusal> {
+    seat.gathers(wait);
+    let mut whole = Gathered::default();
+    while let Some(data) = next_data(&mut body).await? {
+        if data.len() > bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        if body.is_end_stream() {
+            // Nearly always one piece, which is passed on as it is.
+            whole.bytes = data;
+            break;
+        }
+        if !data.is_empty() {
+            whole = gather_rest(data, body, bytes_max, seat).await?;
+            break;
+        }
+    }
+    if whole.bytes.starts_with(lines::BYTE_ORDER_MARK) {
+        whole.bytes.advance(lines::BYTE_ORDER_MARK.len());
+    }
+    Ok(whole)
+}
+
+async fn gather_rest(
+    first: Bytes,
+    mut body: Incoming,
+    bytes_max: usize,
+    seat: &Rc<Seat>,
+) -> Result<Gathered, Refusal> {
+    let mut held = Held {
+        seat: seat.clone(),
+        bytes: 0,
+    };
+    let mut all = BytesMut::new();
+    let mut next = Some(first);
+    while let Some(data) = next {
+        if all.len() + data.len() > bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        if !held.grow_to(all.len() + data.len()) {
+            return Err(Refusal::Busy);
+        }
+        all.extend_from_slice(&data);
+        if !held.grow_to(all.capacity()) {
+            return Err(Refusal::Busy);
+        }
+        next = next_data(&mut body).await?;
+    }
+    Ok(Gathered {
+        bytes: all.freeze(),
+        _held: Some(held),
     })
 }
 
-fn desk_query<'q>(
-    act: Act,
-    credential: Result<&'q [u8], Refusal>,
-    head: &DeskHead<'q>,
-    body: &'q Result<Bytes, Refusal>,
-    language: Language,
-) -> Result<Query<'q>, Refusal> {
-    Ok(Query::Desk(AskedOfDesk {
-        act,
-        credential: credential?,
-        id: head.id,
-        params: head.params,
-        idempotency: head.idempotency?,
-        body: body.as_ref().map_err(|refusal| *refusal)?,
-        language,
-    }))
-}
-
-/// A small body, whole.
-async fn read(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(Refusal::TooLarge);
-    }
-    let mut whole = Bytes::new();
+/// The next bytes of a body; None at its end.
+async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refusal::Malformed)?.into_data() else {
-            continue;
-        };
-        if whole.len() + data.len() > bytes_max {
-            return Err(Refusal::TooLarge);
+        if let Ok(data) = frame.map_err(|_| Refusal::Malformed)?.into_data() {
+            return Ok(Some(data));
         }
-        // Nearly always one piece, which is passed on as it is.
-        whole = if whole.is_empty() {
-            data
-        } else {
-            Bytes::from([&whole[..], &data[..]].concat())
-        };
     }
-    Ok(whole)
+    Ok(None)
 }

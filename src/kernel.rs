@@ -34,6 +34,21 @@ pub fn has_unread(socket: RawFd) -> bool {
     asked == 0 && bytes > 0
 }
 
+/// Throws away up to `most` bytes that came in, without copying them: how many there were, 0 at the end of the connection.
+pub fn throw_away(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
+    const PIECE: usize = 1 << 20;
+    // SAFETY: with MSG_TRUNC the kernel counts what it takes off a TCP socket and writes nothing to the address.
+    let thrown = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            std::ptr::null_mut(),
+            most.min(PIECE),
+            libc::MSG_TRUNC | libc::MSG_DONTWAIT,
+        )
+    };
+    usize::try_from(thrown).map_err(|_| io::Error::last_os_error())
+}
+
 fn tcp_info(socket: &impl AsRawFd) -> Option<libc::tcp_info> {
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes into what is that long; all of it are integers, for which zero is a value.

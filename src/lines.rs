@@ -1,6 +1,10 @@
 //! Cuts lines out of bytes that come in pieces, within a bound of memory. Pure.
 
-/// Lines end in LF or CRLF and are numbered as the body numbers them, from 1.
+/// What some programs write before the first line of a text in UTF-8.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Lines end in LF or CRLF and are numbered as the body numbers them, from 1. A byte order mark before
+/// the first is none of it.
 pub struct Lines {
     bytes_max: usize,
     carry: Vec<u8>,
@@ -28,7 +32,7 @@ impl Lines {
             rest = &rest[end + 1..];
             if self.carry.is_empty() && !self.skipping {
                 self.line += 1;
-                let line = strip(piece);
+                let line = self.strip(piece);
                 each(self.line, (line.len() <= self.bytes_max).then_some(line));
             } else {
                 self.keep(piece);
@@ -46,8 +50,13 @@ impl Lines {
     }
 
     fn keep(&mut self, piece: &[u8]) {
-        // One more for the CR that does not count.
-        if self.carry.len() + piece.len() > self.bytes_max + 1 {
+        // One more for the CR that does not count, and a mark before the first line.
+        let beside = 1 + if self.line == 0 {
+            BYTE_ORDER_MARK.len()
+        } else {
+            0
+        };
+        if self.carry.len() + piece.len() > self.bytes_max + beside {
             self.skipping = true;
             self.carry.clear();
         } else if !self.skipping {
@@ -57,15 +66,20 @@ impl Lines {
 
     fn end(&mut self, each: &mut impl FnMut(u64, Option<&[u8]>)) {
         self.line += 1;
-        let line = strip(&self.carry);
+        let line = self.strip(&self.carry);
         let fits = !std::mem::take(&mut self.skipping) && line.len() <= self.bytes_max;
         each(self.line, fits.then_some(line));
         self.carry.clear();
     }
-}
 
-fn strip(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
+    /// The line without its end, and the first without a mark.
+    fn strip<'l>(&self, line: &'l [u8]) -> &'l [u8] {
+        let line = match self.line {
+            1 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),
+            _ => line,
+        };
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_closed_total",
         "counter",
         "door, why",
-        "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up), `evicted` (idle while others waited to come in)",
+        "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up), `evicted` (idle, or waited for its body, while others waited to come in), `body` (a request's body took too long)",
     ),
     (
         "liangma_connections_cap",
@@ -555,6 +555,7 @@ pub enum Closed {
     Stalled,
     Late,
     Evicted,
+    Body,
 }
 
 /// The counts of one door.
@@ -573,7 +574,7 @@ pub struct DoorTally {
     pub overflowed: AtomicU64,
     /// Milliseconds.
     pub retry_after: AtomicU64,
-    closed: [AtomicU64; 5],
+    closed: [AtomicU64; 6],
 }
 
 impl DoorTally {
@@ -949,7 +950,7 @@ impl Meters {
             ] {
                 self.gauge(name, &[door], value);
             }
-            for (why, count) in ["idle", "head", "stalled", "late", "evicted"]
+            for (why, count) in ["idle", "head", "stalled", "late", "evicted", "body"]
                 .iter()
                 .zip(&tally.closed)
             {

@@ -232,7 +232,9 @@ impl Seal {
     /// from the future.
     pub fn open_code(&self, text: &[u8], now: Time) -> Result<Code, Refusal> {
         let mut bytes = [0; HEAD + CODE_BYTES + TAG];
-        if text.len() != CODE_CHARS || base32::decode(text, &mut bytes) != Some(bytes.len()) {
+        if text.len() != CODE_CHARS
+            || base32::decode_any_case(text, &mut bytes) != Some(bytes.len())
+        {
             return Err(Refusal::CodeInvalid);
         }
         let plain = self

@@ -2,6 +2,7 @@
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
 use crate::admission::Budget;
+use crate::admission::at_once::{AtOnce, UnderWay};
 use crate::admission::turns::Turns;
 use crate::answer::{
     Answer, Detail, Explained, Freshness, Opened, Refusal, SaidBy, Shown, Standing, Verdict,
@@ -13,7 +14,7 @@ use crate::desk::audit::Audit;
 use crate::desk::grant::{Gone, Gones};
 use crate::desk::guidance::Guidance;
 use crate::desk::revocation;
-use crate::desk::roles::Role;
+use crate::desk::roles::{Act, Role};
 use crate::desk::told::{Scan, Scans, Seen};
 use crate::desk::{self, Desk};
 use crate::identity::Platform;
@@ -51,6 +52,8 @@ pub struct Fair {
     pub scans_per_second: u32,
     /// Lines of bulk scans with one token in a second.
     pub bulk_codes_per_second: u32,
+    /// Bulk scans with one token at once.
+    pub bulks_per_token: u32,
     /// Lines that are saved up: a whole bulk, so that a first one is never held up.
     pub bulk_codes_saved: u64,
 }
@@ -88,6 +91,7 @@ pub struct Rooms {
     show_turns: Turns,
     scan_turns: Turns,
     bulk_turns: Turns,
+    bulks: Arc<AtOnce>,
     draining: AtomicBool,
 }
 
@@ -98,7 +102,7 @@ pub enum Query<'q> {
         language: Language,
     },
     Scan {
-        scanner: &'q [u8],
+        scanner: AdmittedScanner<'q>,
         code: &'q [u8],
         language: Language,
     },
@@ -109,7 +113,21 @@ pub enum Query<'q> {
         session: &'q [u8],
         language: Language,
     },
-    Desk(desk::Asked<'q>),
+    /// What is asked of the desk, and the caller that [`Service::admit_desk`] let in.
+    Desk(desk::Asked<'q>, Box<Caller>),
+}
+
+/// A scanner that was admitted: its token and the number of it.
+#[derive(Clone, Copy)]
+pub struct AdmittedScanner<'q> {
+    token: &'q [u8],
+    pass: PassId,
+}
+
+/// A bulk scan that was admitted: the number of its token. It counts as under way until this is dropped.
+pub struct BulkTurn {
+    pub pass: PassId,
+    _under_way: UnderWay,
 }
 
 /// A query and what it is counted as; that is known even of one that could not be read.
@@ -148,6 +166,7 @@ impl Rooms {
                 SCANNER_PLACES,
                 epoch,
             ),
+            bulks: AtOnce::new(fair.bulks_per_token),
             cold: Cold::new(
                 board.clone(),
                 store.clone(),
@@ -194,6 +213,15 @@ impl Rooms {
         match end {
             false => self.scans.tell(&self.seal, &self.cold).await,
             true => self.scans.tell_rest(&self.seal, &self.cold).await,
+        }
+    }
+
+    /// Opens credentials and judges whether their role may do this.
+    fn caller(&self, act: Act, credential: &[u8], now: Time) -> Result<Caller, Refusal> {
+        let caller = self.seal.open_caller(credential, now)?;
+        match act.is_for(Role::of(&caller)) {
+            true => Ok(caller),
+            false => Err(Refusal::NotPermitted),
         }
     }
 
@@ -246,11 +274,7 @@ impl Service {
         now: Time,
         started: Instant,
     ) -> Result<Answer, Refusal> {
-        let Rooms {
-            show_turns,
-            scan_turns,
-            ..
-        } = &*self.rooms;
+        let Rooms { show_turns, .. } = &*self.rooms;
         match query? {
             Query::Show { session, language } => {
                 let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
@@ -263,9 +287,8 @@ impl Service {
                 code,
                 language,
             } => {
-                let pass = self.rooms.seal.admits(Sealed::Scanner, scanner, now)?; // Unauthorized, SessionExpired, NotPermitted
-                turn(scan_turns, pass.0, started)?; // RateLimited
-                let verdict = self.scan(scanner, code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
+                self.still_admits(scanner.pass)?; // Unauthorized: the token was revoked while the body came
+                let verdict = self.scan(scanner.token, code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
                 Ok(Answer::Verdict(verdict, language))
             }
             Query::OpenSession { assertion } => {
@@ -278,20 +301,36 @@ impl Service {
                 let explained = self.explain(&session, language, now).await?; // RateLimited, UpstreamBusy
                 Ok(Answer::Explained(explained, language))
             }
-            Query::Desk(asked) => {
+            Query::Desk(asked, caller) => {
                 // Boxed, so that those who show and scan carry no place for it.
-                let said = Box::pin(self.at_desk(&asked, now)).await?; // Unauthorized, NotPermitted, RateLimited; what the desk refuses
+                let said = Box::pin(self.desk(now).answer(&asked, &caller)).await?; // what the desk refuses
                 Ok(Answer::Desk(Box::new(said), asked.language))
             }
         }
     }
 
-    async fn at_desk(&self, asked: &desk::Asked<'_>, now: Time) -> Result<desk::Said, Refusal> {
-        let Rooms { seal, .. } = &*self.rooms;
-        let caller = seal.open_caller(asked.credential, now)?;
-        if !asked.act.is_for(Role::of(&caller)) {
-            return Err(Refusal::NotPermitted);
-        }
+    /// Judges a scanner's token before the body of its scan is read. `Unauthorized`, `SessionExpired`, `NotPermitted`, or
+    /// `RateLimited`.
+    pub fn admit_scan<'q>(
+        &self,
+        token: &'q [u8],
+        now: Time,
+        started: Instant,
+    ) -> Result<AdmittedScanner<'q>, Refusal> {
+        let pass = self.rooms.seal.admits(Sealed::Scanner, token, now)?;
+        turn(&self.rooms.scan_turns, pass.0, started)?;
+        Ok(AdmittedScanner { token, pass })
+    }
+
+    /// Returns whether a pass that was admitted is still in force; costs one look at the table in memory.
+    pub fn still_admits(&self, pass: PassId) -> Result<(), Refusal> {
+        self.rooms.seal.revoked.admits(pass.0, Time(0))
+    }
+
+    /// Judges credentials and role before the body is read. `Unauthorized`, `SessionExpired`, `NotPermitted`, or
+    /// `RateLimited`.
+    pub fn admit_desk(&self, act: Act, credential: &[u8], now: Time) -> Result<Caller, Refusal> {
+        let caller = self.rooms.caller(act, credential, now)?;
         self.rooms.desk_turn(match &caller {
             Caller::Session(session) => session.identity,
             // As one who shares a resident's turns with nobody.
@@ -300,7 +339,12 @@ impl Service {
                 claim: [0; 16],
             },
         })?;
-        self.desk(now).answer(asked, &caller).await
+        Ok(caller)
+    }
+
+    /// Judges credentials once more, for what was admitted before its body came.
+    pub fn still_permits(&self, act: Act, credential: &[u8], now: Time) -> Result<(), Refusal> {
+        self.rooms.caller(act, credential, now).map(drop)
     }
 
     fn desk(&self, now: Time) -> Desk<'_> {
@@ -552,12 +596,27 @@ impl Service {
     }
 
     /// Whether a scanner may scan, said once for a whole bulk. `RateLimited` while it owes for those that it had.
-    pub fn admit_bulk(&self, token: &[u8], now: Time, started: Instant) -> Result<PassId, Refusal> {
-        let pass = self.rooms.seal.admits(Sealed::Scanner, token, now)?;
+    /// `RateLimited` also while it has as many under way as it may.
+    pub fn admit_bulk(
+        &self,
+        token: &[u8],
+        now: Time,
+        started: Instant,
+    ) -> Result<BulkTurn, Refusal> {
+        let pass = self.still_scanner(token, now)?;
         if self.rooms.bulk_turns.wait(pass.0, started) > BULK_OWED_MAX {
             return Err(Refusal::RateLimited);
         }
-        Ok(pass)
+        let under_way = self.rooms.bulks.enter(pass.0);
+        Ok(BulkTurn {
+            pass,
+            _under_way: under_way.ok_or(Refusal::RateLimited)?,
+        })
+    }
+
+    /// Judges a scanner's token, also in the middle of a bulk scan.
+    pub fn still_scanner(&self, token: &[u8], now: Time) -> Result<PassId, Refusal> {
+        self.rooms.seal.admits(Sealed::Scanner, token, now)
     }
 
     /// Charges lines of a bulk scan; how long the scanner should wait before the next ones.

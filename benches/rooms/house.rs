@@ -232,8 +232,11 @@ impl House {
 
     /// All of a scan but HTTP.
     fn scan(&self) {
+        let token = black_box(self.scanner.as_bytes());
+        let scanner = self.service.admit_scan(token, NOW, self.started);
+        let scanner = scanner.expect("a token in force");
         let query = Query::Scan {
-            scanner: black_box(self.scanner.as_bytes()),
+            scanner,
             code: self.next_code(),
             language: Language::Hans,
         };
@@ -389,6 +392,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
                 shows_per_second: 0,
                 scans_per_second: 0,
                 bulk_codes_per_second: 0,
+                bulks_per_token: 2,
                 bulk_codes_saved: 1,
             },
         },

@@ -1,6 +1,7 @@
 //! The back door: whether the node lives, whether it may be sent traffic, what it counted, and what authorities feed.
 
 use super::Settings;
+use super::doors::Seat;
 use super::reply::{self, Body};
 use crate::answer::Refusal;
 use crate::clock::Time;
@@ -14,7 +15,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
 
 /// Changes that go to the store together: enough that a commit is shared, few enough that other feeds are not held up.
 const BATCH: usize = 2_000;
@@ -92,18 +94,29 @@ pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body>
     reply::typed(StatusCode::OK, reply::TEXT, Body::whole(text))
 }
 
+/// How often a feed that is silent is looked after: whether its authority may still feed.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A feed, whose authority is admitted.
+pub struct AskedFeed<'q> {
+    pub token: &'q [u8],
+    pub body: Incoming,
+    pub language: Language,
+    pub started: Instant,
+    pub now: Time,
+}
+
 /// Takes in a feed. What is counted as applied is durable and on the board; a feed that is cut off, or that meets a busy
 /// store, may have been applied in part and is simply sent again.
 pub async fn feed(
     service: &Service,
     settings: &Settings,
-    body: Incoming,
-    language: Language,
-    started: Instant,
-    now: Time,
+    seat: &Seat,
+    asked: AskedFeed<'_>,
 ) -> Response<Body> {
-    let visit = service.tally.enter(Kind::Feed, started);
-    match take_in(&service.rooms, settings, body, now).await {
+    let language = asked.language;
+    let visit = service.tally.enter(Kind::Feed, asked.started);
+    match take_in(service, settings, seat, asked).await {
         Ok(fed) => {
             visit.leave(Outcome::Done);
             reply::json(StatusCode::OK, fed.to_json())
@@ -116,11 +129,21 @@ pub async fn feed(
 }
 
 async fn take_in(
-    rooms: &Rooms,
+    service: &Service,
     settings: &Settings,
-    mut body: Incoming,
-    now: Time,
+    seat: &Seat,
+    asked: AskedFeed<'_>,
 ) -> Result<Fed, Refusal> {
+    let rooms = &service.rooms;
+    let AskedFeed {
+        token,
+        mut body,
+        now,
+        ..
+    } = asked;
+    let admits = || service.admit_authority(token, Time::now()).map(drop);
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fed = Fed::default();
     let mut batch: Vec<Change> = Vec::new();
     let mut lines = Lines::new(LINE_BYTES_MAX);
@@ -130,7 +153,15 @@ async fn take_in(
         if rooms.is_draining() {
             return Err(Refusal::Draining);
         }
-        let frame = body.frame().await;
+        seat.awaits_more(true);
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            _ = look.tick() => {
+                admits()?;
+                continue;
+            }
+        };
+        seat.awaits_more(false);
         let mut each = |nth, line: Option<&[u8]>| {
             let event = match line.map(<[u8]>::trim_ascii) {
                 Some([]) => return,
@@ -165,6 +196,8 @@ async fn take_in(
             }
         }
         if batch.len() >= BATCH || ended && !batch.is_empty() {
+            // Whose token was revoked meanwhile changes nothing more.
+            admits()?;
             let counted: Vec<bool> = batch
                 .iter()
                 .map(|change| change.what.is_counted())

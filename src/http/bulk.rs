@@ -1,10 +1,13 @@
 //! Bulk scans: codes come in a line each, verdicts leave in the same order while codes still come.
 //!
-//! The body is pulled by the connection when it can write, and pulls the codes in turn: a slow reader slows its own
-//! sending, and memory holds one piece of either. After some codes the thread turns to others, so that single scans at the
+//! The verdicts are pulled by the connection when it can write, and pull the codes in turn: memory holds one piece of either.
+//! Codes of a client that does not read yet are read ahead, up to [`AHEAD_BYTES_MAX`]. After some codes the thread turns to others, so that single scans at the
 //! same door do not wait behind thousands. A scanner that goes on and on is held up, never cut off.
 
 use super::Settings;
+use super::ahead::{Ahead, Next};
+use super::doors::Seat;
+use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
 use super::reply::{self, Body, NDJSON};
 use crate::answer::{Refusal, Verdict};
 use crate::clock::Time;
@@ -12,10 +15,10 @@ use crate::desk::grant::Gone;
 use crate::language::Language;
 use crate::lines::Lines;
 use crate::meters::{Kind, Outcome};
-use crate::seal::{GRANT_CHARS, PassId};
-use crate::service::Service;
+use crate::seal::GRANT_CHARS;
+use crate::service::{BulkTurn, Service};
 use bytes::{BufMut, Bytes, BytesMut};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,40 +27,59 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// Bytes of a line at most.
-pub const LINE_BYTES_MAX: usize = 512;
+/// Bytes of a line at most: whatever a camera may read.
+pub const LINE_BYTES_MAX: usize = FOREIGN_CODE_BYTES_MAX;
 
 /// Bytes of codes that are answered before others have their turn: 64 lines, some forty microseconds.
 const STEP_BYTES: usize = 64 * (crate::answer::CODE_CHARS + 1);
 
+/// Bytes of codes that are read ahead of their verdicts at most: more than 100,000 grants, or nearly twice as many live codes.
+pub const AHEAD_BYTES_MAX: usize = 16 << 20;
+
 /// A verdict takes this many bytes at most when nobody is red for many reasons; the buffer grows where it must.
 const VERDICT_BYTES: usize = 320;
 
-/// Whether a body that says its length can hold no more lines than are taken.
-pub fn fits(codes: &Incoming, settings: &Settings) -> Result<(), Refusal> {
-    let most = settings.bulk_lines_max * (LINE_BYTES_MAX as u64 + 2);
-    let fits = codes.size_hint().lower() <= most;
-    fits.then_some(()).ok_or(Refusal::TooLarge)
+/// Bytes that a body may say it has: so many lines as are taken, of four times a grant's length, and one that is longer.
+pub fn bytes_max(settings: &Settings) -> u64 {
+    const MEAN: u64 = 4 * (GRANT_CHARS as u64 + 2);
+    settings.bulk_lines_max * MEAN + LINE_BYTES_MAX as u64
 }
 
 /// Who scans, and what became of the grants that the organisation had.
 pub struct Scanner {
-    pub pass: PassId,
-    pub gone: Result<Option<Arc<Gone>>, Refusal>,
+    token: Box<[u8]>,
+    turn: BulkTurn,
+    gone: Result<Option<Arc<Gone>>, Refusal>,
+}
+
+/// What is asked.
+pub struct AskedBulk {
+    pub codes: Incoming,
+    pub language: Language,
+    pub started: Instant,
+    pub now: Time,
 }
 
 /// Begins to answer; the scanner is admitted.
 pub fn response(
     service: &Rc<Service>,
     settings: &Settings,
+    seat: &Rc<Seat>,
     scanner: Scanner,
-    codes: Incoming,
-    language: Language,
-    started: Instant,
-    now: Time,
+    asked: AskedBulk,
 ) -> Response<Body> {
+    let AskedBulk {
+        codes,
+        language,
+        started,
+        now,
+    } = asked;
+    let (judge, token) = (service.clone(), scanner.token.clone());
+    let admits = move || judge.still_scanner(&token, Time::now()).map(drop);
+    let codes = Ahead::read(codes, ahead_bytes_max(settings), seat.clone(), admits);
     let scans = Scans {
         service: service.clone(),
+        seat: seat.clone(),
         scanner,
         codes,
         piece: Bytes::new(),
@@ -76,7 +98,25 @@ pub fn response(
     reply::typed(StatusCode::OK, NDJSON, Body::scans(scans))
 }
 
+/// As many bytes as the lines take where all are grants, and no more than the bound.
+fn ahead_bytes_max(settings: &Settings) -> usize {
+    let lines = settings
+        .bulk_lines_max
+        .saturating_mul(GRANT_CHARS as u64 + 2);
+    usize::try_from(lines).map_or(AHEAD_BYTES_MAX, |bytes| {
+        bytes.clamp(128 << 10, AHEAD_BYTES_MAX)
+    })
+}
+
 impl Scanner {
+    pub fn new(token: &[u8], turn: BulkTurn, gone: Result<Option<Arc<Gone>>, Refusal>) -> Scanner {
+        Scanner {
+            token: token.into(),
+            turn,
+            gone,
+        }
+    }
+
     fn scan_grant(&self, service: &Service, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
         let gone = self.gone.as_ref().map_err(|refusal| *refusal)?;
         service.scan_grant(code, gone.as_deref(), now)
@@ -86,8 +126,9 @@ impl Scanner {
 /// A bulk scan under way.
 pub struct Scans {
     service: Rc<Service>,
+    seat: Rc<Seat>,
     scanner: Scanner,
-    codes: Incoming,
+    codes: Ahead,
     /// What came last and is not answered yet, and the answers to what is.
     piece: Bytes,
     verdicts: BytesMut,
@@ -110,6 +151,7 @@ impl Scans {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+        self.codes.asks();
         loop {
             if self.ended {
                 return Poll::Ready(None);
@@ -122,18 +164,21 @@ impl Scans {
                 self.pause = None;
             }
             if self.piece.is_empty() {
-                match ready!(Pin::new(&mut self.codes).poll_frame(cx)) {
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(codes) => self.begin(codes),
-                        Err(_trailers) => continue,
-                    },
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    None => {
+                match ready!(self.codes.poll(cx)) {
+                    Next::Piece(codes) => self.begin(codes),
+                    Next::Broken(error) => return Poll::Ready(Some(Err(error))),
+                    Next::Refused(refusal) => self.end(refusal),
+                    Next::End => {
                         self.ended = true;
                         self.outcome = Outcome::Done;
                         self.answer(None);
                     }
                 }
+            }
+            if !self.piece.is_empty()
+                && let Err(refusal) = self.service.still_admits(self.scanner.turn.pass)
+            {
+                self.end(refusal);
             }
             if !self.piece.is_empty() {
                 let step = self.piece.len().min(STEP_BYTES);
@@ -148,6 +193,15 @@ impl Scans {
         }
     }
 
+    /// Ends with a refusal in the place of the next verdict; what was not answered is not.
+    fn end(&mut self, refusal: Refusal) {
+        put_error(&mut self.verdicts, refusal);
+        self.outcome = Outcome::Refused(refusal);
+        self.piece = Bytes::new();
+        self.ended = true;
+        self.seat.unread.set(true);
+    }
+
     fn begin(&mut self, codes: Bytes) {
         let expected = codes.len() / crate::answer::CODE_CHARS + 1;
         self.verdicts.reserve(expected * VERDICT_BYTES);
@@ -159,8 +213,12 @@ impl Scans {
         self.now = Time::now();
         let before = self.lines_left;
         self.write_verdicts(codes);
+        if self.ended && codes.is_some() {
+            // There were too many; the rest is not read.
+            self.seat.unread.set(true);
+        }
         let lines = before - self.lines_left;
-        let wait = self.service.charge_bulk(self.scanner.pass, lines);
+        let wait = self.service.charge_bulk(self.scanner.turn.pass, lines);
         if !wait.is_zero() {
             let wait = wait.min(self.pause_max);
             self.pause = Some(Box::pin(tokio::time::sleep(wait)));
@@ -192,12 +250,15 @@ impl Scans {
             }
             *lines_left -= 1;
             let verdict = match line {
-                Some(code) => match service.scan_now(code.trim_ascii(), *now) {
-                    Err(Refusal::CodeInvalid) if code.trim_ascii().len() == GRANT_CHARS => {
-                        scanner.scan_grant(service, code.trim_ascii(), *now)
+                Some(code) => {
+                    let code = trimmed(code);
+                    match service.scan_now(code, *now) {
+                        Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
+                            scanner.scan_grant(service, code, *now)
+                        }
+                        verdict => verdict,
                     }
-                    verdict => verdict,
-                },
+                }
                 None => Err(Refusal::TooLarge),
             };
             service.tally.code(match verdict {

@@ -39,24 +39,24 @@ impl Place<'_> {
         }
         let desk = door == Door::Desk;
         let (methods, allow, id): (&'static [(&'static str, Act)], _, _) = match (noun, id, tail) {
-            ("health", None, None) if desk => (&HEALTH, "GET", None),
+            ("health", None, None) if desk => (&HEALTH, "GET, HEAD", None),
             ("health", Some(_), None) if desk => (&STAYS, "", id),
-            ("trip", None, None) if desk => (&[("GET", Act::ReadTrip)], "GET", None),
-            ("declarations", None, None) if desk => (&DECLARATIONS, "GET, POST", None),
+            ("trip", None, None) if desk => (&[("GET", Act::ReadTrip)], "GET, HEAD", None),
+            ("declarations", None, None) if desk => (&DECLARATIONS, "GET, HEAD, POST", None),
             ("declarations", Some("bulk"), None) if desk => {
                 (&[("POST", Act::DeclareBulk)], "POST", None)
             }
             ("declarations", Some(_), None) if desk => (&STAYS, "", id),
-            ("entries", None, None) if desk => (&ENTRIES, "GET, POST", None),
+            ("entries", None, None) if desk => (&ENTRIES, "GET, HEAD, POST", None),
             ("entries", Some(_), None) if desk => (&STAYS, "", id),
-            ("family", None, None) if desk => (&FAMILY, "GET, POST", None),
+            ("family", None, None) if desk => (&FAMILY, "GET, HEAD, POST", None),
             ("family", Some(_), None) if desk => (&[("DELETE", Act::RemoveMember)], "DELETE", id),
             ("family", Some(_), Some("session")) if desk => {
                 (&[("POST", Act::RenewMember)], "POST", id)
             }
-            ("grants", None, None) if desk => (&GRANTS, "GET, POST", None),
+            ("grants", None, None) if desk => (&GRANTS, "GET, HEAD, POST", None),
             ("grants", Some(_), None) if desk => (&[("DELETE", Act::RevokeGrant)], "DELETE", id),
-            ("roster", None, None) if desk => (&[("GET", Act::ReadRoster)], "GET", None),
+            ("roster", None, None) if desk => (&[("GET", Act::ReadRoster)], "GET, HEAD", None),
             ("registrations", None, None) if desk => (&[("POST", Act::Register)], "POST", None),
             ("registrations", Some("find"), None) if desk => {
                 (&[("POST", Act::FindRegistered)], "POST", None)
@@ -64,10 +64,10 @@ impl Place<'_> {
             ("sessions", Some("revoke"), None) if desk => {
                 (&[("POST", Act::EndSessions)], "POST", None)
             }
-            ("accesses", None, None) if desk => (&[("GET", Act::ReadAccesses)], "GET", None),
-            ("appeals", None, None) if desk => (&APPEALS, "GET, POST", None),
+            ("accesses", None, None) if desk => (&[("GET", Act::ReadAccesses)], "GET, HEAD", None),
+            ("appeals", None, None) if desk => (&APPEALS, "GET, HEAD, POST", None),
             ("appeals", None, None) if door == Door::Back => {
-                (&[("GET", Act::ReadAppeals)], "GET", None)
+                (&[("GET", Act::ReadAppeals)], "GET, HEAD", None)
             }
             ("appeals", Some(_), None) if door == Door::Back => {
                 (&[("POST", Act::AnswerAppeal)], "POST", id)

@@ -126,6 +126,7 @@ impl Bound {
             is_full: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
+            body_bytes: AtomicUsize::new(0),
         });
         let (hands, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
@@ -171,6 +172,8 @@ struct Shared {
     is_slow: AtomicBool,
     /// How many do, about, while that is so.
     pending: AtomicUsize,
+    /// Bytes of bodies that are being gathered, or wait to be answered.
+    body_bytes: AtomicUsize,
 }
 
 impl Shared {

@@ -8,7 +8,7 @@ use crate::service::Service;
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
 };
 use hyper::{HeaderMap, Response, StatusCode, Uri};
 use std::time::Instant;
@@ -34,7 +34,6 @@ pub static PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
-const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
@@ -97,7 +96,6 @@ pub fn response(
     if let Some(encoding) = encoding {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
-    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(REFERRER_POLICY, NO_REFERRER);
     for name in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {

@@ -8,8 +8,11 @@ use crate::desk::roles::Act;
 use crate::language::Language;
 use crate::meters::Kind;
 use crate::seal::TOKEN_CHARS_MAX;
-use hyper::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE};
-use hyper::{HeaderMap, Method, Uri};
+use hyper::header::{
+    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+    TRANSFER_ENCODING,
+};
+use hyper::{HeaderMap, Method, Uri, Version};
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -132,8 +135,10 @@ pub struct Head<'r> {
     pub credential: Result<&'r [u8], Refusal>,
     pub language: Language,
     pub content_type: ContentType,
-    /// Set where the head alone decides.
+    /// Set where path and method alone decide.
     pub refusal: Option<Refusal>,
+    /// Set where the body is none that the route takes, by what the head says of it. To be told after the credential was judged.
+    pub body_refusal: Option<Refusal>,
     /// The methods of the path, where another was used or a record is to be changed.
     pub allow: Option<&'static str>,
 }
@@ -146,10 +151,16 @@ pub struct DeskHead<'r> {
 }
 
 impl<'r> DeskHead<'r> {
-    pub fn read(door: Door, uri: &'r Uri, headers: &'r HeaderMap) -> DeskHead<'r> {
+    /// `path` is the plain form that [`plain_path`] gives.
+    pub fn read(
+        door: Door,
+        path: &'r str,
+        query: Option<&'r str>,
+        headers: &'r HeaderMap,
+    ) -> DeskHead<'r> {
         DeskHead {
-            id: Place::find(door, uri.path()).and_then(|place| place.id),
-            params: desk::params(uri.query()),
+            id: Place::find(door, path).and_then(|place| place.id),
+            params: desk::params(query),
             idempotency: desk::idempotency(headers),
         }
     }
@@ -157,9 +168,10 @@ impl<'r> DeskHead<'r> {
 
 impl<'r> Head<'r> {
     pub fn read(door: Door, method: &Method, uri: &Uri, headers: &'r HeaderMap) -> Head<'r> {
-        let found = Route::find(door, uri.path());
+        let path = plain_path(uri.path());
+        let found = Route::find(door, &path);
         if found.is_none()
-            && let Some(place) = Place::find(door, uri.path())
+            && let Some(place) = Place::find(door, &path)
         {
             return Head::at_desk(&place, method, headers);
         }
@@ -170,12 +182,12 @@ impl<'r> Head<'r> {
             language: language(headers),
             content_type: content_type(headers),
             refusal: None,
+            body_refusal: None,
             allow: None,
         };
         match found {
             None => head.refusal = Some(Refusal::NotFound),
-            Some((Route::Page(_), _)) if *method == Method::HEAD => {}
-            Some((_, allowed)) if allowed != *method => {
+            Some((_, allowed)) if allowed != *as_get(method) => {
                 head.refusal = Some(Refusal::MethodNotAllowed);
                 head.allow = route.method();
             }
@@ -183,8 +195,8 @@ impl<'r> Head<'r> {
                 if route.needs() == Needs::Bearer {
                     head.credential = credential(headers);
                 }
-                if !route.takes(head.content_type) {
-                    head.refusal = Some(Refusal::UnsupportedMediaType);
+                if !route.takes(head.content_type) || is_encoded(headers) {
+                    head.body_refusal = Some(Refusal::UnsupportedMediaType);
                 }
             }
         }
@@ -193,15 +205,17 @@ impl<'r> Head<'r> {
 
     fn at_desk(place: &Place<'_>, method: &Method, headers: &'r HeaderMap) -> Head<'r> {
         let mut methods = place.methods.iter();
-        let act = methods.find(|(name, _)| *name == method.as_str());
+        let name = as_get(method).as_str();
+        let act = methods.find(|(known, _)| *known == name);
         let route = Route::Desk(act.unwrap_or(&place.methods[0]).1);
         let content_type = content_type(headers);
-        let (refusal, allow) = match act {
-            None => (Some(Refusal::MethodNotAllowed), Some(place.allow)),
+        let unfit = !route.takes(content_type) || is_encoded(headers);
+        let unfit = unfit.then_some(Refusal::UnsupportedMediaType);
+        let (refusal, body_refusal, allow) = match act {
+            None => (Some(Refusal::MethodNotAllowed), None, Some(place.allow)),
             // Whatever comes with it: a record stays, and the answer names what may be done instead.
-            Some((_, Act::ChangeRecord)) => (None, Some(place.allow)),
-            Some(_) if !route.takes(content_type) => (Some(Refusal::UnsupportedMediaType), None),
-            Some(_) => (None, None),
+            Some((_, Act::ChangeRecord)) => (None, None, Some(place.allow)),
+            Some(_) => (None, unfit, None),
         };
         Head {
             route,
@@ -209,9 +223,80 @@ impl<'r> Head<'r> {
             language: language(headers),
             content_type,
             refusal,
+            body_refusal,
             allow,
         }
     }
+}
+
+/// HEAD asks what GET asks; hyper leaves the body of its answer out.
+fn as_get(method: &Method) -> &Method {
+    match *method {
+        Method::HEAD => &Method::GET,
+        _ => method,
+    }
+}
+
+/// The path with its unreserved characters (RFC 3986, 2.3) as themselves: `/v1/%63ode` is `/v1/code`. Whatever else is
+/// encoded stays so, and no path of ours has any.
+pub fn plain_path(path: &str) -> Cow<'_, str> {
+    let Some(first) = memchr::memchr(b'%', path.as_bytes()) else {
+        return Cow::Borrowed(path);
+    };
+    let mut plain = String::with_capacity(path.len());
+    plain.push_str(&path[..first]);
+    let mut rest = &path[first..];
+    while let Some(at) = rest.find('%') {
+        plain.push_str(&rest[..at]);
+        let hex = rest.get(at + 1..at + 3);
+        let hex = hex.filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let unreserved = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
+        rest = match byte.filter(unreserved) {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                &rest[at + 3..]
+            }
+            None => {
+                plain.push('%');
+                &rest[at + 1..]
+            }
+        };
+    }
+    plain.push_str(rest);
+    Cow::Owned(plain)
+}
+
+/// What a head must say by RFC 9110 and 9112 and hyper does not insist on. `chunked`: the body's length is not known.
+pub fn protocol_refusal(version: Version, headers: &HeaderMap, chunked: bool) -> Option<Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().is_some();
+    // Older clients name no host.
+    if !host && version == Version::HTTP_11 || hosts.next().is_some() {
+        return Some(Refusal::Malformed);
+    }
+    if chunked {
+        // Another coding would be passed over, and what it hides taken for the body.
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        let first = codings.next().map(|value| value.as_bytes().trim_ascii());
+        let alone = first.is_some_and(|first| first.eq_ignore_ascii_case(b"chunked"));
+        if !alone || codings.next().is_some() || headers.contains_key(CONTENT_LENGTH) {
+            return Some(Refusal::Malformed);
+        }
+    }
+    let mut expected = headers.get_all(EXPECT).iter();
+    let met = expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    (!met).then_some(Refusal::ExpectationFailed)
+}
+
+/// Whether a body has a coding that we would have to undo.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    codings.any(|coding| {
+        let coding = coding.trim_ascii();
+        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+    })
 }
 
 impl Route {
@@ -235,7 +320,7 @@ impl Route {
         match self {
             Route::Scan | Route::Bulk | Route::OpenSession | Route::Feed => Some("POST"),
             Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
-                Some("GET")
+                Some("GET, HEAD")
             }
             Route::Page(_) => Some("GET, HEAD"),
             Route::Desk(_) | Route::None => None,
@@ -292,14 +377,39 @@ pub fn code(body: &[u8], content_type: ContentType) -> Result<Cow<'_, [u8]>, Ref
         code: Cow<'b, str>,
     }
     if content_type != ContentType::Json {
-        return Ok(Cow::Borrowed(body.trim_ascii()));
+        let code = trimmed(body);
+        // It is read to say that it is no code of ours, and no further.
+        return match code.len() <= FOREIGN_CODE_BYTES_MAX {
+            true => Ok(Cow::Borrowed(code)),
+            false => Err(Refusal::TooLarge),
+        };
     }
     let scanned: Scanned<'_> = object(body)?;
     Ok(match scanned.code {
-        Cow::Borrowed(code) => Cow::Borrowed(code.as_bytes()),
-        Cow::Owned(code) => Cow::Owned(code.into_bytes()),
+        Cow::Borrowed(code) => Cow::Borrowed(trimmed(code.as_bytes())),
+        Cow::Owned(code) => Cow::Owned(trimmed(code.as_bytes()).to_vec()),
     })
 }
+
+/// What a hardware scanner types beside a code: blanks and control characters (CR, LF, Tab, the separators of GS1) around it.
+pub fn trimmed(code: &[u8]) -> &[u8] {
+    let beside = |b: &u8| *b <= b' ' || *b == 0x7f;
+    let mut code = code;
+    while let [first, rest @ ..] = code
+        && beside(first)
+    {
+        code = rest;
+    }
+    while let [rest @ .., last] = code
+        && beside(last)
+    {
+        code = rest;
+    }
+    code
+}
+
+/// Bytes of whatever a camera may read: a QR code holds 4,296 characters at most, of which none that is longer is of use.
+pub const FOREIGN_CODE_BYTES_MAX: usize = 4_096;
 
 /// The assertion in the body of a log-in.
 pub fn assertion(body: &[u8]) -> Result<String, Refusal> {
@@ -338,7 +448,8 @@ mod tests {
         pairs: &[(&'static str, &str)],
     ) -> Option<Refusal> {
         let headers = headers(pairs);
-        Head::read(door, &method, &path.parse().unwrap(), &headers).refusal
+        let head = Head::read(door, &method, &path.parse().unwrap(), &headers);
+        head.refusal.or(head.body_refusal)
     }
 
     #[test]

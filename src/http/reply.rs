@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -97,6 +98,8 @@ pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson")
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 /// Whatever is said of a person is said once.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// A body is what its type says, whatever a browser makes of its bytes.
+pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 pub fn response(result: Result<Answer, Refusal>, language: Language) -> Response<Body> {
     match result {
@@ -125,6 +128,7 @@ pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Respo
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     response
 }
 
@@ -179,6 +183,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::Malformed => StatusCode::BAD_REQUEST,
         Refusal::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Refusal::NotFound => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::CodeInvalid
@@ -231,6 +236,9 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::TooLarge, Hans) => "请求内容过大",
         (Refusal::TooLarge, Hant) => "請求內容過大",
         (Refusal::TooLarge, En) => "The request is too large",
+        (Refusal::ExpectationFailed, Hans) => "不支持请求中的 Expect",
+        (Refusal::ExpectationFailed, Hant) => "不支援請求中的 Expect",
+        (Refusal::ExpectationFailed, En) => "What the Expect header asks for is not supported",
         (Refusal::NotFound, Hans) => "没有这个地址",
         (Refusal::NotFound, Hant) => "沒有這個地址",
         (Refusal::NotFound, En) => "There is nothing at this path",
@@ -343,7 +351,7 @@ pub fn whole(refusal: Refusal, language: Language, retry: Option<Duration>) -> V
     let body = problem(refusal, language, retry);
     let mut bytes = Vec::with_capacity(256 + body.len());
     let head = format_args!(
-        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n\
          content-language: {}\r\ncontent-length: {}\r\nconnection: close\r\n",
         status_of(refusal),
         language.tag(),

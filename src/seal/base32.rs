@@ -104,6 +104,24 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     (bad == 0 && (rest.is_empty() || left.iter().all(|b| *b == 0))).then_some(length)
 }
 
+/// As [`decode`], of a text that may be in lower case: a hardware scanner types so with Caps Lock on. Costs nothing more for
+/// upper case.
+pub fn decode_any_case(text: &[u8], out: &mut [u8]) -> Option<usize> {
+    decode(text, out).or_else(|| decode_upper(text, out))
+}
+
+#[cold]
+fn decode_upper(text: &[u8], out: &mut [u8]) -> Option<usize> {
+    let mut upper = [0; 128];
+    let upper = upper.get_mut(..text.len())?;
+    upper.copy_from_slice(text);
+    upper.make_ascii_uppercase();
+    match upper == text {
+        true => None,
+        false => decode(upper, out),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,7 +42,9 @@ impl Seal {
     /// Opens a grant for a scanner of this organisation: `CodeInvalid` for any other, `GrantRevoked` for one that is over.
     pub fn open_grant(&self, text: &[u8], organisation: u64, now: Time) -> Result<Grant, Refusal> {
         let mut bytes = [0; HEAD + GRANT_BYTES + TAG];
-        if text.len() != GRANT_CHARS || base32::decode(text, &mut bytes) != Some(bytes.len()) {
+        if text.len() != GRANT_CHARS
+            || base32::decode_any_case(text, &mut bytes) != Some(bytes.len())
+        {
             return Err(Refusal::CodeInvalid);
         }
         let plain = self

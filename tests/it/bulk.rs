@@ -48,7 +48,7 @@ fn verdicts_come_in_the_order_asked_whatever_the_lines_are() {
         .seals()
         .code_of(&person(1), liangma::clock::Time(long_ago().0 - 3_600_000));
     let tampered = format!("AAAA{}", &green[4..]);
-    let long = "A".repeat(600);
+    let long = "A".repeat(5000);
     let lines = [
         &green, &red, &tampered, "", &old, &long, &red, "\u{0}", &green,
     ]

@@ -6,6 +6,7 @@ mod process;
 mod redis;
 
 mod balancer;
+mod bodies;
 mod bulk;
 mod crash;
 mod demo;

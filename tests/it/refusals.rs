@@ -278,12 +278,12 @@ fn paths_methods_and_bodies_that_no_door_takes_are_refused() {
         .refuses(404, "not_found");
     node.get(Door::Gate, "/metrics").refuses(404, "not_found");
     for (door, method, path, allow) in [
-        (Door::Resident, "POST", "/v1/code", "GET"),
+        (Door::Resident, "POST", "/v1/code", "GET, HEAD"),
         (Door::Gate, "GET", "/v1/scan", "POST"),
         (Door::Gate, "DELETE", "/v1/scan/bulk", "POST"),
         (Door::Desk, "PUT", "/v1/sessions", "POST"),
-        (Door::Desk, "POST", "/v1/status", "GET"),
-        (Door::Back, "POST", "/ready", "GET"),
+        (Door::Desk, "POST", "/v1/status", "GET, HEAD"),
+        (Door::Back, "POST", "/ready", "GET, HEAD"),
         (Door::Back, "GET", "/v1/feed", "POST"),
     ] {
         let answer = Ask::new(method, path).at(node.address(door));
@@ -297,7 +297,7 @@ fn paths_methods_and_bodies_that_no_door_takes_are_refused() {
         .header("content-type", "text/xml")
         .at(gate)
         .refuses(415, "unsupported_media_type");
-    scan(&"A".repeat(2000)).at(gate).refuses(413, "too_large");
+    scan(&"A".repeat(5000)).at(gate).refuses(413, "too_large");
     scan("A").at(gate).refuses(422, "code_invalid");
     let old = seals.code_of(&person(1), liangma::clock::Time(long_ago().0 - 3_600_000));
     scan(&old).at(gate).refuses(422, "code_expired");

@@ -21,15 +21,30 @@ const READ_BYTES_MAX: usize = 64 << 10;
 
 /// Concurrency: one of these a connection, one query after the other. A connection that has been idle for a while rests:
 /// hyper's buffers, 16 KiB of them, are given back until it speaks again.
-pub async fn serve(mut stream: TcpStream, seat: &Rc<Seat>) {
+///
+/// Returns the socket where a refusal was the last and bytes of its request are unread.
+pub async fn serve(mut stream: TcpStream, seat: &Rc<Seat>) -> Option<TcpStream> {
     let mut ahead = Bytes::new();
-    // On the heap, so that a resting connection does not hold the room of a speaking one.
-    while let Some(resting) = Box::pin(converse(stream, ahead, seat)).await {
-        (stream, ahead) = resting;
+    loop {
+        // On the heap, so that a resting connection does not hold the room of a speaking one.
+        match Box::pin(converse(stream, ahead, seat)).await {
+            Ended::Resting(resting, unread) => (stream, ahead) = (resting, unread),
+            Ended::Refused(stream) => return Some(stream),
+            Ended::Gone => return None,
+        }
         if ahead.is_empty() && !speaks_again(&stream, seat).await {
-            return;
+            return None;
         }
     }
+}
+
+/// How a connection's speaking ended.
+enum Ended {
+    /// It rests; what was read and not yet understood goes with it.
+    Resting(TcpStream, Bytes),
+    /// A refusal was the last, and bytes of its request are unread.
+    Refused(TcpStream),
+    Gone,
 }
 
 /// Waits until a resting connection speaks; false if it is to end instead.
@@ -50,8 +65,8 @@ async fn speaks_again(stream: &TcpStream, seat: &Seat) -> bool {
     speaks
 }
 
-/// Speaks HTTP until the connection ends (None) or rests; what was read and not yet understood goes with it.
-async fn converse(stream: TcpStream, ahead: Bytes, seat: &Rc<Seat>) -> Option<(TcpStream, Bytes)> {
+/// Speaks HTTP until the connection ends or rests.
+async fn converse(stream: TcpStream, ahead: Bytes, seat: &Rc<Seat>) -> Ended {
     let hall = &seat.hall;
     let watched = Watched {
         stream,
@@ -96,12 +111,17 @@ async fn converse(stream: TcpStream, ahead: Bytes, seat: &Rc<Seat>) -> Option<(T
         connection.poll(cx).map(|_| false)
     })
     .await;
-    rests.then(|| {
-        let parts = connection.into_parts();
-        // An empty piece would still hold the whole buffer.
-        let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
-        (parts.io.into_inner().stream, ahead.unwrap_or_default())
-    })
+    if !rests && (!seat.unread.get() || seat.closed.get()) {
+        return Ended::Gone;
+    }
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner().stream;
+    if !rests {
+        return Ended::Refused(stream);
+    }
+    // An empty piece would still hold the whole buffer.
+    let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
+    Ended::Resting(stream, ahead.unwrap_or_default())
 }
 
 /// A socket whose bytes move the connection's clock, and whose bare refusals get our words.
@@ -159,7 +179,12 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let me = &mut *self;
-        me.refused = me.refused.or_else(|| bare_refusal(bytes));
+        if me.refused.is_none() {
+            me.refused = bare_refusal(bytes);
+            if me.refused.is_some() {
+                me.seat.unread.set(true);
+            }
+        }
         while let Some(ours) = me.refused {
             match std::task::ready!(Pin::new(&mut me.stream).poll_write(cx, ours))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -2,6 +2,7 @@
 //! Out: flags on seats, which `converse` obeys. Never: bytes.
 
 use super::converse::serve;
+use super::polite::linger;
 use super::{Place, Settings, Shared};
 use crate::http::Settings as Bounds;
 use crate::http::query::Door;
@@ -45,6 +46,12 @@ const THAW_PART: usize = 20;
 /// Idle connections of a full door are closed after so long.
 const IDLE_LEAST: Duration = Duration::from_secs(5);
 
+/// What a full door waits for the bytes of a body.
+const BODY_LEAST: Duration = Duration::from_millis(500);
+
+/// Connections of a thread that are read to their end after a refusal, at most. They have left the door by then.
+const LINGERING_MAX: usize = 128;
+
 /// Waits that a thread asks the kernel for in one step, about: each costs a microsecond.
 const SAMPLES: u32 = 20;
 
@@ -59,8 +66,10 @@ pub struct Hall {
     pub leaving: Cell<Leaving>,
     /// As of the last look; a quarter of a second is fine enough for time-outs.
     clock: Cell<Instant>,
-    /// Between two requests; less while the door is nearly full.
-    idle_timeout: Cell<Duration>,
+    /// How full the door is, of its last fifth: 0 to 1.
+    crowding: Cell<f64>,
+    /// Connections that are read to their end after a refusal.
+    lingering: Cell<usize>,
     /// Connections that are to end with their next answer.
     surplus: Cell<usize>,
     /// Connections that are not heard.
@@ -90,7 +99,8 @@ impl Hall {
             seats: RefCell::default(),
             leaving: Cell::new(Leaving::No),
             clock: Cell::new(Instant::now()),
-            idle_timeout: Cell::new(settings.idle_timeout),
+            crowding: Cell::new(0.0),
+            lingering: Cell::new(0),
             settings,
             surplus: Cell::new(0),
             frozen: Cell::new(0),
@@ -103,7 +113,7 @@ impl Hall {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.seats.borrow().is_empty()
+        self.seats.borrow().is_empty() && self.lingering.get() == 0
     }
 
     pub(super) fn receive(self: &Rc<Hall>, stream: std::net::TcpStream, place: Place) {
@@ -123,6 +133,8 @@ impl Hall {
             closed: Cell::new(false),
             frozen: Cell::new(false),
             owes: Cell::new(false),
+            awaits: Cell::new(Awaits::Nothing),
+            unread: Cell::new(false),
             served: Cell::new(false),
             answers: Cell::new(0),
             rest: Cell::new(false),
@@ -130,11 +142,44 @@ impl Hall {
         });
         self.seats.borrow_mut().push(seat.clone());
         tokio::task::spawn_local(async move {
-            serve(stream, &seat).await;
-            seat.hall.thaw(&seat);
-            seat.hall.forget(&seat);
+            let refused = serve(stream, &seat).await;
+            let hall = seat.hall.clone();
+            hall.thaw(&seat);
+            hall.forget(&seat);
             drop(place);
+            if let Some(stream) = refused
+                && hall.lingering.get() < LINGERING_MAX
+            {
+                hall.lingering.set(hall.lingering.get() + 1);
+                linger(stream).await;
+                hall.lingering.set(hall.lingering.get() - 1);
+            }
         });
+    }
+
+    /// Takes so many bytes out of what the door has for bodies; false if they are not left.
+    pub fn take_bytes(&self, bytes: usize) -> bool {
+        let spent = &self.shared.body_bytes;
+        let most = self.bounds.body_bytes_max;
+        let taken = spent.try_update(Relaxed, Relaxed, |spent| {
+            spent.checked_add(bytes).filter(|sum| *sum <= most)
+        });
+        taken.is_ok()
+    }
+
+    /// As [`Hall::take_bytes`], of three quarters: what is read ahead leaves some for bodies that must be whole.
+    pub fn take_bytes_ahead(&self, bytes: usize) -> bool {
+        let spent = self.shared.body_bytes.load(Relaxed);
+        spent + bytes <= self.bounds.body_bytes_max / 4 * 3 && self.take_bytes(bytes)
+    }
+
+    /// Takes so many bytes whether they are left or not.
+    pub fn hold_bytes(&self, bytes: usize) {
+        self.shared.body_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub fn give_bytes_back(&self, bytes: usize) {
+        self.shared.body_bytes.fetch_sub(bytes, Relaxed);
     }
 
     fn forget(&self, seat: &Seat) {
@@ -158,7 +203,7 @@ impl Hall {
     pub fn look(&self) {
         let now = Instant::now();
         self.clock.set(now);
-        self.idle_timeout.set(self.fitting_idle_timeout());
+        self.crowding.set(self.crowding());
         match self.leaving.get() {
             Leaving::No => {}
             Leaving::Told => self.leaving.set(Leaving::Looked),
@@ -170,7 +215,7 @@ impl Hall {
             }
         }
         for seat in self.seats.borrow().iter() {
-            if seat.frozen.get() {
+            if seat.frozen.get() && seat.awaits.get() == Awaits::Nothing {
                 continue;
             }
             if let Some(why) = seat.overdue(now) {
@@ -182,16 +227,20 @@ impl Hall {
         }
     }
 
-    /// Whole below four fifths of the cap, and the least at it.
-    fn fitting_idle_timeout(&self) -> Duration {
+    /// Returns 0 below four fifths of the cap, and 1 at it.
+    fn crowding(&self) -> f64 {
         let tally = &self.shared.tally;
         let frozen = tally.frozen.load(Relaxed);
         let (open, cap) = (tally.open.load(Relaxed), tally.cap.load(Relaxed));
-        let most = self.settings.idle_timeout;
-        let least = IDLE_LEAST.min(most);
         let inside = open.saturating_sub(frozen);
         let past = (inside as f64 / cap.max(1) as f64 - 0.8) / 0.2;
-        most - (most - least).mul_f64(past.clamp(0.0, 1.0))
+        past.clamp(0.0, 1.0)
+    }
+
+    /// A time-out in a crowd: whole below four fifths of the cap, and the least at it.
+    fn fitting(&self, most: Duration, least: Duration) -> Duration {
+        let least = least.min(most);
+        most - (most - least).mul_f64(self.crowding.get())
     }
 
     /// Makes room where there are too many, or newcomers wait, by those first that were idle for longest; or where there is
@@ -261,7 +310,7 @@ impl Hall {
         let now = Instant::now();
         let seats = self.seats.borrow();
         let idle = seats.iter().filter(|seat| {
-            seat.may_freeze() && now.saturating_duration_since(seat.since.get()) >= idle_for
+            seat.may_freeze() && now.saturating_duration_since(seat.idle_since()) >= idle_for
         });
         let chosen = chosen(idle.collect(), most, Seat::worth);
         for seat in &chosen {
@@ -336,6 +385,16 @@ enum Phase {
     Answering,
 }
 
+/// What a request that is being answered waits for from its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    Nothing,
+    /// The rest of a body that is gathered.
+    Whole,
+    /// The next bytes of a body that is read as it comes.
+    Stream,
+}
+
 /// One connection, as its time-outs see it.
 pub struct Seat {
     pub hall: Rc<Hall>,
@@ -353,6 +412,9 @@ pub struct Seat {
     pub frozen: Cell<bool>,
     /// Bytes of an answer are not on their way yet.
     pub owes: Cell<bool>,
+    awaits: Cell<Awaits>,
+    /// The last answer was a refusal that left bytes of its request unread.
+    pub unread: Cell<bool>,
     /// It was answered once.
     served: Cell<bool>,
     /// Answers begun in this turn.
@@ -367,6 +429,20 @@ impl Seat {
     pub fn begin(&self, limit: Duration) {
         self.enter(Phase::Answering);
         self.limit.set(limit);
+    }
+
+    /// Begins to wait for a whole body, which may take so long. [`Seat::begin`] ends it.
+    pub fn gathers(&self, limit: Duration) {
+        self.begin(limit);
+        self.awaits.set(Awaits::Whole);
+    }
+
+    /// Says whether a body that is read as it comes is waited for. The time of the whole answer goes on.
+    pub fn awaits_more(&self, more: bool) {
+        self.awaits.set(match more {
+            true => Awaits::Stream,
+            false => Awaits::Nothing,
+        });
     }
 
     /// Marks a response as this connection's; when its body is gone, the connection is idle.
@@ -405,6 +481,7 @@ impl Seat {
     fn enter(&self, phase: Phase) {
         let now = self.hall.clock.get();
         self.phase.set(phase);
+        self.awaits.set(Awaits::Nothing);
         self.since.set(now);
         self.moved.set(now);
     }
@@ -432,22 +509,36 @@ impl Seat {
         let phase = now.saturating_duration_since(self.since.get());
         let still = now.saturating_duration_since(self.moved.get());
         match self.phase.get() {
-            Phase::Idle if phase > self.hall.idle_timeout.get() => Some(Closed::Idle),
+            Phase::Idle if phase > self.hall.fitting(settings.idle_timeout, IDLE_LEAST) => {
+                Some(Closed::Idle)
+            }
             Phase::Head if phase > settings.head_timeout => Some(Closed::Head),
             Phase::Answering if still > settings.stall_timeout => Some(Closed::Stalled),
+            Phase::Answering if self.awaits.get() == Awaits::Whole => {
+                let limit = self.hall.fitting(self.limit.get(), BODY_LEAST);
+                (phase > limit).then_some(Closed::Body)
+            }
             Phase::Answering if phase > self.limit.get() => Some(Closed::Late),
             _ => None,
         }
     }
 
-    /// Who goes first: whoever never asked anything, then who was idle for longest.
-    fn worth(&self) -> (bool, Instant) {
-        (self.served.get(), self.since.get())
+    /// Since when it has asked nothing, or the rest of what it asks has not come.
+    fn idle_since(&self) -> Instant {
+        match self.awaits.get() {
+            Awaits::Stream => self.moved.get(),
+            Awaits::Nothing | Awaits::Whole => self.since.get(),
+        }
     }
 
-    /// Whether it asks nothing that was read.
+    /// Who goes first: whoever never asked anything, then who was idle for longest.
+    fn worth(&self) -> (bool, Instant) {
+        (self.served.get(), self.idle_since())
+    }
+
+    /// Whether it asks nothing that was read as a whole.
     fn may_freeze(&self) -> bool {
-        let asks = self.phase.get() == Phase::Answering;
+        let asks = self.phase.get() == Phase::Answering && self.awaits.get() == Awaits::Nothing;
         !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 

@@ -2,6 +2,7 @@
 
 use crate::answer::Refusal;
 use crate::http::reply;
+use crate::kernel;
 use crate::language::Language;
 use socket2::SockRef;
 use std::io;
@@ -27,6 +28,38 @@ pub async fn tell_busy(stream: std::net::TcpStream, wait: Duration) {
         while read_some(&stream, &mut head).await.is_ok_and(|n| n > 0) {}
     })
     .await;
+}
+
+/// Reads on after a refusal that left bytes unread, and throws away what it reads, until the client ends the connection:
+/// closing on unread bytes would reset it, and take the refusal with it. Bounded in bytes and in time.
+pub async fn linger(stream: TcpStream) {
+    const BYTES_MAX: usize = 8 << 20;
+    const WAIT: Duration = Duration::from_secs(2);
+    let _ = SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+    let _ = tokio::time::timeout(WAIT, async {
+        let mut left = BYTES_MAX;
+        while left > 0
+            && stream.readable().await.is_ok()
+            && let Some(thrown) = throw_away(&stream, left)
+        {
+            left -= thrown.min(left);
+            // Others have their turn between two pieces.
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Throws away what there is to read; how many bytes it was, None at the end of the connection.
+fn throw_away(stream: &TcpStream, most: usize) -> Option<usize> {
+    let thrown = stream.try_io(tokio::io::Interest::READABLE, || {
+        kernel::throw_away(stream, most)
+    });
+    match thrown {
+        Ok(0) => None,
+        Ok(thrown) => Some(thrown),
+        Err(error) => (error.kind() == io::ErrorKind::WouldBlock).then_some(0),
+    }
 }
 
 /// What there is to read, once there is something; a fresh socket claims to be readable before it is.
