@@ -309,7 +309,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "pages_per_second",
         "1000",
         "0 to 1000000",
-        "pages and their parts that a thread of a door serves in a second, then `busy`; 0 for no pages here, where something before us keeps them",
+        "pages that a thread of a door serves in a second, then `busy`; as many parts of pages beside them, asked for by their version; 0 for no pages here, where something before us keeps them",
     ),
     (
         "identity_jwks",

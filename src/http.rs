@@ -254,10 +254,12 @@ pub async fn answer(
             Route::Live => back::live(service, started),
             Route::Ready => back::ready(service, started, now),
             Route::Metrics => back::metrics(service, started, now),
-            Route::Page(page) => match service.admit_page(started) {
-                Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),
-                Err(refusal) => ask(Err(refusal)).await,
-            },
+            Route::Page(page) => {
+                match service.admit_page(pages::is_versioned(page, &parts.uri), started) {
+                    Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };

@@ -245,6 +245,8 @@ pub struct Service {
     pub tally: Arc<Tally>,
     nonces: Nonces,
     page_budget: RefCell<Budget>,
+    /// For parts of pages that are asked for by their version: who has a page gets its parts, whatever others ask for.
+    part_budget: RefCell<Budget>,
     grants_seen: RefCell<Seen>,
 }
 
@@ -253,6 +255,7 @@ impl Service {
         let page_budget = full_budget(rooms.settings.pages_per_second, Instant::now());
         Service {
             page_budget: RefCell::new(page_budget),
+            part_budget: RefCell::new(page_budget),
             grants_seen: RefCell::default(),
             tally: rooms.meters.tally(),
             rooms,
@@ -625,10 +628,14 @@ impl Service {
     }
 
     /// Whether this thread may serve a page: so many and no more, because it has codes to serve.
-    pub fn admit_page(&self, started: Instant) -> Result<(), Refusal> {
+    pub fn admit_page(&self, versioned: bool, started: Instant) -> Result<(), Refusal> {
+        let budget = match versioned {
+            true => &self.part_budget,
+            false => &self.page_budget,
+        };
         match self.rooms.settings.pages_per_second {
             0 => Err(Refusal::NotFound),
-            _ => match self.page_budget.borrow_mut().take(started) {
+            _ => match budget.borrow_mut().take(started) {
                 true => Ok(()),
                 false => Err(Refusal::Busy),
             },

@@ -114,12 +114,22 @@ pub fn response(
 }
 
 fn keep(page: &Page, uri: &Uri) -> HeaderValue {
-    let asked = uri.query().and_then(|query| query.strip_prefix("v="));
-    match asked {
+    match version_asked(uri) {
         Some(version) if version == page.version => FOR_EVER,
         Some(_) => FOR_NOW,
         None => FOR_MINUTES,
     }
+}
+
+/// The version that is asked for. What else stands behind the question mark is passed over.
+fn version_asked(uri: &Uri) -> Option<&str> {
+    let mut pairs = uri.query()?.split('&');
+    pairs.find_map(|pair| pair.strip_prefix("v="))
+}
+
+/// Whether a part of a page is asked for by the version that we have. Nobody guesses it: who asks so has the page.
+pub fn is_versioned(page: &Page, uri: &Uri) -> bool {
+    version_asked(uri) == Some(page.version)
 }
 
 /// The smallest form that the caller takes: its place among the three, and its name.

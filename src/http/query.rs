@@ -9,8 +9,7 @@ use crate::language::Language;
 use crate::meters::Kind;
 use crate::seal::TOKEN_CHARS_MAX;
 use hyper::header::{
-    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
-    TRANSFER_ENCODING,
+    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
 };
 use hyper::{HeaderMap, Method, Uri, Version};
 use serde::Deserialize;
@@ -280,7 +279,7 @@ pub fn protocol_refusal(version: Version, headers: &HeaderMap, chunked: bool) ->
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let first = codings.next().map(|value| value.as_bytes().trim_ascii());
         let alone = first.is_some_and(|first| first.eq_ignore_ascii_case(b"chunked"));
-        if !alone || codings.next().is_some() || headers.contains_key(CONTENT_LENGTH) {
+        if !alone || codings.next().is_some() {
             return Some(Refusal::Malformed);
         }
     }
@@ -540,6 +539,44 @@ mod tests {
                 refused,
                 "{path} {content_type}"
             );
+        }
+    }
+
+    #[test]
+    fn a_path_is_read_in_its_plain_form() {
+        for (path, plain) in [
+            ("/v1/code", "/v1/code"),
+            ("/v1/%63ode", "/v1/code"),
+            ("/%7e%2D%2e%5F%41z", "/~-._Az"),
+            ("/a%2Fb", "/a%2Fb"),
+            ("/%2563", "/%2563"),
+            ("/%", "/%"),
+            ("/%4", "/%4"),
+            ("/%4\u{e9}1", "/%4\u{e9}1"),
+            ("/%+1", "/%+1"),
+            ("/%%41", "/%A"),
+        ] {
+            assert_eq!(plain_path(path), plain);
+        }
+        let path = plain_path("/v1/family/%41B%43");
+        let head = HeaderMap::new();
+        assert_eq!(
+            DeskHead::read(Door::Desk, &path, None, &head).id,
+            Some("ABC")
+        );
+    }
+
+    #[test]
+    fn what_is_typed_around_a_code_is_cut_off_and_nothing_else() {
+        for (typed, code) in [
+            ("", ""),
+            (" \t\r\n", ""),
+            ("AB", "AB"),
+            ("\u{2}A B\u{3}\u{4}", "A B"),
+            ("A\0", "A"),
+            ("\u{7f}A\u{7f}", "A"),
+        ] {
+            assert_eq!(trimmed(typed.as_bytes()), code.as_bytes());
         }
     }
 

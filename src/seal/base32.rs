@@ -150,6 +150,18 @@ mod tests {
 
     proptest! {
         #[test]
+        fn reads_any_case_as_upper_case(bytes in proptest::collection::vec(any::<u8>(), 0..80), lower in any::<u128>()) {
+            let text = print(&bytes);
+            let typed: String = text.char_indices().map(|(nth, c)| match lower >> (nth % 128) & 1 {
+                1 => c.to_ascii_lowercase(),
+                _ => c,
+            }).collect();
+            let mut out = [0; 100];
+            prop_assert_eq!(decode_any_case(typed.as_bytes(), &mut out), Some(bytes.len()));
+            prop_assert_eq!(&out[..bytes.len()], &bytes[..]);
+        }
+
+        #[test]
         fn reads_back_what_it_printed(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let text = print(&bytes);
             let mut out = [0; 100];

@@ -320,3 +320,66 @@ fn pages_come_from_the_balancer_and_cost_the_nodes_one_request() {
     let [first, second] = [(); 2].map(|()| town.l7.code(&session));
     assert_ne!(first, second);
 }
+
+#[test]
+fn no_spelling_of_a_page_costs_the_nodes_more_than_the_page() {
+    let Some(town) = open("1s") else { return };
+    let front = town.l7.address(Door::Desk);
+    let page = Ask::get("/").at(front);
+    let part = text(&page.body);
+    let part = part.split(['"', '\'']).find(|part| part.contains(".js?v="));
+    let part = format!("/{}", part.expect("a script"));
+    let served = || -> f64 {
+        let served = "liangma_queries_total{kind=\"page\",outcome=\"done\"}";
+        town.nodes.iter().map(|node| node.meter(served)).sum()
+    };
+    let ask = |line: &str, headers: &[(&str, &str)]| {
+        let head = headers.iter().fold(String::new(), |head, (name, value)| {
+            format!("{head}{name}: {value}\r\n")
+        });
+        let host = if head.contains("host: ") {
+            ""
+        } else {
+            "host: test\r\n"
+        };
+        let mut connection = Connection::to(front);
+        connection.send(format!("GET {line} HTTP/1.1\r\n{host}{head}\r\n"));
+        connection.answer()
+    };
+    // Each of what a page may be, once.
+    for coding in ["", "gzip", "br"] {
+        for path in ["/", "/gate", &part] {
+            assert_eq!(ask(path, &[("accept-encoding", coding)]).status, 200);
+        }
+    }
+    let before = served();
+    for nth in 0..30 {
+        let name = format!("h{nth}");
+        for (line, headers) in [
+            (format!("/?r={nth}"), vec![]),
+            (format!("/gate?v=zz{nth}"), vec![]),
+            (format!("{part}&r={nth}"), vec![]),
+            (format!("{part}&v={nth}"), vec![]),
+            ("/".into(), vec![("host", name.as_str())]),
+            (format!("http://{name}/gate"), vec![("host", name.as_str())]),
+            ("/".into(), vec![("cache-control", "no-cache")]),
+            ("/".into(), vec![("pragma", "no-cache")]),
+            ("/".into(), vec![("cache-control", "max-age=0")]),
+            ("/".into(), vec![("authorization", "Bearer x")]),
+            ("/".into(), vec![("accept-encoding", name.as_str())]),
+            ("/".into(), vec![("accept-encoding", "br;q=0")]),
+            ("/".into(), vec![("cookie", name.as_str())]),
+            ("/".into(), vec![("accept-language", name.as_str())]),
+            ("/%67ate".into(), vec![]),
+            (part.replacen("/pages", "/%70ages", 1), vec![]),
+        ] {
+            let answer = ask(&line, &headers);
+            assert_eq!(answer.status, 200, "{line} {headers:?}");
+            assert_eq!(served(), before, "{line} {headers:?}");
+        }
+    }
+    // In its plain form a path leads to its door as well.
+    let session = town.ring.seals.session(&person(1));
+    let shown = Ask::get("/v1/%63ode").bearer(&session).at(front);
+    assert_eq!(shown.status, 200);
+}

@@ -906,6 +906,7 @@ impl Connection {
         let line = self.line()?;
         let status = line
             .strip_prefix("HTTP/1.1 ")
+            .or(line.strip_prefix("HTTP/1.0 "))
             .and_then(|rest| rest.get(..3));
         let status = status.and_then(|status| status.parse().ok());
         let mut headers = Vec::new();

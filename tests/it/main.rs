@@ -21,6 +21,7 @@ mod nodes;
 mod ops;
 mod overload;
 mod pages;
+mod protocol;
 mod refusals;
 mod rubbish;
 mod scan;

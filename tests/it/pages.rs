@@ -217,6 +217,28 @@ fn pages_stand_back_behind_codes() {
 }
 
 #[test]
+fn parts_of_a_page_are_served_whatever_else_is_asked_for() {
+    let node = Start::new(&["pages_per_second=20", "resident_threads=1"]).node();
+    let resident = node.address(Door::Resident);
+    let page = text(&Ask::get("/").at(resident).body);
+    let part = page.split(['"', '\'']).find(|part| part.contains(".js?v="));
+    let part = format!("/{}", part.expect("a script"));
+    let mut connection = Connection::to(resident);
+    let mut busy = 0;
+    for nth in 0..2_000 {
+        // Neither another query nor another version is a part that somebody has a page for.
+        let path = [format!("/?r={nth}"), format!("/pages/resident.js?v={nth}")][nth % 2].clone();
+        connection.send(Ask::get(&path).bytes());
+        busy += usize::from(connection.answer().status == 503);
+    }
+    assert!(busy > 1_000, "{busy} busy");
+    let asked = Ask::get(&format!("{part}&x=1")).at(resident);
+    assert_eq!(asked.status, 200);
+    let kept = asked.header("cache-control").expect("a time");
+    assert!(kept.contains("immutable"), "{kept}");
+}
+
+#[test]
 fn a_node_behind_something_that_keeps_pages_has_none() {
     let node = Start::new(&["pages_per_second=0"]).node();
     for door in Door::ALL {

@@ -74,7 +74,8 @@ fn a_code_comes_bare_in_text_or_in_json() {
     ask("application/json", code.clone()).refuses(400, "malformed");
     ask("application/json", json!({ "code": 7 }).to_string()).refuses(400, "malformed");
     ask("image/png", code.clone()).refuses(415, "unsupported_media_type");
-    ask("text/plain", format!("{code}{}", "A".repeat(600))).refuses(413, "too_large");
+    ask("text/plain", format!("{code}{}", "A".repeat(600))).refuses(422, "code_invalid");
+    ask("text/plain", format!("{code}{}", "A".repeat(5000))).refuses(413, "too_large");
 }
 
 #[test]
