@@ -1,6 +1,6 @@
 //! The closed set of outcomes: every answer and every refusal that a query can end in.
 
-use crate::clock::Time;
+use crate::clock::{Moment, Time};
 use crate::language::Language;
 use crate::person::Face;
 use crate::status::Reasons;
@@ -124,6 +124,8 @@ impl Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// Everything acknowledged up to here is on the board.
+    pub moment: Moment,
+    /// The same as time of day, for printing.
     pub as_of: Time,
     pub age: Duration,
     /// Past `stale_after`: verdicts are marked.

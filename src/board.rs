@@ -2,7 +2,7 @@
 //! In: words from the store. Out: what is known of one resident now. Never: the store, codes, HTTP. Never waits.
 
 use crate::answer::{Freshness, Standing};
-use crate::clock::Time;
+use crate::clock::{Moment, Now, Time};
 use crate::person::ResidentId;
 use crate::status::{Reasons, VERSION_SHIFT, Word};
 use dashmap::DashMap;
@@ -41,7 +41,7 @@ pub struct Board {
     kept: DashMap<u64, Reasons, BuildHasherDefault<IdHasher>>,
     keeps: AtomicU64,
     settings: Settings,
-    /// Of each sixteenth of the ids: everything acknowledged up to this time is here; 0 before the store was first heard.
+    /// Of each sixteenth of the ids the [`Moment`] up to which everything acknowledged is here; 0 before the store was first heard.
     as_of: [AtomicU64; SIXTEENTHS],
     filled: AtomicBool,
     /// Kept beside the map, whose own count locks every shard; by the sixteenth of the ids that they are in.
@@ -252,14 +252,14 @@ impl Board {
     }
 
     /// The store was seen alive at `now`, and all that it acknowledged before is here.
-    pub fn confirm(&self, now: Time) {
+    pub fn confirm(&self, now: Moment) {
         for nth in 0..SIXTEENTHS {
             self.confirm_sixteenth(nth, now);
         }
     }
 
     /// The same of one sixteenth of the ids.
-    pub fn confirm_sixteenth(&self, nth: usize, now: Time) {
+    pub fn confirm_sixteenth(&self, nth: usize, now: Moment) {
         self.as_of[nth].fetch_max(now.0, Relaxed);
     }
 
@@ -273,21 +273,26 @@ impl Board {
     }
 
     /// How fresh is the oldest of what this node knows.
-    pub fn freshness(&self, now: Time) -> Freshness {
+    pub fn freshness(&self, now: Now) -> Freshness {
         let as_of = self.as_of.iter().map(|as_of| as_of.load(Relaxed)).min();
-        self.freshness_at(Time(as_of.unwrap_or_default()), now)
+        self.freshness_at(Moment(as_of.unwrap_or_default()), now)
     }
 
     /// How fresh is what it knows of this id.
-    pub fn freshness_of(&self, id: ResidentId, now: Time) -> Freshness {
-        self.freshness_at(Time(self.as_of[sixteenth(id)].load(Relaxed)), now)
+    pub fn freshness_of(&self, id: ResidentId, now: Now) -> Freshness {
+        self.freshness_at(Moment(self.as_of[sixteenth(id)].load(Relaxed)), now)
     }
 
     /// How fresh is what was known at `as_of`.
-    pub fn freshness_at(&self, as_of: Time, now: Time) -> Freshness {
-        let age = now.since(as_of);
+    pub fn freshness_at(&self, moment: Moment, now: Now) -> Freshness {
+        let age = now.moment.since(moment);
         Freshness {
-            as_of,
+            moment,
+            as_of: match moment {
+                // Nothing was heard of the store yet.
+                Moment(0) => Time(0),
+                moment => now.time_of(moment),
+            },
             age,
             stale: age > self.settings.stale_after,
         }
@@ -333,6 +338,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
+    /// A clock whose time of day is a million milliseconds ahead of the steady one.
+    fn at(ms: u64) -> Now {
+        Now {
+            moment: Moment(ms),
+            time: Time(ms + 1_000_000),
+        }
+    }
+
     fn board() -> Board {
         Board::new(
             0,
@@ -347,7 +360,7 @@ mod tests {
     #[test]
     fn an_older_green_never_overtakes_a_red() {
         let board = board();
-        board.confirm(Time(1));
+        board.confirm(Moment(1));
         let id = ResidentId(9);
         let red = Reasons::NONE.with(Reason::Confirmed);
         assert_eq!(board.post(id, Word::new(5, 7, red)), Posted::Up);
@@ -490,7 +503,7 @@ mod tests {
     #[test]
     fn a_stranger_at_the_same_id_is_sent_to_the_store() {
         let board = board();
-        board.confirm(Time(1));
+        board.confirm(Moment(1));
         board.fill_done();
         board.post(ResidentId(9), Word::new(5, 7, Reasons::NONE));
         assert_eq!(board.find(ResidentId(9), 8), Found::Ask);
@@ -515,26 +528,35 @@ mod tests {
         let board = board();
         let reasons = Reasons::NONE.with(Reason::Suspected);
         let word = Some(Word::new(5, 7, reasons));
-        let at = |now| board.freshness(Time(now));
+        let at = |now| board.freshness(at(now));
         assert_eq!(board.standing(word, &at(60_000)), Standing::TooOld);
-        board.confirm(Time(100_000));
+        board.confirm(Moment(100_000));
         assert!(!at(102_000).stale && at(102_001).stale);
         assert_eq!(board.standing(word, &at(130_000)), Standing::Known(reasons));
         assert_eq!(board.standing(word, &at(130_001)), Standing::TooOld);
         assert_eq!(board.standing(None, &at(130_001)), Standing::TooOld);
-        board.confirm(Time(90_000));
-        assert_eq!(at(100_000).as_of, Time(100_000));
+        board.confirm(Moment(90_000));
+        assert_eq!(at(100_000).moment, Moment(100_000));
+        // A time of day that steps changes no age.
+        let stepped = Now {
+            moment: Moment(131_000),
+            time: Time(5_000),
+        };
+        assert_eq!(
+            board.standing(word, &board.freshness(stepped)),
+            Standing::TooOld
+        );
     }
 
     #[test]
     fn each_sixteenth_is_as_old_as_it_is_and_the_whole_as_the_oldest() {
         let board = board();
-        board.confirm(Time(10_000));
-        board.confirm_sixteenth(3, Time(20_000));
+        board.confirm(Moment(10_000));
+        board.confirm_sixteenth(3, Moment(20_000));
         let id = |nth: u64| ResidentId(nth << 60 | 5);
-        assert_eq!(board.freshness_of(id(3), Time(20_000)).as_of, Time(20_000));
-        assert_eq!(board.freshness_of(id(4), Time(20_000)).as_of, Time(10_000));
-        assert_eq!(board.freshness(Time(20_000)).as_of, Time(10_000));
+        assert_eq!(board.freshness_of(id(3), at(20_000)).moment, Moment(20_000));
+        assert_eq!(board.freshness_of(id(4), at(20_000)).moment, Moment(10_000));
+        assert_eq!(board.freshness(at(20_000)).moment, Moment(10_000));
     }
 
     proptest! {

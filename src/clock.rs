@@ -1,7 +1,58 @@
-//! The time of day as the house tells it: milliseconds since 1970 in UTC, printed as RFC 3339.
+//! Two clocks: a steady one, which nobody sets, for ages and deadlines; and the time of day, in milliseconds since 1970 in UTC,
+//! printed as RFC 3339.
+//!
+//! The time of day is the steady clock and an offset. [`offset`] says when the offset follows the system's clock.
 
+pub mod offset;
+
+use crate::kernel;
 use std::cell::Cell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+/// A point on the steady clock: milliseconds since the machine started, those of a suspend included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Reads the steady clock; no system call.
+    pub fn now() -> Moment {
+        Moment(kernel::since_boot_ns() / 1_000_000)
+    }
+
+    /// Returns how long ago `earlier` was; nothing if it is yet to come.
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    pub fn plus(self, by: Duration) -> Moment {
+        Moment(self.0.saturating_add(by.as_millis() as u64))
+    }
+}
+
+/// One reading of the steady clock, and the time of day that belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    pub moment: Moment,
+    pub time: Time,
+}
+
+impl Now {
+    /// Reads the steady clock once.
+    pub fn read() -> Now {
+        let moment = Moment::now();
+        Now {
+            moment,
+            time: offset::time_at(moment),
+        }
+    }
+
+    /// Returns the time of day at an earlier moment. It is told a millisecond early, because both are cut to milliseconds, and
+    /// whoever reads it as "all before is known" must not read too much.
+    pub fn time_of(&self, moment: Moment) -> Time {
+        let age = self.moment.0.saturating_sub(moment.0);
+        Time(self.time.0.saturating_sub(age.saturating_add(1)))
+    }
+}
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,13 +64,9 @@ pub const PRINTED: usize = 24;
 const DAY_MS: u64 = 86_400_000;
 
 impl Time {
-    /// The machine's clock, without a system call where the kernel maps it in.
+    /// Returns the time of day, without a system call. It does not step when somebody sets the system's clock.
     pub fn now() -> Time {
-        Time(
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64),
-        )
+        Now::read().time
     }
 
     pub fn plus(self, by: Duration) -> Time {

@@ -9,7 +9,7 @@ mod gate;
 use crate::admission::limit::Trip;
 use crate::answer::{self, Freshness, Refusal};
 use crate::board::{Board, Found};
-use crate::clock::Time;
+use crate::clock::{Moment, Now};
 use crate::meters::{Miss, StoreTally};
 use crate::paper::{self, Cursor, Kinds, PAGE_MAX, Paper};
 use crate::person::{Identity, ResidentId};
@@ -55,7 +55,7 @@ const RECORD_IDLE: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub struct Looked {
     pub placed: Option<Arc<Placed>>,
-    pub as_of: Time,
+    pub as_of: Moment,
 }
 
 pub struct Cold {
@@ -68,7 +68,7 @@ pub struct Cold {
     writing: Semaphore,
     records: Cache<(Identity, u64), Arc<Placed>>,
     looks: Cache<Identity, Looked>,
-    words: Cache<ResidentId, (Option<Word>, Time)>,
+    words: Cache<ResidentId, (Option<Word>, Moment)>,
     /// The newest papers of an owner, as many as one page holds.
     papers: Cache<Identity, Arc<Vec<Paper>>>,
 }
@@ -156,7 +156,7 @@ impl Cold {
             }
         }
         if let Some(changed) = &applied {
-            let now = Time::now();
+            let now = Moment::now();
             for (_, source) in reds.iter().filter(|(nth, _)| changed[*nth]) {
                 let most = self.settings.reddened_per_hour;
                 if self.tally.reddened(source, most, now) {
@@ -230,9 +230,8 @@ impl Cold {
     pub async fn standing_of(
         &self,
         who: Identity,
-        now: Time,
     ) -> Result<(answer::Standing, Freshness), Refusal> {
-        let freshness = self.board.freshness_of(who.home, now);
+        let freshness = self.board.freshness_of(who.home, Now::read());
         let placed = self.record(who).await?;
         let standing = match placed {
             _ if self.board.is_too_old(&freshness) => answer::Standing::TooOld,
@@ -290,7 +289,7 @@ impl Cold {
     }
 
     /// The word at an id that is not loaded yet, and when it was so.
-    pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Time), Refusal> {
+    pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
         let looked = self.words.try_get_with(id, async {
             let as_of = self.store.as_of();
             let found = self
@@ -312,7 +311,7 @@ impl Cold {
     }
 
     /// Up to when what is asked now is sure to be told.
-    pub fn as_of(&self) -> Time {
+    pub fn as_of(&self) -> Moment {
         self.store.as_of()
     }
 

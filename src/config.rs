@@ -191,6 +191,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "older knowledge gives no colour, and the node is not ready",
     ),
     (
+        "clock_apart_max",
+        "5s",
+        "500ms to 1h",
+        "a node is not ready while its system's clock is further from that of Redis",
+    ),
+    (
         "board_shards",
         "2048",
         "16 to 65536, a power of two",
@@ -555,6 +561,7 @@ impl Said {
                 shards,
             },
             service: service::Settings {
+                clock_apart_max: read.duration("clock_apart_max", ms(500)..=secs(3600)),
                 session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
                 cold: cold::Settings {
                     store_wait: read.duration("store_wait", ms(10)..=secs(300)),

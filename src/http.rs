@@ -11,7 +11,7 @@ pub mod query;
 pub mod reply;
 
 use crate::answer::Refusal;
-use crate::clock::Time;
+use crate::clock::{Now, Time};
 use crate::desk::Asked as AskedOfDesk;
 use crate::desk::roles::Act;
 use crate::lines;
@@ -65,7 +65,7 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let started = Instant::now();
-    let now = Time::now();
+    let now = Now::read();
     seat.begin(settings.answer_timeout);
     let (parts, body) = request.into_parts();
     let head = Head::read(door, &parts.method, &parts.uri, &parts.headers);
@@ -112,7 +112,7 @@ pub async fn answer(
                 };
                 let admitted = head
                     .credential
-                    .and_then(|token| service.admit_scan(token, now, started))
+                    .and_then(|token| service.admit_scan(token, now.time, started))
                     .and_then(|scanner| takes(bytes_max as u64).map(|()| scanner));
                 match admitted {
                     Ok(scanner) => {
@@ -154,7 +154,7 @@ pub async fn answer(
                 seat.begin(settings.bulk_timeout);
                 let admitted = head
                     .credential
-                    .and_then(|token| service.admit_bulk(token, now, started));
+                    .and_then(|token| service.admit_bulk(token, now.time, started));
                 let fits = |turn| takes(bulk::bytes_max(settings)).map(|()| turn);
                 match admitted.and_then(fits) {
                     Ok(turn) => {
@@ -177,7 +177,7 @@ pub async fn answer(
             Route::Feed => {
                 seat.begin(settings.bulk_timeout);
                 let admitted = head.credential.and_then(|token| {
-                    service.admit_authority(token, now)?;
+                    service.admit_authority(token, now.time)?;
                     takes(settings.feed_bytes_max).map(|()| token)
                 });
                 match admitted {
@@ -187,7 +187,7 @@ pub async fn answer(
                             body,
                             language,
                             started,
-                            now,
+                            now: now.time,
                         };
                         let response = back::feed(service, settings, seat, fed).await;
                         unread = response.status() != StatusCode::OK;
@@ -199,7 +199,7 @@ pub async fn answer(
             Route::Desk(act) => {
                 let admitted = head
                     .credential
-                    .and_then(|credential| service.admit_desk(act, credential, now));
+                    .and_then(|credential| service.admit_desk(act, credential, now.time));
                 match admitted {
                     Ok(caller) => {
                         let path = query::plain_path(parts.uri.path());

@@ -2,7 +2,7 @@
 //! somebody scrapes; nothing here is shared between threads that serve.
 
 use crate::answer::{Answer, Refusal, Standing};
-use crate::clock::Time;
+use crate::clock::Moment;
 use crate::status::Colour;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -52,6 +52,18 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "age of what this node knows",
     ),
     ("liangma_ready", "gauge", "", "1 while `/ready` says 200"),
+    (
+        "liangma_clock_steps_total",
+        "counter",
+        "",
+        "steps of the system's clock by more than half a second; the node's time did not follow at once",
+    ),
+    (
+        "liangma_clock_apart_seconds",
+        "gauge",
+        "",
+        "how far the system's clock is ahead of that of Redis; behind it is negative",
+    ),
     ("liangma_connections", "gauge", "door", "connections open"),
     (
         "liangma_connections_frozen",
@@ -597,6 +609,8 @@ pub struct Facts {
     pub store_rtt_smoothed: Duration,
     pub age: Duration,
     pub ready: bool,
+    pub clock_steps: u64,
+    pub clock_apart: f64,
 }
 
 /// What can befall a store, and be told apart.
@@ -679,7 +693,7 @@ const SOURCES_MAX: usize = 1_000;
 const HOUR_MS: u64 = 3_600_000;
 
 impl Reddened {
-    fn enter(&mut self, now: Time) {
+    fn enter(&mut self, now: Moment) {
         let hour = now.0 / HOUR_MS;
         if self.hour != hour {
             self.hour = hour;
@@ -690,7 +704,7 @@ impl Reddened {
 
 impl StoreTally {
     /// A source turned one more red; true where it is beyond `most` in this hour with just this one.
-    pub fn reddened(&self, source: &str, most: u64, now: Time) -> bool {
+    pub fn reddened(&self, source: &str, most: u64, now: Moment) -> bool {
         let mut reddened = lock(&self.reddened);
         reddened.enter(now);
         reddened.most = most;
@@ -801,6 +815,8 @@ impl Meters {
         }
         self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
+        self.count("liangma_clock_steps_total", &[], facts.clock_steps);
+        self.gauge("liangma_clock_apart_seconds", &[], facts.clock_apart);
         self.gauge(
             "liangma_build_info",
             &[("version", env!("CARGO_PKG_VERSION"))],
@@ -872,7 +888,7 @@ impl Meters {
         self.count("liangma_papers_swept_total", &[], store.swept.load(Relaxed));
         let (most, alarms) = {
             let mut reddened = lock(&store.reddened);
-            reddened.enter(Time::now());
+            reddened.enter(Moment::now());
             let beyond = reddened
                 .counts
                 .values()
@@ -1009,6 +1025,8 @@ mod tests {
             store_rtt_smoothed: Duration::ZERO,
             age: Duration::from_millis(1500),
             ready: true,
+            clock_steps: 0,
+            clock_apart: 0.0,
         }
     }
 
@@ -1048,7 +1066,7 @@ mod tests {
     #[test]
     fn a_source_that_turns_many_red_raises_one_alarm_an_hour() {
         let tally = StoreTally::default();
-        let at = |minute: u64| Time(1_790_000_000_000 / HOUR_MS * HOUR_MS + minute * 60_000);
+        let at = |minute: u64| Moment(9 * HOUR_MS + minute * 60_000);
         let alarms = |source, minute| tally.reddened(source, 2, at(minute));
         assert_eq!([alarms("a", 0), alarms("a", 1), alarms("b", 1)], [false; 3]);
         assert!(alarms("a", 2));

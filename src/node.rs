@@ -1,7 +1,7 @@
 //! A node's life: doors open, the board fills, changes come and go, the doors drain.
 
 use crate::board::Board;
-use crate::clock::Time;
+use crate::clock::{Moment, Time, offset};
 use crate::desk::guidance::Guidance;
 use crate::desk::{revocation, told};
 use crate::http::doors::{self, Stage};
@@ -65,6 +65,7 @@ pub struct Node {
     fill: JoinHandle<Result<(), store::Error>>,
     sweeper: JoinHandle<()>,
     refresher: JoinHandle<()>,
+    clock: JoinHandle<()>,
     teller: JoinHandle<()>,
     /// The back door outlives the others, so that the drain can be watched.
     front: watch::Sender<Stage>,
@@ -77,6 +78,15 @@ const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
 /// At the end, for telling whose grants were scanned.
 const TELL_WAIT: Duration = Duration::from_secs(1);
+
+/// How often the system's clock is looked at, and the store's is read; for one reading, and how long it counts.
+const CLOCK_LOOK_EVERY: Duration = Duration::from_millis(250);
+const STORE_CLOCK_EVERY: Duration = Duration::from_secs(1);
+const STORE_CLOCK_WAIT: Duration = Duration::from_secs(1);
+const STORE_CLOCK_LIFE: Duration = Duration::from_secs(10);
+
+/// A sweep that was put off is tried again after so long.
+const SWEEP_RETRY: Duration = Duration::from_secs(60);
 
 /// How often a start tells how far it is.
 const FILL_REPORT: Duration = Duration::from_secs(5);
@@ -114,6 +124,7 @@ impl Node {
                 settings.sweep_every,
             )),
             refresher: tokio::spawn(refresh(rooms.clone())),
+            clock: tokio::spawn(watch_clock(rooms.clone())),
             teller: tokio::spawn(tell(rooms.clone())),
             rooms,
             settings,
@@ -166,6 +177,7 @@ impl Node {
         self.fill.abort();
         self.sweeper.abort();
         self.refresher.abort();
+        self.clock.abort();
         self.teller.abort();
         let rest = self.rooms.tell_scans(true);
         let _ = tokio::time::timeout(TELL_WAIT, rest).await;
@@ -200,6 +212,12 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
     let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
     tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
     loop {
+        if rooms.clock_is_apart() {
+            // What is past its time by a wrong clock is not past it.
+            tracing::warn!("nothing is swept while the clocks are apart");
+            tokio::time::sleep(every.min(SWEEP_RETRY)).await;
+            continue;
+        }
         match rooms.store.sweep(&keep, Time::now(), every).await {
             Ok(0) => {}
             Ok(papers) => {
@@ -209,6 +227,53 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
             Err(error) => tracing::warn!(%error, "papers past their time could not be swept"),
         }
         tokio::time::sleep(every).await;
+    }
+}
+
+/// Watches the system's clock and the store's: whether one stepped, and how far they are apart.
+async fn watch_clock(rooms: Arc<Rooms>) {
+    let bound = rooms.clock_apart_max();
+    let mut judge = offset::Judge::default();
+    let mut store: Option<(i64, Moment)> = None;
+    let mut asked: Option<Moment> = None;
+    let mut apart = false;
+    loop {
+        let now = Moment::now();
+        if asked.is_none_or(|asked| now.since(asked) >= STORE_CLOCK_EVERY) {
+            asked = Some(now);
+            let read = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.clock_offset());
+            if let Ok(Ok(Some(offset))) = read.await {
+                store = Some((offset, now));
+            }
+        }
+        let known = store.filter(|(_, at)| Moment::now().since(*at) < STORE_CLOCK_LIFE);
+        let known = known.map(|(offset, _)| offset);
+        match offset::look(&mut judge, known, bound) {
+            offset::Seen::Agreed | offset::Seen::Apart(_) => {}
+            offset::Seen::Stepped(ms) => tracing::error!(
+                ms,
+                "the system's clock stepped; codes and sessions go on with the time before it"
+            ),
+            offset::Seen::Moved(ms) => {
+                tracing::warn!(
+                    ms,
+                    "the time of this node moved to the clock that others confirm"
+                );
+            }
+        }
+        rooms.clock.note(known);
+        if apart != rooms.clock_is_apart() {
+            apart = !apart;
+            let ms = rooms.clock.apart_ms();
+            match apart {
+                true => tracing::error!(
+                    ms,
+                    "the system's clock and the store's are apart: the node is not ready"
+                ),
+                false => tracing::info!(ms, "the system's clock and the store's agree"),
+            }
+        }
+        tokio::time::sleep(CLOCK_LOOK_EVERY).await;
     }
 }
 

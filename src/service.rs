@@ -8,7 +8,8 @@ use crate::answer::{
     Answer, Detail, Explained, Freshness, Opened, Refusal, SaidBy, Shown, Standing, Verdict,
 };
 use crate::board::{Board, Found};
-use crate::clock::Time;
+use crate::clock::offset::ClockWatch;
+use crate::clock::{Now, Time};
 use crate::cold::{self, Cold};
 use crate::desk::audit::Audit;
 use crate::desk::grant::{Gone, Gones};
@@ -32,6 +33,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// How far the system's clock may be from the store's before the node is not ready.
+    pub clock_apart_max: Duration,
     /// How long a resident's session lasts.
     pub session_life: Duration,
     pub cold: cold::Settings,
@@ -82,6 +85,7 @@ pub struct Rooms {
     pub cold: Cold,
     pub platform: Platform,
     pub meters: Arc<Meters>,
+    pub clock: ClockWatch,
     audit: Audit,
     gones: Gones,
     scans: Scans,
@@ -136,7 +140,7 @@ pub struct Asked<'q> {
     pub query: Result<Query<'q>, Refusal>,
     /// When its head was read.
     pub started: Instant,
-    pub now: Time,
+    pub now: Now,
 }
 
 impl Rooms {
@@ -178,6 +182,7 @@ impl Rooms {
             store,
             platform,
             meters,
+            clock: ClockWatch::default(),
             audit: Audit::default(),
             gones: Gones::default(),
             scans: Scans::default(),
@@ -189,6 +194,16 @@ impl Rooms {
                 .build(),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the system's clock and the store's are further apart than they may be.
+    pub fn clock_is_apart(&self) -> bool {
+        self.clock.is_apart(self.settings.clock_apart_max)
+    }
+
+    /// How far the two may be apart.
+    pub fn clock_apart_max(&self) -> Duration {
+        self.settings.clock_apart_max
     }
 
     /// From now on `/ready` says no and nothing long is begun.
@@ -274,13 +289,13 @@ impl Service {
     async fn walk(
         &self,
         query: Result<Query<'_>, Refusal>,
-        now: Time,
+        now: Now,
         started: Instant,
     ) -> Result<Answer, Refusal> {
         let Rooms { show_turns, .. } = &*self.rooms;
         match query? {
             Query::Show { session, language } => {
-                let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
+                let session = self.rooms.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
                 turn(show_turns, session.identity.home.0, started)?; // RateLimited
                 let shown = self.show(&session, now).await?; // UpstreamBusy if the store must be asked
                 Ok(Answer::Shown(shown, language))
@@ -295,18 +310,18 @@ impl Service {
                 Ok(Answer::Verdict(verdict, language))
             }
             Query::OpenSession { assertion } => {
-                let profile = self.rooms.platform.person(assertion, now.day())?; // Unauthorized, Malformed, OfflineRegistration
-                let opened = self.open_session(profile, now).await?; // RateLimited, UpstreamBusy
+                let profile = self.rooms.platform.person(assertion, now.time.day())?; // Unauthorized, Malformed, OfflineRegistration
+                let opened = self.open_session(profile, now.time).await?; // RateLimited, UpstreamBusy
                 Ok(Answer::Opened(opened))
             }
             Query::Explain { session, language } => {
-                let session = self.rooms.seal.open_session(session, now)?; // Unauthorized, SessionExpired, NotPermitted
+                let session = self.rooms.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
                 let explained = self.explain(&session, language, now).await?; // RateLimited, UpstreamBusy
                 Ok(Answer::Explained(explained, language))
             }
             Query::Desk(asked, caller) => {
                 // Boxed, so that those who show and scan carry no place for it.
-                let said = Box::pin(self.desk(now).answer(&asked, &caller)).await?; // what the desk refuses
+                let said = Box::pin(self.desk(now.time).answer(&asked, &caller)).await?; // what the desk refuses
                 Ok(Answer::Desk(Box::new(said), asked.language))
             }
         }
@@ -372,7 +387,7 @@ impl Service {
         }
     }
 
-    async fn show(&self, session: &Session, now: Time) -> Result<Shown, Refusal> {
+    async fn show(&self, session: &Session, now: Now) -> Result<Shown, Refusal> {
         let Rooms { board, seal, .. } = &*self.rooms;
         let mut resident = session.resident();
         let mut check = session.identity.check();
@@ -403,21 +418,21 @@ impl Service {
             resident,
             check,
             class: Class::Live,
-            issued_at: now,
+            issued_at: now.time,
             face: session.face,
         };
         Ok(Shown {
             standing: board.standing(word, &freshness),
             face: session.face,
             code: seal.code(&self.nonces, &code),
-            issued_at: now,
-            expires_at: now.plus(seal.code_life()),
+            issued_at: now.time,
+            expires_at: now.time.plus(seal.code_life()),
             freshness,
         })
     }
 
     /// Reads one code. The scanner has been admitted.
-    async fn scan(&self, scanner: &[u8], code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+    async fn scan(&self, scanner: &[u8], code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         match self.scan_now(code, now) {
             Err(Refusal::Warming) => Box::pin(self.scan_cold(code, now)).await,
             Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
@@ -429,11 +444,11 @@ impl Service {
     }
 
     /// Which grants of a scanner's organisation were taken back; None for a scanner of no organisation.
-    pub async fn gone(&self, scanner: &[u8], now: Time) -> Result<Option<Arc<Gone>>, Refusal> {
+    pub async fn gone(&self, scanner: &[u8], now: Now) -> Result<Option<Arc<Gone>>, Refusal> {
         let Rooms {
             seal, cold, gones, ..
         } = &*self.rooms;
-        let pass = seal.open_pass(Sealed::Scanner, scanner, now)?;
+        let pass = seal.open_pass(Sealed::Scanner, scanner, now.time)?;
         match pass.bound() {
             None => Ok(None),
             Some(organisation) => gones.of(organisation, seal, cold).await.map(Some),
@@ -445,18 +460,18 @@ impl Service {
         &self,
         code: &[u8],
         gone: Option<&Gone>,
-        now: Time,
+        now: Now,
     ) -> Result<Verdict, Refusal> {
         let Rooms {
             board, seal, scans, ..
         } = &*self.rooms;
         let gone = gone.ok_or(Refusal::CodeInvalid)?;
-        let grant = seal.open_grant(code, gone.organisation, now)?;
+        let grant = seal.open_grant(code, gone.organisation, now.time)?;
         if gone.numbers.contains(&grant.number) {
             return Err(Refusal::GrantRevoked);
         }
         let mut freshness = board.freshness_of(grant.resident, now);
-        if gone.as_of < freshness.as_of {
+        if gone.as_of < freshness.moment {
             // Whether it was taken back since is not known.
             freshness = board.freshness_at(gone.as_of, now);
         }
@@ -469,21 +484,21 @@ impl Service {
             organisation: gone.holder.clone(),
             resident: grant.resident,
             number: grant.number,
-            at: now,
+            at: now.time,
         };
         scans.note(&mut self.grants_seen.borrow_mut(), scan);
         Ok(Verdict {
             standing: board.standing(own, &freshness),
             face: grant.face,
-            issued_at: now,
+            issued_at: now.time,
             freshness,
         })
     }
 
     /// As memory knows it; `Warming` where the board is not there yet.
-    pub fn scan_now(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+    pub fn scan_now(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         let Rooms { board, seal, .. } = &*self.rooms;
-        let code = seal.open_code(code, now)?;
+        let code = seal.open_code(code, now.time)?;
         // Before the word, which is as new as that or newer.
         let freshness = board.freshness_of(code.resident, now);
         let word = board.word(code.resident);
@@ -494,11 +509,11 @@ impl Service {
     }
 
     /// Asks the store while the board is being filled.
-    async fn scan_cold(&self, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+    async fn scan_cold(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         let Rooms {
             board, seal, cold, ..
         } = &*self.rooms;
-        let code = seal.open_code(code, now)?;
+        let code = seal.open_code(code, now.time)?;
         let (word, as_of) = cold.word(code.resident).await?;
         // What came by another way meanwhile may be newer.
         let word = board.word(code.resident).or(word);
@@ -548,7 +563,7 @@ impl Service {
         &self,
         session: &Session,
         language: Language,
-        now: Time,
+        now: Now,
     ) -> Result<Explained, Refusal> {
         let Rooms {
             board, guidance, ..

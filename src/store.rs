@@ -5,7 +5,7 @@ pub mod embedded;
 pub mod record;
 pub mod redis;
 
-use crate::clock::Time;
+use crate::clock::{Moment, Time};
 use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
@@ -130,8 +130,13 @@ pub trait Store: Send + Sync {
     async fn sweep(&self, keep: &Keep, now: Time, every: Duration) -> Result<u64, Error>;
 
     /// Up to when what is asked now is sure to be told: now, but for a store whose primary may have been replaced since.
-    fn as_of(&self) -> Time {
-        Time::now()
+    fn as_of(&self) -> Moment {
+        Moment::now()
+    }
+
+    /// The offset of the store's own clock, as [`crate::clock::offset::offset_of`] has it; None for a store of this machine.
+    async fn clock_offset(&self) -> Result<Option<i64>, Error> {
+        Ok(None)
     }
 
     /// Ends what runs for the store; what was acknowledged stays.

@@ -7,7 +7,7 @@ use hyper::{HeaderMap, Method, Uri};
 use liangma::admission::turns::Turns;
 use liangma::answer::{Answer, CodeText, Freshness, Refusal, Shown, Standing, Verdict};
 use liangma::board::{self, Board, Found};
-use liangma::clock::Time;
+use liangma::clock::{Moment, Now, Time};
 use liangma::cold;
 use liangma::desk;
 use liangma::feed;
@@ -32,6 +32,10 @@ use std::time::{Duration, Instant};
 
 /// Every operation happens at this moment, so that nothing expires under a slow measurer.
 const NOW: Time = Time(1_790_000_000_000);
+const AT: Now = Now {
+    moment: Moment(1_000_000),
+    time: NOW,
+};
 
 /// Codes that are scanned in turn: more than the processor's caches hold, as at a gate.
 const CODES_MAX: u64 = 65_536;
@@ -113,7 +117,7 @@ impl House {
             board.post(ResidentId(id), Word::new(1, check_of(id), reasons_of(id)));
         }
         board.fill_done();
-        board.confirm(NOW);
+        board.confirm(AT.moment);
 
         let nonces = Nonces::new();
         let code_of = |resident, check| Code {
@@ -248,7 +252,7 @@ impl House {
             kind,
             query: Ok(query),
             started: self.started,
-            now: NOW,
+            now: AT,
         };
         let answer = pin!(self.service.answer(asked));
         match answer.poll(&mut Context::from_waker(Waker::noop())) {
@@ -272,7 +276,7 @@ impl House {
             code: self.codes[0],
             issued_at: NOW,
             expires_at: NOW.plus(Duration::from_secs(60)),
-            freshness: self.service.rooms.board.freshness(NOW),
+            freshness: self.service.rooms.board.freshness(AT),
         };
         let answer = Ok(Answer::Shown(shown, Language::Hans));
         black_box(reply::response(answer, Language::Hans));
@@ -284,6 +288,7 @@ impl House {
             face: self.code.face,
             issued_at: NOW,
             freshness: Freshness {
+                moment: AT.moment,
                 as_of: NOW,
                 age: Duration::from_millis(12),
                 stale: false,
@@ -311,7 +316,7 @@ impl House {
     }
 
     fn scan_bulk_line(&self) {
-        let verdict = self.service.scan_now(black_box(self.next_code()), NOW);
+        let verdict = self.service.scan_now(black_box(self.next_code()), AT);
         self.write(&verdict.expect("a code in force"));
     }
 
@@ -373,6 +378,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
         desk::guidance::Guidance::default(),
         Arc::new(Meters::new()),
         service::Settings {
+            clock_apart_max: Duration::from_secs(5),
             session_life: Duration::from_secs(86_400),
             cold: cold::Settings {
                 store_wait: Duration::from_secs(5),

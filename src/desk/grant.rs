@@ -7,7 +7,7 @@ use super::{
     Asked, Desk, Masked, No, Said, cut, id, key_in, object, opened, read_who, sixteenth, write_who,
 };
 use crate::answer::Refusal;
-use crate::clock::Time;
+use crate::clock::{Moment, Time};
 use crate::cold::Cold;
 use crate::feed::{Rejection, is_source, parse_day};
 use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
@@ -83,7 +83,7 @@ pub struct Gone {
     pub holder: Arc<str>,
     pub organisation: u64,
     pub numbers: HashSet<u64>,
-    pub as_of: Time,
+    pub as_of: Moment,
 }
 
 /// What is known of the grants of organisations that scan.

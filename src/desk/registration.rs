@@ -232,7 +232,7 @@ impl Desk<'_> {
             told["at"] = paper.at.to_string().into();
             if let Some(document) = registration.person() {
                 let who = self.seal.identify(&document);
-                let (standing, freshness) = self.cold.standing_of(who, self.now).await?;
+                let (standing, freshness) = self.cold.standing_of(who).await?;
                 told["state"] = standing.state().into();
                 told["as_of"] = freshness.as_of.to_string().into();
                 if let Standing::Known(reasons) = standing {

@@ -4,7 +4,7 @@ use super::Settings;
 use super::doors::Seat;
 use super::reply::{self, Body};
 use crate::answer::Refusal;
-use crate::clock::Time;
+use crate::clock::{Now, Time, offset};
 use crate::feed::{self, LINE_BYTES_MAX, Outcome as Fed};
 use crate::language::Language;
 use crate::lines::Lines;
@@ -22,13 +22,15 @@ use tokio::time::MissedTickBehavior;
 const BATCH: usize = 2_000;
 
 /// Why a node is not ready, the first that holds.
-fn state(rooms: &Rooms, now: Time) -> &'static str {
+fn state(rooms: &Rooms, now: Now) -> &'static str {
     if rooms.is_draining() {
         "draining"
     } else if !rooms.board.is_filled() || !rooms.seal.revoked.is_read() {
         "warming"
     } else if rooms.board.is_too_old(&rooms.board.freshness(now)) {
         "too_old"
+    } else if rooms.clock_is_apart() {
+        "clock"
     } else {
         "ready"
     }
@@ -42,7 +44,7 @@ pub fn live(service: &Service, started: Instant) -> Response<Body> {
     reply::json(StatusCode::OK, r#"{"state":"live"}"#)
 }
 
-pub fn ready(service: &Service, started: Instant, now: Time) -> Response<Body> {
+pub fn ready(service: &Service, started: Instant, now: Now) -> Response<Body> {
     let rooms = &service.rooms;
     let state = state(rooms, now);
     let freshness = rooms.board.freshness(now);
@@ -70,7 +72,7 @@ pub fn ready(service: &Service, started: Instant, now: Time) -> Response<Body> {
     )
 }
 
-pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body> {
+pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> {
     let rooms = &service.rooms;
     let misses = rooms.cold.standing();
     let text = rooms.meters.print(&Facts {
@@ -86,6 +88,8 @@ pub fn metrics(service: &Service, started: Instant, now: Time) -> Response<Body>
         store_rtt_smoothed: misses.smoothed,
         age: rooms.board.freshness(now).age,
         ready: state(rooms, now) == "ready",
+        clock_steps: offset::steps(),
+        clock_apart: rooms.clock.apart_ms() as f64 / 1_000.0,
     });
     service
         .tally

@@ -10,7 +10,7 @@ use super::doors::Seat;
 use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
 use super::reply::{self, Body, NDJSON};
 use crate::answer::{Refusal, Verdict};
-use crate::clock::Time;
+use crate::clock::{Now, Time};
 use crate::desk::grant::Gone;
 use crate::language::Language;
 use crate::lines::Lines;
@@ -57,7 +57,7 @@ pub struct AskedBulk {
     pub codes: Incoming,
     pub language: Language,
     pub started: Instant,
-    pub now: Time,
+    pub now: Now,
 }
 
 /// Begins to answer; the scanner is admitted.
@@ -117,7 +117,7 @@ impl Scanner {
         }
     }
 
-    fn scan_grant(&self, service: &Service, code: &[u8], now: Time) -> Result<Verdict, Refusal> {
+    fn scan_grant(&self, service: &Service, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         let gone = self.gone.as_ref().map_err(|refusal| *refusal)?;
         service.scan_grant(code, gone.as_deref(), now)
     }
@@ -135,7 +135,7 @@ pub struct Scans {
     lines: Lines,
     lines_left: u64,
     language: Language,
-    now: Time,
+    now: Now,
     started: Instant,
     outcome: Outcome,
     pause_max: Duration,
@@ -210,7 +210,7 @@ impl Scans {
 
     /// Answers the lines that end in these bytes, or the last one, and has the scanner pay for them.
     fn answer(&mut self, codes: Option<&[u8]>) {
-        self.now = Time::now();
+        self.now = Now::read();
         let before = self.lines_left;
         self.write_verdicts(codes);
         if self.ended && codes.is_some() {

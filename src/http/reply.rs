@@ -577,6 +577,7 @@ mod tests {
             },
             issued_at: Time(1_587_340_912_007),
             freshness: Freshness {
+                moment: crate::clock::Moment(1),
                 as_of: Time(1_587_340_912_000),
                 age: Duration::from_millis(12),
                 stale,

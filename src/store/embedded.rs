@@ -10,7 +10,7 @@ mod papers;
 use super::record::Record;
 use super::{Change, Error, Placed, Store, What};
 use crate::board::Board;
-use crate::clock::Time;
+use crate::clock::{Moment, Time};
 use crate::meters::StoreTally;
 use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
@@ -382,7 +382,7 @@ impl Writer {
     fn run(&self, jobs: &mpsc::Receiver<Job>) {
         let mut well = true;
         let mut reopen_at = Instant::now();
-        self.board.confirm(Time::now());
+        self.board.confirm(Moment::now());
         loop {
             let mut group = Vec::new();
             let mut changes = 0;
@@ -427,7 +427,7 @@ impl Writer {
                 }
             }
             if well {
-                self.board.confirm(Time::now());
+                self.board.confirm(Moment::now());
             }
             if closing {
                 return;

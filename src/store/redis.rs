@@ -21,7 +21,7 @@ mod writer;
 use super::record::Record;
 use super::{Change, Error, Placed, Store};
 use crate::board::Board;
-use crate::clock::Time;
+use crate::clock::{self, Moment, Time};
 use crate::meters::StoreTally;
 use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, ResidentId};
@@ -144,6 +144,19 @@ impl Opened {
     /// Of all partitions, which are asked at once.
     async fn states(&self) -> Result<Vec<State>, Error> {
         try_join_all((0..PARTITIONS).map(|partition| self.state(partition))).await
+    }
+
+    /// The offset of the clock of a partition's primary.
+    async fn clock_offset(&self, partition: usize) -> Result<i64, Error> {
+        let mut held = self.asking[partition].lock().await;
+        let mut link = held.get().await?;
+        let before = Moment::now();
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME")
+            .query_async(&mut link)
+            .await
+            .map_err(|error| held.failed(&error))?;
+        let time = Time(seconds * 1_000 + micros / 1_000);
+        Ok(clock::offset::offset_of(time, before, Moment::now()))
     }
 
     /// On record when it was reached.
@@ -396,8 +409,24 @@ impl Store for Redis {
         self.sweep_papers(keep, now, every).await
     }
 
-    fn as_of(&self) -> Time {
-        self.opened.primaries.as_of(Time::now())
+    /// The middle one of all primaries, so that one of them whose clock is wrong decides nothing where there are three.
+    async fn clock_offset(&self) -> Result<Option<i64>, Error> {
+        let mut asked = Vec::new();
+        let mut offsets = Vec::new();
+        for partition in 0..PARTITIONS {
+            let primary = self.opened.primaries.of(partition);
+            if asked.contains(&primary) || self.health.is_lost(partition) {
+                continue;
+            }
+            asked.push(primary);
+            offsets.extend(self.opened.clock_offset(partition).await.ok());
+        }
+        offsets.sort_unstable();
+        Ok(offsets.get(offsets.len() / 2).copied())
+    }
+
+    fn as_of(&self) -> Moment {
+        self.opened.primaries.as_of(Moment::now())
     }
 
     async fn close(&self) {

@@ -3,7 +3,7 @@
 use crate::fake_store::{FakeStore, Moods};
 use crate::process::spawn;
 use liangma::board::Board;
-use liangma::clock::Time;
+use liangma::clock::{Moment, Time};
 use liangma::config::{Said, Settings};
 use liangma::http::query::Door;
 use liangma::identity::Platform;
@@ -115,6 +115,8 @@ pub struct Start {
     pub keys: Option<PathBuf>,
     pub settings: Vec<String>,
     pub descriptors: Option<u32>,
+    /// A file that says how far the process's time of day is shifted, see [`shifted`].
+    pub clock: Option<PathBuf>,
 }
 
 impl Start {
@@ -124,6 +126,7 @@ impl Start {
             keys: None,
             settings: settings.iter().map(ToString::to_string).collect(),
             descriptors: None,
+            clock: None,
         }
     }
 
@@ -168,6 +171,9 @@ impl Start {
                 shell
             }
         };
+        if let Some(file) = &self.clock {
+            command.envs(shifted(file));
+        }
         command.arg("serve");
         for pair in SETTINGS {
             command.args(["--set", pair]);
@@ -193,6 +199,25 @@ impl Start {
             folder,
         }
     }
+}
+
+/// The environment of a process whose time of day is shifted by what `file` says, see `shifted_clock.c`.
+pub fn shifted(file: &Path) -> [(&'static str, PathBuf); 2] {
+    static LIBRARY: std::sync::OnceLock<(TempDir, PathBuf)> = std::sync::OnceLock::new();
+    let (_, library) = LIBRARY.get_or_init(|| {
+        let folder = folder();
+        let library = folder.path().join("shifted_clock.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/shifted_clock.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O1", "-shared", "-fPIC", "-o"]);
+        let built = compiler.arg(&library).arg(source).status();
+        assert!(built.expect("a C compiler").success());
+        (folder, library)
+    });
+    [
+        ("LD_PRELOAD", library.clone()),
+        ("SHIFTED_CLOCK", file.to_owned()),
+    ]
 }
 
 /// A process whose doors may not be open yet; it is to be [`Starting::open`]ed or [`Starting::kill`]ed.
@@ -379,7 +404,9 @@ impl Inside {
         let meters = Arc::new(Meters::new());
         let board = Arc::new(Board::new(0, settings.board.clone()));
         if let Some(age) = age {
-            board.confirm(Time(Time::now().0 - age.as_millis() as u64));
+            board.confirm(Moment(
+                Moment::now().0.saturating_sub(age.as_millis() as u64),
+            ));
         }
         let store = Arc::new(FakeStore::new(board.clone(), moods));
         let parts = liangma::node::Parts {

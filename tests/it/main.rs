@@ -8,6 +8,7 @@ mod redis;
 mod balancer;
 mod bodies;
 mod bulk;
+mod clocks;
 mod crash;
 mod demo;
 mod desk;

@@ -144,7 +144,7 @@ fn board() -> Arc<Board> {
     };
     let board = Board::new(0, settings);
     // Both stores say by themselves that they live; what is asked here is what they know.
-    board.confirm(Time::now());
+    board.confirm(liangma::clock::Moment::now());
     Arc::new(board)
 }
 

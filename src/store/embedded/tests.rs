@@ -59,7 +59,7 @@ fn board() -> Arc<Board> {
             shards: 16,
         },
     );
-    board.confirm(Time::now());
+    board.confirm(crate::clock::Moment::now());
     Arc::new(board)
 }
 

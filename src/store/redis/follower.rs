@@ -14,7 +14,7 @@ use super::partition;
 use super::primaries::{BLOCK, Link, Primaries, Purpose, is_primary};
 use super::scripts::{self, FORMAT, READ, State};
 use crate::board::{Board, Posted};
-use crate::clock::Time;
+use crate::clock::{Moment, Time};
 use crate::meters::{Fault, StoreTally};
 use crate::store::Error;
 use redis::Value;
@@ -191,7 +191,7 @@ impl Follower {
     /// Posts every word of the partition. Where the stream stands is noted before, so that what changes meanwhile is read after.
     async fn sync(&mut self, why: Option<Fault>) -> Result<Step, Error> {
         let started = Instant::now();
-        let asked = Time::now();
+        let asked = Moment::now();
         let state = self.state("0-0").await?;
         let (_, sure) = self.committed(asked).await?;
         if !sure && self.put_off < PUT_OFF_MAX {
@@ -269,8 +269,8 @@ impl Follower {
         &mut self,
         state: &State,
         reading: Reading,
-        asked: Time,
-    ) -> Result<Option<(Read, Time)>, Error> {
+        asked: Moment,
+    ) -> Result<Option<(Read, Moment)>, Error> {
         let Some(read) = self.read_whole(state, reading).await? else {
             return Ok(None);
         };
@@ -375,7 +375,7 @@ impl Follower {
     /// Waits until as many replicas as are waited for have all that this connection has seen. Where they have it not in time,
     /// a primary that electors named since then is believed without: perhaps one of them had it, and is gone.
     /// Returns up to when the primary is vouched for, and whether they have it.
-    async fn committed(&mut self, read: Time) -> Result<(Time, bool), Error> {
+    async fn committed(&mut self, read: Moment) -> Result<(Moment, bool), Error> {
         let another =
             || Error::Away("another primary was named while this one was read".to_owned());
         let mut replicas = 0;
@@ -396,7 +396,7 @@ impl Follower {
             }
             replicas = had;
         }
-        let vouched = self.link.vouched(Time::now()).ok_or_else(another)?;
+        let vouched = self.link.vouched(Moment::now()).ok_or_else(another)?;
         if replicas < self.shared.replicas && vouched < read {
             return Err(Error::NotReplicated(replicas, self.shared.replicas));
         }
@@ -424,7 +424,7 @@ impl Follower {
         let Some(mut link) = self.link.held() else {
             return Ok(Step::Resume);
         };
-        let sent = Time::now();
+        let sent = Moment::now();
         let (news, (epoch, seq), role): Reply = redis::pipe()
             .cmd("XREAD")
             .arg("COUNT")

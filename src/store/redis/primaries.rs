@@ -9,7 +9,7 @@ use super::electors::{Electors, Of};
 use super::partition;
 use super::place::{Address, Place, Topology};
 use super::scripts::TAKE;
-use crate::clock::Time;
+use crate::clock::Moment;
 use crate::store::Error;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
@@ -53,7 +53,7 @@ pub struct Primaries {
 struct Known {
     of: Of,
     /// When it was asked who the primaries are, the last time that a majority answered.
-    asked: Time,
+    asked: Moment,
     looked: Option<Instant>,
     doubted: bool,
     /// Which host is asked first: another each time, for one that is cut off from the rest answers too.
@@ -93,7 +93,7 @@ impl Primaries {
 
     /// Up to when a primary is vouched for by a majority of those who elect one; None once another is named. A server that
     /// was cut off, or slept while it was replaced, goes on answering, and what it says is of then, not of now.
-    fn vouched(&self, partition: usize, address: &Address, now: Time) -> Option<Time> {
+    fn vouched(&self, partition: usize, address: &Address, now: Moment) -> Option<Moment> {
         let known = self.known();
         if known.of[partition].as_ref() != Some(address) {
             return None;
@@ -102,14 +102,14 @@ impl Primaries {
     }
 
     /// Up to when all primaries are vouched for.
-    pub fn as_of(&self, now: Time) -> Time {
+    pub fn as_of(&self, now: Moment) -> Moment {
         self.asked(&self.known()).min(now)
     }
 
     /// When a majority last named the primaries; a single server needs nobody to.
-    fn asked(&self, known: &Known) -> Time {
+    fn asked(&self, known: &Known) -> Moment {
         match self.settings.place.topology {
-            Topology::Single => Time(u64::MAX),
+            Topology::Single => Moment(u64::MAX),
             Topology::Sentinel { .. } | Topology::Cluster => known.asked,
         }
     }
@@ -137,7 +137,7 @@ impl Primaries {
         if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
         }
-        let asked = Time::now();
+        let asked = Moment::now();
         let found = match &self.settings.place.topology {
             Topology::Single => {
                 let only = &self.settings.place.hosts[0];
@@ -272,7 +272,7 @@ impl Link {
     }
 
     /// Up to when the server at the other end is vouched for; None once another is named.
-    pub fn vouched(&self, now: Time) -> Option<Time> {
+    pub fn vouched(&self, now: Moment) -> Option<Moment> {
         let (address, _) = self.held.as_ref()?;
         self.primaries.vouched(self.partition, address, now)
     }

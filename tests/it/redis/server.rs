@@ -1,7 +1,7 @@
 //! One redis-server process, which can be killed, frozen, emptied and put back.
 
 use super::tls::Tls;
-use crate::harness::{DEADLINE, folder, until};
+use crate::harness::{DEADLINE, folder, shifted, until};
 use crate::process::{free_port, signal, spawn, threads};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -22,6 +22,8 @@ pub struct Server {
     /// Whether the tests log in as `operator`, not as the default user.
     operated: bool,
     certificates: Option<PathBuf>,
+    /// A file that shifts its time of day.
+    clock: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -41,8 +43,19 @@ impl Server {
         Server::open(Some(tls), &[&COMMON, settings].concat())
     }
 
+    /// As [`Server::start`], with a time of day that is shifted by what `clock` says.
+    #[track_caller]
+    pub fn start_shifted(clock: &Path) -> Server {
+        Server::open_at(None, &COMMON, Some(clock))
+    }
+
     #[track_caller]
     pub fn open(tls: Option<&Tls>, settings: &[&str]) -> Server {
+        Server::open_at(tls, settings, None)
+    }
+
+    #[track_caller]
+    fn open_at(tls: Option<&Tls>, settings: &[&str], clock: Option<&Path>) -> Server {
         // A port that was free may be another process's by now; nobody has so much bad luck twenty times.
         for _ in 0..20 {
             let mut server = Server {
@@ -51,6 +64,7 @@ impl Server {
                 password: password(settings).or(operator(settings)).map(str::to_owned),
                 operated: operator(settings).is_some(),
                 certificates: tls.map(|tls| tls.folder().to_owned()),
+                clock: clock.map(Path::to_owned),
                 child: None,
             };
             let door = match tls {
@@ -83,6 +97,9 @@ impl Server {
         let settings = fs::read_to_string(self.path("redis.conf")).expect("it was written");
         if settings.contains("sentinel monitor") {
             command.arg("--sentinel");
+        }
+        if let Some(clock) = &self.clock {
+            command.envs(shifted(clock));
         }
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file")).stderr(log);

@@ -1,0 +1,310 @@
+//! From the steady clock to the time of day: which offset holds, when it follows the system's clock, and whether the system's
+//! clock, the store's and ours agree.
+//!
+//! The system's clock is slewed by a time service, and may be stepped by anybody. Small differences are followed. A step is not:
+//! it is counted and logged, and becomes our time only if the store's clock says the same. So a node whose clock is set wrong
+//! while it runs goes on with the time that it had; one that starts with a wrong clock takes the store's.
+
+use super::{Moment, Time};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A difference of the system's clock from ours that a time service makes, and no step.
+pub const FOLLOWED_MAX: Duration = Duration::from_millis(500);
+
+/// Without a store that could say which clock is right, a step forward becomes our time once it has lasted for so long.
+pub const STEP_HOLD: Duration = Duration::from_secs(60);
+
+/// Not yet read.
+const UNREAD: i64 = i64::MIN;
+
+/// Milliseconds to add to a [`Moment`].
+static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
+
+/// Steps of the system's clock that were seen.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the time of day at a moment.
+pub fn time_at(moment: Moment) -> Time {
+    let mut offset = OFFSET.load(Relaxed);
+    if offset == UNREAD {
+        offset = system_offset();
+        OFFSET.store(offset, Relaxed);
+    }
+    Time((moment.0 as i64).saturating_add(offset).max(0) as u64)
+}
+
+/// Returns how often the system's clock was seen to step.
+pub fn steps() -> u64 {
+    STEPS.load(Relaxed)
+}
+
+/// Returns the offset of the system's clock: what `date` prints, less the steady clock.
+fn system_offset() -> i64 {
+    let moment = Moment::now();
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    time.map_or(0, |since| since.as_millis() as i64) - moment.0 as i64
+}
+
+/// What a look at the clocks found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The system's clock and ours agree, or our time followed.
+    Agreed,
+    /// The system's clock has just stepped by so many milliseconds, and is not followed.
+    Stepped(i64),
+    /// It is still elsewhere.
+    Apart(i64),
+    /// Our time moved by so many milliseconds: the store's clock, or the time that the step lasted, spoke for it.
+    Moved(i64),
+}
+
+/// Decides about the offset. Pure: offsets and moments in, what to do out.
+#[derive(Clone, Debug, Default)]
+pub struct Judge {
+    /// The offset that the system stepped to, and since when it is there.
+    stepped: Option<(i64, Moment)>,
+    /// The store's clock was read once.
+    looked: bool,
+}
+
+impl Judge {
+    /// Judges one reading. `own` is our offset, `system` that of the system's clock, `store` that of the store's if one was
+    /// read of late; `bound` is how far clocks may be apart. Returns the offset that holds from now on, and what was seen.
+    pub fn look(
+        &mut self,
+        own: i64,
+        system: i64,
+        store: Option<i64>,
+        bound: Duration,
+        now: Moment,
+    ) -> (i64, Seen) {
+        let first = !self.looked;
+        self.looked |= store.is_some();
+        let near = |one: i64, other: i64| one.abs_diff(other) <= bound.as_millis() as u64;
+        // A start whose clock the store contradicts: whoever is right, the fleet goes by the store.
+        if let Some(store) = store
+            && first
+            && !near(store, system)
+        {
+            self.stepped = Some((system, now));
+            return (store, Seen::Moved(store - own));
+        }
+        let apart = system - own;
+        // Not even in small steps away from a store that agrees with us.
+        let leads_away = store.is_some_and(|store| near(store, own) && !near(store, system));
+        if apart.unsigned_abs() <= FOLLOWED_MAX.as_millis() as u64 && !leads_away {
+            self.stepped = None;
+            return (system, Seen::Agreed);
+        }
+        let is_new = self
+            .stepped
+            .is_none_or(|(to, _)| to.abs_diff(system) > FOLLOWED_MAX.as_millis() as u64);
+        if is_new {
+            self.stepped = Some((system, now));
+        }
+        let lasted = self
+            .stepped
+            .map_or(Duration::ZERO, |(_, since)| now.since(since));
+        let follow = match store {
+            Some(store) => near(store, system) && !near(store, own),
+            // A step back would make codes good again that have expired.
+            None => apart > 0 && lasted >= STEP_HOLD,
+        };
+        match (follow, is_new) {
+            (true, _) => {
+                self.stepped = None;
+                (system, Seen::Moved(apart))
+            }
+            (false, true) => (own, Seen::Stepped(apart)),
+            (false, false) => (own, Seen::Apart(apart)),
+        }
+    }
+}
+
+/// Looks at the system's clock, and lets our time follow it where that is right. `store_offset` is that of the store's clock.
+/// Called a few times a second by one task of the process.
+pub fn look(judge: &mut Judge, store_offset: Option<i64>, bound: Duration) -> Seen {
+    let now = Moment::now();
+    let own = (time_at(now).0 as i64).saturating_sub(now.0 as i64);
+    let (offset, seen) = judge.look(own, system_offset(), store_offset, bound, now);
+    OFFSET.store(offset, Relaxed);
+    if let Seen::Stepped(_) = seen {
+        STEPS.fetch_add(1, Relaxed);
+    }
+    seen
+}
+
+/// How far the system's clock is from the store's, as the node's task last saw it.
+#[derive(Debug, Default)]
+pub struct ClockWatch {
+    /// Milliseconds; 0 while nothing is known of the store's clock.
+    apart: AtomicI64,
+}
+
+impl ClockWatch {
+    /// Notes a reading of the store's clock; None: it was not read.
+    pub fn note(&self, store_offset: Option<i64>) {
+        let apart = store_offset.map_or(0, |store| system_offset() - store);
+        self.apart.store(apart, Relaxed);
+    }
+
+    /// Returns how far the system's clock is ahead of the store's, in milliseconds; behind it is negative.
+    pub fn apart_ms(&self) -> i64 {
+        self.apart.load(Relaxed)
+    }
+
+    /// Returns whether the two are further apart than `bound`. Then nobody knows from here which of them is wrong.
+    pub fn is_apart(&self, bound: Duration) -> bool {
+        u128::from(self.apart_ms().unsigned_abs()) > bound.as_millis()
+    }
+}
+
+/// Returns the offset of a clock that said `time` between two moments.
+pub fn offset_of(time: Time, asked: Moment, answered: Moment) -> i64 {
+    let middle = asked.0 / 2 + answered.0 / 2;
+    time.0 as i64 - middle as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BOUND: Duration = Duration::from_secs(5);
+    const HOUR: i64 = 3_600_000;
+
+    fn at(seconds: u64) -> Moment {
+        Moment(seconds * 1_000)
+    }
+
+    #[test]
+    fn what_a_time_service_slews_is_followed() {
+        let mut judge = Judge::default();
+        assert_eq!(
+            judge.look(1_000, 1_300, None, BOUND, at(1)),
+            (1_300, Seen::Agreed)
+        );
+        assert_eq!(
+            judge.look(1_300, 900, Some(0), BOUND, at(2)),
+            (900, Seen::Agreed)
+        );
+    }
+
+    #[test]
+    fn a_step_that_the_store_contradicts_is_never_followed() {
+        for step in [-HOUR, HOUR, -300_000, 300_000, 24 * HOUR, 40 * 24 * HOUR] {
+            let mut judge = Judge::default();
+            judge.look(0, 0, Some(0), BOUND, at(0));
+            assert_eq!(
+                judge.look(0, step, Some(0), BOUND, at(1)),
+                (0, Seen::Stepped(step))
+            );
+            for later in 2..1_000 {
+                assert_eq!(
+                    judge.look(0, step, Some(0), BOUND, at(later)),
+                    (0, Seen::Apart(step))
+                );
+            }
+            assert_eq!(
+                judge.look(0, 0, Some(0), BOUND, at(1_000)),
+                (0, Seen::Agreed)
+            );
+        }
+    }
+
+    #[test]
+    fn a_store_whose_clock_steps_moves_nobody() {
+        let mut judge = Judge::default();
+        judge.look(0, 0, Some(0), BOUND, at(0));
+        for store in [-HOUR, HOUR] {
+            assert_eq!(
+                judge.look(0, 10, Some(store), BOUND, at(1)),
+                (10, Seen::Agreed)
+            );
+        }
+    }
+
+    #[test]
+    fn a_step_that_the_store_confirms_is_followed_at_once() {
+        let mut judge = Judge::default();
+        judge.look(0, 0, Some(0), BOUND, at(0));
+        let moved = judge.look(0, HOUR, Some(HOUR + 100), BOUND, at(1));
+        assert_eq!(moved, (HOUR, Seen::Moved(HOUR)));
+    }
+
+    #[test]
+    fn a_start_with_a_wrong_clock_takes_the_store_s() {
+        let mut judge = Judge::default();
+        // Nothing is known of the store yet.
+        assert_eq!(
+            judge.look(HOUR, HOUR, None, BOUND, at(0)),
+            (HOUR, Seen::Agreed)
+        );
+        let moved = judge.look(HOUR, HOUR, Some(0), BOUND, at(1));
+        assert_eq!(moved, (0, Seen::Moved(-HOUR)));
+        assert_eq!(judge.look(0, HOUR, Some(0), BOUND, at(2)).0, 0);
+    }
+
+    #[test]
+    fn alone_a_step_forward_is_followed_once_it_has_lasted_and_a_step_back_never() {
+        let mut judge = Judge::default();
+        assert_eq!(
+            judge.look(0, HOUR, None, BOUND, at(0)),
+            (0, Seen::Stepped(HOUR))
+        );
+        assert_eq!(
+            judge.look(0, HOUR, None, BOUND, at(59)),
+            (0, Seen::Apart(HOUR))
+        );
+        assert_eq!(
+            judge.look(0, HOUR, None, BOUND, at(60)),
+            (HOUR, Seen::Moved(HOUR))
+        );
+        let mut judge = Judge::default();
+        judge.look(0, -HOUR, None, BOUND, at(0));
+        assert_eq!(
+            judge.look(0, -HOUR, None, BOUND, at(100_000)),
+            (0, Seen::Apart(-HOUR))
+        );
+    }
+
+    #[test]
+    fn a_leap_that_is_put_right_leaves_nothing_behind() {
+        let mut judge = Judge::default();
+        judge.look(0, HOUR, None, BOUND, at(0));
+        assert_eq!(judge.look(0, 0, None, BOUND, at(1)), (0, Seen::Agreed));
+        // The next leap is a new one.
+        assert_eq!(
+            judge.look(0, HOUR, None, BOUND, at(70)),
+            (0, Seen::Stepped(HOUR))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn our_time_is_never_far_from_what_two_of_three_clocks_say(
+            steps in prop::collection::vec((-10_000_000i64..10_000_000, prop::bool::weighted(0.7)), 1..60),
+        ) {
+            // The store is right all the time, the system's clock some of the time.
+            let mut judge = Judge::default();
+            let mut own = 0;
+            judge.look(own, 0, Some(0), BOUND, at(0));
+            for (nth, (step, is_right)) in steps.into_iter().enumerate() {
+                let system = if is_right { 0 } else { step };
+                own = judge.look(own, system, Some(0), BOUND, at(nth as u64 + 1)).0;
+                prop_assert!(own.unsigned_abs() <= BOUND.as_millis() as u64 + 500, "{own}");
+            }
+        }
+    }
+
+    #[test]
+    fn time_does_not_go_back() {
+        let mut last = Time(0);
+        for _ in 0..10_000 {
+            let now = Time::now();
+            assert!(now >= last);
+            last = now;
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Clocks that somebody sets: the node's, while it serves, and that of Redis. Ages go on, nothing expired comes back, and the
+//! node says what it saw.
+
+use crate::harness::*;
+use crate::redis::{self, Server};
+use liangma::http::query::Door;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const MINUTE: i64 = 60;
+const DAY: i64 = 86_400;
+
+/// Steps of the time of day, in seconds.
+const STEPS: [i64; 6] = [-5 * MINUTE, 5 * MINUTE, -DAY, DAY, -40 * DAY, 40 * DAY];
+
+/// A file that shifts clocks, and what it says.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn new(folder: &Path) -> Clock {
+        let clock = Clock(folder.join("clock"));
+        clock.set(0);
+        clock
+    }
+
+    fn set(&self, seconds: i64) {
+        // In place: processes have the file's page.
+        let mut file = std::fs::File::options();
+        let file = file.write(true).create(true).truncate(false).open(&self.0);
+        let written = file.and_then(|mut file| file.write_all(&seconds.to_ne_bytes()));
+        written.expect("a folder of ours");
+    }
+}
+
+fn state(answer: &Answer) -> String {
+    answer.json()["state"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready() {
+    if redis::is_missing() {
+        return;
+    }
+    let folder = folder();
+    let clock = Clock::new(folder.path());
+    let ring = Ring::make();
+    let server = Server::start(&[]);
+    let mut start = Start::new(&["clock_apart_max=2s"]).over_redis(&server.url(), &ring);
+    start.clock = Some(clock.0.clone());
+    let node = start.node();
+    let other = Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let authority = ring.seals.authority();
+    let session = ring.seals.session(&person(1));
+    let scanner = ring.seals.scanner();
+    node.feed(
+        &authority,
+        &[person(1).resident(), person(1).set("confirmed", 1)],
+    );
+    let mut seq = 1;
+    for step in STEPS {
+        clock.set(step);
+        until("the node says that its clock is apart", || {
+            state(&node.get(Door::Back, "/ready")) == "clock"
+        });
+        // Both show and scan each other's codes, with the right colour, and a change goes through.
+        seq += 1;
+        let what = if seq % 2 == 0 { "clear" } else { "set" };
+        let colour = if seq % 2 == 0 { "green" } else { "red" };
+        node.feed(
+            &authority,
+            &[person(1).said("confirmed", what, seq).to_string()],
+        );
+        for (from, to) in [(&node, &other), (&other, &node), (&node, &node)] {
+            until("both know the change", || {
+                state(&from.show(&session)) == colour
+            });
+            let code = from.code(&session);
+            until("the other does too", || {
+                state(&to.scan(&scanner, &code)) == colour
+            });
+        }
+        assert_eq!(other.get(Door::Back, "/ready").status, 200);
+        clock.set(0);
+        until("the clocks agree again", || {
+            node.get(Door::Back, "/ready").status == 200
+        });
+    }
+    assert!(node.meter("liangma_clock_steps_total") >= STEPS.len() as f64);
+}
+
+#[test]
+fn knowledge_ages_although_the_clock_was_set_back_or_leapt_ahead_and_was_put_right() {
+    if redis::is_missing() {
+        return;
+    }
+    for shifts in [
+        &[-3600][..],
+        &[-300],
+        &[3600, 0],
+        &[-40 * DAY],
+        &[40 * DAY, -DAY],
+    ] {
+        let folder = folder();
+        let clock = Clock::new(folder.path());
+        let ring = Ring::make();
+        let mut server = Server::start(&[]);
+        let settings = ["stale_after=500ms", "too_old_after=2s"];
+        let mut start = Start::new(&settings).over_redis(&server.url(), &ring);
+        start.clock = Some(clock.0.clone());
+        let node = start.node();
+        let session = ring.seals.session(&person(1));
+        node.feed(&ring.seals.authority(), &[person(1).resident()]);
+        until("green", || state(&node.show(&session)) == "green");
+        for (nth, shift) in shifts.iter().enumerate() {
+            clock.set(*shift);
+            until("the step is seen", || {
+                node.meter("liangma_clock_steps_total") > nth as f64 || *shift == 0
+            });
+        }
+        server.kill();
+        // A green is marked before it goes, and does not come back.
+        until("too old", || state(&node.show(&session)) == "too_old");
+        assert_ne!(node.get(Door::Back, "/ready").status, 200);
+        assert!(node.meter("liangma_age_seconds") > 2.0);
+        let shown = node.show(&session).json();
+        assert_eq!(shown["stale"], true, "{shifts:?}: {shown}");
+    }
+}
+
+#[test]
+fn a_code_that_has_expired_stays_so_when_the_clock_is_set_back() {
+    let folder = folder();
+    let clock = Clock::new(folder.path());
+    let mut start = Start::new(&["code_life=1s", "clock_skew=0ms"]);
+    start.clock = Some(clock.0.clone());
+    let node = start.node();
+    let seals = node.seals();
+    let session = seals.session(&person(1));
+    node.feed(&seals.authority(), &[person(1).resident()]);
+    let code = node.code(&session);
+    let scanner = seals.scanner();
+    until("it expires", || node.scan(&scanner, &code).status == 422);
+    for back in [2, 60, 3600] {
+        clock.set(-back);
+        until("the step is seen", || {
+            node.log().contains("stepped") || back == 2
+        });
+        for _ in 0..20 {
+            let scanned = node.scan(&scanner, &code);
+            assert_eq!(scanned.json()["code"], "code_expired", "{back} s back");
+        }
+        // New ones are good all the same.
+        assert_eq!(state(&node.scan(&scanner, node.code(&session))), "green");
+    }
+}
+
+#[test]
+fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
+    if redis::is_missing() {
+        return;
+    }
+    let folder = folder();
+    let clock = Clock::new(folder.path());
+    let ring = Ring::make();
+    let server = Server::start_shifted(&clock.0);
+    let nodes = [(); 2].map(|()| Start::new(&[]).over_redis(&server.url(), &ring).node());
+    let session = ring.seals.session(&person(1));
+    let authority = ring.seals.authority();
+    nodes[0].feed(&authority, &[person(1).resident()]);
+    let mut seq = 0;
+    for step in STEPS {
+        clock.set(step);
+        for (what, colour) in [("set", "red"), ("clear", "green")] {
+            seq += 1;
+            let fed = nodes[seq as usize % 2].feed(
+                &authority,
+                &[person(1).said("confirmed", what, seq).to_string()],
+            );
+            assert_eq!(fed["applied"], 1, "{step}: {fed}");
+            for node in &nodes {
+                until("the change is shown", || {
+                    state(&node.show(&session)) == colour
+                });
+            }
+        }
+        until("a node says that the clocks are apart", || {
+            state(&nodes[0].get(Door::Back, "/ready")) == "clock"
+        });
+        clock.set(0);
+        until("they agree again", || {
+            nodes[0].get(Door::Back, "/ready").status == 200
+        });
+    }
+}
