@@ -3,6 +3,7 @@
 learn({
   "zh-Hans": {
     title: "扫码核验",
+    replace: "此链接是另一个扫码凭证。要更换吗？",
     too_old: "无法确认",
     green_says: "通行", yellow_says: "请按规定处置", red_says: "禁止进入",
     unknown_says: "查无此人，不代表任何颜色，请按规定登记查验",
@@ -29,6 +30,7 @@ learn({
   },
   "zh-Hant": {
     title: "掃碼核驗",
+    replace: "此連結是另一個掃碼憑證。要更換嗎？",
     too_old: "無法確認",
     green_says: "通行", yellow_says: "請按規定處置", red_says: "禁止進入",
     unknown_says: "查無此人，不代表任何顏色，請按規定登記查驗",
@@ -55,6 +57,7 @@ learn({
   },
   en: {
     title: "Scan codes",
+    replace: "This link is another scanner token. Change?",
     too_old: "CANNOT SAY",
     green_says: "May pass", yellow_says: "Follow your rules for yellow", red_says: "No entry",
     unknown_says: "No such person on record: this is no colour. Register and check as your rules say",

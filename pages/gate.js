@@ -228,7 +228,7 @@ window.addEventListener("hashchange", () => {
   gate.scanner = token("t");
   ready();
 });
-listenToKeys(read);
+listenToKeys(read, part("typed"), submit);
 offerRoster(() => gate.scanner);
 setInterval(tick, 200);
 render();

@@ -27,10 +27,12 @@ function kept(storage) {
 }
 
 // The token behind the # of the address, which no server ever sees; it leaves the address bar, and so the history and
-// every screenshot, before anything else happens.
+// every screenshot, before anything else happens. Where the tab has another already, whoever holds the device is asked: a link that
+// somebody sent must not take the place of the own session unseen.
 function token(name) {
   const found = new RegExp("[#&]" + name + "=([A-Za-z0-9_.~-]{1,1024})").exec(location.hash);
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
-  if (found) keepHere.set(name, found[1]);
+  const had = keepHere.get(name);
+  if (found && (!had || had === found[1] || window.confirm(say("replace")))) keepHere.set(name, found[1]);
   return keepHere.get(name);
 }

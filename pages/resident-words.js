@@ -2,6 +2,7 @@
 learn({
   "zh-Hans": {
     title: "亮码",
+    replace: "此链接是另一个登录，打开后本页将显示另一人的健康码。要更换吗？",
     too_old: "暂无法显示",
     green_says: "未见异常", yellow_says: "请按指引处理", red_says: "请按解除指引处理",
     unknown_says: "系统中没有您的记录，请联系现场工作人员登记",
@@ -21,6 +22,7 @@ learn({
   },
   "zh-Hant": {
     title: "亮碼",
+    replace: "此連結是另一個登入，開啟後本頁將顯示另一人的健康碼。要更換嗎？",
     too_old: "暫無法顯示",
     green_says: "未見異常", yellow_says: "請按指引處理", red_says: "請按解除指引處理",
     unknown_says: "系統中沒有您的記錄，請聯絡現場工作人員登記",
@@ -40,6 +42,7 @@ learn({
   },
   en: {
     title: "Health code",
+    replace: "This link is another log-in: this page would show another person’s code. Change?",
     too_old: "CANNOT SAY NOW",
     green_says: "Nothing on record against you", yellow_says: "Follow the guidance below", red_says: "Follow the guidance below to be released",
     unknown_says: "There is no record of you; please register with the staff here",

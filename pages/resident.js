@@ -275,8 +275,9 @@ window.addEventListener("online", back);
 // Another link opened in this tab is another session.
 window.addEventListener("hashchange", () => {
   if (!location.hash) return;
+  const before = held.own;
   held.own = token("s");
-  become(held.own, null);
+  if (held.own !== before) become(held.own, null);
 });
 stayAway();
 setInterval(tick, 250);

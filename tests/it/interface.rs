@@ -482,9 +482,13 @@ fn every_door_serves_the_document_and_its_page() {
 
 /// The first block of a language in the guide.
 fn example(language: &str) -> String {
+    nth_example(language, 1)
+}
+
+fn nth_example(language: &str, nth: usize) -> String {
     let guide = include_str!("../../docs/integrators.md");
     let fence = format!("```{language}\n");
-    let block = guide.split(&fence).nth(1).expect("an example");
+    let block = guide.split(&fence).nth(nth).expect("an example");
     block.split("```").next().unwrap().to_owned()
 }
 
@@ -496,7 +500,8 @@ fn run(command: &mut Command, node: &Node, token: &str, code: &str) -> Option<St
         .env("HOST", gate.ip().to_string())
         .env("PORT", gate.port().to_string())
         .env("TOKEN", token)
-        .env("CODE", code)
+        // A whole roster is no code, and too long for an environment.
+        .env("CODE", code.get(..4_096).unwrap_or(code))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn();
@@ -575,6 +580,39 @@ fn the_examples_for_integrators_work_as_they_stand() {
     ] {
         if let Some(answer) = run(command, &gone, &scanner, &code) {
             assert_eq!(answer.trim_end(), "no_answer shut");
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_many_at_once_check_a_whole_roster() {
+    let node = Node::start();
+    let seals = node.seals();
+    let (green, red) = (person(1), person(2));
+    node.feed(
+        &seals.authority(),
+        &[green.resident(), red.set("close_contact", 1)],
+    );
+    let [green, red] = [&green, &red].map(|person| node.code(&seals.session(person)));
+    let roster = format!("{green}\n{red}\r\n{green}\nnothing\n").repeat(25_000);
+    let folder = folder();
+    let (python, java) = (
+        folder.path().join("bulk.py"),
+        folder.path().join("Bulk.java"),
+    );
+    std::fs::write(&python, nth_example("python", 2)).unwrap();
+    std::fs::write(&java, example("java")).unwrap();
+    for (program, script) in [("python3", python), ("java", java)] {
+        let mut command = Command::new(program);
+        let told = run(
+            command.arg(script),
+            &node,
+            &seals.scanner(),
+            roster.trim_end(),
+        );
+        if let Some(told) = told {
+            let expected = "code_invalid=25000 green=50000 red=25000 unchecked=0";
+            assert_eq!(told.trim_end(), expected, "{program}");
         }
     }
 }

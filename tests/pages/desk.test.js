@@ -319,6 +319,13 @@ test("nothing that was typed for one is left for the next who is shown", async (
   const { page } = await opened(chen);
   await unfold(page, "grants");
   await page.type("[name=organisation]", "gz-no1-school");
+  // A link never changes who is shown unless whoever holds the phone agrees.
+  page.once("dialog", (dialog) => dialog.dismiss());
+  await page.evaluate((session) => (location.hash = "s=" + session), node.session(li));
+  await until("the address is clean again", () => page.evaluate(() => !location.hash));
+  assert.equal(await words(page, "#name"), "陈**");
+  assert.equal(await page.$eval("[name=organisation]", (field) => field.value), "gz-no1-school");
+  page.once("dialog", (dialog) => dialog.accept());
   await page.evaluate((session) => (location.hash = "s=" + session), node.session(li));
   await until("the other is shown", async () => (await words(page, "#name")) === "李*");
   assert.equal(await seen(page, "#desk"), false);

@@ -112,6 +112,43 @@ test("a hardware scanner types a code and Enter, whatever button was touched las
   await closeTab(page);
 });
 
+test("a hardware scanner ends with Enter, with Tab, or with nothing, outside of the field and in it", async () => {
+  const page = await open();
+  for (const [focus, end, lower] of [[false, "Tab", true], [false, null, false], [true, "Tab", false], [true, null, true], [true, "Enter", false]]) {
+    for (const [someone, state] of [[green, "green"], [red, "red"]]) {
+      if (focus) await page.focus("#typed");
+      else await page.evaluate(() => document.activeElement.blur());
+      const typed = await code(someone);
+      await page.keyboard.type(lower ? typed.toLowerCase() : typed);
+      if (end) await page.keyboard.press(end);
+      await shows(page, state);
+      assert.equal(await page.$eval("#typed", (field) => field.value), "");
+    }
+  }
+  await closeTab(page);
+});
+
+test("a link with another token does not take the place of the own unseen", async () => {
+  const page = await open();
+  const asked = [];
+  let agrees = false;
+  page.on("dialog", (dialog) => {
+    asked.push(dialog.message());
+    return agrees ? dialog.accept() : dialog.dismiss();
+  });
+  await page.goto(`${node.doors.gate}/#t=NOSUCHTOKEN`);
+  await shows(page, "ready");
+  assert.equal(asked.length, 1);
+  await page.keyboard.type((await code(green)) + "\n");
+  await shows(page, "green");
+  agrees = true;
+  await page.goto(`${node.doors.gate}/#t=NOSUCHTOKEN`);
+  await until("the other token is in use", async () => asked.length === 2);
+  await page.keyboard.type((await code(green)) + "\n");
+  await shows(page, "login");
+  await closeTab(page);
+});
+
 test("whatever is no code, or too old a one, has no colour", async () => {
   const quick = await Node.start({ settings: ["code_life=1s", "clock_skew=0ms"] });
   try {
