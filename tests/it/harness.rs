@@ -966,15 +966,23 @@ impl Connection {
     #[track_caller]
     pub fn try_answer(&mut self) -> Option<Answer> {
         let mut answer = self.head()?;
-        if answer.header("transfer-encoding") == Some("chunked") {
+        answer.body = self.rest(&answer);
+        Some(answer)
+    }
+
+    /// The body behind a head.
+    #[track_caller]
+    pub fn rest(&mut self, head: &Answer) -> Vec<u8> {
+        let mut body = Vec::new();
+        if head.header("transfer-encoding") == Some("chunked") {
             while let Some(piece) = self.piece() {
-                answer.body.extend(piece);
+                body.extend(piece);
             }
         } else {
-            let length = answer.header("content-length").expect("a length").parse();
-            answer.body = self.exactly(length.expect("a number"));
+            let length = head.header("content-length").expect("a length").parse();
+            body = self.exactly(length.expect("a number"));
         }
-        Some(answer)
+        body
     }
 
     #[track_caller]
