@@ -194,7 +194,8 @@ impl<'r> Head<'r> {
                 if route.needs() == Needs::Bearer {
                     head.credential = credential(headers);
                 }
-                if !route.takes(head.content_type) || is_encoded(headers) {
+                let brings = *method == Method::POST;
+                if brings && (!route.takes(head.content_type) || is_encoded(headers)) {
                     head.body_refusal = Some(Refusal::UnsupportedMediaType);
                 }
             }

@@ -198,8 +198,9 @@ test("the first code is one round trip behind the page", async (t) => {
   // For the README: a phone on a slow network (150 ms a round trip, 1.6 Mbit/s), the first time and the second.
   const phone = await tab(browser);
   await phone.emulateNetworkConditions({ latency: 150, download: 200_000, upload: 94_000 });
+  const session = node.session(chen);
   for (const visit of ["first", "second"]) {
-    await phone.goto(`${node.doors.resident}/?${visit}#s=${node.session(chen)}`);
+    await phone.goto(`${node.doors.resident}/?${visit}#s=${session}`);
     await shows(phone, "green");
     const [all, code, bytes] = await phone.evaluate(() => {
       const parts = performance.getEntriesByType("resource");

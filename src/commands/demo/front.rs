@@ -1,6 +1,7 @@
 //! One name for the resident, gate and desk doors of the demonstration, as a balancer gives them in earnest: so a person has
 //! the desk a tap away from the code.
 
+use crate::http::query::plain_path;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST};
 use hyper::server::conn::http1::Builder;
@@ -72,7 +73,8 @@ impl Front {
 
     /// As deploy/haproxy maps them: what is neither shown nor scanned is the desk's, pages too.
     fn door(&self, path: &str) -> SocketAddr {
-        match path {
+        let path = plain_path(path);
+        match &*path {
             "/v1/code" => self.resident,
             "/v1/scan" => self.gate,
             _ if path.starts_with("/v1/scan/") => self.gate,

@@ -49,8 +49,8 @@ const IDLE_LEAST: Duration = Duration::from_secs(5);
 /// What a full door waits for the bytes of a body.
 const BODY_LEAST: Duration = Duration::from_millis(500);
 
-/// Connections of a thread that are read to their end after a refusal, at most. They have left the door by then.
-const LINGERING_MAX: usize = 128;
+/// Connections that are read to their end after a refusal have left the door: an eighth of what it admits, between these bounds.
+const LINGERING: std::ops::RangeInclusive<usize> = 64..=1024;
 
 /// Waits that a thread asks the kernel for in one step, about: each costs a microsecond.
 const SAMPLES: u32 = 20;
@@ -148,13 +148,20 @@ impl Hall {
             hall.forget(&seat);
             drop(place);
             if let Some(stream) = refused
-                && hall.lingering.get() < LINGERING_MAX
+                && hall.lingering.get() < hall.lingering_max()
             {
                 hall.lingering.set(hall.lingering.get() + 1);
                 linger(stream).await;
                 hall.lingering.set(hall.lingering.get() - 1);
             }
         });
+    }
+
+    /// This thread's part of the connections that are read to their end after a refusal.
+    fn lingering_max(&self) -> usize {
+        let all = self.settings.admission.connections_max / 8;
+        let all = all.clamp(*LINGERING.start(), *LINGERING.end());
+        all.div_ceil(self.shared.open.len())
     }
 
     /// Takes so many bytes out of what the door has for bodies; false if they are not left.
