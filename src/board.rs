@@ -46,6 +46,8 @@ pub struct Board {
     filled: AtomicBool,
     /// Kept beside the map, whose own count locks every shard; by the sixteenth of the ids that they are in.
     residents: [AtomicU64; SIXTEENTHS],
+    /// Of each sixteenth the highest version that was ever up: later changes must have a higher one, whatever became of the store.
+    tops: [AtomicU64; SIXTEENTHS],
     fenced: AtomicU64,
     contradicted: AtomicU64,
 }
@@ -118,6 +120,7 @@ impl Board {
             as_of: [const { AtomicU64::new(0) }; SIXTEENTHS],
             filled: AtomicBool::new(false),
             residents: [const { AtomicU64::new(0) }; SIXTEENTHS],
+            tops: [const { AtomicU64::new(0) }; SIXTEENTHS],
             fenced: AtomicU64::new(0),
             contradicted: AtomicU64::new(0),
         }
@@ -137,6 +140,10 @@ impl Board {
     }
 
     fn put(&self, id: ResidentId, word: Word, ground: Option<Ground>) -> Posted {
+        let top = &self.tops[sixteenth(id)];
+        if word.version() > top.load(Relaxed) {
+            top.fetch_max(word.version(), Relaxed);
+        }
         let mut slot = match self.words.entry(id.0) {
             Entry::Vacant(slot) => {
                 slot.insert(word.bits());
@@ -206,6 +213,11 @@ impl Board {
         let reasons = shown.reasons().and(known);
         slot.insert(Word::new(last, shown.check(), reasons).bits());
         self.keep(id, self.kept(id).and(shown.reasons().without(known)));
+    }
+
+    /// Returns the highest version that was ever up in a sixteenth of the ids.
+    pub fn top(&self, nth: usize) -> u64 {
+        self.tops[nth].load(Relaxed)
     }
 
     /// Reasons that this board alone still knows of a resident: the store has lost them.

@@ -212,17 +212,22 @@ impl Cold {
             return self.record_now(who).await;
         };
         let version = word.version();
-        let fetched = self.records.try_get_with((who, version), async {
-            match self.record_now(who).await? {
-                Some(placed) if placed.word.version() >= version => {
-                    self.catch_up(&placed).await?;
-                    Ok(placed)
-                }
-                // The board knows more than this store: what it says is of then.
-                _ => Err(Refusal::UpstreamBusy),
+        if let Some(known) = self.records.get(&(who, version)).await {
+            return Ok(Some(known));
+        }
+        match self.record_now(who).await? {
+            Some(placed) if placed.word.version() == version => {
+                self.records.insert((who, version), placed.clone()).await;
+                Ok(Some(placed))
             }
-        });
-        fetched.await.map(Some).map_err(|refusal| *refusal)
+            // Newer than the board: it may yet be taken back, so it is never kept under what the board knew.
+            Some(placed) if placed.word.version() > version => {
+                self.catch_up(&placed).await?;
+                Ok(Some(placed))
+            }
+            // The board knows more than this store: what it says is of then.
+            _ => Err(Refusal::UpstreamBusy),
+        }
     }
 
     /// How somebody stands as far as this node may tell, and of when that is: the record's reasons, and those that the board
@@ -267,7 +272,8 @@ impl Cold {
         Ok(found.map(Arc::new))
     }
 
-    /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found is on the board after.
+    /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found does not go onto the board: a
+    /// primary that is being replaced also tells what nobody acknowledged, and only the follower can take that back.
     pub async fn look(&self, who: Identity) -> Result<Looked, Refusal> {
         let looked = self.looks.try_get_with(who, async {
             let as_of = self.store.as_of();
@@ -280,9 +286,6 @@ impl Cold {
                 .await;
             self.count(found.as_ref().map(Option::is_some));
             let placed = found?.map(Arc::new);
-            if let Some(placed) = &placed {
-                self.board.post(placed.id, placed.word);
-            }
             Ok::<_, Refusal>(Looked { placed, as_of })
         });
         looked.await.map_err(|refusal| *refusal)
@@ -297,9 +300,6 @@ impl Cold {
                 .await;
             self.count(found.as_ref().map(Option::is_some));
             let word = found?;
-            if let Some(word) = word {
-                self.board.post(id, word);
-            }
             Ok::<_, Refusal>((word, as_of))
         });
         looked.await.map_err(|refusal| *refusal)

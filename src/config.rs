@@ -224,7 +224,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "store_replicas",
         "auto",
         "auto, or 0 to 5",
-        "replicas in Redis that must have a change before it is acknowledged; `auto`: 1, or 0 for a single server that has none at the start",
+        "replicas in Redis that must have a change before it is acknowledged; `auto`: as many as the primary with the fewest has at the start, 1 at least; 0 for a single server that has none",
     ),
     (
         "store_changes_kept",

@@ -406,7 +406,7 @@ impl Service {
                 match looked.placed {
                     Some(placed) => {
                         resident = placed.id;
-                        let word = board.word(resident).unwrap_or(placed.word);
+                        let word = newer(board.word(resident), placed.word);
                         check = word.check();
                         Some(word)
                     }
@@ -516,7 +516,8 @@ impl Service {
         let code = seal.open_code(code, now.time)?;
         let (word, as_of) = cold.word(code.resident).await?;
         // What came by another way meanwhile may be newer.
-        let word = board.word(code.resident).or(word);
+        let known = board.word(code.resident);
+        let word = word.map_or(known, |word| Some(newer(known, word)));
         Ok(self.verdict(&code, word, board.freshness_at(as_of, now)))
     }
 
@@ -660,6 +661,13 @@ impl Service {
     pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
         self.rooms.seal.open_pass(Sealed::Authority, token, now)
     }
+}
+
+/// Of what the board knows and what the store told, the newer.
+fn newer(known: Option<Word>, told: Word) -> Word {
+    known
+        .filter(|known| known.version() >= told.version())
+        .unwrap_or(told)
 }
 
 /// A second's worth is saved up at the start.

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use writer::{Batch, Writer};
+use writer::{Batch, Followed, Writer};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -201,12 +201,14 @@ impl Opened {
             replicas: self.replicas,
             changes_kept: self.settings.changes_kept,
         };
+        let followed = Arc::<Followed>::default();
         let (writers, ends) = (0..PARTITIONS)
             .map(|partition| {
                 Writer::start(
                     partition,
                     self.primaries.clone(),
                     board.clone(),
+                    followed.clone(),
                     tally.clone(),
                     settings.clone(),
                 )
@@ -216,6 +218,7 @@ impl Opened {
             health: Arc::new(Health::new(tally.clone())),
             opened: self,
             board,
+            followed,
             tally,
             writers: Mutex::new(writers),
             ends: Mutex::new(ends),
@@ -231,6 +234,7 @@ impl Opened {
 pub struct Redis {
     opened: Opened,
     board: Option<Arc<Board>>,
+    followed: Arc<Followed>,
     tally: Arc<StoreTally>,
     health: Arc<Health>,
     /// Empty once the store is closed.
@@ -344,6 +348,7 @@ impl Store for Redis {
         let shared = Arc::new(Shared {
             primaries: self.opened.primaries.clone(),
             board,
+            followed: self.followed.clone(),
             tally: self.tally.clone(),
             health: self.health.clone(),
             mark: self.opened.mark,

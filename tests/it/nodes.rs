@@ -203,7 +203,8 @@ fn a_node_that_is_not_filled_yet_reads_through() {
     until("it is ready", || {
         node.get(Door::Back, "/ready").status == 200
     });
-    for who in [&seen, &late, &lost] {
+    // The late one came without an entry in the stream, after this partition was read.
+    for who in [&seen, &lost] {
         assert_eq!(show(who).state(), "red");
     }
 }

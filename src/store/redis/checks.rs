@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// The oldest Redis whose scripts and streams do what we need.
 const MAJOR_MIN: u32 = 7;
 
+/// More replicas than this are not waited for, unless a setting says so.
+const REPLICAS_MAX: u32 = 5;
+
 /// Warns of what each primary's settings would lose. Returns for how many replicas a change is to wait.
 pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32, Error> {
     let (mut fewest, mut most) = (u32::MAX, 0);
@@ -37,7 +40,9 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
     }
     let replicas = wanted.unwrap_or(match primaries.place().topology {
         Topology::Single => fewest.min(1),
-        Topology::Sentinel { .. } | Topology::Cluster => 1,
+        // All of them: an old primary that is cut off together with one of two would go on acknowledging what is lost when they
+        // are joined again.
+        Topology::Sentinel { .. } | Topology::Cluster => fewest.clamp(1, REPLICAS_MAX),
     });
     if replicas == 0 {
         tracing::warn!(

@@ -12,7 +12,8 @@ use super::doubts::{Doubts, Reading};
 use super::health::Health;
 use super::partition;
 use super::primaries::{BLOCK, Link, Primaries, Purpose, is_primary};
-use super::scripts::{self, FORMAT, READ, State};
+use super::scripts::{self, FORMAT, RAISE, READ, State};
+use super::writer::Followed;
 use crate::board::{Board, Posted};
 use crate::clock::{Moment, Time};
 use crate::meters::{Fault, StoreTally};
@@ -63,6 +64,7 @@ const PAGES_AT_ONCE: usize = 4;
 pub struct Shared {
     pub primaries: Arc<Primaries>,
     pub board: Arc<Board>,
+    pub followed: Arc<Followed>,
     pub tally: Arc<StoreTally>,
     pub health: Arc<Health>,
     pub mark: [u8; 16],
@@ -154,6 +156,9 @@ impl Follower {
                     step = next;
                 }
                 Err(error) => {
+                    if self.synced {
+                        self.shared.followed.note(self.partition, 0);
+                    }
                     self.shared.health.lost(self.partition, &error);
                     self.link.cut();
                     tokio::time::sleep(pause).await;
@@ -192,6 +197,11 @@ impl Follower {
     async fn sync(&mut self, why: Option<Fault>) -> Result<Step, Error> {
         let started = Instant::now();
         let asked = Moment::now();
+        if self.synced {
+            // Numbers of another life of the store say nothing of this one.
+            self.shared.followed.note(self.partition, 0);
+            self.raise(why == Some(Fault::Behind)).await?;
+        }
         let state = self.state("0-0").await?;
         let (_, sure) = self.committed(asked).await?;
         if !sure && self.put_off < PUT_OFF_MAX {
@@ -210,11 +220,15 @@ impl Follower {
         self.sure = None;
         self.doubts_whole = false;
         self.doubts.lose();
-        self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced));
-        let wary = self.forgetful || why == Some(Fault::Behind);
+        // What was lost may be lost of residents whom nobody has changed since: from now on a whole reading takes no red away.
+        self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced | Fault::Behind));
         let reading = Reading {
-            wary,
-            recent: state.now,
+            wary: self.forgetful,
+            // Where replicas are missing, nobody knows since when they are.
+            recent: match sure {
+                true => state.top.max(state.now) + 1,
+                false => state.acked + 1,
+            },
         };
         let read = self.read_vouched(&state, reading, asked).await;
         let Ok(Some((read, vouched))) = read else {
@@ -227,6 +241,7 @@ impl Follower {
             return read.map(|_| Step::Sync(why));
         };
         self.settle();
+        self.shared.followed.note(self.partition, self.position.seq);
         self.shared
             .board
             .confirm_sixteenth(self.partition, vouched.min(asked));
@@ -262,6 +277,32 @@ impl Follower {
             self.shared.synced.send_modify(|count| *count += 1);
         }
         Ok(Step::Follow)
+    }
+
+    /// Lets the store's versions go on above what this board knows, before anything is read whole: whatever the store's clock
+    /// says, and whatever it has lost. A store that went back gets another epoch, which tells nodes that slept meanwhile.
+    async fn raise(&mut self, went_back: bool) -> Result<(), Error> {
+        let mut epoch = [0; 8];
+        aws_lc_rs::rand::fill(&mut epoch).expect("the system gives random bytes");
+        let mut link = self.link.get().await?;
+        let renewed: u64 = RAISE
+            .key(partition::meta(self.partition))
+            .arg(self.shared.board.top(self.partition))
+            .arg(match went_back {
+                true => &self.position.epoch[..],
+                false => &[],
+            })
+            .arg(&epoch)
+            .invoke_async(&mut link)
+            .await
+            .map_err(|error| self.link.failed(&error))?;
+        if renewed == 1 {
+            tracing::warn!(
+                partition = self.partition,
+                "the store went back: the partition has another epoch from now on"
+            );
+        }
+        Ok(())
     }
 
     /// What was read whole, and up to when the server is vouched for that it was read from; None as [`Follower::read_whole`].
@@ -474,6 +515,9 @@ impl Follower {
             gap |= number != self.position.seq + 1 || posted.is_err();
             self.position.seq = number;
             self.position.entry = entry.id;
+        }
+        if !gap && epoch == self.position.epoch {
+            self.shared.followed.note(self.partition, self.position.seq);
         }
         if epoch != self.position.epoch {
             return Ok(Step::Sync(Some(match epoch.is_empty() {

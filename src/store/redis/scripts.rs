@@ -31,6 +31,7 @@ pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
 pub static PAPERS: Script = script!(" flags=no-writes", "scripts/papers.lua");
 pub static SWEEP: Script = script!("", "scripts/sweep.lua");
+pub static RAISE: Script = script!("", "scripts/raise.lua");
 pub static LEASE: Script = script!("", "scripts/lease.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 
@@ -192,8 +193,12 @@ pub struct State {
     pub held: bool,
     /// Whether it is not, although older ones are: it was written in another past.
     pub forked: bool,
-    /// By the server's clock: changes made later have no smaller version.
+    /// By the server's clock, in milliseconds.
     pub now: u64,
+    /// The highest version that was given here, or that a board is known to know.
+    pub top: u64,
+    /// The highest version that is known to be on replicas.
+    pub acked: u64,
 }
 
 impl State {
@@ -202,7 +207,7 @@ impl State {
         partition: usize,
         entry: &str,
     ) -> Result<State, redis::RedisError> {
-        let (epoch, ring, format, seq, depth, count, last, held, forked, now) = STATE
+        let (epoch, ring, format, seq, depth, count, last, held, forked, now, top, acked) = STATE
             .key(partition::meta(partition))
             .arg(entry)
             .invoke_async(link)
@@ -218,6 +223,8 @@ impl State {
             held,
             forked,
             now,
+            top,
+            acked,
         })
     }
 }

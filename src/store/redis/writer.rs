@@ -5,10 +5,11 @@ use super::partition;
 use super::primaries::{Link, Primaries, Purpose, REPLICA_WAIT};
 use super::scripts::{self, FORMAT, TAKE};
 use crate::board::Board;
+use crate::clock::Moment;
 use crate::meters::StoreTally;
 use crate::store::Error;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +18,15 @@ const CHANGES_MAX: usize = 512;
 
 /// Batches that wait for a writer; one more waits outside.
 const BATCHES_MAX: usize = 256;
+
+/// A primary is written to while a majority named it no longer ago than this. A fail-over takes longer than that to begin.
+const NAMED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The board of this node has a change within so long, or the change is not acknowledged.
+const BOARD_WAIT: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether it has.
+const BOARD_PAUSE: Duration = Duration::from_millis(1);
 
 /// After a failure, changes are refused at once for so long.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -40,14 +50,44 @@ pub struct Settings {
     pub changes_kept: u64,
 }
 
+/// How far the follower of each partition has come: the number of the last entry that is on the board. Before a partition was
+/// read whole for the first time nobody waits for its follower.
+pub struct Followed([AtomicU64; partition::PARTITIONS]);
+
+impl Default for Followed {
+    fn default() -> Followed {
+        Followed([const { AtomicU64::new(u64::MAX) }; partition::PARTITIONS])
+    }
+}
+
+impl Followed {
+    pub fn note(&self, partition: usize, seq: u64) {
+        self.0[partition].store(seq, Relaxed);
+    }
+
+    pub fn seq(&self, partition: usize) -> u64 {
+        self.0[partition].load(Relaxed)
+    }
+}
+
+/// What a script answered.
+struct Taken {
+    flags: Vec<u8>,
+    /// Of the partition's last entry, where the board of this node lacks one of them; None: it has all.
+    behind: Option<u64>,
+}
+
 pub struct Writer {
     partition: usize,
     link: Link,
     /// None where nobody is served from this process.
     board: Option<Arc<Board>>,
+    followed: Arc<Followed>,
     tally: Arc<StoreTally>,
     settings: Settings,
     failed: Option<(Instant, String)>,
+    /// The highest version of ours that replicas have.
+    acked: u64,
 }
 
 impl Writer {
@@ -56,6 +96,7 @@ impl Writer {
         partition: usize,
         primaries: Arc<Primaries>,
         board: Option<Arc<Board>>,
+        followed: Arc<Followed>,
         tally: Arc<StoreTally>,
         settings: Settings,
     ) -> (mpsc::Sender<Batch>, tokio::task::JoinHandle<()>) {
@@ -64,9 +105,11 @@ impl Writer {
             partition,
             link: Link::new(primaries, partition, Purpose::Write),
             board,
+            followed,
             tally,
             settings,
             failed: None,
+            acked: 0,
         };
         (send, tokio::spawn(writer.run(waiting)))
     }
@@ -97,30 +140,47 @@ impl Writer {
             .unzip();
         let changes: Vec<Vec<u8>> = changes.into_iter().flatten().collect();
         let mut flags = Vec::with_capacity(changes.len());
+        let mut behind = None;
         let mut outcome = Ok(());
         for part in changes.chunks(CHANGES_MAX) {
             match self.send(part).await {
-                Ok(more) => flags.extend(more),
+                Ok(taken) => {
+                    flags.extend(taken.flags);
+                    behind = taken.behind.or(behind);
+                }
                 Err(error) => {
                     outcome = Err(error);
                     break;
                 }
             }
         }
-        let mut first = 0;
-        for (count, done) in replies {
-            let own = flags.get(first..first + count);
-            first += count;
-            let _ = done.send(match (own, &outcome) {
-                (Some(own), _) => Ok(own.to_vec()),
-                (None, Err(error)) => Err(again(error)),
-                (None, Ok(())) => Err(Error::Damaged("a reply")),
-            });
+        let (followed, partition) = (self.followed.clone(), self.partition);
+        let acknowledge = async move {
+            let mut shown = Ok(());
+            if let Some(seq) = behind {
+                shown = wait_for_board(&followed, partition, seq).await;
+            }
+            let mut first = 0;
+            for (count, done) in replies {
+                let own = flags.get(first..first + count);
+                first += count;
+                let _ = done.send(match (own, &shown, &outcome) {
+                    (Some(_), Err(error), _) => Err(again(error)),
+                    (Some(own), Ok(()), _) => Ok(own.to_vec()),
+                    (None, _, Err(error)) => Err(again(error)),
+                    (None, _, Ok(())) => Err(Error::Damaged("a reply")),
+                });
+            }
+        };
+        match behind {
+            // What another node wrote just before comes by the stream; others are not held up by the wait for it.
+            Some(_) => drop(tokio::spawn(acknowledge)),
+            None => acknowledge.await,
         }
     }
 
     /// One script, and the wait for replicas behind it on the same connection.
-    async fn send(&mut self, changes: &[Vec<u8>]) -> Result<Vec<u8>, Error> {
+    async fn send(&mut self, changes: &[Vec<u8>]) -> Result<Taken, Error> {
         let started = Instant::now();
         if let Some((at, why)) = &self.failed
             && at.elapsed() < PAUSE
@@ -141,8 +201,12 @@ impl Writer {
         sent
     }
 
-    async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<Vec<u8>, Error> {
+    async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<Taken, Error> {
         let mut link = self.link.get().await?;
+        let top = self
+            .board
+            .as_ref()
+            .map_or(0, |board| board.top(self.partition));
         let mut epoch = [0; 8];
         aws_lc_rs::rand::fill(&mut epoch).expect("the system gives random bytes");
         let mut pipe = redis::pipe();
@@ -154,14 +218,16 @@ impl Writer {
             .arg(FORMAT)
             .arg(&epoch)
             .arg(self.settings.changes_kept)
-            .arg(u8::from(self.settings.replicas > 0));
+            .arg(u8::from(self.settings.replicas > 0))
+            .arg(top)
+            .arg(self.acked);
         for change in changes {
             pipe.arg(change);
         }
         pipe.cmd("WAIT")
             .arg(self.settings.replicas)
             .arg(REPLICA_WAIT.as_millis() as u64);
-        let ((flags, told), replicas): ((Vec<u8>, Vec<u8>), u32) = pipe
+        let ((flags, told, seq), replicas): ((Vec<u8>, Vec<u8>, u64), u32) = pipe
             .query_async(&mut link)
             .await
             .map_err(|error| self.link.failed(&error))?;
@@ -172,17 +238,52 @@ impl Writer {
         if replicas < self.settings.replicas {
             return Err(Error::NotReplicated(replicas, self.settings.replicas));
         }
-        if let Some(board) = &self.board {
-            for told in scripts::told(&told)? {
-                // What came between is in the stream, and may be what a store that forgot made of this resident.
-                let known = board.word(told.id).map_or(0, |word| word.version());
-                if known == told.ground.before {
-                    board.follow(told.id, told.word, told.ground);
-                }
+        // One that is cut off from the majority may still have a replica with it.
+        let now = Moment::now();
+        if self
+            .link
+            .vouched(now)
+            .is_none_or(|named| now.since(named) > NAMED_WITHIN)
+        {
+            return Err(Error::Away("no majority names this primary now".to_owned()));
+        }
+        let told = scripts::told(&told)?;
+        let highest = told.iter().map(|told| told.word.version()).max();
+        self.acked = self.acked.max(highest.unwrap_or_default());
+        let Some(board) = &self.board else {
+            return Ok(Taken {
+                flags,
+                behind: None,
+            });
+        };
+        // What was here already may have come by another node a moment ago.
+        let mut is_behind = flags.contains(&b'0') && self.followed.seq(self.partition) < seq;
+        for told in told {
+            // What came between is in the stream, and may be what a store that forgot made of this resident.
+            let known = board.word(told.id).map_or(0, |word| word.version());
+            if known == told.ground.before {
+                board.follow(told.id, told.word, told.ground);
+            } else {
+                is_behind |= known < told.word.version();
             }
         }
-        Ok(flags)
+        Ok(Taken {
+            flags,
+            behind: is_behind.then_some(seq),
+        })
     }
+}
+
+/// Waits until this node's board has an entry of the stream, and all before it.
+async fn wait_for_board(followed: &Followed, partition: usize, seq: u64) -> Result<(), Error> {
+    let reached = async {
+        while followed.seq(partition) < seq {
+            tokio::time::sleep(BOARD_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(BOARD_WAIT, reached)
+        .await
+        .map_err(|_| Error::Away("the change is not on this node's board yet".to_owned()))
 }
 
 /// The same for one more of those who asked together.

@@ -337,3 +337,194 @@ fn a_node_that_was_away_when_the_store_forgot_takes_no_red_away() {
         assert_eq!(town.state(node, &person), "red");
     }
 }
+
+/// A file that shifts the clock of Redis, at no shift.
+fn clock() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = folder();
+    let file = folder.path().join("clock");
+    shift(&file, 0);
+    (folder, file)
+}
+
+fn shift(file: &std::path::Path, seconds: i64) {
+    std::fs::write(file, seconds.to_ne_bytes()).expect("a folder of ours");
+}
+
+#[test]
+fn reds_are_shown_by_a_store_that_comes_back_empty_with_a_clock_that_is_behind() {
+    if is_missing() {
+        return;
+    }
+    let (_folder, file) = clock();
+    let mut server = Server::start_shifted(&file);
+    let mut town = Town::over(&server.url());
+    let people: Vec<Person> = (0..40).map(|_| town.anybody()).collect();
+    let residents: Vec<String> = people.iter().map(Person::resident).collect();
+    town.feed(&residents);
+    server.kill();
+    until("feeds are refused", || town.is_refused(3));
+    server.empty();
+    shift(&file, -2 * 3600);
+    server.restart();
+    town.feed(&town.lines());
+    town.feed(&residents);
+    for person in &people {
+        town.feed(&[person.set("confirmed", 1)]);
+        // The node that acknowledged shows it at once.
+        assert_eq!(town.state(&town.nodes[0], person), "red");
+        town.know(person.clone(), "red");
+    }
+    until("every node shows every red", || town.is_fresh());
+    for person in &people {
+        town.feed(&[person.clear("confirmed", 2)]);
+        town.know(person.clone(), "green");
+    }
+    until("and every green", || town.is_fresh());
+}
+
+#[test]
+fn reds_are_shown_by_a_restored_store_whose_clock_was_ahead_for_a_while() {
+    if is_missing() {
+        return;
+    }
+    let (_folder, file) = clock();
+    let mut server = Server::start_shifted(&file);
+    let mut town = Town::over(&server.url());
+    let people: Vec<Person> = (0..40).map(|_| town.anybody()).collect();
+    let residents: Vec<String> = people.iter().map(Person::resident).collect();
+    town.feed(&residents);
+    let backup = server.keep();
+    shift(&file, 3600);
+    // Versions of an hour ahead reach every board.
+    for person in &people {
+        town.feed(&[person.set("suspected", 1), person.clear("suspected", 2)]);
+    }
+    shift(&file, 0);
+    until("every node knows", || town.is_fresh());
+    server.kill();
+    until("feeds are refused", || town.is_refused(3));
+    server.restore(&backup);
+    server.restart();
+    for person in &people {
+        town.feed(&[person.set("confirmed", 1)]);
+        assert_eq!(town.state(&town.nodes[0], person), "red");
+        town.know(person.clone(), "red");
+    }
+    until("every node shows every red", || town.is_fresh());
+}
+
+#[test]
+fn a_node_that_slept_while_an_older_backup_was_restored_keeps_its_reds() {
+    if is_missing() {
+        return;
+    }
+    let mut server = Server::start(&[]);
+    let mut town = Town::over(&server.url());
+    let people: Vec<Person> = (0..12).map(|_| town.anybody()).collect();
+    let residents: Vec<String> = people.iter().map(Person::resident).collect();
+    town.feed(&residents);
+    let backup = server.keep();
+    for person in &people {
+        town.feed(&[person.set("confirmed", 1)]);
+        town.know(person.clone(), "red");
+    }
+    until("every node knows", || town.is_fresh());
+    town.nodes[1].signal(libc::SIGSTOP);
+    server.kill();
+    server.restore(&backup);
+    server.restart();
+    until("the node that is awake has noticed", || {
+        town.faults(0, &["behind", "trimmed", "replaced"]) >= 1.0
+    });
+    // Other reasons come and go, until the streams have forgotten where the sleeper stopped.
+    for person in &people {
+        town.feed(&[person.set("suspected", 1), person.clear("suspected", 2)]);
+    }
+    for partition in 0..PARTITIONS {
+        server.ask(&["XTRIM", &partition::stream(partition), "MAXLEN", "0"]);
+    }
+    town.nodes[1].signal(libc::SIGCONT);
+    until("every red is red at both, and fresh", || town.is_fresh());
+    for person in &people {
+        for node in &town.nodes {
+            assert_eq!(town.state(node, person), "red");
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_is_counted_again_beside_changes_takes_no_red_away() {
+    if is_missing() {
+        return;
+    }
+    let mut server = Server::start(&[]);
+    let mut town = Town::over(&server.url());
+    let people: Vec<Person> = (0..200).map(|_| town.anybody()).collect();
+    let lines: Vec<String> = people
+        .iter()
+        .flat_map(|person| [person.resident(), person.set("suspected", 1)])
+        .collect();
+    town.feed(&lines);
+    let backup = server.keep();
+    let reds: Vec<String> = people
+        .iter()
+        .map(|person| person.set("confirmed", 1))
+        .collect();
+    town.feed(&reds);
+    for person in &people {
+        town.know(person.clone(), "red");
+    }
+    until("every node knows", || town.is_fresh());
+    server.kill();
+    server.restore(&backup);
+    server.restart();
+    // While nodes compare the store with their boards again and again, another reason of everybody is cleared.
+    let ahead = || town.ahead().iter().all(|ahead| *ahead >= 1.0);
+    until("the loss is counted", ahead);
+    for chunk in people.chunks(20) {
+        let clears: Vec<String> = chunk
+            .iter()
+            .map(|person| person.clear("suspected", 2))
+            .collect();
+        town.feed(&clears);
+        std::thread::sleep(std::time::Duration::from_millis(700)); // a recount comes every two seconds and more
+    }
+    for person in &people {
+        for node in &town.nodes {
+            assert_eq!(town.state(node, person), "red");
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_on_the_board_of_the_node_that_acknowledges() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let town = Town::over(&server.url());
+    let authority = town.ring.seals.authority();
+    let people: Vec<Person> = (0..20).map(|_| town.anybody()).collect();
+    let residents: Vec<String> = people.iter().map(Person::resident).collect();
+    town.feed(&residents);
+    // Each node in turn makes the next change, so that the other's is often still on its way.
+    for seq in 1..=20 {
+        let (what, colour) = match seq % 2 {
+            1 => ("set", "red"),
+            _ => ("clear", "green"),
+        };
+        for person in &people {
+            let node = &town.nodes[seq as usize % 2];
+            let line = person.said("confirmed", what, seq).to_string();
+            let answer = node.post_feed(&authority, &line);
+            if answer.status == 200 {
+                assert_eq!(town.state(node, person), colour, "{seq}");
+                // Sent again to the other, it is there already: that node shows it too.
+                let other = &town.nodes[(seq as usize + 1) % 2];
+                if other.post_feed(&authority, &line).status == 200 {
+                    assert_eq!(town.state(other, person), colour, "{seq}");
+                }
+            }
+        }
+    }
+}

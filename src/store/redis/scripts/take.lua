@@ -1,18 +1,22 @@
 -- Takes in changes of one partition: records, versions and the entry that tells of them, in one step.
 --
 -- ARGV: mark of the key ring, format, a new epoch should there be none, changes that the stream keeps, whether a replica is
--- waited for; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
+-- waited for, the highest version that the caller's board knows of this partition, the highest that the caller knows to be on
+-- replicas; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
 -- 0xffff is followed by a paper: how many an owner may have of its kind (2), key (16), time (6), kind (1), body; 0xfffe
 -- stands alone and means that everything of this owner goes.
 -- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident who
 -- changed id, word, the reasons that were active in the course of this (1), and the version that the word follows (7), as
--- the stream's entry tells them.
+-- the stream's entry tells them; the number of the stream's last entry.
 --
 -- Everything is read before anything is written: where a slot of the cluster is on its way to another server, reading
 -- fails, and then nothing may have been written without its entry.
 local LOAD, DEPTH_MAX = 48, 27
+local VERSION_MAX = 2 ^ 42 - 1
 
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'ring', 'format', 'seq', 'depth', 'split', 'count')
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'ring', 'format', 'seq', 'depth', 'split', 'count', 'top', 'acked')
+local top = math.max(tonumber(state[8]) or 0, tonumber(ARGV[6]))
+local acked = math.max(tonumber(state[9]) or 0, tonumber(ARGV[7]))
 local born = not state[1]
 if born then
   if state[2] and state[2] ~= ARGV[1] then
@@ -27,7 +31,12 @@ end
 local seq, depth, split, count = tonumber(state[4]), tonumber(state[5]), tonumber(state[6]), tonumber(state[7])
 redis.call('XLEN', base .. 's')
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Versions rise across every life of the store: a server that was emptied, restored or moved to a slower clock goes on above
+-- what boards know. A clock that leapt leaves room: 2^38 more versions are eight years of a thousand writes a second.
+local now = math.min(time[1] * 1000 + math.floor(time[2] / 1000), VERSION_MAX - 2 ^ 38)
+if top >= VERSION_MAX then
+  return redis.error_reply('VERSION no higher version is left')
+end
 
 -- What this call has seen, by id, and what it changed, in order.
 local seen, dirty = {}, {}
@@ -281,7 +290,7 @@ end
 
 local flags = {}
 local before = count
-for nth = 6, #ARGV do
+for nth = 8, #ARGV do
   local change = ARGV[nth]
   local high, low = struct.unpack('>I4I4', change)
   local claim = string.sub(change, 9, 24)
@@ -330,11 +339,15 @@ end
 local changed = {}
 for _, one in ipairs(dirty) do
   local before = one.version or 0
-  one.version = math.max(one.version and one.version + 1 or 0, now)
+  one.version = math.max(one.version and one.version + 1 or 0, now, top + 1)
   local lower = one.version % 1024 * 0x400000 + one.check * 256 + reasons_of(one.record)
   one.word = struct.pack('>I4I4', math.floor(one.version / 1024), lower)
   changed[#changed + 1] = one.id .. one.word
     .. struct.pack('>I4I4', (one.held or 0) * 0x1000000 + math.floor(before / 0x100000000), before % 0x100000000)
+end
+
+for _, one in ipairs(dirty) do
+  top = math.max(top, one.version)
 end
 
 local filed = false
@@ -362,13 +375,13 @@ end
 
 if #changed == 0 then
   if filed then
-    return { table.concat(flags), '' }
+    return { table.concat(flags), '', seq }
   end
   -- All of it was here. A write of our own, for a replica that has it has what came before it too.
   if ARGV[5] == '1' and not born then
     redis.call('HSET', KEYS[1], 'touched', now)
   end
-  return { table.concat(flags), '' }
+  return { table.concat(flags), '', seq }
 end
 
 seq = seq + 1
@@ -379,7 +392,8 @@ for _, one in ipairs(dirty) do
   redis.call('HSET', one.bucket, one.id, one.word .. one.record)
 end
 redis.call('HSET', KEYS[1], 'epoch', state[1], 'ring', state[2], 'format', state[3], 'seq', string.format('%d', seq),
-  'depth', depth, 'split', string.format('%d', split), 'count', string.format('%d', count))
+  'depth', depth, 'split', string.format('%d', split), 'count', string.format('%d', count),
+  'top', string.format('%.0f', top), 'acked', string.format('%.0f', acked))
 
 -- Room for those who came. What fails here is tried again by a later call: nothing leaves a bucket before it is in both.
 local splits = math.ceil((count - before) / LOAD) + 1
@@ -413,4 +427,4 @@ while splits > 0 and depth < DEPTH_MAX and count > LOAD * (2 ^ depth + split) do
   end
   redis.call('HSET', KEYS[1], 'depth', depth, 'split', string.format('%d', split))
 end
-return { table.concat(flags), table.concat(changed) }
+return { table.concat(flags), table.concat(changed), seq }
