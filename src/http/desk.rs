@@ -131,9 +131,13 @@ pub fn params(query: Option<&str>) -> Params<'_> {
 
 /// The caller's own word for what is asked.
 pub fn idempotency(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let Some(value) = headers.get("idempotency-key") else {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    if values.next().is_some() {
+        return Err(Refusal::Malformed);
+    }
     let value = value.to_str().map_err(|_| Refusal::Malformed)?;
     match (1..=IDEMPOTENCY_CHARS_MAX).contains(&value.len()) {
         true => Ok(Some(value)),

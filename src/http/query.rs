@@ -270,9 +270,12 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
 /// What a head must say by RFC 9110 and 9112 and hyper does not insist on. `chunked`: the body's length is not known.
 pub fn protocol_refusal(version: Version, headers: &HeaderMap, chunked: bool) -> Option<Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().is_some();
-    // Older clients name no host.
-    if !host && version == Version::HTTP_11 || hosts.next().is_some() {
+    let is_host = match hosts.next() {
+        Some(host) => memchr::memchr2(b',', b' ', host.as_bytes()).is_none(),
+        // Older clients name no host.
+        None => version != Version::HTTP_11,
+    };
+    if !is_host || hosts.next().is_some() {
         return Some(Refusal::Malformed);
     }
     if chunked {
@@ -336,9 +339,13 @@ fn language(headers: &HeaderMap) -> Language {
 }
 
 fn content_type(headers: &HeaderMap) -> ContentType {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let Some(value) = values.next() else {
         return ContentType::Unsaid;
     };
+    if values.next().is_some() {
+        return ContentType::Other;
+    }
     let bytes = value.as_bytes();
     let end = memchr::memchr(b';', bytes).unwrap_or(bytes.len());
     let essence = bytes[..end].trim_ascii();
@@ -356,10 +363,12 @@ fn content_type(headers: &HeaderMap) -> ContentType {
 }
 
 fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
-    let value = headers
-        .get(AUTHORIZATION)
-        .ok_or(Refusal::Unauthorized)?
-        .as_bytes();
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Refusal::Unauthorized)?.as_bytes();
+    if values.next().is_some() {
+        // Who stands before us may have judged the other.
+        return Err(Refusal::Unauthorized);
+    }
     let (scheme, token) = value.split_at_checked(7).ok_or(Refusal::Unauthorized)?;
     let token = token.trim_ascii();
     if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() || token.len() > TOKEN_CHARS_MAX

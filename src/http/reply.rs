@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -138,6 +138,10 @@ pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
     let mut response = typed(status_of(refusal), PROBLEM, Body::whole(body));
     let tag = HeaderValue::from_static(language.tag());
     response.headers_mut().insert(CONTENT_LANGUAGE, tag);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let bearer = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+    }
     match wait {
         Some(wait) => later(response, wait),
         None => response,

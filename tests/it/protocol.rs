@@ -98,6 +98,8 @@ fn heads_that_break_the_rules_are_refused_at_every_door() {
             ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n", 400, "malformed"),
             ("GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n", 400, "malformed"),
             ("GET / HTTP/1.0\r\nhost: a\r\nhost: b\r\n", 400, "malformed"),
+            ("GET / HTTP/1.1\r\nhost: a, b\r\n", 400, "malformed"),
+            ("GET / HTTP/1.1\r\nhost: a b\r\n", 400, "malformed"),
             (
                 "GET / HTTP/1.1\r\nhost: a\r\nexpect: gold\r\n",
                 417,
@@ -142,6 +144,30 @@ fn heads_that_break_the_rules_are_refused_at_every_door() {
         old.send("GET /nowhere HTTP/1.0\r\n\r\n");
         old.answer().refuses(404, "not_found");
     }
+}
+
+#[test]
+fn what_must_be_said_once_is_not_understood_twice() {
+    let node = Node::start();
+    let seals = node.seals();
+    let (scanner, session) = (seals.scanner(), seals.session(&person(1)));
+    let code = node.code(&session);
+    let gate = node.address(Door::Gate);
+    let scan = || Ask::post("/v1/scan", &code).bearer(&scanner);
+    assert_eq!(scan().at(gate).status, 200);
+    for two in [&scanner, &seals.scanner(), "AAAA"] {
+        let refused = scan().bearer(two).at(gate);
+        refused.refuses(401, "unauthorized");
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+    }
+    let types = scan().header("content-type", "text/plain").json().at(gate);
+    types.refuses(415, "unsupported_media_type");
+    let grant = r#"{"organisation":"gz-school","until":"2099-12-31"}"#;
+    let grant = Ask::post("/v1/grants", grant).json().bearer(&session);
+    let grant = grant
+        .header("idempotency-key", "a")
+        .header("idempotency-key", "b");
+    grant.at(node.address(Door::Desk)).refuses(400, "malformed");
 }
 
 #[test]
