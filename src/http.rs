@@ -6,23 +6,23 @@ pub mod back;
 pub mod bulk;
 pub mod desk;
 pub mod doors;
+pub mod gather;
 pub mod pages;
 pub mod query;
 pub mod reply;
 
 use crate::answer::Refusal;
-use crate::clock::{Now, Time};
+use crate::clock::Now;
 use crate::desk::Asked as AskedOfDesk;
 use crate::desk::roles::Act;
-use crate::lines;
 use crate::service::{Asked, Query, Service};
-use bytes::{Buf, Bytes, BytesMut};
 use doors::Seat;
-use http_body_util::BodyExt;
+use gather::{Gathered, gather};
 use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use query::{ContentType, DeskHead, Door, Head, Route};
 use reply::Body;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -74,12 +74,14 @@ pub async fn answer(
     let brings_body = !body.is_end_stream();
     let language = head.language;
     let kind = head.route.kind();
+    // A query is answered as of when all of it was there.
+    let whole_at = Cell::new(now);
     let ask = async |query| {
         let asked = Asked {
             kind,
             query,
             started,
-            now,
+            now: whole_at.get(),
         };
         reply::response(service.answer(asked).await, language)
     };
@@ -118,6 +120,9 @@ pub async fn answer(
                     Ok(scanner) => {
                         let body = gather(body, bytes_max, settings.head_timeout, seat).await;
                         unread = body.is_err();
+                        if seat.came_later() {
+                            whole_at.set(Now::read());
+                        }
                         seat.begin(settings.answer_timeout);
                         let code = match &body {
                             Ok(body) => query::code(body, head.content_type),
@@ -140,6 +145,7 @@ pub async fn answer(
                 Ok(()) => {
                     let body = gather(body, SESSION_BYTES_MAX, settings.head_timeout, seat).await;
                     unread = body.is_err();
+                    whole_at.set(Now::read());
                     seat.begin(settings.answer_timeout);
                     let assertion = body.and_then(|body| query::assertion(&body));
                     let query = match &assertion {
@@ -220,11 +226,14 @@ pub async fn answer(
                         };
                         unread = brings_body && (body.is_err() || !reads);
                         seat.begin(settings.answer_timeout);
+                        if reads {
+                            whole_at.set(Now::read());
+                        }
                         // While the body came the credentials may have been revoked.
                         let permits = || {
                             let credential = head.credential.unwrap_or_default();
                             match reads {
-                                true => service.still_permits(act, credential, Time::now()),
+                                true => service.still_permits(act, credential, whole_at.get().time),
                                 false => Ok(()),
                             }
                         };
@@ -276,111 +285,3 @@ pub async fn answer(
 
 /// Bytes of a body that most likely came with its head, and that are read over where they are refused.
 const SMALL_BYTES: u64 = 4_096;
-
-/// A body, whole; what it takes of the door's bytes is given back with it.
-#[derive(Default)]
-struct Gathered {
-    bytes: Bytes,
-    _held: Option<Held>,
-}
-
-impl std::ops::Deref for Gathered {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// Some of the bytes that a door has for bodies.
-struct Held {
-    seat: Rc<Seat>,
-    bytes: usize,
-}
-
-impl Held {
-    /// Holds so many bytes in all from now on; false if the door has not so many left.
-    fn grow_to(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let taken = self.seat.hall.take_bytes(more);
-        self.bytes += if taken { more } else { 0 };
-        taken
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.seat.hall.give_bytes_back(self.bytes);
-    }
-}
-
-/// Gathers a body that may take so many bytes and so long. `TooLarge`, `Malformed` for one that breaks off, `Busy` where the
-/// door has no bytes left for bodies.
-async fn gather(
-    mut body: Incoming,
-    bytes_max: usize,
-    wait: Duration,
-    seat: &Rc<Seat>,
-) -> Result<Gathered, Refusal> {
-    seat.gathers(wait);
-    let mut whole = Gathered::default();
-    while let Some(data) = next_data(&mut body).await? {
-        if data.len() > bytes_max {
-            return Err(Refusal::TooLarge);
-        }
-        if body.is_end_stream() {
-            // Nearly always one piece, which is passed on as it is.
-            whole.bytes = data;
-            break;
-        }
-        if !data.is_empty() {
-            whole = gather_rest(data, body, bytes_max, seat).await?;
-            break;
-        }
-    }
-    if whole.bytes.starts_with(lines::BYTE_ORDER_MARK) {
-        whole.bytes.advance(lines::BYTE_ORDER_MARK.len());
-    }
-    Ok(whole)
-}
-
-async fn gather_rest(
-    first: Bytes,
-    mut body: Incoming,
-    bytes_max: usize,
-    seat: &Rc<Seat>,
-) -> Result<Gathered, Refusal> {
-    let mut held = Held {
-        seat: seat.clone(),
-        bytes: 0,
-    };
-    let mut all = BytesMut::new();
-    let mut next = Some(first);
-    while let Some(data) = next {
-        if all.len() + data.len() > bytes_max {
-            return Err(Refusal::TooLarge);
-        }
-        if !held.grow_to(all.len() + data.len()) {
-            return Err(Refusal::Busy);
-        }
-        all.extend_from_slice(&data);
-        if !held.grow_to(all.capacity()) {
-            return Err(Refusal::Busy);
-        }
-        next = next_data(&mut body).await?;
-    }
-    Ok(Gathered {
-        bytes: all.freeze(),
-        _held: Some(held),
-    })
-}
-
-/// The next bytes of a body; None at its end.
-async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|_| Refusal::Malformed)?.into_data() {
-            return Ok(Some(data));
-        }
-    }
-    Ok(None)
-}

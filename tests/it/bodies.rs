@@ -446,6 +446,36 @@ fn what_was_admitted_before_its_body_is_judged_again_after_it() {
 }
 
 #[test]
+fn a_code_is_as_old_as_it_is_when_all_of_it_has_come() {
+    let node = Start::new(&["code_life=1s", "clock_skew=0ms", "head_timeout=60s"]).node();
+    let seals = node.seals();
+    let scanner = seals.scanner();
+    let code = node.code(&seals.session(&person(1)));
+    let late = |body: &str, json: bool| {
+        let mut one = Connection::to(node.address(Door::Gate));
+        let ask = Ask::new("POST", "/v1/scan").bearer(&scanner);
+        let ask = ask.header("content-length", &body.len().to_string());
+        let ask = if json { ask.json() } else { ask };
+        one.send(ask.bytes());
+        one
+    };
+    let json = serde_json::json!({ "code": code }).to_string();
+    let mut one = late(&code, false);
+    let mut two = late(&json, true);
+    let mut three = late(&code, false);
+    three.send(&code[..87]);
+    until("the code has expired", || {
+        node.scan(&scanner, &code).status == 422
+    });
+    one.send(&code);
+    one.answer().refuses(422, "code_expired");
+    two.send(&json);
+    two.answer().refuses(422, "code_expired");
+    three.send(&code[87..]);
+    three.answer().refuses(422, "code_expired");
+}
+
+#[test]
 fn a_hundred_thousand_codes_are_answered_to_who_sends_them_all_before_reading() {
     let node = Node::start();
     let seals = node.seals();

@@ -134,6 +134,7 @@ impl Hall {
             frozen: Cell::new(false),
             owes: Cell::new(false),
             awaits: Cell::new(Awaits::Nothing),
+            later: Cell::new(false),
             unread: Cell::new(false),
             served: Cell::new(false),
             answers: Cell::new(0),
@@ -420,6 +421,8 @@ pub struct Seat {
     /// Bytes of an answer are not on their way yet.
     pub owes: Cell<bool>,
     awaits: Cell<Awaits>,
+    /// Bytes of the body that is gathered came after its head.
+    later: Cell<bool>,
     /// The last answer was a refusal that left bytes of its request unread.
     pub unread: Cell<bool>,
     /// It was answered once.
@@ -442,6 +445,12 @@ impl Seat {
     pub fn gathers(&self, limit: Duration) {
         self.begin(limit);
         self.awaits.set(Awaits::Whole);
+        self.later.set(false);
+    }
+
+    /// Returns whether bytes of the body that was gathered came after its head, and time has passed.
+    pub fn came_later(&self) -> bool {
+        self.later.get()
     }
 
     /// Says whether a body that is read as it comes is waited for. The time of the whole answer goes on.
@@ -499,6 +508,7 @@ impl Seat {
             self.enter(Phase::Head);
         }
         self.moved.set(self.hall.clock.get());
+        self.later.set(true);
         self.phase.get() == Phase::Head && self.hall.samples()
     }
 
