@@ -21,6 +21,9 @@ use tokio::time::MissedTickBehavior;
 /// Changes that go to the store together: enough that a commit is shared, few enough that other feeds are not held up.
 const BATCH: usize = 2_000;
 
+/// Bytes of lines that go to the store together, where they are long: what a feed holds in memory.
+const BATCH_BYTES: u64 = 1 << 20;
+
 /// Why a node is not ready, the first that holds.
 fn state(rooms: &Rooms, now: Now) -> &'static str {
     if rooms.is_draining() {
@@ -151,7 +154,7 @@ async fn take_in(
     let mut fed = Fed::default();
     let mut batch: Vec<Change> = Vec::new();
     let mut lines = Lines::new(LINE_BYTES_MAX);
-    let mut bytes = 0;
+    let (mut bytes, mut applied_bytes) = (0, 0);
     let today = now.day();
     loop {
         if rooms.is_draining() {
@@ -199,7 +202,9 @@ async fn take_in(
                 }
             }
         }
-        if batch.len() >= BATCH || ended && !batch.is_empty() {
+        let full = batch.len() >= BATCH || bytes - applied_bytes >= BATCH_BYTES;
+        if (full || ended) && !batch.is_empty() {
+            applied_bytes = bytes;
             // Whose token was revoked meanwhile changes nothing more.
             admits()?;
             let counted: Vec<bool> = batch

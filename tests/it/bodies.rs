@@ -416,6 +416,27 @@ fn a_feed_whose_token_is_revoked_applies_nothing_more() {
 }
 
 #[test]
+fn a_feed_of_long_lines_holds_no_more_of_them_than_a_batch_of_short_ones() {
+    let node = Node::start();
+    let seals = node.seals();
+    let chen = person(1);
+    let mut feed = Connection::to(node.address(Door::Back));
+    let ask = Ask::new("POST", "/v1/feed").bearer(&seals.authority());
+    feed.send(ask.header("transfer-encoding", "chunked").bytes());
+    let line = chen.set("confirmed", 1);
+    let line = format!("{line:<4000}\n");
+    for _ in 0..300 {
+        feed.chunk(&line);
+    }
+    let session = seals.session(&chen);
+    until("what came is applied before the body ends", || {
+        node.show(&session).state() == "red"
+    });
+    feed.send("0\r\n\r\n");
+    assert_eq!(feed.answer().json()["applied"], 1);
+}
+
+#[test]
 fn what_was_admitted_before_its_body_is_judged_again_after_it() {
     let node = Node::start();
     let seals = node.seals();
