@@ -86,7 +86,7 @@ struct Sources {
     /// The key ring [default: keys in the store's directory; with Redis it must be said]
     #[arg(long, value_name = "FILE")]
     keys: Option<String>,
-    /// Settings, as TOML; the README lists them all
+    /// Settings, as TOML; docs/operate/settings.md lists them all
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Any setting by its name; may be repeated
@@ -100,12 +100,7 @@ impl Sources {
         if let Some(path) = &self.config {
             said.say_file(path);
         }
-        said.say_environment(std::env::vars_os().filter_map(|(name, value)| {
-            Some((
-                name.into_string().ok()?,
-                value.to_string_lossy().into_owned(),
-            ))
-        }));
+        said.say_environment(std::env::vars_os());
         for pair in &self.pairs {
             said.say_pair(pair);
         }

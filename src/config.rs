@@ -5,10 +5,14 @@
 use crate::http::doors;
 use crate::http::query::Door;
 use crate::paper::Keep;
-use crate::store::redis::{self, place::Place};
+use crate::store::redis;
+use crate::store::redis::dial::{SentinelLogin, read_password};
+use crate::store::redis::place::{Meant, Topology, meant};
 use crate::{admission, board, cold, desk, http, identity, seal, service};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -19,7 +23,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     (
         "store",
         "./liangma-data",
-        "a directory, or `redis://…`, `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`",
+        "a directory, or `redis://…`, `rediss://…`, `redis+sentinel://…`, `redis+cluster://…`, the same with `valkey`, `unix:///…`",
         "where residents and statuses are kept",
     ),
     (
@@ -239,6 +243,18 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "the password of Redis, instead of the one in the address; read at every connection, so that a new one needs no restart",
     ),
     (
+        "store_sentinel_user",
+        "none",
+        "text",
+        "the user at the sentinels, beside store_sentinel_password_file",
+    ),
+    (
+        "store_sentinel_password_file",
+        "none",
+        "a file",
+        "the password of the sentinels, where it is not that of Redis; read at every connection",
+    ),
+    (
         "store_ca",
         "none",
         "a PEM file",
@@ -441,51 +457,118 @@ pub struct Said {
 impl Said {
     /// One value; `origin` is named when it is bad.
     pub fn say(&mut self, name: &str, value: impl Into<String>, origin: impl Display) {
-        if KNOBS.iter().any(|(known, ..)| *known == name) {
-            self.values
-                .insert(name.to_owned(), (value.into(), origin.to_string()));
-        } else {
-            let near = KNOBS
-                .iter()
-                .map(|(known, ..)| *known)
-                .filter(|known| known.contains(name) || name.contains(known))
-                .max_by_key(|known| known.len().min(name.len()));
-            let hint = near.map_or(String::new(), |near| format!("; is it {near}?"));
+        let (value, origin) = (value.into(), origin.to_string());
+        if !is_known(name) {
+            let hint = nearest(name).map_or(String::new(), |near| format!("; is it {near}?"));
             self.bad
                 .push(format!("{origin}: there is no setting {name}{hint}"));
+            return;
+        }
+        if value.is_empty() {
+            self.bad.push(format!("{origin}: {name} is empty"));
+        } else if value.trim() != value || value.contains(char::is_control) {
+            self.bad.push(format!(
+                "{origin}: {name} begins or ends with a blank, or holds a control character"
+            ));
+        } else {
+            // Flags have no order among themselves.
+            if let Some((other, before)) = self.values.get(name)
+                && before.starts_with("--")
+                && origin.starts_with("--")
+                && *other != value
+            {
+                self.bad.push(format!(
+                    "{name} is said twice, by {before} and by {origin}, and not the same"
+                ));
+            }
+            self.values.insert(name.to_owned(), (value, origin));
         }
     }
 
     /// A TOML file of `name = value`.
+    ///
+    /// A line that is no TOML is named, and the others are read all the same. No error repeats a value: it may be a password.
     pub fn say_file(&mut self, path: &Path) {
-        let place = path.display();
-        let table = std::fs::read_to_string(path)
-            .map_err(|error| error.to_string())
-            .and_then(|text| {
-                text.parse::<toml::Table>()
-                    .map_err(|error| error.to_string())
-            });
-        match table {
-            Err(why) => self.bad.push(format!("{place}: {}", why.trim())),
-            Ok(table) => {
-                for (name, value) in table {
-                    match value {
-                        toml::Value::String(text) => self.say(&name, text, &place),
-                        toml::Value::Integer(number) => self.say(&name, number.to_string(), &place),
-                        _ => self
-                            .bad
-                            .push(format!("{place}: {name} is a string or a number")),
+        let place = path.display().to_string();
+        let text = match read_small(path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.bad.push(format!("{place}: {error}"));
+                return;
+            }
+        };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        if let Ok(table) = text.parse::<toml::Table>() {
+            self.say_table(table, &place);
+            return;
+        }
+        let mut seen = BTreeMap::new();
+        let before = self.bad.len();
+        for (nth, line) in text.lines().enumerate() {
+            match line.parse::<toml::Table>() {
+                Ok(table) => {
+                    for name in table.keys() {
+                        if let Some(first) = seen.insert(name.clone(), nth + 1) {
+                            self.bad.push(format!(
+                                "{place}: {name} stands in lines {first} and {}",
+                                nth + 1
+                            ));
+                        }
                     }
+                    self.say_table(table, &place);
                 }
+                Err(error) => {
+                    let why = error
+                        .message()
+                        .lines()
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned();
+                    self.bad.push(format!("{place}: line {}: {why}", nth + 1));
+                }
+            }
+        }
+        if self.bad.len() == before {
+            self.bad
+                .push(format!("{place}: is no TOML of NAME = VALUE, one a line"));
+        }
+    }
+
+    fn say_table(&mut self, table: toml::Table, place: &str) {
+        for (name, value) in table {
+            match value {
+                toml::Value::String(text) => self.say(&name, text, place),
+                toml::Value::Integer(number) => self.say(&name, number.to_string(), place),
+                _ => self
+                    .bad
+                    .push(format!("{place}: {name} is a string or a number")),
             }
         }
     }
 
     /// `LIANGMA_…`, each a setting in capitals.
-    pub fn say_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+    ///
+    /// A variable whose name is nearly such a one is named too: it would be passed over in silence.
+    pub fn say_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
         for (variable, value) in variables {
-            if let Some(name) = variable.strip_prefix("LIANGMA_") {
-                self.say(&name.to_ascii_lowercase(), value, &variable);
+            let variable = variable.to_string_lossy();
+            let Some(name) = variable.strip_prefix("LIANGMA_") else {
+                if let Some(near) = nearly_ours(&variable) {
+                    self.bad.push(format!(
+                        "{variable}: is it LIANGMA_{}?",
+                        near.to_ascii_uppercase()
+                    ));
+                }
+                continue;
+            };
+            if name != name.to_ascii_uppercase() {
+                self.bad
+                    .push(format!("{variable}: the name is in capitals"));
+                continue;
+            }
+            match value.to_str() {
+                Some(value) => self.say(&name.to_ascii_lowercase(), value, &variable),
+                None => self.bad.push(format!("{variable}: is no UTF-8")),
             }
         }
     }
@@ -493,8 +576,8 @@ impl Said {
     /// `name=value`, as `--set` takes it.
     pub fn say_pair(&mut self, pair: &str) {
         match pair.split_once('=') {
-            Some((name, value)) => self.say(name.trim(), value.trim(), "--set"),
-            None => self.bad.push(format!("--set {pair}: it takes NAME=VALUE")),
+            Some((name, value)) => self.say(name, value, "--set"),
+            None => self.bad.push("--set: it takes NAME=VALUE".to_owned()),
         }
     }
 
@@ -544,8 +627,8 @@ impl Said {
             http: http::Settings {
                 bulk_pause_max,
                 bulk_lines_max,
-                feed_bytes_max: read.number("feed_bytes_max", 1 << 10..=1 << 40),
-                body_bytes_max: read.number("body_bytes_max", 1 << 16..=1 << 40) as usize,
+                feed_bytes_max: read.bytes("feed_bytes_max", 1 << 10..=1 << 40),
+                body_bytes_max: read.bytes("body_bytes_max", 1 << 16..=1 << 40) as usize,
                 body_timeout: read.duration("body_timeout", ms(100)..=secs(300)),
                 head_timeout: read.duration("head_timeout", ms(100)..=secs(300)),
                 answer_timeout: read.duration("answer_timeout", ms(100)..=secs(300)),
@@ -568,7 +651,7 @@ impl Said {
                     miss_wait: read.duration("miss_wait", ms(10)..=secs(300)),
                     store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
                     reddened_per_hour: read.number("reddened_per_hour", 1..=1_000_000_000),
-                    cold_bytes: read.number("cold_bytes", 1 << 20..=1 << 40),
+                    cold_bytes: read.bytes("cold_bytes", 1 << 20..=1 << 40),
                 },
                 desk: desk::Settings {
                     session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
@@ -600,10 +683,10 @@ impl Said {
             },
             sweep_every: read.duration("sweep_every", secs(1)..=days(30)),
             guidance: read.said("guidance").map(PathBuf::from),
-            store_cache_bytes: read.number("store_cache_bytes", 1 << 20..=1 << 40) as usize,
+            store_cache_bytes: read.bytes("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_notice: read.duration("drain_notice", ms(0)..=secs(300)),
             drain_timeout,
-            log: read.text("log"),
+            log: read.log(),
         };
         let bad = read.said.bad;
         if bad.is_empty() {
@@ -670,8 +753,34 @@ impl Reader {
         self.read(name, bounds, parse_duration)
     }
 
+    /// Reads a count, which has no unit.
     fn number(&mut self, name: &str, bounds: RangeInclusive<u64>) -> u64 {
-        self.read(name, bounds, parse_number)
+        self.read(name, bounds, parse_count)
+    }
+
+    /// Reads a size in bytes.
+    fn bytes(&mut self, name: &str, bounds: RangeInclusive<u64>) -> u64 {
+        self.read(name, bounds, parse_bytes)
+    }
+
+    /// Reads the filter of the log. To tracing a word that is no level is a target that nothing has, and the log is silent.
+    fn log(&mut self) -> String {
+        let text = self.text("log");
+        let is_level = |word: &str| {
+            let levels = ["off", "error", "warn", "info", "debug", "trace"];
+            levels.iter().any(|level| word.eq_ignore_ascii_case(level))
+        };
+        let is_good = |part: &str| match part.split_once('=') {
+            None => is_level(part),
+            Some((target, level)) => {
+                let ours = target == "liangma" || target.starts_with("liangma::");
+                ours && is_level(level)
+            }
+        };
+        if !text.split(',').all(is_good) {
+            self.bad("log", "is no list of LEVEL or liangma::MODULE=LEVEL; levels are off, error, warn, info, debug, trace");
+        }
+        text
     }
 
     fn store(&mut self) -> StorePlace {
@@ -691,23 +800,64 @@ impl Reader {
         };
         let replicas = self.read("store_replicas", None..=Some(5), |text| match text {
             "auto" => Some(None),
-            text => text.parse().ok().map(Some),
+            text => parse_count(text)
+                .and_then(|count| u32::try_from(count).ok())
+                .map(Some),
         });
         let changes_kept = self.number("store_changes_kept", 1_000..=100_000_000);
-        if !Place::is_meant(&text) {
-            return StorePlace::Embedded(text.into());
-        }
-        let place = match Place::parse(&text) {
-            Ok(place) => place,
+        let place = match meant(&text) {
+            Ok(Meant::Directory) => return StorePlace::Embedded(text.into()),
+            Ok(Meant::Address(place)) => place,
             Err(why) => {
-                self.bad("store", why);
+                self.bad("store", &why);
                 return StorePlace::Embedded(PathBuf::new());
             }
         };
+        // Whoever names certificates believes that the way is encrypted.
+        if !place.tls {
+            for name in ["store_ca", "store_cert", "store_cert_key"] {
+                if self.said(name).is_some() {
+                    self.bad(name, "is of no use: store has no TLS (rediss://…)");
+                }
+            }
+        }
+        let own = file(self, "store_sentinel_password_file");
+        let user = self.said("store_sentinel_user");
+        if user.is_some() && own.is_none() {
+            self.bad(
+                "store_sentinel_password_file",
+                "is missing beside store_sentinel_user",
+            );
+        }
+        if own.is_some() && !matches!(place.topology, Topology::Sentinel { .. }) {
+            self.bad(
+                "store_sentinel_password_file",
+                "is of no use: store names no sentinels",
+            );
+        }
+        let passwords = [
+            ("store_password_file", file(self, "store_password_file")),
+            ("store_sentinel_password_file", own.clone()),
+        ];
+        for (name, path) in passwords {
+            if let Some(Err(why)) = path.as_deref().map(read_password) {
+                self.bad(name, &format!("cannot be used: {why}"));
+            }
+        }
+        for name in ["store_ca", "store_cert", "store_cert_key"] {
+            if let Some(Err(why)) = file(self, name).map(std::fs::File::open) {
+                self.bad(name, &format!("cannot be read: {why}"));
+            }
+        }
+        let sentinel = own.map(|password_file| SentinelLogin {
+            user,
+            password_file,
+        });
         let settings = redis::Settings::new(place);
         StorePlace::Redis(Box::new(redis::Settings {
             dial: redis::dial::Settings {
                 password_file: file(self, "store_password_file"),
+                sentinel,
                 ca: file(self, "store_ca"),
                 cert,
                 ..settings.dial
@@ -737,7 +887,7 @@ impl Reader {
         let head_timeout = self.duration("head_timeout", ms(100)..=secs(300));
         let idle_timeout = self.duration("idle_timeout", ms(100)..=secs(3600));
         let stall_timeout = self.duration("stall_timeout", ms(100)..=secs(300));
-        let head_bytes_max = self.number("head_bytes_max", 1024..=65_536) as usize;
+        let head_bytes_max = self.bytes("head_bytes_max", 1024..=65_536) as usize;
         let mut all = Vec::new();
         for door in Door::ALL {
             let name = door.name();
@@ -747,7 +897,7 @@ impl Reader {
             });
             let threads = self.read(&format!("{name}_threads"), 1..=256, |text| match text {
                 "cores" => Some(cores.min(256)),
-                text => text.parse().ok(),
+                text => parse_count(text).and_then(|count| usize::try_from(count).ok()),
             });
             let connections_max = self.number(&format!("{name}_connections_max"), 1..=1_000_000);
             let settings = doors::Settings {
@@ -776,6 +926,53 @@ impl Reader {
     }
 }
 
+fn is_known(name: &str) -> bool {
+    KNOBS.iter().any(|(known, ..)| *known == name)
+}
+
+/// Returns the setting that is most like a name, if one is.
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let known = || KNOBS.iter().map(|(known, ..)| *known);
+    let near = known().min_by_key(|known| strsim::osa_distance(known, &name));
+    let by_letters = near.filter(|near| strsim::osa_distance(near, &name) <= 3.min(name.len() / 2));
+    by_letters.or_else(|| {
+        known()
+            .filter(|known| name.len() > 3 && (known.contains(&name) || name.contains(known)))
+            .max_by_key(|known| known.len().min(name.len()))
+    })
+}
+
+/// Returns the setting that a variable names in spite of another prefix.
+fn nearly_ours(variable: &str) -> Option<&'static str> {
+    let plain = variable.to_ascii_uppercase().replace('-', "_");
+    let (prefix, rest) = match plain.split_once('_') {
+        Some(parts) => parts,
+        None => plain.split_at_checked("LIANGMA".len())?,
+    };
+    if strsim::osa_distance(prefix, "LIANGMA") > 1 {
+        return None;
+    }
+    let rest = rest.trim_start_matches('_').to_ascii_lowercase();
+    let known = KNOBS.iter().map(|(known, ..)| *known);
+    known
+        .into_iter()
+        .find(|known| strsim::osa_distance(known, &rest) <= 1)
+}
+
+/// The longest file of settings.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+fn read_small(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other("is longer than 1 MiB"));
+    }
+    Ok(text)
+}
+
 fn default(name: &str) -> &'static str {
     let knob = KNOBS.iter().find(|(known, ..)| *known == name);
     knob.expect("every knob is listed").1
@@ -796,8 +993,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(unit).map(Duration::from_millis)
 }
 
-/// A number, or one of KiB, MiB, GiB, TiB.
-fn parse_number(text: &str) -> Option<u64> {
+/// Reads digits alone: no sign, no underscore, no unit.
+fn parse_count(text: &str) -> Option<u64> {
+    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    good.then(|| text.parse().ok()).flatten()
+}
+
+/// Reads a number of bytes, or of KiB, MiB, GiB, TiB.
+fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text[..digits].parse().ok()?;
     let unit = match &text[digits..] {
@@ -868,7 +1071,12 @@ mod tests {
     fn a_store_in_redis_needs_its_key_ring_named() {
         let redis = ("store", "redis+cluster://a,b");
         let bad = said(&[redis, ("store_cert", "c.pem"), ("store_replicas", "6")]).unwrap_err();
-        assert_eq!(bad.len(), 3, "{bad:?}");
+        for name in ["keys", "store_cert_key", "store_replicas", "no TLS"] {
+            assert!(
+                bad.iter().any(|line| line.contains(name)),
+                "{name}: {bad:?}"
+            );
+        }
         let settings = said(&[redis, ("keys", "ring"), ("store_replicas", "2")]).unwrap();
         let StorePlace::Redis(redis) = settings.store else {
             panic!("an address of Redis");
@@ -907,7 +1115,7 @@ mod tests {
                 ("LIANGMA_LOG", "debug"),
                 ("HOME", "x"),
             ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.into(), value.into()))
             .into_iter(),
         );
         said.say_pair("log=error");
@@ -925,6 +1133,128 @@ mod tests {
         let mut said = Said::default();
         said.say_file(&file);
         said.say_file(&folder.path().join("missing.toml"));
-        assert_eq!(said.settings().unwrap_err().len(), 2);
+        let bad = said.settings().unwrap_err();
+        assert_eq!(bad.len(), 3, "{bad:?}");
+    }
+
+    #[test]
+    fn a_line_that_is_none_hides_no_other_and_no_value_is_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("liangma.toml");
+        let text = "store = redis://u:hush@a\ncode_life = \"0s\"\nbacklog = 1\nbacklog = 2\ngate_thread = 1\n";
+        std::fs::write(&file, text).unwrap();
+        let mut said = Said::default();
+        said.say_file(&file);
+        let all = said.settings().unwrap_err().join("\n");
+        for word in [
+            "line 1:",
+            "code_life",
+            "backlog stands in lines 3 and 4",
+            "gate_threads?",
+        ] {
+            assert!(all.contains(word), "{word} in\n{all}");
+        }
+        assert!(!all.contains("hush"), "{all}");
+    }
+
+    /// Of every setting: what was not understood is refused by name, whatever kind of value it takes.
+    #[test]
+    fn no_setting_takes_what_it_does_not_understand() {
+        for (name, default, ..) in KNOBS {
+            for junk in ["", " ", "\t1", "1s ", "\u{7}"] {
+                let bad = said(&[(name, junk)]).expect_err(name);
+                assert!(
+                    bad.iter().any(|line| line.contains(name)),
+                    "{name}: {bad:?}"
+                );
+            }
+            let takes_a_number =
+                default.starts_with(|c: char| c.is_ascii_digit()) && !default.contains(':');
+            if !takes_a_number {
+                continue;
+            }
+            let has_unit = default.ends_with(|c: char| c.is_ascii_alphabetic());
+            let mut junk = vec![
+                "+1",
+                "-1",
+                "1_000",
+                "1e3",
+                "0x10",
+                "1.5",
+                "１",
+                "99999999999999999999",
+                "1 s",
+                "1S",
+                "1h30m",
+                "1kb",
+                "1s;",
+                "none",
+            ];
+            // A time without a unit, a count with one.
+            junk.extend(if has_unit && parse_duration(default).is_some() {
+                ["1", "1KiB"]
+            } else {
+                ["1s", "1d"]
+            });
+            if !has_unit && !name.contains("bytes") {
+                junk.push("4KiB");
+            }
+            for junk in junk {
+                let bad = said(&[(name, junk)]).expect_err(&format!("{name} = {junk}"));
+                assert!(
+                    bad.iter().any(|line| line.contains(name)),
+                    "{name}: {bad:?}"
+                );
+            }
+        }
+        for (name, junk) in [
+            ("log", "inof"),
+            ("log", "liangma"),
+            ("log", "info,"),
+            ("log", "liangmaa=debug"),
+            ("doors", "gate,gate"),
+            ("doors", "gate,"),
+            ("store_replicas", "+1"),
+            ("store_replicas", "none"),
+            ("gate_threads", "+1"),
+            ("gate", "localhost:1"),
+            ("gate", "127.0.0.1"),
+            ("store", "redis-sentinel://a/m"),
+        ] {
+            let bad = said(&[(name, junk)]).expect_err(junk);
+            assert!(
+                bad.iter().any(|line| line.contains(name)),
+                "{name}: {bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_are_nearly_ours_are_named() {
+        let mut said = Said::default();
+        let variables = [
+            "LIANGMA_STOER",
+            "liangma_store",
+            "LIANMA_STORE",
+            "LIANGMA-STORE",
+            "LIANGMASTORE",
+            "LIANGMA_Store",
+            "HOME",
+            "LIANG_STORE",
+        ];
+        said.say_environment(variables.into_iter().map(|name| (name.into(), "x".into())));
+        said.say_pair("code-life=30s");
+        said.say_pair("backlog=1");
+        said.say_pair("backlog=2");
+        let bad = said.settings().unwrap_err();
+        assert_eq!(bad.len(), 8, "{bad:#?}");
+        let all = bad.join("\n");
+        for word in [
+            "no setting stoer; is it store?",
+            "is it code_life?",
+            "backlog is said twice",
+        ] {
+            assert!(all.contains(word), "{word} in\n{all}");
+        }
     }
 }

@@ -57,6 +57,7 @@ impl Settings {
             dial: dial::Settings {
                 place,
                 password_file: None,
+                sentinel: None,
                 ca: None,
                 cert: None,
             },

@@ -7,7 +7,8 @@ use redis::{
     AsyncConnectionConfig, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo,
     ProtocolVersion, RedisConnectionInfo, RedisError, TlsCertificates,
 };
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// To connect, and for the greeting.
@@ -19,17 +20,59 @@ pub struct Settings {
     pub place: Place,
     /// Read at every connection, so that a changed password needs no restart; instead of the address's.
     pub password_file: Option<PathBuf>,
+    /// What sentinels want to hear, where it is not what the servers want.
+    pub sentinel: Option<SentinelLogin>,
     /// PEM: who signed the servers' certificates; the system's authorities without it.
     pub ca: Option<PathBuf>,
     /// PEM: our certificate and its key, where servers ask for one.
     pub cert: Option<(PathBuf, PathBuf)>,
 }
 
-/// Connects. `with_password` is false for servers that may have none, as sentinels.
+/// A user and password of sentinels.
+#[derive(Clone, Debug)]
+pub struct SentinelLogin {
+    pub user: Option<String>,
+    /// Read at every connection.
+    pub password_file: PathBuf,
+}
+
+/// Which login a connection begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// A server of the store: user, password and database of the settings.
+    Server,
+    /// A sentinel with a login of its own.
+    Sentinel,
+    /// A sentinel that has the servers' password, but no databases.
+    SentinelAsServer,
+    /// A sentinel that may have none.
+    Nobody,
+}
+
+/// The longest password that is read.
+const PASSWORD_BYTES_MAX: u64 = 4_096;
+
+/// Reads a password: the first and only line of a file.
+pub fn read_password(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(PASSWORD_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    let bad = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    match line {
+        "" => bad("holds no password"),
+        line if line.contains(['\r', '\n']) => bad("holds more than one line"),
+        line if line.len() as u64 > PASSWORD_BYTES_MAX => bad("holds more than 4096 bytes"),
+        line => Ok(line.to_owned()),
+    }
+}
+
+/// Connects, and logs in.
 pub async fn dial(
     settings: &Settings,
     address: &Address,
-    with_password: bool,
+    login: Login,
     response_timeout: Duration,
 ) -> Result<MultiplexedConnection, RedisError> {
     let unreadable = |error: std::io::Error| {
@@ -40,32 +83,36 @@ pub async fn dial(
         ))
     };
     let read = |path: &PathBuf| std::fs::read(path).map_err(unreadable);
-    let Place { user, password, .. } = &settings.place;
+    let password_of = |path: &PathBuf| read_password(path).map_err(unreadable).map(Some);
+    let place = &settings.place;
     let mut redis = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
         .set_skip_set_lib_name();
-    if with_password {
-        redis = redis.set_db(settings.place.db);
-        let password = match &settings.password_file {
-            Some(path) => Some(
-                std::fs::read_to_string(path)
-                    .map_err(unreadable)?
-                    .trim_end_matches(['\r', '\n'])
-                    .to_owned(),
-            ),
-            None => password.clone(),
-        };
-        if let Some(password) = password {
-            redis = redis.set_password(password);
+    let (user, password) = match (login, &settings.sentinel) {
+        (Login::Server | Login::SentinelAsServer, _) => {
+            let password = match &settings.password_file {
+                Some(path) => password_of(path)?,
+                None => place.password.clone(),
+            };
+            (place.user.clone(), password)
         }
-        if let Some(user) = user {
-            redis = redis.set_username(user);
-        }
+        (Login::Sentinel, Some(own)) => (own.user.clone(), password_of(&own.password_file)?),
+        (Login::Sentinel, None) | (Login::Nobody, _) => (None, None),
+    };
+    if login == Login::Server {
+        redis = redis.set_db(place.db);
+    }
+    if let Some(password) = password {
+        redis = redis.set_password(password);
+    }
+    if let Some(user) = user {
+        redis = redis.set_username(user);
     }
     let (host, port) = (address.host.clone(), address.port);
-    let address = match settings.place.tls {
-        false => ConnectionAddr::Tcp(host, port),
-        true => ConnectionAddr::TcpTls {
+    let address = match (address.socket(), place.tls) {
+        (Some(path), _) => ConnectionAddr::Unix(path.into()),
+        (None, false) => ConnectionAddr::Tcp(host, port),
+        (None, true) => ConnectionAddr::TcpTls {
             host,
             port,
             insecure: false,

@@ -3,7 +3,7 @@
 //! A primary that was cut off, or slept while it was replaced, goes on calling itself one. Those who replaced it are more
 //! than half of the electors; so whom more than half name at some time, nobody else was then.
 
-use super::dial::{CONNECT_TIMEOUT, Settings, dial, said};
+use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
 use super::partition::{self, PARTITIONS};
 use super::place::{Address, Topology};
 use crate::store::Error;
@@ -163,16 +163,19 @@ async fn ask(
 ) -> Result<(Vote, MultiplexedConnection), RedisError> {
     let mut link = match (link, &settings.place.topology) {
         (Some(link), _) => link,
+        (None, Topology::Sentinel { .. }) if settings.sentinel.is_some() => {
+            dial(settings, elector, Login::Sentinel, CONNECT_TIMEOUT).await?
+        }
         // Sentinels often have no password where the servers have one.
         (None, Topology::Sentinel { .. }) => {
-            match dial(settings, elector, false, CONNECT_TIMEOUT).await {
+            match dial(settings, elector, Login::Nobody, CONNECT_TIMEOUT).await {
                 Err(error) if error.code() == Some("NOAUTH") => {
-                    dial(settings, elector, true, CONNECT_TIMEOUT).await?
+                    dial(settings, elector, Login::SentinelAsServer, CONNECT_TIMEOUT).await?
                 }
                 link => link?,
             }
         }
-        (None, _) => dial(settings, elector, true, CONNECT_TIMEOUT).await?,
+        (None, _) => dial(settings, elector, Login::Server, CONNECT_TIMEOUT).await?,
     };
     let vote = match &settings.place.topology {
         Topology::Sentinel { name } => {

@@ -4,7 +4,7 @@
 //! and make sure that it is one. The library's own Sentinel and Cluster clients have waits without a deadline and one
 //! connection for everything; sixteen fixed slots need neither.
 
-use super::dial::{CONNECT_TIMEOUT, Settings, dial, said};
+use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
 use super::electors::{Electors, Of};
 use super::partition;
 use super::place::{Address, Place, Topology};
@@ -180,7 +180,7 @@ impl Primaries {
             Purpose::Follow => BLOCK + CONNECT_TIMEOUT,
         };
         let connected = async {
-            let mut link = dial(&self.settings, &address, true, timeout).await?;
+            let mut link = dial(&self.settings, &address, Login::Server, timeout).await?;
             let role: Value = redis::cmd("ROLE").query_async(&mut link).await?;
             if !is_primary(&role) {
                 return Ok(Err(Error::Away(format!("{address} is no primary"))));
@@ -205,7 +205,7 @@ impl Primaries {
 
     /// A connection to one server, whatever it is.
     pub async fn dial(&self, address: &Address) -> Result<MultiplexedConnection, Error> {
-        dial(&self.settings, address, true, ASK_TIMEOUT)
+        dial(&self.settings, address, Login::Server, ASK_TIMEOUT)
             .await
             .map_err(|error| said(address, &error))
     }
