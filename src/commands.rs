@@ -13,12 +13,15 @@ mod token;
 
 use crate::clock::Time;
 use crate::config::{Said, Settings, StorePlace};
+use crate::logging::Lines;
 use crate::person::{BadDocument, Document};
 use crate::seal::ring::RingFile;
 use crate::store::{embedded, redis};
 use clap::{Args, Parser, Subcommand};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// 亮码: the status lookup behind a health code. Residents show their code, gates scan it, from memory.
 #[derive(Parser)]
@@ -135,7 +138,20 @@ const BAD_SETTINGS: u8 = 78;
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            return match error.print() {
+                Ok(()) => ExitCode::from(error.exit_code() as u8),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+                Err(error) => {
+                    note(&format!("standard output cannot be written: {error}"));
+                    ExitCode::FAILURE
+                }
+            };
+        }
+    };
+    let outcome = match command {
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
         Command::Import(import) => import.run(),
@@ -146,21 +162,40 @@ pub fn run() -> ExitCode {
         Command::Audit(audit) => audit.run(),
         Command::Erase(erase) => erase.run(),
     };
-    match outcome {
+    let code = match outcome {
         Ok(code) => code,
         Err(Failure::Settings(bad)) => {
             for line in bad {
-                eprintln!("liangma: {line}");
+                note(&line);
             }
             ExitCode::from(BAD_SETTINGS)
         }
-        // Whoever reads our output has seen enough, as `head` does.
+        // The reader of the output has left, as `head` does.
         Err(Failure::Other(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Other(error)) => {
-            eprintln!("liangma: {error:#}");
+            note(&format!("{error:#}"));
             ExitCode::FAILURE
         }
+    };
+    if let Some(lines) = LOG.get() {
+        lines.flush();
     }
+    code
+}
+
+/// Where the log goes, once there is one.
+static LOG: OnceLock<Lines> = OnceLock::new();
+
+/// Prints a line to standard error; one that cannot be written is left out.
+fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "liangma: {line}");
+}
+
+/// Prints a line to standard output.
+fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -177,9 +212,11 @@ fn settings(said: Said) -> Result<Settings, Failure> {
 fn log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::Settings(vec![format!("log = {filter:?}: {error}")]))?;
+    let lines = LOG.get_or_init(|| Lines::start(io::stderr()).expect("a thread can be started"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(lines.clone())
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .try_init();
     Ok(())
@@ -194,10 +231,10 @@ fn ring(settings: &Settings) -> Result<RingFile, Failure> {
     {
         make_private(folder)?;
         RingFile::generate(Time::now()).write_new(&settings.keys)?;
-        eprintln!(
-            "liangma: made a key ring: {} (mode 0600). Keep a copy: without it the store cannot be read.",
+        note(&format!(
+            "made a key ring: {} (mode 0600). Keep a copy: without it the store cannot be read.",
             settings.keys.display()
-        );
+        ));
     }
     Ok(RingFile::read(&settings.keys)?)
 }

@@ -13,6 +13,8 @@
 
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
+// They panic where nobody reads any more.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod commands;
 pub mod config;
@@ -39,6 +41,7 @@ mod generated_docs;
 pub mod kernel;
 pub mod language;
 pub mod lines;
+pub mod logging;
 pub mod paper;
 pub mod person;
 pub mod status;

@@ -245,6 +245,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "",
         "sources that are beyond `reddened_per_hour` in this hour: look at what they fed",
     ),
+    (
+        "liangma_log_lines_lost_total",
+        "counter",
+        "",
+        "lines of the log that could not be written: standard error is full, closed, or not read",
+    ),
     ("liangma_build_info", "gauge", "version", "always 1"),
 ];
 
@@ -817,6 +823,7 @@ impl Meters {
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
         self.count("liangma_clock_steps_total", &[], facts.clock_steps);
         self.gauge("liangma_clock_apart_seconds", &[], facts.clock_apart);
+        self.count("liangma_log_lines_lost_total", &[], crate::logging::lost());
         self.gauge(
             "liangma_build_info",
             &[("version", env!("CARGO_PKG_VERSION"))],

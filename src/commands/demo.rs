@@ -3,7 +3,9 @@
 mod front;
 
 use super::serve::open;
-use super::{Failure, Outcome, Sources, log, open_embedded, progress, ring, runtime, settings};
+use super::{
+    Failure, Outcome, Sources, log, note, open_embedded, progress, ring, runtime, settings,
+};
 use crate::clock::Time;
 use crate::config::Settings;
 use crate::drain::{Asked, Signals};
@@ -18,6 +20,7 @@ use crate::store::embedded::bulk::RUN_BYTES;
 use crate::synth::{Resident, Town};
 use anyhow::Context;
 use clap::Args;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -84,7 +87,7 @@ impl Demo {
         let codes = self.dir.join("codes.txt");
         write_codes(&node, town, &codes)?;
         let front = self.front(&node).await?;
-        self.tell(&node, town, &codes, &front);
+        self.tell(&node, town, &codes, &front)?;
         let mut fresh = tokio::time::interval(CODES_EVERY);
         loop {
             tokio::select! {
@@ -92,7 +95,6 @@ impl Demo {
                 _ = fresh.tick() => write_codes(&node, town, &codes)?,
             }
         }
-        println!();
         node.drain().await;
         Ok(ExitCode::SUCCESS)
     }
@@ -111,7 +113,8 @@ impl Demo {
         Ok(format!("http://{address}"))
     }
 
-    fn tell(&self, node: &Node, town: Town, codes: &Path, front: &str) {
+    fn tell(&self, node: &Node, town: Town, codes: &Path, front: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
         let at = |door| format!("http://{}", at(node, door));
         let (resident, gate, desk, back) = (
             at(Door::Resident),
@@ -134,62 +137,81 @@ impl Demo {
                 .map(|nth| town.resident(nth))
                 .find(|resident| (resident.reason.is_some() && !resident.cleared) == red)
         };
-        println!(
+        writeln!(
+            out,
             "\nliangma serves a town of {} residents. Open in a browser:\n",
             town.residents
-        );
+        )?;
         for (red, colour) in [(false, "green"), (true, "red")] {
             if let Some(session) =
                 find(red).and_then(|someone| session(seal, &nonces, &someone, now))
             {
-                println!("show a {colour} code   {front}/#s={session}");
+                writeln!(out, "show a {colour} code   {front}/#s={session}")?;
             }
         }
-        println!("scan it at a gate   {front}/gate#t={scanner}");
-        println!("watch the node      {back}/\n\nOr paste into another terminal:\n");
+        writeln!(out, "scan it at a gate   {front}/gate#t={scanner}")?;
+        writeln!(
+            out,
+            "watch the node      {back}/\n\nOr paste into another terminal:\n"
+        )?;
         for (red, colour) in [(false, "green"), (true, "red")] {
             let Some(someone) = find(red) else { continue };
             let Some(session) = session(seal, &nonces, &someone, now) else {
                 continue;
             };
-            println!("# a {colour} code: shown by its resident, then scanned at a gate");
-            println!("{}={session}", colour.to_uppercase());
-            println!(
+            writeln!(
+                out,
+                "# a {colour} code: shown by its resident, then scanned at a gate"
+            )?;
+            writeln!(out, "{}={session}", colour.to_uppercase())?;
+            writeln!(
+                out,
                 "curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\"",
                 colour.to_uppercase()
-            );
-            println!(
+            )?;
+            writeln!(
+                out,
                 "CODE=$(curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\" | sed 's/.*\"code\":\"\\([A-Z0-9]*\\)\".*/\\1/')",
                 colour.to_uppercase()
-            );
-            println!(
+            )?;
+            writeln!(
+                out,
                 "curl -s {gate}/v1/scan -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' -d \"$CODE\"\n"
-            );
+            )?;
         }
-        println!("# why red, and how it is released");
-        println!(
+        writeln!(out, "# why red, and how it is released")?;
+        writeln!(
+            out,
             "curl -s {desk}/v1/status -H \"Authorization: Bearer $RED\" -H 'Accept-Language: en'\n"
-        );
-        println!(
+        )?;
+        writeln!(
+            out,
             "# {CODES} codes in one request (the file is fresh every {} s)",
             CODES_EVERY.as_secs()
-        );
-        println!(
+        )?;
+        writeln!(
+            out,
             "curl -s {gate}/v1/scan/bulk -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' --data-binary @{}\n",
             codes.display()
-        );
-        println!("# a change of status, as an authority feeds it");
+        )?;
+        writeln!(out, "# a change of status, as an authority feeds it")?;
         if let Some(someone) = find(false) {
-            println!(
+            writeln!(
+                out,
                 "curl -s {back}/v1/feed -H 'Content-Type: application/x-ndjson' -H 'Authorization: Bearer {authority}' -d '{{\"event\":\"status\",\"cert_type\":\"{}\",\"cert_no\":\"{}\",\"reason\":\"close_contact\",\"action\":\"set\",\"at\":\"{now}\",\"source\":\"demo-cdc\",\"seq\":{}}}'\n",
                 someone.cert_type.code(),
                 someone.cert_no,
                 now.0
-            );
+            )?;
         }
-        println!("# health and meters");
-        println!("curl -s {back}/ready; curl -s {back}/metrics\n");
-        println!("Ctrl-C ends it. The town stays in {}.", self.dir.display());
+        writeln!(out, "# health and meters")?;
+        writeln!(out, "curl -s {back}/ready; curl -s {back}/metrics\n")?;
+        writeln!(
+            out,
+            "Ctrl-C ends it. The town stays in {}.",
+            self.dir.display()
+        )?;
+        out.flush()
     }
 }
 
@@ -206,7 +228,7 @@ fn settle(dir: &Path, settings: &Settings, ring: &RingFile, town: Town) -> Resul
     if store.residents()? >= town.residents {
         return Ok(());
     }
-    eprintln!("liangma: making a town of {} residents", town.residents);
+    note(&format!("making a town of {} residents", town.residents));
     let bar = progress(Some(town.residents), "residents", false);
     let mut bulk = store.bulk(RUN_BYTES)?;
     let today = Time::now().day();

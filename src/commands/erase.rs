@@ -1,6 +1,8 @@
 //! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
 
-use super::{Failure, Opened, Outcome, Sources, Whom, log, open_store, ring, runtime, settings};
+use super::{
+    Failure, Opened, Outcome, Sources, Whom, log, note, open_store, ring, runtime, say, settings,
+};
 use crate::board::Board;
 use crate::clock::Time;
 use crate::paper::{Kinds, Purpose};
@@ -80,19 +82,12 @@ fn service(sources: &Sources, name: Purpose) -> Outcome {
     }
     file.replace(&path)?;
     let seal = Seal::new(&RingFile::read(&path)?, settings(sources.said())?.seal);
-    println!(
-        "{}",
-        report(
-            &seal,
-            serde_json::json!({
-                "erased": "service", "name": name.word(), "at": now.to_string(),
-                "papers": "sealed by a key that is no more",
-            })
-        )
-    );
-    eprintln!(
-        "liangma: SIGHUP makes a running node read the ring; destroy every copy of the old one"
-    );
+    let erased = serde_json::json!({
+        "erased": "service", "name": name.word(), "at": now.to_string(),
+        "papers": "sealed by a key that is no more",
+    });
+    say(&report(&seal, erased))?;
+    note("SIGHUP makes a running node read the ring; destroy every copy of the old one");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,13 +135,11 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
         if left > 0 || profile {
             return Err(Failure::Other(anyhow!("something is still there: run it again")));
         }
-        println!(
-            "{}",
-            report(&seal, serde_json::json!({
-                "erased": "person", "cert_no": document.mask().print(), "at": now.to_string(),
-                "papers": papers, "profile": placed.is_some(), "found_afterwards": 0,
-            }))
-        );
+        let erased = serde_json::json!({
+            "erased": "person", "cert_no": document.mask().print(), "at": now.to_string(),
+            "papers": papers, "profile": placed.is_some(), "found_afterwards": 0,
+        });
+        say(&report(&seal, erased))?;
         Ok(ExitCode::SUCCESS)
     })
 }

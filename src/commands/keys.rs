@@ -1,6 +1,6 @@
 //! `keys`: makes a key ring, shows what is on it, rotates it.
 
-use super::{Outcome, Sources, settings};
+use super::{Outcome, Sources, note, say, settings};
 use crate::clock::Time;
 use crate::config::parse_duration;
 use crate::seal::ring::{KeyState, RingFile};
@@ -51,9 +51,9 @@ impl Keys {
                     super::make_private(folder)?;
                 }
                 RingFile::generate(Time::now()).write_new(&path)?;
-                println!("{}: a new key ring, mode 0600", path.display());
+                say(&format!("{}: a new key ring, mode 0600", path.display()))?;
             }
-            What::List(sources) => list(&RingFile::read(&settings(sources.said())?.keys)?),
+            What::List(sources) => list(&RingFile::read(&settings(sources.said())?.keys)?)?,
             What::Rotate {
                 sources,
                 keep,
@@ -64,16 +64,16 @@ impl Keys {
                 let keep = if drop_previous { Duration::ZERO } else { keep };
                 file.rotate(Time::now(), keep)?;
                 file.replace(&path)?;
-                list(&file);
-                eprintln!("liangma: rotated; SIGHUP makes a running node read it");
+                list(&file)?;
+                note("rotated; SIGHUP makes a running node read it");
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn list(ring: &RingFile) {
-    println!("id\tstate\tmade\tretired");
+fn list(ring: &RingFile) -> std::io::Result<()> {
+    say("id\tstate\tmade\tretired")?;
     for key in ring.lines() {
         let state = match key.state {
             KeyState::Next => "next",
@@ -81,6 +81,7 @@ fn list(ring: &RingFile) {
             KeyState::Previous => "previous",
         };
         let retired = key.retired.map_or(String::from("-"), |at| at.to_string());
-        println!("{}\t{state}\t{}\t{retired}", key.id, key.created);
+        say(&format!("{}\t{state}\t{}\t{retired}", key.id, key.created))?;
     }
+    Ok(())
 }

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Open the doors over a store
 ///
@@ -74,12 +75,12 @@ async fn serve(settings: Settings, ring: RingFile) -> Outcome {
         // A store that is away is waited for, and so is the end of waiting.
         () = again(&mut signals) => return Ok(ExitCode::SUCCESS),
     };
-    {
-        let mut out = std::io::stdout().lock();
-        for (door, address) in &node.doors {
-            writeln!(out, "{} http://{address}", door.name())?;
-        }
-        out.flush()?;
+    if let Err(error) = print_doors(&node) {
+        // Nobody could find the doors of such a node; a reader that has left is no good end here.
+        node.end(Duration::ZERO).await;
+        return Err(
+            anyhow::anyhow!("the doors cannot be printed to standard output: {error}").into(),
+        );
     }
     let mut filled = false;
     loop {
@@ -102,6 +103,14 @@ async fn serve(settings: Settings, ring: RingFile) -> Outcome {
         () = again(&mut signals) => tracing::warn!("ended at once"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_doors(node: &Node) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for (door, address) in &node.doors {
+        writeln!(out, "{} http://{address}", door.name())?;
+    }
+    out.flush()
 }
 
 /// Makes a node of its settings and opens its doors.

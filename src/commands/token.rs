@@ -1,6 +1,6 @@
 //! `token`: a credential for a resident, or for whoever comes in an office, made of the key ring alone.
 
-use super::{Failure, Outcome, Sources, Whom, settings};
+use super::{Failure, Outcome, Sources, Whom, say, settings};
 use crate::clock::Time;
 use crate::feed::{is_source, parse_region};
 use crate::person::{self, Assurance, Face, MaskedName};
@@ -113,7 +113,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Token {
     pub fn run(self) -> Outcome {
-        println!("{}", make(self.whose)?);
+        say(&make(self.whose)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,0 +1,174 @@
+//! The log: lines go to a thread of its own, so that a standard error that is full, closed or not read stops nothing.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that wait for standard error; past this they are lost, and counted.
+const LINES_WAITING_MAX: usize = 8_192;
+
+/// At the end of the process, for lines that wait.
+const END_WAIT: Duration = Duration::from_millis(500);
+
+/// Lines lost since the process started: nobody took them in time, or they could not be written.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many lines of the log were lost.
+pub fn lost() -> u64 {
+    LOST.load(Relaxed)
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// Everything before it is written once the sender hears of it.
+    Flush(SyncSender<()>),
+}
+
+/// Writes lines without ever waiting or failing.
+#[derive(Clone)]
+pub struct Lines {
+    sender: SyncSender<Message>,
+}
+
+impl Lines {
+    /// Starts the thread that writes to `out`.
+    pub fn start(out: impl Write + Send + 'static) -> io::Result<Lines> {
+        let (sender, receiver) = sync_channel(LINES_WAITING_MAX);
+        std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write_all(out, &receiver))?;
+        Ok(Lines { sender })
+    }
+
+    /// Waits until what was logged is written, for a moment at most.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        let until = Instant::now() + END_WAIT;
+        let mut message = Message::Flush(done);
+        while let Err(std::sync::mpsc::TrySendError::Full(back)) = self.sender.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            message = back;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn write_all(mut out: impl Write, messages: &Receiver<Message>) {
+    // A line that was cut is ended before the next begins.
+    let mut is_torn = false;
+    for message in messages {
+        match message {
+            Message::Line(mut line) => {
+                if is_torn {
+                    line.insert(0, b'\n');
+                }
+                is_torn = out.write_all(&line).is_err();
+                LOST.fetch_add(u64::from(is_torn), Relaxed);
+            }
+            Message::Flush(done) => {
+                let _ = out.flush();
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+impl Write for Lines {
+    /// Takes one line; one that finds no room is counted as lost.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
+            LOST.fetch_add(1, Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&'a self) -> Lines {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Fails while `broken` is set, after half of a line.
+    #[derive(Clone, Default)]
+    struct Disk {
+        written: Arc<Mutex<Vec<u8>>>,
+        broken: Arc<Mutex<bool>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut written = self.written.lock().unwrap();
+            match *self.broken.lock().unwrap() {
+                false => written.extend_from_slice(bytes),
+                true if bytes.len() > 4 => {
+                    written.extend_from_slice(&bytes[..4]);
+                    return Ok(4);
+                }
+                true => return Err(io::ErrorKind::StorageFull.into()),
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Stands still for good, as a pipe whose reader sleeps.
+    struct Blocked(Receiver<()>);
+
+    impl Write for Blocked {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_lost_and_counted_and_stop_nothing() {
+        let disk = Disk::default();
+        let mut lines = Lines::start(disk.clone()).unwrap();
+        let before = lost();
+        writeln!(lines, "one").unwrap();
+        lines.flush();
+        *disk.broken.lock().unwrap() = true;
+        lines.write_all(b"two, of some length\n").unwrap();
+        lines.flush();
+        *disk.broken.lock().unwrap() = false;
+        lines.write_all(b"three\n").unwrap();
+        lines.flush();
+        assert!(lost() > before);
+        let written = String::from_utf8(disk.written.lock().unwrap().clone()).unwrap();
+        assert_eq!(written, "one\ntwo,\nthree\n");
+
+        let (_reader, sleeping) = sync_channel(0);
+        let mut lines = Lines::start(Blocked(sleeping)).unwrap();
+        let before = lost();
+        for _ in 0..LINES_WAITING_MAX + 100 {
+            lines.write_all(b"line\n").unwrap();
+        }
+        lines.flush();
+        assert!(lost() - before >= 99, "{}", lost() - before);
+    }
+}
