@@ -228,7 +228,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "store_replicas",
         "auto",
         "auto, or 0 to 5",
-        "replicas in Redis that must have a change before it is acknowledged; `auto`: as many as the primary with the fewest has at the start, 1 at least; 0 for a single server that has none",
+        "replicas in Redis that must have a change before it is acknowledged, and all that follow the primary should; `auto`: 1, or 0 for a single server that has none at the start",
     ),
     (
         "store_changes_kept",

@@ -12,9 +12,6 @@ use std::sync::Arc;
 /// The oldest Redis whose scripts and streams do what we need.
 const MAJOR_MIN: u32 = 7;
 
-/// More replicas than this are not waited for, unless a setting says so.
-const REPLICAS_MAX: u32 = 5;
-
 /// Warns of what each primary's settings would lose. Returns for how many replicas a change is to wait.
 pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32, Error> {
     let (mut fewest, mut most) = (u32::MAX, 0);
@@ -40,9 +37,7 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
     }
     let replicas = wanted.unwrap_or(match primaries.place().topology {
         Topology::Single => fewest.min(1),
-        // All of them: an old primary that is cut off together with one of two would go on acknowledging what is lost when they
-        // are joined again.
-        Topology::Sentinel { .. } | Topology::Cluster => fewest.clamp(1, REPLICAS_MAX),
+        Topology::Sentinel { .. } | Topology::Cluster => 1,
     });
     if replicas == 0 {
         tracing::warn!(
@@ -58,7 +53,7 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
         tracing::warn!(
             most,
             replicas,
-            "not every replica is waited for, and a fail-over may choose one that lacks what was acknowledged (store_replicas)"
+            "a change is acknowledged without a replica that is silent, if the majority still names the primary (store_replicas)"
         );
     }
     Ok(replicas)

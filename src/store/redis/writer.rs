@@ -8,6 +8,7 @@ use crate::board::Board;
 use crate::clock::Moment;
 use crate::meters::StoreTally;
 use crate::store::Error;
+use redis::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ const BATCHES_MAX: usize = 256;
 
 /// A primary is written to while a majority named it no longer ago than this. A fail-over takes longer than that to begin.
 const NAMED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Between two looks at whether it was.
+const NAMED_PAUSE: Duration = Duration::from_millis(20);
 
 /// The board of this node has a change within so long, or the change is not acknowledged.
 const BOARD_WAIT: Duration = Duration::from_secs(2);
@@ -88,6 +92,8 @@ pub struct Writer {
     failed: Option<(Instant, String)>,
     /// The highest version of ours that replicas have.
     acked: u64,
+    /// Replicas that followed the primary when it was last asked.
+    online: u32,
 }
 
 impl Writer {
@@ -110,6 +116,7 @@ impl Writer {
             settings,
             failed: None,
             acked: 0,
+            online: 0,
         };
         (send, tokio::spawn(writer.run(waiting)))
     }
@@ -201,6 +208,23 @@ impl Writer {
         sent
     }
 
+    /// Waits until a majority has named this primary at `since` or later; they are asked four times a second.
+    async fn named_since(&self, since: Moment) -> Result<(), Error> {
+        let named = async {
+            loop {
+                match self.link.vouched(Moment::now()) {
+                    Some(named) if named >= since => return true,
+                    Some(_) => tokio::time::sleep(NAMED_PAUSE).await,
+                    None => return false,
+                }
+            }
+        };
+        match tokio::time::timeout(NAMED_WITHIN, named).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Error::Away("no majority names this primary now".to_owned())),
+        }
+    }
+
     async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<Taken, Error> {
         let mut link = self.link.get().await?;
         let top = self
@@ -224,13 +248,28 @@ impl Writer {
         for change in changes {
             pipe.arg(change);
         }
+        let least = self.settings.replicas;
+        // Nobody waits where no replica counts.
+        let wanted = |online: u32| if least == 0 { 0 } else { online.max(least) };
+        let asked = wanted(self.online);
+        let sent = Moment::now();
+        pipe.cmd("ROLE");
         pipe.cmd("WAIT")
-            .arg(self.settings.replicas)
+            .arg(asked)
             .arg(REPLICA_WAIT.as_millis() as u64);
-        let ((flags, told, seq), replicas): ((Vec<u8>, Vec<u8>, u64), u32) = pipe
+        let ((flags, told, seq), role, mut replicas): ((Vec<u8>, Vec<u8>, u64), Value, u32) = pipe
             .query_async(&mut link)
             .await
             .map_err(|error| self.link.failed(&error))?;
+        self.online = replicas_of(&role);
+        if wanted(self.online) > asked && replicas >= asked {
+            replicas = redis::cmd("WAIT")
+                .arg(self.online)
+                .arg(REPLICA_WAIT.as_millis() as u64)
+                .query_async(&mut link)
+                .await
+                .map_err(|error| self.link.failed(&error))?;
+        }
         if flags.len() != changes.len() {
             return Err(Error::Damaged("a reply"));
         }
@@ -238,15 +277,14 @@ impl Writer {
         if replicas < self.settings.replicas {
             return Err(Error::NotReplicated(replicas, self.settings.replicas));
         }
-        // One that is cut off from the majority may still have a replica with it.
-        let now = Moment::now();
-        if self
-            .link
-            .vouched(now)
-            .is_none_or(|named| now.since(named) > NAMED_WITHIN)
-        {
-            return Err(Error::Away("no majority names this primary now".to_owned()));
-        }
+        // One that is cut off from the majority may still have a replica with it. Where all who follow it have the change, it was
+        // named a moment ago; where one is silent, that one may be the successor, so it must be named after the change was sent.
+        let is_whole = replicas >= wanted(self.online);
+        self.named_since(match is_whole {
+            true => Moment(sent.0.saturating_sub(NAMED_WITHIN.as_millis() as u64)),
+            false => sent,
+        })
+        .await?;
         let told = scripts::told(&told)?;
         let highest = told.iter().map(|told| told.word.version()).max();
         self.acked = self.acked.max(highest.unwrap_or_default());
@@ -271,6 +309,17 @@ impl Writer {
             flags,
             behind: is_behind.then_some(seq),
         })
+    }
+}
+
+/// How many replicas follow a primary, as its `ROLE` says: those that have the whole data, dead ones until it notices.
+fn replicas_of(role: &Value) -> u32 {
+    match role {
+        Value::Array(parts) => match parts.get(2) {
+            Some(Value::Array(replicas)) => replicas.len() as u32,
+            _ => 0,
+        },
+        _ => 0,
     }
 }
 
