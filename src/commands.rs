@@ -141,8 +141,11 @@ pub fn run() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
+            let code = ExitCode::from(error.exit_code() as u8);
             return match error.print() {
-                Ok(()) => ExitCode::from(error.exit_code() as u8),
+                Ok(()) => code,
+                // What is wrong with the arguments has nobody to hear it, and is wrong all the same.
+                Err(_) if error.use_stderr() => code,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
                 Err(error) => {
                     note(&format!("standard output cannot be written: {error}"));
@@ -236,7 +239,22 @@ fn ring(settings: &Settings) -> Result<RingFile, Failure> {
             settings.keys.display()
         ));
     }
+    if let Some(folder) = settings.store.folder()
+        && !settings.keys.exists()
+        && folder.join("liangma.redb").exists()
+    {
+        return Err(lost_ring(&settings.keys, folder));
+    }
     Ok(RingFile::read(&settings.keys)?)
+}
+
+/// The key ring of a store that has data is gone.
+fn lost_ring(keys: &Path, folder: &Path) -> Failure {
+    let (keys, folder) = (keys.display(), folder.display());
+    let why = anyhow::anyhow!(
+        "the key ring {keys} is missing, and {folder} has a store: put the ring's copy back; a new ring cannot read what is there"
+    );
+    why.into()
 }
 
 fn make_private(folder: &Path) -> Result<(), Failure> {

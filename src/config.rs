@@ -401,6 +401,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "and then queries have this long to end",
     ),
     (
+        "command_wait",
+        "30s",
+        "0ms to 1h",
+        "a command other than `serve` waits this long for a store in Redis that cannot be reached, then it fails",
+    ),
+    (
         "log",
         "info",
         "a filter of tracing",
@@ -800,6 +806,7 @@ impl Reader {
                 .map(Some),
         });
         let changes_kept = self.number("store_changes_kept", 1_000..=100_000_000);
+        let open_wait = self.duration("command_wait", ms(0)..=secs(3_600));
         let place = match meant(&text) {
             Ok(Meant::Directory) => return StorePlace::Embedded(text.into()),
             Ok(Meant::Address(place)) => place,
@@ -859,6 +866,7 @@ impl Reader {
             },
             replicas,
             changes_kept,
+            open_wait: Some(open_wait),
             ..settings
         }))
     }

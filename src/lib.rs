@@ -46,3 +46,4 @@ pub mod paper;
 pub mod person;
 pub mod status;
 pub mod synth;
+pub mod vital;

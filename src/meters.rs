@@ -251,6 +251,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "",
         "lines of the log that could not be written: standard error is full, closed, or not read",
     ),
+    (
+        "liangma_panics_total",
+        "counter",
+        "",
+        "panics: faults of this program, each named in the log",
+    ),
     ("liangma_build_info", "gauge", "version", "always 1"),
 ];
 
@@ -824,6 +830,7 @@ impl Meters {
         self.count("liangma_clock_steps_total", &[], facts.clock_steps);
         self.gauge("liangma_clock_apart_seconds", &[], facts.clock_apart);
         self.count("liangma_log_lines_lost_total", &[], crate::logging::lost());
+        self.count("liangma_panics_total", &[], crate::vital::panics());
         self.gauge(
             "liangma_build_info",
             &[("version", env!("CARGO_PKG_VERSION"))],

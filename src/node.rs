@@ -12,6 +12,7 @@ use crate::paper::Keep;
 use crate::seal::Seal;
 use crate::service::{self, Rooms};
 use crate::store::{self, Store};
+use crate::vital::Vital;
 use crate::{config, http};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -209,6 +210,7 @@ async fn join(
 
 /// Removes what is past its time, again and again. Nodes begin at odds, so that they do not all sweep one store at once.
 async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
+    let _vital = Vital("the sweeper");
     let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
     tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
     loop {
@@ -232,6 +234,7 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
 
 /// Watches the system's clock and the store's: whether one stepped, and how far they are apart.
 async fn watch_clock(rooms: Arc<Rooms>) {
+    let _vital = Vital("the watch of clocks");
     let bound = rooms.clock_apart_max();
     let mut judge = offset::Judge::default();
     let mut store: Option<(i64, Moment)> = None;
@@ -293,6 +296,7 @@ async fn first_reading(rooms: &Rooms) {
 
 /// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
 async fn refresh(rooms: Arc<Rooms>) {
+    let _vital = Vital("the reader of revocations");
     loop {
         let known = rooms.seal.revoked.is_read();
         match tokio::time::timeout(REFRESH_WAIT, rooms.refresh_revoked()).await {
@@ -306,6 +310,7 @@ async fn refresh(rooms: Arc<Rooms>) {
 
 /// Tells those whose grants were scanned, some at a time. What the store does not take waits for the next time.
 async fn tell(rooms: Arc<Rooms>) {
+    let _vital = Vital("the teller of scans");
     loop {
         if let Err(refusal) = rooms.tell_scans(false).await {
             let why = refusal.code();

@@ -46,7 +46,15 @@ impl Keys {
     pub fn run(self) -> Outcome {
         match self.what {
             What::New(sources) => {
-                let path = settings(sources.said())?.keys;
+                let settings = settings(sources.said())?;
+                let path = settings.keys;
+                if let Some(folder) = settings.store.folder()
+                    && !path.exists()
+                    && path.parent() == Some(folder)
+                    && folder.join("liangma.redb").exists()
+                {
+                    return Err(super::lost_ring(&path, folder));
+                }
                 if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
                     super::make_private(folder)?;
                 }

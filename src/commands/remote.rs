@@ -144,6 +144,11 @@ impl Remote {
             .body(Full::new(body))
             .map_err(|_| anyhow!("the token holds what no header may"))?;
         let (authority, sender) = (&self.authority, &mut self.sender);
+        // The library calls a request canceled whose connection has ended.
+        let closed = |error: hyper::Error| match error.is_canceled() || error.is_closed() {
+            true => anyhow!("{authority} closed the connection before it answered"),
+            false => anyhow!("{authority}: {error}"),
+        };
         self.runtime.block_on(async {
             let exchange = async {
                 if sender.as_ref().is_none_or(SendRequest::is_closed) {
@@ -155,8 +160,8 @@ impl Remote {
                     *sender = Some(new);
                 }
                 let sender = sender.as_mut().expect("just connected");
-                sender.ready().await?;
-                let response = sender.send_request(request).await?;
+                sender.ready().await.map_err(closed)?;
+                let response = sender.send_request(request).await.map_err(closed)?;
                 let status = response.status();
                 let bytes = response.into_body().collect().await?.to_bytes();
                 Ok(match status {

@@ -3,7 +3,7 @@
 use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
 use crate::admission::share::{self, Wish};
 use crate::board::Board;
-use crate::config::Settings;
+use crate::config::{Settings, StorePlace};
 use crate::desk::guidance::Guidance;
 use crate::drain::{Asked, Signals};
 use crate::http::doors;
@@ -14,6 +14,7 @@ use crate::node::{self, Node, Parts};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::store::Store;
+use crate::vital;
 use clap::Args;
 use std::io::Write;
 use std::path::Path;
@@ -61,12 +62,20 @@ impl Serve {
                 said.say(name, value, format!("--{name}"));
             }
         }
-        let settings = settings(said)?;
+        let mut settings = settings(said)?;
         log(&settings.log)?;
+        vital::report_panics();
+        // A node waits for its store; what watches it reads that in the log.
+        if let StorePlace::Redis(redis) = &mut settings.store {
+            redis.open_wait = None;
+        }
         let ring = ring(&settings)?;
         runtime()?.block_on(serve(settings, ring))
     }
 }
+
+/// At the end of a node a part of which panicked, beyond what a drain takes: the part may be what is waited for.
+const FALLEN_WAIT: Duration = Duration::from_secs(10);
 
 async fn serve(settings: Settings, ring: RingFile) -> Outcome {
     let mut signals = Signals::listen()?;
@@ -91,6 +100,12 @@ async fn serve(settings: Settings, ring: RingFile) -> Outcome {
                 continue;
             }
             asked = signals.next() => asked,
+            name = vital::fallen() => {
+                tracing::error!(name, "a part of the node panicked: the node ends");
+                let wait = settings.drain_notice + settings.drain_timeout + FALLEN_WAIT;
+                let _ = tokio::time::timeout(wait, node.drain()).await;
+                return Err(anyhow::anyhow!("{name} panicked").into());
+            }
         };
         match asked {
             Asked::Reload => reload(&node, &settings.keys),
@@ -125,8 +140,17 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
     }
     let guidance = match &settings.guidance {
         None => Guidance::default(),
-        Some(path) => Guidance::read(path)
-            .map_err(|why| Failure::Settings(vec![format!("guidance: {why}")]))?,
+        Some(path) => {
+            let (guidance, passed_over) = Guidance::read(path)
+                .map_err(|why| Failure::Settings(vec![format!("guidance: {why}")]))?;
+            for why in passed_over {
+                tracing::warn!(
+                    why,
+                    "a text of guidance is passed over: the built-in one is used"
+                );
+            }
+            guidance
+        }
     };
     let opened = open_store(settings, seal.mark(), settings.store_cache_bytes).await?;
     let residents = match &opened {

@@ -18,10 +18,11 @@ const CHARS_MAX: usize = 1_000;
 /// The line that every guidance names.
 const LINE: &str = "12345";
 
+/// A file as it was read; each entry is judged by itself.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    guidance: Vec<Entry>,
+    guidance: Vec<toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -44,43 +45,63 @@ pub struct Guidance {
 }
 
 impl Guidance {
-    /// Reads and checks the file; an error names the entry.
-    pub fn read(path: &Path) -> Result<Guidance, String> {
+    /// Reads and checks the file. Returns what is good, and of each entry that is not its number and what is wrong with it; an
+    /// error if the file is no TOML, or none of its entries is good.
+    pub fn read(path: &Path) -> Result<(Guidance, Vec<String>), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let guidance = Guidance::parse(&text);
         guidance.map_err(|why| format!("{}: {why}", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Guidance, String> {
+    fn parse(text: &str) -> Result<(Guidance, Vec<String>), String> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         if file.guidance.len() > TEXTS_MAX {
             return Err(format!("more than {TEXTS_MAX} texts"));
         }
         let mut guidance = Guidance::default();
+        let mut passed_over = Vec::new();
         for (nth, entry) in file.guidance.into_iter().enumerate() {
-            let bad = |why: &str| format!("text {}: {why}", nth + 1);
-            let reason = Reason::parse(&entry.reason).ok_or_else(|| bad("an unknown reason"))?;
-            let region = entry.region.as_deref().map(|region| {
-                parse_region(region)
-                    .ok_or_else(|| bad("region is a division of GB/T 2260, six digits"))
-            });
-            let texts = [entry.hans, entry.hant, entry.en];
-            for text in &texts {
-                if !(1..=CHARS_MAX).contains(&text.chars().count()) || is_unprintable(text) {
-                    return Err(bad(
-                        "a text has 1 to 1000 characters, none of them for machines",
-                    ));
-                }
-                if !text.contains(LINE) {
-                    return Err(bad("a text names the line to call, 12345"));
-                }
-            }
-            let place = (reason, region.transpose()?);
-            if guidance.texts.insert(place, texts).is_some() {
-                return Err(bad("the same reason and region stand there twice"));
+            if let Err(why) = guidance.take(entry) {
+                passed_over.push(format!("text {}: {why}", nth + 1));
             }
         }
-        Ok(guidance)
+        match guidance.texts.is_empty() && !passed_over.is_empty() {
+            true => Err(passed_over.join("; ")),
+            false => Ok((guidance, passed_over)),
+        }
+    }
+
+    fn take(&mut self, entry: toml::Value) -> Result<(), String> {
+        let entry: Entry = entry.try_into().map_err(|error: toml::de::Error| {
+            let first = error.message().lines().next().unwrap_or_default();
+            first.to_owned()
+        })?;
+        let reason = Reason::parse(&entry.reason).ok_or("an unknown reason")?;
+        let region = match entry.region.as_deref() {
+            None => None,
+            Some(region) => {
+                Some(parse_region(region).ok_or("region is a division of GB/T 2260, six digits")?)
+            }
+        };
+        let texts = [entry.hans, entry.hant, entry.en];
+        for text in &texts {
+            if !(1..=CHARS_MAX).contains(&text.chars().count()) || is_unprintable(text) {
+                return Err("a text has 1 to 1000 characters, none of them for machines".to_owned());
+            }
+            if !text.contains(LINE) {
+                return Err("a text names the line to call, 12345".to_owned());
+            }
+        }
+        match self.texts.entry((reason, region)) {
+            std::collections::hash_map::Entry::Occupied(_) => {
+                Err("the same reason and region stand there twice".to_owned())
+            }
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(texts);
+                Ok(())
+            }
+        }
     }
 
     /// The text for a reason in a region: of the district, else of its city, its province, or of everywhere.
@@ -116,7 +137,7 @@ mod tests {
                 "the district 12345",
             ),
         ];
-        let guidance = Guidance::parse(&text.concat()).unwrap();
+        let (guidance, _) = Guidance::parse(&text.concat()).unwrap();
         let of = |region| guidance.text(Reason::HomeIsolation, region, Language::En);
         assert_eq!(of(Some(440_106)), "the district 12345");
         assert_eq!(of(Some(440_103)), "the city 12345");
@@ -127,24 +148,31 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_refused_and_the_entry_named() {
+    fn a_bad_entry_is_passed_over_by_its_number_and_spoils_no_other() {
+        let good = entry("suspected", "", "12345");
         for (text, why) in [
             (entry("hungry", "", "12345"), "unknown reason"),
             (entry("confirmed", "region = \"44\"", "12345"), "six digits"),
+            (entry("confirmed", "region = 44", "12345"), "string"),
             (entry("confirmed", "", "call us"), "12345"),
             (entry("confirmed", "", &"1".repeat(1_001)), "1 to 1000"),
-            (
-                [
-                    entry("confirmed", "", "12345"),
-                    entry("confirmed", "", "12345 "),
-                ]
-                .concat(),
-                "twice",
-            ),
+            (entry("suspected", "", "12345 "), "twice"),
             (entry("confirmed", "colour = 1", "12345"), "colour"),
         ] {
-            let error = Guidance::parse(&text).err().expect("it is bad");
-            assert!(error.contains(why), "{error}");
+            let (guidance, passed_over) = Guidance::parse(&[&*good, &text].concat()).unwrap();
+            assert_eq!(guidance.texts.len(), 1, "{text}");
+            assert!(passed_over.len() == 1, "{passed_over:?}");
+            assert!(
+                passed_over[0].starts_with("text 2: ") && passed_over[0].contains(why),
+                "{passed_over:?}"
+            );
         }
+        let none = Guidance::parse(&entry("hungry", "", "12345")).err();
+        assert!(
+            none.expect("none is good")
+                .contains("text 1: an unknown reason")
+        );
+        assert!(Guidance::parse("not toml").is_err());
+        assert!(Guidance::parse("[[guidances]]").is_err());
     }
 }

@@ -18,6 +18,7 @@ use crate::admission::{self, Newcomer};
 use crate::kernel;
 use crate::meters::DoorTally;
 use crate::service::{Rooms, Service};
+use crate::vital::Vital;
 use hall::Hall;
 use polite::tell_busy;
 use std::io;
@@ -236,6 +237,7 @@ struct Work {
 
 impl Work {
     fn run(self) {
+        let _vital = Vital("a door");
         if !kernel::step_back(self.settings.niceness) {
             tracing::debug!(door = self.door.name(), "no say in who goes first");
         }
@@ -262,6 +264,7 @@ impl Work {
             let (shared, stage) = (self.shared.clone(), self.stage.clone());
             let settings = self.settings.clone();
             tokio::task::spawn_local(async move {
+                let _vital = Vital("an acceptor");
                 match kernel::watch(listener) {
                     Ok(listener) => tokio::select! {
                         () = accept(&listener, &shared, &hands, stage) => {}

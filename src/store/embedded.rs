@@ -15,6 +15,7 @@ use crate::meters::StoreTally;
 use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
+use crate::vital::Vital;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -138,7 +139,10 @@ impl Opened {
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || writer.run(&waiting))
+            .spawn(move || {
+                let _vital = Vital("the store's writer");
+                writer.run(&waiting);
+            })
             .expect("a thread can be started");
         Embedded {
             shelf,
@@ -414,7 +418,7 @@ impl Writer {
                     reopen_at = now + REOPEN_PAUSE;
                     match self.recover() {
                         Ok(()) => {
-                            tracing::info!("the store is back");
+                            tracing::info!("the store's file was opened again and took a commit");
                             well = true;
                         }
                         Err(error) => tracing::debug!(%error, "the store is still lost"),

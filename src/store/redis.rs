@@ -47,6 +47,8 @@ pub struct Settings {
     pub replicas: Option<u32>,
     /// Changes that each stream keeps for nodes that are behind.
     pub changes_kept: u64,
+    /// How long an open waits for a store that cannot be reached; None: for ever.
+    pub open_wait: Option<Duration>,
     /// Bits of a home id that are used; 64, less only in tests that need collisions.
     pub home_bits: u32,
 }
@@ -63,6 +65,7 @@ impl Settings {
             },
             replicas: None,
             changes_kept: 100_000,
+            open_wait: None,
             home_bits: 64,
         }
     }
@@ -70,6 +73,9 @@ impl Settings {
 
 /// Between two tries to reach a store at the start.
 const OPEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often an open says that it waits.
+const OPEN_REPORT: Duration = Duration::from_secs(5);
 
 /// At the end, for what is under way.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,15 +91,24 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Reaches the store, however long it takes; an error means that trying again would not help. `mark` is that of the
+    /// Reaches the store, for as long as the settings let it wait; an error means that trying again would not help. `mark` is that of the
     /// key ring.
     pub async fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
         let primaries = Primaries::new(settings.dial.clone());
         let mut told = String::new();
+        let started = std::time::Instant::now();
+        let mut told_at = started;
         loop {
             match Opened::reach(&primaries, &settings, mark).await {
                 Err(error @ (Error::Away(_) | Error::Stuck(_))) => {
-                    if told != error.to_string() {
+                    if let Some(wait) = settings.open_wait.filter(|wait| started.elapsed() >= *wait)
+                    {
+                        return Err(Error::Away(format!(
+                            "{error}; waited for {wait:?} (command_wait)"
+                        )));
+                    }
+                    if told != error.to_string() || told_at.elapsed() >= OPEN_REPORT {
+                        told_at = std::time::Instant::now();
                         tracing::warn!(%error, "the store cannot be reached; trying again each second");
                         told = error.to_string();
                     }

@@ -1,6 +1,8 @@
 //! What a node is told, and the keys that it holds.
 
 use crate::harness::*;
+use liangma::clock::Time;
+use liangma::seal::ring::RingFile;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
@@ -159,7 +161,15 @@ fn a_ring_is_never_overwritten_nor_made_beside_a_store_that_has_one() {
     let lost = at(&store, &["export"]);
     assert_eq!(lost.status.code(), Some(1));
     assert!(!keys.exists());
-    assert!(at(&store, &["keys", "new"]).status.success());
+    assert!(
+        text(&lost.stderr).contains("put the ring's copy back"),
+        "{}",
+        text(&lost.stderr)
+    );
+    let refused = at(&store, &["keys", "new"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(!keys.exists(), "another ring is of no use");
+    RingFile::generate(Time::now()).write_new(&keys).unwrap();
     let foreign = at(&store, &["export"]);
     assert_eq!(foreign.status.code(), Some(1));
     assert!(

@@ -20,6 +20,7 @@ mod keys_and_settings;
 mod misses;
 mod nodes;
 mod ops;
+mod output;
 mod overload;
 mod pages;
 mod protocol;

@@ -18,6 +18,7 @@ use crate::board::{Board, Posted};
 use crate::clock::{Moment, Time};
 use crate::meters::{Fault, StoreTally};
 use crate::store::Error;
+use crate::vital::Vital;
 use redis::Value;
 use redis::streams::StreamReadReply;
 use std::sync::Arc;
@@ -137,6 +138,7 @@ impl Follower {
 
     /// Never ends by itself.
     pub async fn run(mut self) {
+        let _vital = Vital("a follower of the store");
         let mut step = Step::Sync(None);
         let mut pause = PAUSE_MIN;
         loop {

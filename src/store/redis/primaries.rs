@@ -11,6 +11,7 @@ use super::place::{Address, Place, Topology};
 use super::scripts::TAKE;
 use crate::clock::Moment;
 use crate::store::Error;
+use crate::vital::Vital;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -225,6 +226,7 @@ pub fn is_primary(role: &Value) -> bool {
 
 /// Keeps asking the electors, for as long as anybody needs to know.
 async fn watch(primaries: std::sync::Weak<Primaries>) {
+    let _vital = Vital("the watch of primaries");
     loop {
         tokio::time::sleep(WATCH_PAUSE).await;
         let Some(primaries) = primaries.upgrade() else {

@@ -8,6 +8,7 @@ use crate::board::Board;
 use crate::clock::Moment;
 use crate::meters::StoreTally;
 use crate::store::Error;
+use crate::vital::Vital;
 use redis::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -122,6 +123,7 @@ impl Writer {
     }
 
     async fn run(mut self, mut waiting: mpsc::Receiver<Batch>) {
+        let _vital = Vital("a writer of the store");
         while let Some(first) = waiting.recv().await {
             let mut count = first.changes.len();
             let mut group = vec![first];
