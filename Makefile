@@ -5,7 +5,7 @@
 CARGO := cargo
 FLAGS := --release --locked
 
-.PHONY: help build demo cluster test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
+.PHONY: help build demo cluster test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz fuzzers supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,13 +59,20 @@ storm: ## goodput at ten times the load and after a spike, beside nginx and HAPr
 	$(CARGO) build $(FLAGS) --bins --example load
 	loadtest/storm --servers liangma,open,nginx,haproxy --shapes ten-times,spike --repeats 1 --out target/storm
 
-fuzz: ## each fuzz target for a minute (needs nightly and cargo-fuzz)
-	for target in feed_line code query_head; do \
-		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; \
+FUZZ_SECONDS := 600
+FUZZ_TARGETS := feed_line code query_head rest
+
+fuzz: ## each fuzz target for ten minutes, or FUZZ_SECONDS (needs nightly and cargo-fuzz)
+	for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-supply: ## licences, sources, duplicates and unused dependencies (needs cargo-deny and cargo-machete)
+fuzzers: ## whether the fuzz targets compile (needs nightly)
+	cd fuzz && $(CARGO) +nightly check --locked
+
+supply: ## licences, bans, sources, known vulnerabilities, unused dependencies (needs cargo-deny, cargo-machete; the advisories need the network)
 	$(CARGO) deny check bans licenses sources
+	$(CARGO) deny check advisories
 	$(CARGO) machete
 
 vendor: ## whether what is vendored is what was published (needs npm)

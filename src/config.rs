@@ -493,9 +493,14 @@ impl Said {
                 return;
             }
         };
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        self.say_text(&text, &place);
+    }
+
+    /// The text of such a file; `place` is named where it is bad.
+    pub fn say_text(&mut self, text: &str, place: &str) {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Ok(table) = text.parse::<toml::Table>() {
-            self.say_table(table, &place);
+            self.say_table(table, place);
             return;
         }
         let mut seen = BTreeMap::new();
@@ -511,7 +516,7 @@ impl Said {
                             ));
                         }
                     }
-                    self.say_table(table, &place);
+                    self.say_table(table, place);
                 }
                 Err(error) => {
                     let why = error

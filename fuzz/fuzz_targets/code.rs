@@ -132,6 +132,7 @@ impl Holder {
         let session = Session {
             identity: Identity::of_hash(&choices.arbitrary()?),
             steps: choices.arbitrary()?,
+            member: choices.arbitrary()?,
             face: face(choices)?,
             issued_at: Time(choices.int_in_range(0..=MS_48_BITS)?),
             expires_at: Time(choices.int_in_range(1..=MS_48_BITS)?),

@@ -103,9 +103,11 @@ impl Opened {
                 Err(error @ (Error::Away(_) | Error::Stuck(_))) => {
                     if let Some(wait) = settings.open_wait.filter(|wait| started.elapsed() >= *wait)
                     {
-                        return Err(Error::Away(format!(
-                            "{error}; waited for {wait:?} (command_wait)"
-                        )));
+                        let (Error::Away(why) | Error::Stuck(why)) = error else {
+                            return Err(error);
+                        };
+                        let why = format!("{why}; waited for {wait:?} (command_wait)");
+                        return Err(Error::Away(why));
                     }
                     if told != error.to_string() || told_at.elapsed() >= OPEN_REPORT {
                         told_at = std::time::Instant::now();

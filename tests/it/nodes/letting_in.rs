@@ -139,3 +139,49 @@ fn a_node_speaks_tls_and_shows_its_certificate() {
         starting.kill();
     }
 }
+
+#[test]
+fn sentinels_have_a_login_of_their_own() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&["requirepass one-secret"]);
+    let watch = format!("sentinel monitor liangma 127.0.0.1 {} 1", server.port());
+    let sentinel = Server::open(
+        None,
+        &[
+            &watch,
+            "sentinel auth-pass liangma one-secret",
+            "requirepass two-secret",
+        ],
+    );
+    let folder = folder();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "two-secret\n").unwrap();
+    let setting = format!("store_sentinel_password_file={}", file.display());
+    let url = format!(
+        "redis+sentinel://:one-secret@{}/liangma",
+        sentinel.address()
+    );
+    let town = Town::with(&url, 1, &[&setting, "store_replicas=0"]);
+    let somebody = town.newcomer(0);
+    town.feed(&[somebody.set("confirmed", 1)]);
+    assert_eq!(town.state(&town.nodes[0], &somebody), "red");
+    assert!(!town.nodes[0].log().contains("secret"));
+}
+
+#[test]
+fn a_server_is_reached_by_its_unix_socket() {
+    if is_missing() {
+        return;
+    }
+    let folder = folder();
+    let socket = folder.path().join("redis.sock");
+    let line = format!("unixsocket {}", socket.display());
+    let _server = Server::start(&["requirepass hush", &line]);
+    let url = format!("unix://:hush@{}", socket.display());
+    let town = Town::with(&url, 1, &["store_replicas=0"]);
+    let somebody = town.newcomer(0);
+    town.feed(&[somebody.set("confirmed", 1)]);
+    assert_eq!(town.state(&town.nodes[0], &somebody), "red");
+}
