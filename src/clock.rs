@@ -128,6 +128,11 @@ impl std::fmt::Display for Time {
 
 /// Whether `yyyymmdd` is a day of the calendar between 1850 and 2100.
 pub fn is_day(yyyymmdd: u32) -> bool {
+    yyyymmdd / 10_000 <= 2100 && is_day_or_far(yyyymmdd)
+}
+
+/// Whether this is a day of the calendar, up to the end of 9999, which stands for an end that is open.
+pub fn is_day_or_far(yyyymmdd: u32) -> bool {
     let (year, month, day) = (yyyymmdd / 10_000, yyyymmdd / 100 % 100, yyyymmdd % 100);
     let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
     let days = match month {
@@ -136,7 +141,7 @@ pub fn is_day(yyyymmdd: u32) -> bool {
         2 => 28 + u32::from(leap),
         _ => 0,
     };
-    (1850..=2100).contains(&year) && (1..=days).contains(&day)
+    (1850..=9999).contains(&year) && (1..=days).contains(&day)
 }
 
 /// `yyyymmdd` as `yyyy-mm-dd`.

@@ -8,6 +8,7 @@ use crate::seal::{NAME_BYTES_MAX, Seal, base32};
 use crate::status::Reason;
 use crate::store::record::Standing;
 use crate::store::{Change, What};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -93,6 +94,17 @@ pub enum Event {
     Paper(Identity, Paper),
 }
 
+impl Event {
+    /// Who says so; None for what carries no source.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Event::Status(standing, _) | Event::Notice(standing, ..) => Some(&standing.source),
+            Event::Health(_, origin, _) => Some(&origin.source),
+            Event::Resident(_) | Event::Paper(..) => None,
+        }
+    }
+}
+
 /// What tells an event from others, and when it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -138,11 +150,76 @@ fn fields(line: &[u8]) -> Result<Fields<'_>, Rejection> {
     if object && let Ok(fields) = serde_json::from_slice(line) {
         return Ok(fields);
     }
-    // Only a line that failed is read again to say why.
-    match serde_json::from_slice::<serde::de::IgnoredAny>(line) {
+    // Only a line that failed is read again: to say why, or because what it failed at is a field of another event.
+    match serde_json::from_slice::<IgnoredAny>(line) {
         Err(_) => Err(Rejection::NotJson),
         Ok(_) if !object => Err(Rejection::NotAnObject),
-        Ok(_) => Err(Rejection::BadField),
+        Ok(_) => own_fields(line),
+    }
+}
+
+/// The fields of this line's own event; fields of other events are passed over, whatever they hold.
+fn own_fields(line: &[u8]) -> Result<Fields<'static>, Rejection> {
+    let read = |own: &[&str]| {
+        let mut line = serde_json::Deserializer::from_slice(line);
+        let read = Only(own).deserialize(&mut line).ok();
+        read.and_then(|read| Fields::deserialize(read).ok())
+            .ok_or(Rejection::BadField)
+    };
+    let head = read(&["event"])?;
+    let of_event = match must(&head.event, "event")? {
+        "paper" => return read(&["event", "owner", "paper"]),
+        "resident" => &["name", "assurance"][..],
+        "status" => &["reason", "action", "at", "source", "seq", "until", "region"],
+        "notice" => &[
+            "reason", "at", "source", "seq", "number", "from", "until", "region",
+        ],
+        "certificate" => &[
+            "certificate",
+            "result",
+            "number",
+            "at",
+            "source",
+            "seq",
+            "until",
+            "region",
+        ],
+        "temperature" => &["celsius", "at", "source", "seq", "region"],
+        "trip" => &["places", "at", "source", "seq"],
+        _ => return Ok(head),
+    };
+    let whose = ["event", "cert_type", "cert_no", "registration"];
+    read(&[&whose[..], of_event].concat())
+}
+
+/// Reads an object's fields of these names, each at most once, and passes over the others.
+struct Only<'o>(&'o [&'o str]);
+
+impl<'de> DeserializeSeed<'de> for Only<'_> {
+    type Value = serde_json::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Self::Value, D::Error> {
+        object.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Only<'_> {
+    type Value = serde_json::Value;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+        let mut own = serde_json::Map::new();
+        while let Some(name) = all.next_key::<String>()? {
+            if !self.0.contains(&&*name) {
+                all.next_value::<IgnoredAny>()?;
+            } else if own.insert(name, all.next_value()?).is_some() {
+                return Err(serde::de::Error::custom("a field stands twice"));
+            }
+        }
+        Ok(own.into())
     }
 }
 
@@ -236,10 +313,73 @@ pub fn is_source(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-/// RFC 3339 with its offset.
+/// Reads a time of RFC 3339 with its offset, and no other form, to the millisecond. A leap second is the last millisecond
+/// before it, so that it is in order with what comes before and after.
 pub fn parse_time(text: &str) -> Option<Time> {
-    let at: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(at.as_millisecond()).ok().map(Time)
+    let bytes = text.as_bytes();
+    let (start, rest) = bytes.split_at_checked(19)?;
+    let (date, clock) = (&start[..10], &start[11..]);
+    if date[4] != b'-' || date[7] != b'-' || !matches!(start[10], b'T' | b't') {
+        return None;
+    }
+    if clock[2] != b':' || clock[5] != b':' {
+        return None;
+    }
+    let (year, month, day) = (
+        digits(&date[..4])?,
+        digits(&date[5..7])?,
+        digits(&date[8..])?,
+    );
+    let (hour, minute, second) = (
+        digits(&clock[..2])?,
+        digits(&clock[3..5])?,
+        digits(&clock[6..])?,
+    );
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let mut rest = rest;
+    let mut millis = 0;
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let length = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+        if length == 0 {
+            return None;
+        }
+        for nth in 0..3 {
+            let digit = fraction[..length].get(nth).map_or(0, |b| b - b'0');
+            millis = millis * 10 + i64::from(digit);
+        }
+        rest = &fraction[length..];
+    }
+    let offset = match rest {
+        b"Z" | b"z" => 0,
+        [sign @ (b'+' | b'-'), rest @ ..] if rest.len() == 5 && rest[2] == b':' => {
+            let (hours, minutes) = (digits(&rest[..2])?, digits(&rest[3..])?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let minutes = i64::from(hours * 60 + minutes);
+            if *sign == b'-' { -minutes } else { minutes }
+        }
+        _ => return None,
+    };
+    let date = jiff::civil::Date::new(year as i16, month as i8, day as i8).ok()?;
+    let days = date
+        .since(jiff::civil::Date::constant(1970, 1, 1))
+        .ok()?
+        .get_days();
+    let minutes = i64::from(days) * 1_440 + i64::from(hour * 60 + minute) - offset;
+    let mut at = minutes * 60_000 + i64::from(second) * 1_000 + millis;
+    if second == 60 {
+        // Leap seconds end a month of UTC.
+        let next = jiff::Timestamp::from_second((minutes + 1) * 60).ok()?;
+        let next = jiff::tz::Offset::UTC.to_datetime(next);
+        if next.day() != 1 || next.hour() != 0 || next.minute() != 0 {
+            return None;
+        }
+        at = (minutes + 1) * 60_000 - 1;
+    }
+    u64::try_from(at).ok().map(Time)
 }
 
 /// `2020-05-04` as `yyyymmdd`.
@@ -249,7 +389,7 @@ pub fn parse_day(text: &str) -> Option<u32> {
         return None;
     }
     let day = digits(&bytes[..4])? * 10_000 + digits(&bytes[5..7])? * 100 + digits(&bytes[8..])?;
-    clock::is_day(day).then_some(day)
+    clock::is_day_or_far(day).then_some(day)
 }
 
 /// Six digits of GB/T 2260.
@@ -570,6 +710,117 @@ mod tests {
         for (line, why) in cases {
             assert_eq!(parse(line.as_bytes(), TODAY), Err(why), "{line}");
             assert!(!why.detail().is_empty());
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_rfc_3339_and_no_others() {
+        let at = |text: &str| parse_time(text).map(|time| time.to_string());
+        for (text, same) in [
+            ("2020-04-20T08:00:00+08:00", "2020-04-20T00:00:00.000Z"),
+            ("2020-04-20t08:00:00z", "2020-04-20T08:00:00.000Z"),
+            ("2020-04-20T08:00:00-00:00", "2020-04-20T08:00:00.000Z"),
+            ("2020-04-20T23:59:59.9+23:59", "2020-04-20T00:00:59.900Z"),
+            (
+                "2020-02-29T00:00:00.1234567890123Z",
+                "2020-02-29T00:00:00.123Z",
+            ),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.999Z"),
+            ("2017-01-01T07:59:60.5+08:00", "2016-12-31T23:59:59.999Z"),
+            ("1970-01-01T08:00:00+08:00", "1970-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(at(text).as_deref(), Some(same), "{text}");
+        }
+        for text in [
+            "",
+            "2020-04-20",
+            "2020-04-20 08:00:00Z",
+            "2020-04-20T08:00:00",
+            "2020-04-20T08:00Z",
+            "2020-04-20T08:00:00+08",
+            "2020-04-20T08:00:00+0800",
+            "2020-04-20T08:00:00+24:00",
+            "2020-04-20T08:00:00+08:60",
+            "2020-04-20T08:00:00.Z",
+            "2020-04-20T08:00:00,5Z",
+            "2020-04-20T24:00:00Z",
+            "2020-04-20T08:60:00Z",
+            "2020-04-20T08:00:61Z",
+            "2020-04-20T08:00:60Z",
+            "2020-04-20T23:59:60Z",
+            "2019-02-29T08:00:00Z",
+            "2020-04-20T08:00:00Z ",
+            "2020-04-20T08:00:00Z[UTC]",
+            "2020-04-20T08:00:00+08:00[Asia/Shanghai]",
+            "20200420T080000Z",
+            "+002020-04-20T08:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "２020-04-20T08:00:00Z",
+        ] {
+            assert_eq!(at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_open_is_a_far_day() {
+        for (text, day) in [
+            ("9999-12-31", Some(99_991_231)),
+            ("2101-02-28", Some(21_010_228)),
+            ("9999-12-32", None),
+            ("2100-02-29", None),
+        ] {
+            assert_eq!(parse_day(text), day, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_event_reads_its_own_fields_alone() {
+        // Each field, in a type that no event takes, and twice.
+        let fields: &[(&str, &[&str])] = &[
+            ("name", &["resident"]),
+            ("assurance", &["resident"]),
+            ("reason", &["status", "notice"]),
+            ("action", &["status"]),
+            (
+                "at",
+                &["status", "notice", "temperature", "certificate", "trip"],
+            ),
+            (
+                "source",
+                &["status", "notice", "temperature", "certificate", "trip"],
+            ),
+            (
+                "seq",
+                &["status", "notice", "temperature", "certificate", "trip"],
+            ),
+            ("until", &["status", "notice", "certificate"]),
+            (
+                "region",
+                &["status", "notice", "certificate", "temperature"],
+            ),
+            ("celsius", &["temperature"]),
+            ("certificate", &["certificate"]),
+            ("result", &["certificate"]),
+            ("number", &["certificate", "notice"]),
+            ("from", &["notice"]),
+            ("places", &["trip"]),
+            ("owner", &[]),
+            ("paper", &[]),
+        ];
+        let lines = [RESIDENT, STATUS, NOTICE, TEMPERATURE, CERTIFICATE, TRIP];
+        for line in lines {
+            let plain = parse(line.as_bytes(), TODAY).unwrap();
+            let event = line.split('"').nth(3).unwrap();
+            for (field, of) in fields {
+                for value in [r#"{"x":[1e999]}"#, r#""\ud800""#, "-1.5", "[[],7]", "true"] {
+                    let held = format!(r#"{{"{field}":{value},"{field}":{value},"#);
+                    let read = parse(line.replacen('{', &held, 1).as_bytes(), TODAY);
+                    match of.contains(&event) {
+                        true => assert_eq!(read, Err(Rejection::BadField), "{event} {field}"),
+                        false => assert_eq!(read.as_ref(), Ok(&plain), "{event} {field}"),
+                    }
+                }
+            }
         }
     }
 

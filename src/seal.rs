@@ -99,6 +99,9 @@ pub struct Pass {
     pub expires_at: Time,
 }
 
+/// Bytes of a pass's name at most, with what it is bound to.
+pub const PASS_NAME_BYTES_MAX: usize = SEALED_MAX - HEAD - 12 - TAG;
+
 /// Between the name of a pass and what it is bound to; neither holds it.
 const BOUND: char = '\0';
 
@@ -114,6 +117,12 @@ impl Pass {
     /// Whose it is.
     pub fn holder(&self) -> &str {
         self.name.split(BOUND).next().unwrap_or_default()
+    }
+
+    /// Whether an authority with this pass may speak for a source: its own, or one that its pass names.
+    pub fn speaks_for(&self, source: &str) -> bool {
+        let mut named = self.bound().unwrap_or_default().split(',');
+        !source.is_empty() && (self.holder() == source || named.any(|named| named == source))
     }
 
     /// What it is bound to.
@@ -307,7 +316,7 @@ impl Seal {
     /// [`NAME_BYTES_MAX`] bytes each.
     pub fn pass(&self, kind: Kind, nonces: &Nonces, pass: &Pass) -> String {
         debug_assert!(!matches!(kind, Kind::Code | Kind::Session | Kind::Grant));
-        debug_assert!(pass.name.len() <= 2 * NAME_BYTES_MAX + 1);
+        debug_assert!(pass.name.len() <= PASS_NAME_BYTES_MAX);
         let mut plain = Vec::with_capacity(12 + pass.name.len());
         plain.extend_from_slice(&pass.issued_at.0.to_be_bytes()[2..]);
         plain.extend_from_slice(&pass.expires_at.0.to_be_bytes()[2..]);
@@ -635,6 +644,38 @@ mod tests {
             seal.admits(Kind::Scanner, scanner.as_bytes(), pass.expires_at),
             Err(Refusal::SessionExpired)
         );
+    }
+
+    #[test]
+    fn an_authority_speaks_for_the_sources_that_its_pass_names_alone() {
+        let longest = PASS_NAME_BYTES_MAX - "gd-cdc".len() - 1;
+        let long = "x".repeat(longest);
+        for (bound, source, speaks) in [
+            (None, "gd-cdc", true),
+            (None, "gz-cdc", false),
+            (None, "gd", false),
+            (None, "", false),
+            (Some("gz-cdc,fs-cdc"), "gd-cdc", true),
+            (Some("gz-cdc,fs-cdc"), "gz-cdc", true),
+            (Some("gz-cdc,fs-cdc"), "fs-cdc", true),
+            (Some("gz-cdc,fs-cdc"), "fs", false),
+            (Some("gz-cdc,fs-cdc"), "gz-cdc,fs-cdc", false),
+            (Some("gz-cdc,fs-cdc"), "GZ-CDC", false),
+            (Some(long.as_str()), long.as_str(), true),
+        ] {
+            let seal = seal(&RingFile::generate(NOW));
+            let pass = Pass {
+                name: Pass::bound_name("gd-cdc", bound),
+                issued_at: NOW,
+                expires_at: NOW.plus(Duration::from_secs(60)),
+            };
+            let token = seal.pass(Kind::Authority, &Nonces::new(), &pass);
+            assert!(token.len() <= TOKEN_CHARS_MAX);
+            let opened = seal.open_pass(Kind::Authority, token.as_bytes(), NOW);
+            let opened = opened.unwrap();
+            assert_eq!(opened.holder(), "gd-cdc");
+            assert_eq!(opened.speaks_for(source), speaks, "{bound:?} {source}");
+        }
     }
 
     #[test]

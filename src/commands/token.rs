@@ -5,7 +5,7 @@ use crate::clock::Time;
 use crate::feed::{is_source, parse_region};
 use crate::person::{self, Assurance, Face, MaskedName};
 use crate::seal::ring::{Kind, RingFile};
-use crate::seal::{NAME_BYTES_MAX, Nonces, Pass, Seal, Session};
+use crate::seal::{NAME_BYTES_MAX, Nonces, PASS_NAME_BYTES_MAX, Pass, Seal, Session};
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
@@ -84,13 +84,16 @@ enum Whose {
         #[command(flatten)]
         life: Life,
     },
-    /// An authority's token, for one source of statuses
+    /// An authority's token: it feeds as its own source, and as others that are named here
     Authority {
         #[command(flatten)]
         sources: Sources,
         /// The source that it feeds as
         #[arg(long, value_name = "NAME")]
         source: String,
+        /// Other sources that it may speak for, as an exchange does; separated by commas
+        #[arg(long = "for", value_name = "NAMES", value_delimiter = ',')]
+        others: Vec<String>,
         #[command(flatten)]
         life: Life,
     },
@@ -198,10 +201,22 @@ fn make(whose: Whose) -> Result<String, Failure> {
         Whose::Authority {
             sources,
             source,
+            others,
             life,
         } => {
             check_name("--source", &source)?;
-            pass(&sources, Kind::Authority, source, &life, now)
+            for other in &others {
+                check_name("--for", other)?;
+            }
+            let others = others.join(",");
+            let name = Pass::bound_name(&source, Some(&*others).filter(|named| !named.is_empty()));
+            if name.len() > PASS_NAME_BYTES_MAX {
+                let most = PASS_NAME_BYTES_MAX - 1;
+                return Err(
+                    anyhow!("--for: all sources together have {most} bytes at most").into(),
+                );
+            }
+            pass(&sources, Kind::Authority, name, &life, now)
         }
     }
 }

@@ -31,6 +31,7 @@ pub enum Rejection {
     BadPlaces,
     ForeignPaper,
     Imported,
+    SourceNotPermitted,
     UnknownSymptom,
     UnknownContact,
     UnknownTransport,
@@ -43,7 +44,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Rejection; 34] = [
+    pub const ALL: [Rejection; 35] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
         Rejection::NotAnObject,
@@ -69,6 +70,7 @@ impl Rejection {
         Rejection::BadPlaces,
         Rejection::ForeignPaper,
         Rejection::Imported,
+        Rejection::SourceNotPermitted,
         Rejection::UnknownSymptom,
         Rejection::UnknownContact,
         Rejection::UnknownTransport,
@@ -107,6 +109,7 @@ impl Rejection {
             Rejection::BadPlaces => "bad_places",
             Rejection::ForeignPaper => "foreign_paper",
             Rejection::Imported => "only_imported",
+            Rejection::SourceNotPermitted => "source_not_permitted",
             Rejection::UnknownSymptom => "unknown_symptom",
             Rejection::UnknownContact => "unknown_contact",
             Rejection::UnknownTransport => "unknown_transport",
@@ -185,6 +188,7 @@ impl Rejection {
                 "the service that kept this has ended, and its key was destroyed"
             }
             Rejection::UnknownState => "state is in_review, upheld or rejected",
+            Rejection::SourceNotPermitted => "the token does not speak for this source",
             Rejection::Imported => "papers come by `import` into a store and not by a feed",
         })
     }

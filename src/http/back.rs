@@ -149,6 +149,7 @@ async fn take_in(
         ..
     } = asked;
     let admits = || service.admit_authority(token, Time::now()).map(drop);
+    let authority = service.admit_authority(token, now)?;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fed = Fed::default();
@@ -178,6 +179,9 @@ async fn take_in(
             let changes = event.and_then(|event| match event {
                 // Whoever feeds says what happened, and brings no papers of ours.
                 feed::Event::Paper(..) => Err(feed::Rejection::Imported),
+                event if event.source().is_some_and(|of| !authority.speaks_for(of)) => {
+                    Err(feed::Rejection::SourceNotPermitted)
+                }
                 event => feed::seal_event(event, &rooms.seal),
             });
             match changes {

@@ -85,6 +85,50 @@ fn a_reason_stays_while_any_source_has_it_set() {
 }
 
 #[test]
+fn an_authority_speaks_for_the_sources_of_its_token_alone() {
+    let node = Node::start();
+    let seals = node.seals();
+    let chen = person(1);
+    let of = |event: &str, source: &str| {
+        let mut line = chen.said("close_contact", "set", 1);
+        line["event"] = json!(event);
+        line["source"] = json!(source);
+        line["celsius"] = json!(36.5);
+        line["certificate"] = json!("nucleic_test");
+        line["places"] = json!(["440100"]);
+        line.to_string()
+    };
+    let tokens = [
+        (seals.authority_of("gz-cdc", None), ["gz-cdc"].as_slice()),
+        (
+            seals.authority_of("exchange", Some("gz-cdc,gz-lab")),
+            &["exchange", "gz-cdc", "gz-lab"],
+        ),
+    ];
+    for (token, may) in &tokens {
+        for event in ["status", "notice", "temperature", "certificate", "trip"] {
+            for source in ["gd-cdc", "gz", "gz-cdc", "gz-lab", "exchange"] {
+                // A resident's line carries no source: whoever feeds may send it, and nothing else is lost.
+                let fed = node.feed(token, &[of(event, source), chen.resident()]);
+                let rejected = fed["rejected"].as_array().unwrap();
+                match may.contains(&source) {
+                    true => assert!(rejected.is_empty(), "{event} {source}: {fed}"),
+                    false => {
+                        assert_eq!(rejected.len(), 1, "{event} {source}: {fed}");
+                        assert_eq!(rejected[0]["code"], "source_not_permitted");
+                        assert_eq!(rejected[0]["line"], 1);
+                    }
+                }
+            }
+        }
+    }
+    let by_nobody = node.seals().session(&person(2));
+    let other = person(2);
+    node.feed(&tokens[0].0, &[other.set("confirmed", 1)]);
+    assert_eq!(node.show(&by_nobody).state(), "unknown", "gd-cdc said it");
+}
+
+#[test]
 fn news_of_somebody_unknown_registers_them_without_a_name() {
     let node = Node::start();
     let seals = node.seals();

@@ -646,7 +646,15 @@ impl Seals {
     }
 
     pub fn authority(&self) -> String {
-        self.pass(Kind::Authority, "gd-cdc", in_an_hour())
+        // An exchange's: every source that the tests speak for.
+        let all = "gz-cdc,sz.customs,gz-lab,carriers,gate,east-gate,gz";
+        self.authority_of("gd-cdc", Some(all))
+    }
+
+    /// An authority that speaks for its own source, and for these.
+    pub fn authority_of(&self, source: &str, others: Option<&str>) -> String {
+        let name = Pass::bound_name(source, others);
+        self.pass(Kind::Authority, &name, in_an_hour())
     }
 
     pub fn pass(&self, kind: Kind, name: &str, expires_at: Time) -> String {

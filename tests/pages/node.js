@@ -57,7 +57,7 @@ export class Node {
   }
 
   async feed(...events) {
-    this.authority ??= this.token("authority", "--source", "gd-cdc");
+    this.authority ??= this.token("authority", "--source", "gd-cdc", "--for", "carriers,gz-lab");
     const response = await fetch(this.doors.back + "/v1/feed", {
       method: "POST",
       headers: { authorization: "Bearer " + this.authority, "content-type": "application/x-ndjson" },
