@@ -230,7 +230,7 @@ fn ring(settings: &Settings) -> Result<RingFile, Failure> {
     if let Some(folder) = settings.store.folder()
         && settings.keys == folder.join("keys")
         && !settings.keys.exists()
-        && !folder.join("liangma.redb").exists()
+        && !embedded::is_in(folder)
     {
         make_private(folder)?;
         RingFile::generate(Time::now()).write_new(&settings.keys)?;
@@ -296,6 +296,28 @@ fn open_embedded(
         ..embedded::Settings::new(folder.to_owned())
     };
     Ok(embedded::Opened::open(settings, mark)?)
+}
+
+/// Refuses a directory without a store, before a command that only reads makes a ring or a store in it.
+fn must_exist(settings: &Settings) -> Result<(), Failure> {
+    match settings.store.folder() {
+        Some(folder) if !embedded::is_in(folder) => {
+            Err(anyhow::anyhow!("there is no store in {}", folder.display()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens a store that must have been written to; see [`must_exist`] for what precedes it.
+async fn open_existing(settings: &Settings, mark: [u8; 16]) -> Result<Opened, Failure> {
+    must_exist(settings)?;
+    let opened = open_store(settings, mark, settings.store_cache_bytes).await?;
+    match &opened {
+        Opened::Redis(store) if !store.was_written() => {
+            Err(anyhow::anyhow!("there is no store in this Redis: nothing was ever written").into())
+        }
+        _ => Ok(opened),
+    }
 }
 
 /// The runtime of everything that is not a door: the start, signals, the store.

@@ -1,6 +1,6 @@
 //! `audit`: the log of privileged looks at persons, held against itself and written out.
 
-use super::{Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
+use super::{Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings};
 use crate::clock::Time;
 use crate::desk::audit::Log;
 use crate::seal::Seal;
@@ -34,11 +34,11 @@ impl Audit {
         };
         let settings = settings(sources.said())?;
         log(&settings.log)?;
+        must_exist(&settings)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
-        let bytes = settings.store_cache_bytes;
-        let store = runtime.block_on(open_store(&settings, seal.mark(), bytes))?;
+        let store = runtime.block_on(open_existing(&settings, seal.mark()))?;
         let mut gathered = Log::default();
         let each = |owner, paper| {
             gathered.take(&seal, &owner, &paper);

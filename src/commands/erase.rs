@@ -1,7 +1,8 @@
 //! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
 
 use super::{
-    Failure, Opened, Outcome, Sources, Whom, log, note, open_store, ring, runtime, say, settings,
+    Failure, Opened, Outcome, Sources, Whom, log, must_exist, note, open_existing, ring, runtime,
+    say, settings,
 };
 use crate::board::Board;
 use crate::clock::Time;
@@ -94,6 +95,7 @@ fn service(sources: &Sources, name: Purpose) -> Outcome {
 fn person(sources: &Sources, whom: &Whom) -> Outcome {
     let settings = settings(sources.said())?;
     log(&settings.log)?;
+    must_exist(&settings)?;
     let ring = ring(&settings)?;
     let seal = Seal::new(&ring, settings.seal.clone());
     let now = Time::now();
@@ -101,7 +103,7 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
     let who = seal.identify(&document);
     runtime()?.block_on(async {
         let store: Box<dyn Store> =
-            match open_store(&settings, seal.mark(), settings.store_cache_bytes).await? {
+            match open_existing(&settings, seal.mark()).await? {
                 Opened::Embedded(store) => {
                     let board = Arc::new(Board::new(0, settings.board.clone()));
                     Box::new(store.start(board, Arc::default()))

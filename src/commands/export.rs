@@ -1,6 +1,8 @@
 //! `export`: everything on record as feed lines, to import elsewhere. Papers stay sealed: they need the same key ring again.
 
-use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
+use super::{
+    Failure, Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings,
+};
 use crate::feed;
 use crate::paper::Paper;
 use crate::person::{CertType, Identity, ResidentId};
@@ -32,14 +34,11 @@ impl Export {
     pub fn run(self) -> Outcome {
         let settings = settings(self.sources.said())?;
         log(&settings.log)?;
+        must_exist(&settings)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
-        let store = runtime.block_on(open_store(
-            &settings,
-            seal.mark(),
-            settings.store_cache_bytes,
-        ))?;
+        let store = runtime.block_on(open_existing(&settings, seal.mark()))?;
         let mut out: Box<dyn Write> = match &self.out {
             None => Box::new(BufWriter::new(std::io::stdout().lock())),
             Some(path) => {

@@ -180,6 +180,11 @@ impl Shelf {
 
 const FILE: &str = "liangma.redb";
 
+/// Whether a store was made in this directory.
+pub fn is_in(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
 /// Makes an empty store under another name and gives it its own when it is whole: whoever is killed meanwhile leaves no
 /// half of one, and of two who make one the second takes the first's.
 fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {

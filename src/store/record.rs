@@ -58,7 +58,8 @@ impl Record {
             What::Erase => !std::mem::take(&mut self.profile).is_empty(),
             // Kept beside the record.
             What::Paper(_) => false,
-            What::Status(said, _) => {
+            What::Status(said, profile) => {
+                let active = said.active;
                 let known = self
                     .standings
                     .iter_mut()
@@ -67,6 +68,10 @@ impl Record {
                     Some(known) if said.seq > known.seq => *known = said,
                     Some(_) => return false,
                     None => self.standings.push(said),
+                }
+                // A reason in force needs the number, or no export holds it.
+                if active && self.profile.is_empty() {
+                    self.profile = profile;
                 }
                 true
             }
@@ -208,6 +213,30 @@ mod tests {
         fn rubbish_is_no_record_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Record::from_bytes(&bytes);
         }
+    }
+
+    #[test]
+    fn who_was_erased_has_a_number_again_once_a_reason_is_set_anew() {
+        let of = |seq, active| Standing {
+            reason: Reason::CloseContact,
+            source: "gd-cdc".into(),
+            seq,
+            active,
+            at: Time(0),
+            until: None,
+            region: None,
+        };
+        let number = || Box::<[u8]>::from([7, 7]);
+        let mut record = said(&[of(1, true), of(2, false)]);
+        assert!(record.take(What::Erase));
+        assert!(!record.take(What::Status(of(1, true), number())));
+        assert!(record.take(What::Status(of(3, false), number())));
+        assert!(
+            record.profile.is_empty(),
+            "nothing in force needs the number"
+        );
+        assert!(record.take(What::Status(of(4, true), number())));
+        assert_eq!(record.profile, number());
     }
 
     #[test]

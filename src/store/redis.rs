@@ -88,6 +88,7 @@ pub struct Opened {
     replicas: u32,
     asking: [Arc<Mutex<Link>>; PARTITIONS],
     residents: u64,
+    written: bool,
 }
 
 impl Opened {
@@ -137,6 +138,7 @@ impl Opened {
                 Arc::new(Mutex::new(link))
             }),
             residents: 0,
+            written: false,
         };
         for state in opened.states().await? {
             if !state.ring.is_empty() && state.ring != mark {
@@ -147,6 +149,7 @@ impl Opened {
                 return Err(Error::Format(place, state.format, scripts::FORMAT));
             }
             opened.residents += state.count;
+            opened.written |= !state.ring.is_empty();
         }
         Ok(opened)
     }
@@ -178,6 +181,11 @@ impl Opened {
     }
 
     /// On record when it was reached.
+    /// Whether anything was ever written to it.
+    pub fn was_written(&self) -> bool {
+        self.written
+    }
+
     pub fn residents(&self) -> u64 {
         self.residents
     }

@@ -131,7 +131,7 @@ fn a_ring_that_others_can_read_is_refused() {
         for args in [
             &["serve", "--set", "back=127.0.0.1:0"][..],
             &["token", "scanner", "--site", "x"],
-            &["export"],
+            &["import", "/dev/null"],
         ] {
             let output = at(&store, args);
             assert_eq!(output.status.code(), Some(1));
@@ -141,6 +141,37 @@ fn a_ring_that_others_can_read_is_refused() {
                 text(&output.stderr)
             );
         }
+    }
+}
+
+#[test]
+fn a_command_that_only_reads_makes_neither_store_nor_ring() {
+    let folder = folder();
+    let with_ring = folder.path().join("ring");
+    assert!(at(&with_ring, &["keys", "new"]).status.success());
+    let nowhere = folder.path().join("nowhere");
+    for args in [
+        &["export"][..],
+        &["audit", "verify"],
+        &["audit", "list"],
+        &[
+            "erase",
+            "person",
+            "--cert-type",
+            "10",
+            "--cert-no",
+            "11010519491231002X",
+        ],
+    ] {
+        for wrong in [&nowhere, &with_ring] {
+            let output = at(wrong, args);
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            let said = text(&output.stderr);
+            assert!(said.contains("there is no store in"), "{args:?}: {said}");
+            assert_eq!(output.stdout, b"", "{args:?}");
+        }
+        assert!(!nowhere.exists(), "{args:?}");
+        assert!(!with_ring.join("liangma.redb").exists(), "{args:?}");
     }
 }
 
@@ -156,6 +187,7 @@ fn a_ring_is_never_overwritten_nor_made_beside_a_store_that_has_one() {
     assert!(text(&again.stderr).contains("not overwritten"));
     assert_eq!(std::fs::read(&keys).unwrap(), before);
 
+    assert!(at(&store, &["import", "/dev/null"]).status.success());
     assert!(at(&store, &["export"]).status.success());
     std::fs::remove_file(&keys).unwrap();
     let lost = at(&store, &["export"]);

@@ -121,13 +121,17 @@ local function take(one, claim, standing, profile)
   end
   local at, length = said_before(record, standing)
   if not at then
-    one.record = record .. standing
-    return true
-  end
-  if not is_newer(standing, record, at) then
+    record = record .. standing
+  elseif is_newer(standing, record, at) then
+    record = string.sub(record, 1, at - 1) .. standing .. string.sub(record, at + length)
+  else
     return false
   end
-  one.record = string.sub(record, 1, at - 1) .. standing .. string.sub(record, at + length)
+  -- A reason in force needs the number, which an erasure took, or no export holds it.
+  if string.byte(standing, 1) >= 128 and standings_at(record) == 19 then
+    record = string.sub(record, 1, 16) .. struct.pack('>I2', #profile) .. profile .. string.sub(record, 19)
+  end
+  one.record = record
   return true
 end
 
