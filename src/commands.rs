@@ -15,6 +15,7 @@ use crate::clock::Time;
 use crate::config::{Said, Settings, StorePlace};
 use crate::logging::Lines;
 use crate::person::{BadDocument, Document};
+use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::store::{embedded, redis};
 use clap::{Args, Parser, Subcommand};
@@ -272,22 +273,22 @@ enum Opened {
 /// The store of these settings; `cache_bytes` are pages of the embedded one.
 async fn open_store(
     settings: &Settings,
-    mark: [u8; 16],
+    seal: &Seal,
     cache_bytes: usize,
 ) -> Result<Opened, Failure> {
     Ok(match &settings.store {
         StorePlace::Embedded(folder) => {
-            Opened::Embedded(Box::new(open_embedded(folder, mark, cache_bytes)?))
+            Opened::Embedded(Box::new(open_embedded(folder, seal, cache_bytes)?))
         }
         StorePlace::Redis(settings) => Opened::Redis(Box::new(
-            redis::Opened::open((**settings).clone(), mark).await?,
+            redis::Opened::open((**settings).clone(), seal.mark()).await?,
         )),
     })
 }
 
 fn open_embedded(
     folder: &Path,
-    mark: [u8; 16],
+    seal: &Seal,
     cache_bytes: usize,
 ) -> Result<embedded::Opened, Failure> {
     let settings = embedded::Settings {
@@ -295,7 +296,11 @@ fn open_embedded(
         fill_threads: std::thread::available_parallelism().map_or(1, usize::from),
         ..embedded::Settings::new(folder.to_owned())
     };
-    Ok(embedded::Opened::open(settings, mark)?)
+    Ok(embedded::Opened::open(
+        settings,
+        seal.mark(),
+        seal.status_tags(),
+    )?)
 }
 
 /// Refuses a directory without a store, before a command that only reads makes a ring or a store in it.
@@ -309,9 +314,9 @@ fn must_exist(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Opens a store that must have been written to; see [`must_exist`] for what precedes it.
-async fn open_existing(settings: &Settings, mark: [u8; 16]) -> Result<Opened, Failure> {
+async fn open_existing(settings: &Settings, seal: &Seal) -> Result<Opened, Failure> {
     must_exist(settings)?;
-    let opened = open_store(settings, mark, settings.store_cache_bytes).await?;
+    let opened = open_store(settings, seal, settings.store_cache_bytes).await?;
     match &opened {
         Opened::Redis(store) if !store.was_written() => {
             Err(anyhow::anyhow!("there is no store in this Redis: nothing was ever written").into())

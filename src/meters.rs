@@ -156,6 +156,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "commits that failed",
     ),
     (
+        "liangma_store_damaged_total",
+        "counter",
+        "",
+        "statuses and records that are not as they were written, each time that one was read; none of them is told",
+    ),
+    (
         "liangma_residents_on_record",
         "gauge",
         "",
@@ -677,6 +683,8 @@ pub struct StoreTally {
     pub commit_times: CommitTimes,
     pub changes: AtomicU64,
     pub failures: AtomicU64,
+    /// Statuses and records that were read and are not as they were written.
+    pub damaged: AtomicU64,
     /// From a change's version to its being on this board.
     pub change_times: ChangeTimes,
     /// Residents of each partition of whom the board knew more than the store, when that was last compared.
@@ -857,6 +865,11 @@ impl Meters {
             "liangma_store_failures_total",
             &[],
             store.failures.load(Relaxed),
+        );
+        self.count(
+            "liangma_store_damaged_total",
+            &[],
+            store.damaged.load(Relaxed),
         );
 
         self.publish_store();

@@ -10,6 +10,7 @@ mod grant;
 mod papers;
 mod revoked;
 pub mod ring;
+pub mod tags;
 
 use crate::answer::{CODE_CHARS, CodeText, Refusal};
 use crate::clock::Time;
@@ -25,6 +26,7 @@ use ring::{KeyRing, Kind, RingFile};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
+use tags::StatusTags;
 
 const VERSION: u8 = 1;
 const HEAD: usize = 2 + NONCE_LEN;
@@ -406,6 +408,11 @@ impl Seal {
     /// A mark by which a store knows whether it was written with this ring.
     pub fn mark(&self) -> [u8; 16] {
         Seal::mark_by(&self.ring.load())
+    }
+
+    /// Returns what makes the tags of statuses in the store.
+    pub fn status_tags(&self) -> StatusTags {
+        self.ring.load().tags.clone()
     }
 
     /// The mark of a ring that is not in force.

@@ -479,7 +479,7 @@ impl Service {
         if board.is_unheard(grant.resident) || word.is_none() && !board.is_filled() {
             return Err(Refusal::Warming);
         }
-        let own = word.filter(|word| word.check() == grant.check);
+        let own = own(word, grant.check)?;
         let scan = Scan {
             organisation: gone.holder.clone(),
             resident: grant.resident,
@@ -505,7 +505,7 @@ impl Service {
         if board.is_unheard(code.resident) || word.is_none() && !board.is_filled() {
             return Err(Refusal::Warming);
         }
-        Ok(self.verdict(&code, word, freshness))
+        self.verdict(&code, word, freshness)
     }
 
     /// Asks the store while the board is being filled.
@@ -518,19 +518,24 @@ impl Service {
         // What came by another way meanwhile may be newer.
         let known = board.word(code.resident);
         let word = word.map_or(known, |word| Some(newer(known, word)));
-        Ok(self.verdict(&code, word, board.freshness_at(as_of, now)))
+        self.verdict(&code, word, board.freshness_at(as_of, now))
     }
 
     /// The code was sealed with the check bits of its id's word. Other bits mean that the id was another's then or is now:
     /// whose, nobody can tell from here, and it is not this resident's.
-    fn verdict(&self, code: &Code, word: Option<Word>, freshness: Freshness) -> Verdict {
-        let own = word.filter(|word| word.check() == code.check);
-        Verdict {
+    fn verdict(
+        &self,
+        code: &Code,
+        word: Option<Word>,
+        freshness: Freshness,
+    ) -> Result<Verdict, Refusal> {
+        let own = own(word, code.check)?;
+        Ok(Verdict {
             standing: self.rooms.board.standing(own, &freshness),
             face: code.face,
             issued_at: code.issued_at,
             freshness,
-        }
+        })
     }
 
     /// A first session registers the resident.
@@ -660,6 +665,16 @@ impl Service {
 
     pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
         self.rooms.seal.open_pass(Sealed::Authority, token, now)
+    }
+}
+
+/// Returns the word if these are its check bits. Refuses where the store's own is not as it was written: "unknown" would be said
+/// of somebody who is on record.
+fn own(word: Option<Word>, check: u16) -> Result<Option<Word>, Refusal> {
+    match word {
+        Some(word) if word.check() == check => Ok(Some(word)),
+        Some(word) if word.is_doubtful() => Err(Refusal::UpstreamBusy),
+        _ => Ok(None),
     }
 }
 

@@ -187,6 +187,16 @@ impl Word {
         Word(self.0 | u64::from(reasons.0))
     }
 
+    /// Returns the word that stands on the board where the store's own is not as it was written: its check bits are nobody's, so
+    /// every look asks the store by the claim; its version is below all; and whoever takes it for a status sees no green.
+    pub fn doubtful() -> Word {
+        Word::new(0, 0, Reason::ALL.into_iter().collect())
+    }
+
+    pub fn is_doubtful(self) -> bool {
+        self == Word::doubtful()
+    }
+
     /// Whether this word's version is above that of the word with these bits.
     pub fn is_newer_than(self, bits: u64) -> bool {
         self.version() > bits >> VERSION_SHIFT

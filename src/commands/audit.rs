@@ -38,7 +38,7 @@ impl Audit {
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
-        let store = runtime.block_on(open_existing(&settings, seal.mark()))?;
+        let store = runtime.block_on(open_existing(&settings, &seal))?;
         let mut gathered = Log::default();
         let each = |owner, paper| {
             gathered.take(&seal, &owner, &paper);

@@ -224,7 +224,7 @@ fn at(node: &Node, door: Door) -> SocketAddr {
 /// Makes the town, unless it is there.
 fn settle(dir: &Path, settings: &Settings, ring: &RingFile, town: Town) -> Result<(), Failure> {
     let seal = Seal::new(ring, settings.seal.clone());
-    let store = open_embedded(dir, seal.mark(), settings.store_cache_bytes)?;
+    let store = open_embedded(dir, &seal, settings.store_cache_bytes)?;
     if store.residents()? >= town.residents {
         return Ok(());
     }

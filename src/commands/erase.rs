@@ -103,7 +103,7 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
     let who = seal.identify(&document);
     runtime()?.block_on(async {
         let store: Box<dyn Store> =
-            match open_existing(&settings, seal.mark()).await? {
+            match open_existing(&settings, &seal).await? {
                 Opened::Embedded(store) => {
                     let board = Arc::new(Board::new(0, settings.board.clone()));
                     Box::new(store.start(board, Arc::default()))

@@ -38,7 +38,7 @@ impl Export {
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
-        let store = runtime.block_on(open_existing(&settings, seal.mark()))?;
+        let store = runtime.block_on(open_existing(&settings, &seal))?;
         let mut out: Box<dyn Write> = match &self.out {
             None => Box::new(BufWriter::new(std::io::stdout().lock())),
             Some(path) => {

@@ -65,7 +65,7 @@ impl Import {
         let runtime = runtime()?;
         let opened = runtime.block_on(open_store(
             &settings,
-            seal.mark(),
+            &seal,
             CACHE_BYTES.max(settings.store_cache_bytes),
         ))?;
         match opened {

@@ -152,7 +152,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
             guidance
         }
     };
-    let opened = open_store(settings, seal.mark(), settings.store_cache_bytes).await?;
+    let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
     let residents = match &opened {
         Opened::Embedded(opened) => opened.residents()?,
         Opened::Redis(opened) => opened.residents(),

@@ -1,5 +1,6 @@
 //! The key ring: the keys that seal and open, their states, and the file that holds them (readable by its owner alone).
 
+use super::tags::StatusTags;
 use crate::clock::Time;
 use crate::paper::Purpose;
 use aws_lc_rs::aead::{AES_128_GCM_SIV, LessSafeKey, UnboundKey};
@@ -372,6 +373,7 @@ pub struct KeyRing {
     current: u8,
     /// By key id; a key for each [`Kind`].
     keys: [Option<Box<[LessSafeKey; 8]>>; 256],
+    pub(super) tags: StatusTags,
     /// By [`Purpose`]; None: destroyed.
     pub(super) papers: [Option<LessSafeKey>; Purpose::ALL.len()],
 }
@@ -393,6 +395,7 @@ impl KeyRing {
             rest: (file.rest.id, derive(&file.rest.secret, b"liangma rest 1")),
             current,
             keys,
+            tags: StatusTags::new(&file.rest.secret.0),
             papers: Purpose::ALL.map(|purpose| {
                 let name = format!("liangma papers {} 1", purpose.word());
                 let own = file.papers.iter().find(|key| key.purpose == purpose);

@@ -3,6 +3,9 @@
 //! Two tables share the resident id as key: `residents` holds the records, `words` the 64 bits that the board needs, so
 //! that a start reads 16 bytes a resident and not a record. No journal beside them: the one process that writes also
 //! holds the one board, and posts every word before it acknowledges the change. Papers lie in a table of their own.
+//!
+//! Words and records carry keyed tags, and whatever is read is held against them: redb sums its pages, and looks at the sums
+//! only when it repairs a file.
 
 pub mod bulk;
 mod papers;
@@ -14,6 +17,7 @@ use crate::clock::{Moment, Time};
 use crate::meters::StoreTally;
 use crate::paper::{Cursor, Keep, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
+use crate::seal::tags::{StatusTags, TAG_BYTES};
 use crate::status::Word;
 use crate::vital::Vital;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -24,12 +28,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
+/// A record, and its tag behind it.
 const RESIDENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("residents");
-const WORDS: TableDefinition<u64, u64> = TableDefinition::new("words");
+/// A word in the upper half, its tag in the lower.
+const WORDS: TableDefinition<u64, u128> = TableDefinition::new("words");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// The layout of the tables; another is refused.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// The writer says that it is alive this often when it has nothing to do. A quarter of a second of age is far below the
 /// bound at which a verdict is marked.
@@ -70,11 +76,12 @@ impl Settings {
 pub struct Opened {
     db: Database,
     settings: Settings,
+    tags: StatusTags,
 }
 
 impl Opened {
-    /// Opens the store in its directory, making it where there is none. `mark` is that of the key ring.
-    pub fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
+    /// Opens the store in its directory, making it where there is none. `mark` and `tags` are those of the key ring.
+    pub fn open(settings: Settings, mark: [u8; 16], tags: StatusTags) -> Result<Opened, Error> {
         make_private(&settings.folder).map_err(failed)?;
         let place = settings.folder.display().to_string();
         let path = settings.folder.join(FILE);
@@ -103,7 +110,7 @@ impl Opened {
             return Err(Error::ForeignRing(place));
         }
         papers::make_room(&db)?;
-        Ok(Opened { db, settings })
+        Ok(Opened { db, settings, tags })
     }
 
     pub fn residents(&self) -> Result<u64, Error> {
@@ -117,9 +124,16 @@ impl Opened {
     ) -> Result<(), Error> {
         let txn = self.db.begin_read().map_err(failed)?;
         let residents = txn.open_table(RESIDENTS).map_err(failed)?;
+        let words = txn.open_table(WORDS).map_err(failed)?;
+        if residents.len().map_err(failed)? != words.len().map_err(failed)? {
+            return Err(WORDLESS);
+        }
         for row in residents.iter().map_err(failed)? {
             let (id, bytes) = row.map_err(failed)?;
-            each(ResidentId(id.value()), read_record(bytes.value())?)?;
+            let id = ResidentId(id.value());
+            let word = word_at(&words, &self.tags, id)?.ok_or(WORDLESS)?;
+            let record = genuine(&self.tags, id, word, bytes.value())?;
+            each(id, read_record(record)?)?;
         }
         Ok(())
     }
@@ -130,6 +144,8 @@ impl Opened {
         let shelf = Arc::new(Shelf {
             db: RwLock::new(Some(self.db)),
             settings: self.settings.clone(),
+            tags: self.tags,
+            tally: tally.clone(),
         });
         let writer = Writer {
             shelf: shelf.clone(),
@@ -159,12 +175,45 @@ impl Opened {
 struct Shelf {
     db: RwLock<Option<Database>>,
     settings: Settings,
+    tags: StatusTags,
+    tally: Arc<StoreTally>,
 }
 
 impl Shelf {
     fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, Error>) -> Result<T, Error> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        read(db.as_ref().ok_or(Error::Closed)?)
+        let read = read(db.as_ref().ok_or(Error::Closed)?);
+        if let Err(Error::Damaged(what)) = &read {
+            self.damaged(what, 1);
+        }
+        read
+    }
+
+    /// Raises the alarm: what rests was edited, or the disk lies.
+    fn damaged(&self, what: &str, count: u64) {
+        let before = self.tally.damaged.fetch_add(count, Relaxed);
+        // Whoever asks again and again fills no disk.
+        if count > 1 || (before + 1).is_power_of_two() {
+            tracing::error!(
+                what,
+                count,
+                "the store is not as it was written; what is damaged is not told"
+            );
+        }
+    }
+
+    /// Posts the words of these ids on the board; one that is not as it was written keeps its resident from being told.
+    fn fill(
+        &self,
+        board: &Board,
+        ids: std::ops::RangeInclusive<u64>,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), Error> {
+        let doubtful = self.with(|db| fill_part(db, &self.tags, board, ids, progress))?;
+        if doubtful > 0 {
+            self.damaged("words", doubtful);
+        }
+        Ok(())
     }
 
     /// Closes the file, opens it again, and writes to it.
@@ -264,9 +313,7 @@ impl Store for Embedded {
                 } else {
                     first + step - 1
                 };
-                tokio::task::spawn_blocking(move || {
-                    shelf.with(|db| fill_part(db, &board, first..=last, &*progress))
-                })
+                tokio::task::spawn_blocking(move || shelf.fill(&board, first..=last, &*progress))
             })
             .collect();
         for part in parts {
@@ -288,17 +335,19 @@ impl Store for Embedded {
         let shelf = self.shelf.clone();
         let who = shorten(who, self.settings.home_bits);
         // The page may have to come from the disk.
-        let found = tokio::task::spawn_blocking(move || shelf.with(|db| find(db, &who)));
+        let found =
+            tokio::task::spawn_blocking(move || shelf.with(|db| find(db, &shelf.tags, &who)));
         found.await.map_err(failed)?
     }
 
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
         let shelf = self.shelf.clone();
-        let read = move |db: &Database| {
-            let txn = db.begin_read().map_err(failed)?;
-            word_at(&txn.open_table(WORDS).map_err(failed)?, id)
-        };
-        let found = tokio::task::spawn_blocking(move || shelf.with(read));
+        let found = tokio::task::spawn_blocking(move || {
+            shelf.with(|db| {
+                let txn = db.begin_read().map_err(failed)?;
+                word_at(&txn.open_table(WORDS).map_err(failed)?, &shelf.tags, id)
+            })
+        });
         found.await.map_err(failed)?
     }
 
@@ -355,27 +404,53 @@ fn count(db: &Database) -> Result<u64, Error> {
     words.len().map_err(failed)
 }
 
+/// Returns how many words are not as they were written.
 fn fill_part(
     db: &Database,
+    tags: &StatusTags,
     board: &Board,
     ids: std::ops::RangeInclusive<u64>,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     const REPORT: u64 = 65_536;
+    /// Words whose tags are made in one call.
+    const TOGETHER: usize = 256;
     let txn = db.begin_read().map_err(failed)?;
     let words = txn.open_table(WORDS).map_err(failed)?;
-    let mut filled = 0;
-    for row in words.range(ids).map_err(failed)? {
-        let (id, bits) = row.map_err(failed)?;
-        let word = Word::from_bits(bits.value()).ok_or(Error::Damaged("a word"))?;
-        board.post(ResidentId(id.value()), word);
-        filled += 1;
-        if filled % REPORT == 0 {
-            progress(REPORT);
+    let (mut filled, mut doubtful) = (0, 0);
+    let (mut rows, mut told) = (Vec::with_capacity(TOGETHER), Vec::new());
+    let (mut blocks, mut made) = (Vec::new(), Vec::new());
+    let mut all = words.range(ids).map_err(failed)?;
+    loop {
+        rows.clear();
+        told.clear();
+        for row in all.by_ref().take(TOGETHER) {
+            let (id, value) = row.map_err(failed)?;
+            let value = value.value();
+            rows.push((id.value(), (value >> 64) as u64));
+            told.push(value as u64);
+        }
+        if rows.is_empty() {
+            break;
+        }
+        tags.words(&rows, &mut blocks, &mut made);
+        for ((id, bits), is_own) in rows.iter().zip(told.iter().zip(&made).map(|(a, b)| a == b)) {
+            let word = match is_own {
+                true => Word::from_bits(*bits).ok_or(Error::Damaged("a word"))?,
+                false => {
+                    doubtful += 1;
+                    Word::doubtful()
+                }
+            };
+            board.post(ResidentId(*id), word);
+            filled += 1;
+            if filled % REPORT == 0 {
+                progress(REPORT);
+            }
         }
     }
     progress(filled % REPORT);
-    Ok(())
+    Ok(doubtful)
 }
 
 /// The one thread that writes.
@@ -448,8 +523,7 @@ impl Writer {
     /// sent again it changes nothing, so nothing but this would ever post it.
     fn recover(&self) -> Result<(), Error> {
         self.shelf.reopen()?;
-        self.shelf
-            .with(|db| fill_part(db, &self.board, 0..=u64::MAX, &|_| ()))
+        self.shelf.fill(&self.board, 0..=u64::MAX, &|_| ())
     }
 
     /// One commit for all; an error is the store's, not that of a change.
@@ -463,8 +537,11 @@ impl Writer {
             .map(|change| (shorten(change.who, self.home_bits), change.what))
             .collect();
         let count = changes.len();
-        match self.shelf.with(|db| commit(db, changes)) {
+        match self.shelf.with(|db| commit(db, &self.shelf.tags, changes)) {
             Ok(committed) => {
+                if committed.damaged > 0 {
+                    self.shelf.damaged("records", committed.damaged);
+                }
                 for (id, word) in &committed.posts {
                     self.board.post(*id, *word);
                 }
@@ -500,6 +577,8 @@ struct Committed {
     changed: Vec<bool>,
     /// Changes of residents whose record cannot be read, or has no room; they spoil nobody else's.
     refused: Vec<usize>,
+    /// Residents of whom what is on record is not as it was written.
+    damaged: u64,
     posts: Vec<(ResidentId, Word)>,
 }
 
@@ -515,7 +594,11 @@ fn probe(db: &Database) -> Result<(), Error> {
 }
 
 /// Applies the changes in their order and makes them durable.
-fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Error> {
+fn commit(
+    db: &Database,
+    tags: &StatusTags,
+    changes: Vec<(Identity, What)>,
+) -> Result<Committed, Error> {
     let txn = db.begin_write().map_err(failed)?;
     let mut committed = Committed {
         changed: vec![false; changes.len()],
@@ -525,6 +608,7 @@ fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Er
         let mut tables = Tables {
             words: txn.open_table(WORDS).map_err(failed)?,
             residents: txn.open_table(RESIDENTS).map_err(failed)?,
+            tags,
             now: Time::now(),
         };
         let mut pile = papers::Pile::open(&txn)?;
@@ -546,6 +630,7 @@ fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Er
             match filed.and_then(|()| tables.apply(&who, said, &mut committed)) {
                 Err(error @ (Error::Damaged(_) | Error::Crowded)) => {
                     tracing::error!(%error, "a resident's changes are refused");
+                    committed.damaged += u64::from(matches!(error, Error::Damaged(_)));
                     committed.refused.extend(nths);
                 }
                 applied => applied?,
@@ -562,8 +647,9 @@ fn commit(db: &Database, changes: Vec<(Identity, What)>) -> Result<Committed, Er
 }
 
 struct Tables<'t> {
-    words: redb::Table<'t, u64, u64>,
+    words: redb::Table<'t, u64, u128>,
     residents: redb::Table<'t, u64, &'static [u8]>,
+    tags: &'t StatusTags,
     now: Time,
 }
 
@@ -579,38 +665,33 @@ impl Tables<'_> {
             return Ok(());
         }
         let mut said = said.into_iter();
-        let (id, mut record, mut dirty, old) = match place(&self.residents, who)? {
-            Place::Own { id, record, .. } => {
-                let old = word_at(&self.words, id)?.ok_or(WORDLESS)?;
-                (id, record, false, Some(old))
-            }
-            Place::Free { id, steps } => {
-                // What makes nobody a resident is passed over.
-                let first =
-                    said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
-                let Some((nth, record)) = first else {
-                    return Ok(());
-                };
-                committed.changed[nth] = true;
-                if steps > 0 {
-                    self.tell_apart(who, committed)?;
+        let (id, mut record, mut dirty, old) =
+            match place(&self.residents, &self.words, self.tags, who)? {
+                Place::Own(placed) => (placed.id, placed.record, false, Some(placed.word)),
+                Place::Free { id, steps } => {
+                    // What makes nobody a resident is passed over.
+                    let first =
+                        said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
+                    let Some((nth, record)) = first else {
+                        return Ok(());
+                    };
+                    committed.changed[nth] = true;
+                    if steps > 0 {
+                        self.tell_apart(who, committed)?;
+                    }
+                    (id, record, true, None)
                 }
-                (id, record, true, None)
-            }
-        };
+            };
         for (nth, what) in said {
             let changed = record.take(what);
             committed.changed[nth] |= changed;
             dirty |= changed;
         }
         if dirty {
-            self.residents
-                .insert(id.0, &record.to_bytes()[..])
-                .map_err(failed)?;
             let reasons = record.reasons();
             let check = old.map_or(who.check(), Word::check);
             let version = Word::version_after(old.map(Word::version), self.now);
-            self.write(id, Word::new(version, check, reasons), committed)?;
+            self.write(id, Word::new(version, check, reasons), &record, committed)?;
         }
         Ok(())
     }
@@ -618,10 +699,16 @@ impl Tables<'_> {
     /// `who` did not get its home. If the one who has it shows the same check bits, nobody can tell the two apart on the
     /// board: its word says from now on to ask the store.
     fn tell_apart(&mut self, who: &Identity, committed: &mut Committed) -> Result<(), Error> {
-        let word = word_at(&self.words, who.home)?.ok_or(WORDLESS)?;
+        let id = who.home;
+        let word = word_at(&self.words, self.tags, id)?.ok_or(WORDLESS)?;
         if word.check() == who.check() {
+            let record = {
+                let bytes = self.residents.get(id.0).map_err(failed)?.ok_or(WORDLESS)?;
+                read_record(genuine(self.tags, id, word, bytes.value())?)?
+            };
             let version = Word::version_after(Some(word.version()), self.now);
-            self.write(who.home, Word::new(version, 0, word.reasons()), committed)?;
+            let word = Word::new(version, 0, word.reasons());
+            self.write(id, word, &record, committed)?;
         }
         Ok(())
     }
@@ -630,9 +717,15 @@ impl Tables<'_> {
         &mut self,
         id: ResidentId,
         word: Word,
+        record: &Record,
         committed: &mut Committed,
     ) -> Result<(), Error> {
-        self.words.insert(id.0, word.bits()).map_err(failed)?;
+        self.residents
+            .insert(id.0, &sealed_record(self.tags, id, word, record)[..])
+            .map_err(failed)?;
+        self.words
+            .insert(id.0, sealed_word(self.tags, id, word))
+            .map_err(failed)?;
         committed.posts.push((id, word));
         Ok(())
     }
@@ -641,58 +734,91 @@ impl Tables<'_> {
 /// Every record has its word.
 const WORDLESS: Error = Error::Damaged("no word for a record");
 
-fn word_at(words: &impl ReadableTable<u64, u64>, id: ResidentId) -> Result<Option<Word>, Error> {
-    let Some(bits) = words.get(id.0).map_err(failed)? else {
+fn word_at(
+    words: &impl ReadableTable<u64, u128>,
+    tags: &StatusTags,
+    id: ResidentId,
+) -> Result<Option<Word>, Error> {
+    let Some(value) = words.get(id.0).map_err(failed)? else {
         return Ok(None);
     };
-    Word::from_bits(bits.value())
+    let bits = (value.value() >> 64) as u64;
+    if tags.word(id, bits) != value.value() as u64 {
+        return Err(Error::Damaged("a word that is not as it was written"));
+    }
+    Word::from_bits(bits)
         .map(Some)
         .ok_or(Error::Damaged("a word"))
 }
 
-fn find(db: &Database, who: &Identity) -> Result<Option<Placed>, Error> {
+/// A word with its tag, as `words` holds it.
+fn sealed_word(tags: &StatusTags, id: ResidentId, word: Word) -> u128 {
+    u128::from(word.bits()) << 64 | u128::from(tags.word(id, word.bits()))
+}
+
+/// A record with its tag, as `residents` holds it.
+fn sealed_record(tags: &StatusTags, id: ResidentId, word: Word, record: &Record) -> Vec<u8> {
+    let mut bytes = record.to_bytes();
+    let tag = tags.record(id, word.bits(), &bytes);
+    bytes.extend_from_slice(&tag);
+    bytes
+}
+
+/// Returns a record without its tag, if it has it.
+fn genuine<'b>(
+    tags: &StatusTags,
+    id: ResidentId,
+    word: Word,
+    bytes: &'b [u8],
+) -> Result<&'b [u8], Error> {
+    bytes
+        .split_last_chunk::<TAG_BYTES>()
+        .filter(|(record, tag)| tags.record(id, word.bits(), record) == **tag)
+        .map(|(record, _)| record)
+        .ok_or(Error::Damaged("a record that is not as it was written"))
+}
+
+fn find(db: &Database, tags: &StatusTags, who: &Identity) -> Result<Option<Placed>, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let residents = txn.open_table(RESIDENTS).map_err(failed)?;
-    let Place::Own { id, steps, record } = place(&residents, who)? else {
-        return Ok(None);
-    };
     let words = txn.open_table(WORDS).map_err(failed)?;
-    let word = word_at(&words, id)?.ok_or(WORDLESS)?;
-    Ok(Some(Placed {
-        id,
-        steps,
-        word,
-        record,
-    }))
+    Ok(match place(&residents, &words, tags, who)? {
+        Place::Own(placed) => Some(placed),
+        Place::Free { .. } => None,
+    })
 }
 
 enum Place {
-    Own {
-        id: ResidentId,
-        steps: u64,
-        record: Record,
-    },
-    Free {
-        id: ResidentId,
-        steps: u64,
-    },
+    Own(Placed),
+    Free { id: ResidentId, steps: u64 },
 }
 
 /// Where this resident is, or would be: the first slot from the home on that is theirs or nobody's. Nobody is ever
-/// removed, so a free slot ends the search.
+/// removed, so a free slot ends the search. Every slot on the way must be as it was written: a claim that is not would
+/// send a resident who is red on to a free slot.
 fn place(
     residents: &impl ReadableTable<u64, &'static [u8]>,
+    words: &impl ReadableTable<u64, u128>,
+    tags: &StatusTags,
     who: &Identity,
 ) -> Result<Place, Error> {
     for steps in 0..PROBES_MAX {
         let id = who.slot(steps);
-        match residents.get(id.0).map_err(failed)? {
-            None => return Ok(Place::Free { id, steps }),
-            Some(bytes) if bytes.value().starts_with(&who.claim) => {
-                let record = read_record(bytes.value())?;
-                return Ok(Place::Own { id, steps, record });
-            }
-            Some(_) => {}
+        let word = word_at(words, tags, id)?;
+        let bytes = residents.get(id.0).map_err(failed)?;
+        let (word, bytes) = match (word, bytes) {
+            (None, None) => return Ok(Place::Free { id, steps }),
+            (Some(word), Some(bytes)) => (word, bytes),
+            _ => return Err(WORDLESS),
+        };
+        let record = genuine(tags, id, word, bytes.value())?;
+        if record.starts_with(&who.claim) {
+            return Ok(Place::Own(Placed {
+                id,
+                steps,
+                word,
+                record: read_record(record)?,
+            }));
         }
     }
     Err(Error::Crowded)

@@ -8,6 +8,7 @@ use crate::redis::{Server, is_missing};
 use liangma::board::{self, Board, Found};
 use liangma::clock::Time;
 use liangma::person::{Identity, ResidentId};
+use liangma::seal::tags::StatusTags;
 use liangma::status::{Reason, Reasons};
 use liangma::store::record::{Record, Standing};
 use liangma::store::redis::{self, place};
@@ -49,7 +50,7 @@ impl Place {
                     cache_bytes: 16 << 20,
                     ..embedded::Settings::new(folder.path().to_owned())
                 };
-                let opened = embedded::Opened::open(settings, mark)?;
+                let opened = embedded::Opened::open(settings, mark, StatusTags::new(&[9; 32]))?;
                 Ok(Opened::Embedded(Box::new(opened)))
             }
             Place::Server(server) => {

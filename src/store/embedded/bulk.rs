@@ -5,7 +5,9 @@
 //! they lie behind everything on record, which is the whole of a first import, and put in their places otherwise.
 
 use super::papers::Pile;
-use super::{Committed, Opened, RESIDENTS, WORDS, commit, failed, shorten};
+use super::{
+    Committed, Opened, RESIDENTS, WORDS, commit, failed, sealed_record, sealed_word, shorten,
+};
 use crate::clock::Time;
 use crate::paper::Paper;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
@@ -90,7 +92,7 @@ impl Bulk<'_> {
             let changed = if self.store.all_behind(changes[0].0.home)? {
                 self.store.append(changes)?
             } else {
-                let committed = commit(&self.store.db, changes)?;
+                let committed = commit(&self.store.db, &self.store.tags, changes)?;
                 if !committed.refused.is_empty() {
                     return Err(Error::Damaged("a record"));
                 }
@@ -226,9 +228,12 @@ impl Opened {
                 }
                 let version = Word::version_after(None, now);
                 let word = Word::new(version, who.check(), record.reasons());
-                at_words.insert_before(id, word.bits()).map_err(failed)?;
+                let at = ResidentId(id);
+                at_words
+                    .insert_before(id, sealed_word(&self.tags, at, word))
+                    .map_err(failed)?;
                 at_residents
-                    .insert_before(id, &record.to_bytes()[..])
+                    .insert_before(id, &sealed_record(&self.tags, at, word, &record)[..])
                     .map_err(failed)?;
                 last = Some(id);
             }
@@ -237,6 +242,7 @@ impl Opened {
             let mut tables = super::Tables {
                 words,
                 residents,
+                tags: &self.tags,
                 now,
             };
             let mut committed = Committed::default();

@@ -10,6 +10,10 @@ use std::collections::HashMap;
 
 const MARK: [u8; 16] = [9; 16];
 
+fn tags() -> StatusTags {
+    StatusTags::new(&[9; 32])
+}
+
 fn who(n: u64) -> Identity {
     // A well spread stand-in for a keyed hash.
     let mut hash = [0; 32];
@@ -77,7 +81,7 @@ async fn residents_who_share_a_home_never_share_an_id() {
     // 300 residents on 256 homes: every home is fought over.
     let folder = tempfile::tempdir().unwrap();
     let board = board();
-    let store = Opened::open(settings(folder.path(), 8), MARK)
+    let store = Opened::open(settings(folder.path(), 8), MARK, tags())
         .unwrap()
         .start(board.clone(), Arc::default());
     for n in 0..200 {
@@ -113,7 +117,7 @@ async fn residents_who_share_a_home_never_share_an_id() {
 async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let board = board();
-    let store = Opened::open(settings(folder.path(), 64), MARK)
+    let store = Opened::open(settings(folder.path(), 64), MARK, tags())
         .unwrap()
         .start(board.clone(), Arc::default());
     let one = Identity {
@@ -154,7 +158,7 @@ async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     {
-        let store = Opened::open(settings(folder.path(), 64), MARK)
+        let store = Opened::open(settings(folder.path(), 64), MARK, tags())
             .unwrap()
             .start(board(), Arc::default());
         let batch = (0..1000).map(|n| change(n, profile(n))).collect();
@@ -166,7 +170,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         assert!(matches!(store.apply(vec![]).await, Err(Error::Closed)));
     }
     let again = board();
-    let store = Opened::open(settings(folder.path(), 64), MARK)
+    let store = Opened::open(settings(folder.path(), 64), MARK, tags())
         .unwrap()
         .start(again.clone(), Arc::default());
     store.fill(Arc::new(|_| ())).await.unwrap();
@@ -181,12 +185,14 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 #[tokio::test]
 async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_store_is_back() {
     let folder = tempfile::tempdir().unwrap();
-    let opened = Opened::open(settings(folder.path(), 64), MARK).unwrap();
+    let opened = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
     let board = board();
     let writer = Writer {
         shelf: Arc::new(Shelf {
             db: RwLock::new(Some(opened.db)),
             settings: opened.settings,
+            tags: tags(),
+            tally: Arc::default(),
         }),
         board: board.clone(),
         tally: Arc::default(),
@@ -201,7 +207,10 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
     // The disk took this one, and the error came after: nobody posted it.
     let red = status(5, Reason::Confirmed, 1, true);
     let unposted = vec![(who(5), red.clone())];
-    writer.shelf.with(|db| commit(db, unposted)).unwrap();
+    writer
+        .shelf
+        .with(|db| commit(db, &tags(), unposted))
+        .unwrap();
     assert!(
         matches!(at_home(&board, &who(5)), Found::Word(word) if word.reasons() == Reasons::NONE)
     );
@@ -214,14 +223,14 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
 #[test]
 fn a_store_belongs_to_one_process_and_one_ring() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Opened::open(settings(folder.path(), 64), MARK).unwrap();
+    let first = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
     assert!(matches!(
-        Opened::open(settings(folder.path(), 64), MARK),
+        Opened::open(settings(folder.path(), 64), MARK, tags()),
         Err(Error::InUse(_))
     ));
     drop(first);
     assert!(matches!(
-        Opened::open(settings(folder.path(), 64), [1; 16]),
+        Opened::open(settings(folder.path(), 64), [1; 16], tags()),
         Err(Error::ForeignRing(_))
     ));
 }
@@ -230,13 +239,13 @@ fn a_store_belongs_to_one_process_and_one_ring() {
 async fn a_file_of_before_there_were_papers_is_opened_and_gets_their_table() {
     let folder = tempfile::tempdir().unwrap();
     {
-        let store = Opened::open(settings(folder.path(), 64), MARK).unwrap();
-        commit(&store.db, vec![(who(1), profile(1))]).unwrap();
+        let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+        commit(&store.db, &tags(), vec![(who(1), profile(1))]).unwrap();
         let txn = store.db.begin_write().unwrap();
         assert!(txn.delete_table(papers::PAPERS).unwrap());
         txn.commit().unwrap();
     }
-    let store = Opened::open(settings(folder.path(), 64), MARK).unwrap();
+    let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
     assert_eq!(store.residents().unwrap(), 1);
     let store = store.start(board(), Arc::default());
     let paper = paper(3, 5);
@@ -244,6 +253,163 @@ async fn a_file_of_before_there_were_papers_is_opened_and_gets_their_table() {
     assert_eq!(store.apply(vec![filed]).await.unwrap(), [true]);
     let found = store.papers(who(1), Kinds::ALL, None, 9).await.unwrap();
     assert_eq!(found, [paper]);
+    store.close().await;
+}
+
+/// What a start with this file tells of each of so many residents: the reasons, None where it is not known who that is.
+fn told_of(folder: &Path, residents: u64) -> Result<Vec<Result<Option<Reasons>, Error>>, Error> {
+    let store = Opened::open(settings(folder, 64), MARK, tags())?;
+    let board = board();
+    fill_part(&store.db, &tags(), &board, 0..=u64::MAX, &|_| ())?;
+    board.fill_done();
+    let told = |n| {
+        let found = find(&store.db, &tags(), &who(n));
+        match at_home(&board, &who(n)) {
+            // The desk reads the record where gates read the word: both must be right.
+            Found::Word(word) => match found {
+                Ok(Some(placed)) if placed.record.reasons() != word.reasons() => {
+                    Ok(Some(Reasons::NONE))
+                }
+                _ => Ok(Some(word.reasons())),
+            },
+            Found::Absent => {
+                // Who logs in and is not known is on record from then on, and green.
+                let logged_in = commit(&store.db, &tags(), vec![(who(n), profile(n))])?;
+                match logged_in.refused.is_empty() {
+                    true => Ok(find(&store.db, &tags(), &who(n))?.map(|it| it.record.reasons())),
+                    false => Ok(None),
+                }
+            }
+            _ => found.map(|placed| placed.map(|placed| placed.record.reasons())),
+        }
+    };
+    Ok((0..residents).map(told).collect())
+}
+
+#[test]
+fn a_bit_that_flips_in_the_file_is_noticed_or_changes_nothing() {
+    const RESIDENTS: u64 = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let confirmed = Reasons::NONE.with(Reason::Confirmed);
+    let rows: Vec<Vec<u8>> = {
+        let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+        let said = (0..RESIDENTS).map(|n| (who(n), status(n, Reason::Confirmed, 1, true)));
+        commit(&store.db, &tags(), said.collect()).unwrap();
+        let txn = store.db.begin_read().unwrap();
+        let words = txn.open_table(WORDS).unwrap();
+        let residents = txn.open_table(super::RESIDENTS).unwrap();
+        let words = words.iter().unwrap().flat_map(|row| {
+            let (id, word) = row.unwrap();
+            [
+                id.value().to_le_bytes().to_vec(),
+                word.value().to_le_bytes().to_vec(),
+            ]
+        });
+        let residents = residents
+            .iter()
+            .unwrap()
+            .map(|row| row.unwrap().1.value().to_vec());
+        words.chain(residents).collect()
+    };
+    let path = folder.path().join(FILE);
+    let whole = std::fs::read(&path).unwrap();
+    // Every byte of every row, wherever the file has it.
+    let bytes: Vec<usize> = rows
+        .iter()
+        .flat_map(|row| {
+            let found = whole.windows(row.len()).enumerate();
+            let found = found.filter(move |(_, bytes)| bytes == row);
+            found.flat_map(|(at, row)| at..at + row.len())
+        })
+        .collect();
+    assert!(
+        bytes.len() > 40 * (8 + 16 + 60),
+        "rows are found in the file"
+    );
+    let (mut noticed, mut seed) = (0, 7u64);
+    for _ in 0..400 {
+        seed = seed
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
+        let (at, bit) = (bytes[(seed >> 33) as usize % bytes.len()], seed >> 20 & 7);
+        let mut spoilt = whole.clone();
+        spoilt[at] ^= 1 << bit;
+        std::fs::write(&path, &spoilt).unwrap();
+        // redb panics at some of what it cannot read; that is a refusal too.
+        let told = std::panic::catch_unwind(|| told_of(folder.path(), RESIDENTS));
+        let Ok(Ok(told)) = told else {
+            noticed += 1;
+            continue;
+        };
+        for (n, told) in told.into_iter().enumerate() {
+            match told {
+                Ok(Some(reasons)) => assert_eq!(reasons, confirmed, "{n}, bit {bit} of {at}"),
+                Ok(None) | Err(_) => noticed += 1,
+            }
+        }
+    }
+    assert!(noticed > 0, "no flip met a row that is read");
+}
+
+#[test]
+fn a_store_of_another_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+    let txn = store.db.begin_write().unwrap();
+    let before = (FORMAT - 1).to_be_bytes();
+    txn.open_table(META)
+        .unwrap()
+        .insert("format", &before[..])
+        .unwrap();
+    txn.commit().unwrap();
+    drop(store);
+    assert!(matches!(
+        Opened::open(settings(folder.path(), 64), MARK, tags()),
+        Err(Error::Format(_, 1, FORMAT))
+    ));
+}
+
+#[tokio::test]
+async fn who_is_not_as_written_is_not_told_and_nobody_else_suffers() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+        let said = (0..3).map(|n| (who(n), status(n, Reason::Confirmed, 1, true)));
+        commit(&store.db, &tags(), said.collect()).unwrap();
+        let txn = store.db.begin_write().unwrap();
+        {
+            let mut words = txn.open_table(WORDS).unwrap();
+            let id = who(1).home.0;
+            let word = words.get(id).unwrap().unwrap().value();
+            // The reason is taken out.
+            words.insert(id, word ^ 1 << 64).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let (board, tally) = (board(), Arc::<StoreTally>::default());
+    let store = Opened::open(settings(folder.path(), 64), MARK, tags())
+        .unwrap()
+        .start(board.clone(), tally.clone());
+    store.fill(Arc::new(|_| ())).await.unwrap();
+    board.fill_done();
+    assert_eq!(tally.damaged.load(Relaxed), 1);
+    assert_eq!(at_home(&board, &who(1)), Found::Ask);
+    assert!(matches!(store.find(who(1)).await, Err(Error::Damaged(_))));
+    assert!(matches!(
+        store.word(who(1).home).await,
+        Err(Error::Damaged(_))
+    ));
+    // A new session or a later message cannot make it good unseen.
+    for what in [profile(1), status(1, Reason::Confirmed, 2, false)] {
+        assert!(store.apply(vec![change(1, what)]).await.is_err());
+    }
+    assert_eq!(at_home(&board, &who(1)), Found::Ask);
+    assert_eq!(tally.damaged.load(Relaxed), 5);
+    for n in [0, 2] {
+        assert!(matches!(at_home(&board, &who(n)), Found::Word(_)));
+        let clear = change(n, status(n, Reason::Confirmed, 2, false));
+        assert_eq!(store.apply(vec![clear]).await.unwrap(), [true]);
+    }
     store.close().await;
 }
 
@@ -276,12 +442,12 @@ proptest! {
             .collect();
         let cut = cut.min(changes.len());
         let (singly, bulk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let singly = Opened::open(settings(singly.path(), home_bits), MARK).unwrap();
+        let singly = Opened::open(settings(singly.path(), home_bits), MARK, tags()).unwrap();
         let single: Vec<bool> = changes
             .iter()
-            .flat_map(|change| commit(&singly.db, vec![(shorten(change.who, home_bits), change.what.clone())]).unwrap().changed)
+            .flat_map(|change| commit(&singly.db, &tags(), vec![(shorten(change.who, home_bits), change.what.clone())]).unwrap().changed)
             .collect();
-        let bulk = Opened::open(settings(bulk.path(), home_bits), MARK).unwrap();
+        let bulk = Opened::open(settings(bulk.path(), home_bits), MARK, tags()).unwrap();
         let mut applied = 0;
         for part in [&changes[..cut], &changes[cut..]] {
             // Runs of a few changes, so that they are merged.
@@ -297,8 +463,8 @@ proptest! {
             store.each(|id, mut record| {
                 record.standings.sort_by_key(|standing| (standing.reason, standing.seq));
                 let txn = store.db.begin_read().unwrap();
-                let word = txn.open_table(WORDS).unwrap().get(id.0).unwrap().unwrap().value();
-                all.push((record.claim, record.profile, record.standings, Word::from_bits(word).unwrap().reasons()));
+                let word = word_at(&txn.open_table(WORDS).unwrap(), &tags(), id).unwrap().unwrap();
+                all.push((record.claim, record.profile, record.standings, word.reasons()));
                 Ok(())
             }).unwrap();
             all.sort_by_key(|row| row.0);
