@@ -319,7 +319,7 @@ impl Route {
     }
 
     /// The methods of a path, for `Allow`.
-    fn method(self) -> Option<&'static str> {
+    pub fn method(self) -> Option<&'static str> {
         match self {
             Route::Scan | Route::Bulk | Route::OpenSession | Route::Feed => Some("POST"),
             Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
