@@ -30,10 +30,11 @@ pub enum Refusal {
     GrantRevoked,
     NotOnRoster,
     TooMany,
+    IdempotencyMismatch,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 21] = [
+    pub const ALL: [Refusal; 22] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
         Refusal::Warming,
@@ -55,6 +56,7 @@ impl Refusal {
         Refusal::GrantRevoked,
         Refusal::NotOnRoster,
         Refusal::TooMany,
+        Refusal::IdempotencyMismatch,
     ];
 
     /// The word that programs read.
@@ -81,6 +83,7 @@ impl Refusal {
             Refusal::GrantRevoked => "grant_revoked",
             Refusal::NotOnRoster => "not_on_roster",
             Refusal::TooMany => "too_many",
+            Refusal::IdempotencyMismatch => "idempotency_mismatch",
         }
     }
 

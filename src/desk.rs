@@ -203,13 +203,80 @@ impl Desk<'_> {
         Ok(placed.steps as u8)
     }
 
-    /// The key of a paper that a caller asks for: the same for the same word of the same caller.
-    fn key_of(&self, noun: &str, caller: &[u8], word: Option<&str>) -> Key {
+    /// Returns the key of the paper that a caller files: the same key for the same content under the same idempotency key of
+    /// the same caller. Other content has another key, so that no paper is taken for another.
+    fn key_of(&self, noun: &str, caller: &[u8], word: Option<&str>, content: &[u8]) -> Key {
         match word {
-            Some(word) => self
-                .seal
-                .paper_key(&[noun.as_bytes(), caller, word.as_bytes()]),
+            Some(word) => {
+                let parts = [noun.as_bytes(), caller, word.as_bytes(), content];
+                self.seal.paper_key(&parts)
+            }
             None => self.seal.fresh_key(),
+        }
+    }
+
+    /// Binds an idempotency key of a caller to the content of a request. `IdempotencyMismatch` where the key is bound to
+    /// other content already; the store decides which of two requests came first.
+    async fn bind(
+        &self,
+        noun: &str,
+        caller: Identity,
+        word: Option<&str>,
+        content: &[u8],
+    ) -> Result<(), Refusal> {
+        let Some(word) = word else {
+            return Ok(());
+        };
+        let key = self.request_key(noun, &caller, word);
+        let hash = self.seal.paper_key(&[b"request content", content]);
+        let request = Request {
+            content: base32::text(&hash),
+        };
+        let change = self.filing(caller, Kind::Request, key, &request)?;
+        if self.cold.apply(vec![change]).await? == [true] {
+            return Ok(());
+        }
+        let papers = grant::all(self.cold, caller, Kinds::of(&[Kind::Request])).await?;
+        match papers.iter().find(|paper| paper.key == key) {
+            Some(paper) if self.open::<Request>(&caller, paper)?.content != request.content => {
+                Err(Refusal::IdempotencyMismatch)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> Key {
+        let parts = [
+            b"request",
+            noun.as_bytes(),
+            &caller.claim[..],
+            word.as_bytes(),
+        ];
+        self.seal.paper_key(&parts)
+    }
+
+    /// Returns the owner of the requests of an office under one idempotency key.
+    fn office(&self, name: &str, word: Option<&str>) -> Identity {
+        let word = word.unwrap_or_default().as_bytes();
+        let spread = self.seal.paper_key(&[b"requests", name.as_bytes(), word]);
+        self.seal.owner("requests", name, spread[0] & 15)
+    }
+
+    /// Refuses one more paper of a kind where its owner has `most` of the last day. A paper that is filed already is no more.
+    async fn bound_a_day(
+        &self,
+        owner: Identity,
+        kind: Kind,
+        key: &Key,
+        most: usize,
+    ) -> Result<(), Refusal> {
+        let papers = self.cold.papers_now(owner, Kinds::of(&[kind]), None, most);
+        let papers = papers.await?;
+        let day_ago = Time(self.now.0.saturating_sub(86_400_000));
+        let today = papers.iter().filter(|paper| paper.at > day_ago).count();
+        match today < most || papers.iter().any(|paper| paper.key == *key) {
+            true => Ok(()),
+            false => Err(Refusal::TooMany),
         }
     }
 
@@ -296,6 +363,19 @@ fn opened<T: DeserializeOwned>(seal: &Seal, owner: &Identity, paper: &Paper) -> 
             tracing::error!(kind = paper.kind.word(), "a paper cannot be opened");
             Refusal::UpstreamBusy
         })
+}
+
+/// What a caller asked for under an idempotency key, as it rests.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    /// A keyed hash of the content.
+    content: String,
+}
+
+/// Returns the content of a JSON body, independent of blanks and the order of fields.
+fn content_of(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let value: Value = serde_json::from_slice(body).map_err(|_| Refusal::Malformed)?;
+    serde_json::to_vec(&value).map_err(|_| Refusal::Malformed)
 }
 
 /// A person whom a caller names.

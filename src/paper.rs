@@ -39,10 +39,12 @@ pub enum Kind {
     Revocation = 16,
     /// A grant of the owner was scanned on a day.
     GrantScan = 17,
+    /// A hash of what a caller asked for under an idempotency key.
+    Request = 18,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Certificate,
         Kind::Notice,
         Kind::Temperature,
@@ -60,6 +62,7 @@ impl Kind {
         Kind::AppealState,
         Kind::Revocation,
         Kind::GrantScan,
+        Kind::Request,
     ];
 
     pub fn from_bits(bits: u8) -> Option<Kind> {
@@ -86,6 +89,7 @@ impl Kind {
             Kind::AppealState => "appeal_state",
             Kind::Revocation => "revocation",
             Kind::GrantScan => "grant_scan",
+            Kind::Request => "request",
         }
     }
 
@@ -102,27 +106,45 @@ impl Kind {
             Kind::Member | Kind::MemberGone => Purpose::Family,
             Kind::Grant | Kind::GrantGone => Purpose::Grants,
             Kind::Access | Kind::Audit | Kind::GrantScan => Purpose::Audit,
-            Kind::Revocation => Purpose::Revocations,
+            // Every service needs both, so their key must not be destroyed with one service.
+            Kind::Revocation | Kind::Request => Purpose::Revocations,
             Kind::Registration => Purpose::Registration,
             Kind::Appeal | Kind::AppealState => Purpose::Appeals,
         }
     }
 
-    /// How many of this kind an owner has at most: past it the oldest goes for a newer one, and one that is older than all is
-    /// not taken in. Lists that many people are on have more.
+    /// Returns how many papers of this kind an owner has at most, or [`UNBOUNDED`]. Past a bound the oldest paper is removed
+    /// for a newer one, and a paper older than all is not filed.
+    ///
+    /// A kind that several persons file for one owner has no bound, because one person's paper would remove another's. A kind
+    /// that ends something has none either, because what it ends would be in force again. The desk bounds what one person
+    /// files in a day.
     pub fn most(self) -> u16 {
         match self {
-            Kind::Entry
+            Kind::Declaration
+            | Kind::Entry
+            | Kind::Member
+            | Kind::MemberGone
             | Kind::Grant
             | Kind::GrantGone
             | Kind::Audit
-            | Kind::Revocation
             | Kind::Appeal
-            | Kind::AppealState => 4_096,
-            _ => 512,
+            | Kind::AppealState
+            | Kind::Revocation => UNBOUNDED,
+            Kind::Certificate
+            | Kind::Notice
+            | Kind::Temperature
+            | Kind::Trip
+            | Kind::Access
+            | Kind::Registration
+            | Kind::GrantScan
+            | Kind::Request => 512,
         }
     }
 }
+
+/// In the place of the most papers of a kind: the kind has no bound. `take.lua` knows the same number.
+pub const UNBOUNDED: u16 = u16::MAX;
 
 /// A service that keeps papers. Each has a key of its own, so that the end of a service is the end of its key.
 #[derive(
@@ -311,6 +333,9 @@ pub enum Room {
 
 /// Whether an owner with these papers has room for one more.
 pub fn room<'p>(papers: impl Iterator<Item = &'p Paper>, more: &Paper) -> Room {
+    if more.kind.most() == UNBOUNDED {
+        return Room::There;
+    }
     let kin = papers.filter(|paper| paper.kind == more.kind);
     let mut count = 0;
     let oldest = kin.inspect(|_| count += 1).map(Paper::cursor).min();
@@ -325,6 +350,9 @@ pub fn room<'p>(papers: impl Iterator<Item = &'p Paper>, more: &Paper) -> Room {
 
 /// A revocation is of no use once what it revokes is over; clocks may differ.
 const REVOCATION_KEPT: Duration = Duration::from_secs(86_400);
+
+/// How long the content under an idempotency key is compared.
+const REQUEST_KEPT: Duration = Duration::from_secs(86_400);
 
 /// How long each kind of paper is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -357,6 +385,7 @@ impl Keep {
             | Kind::AppealState => self.arrangements,
             Kind::Access | Kind::Audit | Kind::GrantScan => self.accesses,
             Kind::Revocation => REVOCATION_KEPT,
+            Kind::Request => REQUEST_KEPT,
         }
     }
 
@@ -392,8 +421,35 @@ mod tests {
             assert_eq!(Purpose::parse(kind.purpose().word()), Some(kind.purpose()));
             assert!(Kinds::ALL.has(kind) && Kinds::of(&[kind]).has(kind));
         }
-        assert_eq!((Kind::from_bits(0), Kind::from_bits(18)), (None, None));
+        assert_eq!((Kind::from_bits(0), Kind::from_bits(19)), (None, None));
         assert!(!Kinds::of(&[Kind::Trip]).has(Kind::Notice));
+    }
+
+    #[test]
+    fn what_ends_something_and_what_several_persons_file_makes_no_room() {
+        for kind in [
+            Kind::GrantGone,
+            Kind::MemberGone,
+            Kind::Revocation,
+            Kind::Grant,
+            Kind::Member,
+            Kind::Declaration,
+            Kind::Entry,
+            Kind::Appeal,
+            Kind::AppealState,
+            Kind::Audit,
+        ] {
+            let papers: Vec<Paper> = (0..5_000u64)
+                .map(|at| Paper {
+                    key: (u128::from(at)).to_be_bytes(),
+                    ..paper(kind, 0, 100 + at)
+                })
+                .collect();
+            for at in [50, 9_000] {
+                let room = room(papers.iter(), &paper(kind, 255, at));
+                assert_eq!(room, Room::There, "{kind:?}");
+            }
+        }
     }
 
     #[test]
@@ -415,7 +471,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back_as_it_was_written(kind in 1u8..18, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
+        fn reads_back_as_it_was_written(kind in 1u8..19, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
             let paper = Paper { body: body.into(), ..paper(Kind::from_bits(kind).unwrap(), 7, at) };
             prop_assert_eq!(Paper::read(paper.key, &paper.value()), Some(paper.clone()));
             let cursor = paper.cursor();

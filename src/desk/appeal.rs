@@ -1,12 +1,14 @@
 //! Appeals: a resident asks that a reason be looked at again; it is on record with a state, and the authority answers.
 
 use super::{
-    Asked, Desk, Masked, No, Said, cut, id, key_in, object, purpose, read_who, sixteenth, write_who,
+    Asked, Desk, Masked, No, Said, content_of, cut, id, key_in, object, purpose, read_who,
+    sixteenth, write_who,
 };
 use crate::answer::Refusal;
+use crate::desk::grant::all;
 use crate::desk::roles::{Act, Role};
 use crate::feed::Rejection;
-use crate::paper::{Key, Kind, Kinds, PAGE_MAX};
+use crate::paper::{Key, Kind, Kinds};
 use crate::person::{Identity, is_text};
 use crate::seal::{Pass, Session, base32};
 use crate::status::{self, Reason};
@@ -20,6 +22,9 @@ const STATES: [&str; 3] = ["in_review", "upheld", "rejected"];
 
 /// Appeals of a page for an authority; each is a look at a person, and recorded.
 const LIMIT_MAX: usize = 50;
+
+/// Appeals of one resident in a day.
+const APPEALS_DAY_MAX: usize = 16;
 
 #[derive(Deserialize)]
 struct Asking {
@@ -66,7 +71,20 @@ impl Desk<'_> {
             return Err(Rejection::BadText.into());
         }
         let who = session.identity;
-        let key = self.key_of("appeal", &who.claim, asked.idempotency);
+        let (word, content) = (asked.idempotency, content_of(asked.body)?);
+        self.bind("appeal", who, word, &content).await?;
+        let key = self.key_of("appeal", &who.claim, word, &content);
+        let own = self.appeals_of(who).await?;
+        let is_open = |(known, appeal, told): &(Key, Appeal, Value)| {
+            *known != key
+                && appeal.reason == reason.word()
+                && (told["state"] == "received" || told["state"] == "in_review")
+        };
+        if own.iter().all(|(known, ..)| *known != key) && own.iter().any(is_open) {
+            return Err(Refusal::TooMany.into());
+        }
+        self.bound_a_day(who, Kind::Appeal, &key, APPEALS_DAY_MAX)
+            .await?;
         let appeal = Appeal {
             reason: reason.word().to_owned(),
             text,
@@ -90,7 +108,7 @@ impl Desk<'_> {
 
     /// Appeals of an owner with what became of each, the newest first.
     async fn appeals_of(&self, owner: Identity) -> Result<Vec<(Key, Appeal, Value)>, Refusal> {
-        let papers = self.cold.papers_now(owner, KINDS, None, PAGE_MAX).await?;
+        let papers = all(self.cold, owner, KINDS).await?;
         // The newest state comes first.
         let mut states: HashMap<String, Value> = HashMap::new();
         for paper in papers
@@ -179,7 +197,12 @@ impl Desk<'_> {
                 by: pass.holder().to_owned(),
             };
             let word = asked.idempotency;
-            let own = self.key_of("appeal state", pass.name.as_bytes(), word);
+            // The path names what is answered, so it is content as well.
+            let mut content = content_of(asked.body)?;
+            content.extend_from_slice(&key);
+            let office = self.office(&pass.name, word);
+            self.bind("appeal state", office, word, &content).await?;
+            let own = self.key_of("appeal state", pass.name.as_bytes(), word, &content);
             let changes = vec![
                 self.filing(who, Kind::AppealState, own, &said)?,
                 self.filing(list, Kind::AppealState, own, &said)?,

@@ -1,14 +1,14 @@
 //! Health declarations: of oneself, of another, of the members of an organisation one by one and by the thousand. The newest
 //! counts, the history stays.
 
-use super::{Asked, Desk, Masked, Named, No, Said, id, object};
+use super::{Asked, Desk, Masked, Named, No, Said, content_of, id, object};
 use crate::answer::Refusal;
 use crate::feed::health::celsius;
 use crate::feed::{LINE_BYTES_MAX, Outcome, Rejection, parse_region};
 use crate::lines::Lines;
 use crate::paper::{Kind, Kinds};
 use crate::person::Identity;
-use crate::seal::{Caller, Pass, Session};
+use crate::seal::{Caller, Pass, Session, base32};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -28,6 +28,9 @@ const CONTACTS: [&str; 3] = ["yes", "no", "unsure"];
 
 /// Places of one declaration.
 const PLACES_MAX: usize = 20;
+
+/// Requests of one resident in a day, past which no declaration is filed.
+const REQUESTS_DAY_MAX: usize = 128;
 
 /// Declarations that go to the store together.
 const BATCH: usize = 1_000;
@@ -119,8 +122,20 @@ impl Desk<'_> {
     pub(super) async fn declare(&self, caller: &Caller, asked: &Asked<'_>) -> Result<Said, No> {
         let declared: Declared = object(asked.body)?;
         let word = asked.idempotency;
+        let content = content_of(asked.body)?;
         let change = match caller {
-            Caller::Session(session) => self.declared_by(session, declared, word)?,
+            Caller::Session(session) => {
+                let change = self.declared_by(session, declared, word, &content)?;
+                // Each declaration leaves a request with the declarer, whose number a day is bounded, whomever it is about.
+                let (noun, own) = ("declaration", session.identity);
+                let fresh = base32::text(&self.seal.fresh_key());
+                let word = word.unwrap_or(&fresh);
+                let key = self.request_key(noun, &own, word);
+                self.bound_a_day(own, Kind::Request, &key, REQUESTS_DAY_MAX)
+                    .await?;
+                self.bind(noun, own, Some(word), &content).await?;
+                change
+            }
             Caller::Pass(_, pass, _) => {
                 let about = declared
                     .about
@@ -130,7 +145,10 @@ impl Desk<'_> {
                 if !self.has_granted(pass.holder(), &who).await? {
                     return Err(Refusal::NotOnRoster.into());
                 }
-                self.declared_for(pass, who, declared, word)?
+                let change = self.declared_for(pass, who, declared, word, &content)?;
+                let office = self.office(pass.holder(), word);
+                self.bind("declaration", office, word, &content).await?;
+                change
             }
         };
         let told = self.told_of(&change);
@@ -143,6 +161,7 @@ impl Desk<'_> {
         session: &Session,
         declared: Declared,
         word: Option<&str>,
+        content: &[u8],
     ) -> Result<Change, No> {
         let own = session.identity;
         let (who, by, declarer) = match &declared.about {
@@ -155,7 +174,7 @@ impl Desk<'_> {
                 }
             }
         };
-        let key = self.key_of("declaration", &own.claim, word);
+        let key = self.key_of("declaration", &own.claim, word, content);
         let body = declared.check(by, declarer)?;
         Ok(self.filing(who, Kind::Declaration, key, &body)?)
     }
@@ -166,9 +185,10 @@ impl Desk<'_> {
         who: Identity,
         declared: Declared,
         word: Option<&str>,
+        content: &[u8],
     ) -> Result<Change, No> {
         let organisation = pass.holder();
-        let key = self.key_of("declaration", organisation.as_bytes(), word);
+        let key = self.key_of("declaration", organisation.as_bytes(), word, content);
         let declarer = json!({ "organisation": organisation });
         let body = declared.check("organisation", Some(declarer))?;
         Ok(self.filing(who, Kind::Declaration, key, &body)?)
@@ -207,7 +227,8 @@ impl Desk<'_> {
                     (None, Some(all)) => Some(format!("{all}:{nth}")),
                     (None, None) => None,
                 };
-                match self.declared_for(pass, who, declared, word.as_deref()) {
+                let content = content_of(line).map_err(|_| Rejection::NotJson)?;
+                match self.declared_for(pass, who, declared, word.as_deref(), &content) {
                     Ok(change) => Ok(change),
                     Err(No::Rejected(why)) => Err(why),
                     Err(No::Refused(_)) => Err(Rejection::LineTooLong),
@@ -227,7 +248,7 @@ impl Desk<'_> {
         Ok(Said::Found(said.expect("just printed")))
     }
 
-    /// The declarations of a person: the first of the first page is the one that counts.
+    /// The declarations of a person: the first of the first page that no other person made is the one that counts.
     pub(super) async fn declarations(
         &self,
         session: &Session,
@@ -236,8 +257,10 @@ impl Desk<'_> {
         let kinds = Kinds::of(&[Kind::Declaration]);
         let page = self.told_page(session.identity, kinds, &asked.params);
         let (mut declarations, next) = page.await?;
+        // What another person declared is never the one that counts.
+        let counts = declarations.iter().position(|told| told["by"] != "other");
         for (nth, told) in declarations.iter_mut().enumerate() {
-            told["current"] = (nth == 0 && asked.params.after.is_none()).into();
+            told["current"] = (Some(nth) == counts && asked.params.after.is_none()).into();
         }
         Ok(Said::Found(
             json!({ "declarations": declarations, "next": next }),

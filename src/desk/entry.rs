@@ -2,7 +2,8 @@
 //! staff of the destination.
 
 use super::{
-    Asked, Desk, Masked, No, Said, cut, id, object, purpose, read_who, sixteenth, write_who,
+    Asked, Desk, Masked, No, Said, content_of, cut, id, object, purpose, read_who, sixteenth,
+    write_who,
 };
 use crate::answer::Refusal;
 use crate::desk::roles::{Act, Role};
@@ -18,6 +19,9 @@ const TRANSPORTS: [&str; 6] = ["train", "plane", "coach", "ship", "car", "other"
 
 /// Entries of a page for staff, at most: each is a look at a person, and recorded.
 const LIMIT_MAX: usize = 50;
+
+/// Entries that one resident declares in a day.
+const ENTRIES_DAY_MAX: usize = 16;
 
 #[derive(Deserialize)]
 struct Declared {
@@ -115,7 +119,11 @@ impl Desk<'_> {
         let declared: Declared = object(asked.body)?;
         let entry = declared.check(self.now.day())?;
         let who = session.identity;
-        let key = self.key_of("entry", &who.claim, asked.idempotency);
+        let (word, content) = (asked.idempotency, content_of(asked.body)?);
+        self.bind("entry", who, word, &content).await?;
+        let key = self.key_of("entry", &who.claim, word, &content);
+        self.bound_a_day(who, Kind::Entry, &key, ENTRIES_DAY_MAX)
+            .await?;
         let list = self.list_of(&entry.destination, &entry.arrives, sixteenth(&who));
         let own = self.filing(who, Kind::Entry, key, &entry)?;
         let listed = Listed {

@@ -4,11 +4,12 @@
 //! A membership is two papers, one with who added and one with who was added. It ends by a paper beside each, and a word in
 //! the memory of every node that its sessions are good no more.
 
+use super::grant::all;
 use super::revocation::{List, Revocation};
 use super::{Asked, Desk, Masked, No, Said, face_of, id, key_in, object, read_who, write_who};
 use crate::answer::Refusal;
 use crate::feed::Rejection;
-use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::paper::{Key, Kind, Kinds, Paper};
 use crate::person::{Assurance, Face, Identity, Profile};
 use crate::seal::Session;
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,11 @@ impl Desk<'_> {
             return Err(Refusal::Malformed.into());
         }
         let members = self.live(owner).await?;
-        let mut key = self.key_of("member", &owner.claim, asked.idempotency);
+        // Another assertion of the same person is the same request.
+        let content = [write_who(&who), format!("{:?}", added.student)].concat();
+        let (word, content) = (asked.idempotency, content.as_bytes());
+        self.bind("member", owner, word, content).await?;
+        let mut key = self.key_of("member", &owner.claim, word, content);
         let mut known = false;
         for (paper, member) in members.iter().filter(|(_, member)| member.added) {
             // Added again: the assurance may have risen, the membership is the same.
@@ -102,7 +107,17 @@ impl Desk<'_> {
                 self.filing(owner, Kind::Member, key, &own)?,
                 self.filing(who, Kind::Member, key, &others)?,
             ];
-            self.cold.apply(changes).await?;
+            let filed = self.cold.apply(changes).await?;
+            // The key's membership has ended: its sessions would be refused.
+            if !filed[0]
+                && self
+                    .live(owner)
+                    .await?
+                    .iter()
+                    .all(|(paper, _)| paper.key != key)
+            {
+                return Err(Refusal::IdempotencyMismatch.into());
+            }
         }
         Ok(Said::Done(self.opened(key, who, steps, face)))
     }
@@ -128,7 +143,7 @@ impl Desk<'_> {
 
     /// Memberships of an owner that have not ended.
     async fn live(&self, owner: Identity) -> Result<Vec<(Paper, Member)>, Refusal> {
-        let papers = self.cold.papers_now(owner, KINDS, None, PAGE_MAX).await?;
+        let papers = all(self.cold, owner, KINDS).await?;
         let mut gone = HashSet::new();
         for paper in papers.iter().filter(|paper| paper.kind == Kind::MemberGone) {
             gone.insert(self.open::<Gone>(&owner, paper)?.id);

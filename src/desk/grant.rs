@@ -4,7 +4,8 @@
 //! Bulk verification rests on this: a roster is checked every morning, and nobody photographs phones.
 
 use super::{
-    Asked, Desk, Masked, No, Said, cut, id, key_in, object, opened, read_who, sixteenth, write_who,
+    Asked, Desk, Masked, No, Said, content_of, cut, id, key_in, object, opened, read_who,
+    sixteenth, write_who,
 };
 use crate::answer::Refusal;
 use crate::clock::{Moment, Time};
@@ -23,6 +24,9 @@ const KINDS: Kinds = Kinds::of(&[Kind::Grant, Kind::GrantGone]);
 
 /// Grants of one resident that are in force.
 const GRANTS_MAX: usize = 64;
+
+/// Grants of one resident in a day, those that were taken back among them.
+const GRANTS_DAY_MAX: usize = 128;
 
 /// What is known of the grants that were taken back is good for so long.
 const GONE_LIFE: Duration = Duration::from_secs(1);
@@ -130,7 +134,7 @@ impl Gones {
 }
 
 /// All papers of these kinds.
-async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Vec<Paper>, Refusal> {
+pub(super) async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Vec<Paper>, Refusal> {
     let mut papers: Vec<Paper> = Vec::new();
     loop {
         let after = papers.last().map(Paper::cursor);
@@ -180,10 +184,15 @@ impl Desk<'_> {
             return Err(Rejection::BadUntil.into());
         }
         let who = session.identity;
-        if self.granted(who).await?.len() >= GRANTS_MAX {
+        let (word, content) = (asked.idempotency, content_of(asked.body)?);
+        self.bind("grant", who, word, &content).await?;
+        let key = self.key_of("grant", &who.claim, word, &content);
+        let granted = self.granted(who).await?;
+        if granted.len() >= GRANTS_MAX && granted.iter().all(|(paper, _)| paper.key != key) {
             return Err(Refusal::TooMany.into());
         }
-        let key = self.key_of("grant", &who.claim, asked.idempotency);
+        self.bound_a_day(who, Kind::Grant, &key, GRANTS_DAY_MAX)
+            .await?;
         let granted = Granted {
             organisation,
             until,

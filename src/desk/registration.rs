@@ -4,7 +4,7 @@
 //! The number of a slip stands for the person as a document does for others: feeds say by it what somebody's status is. A
 //! document has the same number however often it is registered, so that nobody is green by registering anew.
 
-use super::{Asked, Desk, No, Said, id, object, purpose};
+use super::{Asked, Desk, No, Said, content_of, id, object, purpose};
 use crate::answer::{Refusal, Standing};
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
@@ -184,9 +184,12 @@ impl Desk<'_> {
         asked: &Asked<'_>,
     ) -> Result<Said, No> {
         let asking: Asking = object(asked.body)?;
-        let key = self.key_of("registration", staff.name.as_bytes(), asked.idempotency);
+        let (word, content) = (asked.idempotency, content_of(asked.body)?);
+        let key = self.key_of("registration", staff.name.as_bytes(), word, &content);
         let number = self.number_of(&asking.document()?, &key);
         let registration = asking.check(number, staff)?;
+        let office = self.office(&staff.name, word);
+        self.bind("registration", office, word, &content).await?;
         let by_number = self.by_number(&registration.number);
         let mut changes = vec![self.filing(by_number, Kind::Registration, key, &registration)?];
         if let Some(cert_no) = &registration.cert_no {

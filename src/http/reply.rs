@@ -193,7 +193,8 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::CodeInvalid
         | Refusal::CodeExpired
         | Refusal::OfflineRegistration
-        | Refusal::GrantRevoked => StatusCode::UNPROCESSABLE_ENTITY,
+        | Refusal::GrantRevoked
+        | Refusal::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::NotOnRoster => StatusCode::FORBIDDEN,
         Refusal::TooMany => StatusCode::CONFLICT,
@@ -283,9 +284,16 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::NotOnRoster, En) => {
             "This person has granted the organisation nothing, ask the person for a grant"
         }
-        (Refusal::TooMany, Hans) => "数量已达上限，请先移除后再添加",
-        (Refusal::TooMany, Hant) => "數量已達上限，請先移除後再添加",
-        (Refusal::TooMany, En) => "There are as many as there may be, remove one first",
+        (Refusal::TooMany, Hans) => "数量已达上限，请先移除，或次日再试",
+        (Refusal::TooMany, Hant) => "數量已達上限，請先移除，或次日再試",
+        (Refusal::TooMany, En) => {
+            "There are as many as there may be, remove one or try again tomorrow"
+        }
+        (Refusal::IdempotencyMismatch, Hans) => "该幂等键已用于另一请求，请更换后重试",
+        (Refusal::IdempotencyMismatch, Hant) => "該冪等鍵已用於另一請求，請更換後重試",
+        (Refusal::IdempotencyMismatch, En) => {
+            "This idempotency key was used for another request, use a new key"
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Opened, failed};
 use crate::clock::Time;
-use crate::paper::{self, Cursor, Keep, Key, Kinds, Paper, Room};
+use crate::paper::{self, Cursor, Keep, Key, Kinds, Paper, Room, UNBOUNDED};
 use crate::person::{Identity, ResidentId};
 use crate::store::{Error, What};
 use redb::{
@@ -188,26 +188,30 @@ impl<'t> Pile<'t> {
         if self.table.get(&row).map_err(failed)?.is_some() {
             return Ok(false);
         }
-        if known.is_none() {
+        // A kind without a bound is filed without reading the owner's other papers.
+        if known.is_none() && paper.kind.most() != UNBOUNDED {
             *known = Some(all_of(&self.table, owner)?);
         }
-        let known = known.as_mut().expect("just read");
-        match paper::room(known.iter(), paper) {
-            Room::There => {}
-            Room::None => return Ok(false),
-            Room::Instead(key) => {
-                self.table.remove(&self::row(owner, &key)).map_err(failed)?;
-                known.retain(|known| known.key != key);
+        if let Some(known) = known.as_mut() {
+            match paper::room(known.iter(), paper) {
+                Room::There => {}
+                Room::None => return Ok(false),
+                Room::Instead(key) => {
+                    self.table.remove(&self::row(owner, &key)).map_err(failed)?;
+                    known.retain(|known| known.key != key);
+                }
             }
         }
         self.table
             .insert(&row, &paper.value()[..])
             .map_err(failed)?;
-        known.push(Paper {
-            // Only what tells its place is needed again.
-            body: Box::default(),
-            ..paper.clone()
-        });
+        if let Some(known) = known {
+            known.push(Paper {
+                // Only what tells its place is needed again.
+                body: Box::default(),
+                ..paper.clone()
+            });
+        }
         Ok(true)
     }
 

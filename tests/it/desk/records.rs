@@ -125,10 +125,10 @@ fn records_can_neither_be_changed_nor_deleted_and_the_refusal_says_what_to_do() 
     let session = node.seals().session(&person(1));
     for method in ["PUT", "PATCH", "DELETE"] {
         for (path, allow) in [
-            ("/v1/health", "GET"),
+            ("/v1/health", "GET, HEAD"),
             ("/v1/health/AAAA", ""),
             ("/v1/declarations/AAAA", ""),
-            ("/v1/entries", "GET, POST"),
+            ("/v1/entries", "GET, HEAD, POST"),
         ] {
             let answer = node.desk(method, path, &session, None);
             let said = answer.refuses(405, "record_unchangeable");
@@ -268,6 +268,94 @@ fn a_declaration_with_an_idempotency_key_is_made_once() {
             .len(),
         2
     );
+}
+
+#[test]
+fn an_idempotency_key_stands_for_one_content_whatever_is_filed() {
+    over_both(|node| {
+        let session = node.seals().session(&person(1));
+        let mut elsewhere = entry();
+        elsewhere["destination"] = json!("440300");
+        let grant = |to: &str| json!({ "organisation": to, "until": "2099-12-31" });
+        let appeal = |text: &str| json!({ "reason": "close_contact", "text": text });
+        for (path, list, one, other) in [
+            ("/v1/grants", "grants", grant("o-1"), grant("o-2")),
+            ("/v1/appeals", "appeals", appeal("one"), appeal("other")),
+            ("/v1/entries", "entries", entry(), elsewhere),
+            (
+                "/v1/declarations",
+                "declarations",
+                declaration(36.4),
+                declaration(39.9),
+            ),
+        ] {
+            let ask = |body: &Value| {
+                let ask = Ask::post(path, body.to_string()).json().bearer(&session);
+                ask.header("idempotency-key", "monday")
+                    .at(node.address(Door::Desk))
+            };
+            let first = ask(&one).json();
+            assert_eq!(ask(&one).json()["id"], first["id"], "{path}");
+            ask(&other).refuses(422, "idempotency_mismatch");
+            assert_eq!(ask(&one).json()["id"], first["id"], "{path}");
+            let listed = node.read(path, &session);
+            assert_eq!(listed[list].as_array().unwrap().len(), 1, "{path}");
+        }
+    });
+}
+
+#[test]
+fn what_another_declares_is_never_the_declaration_that_counts() {
+    let node = Node::start();
+    let (seals, chen, grandmother) = (node.seals(), person(1), person(2));
+    let own = seals.session(&grandmother);
+    node.put("/v1/declarations", &own, declaration(36.5));
+    let mut body = declaration(39.9);
+    body["for"] = json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": "李秀英" });
+    node.put("/v1/declarations", &seals.session(&chen), body);
+    let said = node.read("/v1/declarations", &own);
+    let told = |nth: usize| {
+        (
+            &said["declarations"][nth]["by"],
+            &said["declarations"][nth]["current"],
+        )
+    };
+    assert_eq!(told(0), (&json!("other"), &json!(false)));
+    assert_eq!(told(1), (&json!("self"), &json!(true)));
+}
+
+#[test]
+fn one_appeal_of_a_reason_is_open_at_a_time() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    let appeal = |reason: &str| json!({ "reason": reason, "text": "not me" });
+    node.put("/v1/appeals", &session, appeal("close_contact"));
+    let again = node.desk(
+        "POST",
+        "/v1/appeals",
+        &session,
+        Some(&appeal("close_contact")),
+    );
+    again.refuses(409, "too_many");
+    node.put("/v1/appeals", &session, appeal("suspected"));
+}
+
+#[test]
+fn a_person_files_so_many_a_day_and_a_repeat_is_no_more() {
+    let node = Node::start();
+    let session = node.seals().session(&person(1));
+    let ask = |key: &str| {
+        let ask = Ask::post("/v1/entries", entry().to_string()).json();
+        ask.bearer(&session)
+            .header("idempotency-key", key)
+            .at(node.address(Door::Desk))
+    };
+    let first = ask("0").json();
+    for key in 1..16 {
+        assert_eq!(ask(&key.to_string()).json()["new"], true);
+    }
+    ask("16").refuses(409, "too_many");
+    assert_eq!(ask("0").json()["id"], first["id"]);
 }
 
 #[test]

@@ -177,6 +177,23 @@ fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
 }
 
 #[test]
+fn no_paper_of_a_kind_that_ends_something_is_removed_for_another() {
+    over_both(async |place| {
+        let store = place.open(64, &board()).await;
+        let kinds = [Kind::GrantGone, Kind::Entry];
+        for (nth, kind) in (0u64..).zip(kinds) {
+            let filed = |n| filed(1, &paper(kind, nth * 10_000 + n, 100 + n));
+            for part in 0..5 {
+                let some = (part * 900..(part + 1) * 900).map(filed).collect();
+                store.apply(some).await.unwrap();
+            }
+        }
+        assert_eq!(read(&*store, 1).await.len(), 9_000);
+        store.close().await;
+    });
+}
+
+#[test]
 fn what_is_past_its_time_is_swept_and_nothing_else() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;

@@ -3,7 +3,7 @@
 -- ARGV: mark of the key ring, format, a new epoch should there be none, changes that the stream keeps, whether a replica is
 -- waited for, the highest version that the caller's board knows of this partition, the highest that the caller knows to be on
 -- replicas; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
--- 0xffff is followed by a paper: how many an owner may have of its kind (2), key (16), time (6), kind (1), body; 0xfffe
+-- 0xffff is followed by a paper: how many an owner may have of its kind (2; 0xffff: no bound), key (16), time (6), kind (1), body; 0xfffe
 -- stands alone and means that everything of this owner goes.
 -- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident who
 -- changed id, word, the reasons that were active in the course of this (1), and the version that the word follows (7), as
@@ -249,7 +249,7 @@ local function file(pile, most, key, value)
     return false
   end
   local kind = string.byte(value, 7)
-  if pile.count >= most or pile.heaps[kind] then
+  if most ~= 0xffff and (pile.count >= most or pile.heaps[kind]) then
     local heap, place = heap_of(pile, kind), place_of(key, value)
     if #heap < most then
       add(heap, place)
