@@ -244,6 +244,7 @@ async fn watch_clock(rooms: Arc<Rooms>) {
         let now = Moment::now();
         if asked.is_none_or(|asked| now.since(asked) >= STORE_CLOCK_EVERY) {
             asked = Some(now);
+            rooms.reload_platform(false);
             let read = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.clock_offset());
             if let Ok(Ok(Some(offset))) = read.await {
                 store = Some((offset, now));

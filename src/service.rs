@@ -18,7 +18,7 @@ use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
 use crate::desk::told::{Scan, Scans, Seen};
 use crate::desk::{self, Desk};
-use crate::identity::Platform;
+use crate::identity::{Platform, Purpose, Reloaded};
 use crate::language::Language;
 use crate::meters::{Kind, Meters, Outcome, Tally};
 use crate::person::{Face, Identity, MaskedName, Profile, ResidentId};
@@ -215,6 +215,19 @@ impl Rooms {
         self.draining.load(Relaxed)
     }
 
+    /// Reads the identity platform's keys again where their file is another, or where `force` says so. A bad file changes nothing.
+    pub fn reload_platform(&self, force: bool) {
+        match self.platform.reload(force) {
+            Reloaded::Same => {}
+            Reloaded::Read(keys) => {
+                tracing::info!(keys, "the identity platform's keys were read again")
+            }
+            Reloaded::Bad(why) => {
+                tracing::error!(%why, "the identity platform's keys in force stay");
+            }
+        }
+    }
+
     /// Reads anew what is good no more.
     pub async fn refresh_revoked(&self) -> Result<(), crate::store::Error> {
         let added = self.seal.revoked.added();
@@ -310,7 +323,10 @@ impl Service {
                 Ok(Answer::Verdict(verdict, language))
             }
             Query::OpenSession { assertion } => {
-                let profile = self.rooms.platform.person(assertion, now.time.day())?; // Unauthorized, Malformed, OfflineRegistration
+                let profile =
+                    self.rooms
+                        .platform
+                        .person(assertion, Purpose::LogIn, [0; 16], now.time)?; // Unauthorized, Malformed, OfflineRegistration
                 let opened = self.open_session(profile, now.time).await?; // RateLimited, UpstreamBusy
                 Ok(Answer::Opened(opened))
             }

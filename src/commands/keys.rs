@@ -32,10 +32,17 @@ enum What {
         /// Previous keys leave this long after they retired: as long as the longest token lives
         #[arg(long, value_name = "TIME", default_value = "31d", value_parser = time)]
         keep: Duration,
-        /// Let all previous keys go at once: whatever they sealed is refused from now on
+        /// Remove the key that was current and all before it: every session, code, grant and token is refused from now on.
+        /// Whoever copied the ring also has the next key: after a theft use `keys replace`
         #[arg(long, conflicts_with = "keep")]
         drop_previous: bool,
     },
+    /// Replace the current and the next key by new ones at once, after the ring was stolen
+    ///
+    /// Every session, code, grant and token is refused from now on, those of operators too: issue new ones. A copy of the ring
+    /// from before makes nothing that a node accepts once it has read the new one. It still reads names and numbers where the
+    /// thief also has the store: the keys `identity`, `rest` and those of papers stay.
+    Replace(Sources),
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -71,9 +78,22 @@ impl Keys {
                 let mut file = RingFile::read(&path)?;
                 let keep = if drop_previous { Duration::ZERO } else { keep };
                 file.rotate(Time::now(), keep)?;
+                if drop_previous {
+                    file.drop_previous();
+                }
                 file.replace(&path)?;
                 list(&file)?;
                 note("rotated; SIGHUP makes a running node read it");
+            }
+            What::Replace(sources) => {
+                let path = settings(sources.said())?.keys;
+                let mut file = RingFile::read(&path)?;
+                file.replace_token_keys(Time::now());
+                file.replace(&path)?;
+                list(&file)?;
+                note(
+                    "replaced; give the file to every node and send each SIGHUP, then issue new tokens",
+                );
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -180,8 +180,9 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         .map_err(|why| anyhow::anyhow!(why))?)
 }
 
-/// Takes up a rotated ring; a bad one changes nothing.
+/// Takes up a rotated ring and the identity platform's keys; bad ones change nothing.
 fn reload(node: &Node, keys: &Path) {
+    node.rooms.reload_platform(true);
     match RingFile::read(keys) {
         Ok(ring) if Seal::mark_of(&ring) != node.rooms.seal.mark() => {
             tracing::error!("this key ring belongs to another store; the one in force stays");

@@ -9,6 +9,7 @@ use super::revocation::{List, Revocation};
 use super::{Asked, Desk, Masked, No, Said, face_of, id, key_in, object, read_who, write_who};
 use crate::answer::Refusal;
 use crate::feed::Rejection;
+use crate::identity::Purpose;
 use crate::paper::{Key, Kind, Kinds, Paper};
 use crate::person::{Assurance, Face, Identity, Profile};
 use crate::seal::Session;
@@ -61,7 +62,12 @@ impl Desk<'_> {
         asked: &Asked<'_>,
     ) -> Result<Said, No> {
         let added: Added = object(asked.body)?;
-        let profile = self.platform.person(&added.assertion, self.now.day())?;
+        let profile = self.platform.person(
+            &added.assertion,
+            Purpose::Family,
+            session.identity.claim,
+            self.now,
+        )?;
         if profile.assurance == Assurance::Unverified
             && (!is_minor(&profile, self.now.day()) || added.student.is_none())
         {

@@ -306,6 +306,29 @@ impl RingFile {
         Ok(())
     }
 
+    /// Removes every key that only opens: what was sealed before the last rotation is refused from now on.
+    pub fn drop_previous(&mut self) {
+        self.token.retain(|key| key.state != KeyState::Previous);
+    }
+
+    /// Replaces all token keys, the next one too, by new ones: a copy of the ring taken before makes nothing that is accepted,
+    /// and opens nothing that is sealed from now on. Ids are not used again, so that no old key is taken for a new one.
+    pub fn replace_token_keys(&mut self, now: Time) {
+        let used: Vec<u8> = self.token.iter().map(|key| key.id).collect();
+        let newest = used.iter().copied().max().unwrap_or(0);
+        let mut free = (1..=u8::MAX)
+            .map(|step| newest.wrapping_add(step))
+            .filter(|id| *id != 0 && !used.contains(id));
+        let mut key = |state| TokenKey {
+            id: free.next().expect("fewer keys than ids"),
+            state,
+            created: now.0,
+            retired: None,
+            secret: Secret::random(),
+        };
+        self.token = vec![key(KeyState::Current), key(KeyState::Next)];
+    }
+
     pub fn lines(&self) -> Vec<KeyLine> {
         self.token
             .iter()

@@ -278,13 +278,8 @@ fn what_a_dropped_key_sealed_is_refused() {
     let node = Node::start();
     let session = node.seals().session(&person(1));
     assert_eq!(node.show(&session).status, 200);
-    for _ in 0..2 {
-        assert!(
-            at(&node.store, &["keys", "rotate", "--drop-previous"])
-                .status
-                .success()
-        );
-    }
+    let rotated = at(&node.store, &["keys", "rotate", "--drop-previous"]);
+    assert!(rotated.status.success());
     node.signal(libc::SIGHUP);
     until("the ring is read", || {
         node.log().contains("the key ring was read again")
@@ -386,4 +381,51 @@ fn doors_may_be_opened_apart_and_a_taken_port_is_named() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+fn a_stolen_ring_makes_nothing_that_is_accepted_after_its_keys_were_replaced() {
+    let node = Node::start();
+    let stolen = std::fs::read(node.store.join("keys")).unwrap();
+    let folder = folder();
+    let copy = folder.path().join("keys");
+    std::fs::write(&copy, &stolen).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // The thief turns the copy on, so that the next key seals, too.
+    let mut thieves = vec![Seals::of(
+        &liangma::seal::ring::RingFile::read(&copy).unwrap(),
+    )];
+    let keys = copy.display().to_string();
+    let turned = command()
+        .args(["keys", "rotate", "--keys", &keys, "--store", "redis://x"])
+        .output();
+    assert!(turned.unwrap().status.success());
+    thieves.push(Seals::of(
+        &liangma::seal::ring::RingFile::read(&copy).unwrap(),
+    ));
+    let accepted = |seals: &Seals| {
+        let code = seals.code_of(&person(1), liangma::clock::Time::now());
+        let scanner = node.seals().scanner();
+        [
+            node.show(&seals.session(&person(1))).status,
+            node.scan(&seals.scanner(), &code).status,
+            node.scan(&scanner, &code).status,
+            node.post_feed(&seals.authority(), "").status,
+            node.desk("GET", "/v1/roster", &seals.organisation("o-1"), None)
+                .status,
+        ]
+        .map(|status| status == 200)
+    };
+    for thief in &thieves {
+        assert_eq!(accepted(thief), [true; 5]);
+    }
+    assert!(at(&node.store, &["keys", "replace"]).status.success());
+    node.signal(libc::SIGHUP);
+    until("the ring is read", || {
+        node.log().contains("the key ring was read again")
+    });
+    for thief in &thieves {
+        assert_eq!(accepted(thief), [false; 5]);
+    }
+    assert_eq!(accepted(&node.seals()), [true; 5]);
 }

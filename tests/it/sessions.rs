@@ -32,9 +32,16 @@ fn now() -> u64 {
     liangma::clock::Time::now().0 / 1000
 }
 
+/// Another each time, as a platform gives it.
+fn jti() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed))
+}
+
 pub fn claims(person: &Person) -> Value {
     json!({
-        "iss": "https://id.example", "aud": "liangma", "exp": now() + 300,
+        "iss": "https://id.example", "aud": "liangma", "exp": now() + 300, "jti": jti(),
         "cert_type": "10", "cert_no": person.cert_no, "name": person.name, "assurance": "real_person",
     })
 }
@@ -243,4 +250,154 @@ fn without_a_platform_nobody_opens_a_session() {
     let node = Node::start();
     let assertion = sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&person(1)));
     log_in(&node, &assertion).refuses(401, "unauthorized");
+}
+
+#[test]
+fn an_assertion_is_of_one_use_one_purpose_and_these_minutes() {
+    let node = node();
+    let chen = person(1);
+    let by_ed = |claims: &Value| sign(Algorithm::EdDSA, Some("ed"), &ed(), claims);
+    let good = by_ed(&claims(&chen));
+    assert_eq!(log_in(&node, &good).status, 201);
+    log_in(&node, &good).refuses(401, "unauthorized");
+    let mut critical = Header::new(Algorithm::EdDSA);
+    critical.crit = Some(vec!["x-must".to_owned()]);
+    let critical = encode(&critical, &claims(&chen), &ed()).unwrap();
+    for (why, assertion) in [
+        ("an extension that is critical", critical),
+        (
+            "of a family",
+            by_ed(&with(&chen, "purpose", json!("family"))),
+        ),
+        (
+            "of another purpose",
+            by_ed(&with(&chen, "purpose", json!("vote"))),
+        ),
+        (
+            "for ten years",
+            by_ed(&with(&chen, "exp", json!(now() + 315_360_000))),
+        ),
+        (
+            "issued a year ago",
+            by_ed(&with(&chen, "iat", json!(now() - 31_536_000))),
+        ),
+        (
+            "issued in an hour",
+            by_ed(&with(&chen, "iat", json!(now() + 3_600))),
+        ),
+        (
+            "issuers",
+            by_ed(&with(&chen, "iss", json!(["https://id.example", "x"]))),
+        ),
+    ] {
+        let answer = log_in(&node, &assertion);
+        assert_eq!(answer.status, 401, "{why}: {}", text(&answer.body));
+    }
+    for claims in [
+        with(&chen, "purpose", json!("log_in")),
+        with(&chen, "iat", json!(now())),
+    ] {
+        assert_eq!(log_in(&node, &by_ed(&claims)).status, 201);
+    }
+    // One that opens a session adds nobody to a family.
+    let session = node.seals().session(&person(2));
+    let body = json!({ "assertion": by_ed(&claims(&chen)) });
+    node.desk("POST", "/v1/family", &session, Some(&body))
+        .refuses(401, "unauthorized");
+}
+
+/// The set of the tests, with some changes to it.
+fn jwks(change: impl FnOnce(&mut Vec<Value>)) -> String {
+    let mut set: Value = serde_json::from_str(&std::fs::read_to_string(JWKS).unwrap()).unwrap();
+    change(set["keys"].as_array_mut().unwrap());
+    set.to_string()
+}
+
+#[test]
+fn keys_that_are_not_for_us_are_passed_over_and_spoil_no_other() {
+    let folder = folder();
+    let file = folder.path().join("jwks.json");
+    // As Keycloak, Entra ID and others publish them: certificates, other uses, other algorithms, kinds that nobody here knows.
+    let written = jwks(|keys| {
+        let rsa = keys[2].clone();
+        for (kid, name, value) in [
+            ("enc", "use", json!("enc")),
+            ("oaep", "alg", json!("RSA-OAEP")),
+            ("ps", "alg", json!("PS256")),
+            ("wrap", "key_ops", json!(["wrapKey"])),
+            ("weak", "n", json!("AQAB")),
+        ] {
+            let mut key = rsa.clone();
+            key["kid"] = json!(kid);
+            key[name] = value;
+            keys.insert(0, key);
+        }
+        keys.push(json!({"kty": "EC", "crv": "P-521", "kid": "p521", "x": "AA", "y": "AA"}));
+        keys.push(json!({"kty": "oct", "kid": "secret", "k": "AAAA"}));
+        keys.push(json!({"kty": "quantum", "kid": "q"}));
+        keys.push(json!("rubbish"));
+        let mut twice = keys[6].clone();
+        twice["kid"] = json!("ed");
+        keys.push(twice);
+        for key in keys.iter_mut().filter(|key| key.is_object()) {
+            key["x5c"] = json!(["MIIC"]);
+            key["x5t"] = json!("AA");
+            key["issuer"] = json!("https://id.example/{tenantid}/v2.0");
+        }
+    });
+    std::fs::write(&file, written).unwrap();
+    let jwks = format!("identity_jwks={}", file.display());
+    let node = Start::new(&[&jwks, "identity_issuer=https://id.example"]).node();
+    let chen = person(1);
+    for (algorithm, kid, key) in [
+        (Algorithm::EdDSA, "ed", ed()),
+        (Algorithm::ES256, "es", es()),
+        (Algorithm::RS256, "rs", rs()),
+    ] {
+        let good = sign(algorithm, Some(kid), &key, &claims(&chen));
+        assert_eq!(log_in(&node, &good).status, 201, "{kid}");
+    }
+    for kid in ["enc", "oaep", "wrap"] {
+        let other = sign(Algorithm::RS256, Some(kid), &rs(), &claims(&chen));
+        log_in(&node, &other).refuses(401, "unauthorized");
+        assert!(node.log().contains(kid), "{kid} is named");
+    }
+}
+
+#[test]
+fn the_keys_of_the_platform_are_read_again_and_a_bad_file_changes_nothing() {
+    let folder = folder();
+    let file = folder.path().join("jwks.json");
+    std::fs::write(&file, jwks(|keys| keys.truncate(1))).unwrap();
+    let setting = format!("identity_jwks={}", file.display());
+    let node = Start::new(&[&setting, "identity_issuer=https://id.example"]).node();
+    let chen = person(1);
+    let by_ed = || sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&chen));
+    let by_es = || sign(Algorithm::ES256, Some("es"), &es(), &claims(&chen));
+    assert_eq!(log_in(&node, &by_ed()).status, 201);
+    log_in(&node, &by_es()).refuses(401, "unauthorized");
+    for bad in [
+        "",
+        "{",
+        r#"{"keys":[]}"#,
+        r#"{"keys":[{"kty":"oct","k":"AA"}]}"#,
+    ] {
+        let before = node.log().matches("in force stay").count();
+        std::fs::write(&file, bad).unwrap();
+        until("the bad file is noticed", || {
+            node.log().matches("in force stay").count() > before
+        });
+        assert_eq!(log_in(&node, &by_ed()).status, 201, "{bad:?}");
+    }
+    // The first is withdrawn, another comes.
+    std::fs::write(&file, jwks(|keys| keys.retain(|key| key["kid"] == "es"))).unwrap();
+    until("the new key is trusted", || {
+        log_in(&node, &by_es()).status == 201
+    });
+    log_in(&node, &by_ed()).refuses(401, "unauthorized");
+    std::fs::write(&file, jwks(|keys| keys.truncate(1))).unwrap();
+    node.signal(libc::SIGHUP);
+    until("SIGHUP reads it too", || {
+        log_in(&node, &by_ed()).status == 201
+    });
 }

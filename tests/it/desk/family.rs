@@ -6,7 +6,9 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 pub fn assertion(claims: &Value) -> String {
-    sign(Algorithm::EdDSA, Some("ed"), &ed(), claims)
+    let mut claims = claims.clone();
+    claims["purpose"] = json!("family");
+    sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims)
 }
 
 /// A child of ten, with a number of one.
