@@ -1,7 +1,7 @@
 //! HAProxy, set as we ship it, before three nodes over one Redis: what callers meet while nodes leave, die, or are all away.
 
 use crate::harness::*;
-use crate::redis::{self, Server};
+use crate::redis::{self, Cluster, Server};
 use liangma::http::query::Door;
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -38,9 +38,11 @@ struct Town {
     l4: Front,
     l7: Front,
     nodes: Vec<Node>,
-    drain_notice: String,
+    settings: Vec<String>,
     ring: Ring,
-    redis: Server,
+    url: String,
+    /// Ends with the town; None where the test has its own.
+    _redis: Option<Server>,
 }
 
 /// None where redis-server or haproxy is missing, which is said loudly, and not by eprintln!: that the runner keeps to itself.
@@ -50,6 +52,17 @@ fn open(drain_notice: &str) -> Option<Town> {
         return None;
     }
     let redis = Server::start(&[]);
+    let url = redis.url();
+    open_over(
+        &url,
+        Some(redis),
+        &[&format!("drain_notice={drain_notice}")],
+    )
+}
+
+/// The same over a store, with settings of the nodes.
+#[track_caller]
+fn open_over(url: &str, redis: Option<Server>, settings: &[&str]) -> Option<Town> {
     let places = [(); 3].map(|()| Door::ALL.map(|_| free_address()));
     let fronts = [(); 5].map(|()| free_address());
     let mut command = Command::new("haproxy");
@@ -75,9 +88,10 @@ fn open(drain_notice: &str) -> Option<Town> {
         l4: Front([resident, gate, desk]),
         l7: Front([paths; 3]),
         nodes: Vec::new(),
-        drain_notice: format!("drain_notice={drain_notice}"),
+        settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
         ring: Ring::make(),
-        redis,
+        url: url.to_owned(),
+        _redis: redis,
     };
     until("haproxy answers", || {
         let ended = town.haproxy.try_wait().expect("ours");
@@ -102,12 +116,13 @@ impl Drop for Town {
 impl Town {
     #[track_caller]
     fn start(&mut self, place: [SocketAddr; 4]) {
-        let mut start = Start::new(&[&self.drain_notice]);
+        let mut start = Start::new(&[]);
+        start.settings.extend(self.settings.iter().cloned());
         for (door, address) in Door::ALL.iter().zip(place) {
             start.settings.push(format!("{}={address}", door.name()));
         }
-        let url = self.redis.url();
-        self.nodes.push(start.over_redis(&url, &self.ring).node());
+        self.nodes
+            .push(start.over_redis(&self.url, &self.ring).node());
     }
 
     /// Ends the node that has run longest; where it was.
@@ -127,8 +142,14 @@ impl Town {
     /// Waits until haproxy takes so many nodes for ready.
     #[track_caller]
     fn until_ready(&self, nodes: usize) {
-        let node = "haproxy_server_status{proxy=\"nodes\"";
-        let is_up = |line: &&str| line.starts_with(node) && line.ends_with("\"UP\"} 1");
+        self.until_up("nodes", nodes);
+    }
+
+    /// Waits until so many nodes pass this check of haproxy.
+    #[track_caller]
+    fn until_up(&self, check: &str, nodes: usize) {
+        let node = format!("haproxy_server_status{{proxy=\"{check}\"");
+        let is_up = |line: &&str| line.starts_with(&node) && line.ends_with("\"UP\"} 1");
         let up = || self.meters().lines().filter(is_up).count();
         until("haproxy has noticed", || up() == nodes);
     }
@@ -278,6 +299,7 @@ fn without_a_ready_node_l7_says_busy_in_the_language_asked_and_l4_nothing() {
         node.signal(libc::SIGTERM);
     }
     town.until_ready(0);
+    town.until_up("answering", 0);
     let mut waits = HashSet::new();
     for (language, title) in [
         ("fr", "系统繁忙，当前查询人数过多，请稍后再试"),
@@ -295,6 +317,43 @@ fn without_a_ready_node_l7_says_busy_in_the_language_asked_and_l4_nothing() {
     for door in [Door::Resident, Door::Gate, Door::Desk] {
         assert_eq!(Connection::to(town.l4.address(door)).ended(), b"");
     }
+}
+
+#[test]
+fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_old() {
+    if redis::is_missing() {
+        return;
+    }
+    let mut cluster = Cluster::start(3, 0, &["cluster-require-full-coverage no"]);
+    let settings = ["store_replicas=0", "stale_after=2s", "too_old_after=4s"];
+    let Some(town) = open_over(&cluster.url(), None, &settings) else {
+        return;
+    };
+    let people = 1..=48;
+    let lines: Vec<String> = people
+        .clone()
+        .flat_map(|nth| [person(nth).resident(), person(nth).set("suspected", 1)])
+        .collect();
+    town.nodes[0].feed(&town.ring.seals.authority(), &lines);
+    cluster.servers[0].kill();
+    town.until_ready(0);
+    town.until_up("answering", 3);
+    let mut told = HashSet::new();
+    for nth in people {
+        let session = town.ring.seals.session(&person(nth));
+        let show = Ask::get("/v1/code").bearer(&session);
+        let [l4, l7] = [&town.l4, &town.l7].map(|front| {
+            let answer = show.at(front.address(Door::Resident));
+            match answer.status {
+                200 => answer.json()["state"].as_str().unwrap().to_owned(),
+                _ => answer.refuses(503, "too_old")["code"].to_string(),
+            }
+        });
+        assert_eq!(l4, l7, "{nth}");
+        told.insert(l7);
+    }
+    assert_eq!(told.len(), 2, "some of each: {told:?}");
+    assert!(!told.contains("green"), "{told:?}");
 }
 
 #[test]
