@@ -1,0 +1,152 @@
+//! The documents: every relative link leads to a file and a heading that exist, and every page is in the index.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Markdown file that git tracks or could track: those of the folders that hold documents.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    let mut folders = vec![
+        root().join("docs"),
+        root().join("deploy"),
+        root().join("loadtest"),
+        root().join("fuzz"),
+        root().join("tests"),
+    ];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            match name {
+                Some("node_modules" | "target" | "corpus" | "artifacts" | "results") => {}
+                _ if path.is_dir() => folders.push(path),
+                Some(name) if name.ends_with(".md") => pages.push(path),
+                _ => {}
+            }
+        }
+    }
+    for entry in std::fs::read_dir(root()).expect("the project's root") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|end| end == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    pages
+}
+
+/// The text without blocks and spans of code, in which brackets are no links.
+fn prose(text: &str) -> String {
+    let mut prose = String::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+            continue;
+        }
+        if fenced || line.starts_with("    ") {
+            continue;
+        }
+        let outside = line.split('`').step_by(2);
+        prose.extend(outside);
+        prose.push('\n');
+    }
+    prose
+}
+
+/// The targets of inline links and pictures.
+fn targets(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    prose
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(')')?.0.trim().to_owned()))
+        .collect()
+}
+
+/// The anchors of a page's headings, as GitHub and mdbook make them.
+fn anchors(text: &str) -> HashSet<String> {
+    let headings = text.lines().filter_map(|line| {
+        let heading = line.trim_start_matches('#');
+        (heading.len() < line.len()).then_some(heading)
+    });
+    headings
+        .map(|heading| {
+            let kept = heading.trim().to_lowercase();
+            let kept = kept.chars().filter_map(|c| match c {
+                ' ' => Some('-'),
+                c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
+                _ => None,
+            });
+            kept.collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file_and_a_heading() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).expect("UTF-8");
+        for target in targets(&text) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = match target.split_once('#') {
+                Some((file, anchor)) => (file, Some(anchor)),
+                None => (&target[..], None),
+            };
+            let leads_to = match file {
+                "" => page.clone(),
+                file => page.parent().expect("a folder").join(file),
+            };
+            let found = match anchor {
+                _ if !leads_to.exists() => false,
+                Some(anchor) => std::fs::read_to_string(&leads_to)
+                    .is_ok_and(|text| anchors(&text).contains(anchor)),
+                None => true,
+            };
+            if !found {
+                broken.push(format!(
+                    "{}: {target}",
+                    page.strip_prefix(root()).unwrap().display()
+                ));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_page_of_docs_is_in_the_index() {
+    let docs = root().join("docs");
+    let summary = std::fs::read_to_string(docs.join("SUMMARY.md")).expect("an index");
+    let listed: HashSet<PathBuf> = targets(&summary)
+        .iter()
+        .map(|target| docs.join(target))
+        .collect();
+    let missing: Vec<_> = pages()
+        .into_iter()
+        .filter(|page| {
+            page.starts_with(&docs) && !page.ends_with("SUMMARY.md") && !listed.contains(page)
+        })
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("a readme");
+    assert!(readme.lines().count() <= 110);
+}
+
+#[test]
+fn links_and_anchors_are_found_as_a_reader_sees_them() {
+    let text = "# A b, c\n[x](y.md#z) `[no](no.md)`\n```\n[no](no)\n```\n![p](q.png)\n";
+    assert_eq!(targets(text), ["y.md#z", "q.png"]);
+    assert!(anchors(text).contains("a-b-c"));
+}
