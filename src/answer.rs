@@ -158,6 +158,8 @@ pub struct Verdict {
     pub face: Face,
     pub issued_at: Time,
     pub freshness: Freshness,
+    /// Whether the gate is told why, beside the colour.
+    pub with_reasons: bool,
 }
 
 /// A session just opened.

@@ -316,6 +316,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "the same for scans with one scanner token",
     ),
     (
+        "gate_reasons",
+        "none",
+        "none, all",
+        "what scans and bulk scans tell of why somebody is red: nothing beside the colour, or every reason",
+    ),
+    (
         "bulk_codes_per_second",
         "10000",
         "0 to 100000000",
@@ -672,6 +678,7 @@ impl Said {
                     bulks_per_token: read.number("bulks_per_token", 1..=10_000) as u32,
                     bulk_codes_saved: bulk_lines_max,
                 },
+                gate_reasons: read.one_of("gate_reasons", &["none", "all"]) == "all",
                 pages_per_second: read.number("pages_per_second", 0..=1_000_000) as u32,
             },
             identity: identity::Settings {
@@ -762,6 +769,19 @@ impl Reader {
     /// Reads a count, which has no unit.
     fn number(&mut self, name: &str, bounds: RangeInclusive<u64>) -> u64 {
         self.read(name, bounds, parse_count)
+    }
+
+    /// Reads one of these words; the first where another was said, which is then bad.
+    fn one_of(&mut self, name: &str, words: &[&'static str]) -> &'static str {
+        let text = self.text(name);
+        words
+            .iter()
+            .copied()
+            .find(|word| *word == text)
+            .unwrap_or_else(|| {
+                self.bad(name, &format!("is one of {}", words.join(", ")));
+                words[0]
+            })
     }
 
     /// Reads a size in bytes.

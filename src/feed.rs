@@ -132,7 +132,7 @@ pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     let document = fields.document(today)?;
     match event {
         "resident" => fields.resident(document),
-        "status" => fields.status(document),
+        "status" => fields.status(document, today),
         "notice" => fields.notice(document, today),
         event => {
             let health = match event {
@@ -254,7 +254,7 @@ impl Fields<'_> {
         }))
     }
 
-    fn status(&self, document: Document) -> Result<Event, Rejection> {
+    fn status(&self, document: Document, today: u32) -> Result<Event, Rejection> {
         let reason =
             Reason::parse(must(&self.reason, "reason")?).ok_or(Rejection::UnknownReason)?;
         let active = match must(&self.action, "action")? {
@@ -262,7 +262,7 @@ impl Fields<'_> {
             "clear" => false,
             _ => return Err(Rejection::UnknownAction),
         };
-        let (standing, nameless) = self.standing(document, reason, active)?;
+        let (standing, nameless) = self.standing(document, reason, active, today)?;
         Ok(Event::Status(standing, nameless))
     }
 
@@ -271,6 +271,7 @@ impl Fields<'_> {
         document: Document,
         reason: Reason,
         active: bool,
+        today: u32,
     ) -> Result<(Standing, Profile), Rejection> {
         let at = parse_time(must(&self.at, "at")?).ok_or(Rejection::BadTime)?;
         let source = must(&self.source, "source")?;
@@ -280,7 +281,7 @@ impl Fields<'_> {
         let standing = Standing {
             reason,
             source: source.into(),
-            seq: self.seq.ok_or(Rejection::MissingField("seq"))?,
+            seq: self.seq(today)?,
             active,
             at,
             until: self.until()?,
@@ -294,6 +295,14 @@ impl Fields<'_> {
         Ok((standing, nameless))
     }
 
+    fn seq(&self, today: u32) -> Result<u64, Rejection> {
+        let seq = self.seq.ok_or(Rejection::MissingField("seq"))?;
+        match seq <= SEQ_ALWAYS || seq <= seq_max(today) {
+            true => Ok(seq),
+            false => Err(Rejection::SeqTooHigh),
+        }
+    }
+
     fn until(&self) -> Result<Option<u32>, Rejection> {
         let day = |text: &Text<'_>| parse_day(&text.0).ok_or(Rejection::BadUntil);
         self.until.as_ref().map(day).transpose()
@@ -303,6 +312,20 @@ impl Fields<'_> {
         let region = |text: &Text<'_>| parse_region(&text.0).ok_or(Rejection::BadRegion);
         self.region.as_ref().map(region).transpose()
     }
+}
+
+/// A `seq` up to here needs no look at the clock: in nanoseconds it is a day of 2006.
+const SEQ_ALWAYS: u64 = 1 << 60;
+
+/// Returns the highest `seq` that is taken: the end of the day after tomorrow in nanoseconds since 1970. Counters and times in
+/// any unit stay below; a number that was taken is not out of reach of its source's next ones for longer than two days.
+fn seq_max(today: u32) -> u64 {
+    const DAY_NANOS: u64 = 86_400_000_000_000;
+    let (year, month, day) = (today / 10_000, today / 100 % 100, today % 100);
+    let since = jiff::civil::Date::new(year as i16, month as i8, day as i8)
+        .and_then(|date| date.since(jiff::civil::Date::constant(1970, 1, 1)));
+    let days = since.map_or(0, |since| since.get_days());
+    (u64::try_from(days).unwrap_or(0) + 3).saturating_mul(DAY_NANOS)
 }
 
 /// Whether this can name a source or a site in a token.
@@ -758,6 +781,31 @@ mod tests {
             "２020-04-20T08:00:00Z",
         ] {
             assert_eq!(at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_seq_is_no_higher_than_the_time_in_nanoseconds() {
+        let now: u64 = 1_795_400_000_000_000_000; // on TODAY
+        for (seq, taken) in [
+            (0, true),
+            (20_261_123_080_000_001, true),
+            (now / 1_000_000, true),
+            (now, true),
+            (now + 86_400_000_000_000, true),
+            (now + 4 * 86_400_000_000_000, false),
+            (i64::MAX as u64, false),
+            (u64::MAX, false),
+        ] {
+            for line in [STATUS, NOTICE, TEMPERATURE, CERTIFICATE, TRIP] {
+                let (head, tail) = line.split_once(r#""seq":"#).unwrap();
+                let tail = tail.trim_start_matches(|c: char| c.is_ascii_digit());
+                let read = parse(format!(r#"{head}"seq":{seq}{tail}"#).as_bytes(), TODAY);
+                match taken {
+                    true => assert!(read.is_ok(), "{seq}: {read:?}"),
+                    false => assert_eq!(read, Err(Rejection::SeqTooHigh), "{seq}"),
+                }
+            }
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Settings {
     pub desk_per_second: u32,
     pub desk: desk::Settings,
     pub fair: Fair,
+    /// Whether gates are told why somebody is red.
+    pub gate_reasons: bool,
     /// Pages that each thread of a door serves in a second; 0 for none at all.
     pub pages_per_second: u32,
 }
@@ -508,6 +510,7 @@ impl Service {
             face: grant.face,
             issued_at: now.time,
             freshness,
+            with_reasons: self.rooms.settings.gate_reasons,
         })
     }
 
@@ -551,6 +554,7 @@ impl Service {
             face: code.face,
             issued_at: code.issued_at,
             freshness,
+            with_reasons: self.rooms.settings.gate_reasons,
         })
     }
 

@@ -284,6 +284,7 @@ impl House {
 
     fn reply_verdict(&self) {
         let verdict = Verdict {
+            with_reasons: false,
             standing: Standing::Known(black_box(Reasons::NONE)),
             face: self.code.face,
             issued_at: NOW,
@@ -379,6 +380,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
         Arc::new(Meters::new()),
         service::Settings {
             clock_apart_max: Duration::from_secs(5),
+            gate_reasons: false,
             session_life: Duration::from_secs(86_400),
             cold: cold::Settings {
                 store_wait: Duration::from_secs(5),

@@ -150,7 +150,7 @@ impl Fields<'_> {
         }
         Ok(Origin {
             source: source.into(),
-            seq: self.seq.ok_or(Rejection::MissingField("seq"))?,
+            seq: self.seq(today)?,
             at: happened(must(&self.at, "at")?, today)?,
         })
     }
@@ -198,7 +198,7 @@ impl Fields<'_> {
         let reason =
             Reason::parse(must(&self.reason, "reason")?).ok_or(Rejection::UnknownReason)?;
         happened(must(&self.at, "at")?, today)?;
-        let (standing, nameless) = self.standing(document, reason, false)?;
+        let (standing, nameless) = self.standing(document, reason, false, today)?;
         let from = |text: &Text<'_>| match parse_day(&text.0) {
             Some(_) => Ok(text.0.to_string()),
             None => Err(Rejection::BadUntil),

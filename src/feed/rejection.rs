@@ -32,6 +32,7 @@ pub enum Rejection {
     ForeignPaper,
     Imported,
     SourceNotPermitted,
+    SeqTooHigh,
     UnknownSymptom,
     UnknownContact,
     UnknownTransport,
@@ -44,7 +45,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Rejection; 35] = [
+    pub const ALL: [Rejection; 36] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
         Rejection::NotAnObject,
@@ -71,6 +72,7 @@ impl Rejection {
         Rejection::ForeignPaper,
         Rejection::Imported,
         Rejection::SourceNotPermitted,
+        Rejection::SeqTooHigh,
         Rejection::UnknownSymptom,
         Rejection::UnknownContact,
         Rejection::UnknownTransport,
@@ -109,6 +111,7 @@ impl Rejection {
             Rejection::BadPlaces => "bad_places",
             Rejection::ForeignPaper => "foreign_paper",
             Rejection::Imported => "only_imported",
+            Rejection::SeqTooHigh => "seq_too_high",
             Rejection::SourceNotPermitted => "source_not_permitted",
             Rejection::UnknownSymptom => "unknown_symptom",
             Rejection::UnknownContact => "unknown_contact",
@@ -188,6 +191,9 @@ impl Rejection {
                 "the service that kept this has ended, and its key was destroyed"
             }
             Rejection::UnknownState => "state is in_review, upheld or rejected",
+            Rejection::SeqTooHigh => {
+                "seq is at most the time in nanoseconds since 1970, two days ahead"
+            }
             Rejection::SourceNotPermitted => "the token does not speak for this source",
             Rejection::Imported => "papers come by `import` into a store and not by a feed",
         })

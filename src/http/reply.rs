@@ -382,28 +382,44 @@ pub fn whole(refusal: Refusal, language: Language, retry: Option<Duration>) -> V
 struct Fragments {
     with_guidance: Vec<Bytes>,
     bare: Vec<Bytes>,
+    /// The reasons are left out.
+    colours: Vec<Bytes>,
+}
+
+/// What is printed of reasons beside the colour.
+#[derive(Clone, Copy)]
+enum Why {
+    WithGuidance,
+    Bare,
+    Withheld,
 }
 
 static FRAGMENTS: LazyLock<Fragments> = LazyLock::new(|| {
-    let of = |guidance: bool| {
+    let of = |why: Why| {
         let mut all = Vec::with_capacity(Language::ALL.len() * Reasons::SETS);
         for language in Language::ALL {
             for bits in 0..Reasons::SETS as u8 {
                 let reasons = Reasons::from_bits(bits).expect("below the number of sets");
-                all.push(fragment(reasons, language, guidance));
+                all.push(fragment(reasons, language, why));
             }
         }
         all
     };
     Fragments {
-        with_guidance: of(true),
-        bare: of(false),
+        with_guidance: of(Why::WithGuidance),
+        bare: of(Why::Bare),
+        colours: of(Why::Withheld),
     }
 });
 
-fn fragment(reasons: Reasons, language: Language, guidance: bool) -> Bytes {
+fn fragment(reasons: Reasons, language: Language, why: Why) -> Bytes {
     let colour = reasons.colour();
-    let list: Vec<Said> = reasons
+    let told = match why {
+        Why::Withheld => Reasons::NONE,
+        Why::WithGuidance | Why::Bare => reasons,
+    };
+    let guidance = matches!(why, Why::WithGuidance);
+    let list: Vec<Said> = told
         .iter()
         .map(|reason| Said {
             reason: reason.word(),
@@ -436,12 +452,13 @@ struct SaidDetail {
     source: String,
 }
 
-fn put_standing(out: &mut BytesMut, standing: Standing, language: Language, guidance: bool) {
+fn put_standing(out: &mut BytesMut, standing: Standing, language: Language, why: Why) {
     match standing {
         Standing::Known(reasons) => {
-            let fragments = match guidance {
-                true => &FRAGMENTS.with_guidance,
-                false => &FRAGMENTS.bare,
+            let fragments = match why {
+                Why::WithGuidance => &FRAGMENTS.with_guidance,
+                Why::Bare => &FRAGMENTS.bare,
+                Why::Withheld => &FRAGMENTS.colours,
             };
             let nth = language as usize * Reasons::SETS + usize::from(reasons.bits());
             out.put_slice(&fragments[nth]);
@@ -486,7 +503,7 @@ fn put_number(out: &mut BytesMut, number: u64) {
 fn shown_json(shown: &Shown, language: Language) -> Bytes {
     let mut out = BytesMut::with_capacity(1024);
     out.put_slice(b"{");
-    put_standing(&mut out, shown.standing, language, true);
+    put_standing(&mut out, shown.standing, language, Why::WithGuidance);
     out.put_slice(b",\"code\":\"");
     out.put_slice(&shown.code.0);
     out.put_slice(b"\"");
@@ -504,7 +521,11 @@ fn shown_json(shown: &Shown, language: Language) -> Bytes {
 /// One verdict as JSON, without a line end.
 pub fn write_verdict(out: &mut BytesMut, verdict: &Verdict, language: Language) {
     out.put_slice(b"{");
-    put_standing(out, verdict.standing, language, false);
+    let why = match verdict.with_reasons {
+        true => Why::Bare,
+        false => Why::Withheld,
+    };
+    put_standing(out, verdict.standing, language, why);
     put_face(out, &verdict.face);
     put_time(out, b"issued_at", verdict.issued_at);
     put_freshness(out, &verdict.freshness);
@@ -594,6 +615,7 @@ mod tests {
                 age: Duration::from_millis(12),
                 stale,
             },
+            with_reasons: true,
         }
     }
 
@@ -623,6 +645,24 @@ mod tests {
         );
         assert_eq!(red["reasons"][0]["reason"], "home_isolation");
         assert_eq!(red["stale"], true);
+    }
+
+    #[test]
+    fn a_gate_that_is_told_no_reasons_is_told_the_colour() {
+        for language in Language::ALL {
+            for bits in 0..Reasons::SETS as u8 {
+                let reasons = Reasons::from_bits(bits).unwrap();
+                let mut verdict = verdict(Standing::Known(reasons), false);
+                verdict.with_reasons = false;
+                let mut out = BytesMut::new();
+                write_verdict(&mut out, &verdict, language);
+                let printed: serde_json::Value = serde_json::from_slice(&out).unwrap();
+                let colour = reasons.colour();
+                assert_eq!(printed["state"], colour.word());
+                assert_eq!(printed["status"], colour.national());
+                assert_eq!(printed["reasons"], serde_json::json!([]));
+            }
+        }
     }
 
     #[test]

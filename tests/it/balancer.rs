@@ -341,9 +341,10 @@ fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_
     let mut told = HashSet::new();
     for nth in people {
         let session = town.ring.seals.session(&person(nth));
-        let show = Ask::get("/v1/code").bearer(&session);
         let [l4, l7] = [&town.l4, &town.l7].map(|front| {
-            let answer = show.at(front.address(Door::Resident));
+            let answer = Ask::get("/v1/code")
+                .bearer(&session)
+                .at(front.address(Door::Resident));
             match answer.status {
                 200 => answer.json()["state"].as_str().unwrap().to_owned(),
                 _ => answer.refuses(503, "too_old")["code"].to_string(),

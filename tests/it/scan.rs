@@ -7,8 +7,38 @@ use liangma::seal::ring::Kind;
 use serde_json::json;
 
 #[test]
+fn a_gate_is_told_why_where_a_setting_says_so_alone() {
+    for (settings, told) in [
+        (&[][..], 0),
+        (&["gate_reasons=none"], 0),
+        (&["gate_reasons=all"], 2),
+    ] {
+        let node = Start::new(settings).node();
+        let seals = node.seals();
+        let (scanner, chen) = (seals.scanner(), person(1));
+        let reds = [chen.set("close_contact", 1), chen.set("confirmed", 2)];
+        node.feed(&seals.authority(), &reds);
+        let code = node.code(&seals.session(&chen));
+        let verdict = node.scan(&scanner, &code).json();
+        let ask = Ask::post("/v1/scan/bulk", format!("{code}\n")).bearer(&scanner);
+        let bulk = ask.at(node.address(Door::Gate)).json();
+        for verdict in [verdict, bulk] {
+            assert_eq!(
+                (&verdict["state"], &verdict["status"]),
+                (&json!("red"), &json!("10"))
+            );
+            assert_eq!(
+                verdict["reasons"].as_array().unwrap().len(),
+                told,
+                "{settings:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn one_code_follows_its_resident_from_green_to_red_and_back() {
-    let node = Node::start();
+    let node = Start::new(&["gate_reasons=all"]).node();
     let seals = node.seals();
     let (scanner, authority) = (seals.scanner(), seals.authority());
     let chen = person(1);

@@ -286,6 +286,7 @@ impl<'s> Town<'s> {
             format!("stale_after={STALE_AFTER}ms"),
             format!("too_old_after={TOO_OLD_AFTER}ms"),
             "code_life=10m".to_owned(),
+            "gate_reasons=all".to_owned(),
             "store_wait=2s".to_owned(),
             "miss_wait=1s".to_owned(),
             "board_shards=16".to_owned(),
