@@ -31,6 +31,7 @@ pub mod desk;
 pub mod feed;
 pub mod identity;
 pub mod meters;
+pub mod offline;
 pub mod seal;
 pub mod store;
 

@@ -1,0 +1,227 @@
+//! The offline code: 96 bytes that name a resident by list id, signed with ES256, as 154 characters. It never carries a colour.
+
+use super::ListId;
+use super::sign::{SIGNATURE_BYTES, SignatureAlgorithm, SigningKey, VerifyingKey};
+use crate::clock::Time;
+use crate::person::Face;
+use crate::seal::{base32, face_bytes, read_face};
+use std::time::Duration;
+
+/// Bytes before the signature.
+const SIGNED_BYTES: usize = 32;
+
+/// Bytes of a code.
+pub const OFFLINE_CODE_BYTES: usize = SIGNED_BYTES + SIGNATURE_BYTES;
+
+/// Characters of a code; no other code of ours has as many.
+pub const OFFLINE_CODE_CHARS: usize = base32::encoded_len(OFFLINE_CODE_BYTES);
+
+/// Version 1, kind 9.
+const FIRST_BYTE: u8 = 0x19;
+
+/// What is signed begins with this, so that no signature serves for another purpose.
+const CONTEXT: &[u8] = b"liangma offline 1";
+
+/// 2020-01-01T00:00:00Z. Issue times are seconds since then, and reach to 2156.
+const EPOCH: Time = Time(1_577_836_800_000);
+
+/// The longest life, in hours: 366 days.
+pub const LIFE_HOURS_MAX: u16 = 8_784;
+
+/// What an offline code says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfflineCode {
+    /// Of the key that signed it.
+    pub key: u8,
+    /// Division of GB/T 2260 as a number, below 2^24.
+    pub issuer: u32,
+    pub list_id: ListId,
+    pub generation: u8,
+    /// Check bits of the status word, 14 of them.
+    pub check: u16,
+    pub issued_at: Time,
+    /// 1 to [`LIFE_HOURS_MAX`].
+    pub life_hours: u16,
+    pub face: Face,
+}
+
+/// Why a text is no offline code of a known issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeFault {
+    /// Not the length, alphabet or layout.
+    Form,
+    /// No key of this issuer has the id that it names.
+    UnknownKey,
+    Signature,
+}
+
+impl OfflineCode {
+    /// Returns when the code ends.
+    pub fn expires_at(&self) -> Time {
+        let life = Duration::from_secs(3_600 * u64::from(self.life_hours));
+        self.issued_at.plus(life)
+    }
+
+    /// Signs the code; its `key` becomes the key's id. None if the system gave no random bytes.
+    pub fn sign(&self, key: &SigningKey) -> Option<String> {
+        let mut bytes = [0; OFFLINE_CODE_BYTES];
+        let (signed, signature) = bytes.split_at_mut(SIGNED_BYTES);
+        self.write(key.id, signed);
+        signature.copy_from_slice(&key.sign(&message(signed))?);
+        Some(base32::text(&bytes))
+    }
+
+    fn write(&self, key: u8, out: &mut [u8]) {
+        debug_assert!(self.check < 1 << 14 && self.issuer < 1 << 24);
+        let seconds = self.issued_at.0.saturating_sub(EPOCH.0) / 1_000;
+        out[0] = FIRST_BYTE;
+        out[1] = key;
+        out[2..5].copy_from_slice(&self.issuer.to_be_bytes()[1..]);
+        out[5..13].copy_from_slice(&self.list_id.0.to_be_bytes());
+        out[13] = self.generation;
+        out[14..16].copy_from_slice(&self.check.to_be_bytes());
+        out[16..20].copy_from_slice(&(seconds.min(u64::from(u32::MAX)) as u32).to_be_bytes());
+        out[20..22].copy_from_slice(&self.life_hours.to_be_bytes());
+        out[22..32].copy_from_slice(&face_bytes(&self.face));
+    }
+
+    /// Reads a code and checks its signature with the keys of its issuer, which `keys_of` gives for an issuer's number.
+    pub fn open<'k>(
+        text: &[u8],
+        keys_of: impl FnOnce(u32) -> &'k [VerifyingKey],
+    ) -> Result<OfflineCode, CodeFault> {
+        let mut bytes = [0; OFFLINE_CODE_BYTES];
+        if text.len() != OFFLINE_CODE_CHARS
+            || base32::decode(text, &mut bytes) != Some(OFFLINE_CODE_BYTES)
+        {
+            return Err(CodeFault::Form);
+        }
+        let (signed, signature) = bytes.split_at(SIGNED_BYTES);
+        let code = OfflineCode::read(signed).ok_or(CodeFault::Form)?;
+        let key = keys_of(code.issuer)
+            .iter()
+            .find(|key| key.id == code.key && key.algorithm == SignatureAlgorithm::Es256)
+            .ok_or(CodeFault::UnknownKey)?;
+        match key.verifies(&message(signed), signature) {
+            true => Ok(code),
+            false => Err(CodeFault::Signature),
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<OfflineCode> {
+        let [FIRST_BYTE, key, i0, i1, i2, id @ ..] = bytes else {
+            return None;
+        };
+        let (list_id, rest) = id.split_first_chunk::<8>()?;
+        let (generation, rest) = rest.split_first()?;
+        let (check, rest) = rest.split_first_chunk::<2>()?;
+        let (seconds, rest) = rest.split_first_chunk::<4>()?;
+        let (hours, face) = rest.split_first_chunk::<2>()?;
+        let check = u16::from_be_bytes(*check);
+        let life_hours = u16::from_be_bytes(*hours);
+        if check >= 1 << 14 || !(1..=LIFE_HOURS_MAX).contains(&life_hours) || face[0] >> 4 != 0 {
+            return None;
+        }
+        Some(OfflineCode {
+            key: *key,
+            issuer: u32::from_be_bytes([0, *i0, *i1, *i2]),
+            list_id: ListId(u64::from_be_bytes(*list_id)),
+            generation: *generation,
+            check,
+            issued_at: Time(EPOCH.0 + 1_000 * u64::from(u32::from_be_bytes(*seconds))),
+            life_hours,
+            face: read_face(face)?,
+        })
+    }
+}
+
+fn message(signed: &[u8]) -> [u8; CONTEXT.len() + SIGNED_BYTES] {
+    let mut message = [0; CONTEXT.len() + SIGNED_BYTES];
+    message[..CONTEXT.len()].copy_from_slice(CONTEXT);
+    message[CONTEXT.len()..].copy_from_slice(signed);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::person::{Assurance, Document, MaskedName};
+    use proptest::prelude::*;
+
+    fn key(id: u8) -> SigningKey {
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        SigningKey::from_pkcs8(id, der.as_ref()).unwrap()
+    }
+
+    fn code() -> OfflineCode {
+        let document = Document::parse("10", "440106199003077211", 20_261_128).unwrap();
+        OfflineCode {
+            key: 7,
+            issuer: 440_000,
+            list_id: ListId(0x0123_4567_89ab_cdef),
+            generation: 3,
+            check: 0x1fff,
+            issued_at: Time(1_795_500_000_000),
+            life_hours: 72,
+            face: Face {
+                name: MaskedName::of("陈美玲"),
+                cert_no: document.mask(),
+                assurance: Assurance::Unverified,
+            },
+        }
+    }
+
+    #[test]
+    fn a_signed_code_has_154_characters_and_says_what_was_signed() {
+        let key = key(7);
+        let text = code().sign(&key).unwrap();
+        assert_eq!((text.len(), OFFLINE_CODE_CHARS), (154, 154));
+        let keys = [key.verifying()];
+        assert_eq!(OfflineCode::open(text.as_bytes(), |_| &keys), Ok(code()));
+        assert_eq!(code().expires_at().0 - code().issued_at.0, 72 * 3_600_000);
+    }
+
+    #[test]
+    fn a_code_of_another_key_or_issuer_is_refused_as_such() {
+        let text = code().sign(&key(7)).unwrap();
+        let open = |keys: &[VerifyingKey]| OfflineCode::open(text.as_bytes(), |_| keys);
+        assert_eq!(open(&[]), Err(CodeFault::UnknownKey));
+        assert_eq!(open(&[key(8).verifying()]), Err(CodeFault::UnknownKey));
+        assert_eq!(open(&[key(7).verifying()]), Err(CodeFault::Signature));
+    }
+
+    #[test]
+    fn no_changed_bit_passes() {
+        let key = key(7);
+        let keys = [key.verifying()];
+        let text = code().sign(&key).unwrap();
+        let mut bytes = base32::bytes(&text, OFFLINE_CODE_BYTES).unwrap();
+        for bit in 0..SIGNED_BYTES * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let changed = base32::text(&bytes);
+            assert!(OfflineCode::open(changed.as_bytes(), |_| &keys).is_err());
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn the_signature_of_an_independent_implementation_is_accepted() {
+        // A code of an earlier layout, of 94 bytes: its signature over the context and the 30 bytes before it is valid.
+        let keys: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/it/offline/keys.json")).unwrap();
+        let bytes = base32::bytes(keys["code"].as_str().unwrap(), 94).unwrap();
+        let key = super::super::list::tests::independent_key("es256");
+        let message = [CONTEXT, &bytes[..30]].concat();
+        assert!(key.verifies(&message, &bytes[30..]));
+        assert!(!key.verifies(&message[1..], &bytes[30..]));
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_no_code_and_no_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(OfflineCode::open(&text, |_| &[]), Err(CodeFault::Form));
+        }
+    }
+}

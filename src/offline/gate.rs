@@ -1,0 +1,300 @@
+//! What a gate without a network may say of an offline code: the newest files that it holds, and the rules by which they are
+//! replaced and asked.
+
+use super::ListState;
+use super::code::OfflineCode;
+use super::list::{BaseList, ListChanges};
+use crate::clock::Time;
+use std::time::Duration;
+
+/// A gate's clock may be behind the list's by so much; further back it was set wrong, and no age can be told.
+const CLOCK_LEEWAY: Duration = Duration::from_secs(5 * 60);
+
+/// How old a list may be.
+#[derive(Clone, Debug)]
+pub struct ListAges {
+    /// Past this age a colour is marked.
+    pub stale_after: Duration,
+    /// Past this age there is no colour. A file's own end counts as well.
+    pub too_old_after: Duration,
+}
+
+impl Default for ListAges {
+    fn default() -> ListAges {
+        ListAges {
+            stale_after: Duration::from_secs(30 * 60),
+            too_old_after: Duration::from_secs(12 * 3_600),
+        }
+    }
+}
+
+/// What a gate may say of a code whose signature is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfflineVerdict {
+    /// Green, red or yellow, as of the list; `stale`: the age is to be shown large.
+    Colour { state: ListState, stale: bool },
+    /// The code was revoked, or the person erased.
+    Void,
+    /// The code was issued after the list: the person may not have been on record.
+    NotCovered,
+    /// The code's life is over, or has not begun.
+    Expired,
+    /// The list is older than a colour may be, or there is none.
+    TooOld,
+    /// The gate's clock is behind the list: no age can be told.
+    Clock,
+}
+
+/// Why a file does not replace the one that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rollback {
+    #[error("it is older than the list that is held")]
+    Older,
+    #[error("it is of another issuer")]
+    Issuer,
+    #[error("it belongs to another base")]
+    OtherBase,
+}
+
+/// The newest files of one issuer.
+#[derive(Clone, Debug, Default)]
+pub struct HeldLists {
+    base: Option<BaseList>,
+    changes: Option<ListChanges>,
+}
+
+impl HeldLists {
+    /// Takes a base unless the one that is held is newer. Changes of an older base are let go.
+    pub fn take_base(&mut self, base: BaseList) -> Result<(), Rollback> {
+        if let Some(held) = &self.base {
+            if held.head.issuer != base.head.issuer {
+                return Err(Rollback::Issuer);
+            }
+            if base.head.number < held.head.number || base.head.as_of < held.head.as_of {
+                return Err(Rollback::Older);
+            }
+            if held.head.number == base.head.number {
+                return Ok(());
+            }
+            // What is held may know more than a base that is new to us: a gate never goes back in time.
+            if self.as_of().is_some_and(|known| base.head.as_of < known) {
+                return Err(Rollback::Older);
+            }
+        }
+        self.base = Some(base);
+        self.changes = None;
+        Ok(())
+    }
+
+    /// Takes changes of the base that is held, unless those that are held are newer.
+    pub fn take_changes(&mut self, changes: ListChanges) -> Result<(), Rollback> {
+        let base = self.base.as_ref().ok_or(Rollback::OtherBase)?;
+        if base.head.issuer != changes.head.issuer {
+            return Err(Rollback::Issuer);
+        }
+        if base.head.number != changes.head.number {
+            return Err(Rollback::OtherBase);
+        }
+        if self.as_of().is_some_and(|known| changes.head.as_of < known) {
+            return Err(Rollback::Older);
+        }
+        self.changes = Some(changes);
+        Ok(())
+    }
+
+    /// Returns up to when the files are true; None without a base.
+    pub fn as_of(&self) -> Option<Time> {
+        let changes = self.changes.as_ref().map(|changes| changes.head.as_of);
+        changes.or_else(|| Some(self.base.as_ref()?.head.as_of))
+    }
+
+    /// Returns what may be said of a code at `now`, by the gate's own clock.
+    pub fn judge(&self, code: &OfflineCode, now: Time, ages: &ListAges) -> OfflineVerdict {
+        let (Some(base), Some(as_of)) = (&self.base, self.as_of()) else {
+            return OfflineVerdict::TooOld;
+        };
+        if now.plus(CLOCK_LEEWAY) < as_of {
+            return OfflineVerdict::Clock;
+        }
+        if now >= code.expires_at() || now.plus(CLOCK_LEEWAY) < code.issued_at {
+            return OfflineVerdict::Expired;
+        }
+        let until = match &self.changes {
+            Some(changes) => changes.head.until,
+            None => base.head.until,
+        };
+        let age = now.since(as_of);
+        if age > ages.too_old_after || now > until {
+            return OfflineVerdict::TooOld;
+        }
+        if code.issued_at > as_of {
+            return OfflineVerdict::NotCovered;
+        }
+        let changed = self
+            .changes
+            .as_ref()
+            .and_then(|changes| changes.state(code.list_id));
+        match changed.unwrap_or_else(|| base.state(code.list_id)) {
+            ListState::Void => OfflineVerdict::Void,
+            state => OfflineVerdict::Colour {
+                state,
+                stale: age > ages.stale_after,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ListId;
+    use super::super::list::{ListHead, build_base, tests::signing_key};
+    use super::*;
+    use crate::person::{Assurance, Document, Face, MaskedName};
+
+    const HOUR: u64 = 3_600_000;
+    const AS_OF: u64 = 1_795_500_000_000;
+    const RED: ListId = ListId(7);
+    const GREEN: ListId = ListId(8);
+
+    fn head(number: u64, as_of: u64) -> ListHead {
+        ListHead {
+            issuer: 440_000,
+            number,
+            as_of: Time(as_of),
+            until: Time(as_of + 24 * HOUR),
+            residents: 100,
+        }
+    }
+
+    fn base(number: u64, as_of: u64) -> BaseList {
+        let key = signing_key(1);
+        let everybody = |each: &mut dyn FnMut(ListId)| (0..100).for_each(|id| each(ListId(id)));
+        let listed = [(RED, ListState::Red)];
+        let file = build_base(&head(number, as_of), &listed, everybody, &key).unwrap();
+        BaseList::open(file.into(), &[key.verifying()]).unwrap()
+    }
+
+    fn changes(number: u64, as_of: u64, changes: &[(ListId, ListState)]) -> ListChanges {
+        let key = signing_key(1);
+        let file = ListChanges::write(&head(number, as_of), changes, &key).unwrap();
+        ListChanges::open(&file, &[key.verifying()]).unwrap()
+    }
+
+    fn code(list_id: ListId, issued_at: u64) -> OfflineCode {
+        OfflineCode {
+            key: 1,
+            issuer: 440_000,
+            list_id,
+            generation: 0,
+            check: 1,
+            issued_at: Time(issued_at),
+            life_hours: 72,
+            face: Face {
+                name: MaskedName::of("陈"),
+                cert_no: Document::parse("10", "440106199003077211", 20_261_128)
+                    .unwrap()
+                    .mask(),
+                assurance: Assurance::RealName,
+            },
+        }
+    }
+
+    fn held() -> HeldLists {
+        let mut held = HeldLists::default();
+        held.take_base(base(5, AS_OF)).unwrap();
+        held
+    }
+
+    #[test]
+    fn a_colour_is_given_marked_and_withheld_by_the_age_of_the_list() {
+        let (held, ages) = (held(), ListAges::default());
+        let at = |after: u64, id| held.judge(&code(id, AS_OF - HOUR), Time(AS_OF + after), &ages);
+        let colour = |state, stale| OfflineVerdict::Colour { state, stale };
+        let minute = 60_000;
+        assert_eq!(at(0, RED), colour(ListState::Red, false));
+        assert_eq!(at(30 * minute, GREEN), colour(ListState::Green, false));
+        assert_eq!(at(31 * minute, GREEN), colour(ListState::Green, true));
+        assert_eq!(at(12 * HOUR, RED), colour(ListState::Red, true));
+        assert_eq!(at(12 * HOUR + 1, GREEN), OfflineVerdict::TooOld);
+        assert_eq!(at(100 * HOUR, GREEN), OfflineVerdict::Expired);
+    }
+
+    #[test]
+    fn a_file_ends_by_itself_whatever_the_gate_allows() {
+        let ages = ListAges {
+            too_old_after: Duration::from_secs(100 * 3_600),
+            ..ListAges::default()
+        };
+        let at = |after| held().judge(&code(GREEN, AS_OF - HOUR), Time(AS_OF + after), &ages);
+        assert!(matches!(at(24 * HOUR), OfflineVerdict::Colour { .. }));
+        assert_eq!(at(24 * HOUR + 1), OfflineVerdict::TooOld);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_recognised() {
+        let ages = ListAges::default();
+        let at = |now| held().judge(&code(GREEN, AS_OF - HOUR), Time(now), &ages);
+        assert_eq!(at(AS_OF - 301_000), OfflineVerdict::Clock);
+        assert!(matches!(at(AS_OF - 299_000), OfflineVerdict::Colour { .. }));
+    }
+
+    #[test]
+    fn a_code_that_is_newer_than_the_list_gets_no_colour() {
+        let ages = ListAges::default();
+        let verdict = held().judge(&code(GREEN, AS_OF + 1_000), Time(AS_OF + 2_000), &ages);
+        assert_eq!(verdict, OfflineVerdict::NotCovered);
+    }
+
+    #[test]
+    fn without_a_list_there_is_no_colour() {
+        let verdict =
+            HeldLists::default().judge(&code(GREEN, AS_OF), Time(AS_OF), &ListAges::default());
+        assert_eq!(verdict, OfflineVerdict::TooOld);
+    }
+
+    #[test]
+    fn changes_count_before_the_base() {
+        let mut held = held();
+        let all = [
+            (RED, ListState::Green),
+            (GREEN, ListState::Red),
+            (ListId(9), ListState::Void),
+        ];
+        held.take_changes(changes(5, AS_OF + 1, &all)).unwrap();
+        let ages = ListAges::default();
+        let say = |id| held.judge(&code(id, AS_OF - HOUR), Time(AS_OF + 2), &ages);
+        let colour = |state| OfflineVerdict::Colour {
+            state,
+            stale: false,
+        };
+        assert_eq!(say(RED), colour(ListState::Green));
+        assert_eq!(say(GREEN), colour(ListState::Red));
+        assert_eq!(say(ListId(9)), OfflineVerdict::Void);
+        assert_eq!(say(ListId(10)), colour(ListState::Green));
+    }
+
+    #[test]
+    fn nothing_older_than_what_is_held_is_taken() {
+        let mut held = held();
+        assert_eq!(held.take_base(base(4, AS_OF + 1)), Err(Rollback::Older));
+        assert_eq!(held.take_base(base(6, AS_OF - 1)), Err(Rollback::Older));
+        assert_eq!(
+            held.take_changes(changes(4, AS_OF + 9, &[])),
+            Err(Rollback::OtherBase)
+        );
+        held.take_changes(changes(5, AS_OF + 5, &[])).unwrap();
+        assert_eq!(
+            held.take_changes(changes(5, AS_OF + 4, &[])),
+            Err(Rollback::Older)
+        );
+        // A newer base that knows less than base and changes together would go back in time.
+        assert_eq!(held.take_base(base(6, AS_OF + 4)), Err(Rollback::Older));
+        assert_eq!(held.as_of(), Some(Time(AS_OF + 5)));
+        held.take_base(base(6, AS_OF + 6)).unwrap();
+        assert_eq!(held.as_of(), Some(Time(AS_OF + 6)));
+        assert_eq!(
+            held.take_changes(changes(5, AS_OF + 9, &[])),
+            Err(Rollback::OtherBase)
+        );
+    }
+}
