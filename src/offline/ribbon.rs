@@ -36,7 +36,7 @@ pub struct Equation {
 impl Equation {
     /// Returns the equation of an id; `span` is the number of places in which it may start, and above 0.
     pub fn of(id: ListId, seed: u32, span: u32) -> Equation {
-        let start = (u64::from(word(id, seed, 4)) * u64::from(span) >> 32) as u32;
+        let start = ((u64::from(word(id, seed, 4)) * u64::from(span)) >> 32) as u32;
         let coefficients = (0..4).fold(0, |bits, nth| {
             bits | u128::from(word(id, seed, nth)) << (32 * nth)
         });
