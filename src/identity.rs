@@ -80,7 +80,9 @@ struct TrustedKey {
 
 #[derive(Deserialize)]
 struct Claims {
-    exp: u64,
+    /// One text: a list of issuers is another kind of claim.
+    iss: Option<serde_json::Value>,
+    exp: Option<u64>,
     iat: Option<u64>,
     purpose: Option<String>,
     cert_type: String,
@@ -219,8 +221,13 @@ fn check_life(claims: &Claims, now: u64) -> Result<(), Refusal> {
     let from = claims.iat.unwrap_or(now);
     let is_new =
         from <= now + LEEWAY_SECS && now <= from.saturating_add(LIFE_SECS_MAX + LEEWAY_SECS);
-    let is_short = claims.exp <= from.saturating_add(LIFE_SECS_MAX + LEEWAY_SECS);
-    match is_new && is_short {
+    let is_short =
+        claims.exp.unwrap_or(u64::MAX) <= from.saturating_add(LIFE_SECS_MAX + LEEWAY_SECS);
+    let is_one = claims
+        .iss
+        .as_ref()
+        .is_some_and(serde_json::Value::is_string);
+    match is_new && is_short && is_one {
         true => Ok(()),
         false => Err(Refusal::Unauthorized),
     }

@@ -157,9 +157,11 @@ fn a_first_start_that_is_killed_is_started_again() {
     for _ in 0..40 {
         let folder = folder();
         let store = folder.path().join("store");
+        let file = folder.path().join("one.ndjson");
+        std::fs::write(&file, person(1).resident() + "\n").unwrap();
         let begin = || {
             let mut command = command();
-            command.arg("export").arg("--store").arg(&store);
+            command.arg("import").arg(&file).arg("--store").arg(&store);
             command.stdout(Stdio::null()).stderr(Stdio::piped());
             command
         };

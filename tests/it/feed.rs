@@ -109,7 +109,8 @@ fn an_authority_speaks_for_the_sources_of_its_token_alone() {
         for event in ["status", "notice", "temperature", "certificate", "trip"] {
             for source in ["gd-cdc", "gz", "gz-cdc", "gz-lab", "exchange"] {
                 // A resident's line carries no source: whoever feeds may send it, and nothing else is lost.
-                let fed = node.feed(token, &[of(event, source), chen.resident()]);
+                let lines = [of(event, source), chen.resident()].join("\n");
+                let fed = node.post_feed(token, lines).json();
                 let rejected = fed["rejected"].as_array().unwrap();
                 match may.contains(&source) {
                     true => assert!(rejected.is_empty(), "{event} {source}: {fed}"),
@@ -124,7 +125,8 @@ fn an_authority_speaks_for_the_sources_of_its_token_alone() {
     }
     let by_nobody = node.seals().session(&person(2));
     let other = person(2);
-    node.feed(&tokens[0].0, &[other.set("confirmed", 1)]);
+    let fed = node.post_feed(&tokens[0].0, other.set("confirmed", 1));
+    assert_eq!(fed.json()["applied"], 0);
     assert_eq!(node.show(&by_nobody).state(), "unknown", "gd-cdc said it");
 }
 

@@ -373,7 +373,7 @@ fn what_the_desk_answers_has_the_documented_shape() {
         Algorithm::EdDSA,
         Some("ed"),
         &sessions::ed(),
-        &sessions::claims(&mother),
+        &sessions::with(&mother, "purpose", json!("family")),
     );
     let member = post("/v1/family", json!({ "assertion": assertion }));
     let member = format!("/v1/family/{}", member["id"].as_str().unwrap());

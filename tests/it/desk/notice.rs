@@ -31,7 +31,8 @@ fn every_command_of_the_page_does_what_it_says() {
     let (seals, chen) = (node.seals(), person(1));
     let mut mother = person(2);
     mother.name = "李秀英";
-    let member = with(&mother, "name", json!("李秀英"));
+    let mut member = with(&mother, "name", json!("李秀英"));
+    member["purpose"] = json!("family");
     assert_eq!(claims(&chen)["cert_type"], "10");
     node.feed(&seals.authority(), &[chen.resident()]);
     let school = "gz-no1-school";
