@@ -202,13 +202,9 @@ impl Follower {
         if self.synced {
             // Numbers of another life of the store say nothing of this one.
             self.shared.followed.note(self.partition, 0);
+            self.raise(why == Some(Fault::Behind)).await?;
         }
-        let mut state = self.state("0-0").await?;
-        let went_back = why == Some(Fault::Behind);
-        if self.synced && (went_back || state.top < self.shared.board.top(self.partition)) {
-            self.raise(went_back).await?;
-            state = self.state("0-0").await?;
-        }
+        let state = self.state("0-0").await?;
         let (_, sure) = self.committed(asked).await?;
         if !sure && self.put_off < PUT_OFF_MAX {
             // It may be one that is being replaced: what is read whole from it could not be taken back.
@@ -232,8 +228,7 @@ impl Follower {
             wary: self.forgetful,
             // Where replicas are missing, nobody knows since when they are.
             recent: match sure {
-                true if state.top > 0 => state.top + 1,
-                true => state.now,
+                true => state.top.max(state.now) + 1,
                 false => state.acked + 1,
             },
         };
@@ -292,7 +287,7 @@ impl Follower {
         let mut epoch = [0; 8];
         aws_lc_rs::rand::fill(&mut epoch).expect("the system gives random bytes");
         let mut link = self.link.get().await?;
-        let raised = RAISE
+        let renewed: u64 = RAISE
             .key(partition::meta(self.partition))
             .arg(self.shared.board.top(self.partition))
             .arg(match went_back {
@@ -301,16 +296,8 @@ impl Follower {
             })
             .arg(&epoch)
             .invoke_async(&mut link)
-            .await;
-        let renewed: u64 = match raised {
-            Ok(renewed) => renewed,
-            // A server without room refuses what writes. Then it takes no change either, and reading goes on.
-            Err(error) if matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS")) => {
-                tracing::warn!(partition = self.partition, %error, "versions cannot be raised now");
-                0
-            }
-            Err(error) => return Err(self.link.failed(&error)),
-        };
+            .await
+            .map_err(|error| self.link.failed(&error))?;
         if renewed == 1 {
             tracing::warn!(
                 partition = self.partition,
