@@ -112,7 +112,7 @@ fn a_store_put_back_from_a_backup_takes_no_colour_away_and_new_changes_are_told(
     for node in 0..2 {
         // Feeds may have made as many entries anew as were lost.
         until("it is seen", || {
-            town.faults(node, &["behind", "trimmed"]) >= 1.0
+            town.faults(node, &["behind", "trimmed", "replaced"]) >= 1.0
         });
         // Those who turned; whoever came may be made up for by another who came while it was counted.
         until("who turned is missed", || town.ahead()[node] >= 2.0);
