@@ -331,19 +331,15 @@ pub enum Room {
     None,
 }
 
-/// Whether an owner with these papers has room for one more.
-pub fn room<'p>(papers: impl Iterator<Item = &'p Paper>, more: &Paper) -> Room {
-    if more.kind.most() == UNBOUNDED {
-        return Room::There;
-    }
-    let kin = papers.filter(|paper| paper.kind == more.kind);
-    let mut count = 0;
-    let oldest = kin.inspect(|_| count += 1).map(Paper::cursor).min();
+/// Whether an owner who has `count` papers of a kind, the oldest of them at `oldest`, has room for one more.
+pub fn room(kind: Kind, count: usize, oldest: Option<Cursor>, more: Cursor) -> Room {
     match oldest {
-        Some(oldest) if count >= usize::from(more.kind.most()) => match oldest < more.cursor() {
-            true => Room::Instead(oldest.key),
-            false => Room::None,
-        },
+        Some(oldest) if kind.most() != UNBOUNDED && count >= usize::from(kind.most()) => {
+            match oldest < more {
+                true => Room::Instead(oldest.key),
+                false => Room::None,
+            }
+        }
         _ => Room::There,
     }
 }
@@ -439,34 +435,31 @@ mod tests {
             Kind::AppealState,
             Kind::Audit,
         ] {
-            let papers: Vec<Paper> = (0..5_000u64)
-                .map(|at| Paper {
-                    key: (u128::from(at)).to_be_bytes(),
-                    ..paper(kind, 0, 100 + at)
-                })
-                .collect();
             for at in [50, 9_000] {
-                let room = room(papers.iter(), &paper(kind, 255, at));
-                assert_eq!(room, Room::There, "{kind:?}");
+                let more = paper(kind, 255, at).cursor();
+                let oldest = Some(paper(kind, 0, 100).cursor());
+                assert_eq!(room(kind, 5_000, oldest, more), Room::There, "{kind:?}");
             }
         }
     }
 
     #[test]
     fn past_the_most_of_a_kind_the_oldest_goes_and_only_for_a_newer_one() {
-        let most = u64::from(Kind::Trip.most());
-        let mut papers: Vec<Paper> = (0..most)
-            .map(|at| Paper {
-                key: (u128::from(at)).to_be_bytes(),
-                ..paper(Kind::Trip, 0, 100 + at)
-            })
-            .collect();
-        papers.push(paper(Kind::Notice, 9, 1));
-        let of = |at| room(papers.iter(), &paper(Kind::Trip, 255, at));
-        assert_eq!(of(50), Room::None);
-        assert_eq!(of(5_000), Room::Instead([0; 16]));
-        let few = room(papers[1..].iter(), &paper(Kind::Trip, 255, 50));
-        assert_eq!(few, Room::There);
+        let most = usize::from(Kind::Trip.most());
+        let oldest = Some(paper(Kind::Trip, 0, 100).cursor());
+        let of = |count, at| {
+            room(
+                Kind::Trip,
+                count,
+                oldest,
+                paper(Kind::Trip, 255, at).cursor(),
+            )
+        };
+        assert_eq!(of(most, 50), Room::None);
+        assert_eq!(of(most, 5_000), Room::Instead([0; 16]));
+        assert_eq!(of(most - 1, 50), Room::There);
+        let none = room(Kind::Trip, 0, None, paper(Kind::Trip, 1, 1).cursor());
+        assert_eq!(none, Room::There);
     }
 
     proptest! {

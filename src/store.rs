@@ -6,7 +6,7 @@ pub mod record;
 pub mod redis;
 
 use crate::clock::{Moment, Time};
-use crate::paper::{Cursor, Keep, Kinds, Paper};
+use crate::paper::{Cursor, Keep, Key, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use record::{Record, Standing};
@@ -124,6 +124,9 @@ pub trait Store: Send + Sync {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error>;
+
+    /// Returns of each key the owner's paper that has it, in their order.
+    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error>;
 
     /// Removes every paper that is older than its kind is kept, a few at a time between other work; how many. Nodes that share a
     /// store take turns: what another has swept within `every` is left out.

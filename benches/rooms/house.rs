@@ -16,7 +16,7 @@ use liangma::http::reply;
 use liangma::identity::{self, Platform};
 use liangma::language::Language;
 use liangma::meters::{Kind, Meters};
-use liangma::paper::{Cursor, Keep, Kinds, Paper};
+use liangma::paper::{Cursor, Keep, Key, Kinds, Paper};
 use liangma::person::{Assurance, Document, Face, Identity, MaskedName, ResidentId};
 use liangma::seal::ring::{Kind as Sealed, RingFile};
 use liangma::seal::{self, Class, Code, Nonces, Pass, Revoked, Seal, Session};
@@ -491,6 +491,10 @@ impl Store for Unasked {
         _after: Option<Cursor>,
         _limit: usize,
     ) -> Result<Vec<Paper>, Error> {
+        Err(Error::Closed)
+    }
+
+    async fn some(&self, _owner: Identity, _keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
         Err(Error::Closed)
     }
 

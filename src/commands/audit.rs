@@ -3,6 +3,7 @@
 use super::{Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings};
 use crate::clock::Time;
 use crate::desk::audit::Log;
+use crate::paper::Kinds;
 use crate::seal::Seal;
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -45,8 +46,8 @@ impl Audit {
             Ok(())
         };
         match &store {
-            Opened::Embedded(store) => store.each_paper(each)?,
-            Opened::Redis(store) => runtime.block_on(store.each_paper(each))?,
+            Opened::Embedded(store) => store.each_paper(Kinds::ALL, each)?,
+            Opened::Redis(store) => runtime.block_on(store.each_paper(Kinds::ALL, each))?,
         }
         let mut out = std::io::stdout().lock();
         if !verifies {

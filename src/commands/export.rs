@@ -4,7 +4,7 @@ use super::{
     Failure, Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings,
 };
 use crate::feed;
-use crate::paper::Paper;
+use crate::paper::{Kinds, Paper};
 use crate::person::{CertType, Identity, ResidentId};
 use crate::seal::Seal;
 use crate::store::Error;
@@ -76,8 +76,8 @@ impl Export {
             })
         };
         let done = match &store {
-            Opened::Embedded(store) => store.each_paper(each),
-            Opened::Redis(store) => runtime.block_on(store.each_paper(each)),
+            Opened::Embedded(store) => store.each_paper(Kinds::ALL, each),
+            Opened::Redis(store) => runtime.block_on(store.each_paper(Kinds::ALL, each)),
         };
         match failed {
             Some(error) => return Err(error.into()),

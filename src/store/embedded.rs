@@ -15,7 +15,7 @@ use super::{Change, Error, Placed, Store, What};
 use crate::board::Board;
 use crate::clock::{Moment, Time};
 use crate::meters::StoreTally;
-use crate::paper::{Cursor, Keep, Kinds, Paper};
+use crate::paper::{Cursor, Keep, Key, Kinds, Paper};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::seal::tags::{StatusTags, TAG_BYTES};
 use crate::status::Word;
@@ -35,7 +35,7 @@ const WORDS: TableDefinition<u64, u128> = TableDefinition::new("words");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// The layout of the tables; another is refused.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// The writer says that it is alive this often when it has nothing to do. A quarter of a second of age is far below the
 /// bound at which a verdict is marked.
@@ -109,7 +109,6 @@ impl Opened {
         if ring.as_deref() != Some(&mark[..]) {
             return Err(Error::ForeignRing(place));
         }
-        papers::make_room(&db)?;
         Ok(Opened { db, settings, tags })
     }
 
@@ -256,7 +255,7 @@ fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
             meta.insert("ring", &mark[..]).map_err(failed)?;
             txn.open_table(WORDS).map_err(failed)?;
             txn.open_table(RESIDENTS).map_err(failed)?;
-            txn.open_table(papers::PAPERS).map_err(failed)?;
+            papers::make(&txn)?;
         }
         txn.commit().map_err(failed)?;
     }
@@ -361,6 +360,14 @@ impl Store for Embedded {
         let shelf = self.shelf.clone();
         let owner = shorten(owner, self.settings.home_bits);
         let read = move |db: &Database| papers::read(db, &owner, kinds, after, limit);
+        let found = tokio::task::spawn_blocking(move || shelf.with(read));
+        found.await.map_err(failed)?
+    }
+
+    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+        let (shelf, keys) = (self.shelf.clone(), keys.to_vec());
+        let owner = shorten(owner, self.settings.home_bits);
+        let read = move |db: &Database| papers::some(db, &owner, &keys);
         let found = tokio::task::spawn_blocking(move || shelf.with(read));
         found.await.map_err(failed)?
     }

@@ -23,7 +23,7 @@ use super::{Change, Error, Placed, Store};
 use crate::board::Board;
 use crate::clock::{self, Moment, Time};
 use crate::meters::StoreTally;
-use crate::paper::{Cursor, Keep, Kinds, Paper};
+use crate::paper::{Cursor, Keep, Key, Kinds, Paper};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
 use follower::{Follower, Shared};
@@ -434,6 +434,10 @@ impl Store for Redis {
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
         self.read_papers(owner, kinds, after, limit).await
+    }
+
+    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+        self.read_some(owner, keys).await
     }
 
     async fn sweep(&self, keep: &Keep, now: Time, every: Duration) -> Result<u64, Error> {

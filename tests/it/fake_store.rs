@@ -2,7 +2,7 @@
 
 use liangma::board::Board;
 use liangma::clock::Time;
-use liangma::paper::{self, Cursor, Keep, Kinds, Paper};
+use liangma::paper::{self, Cursor, Keep, Key, Kinds, Paper};
 use liangma::person::{Identity, ResidentId};
 use liangma::status::{Reasons, Word};
 use liangma::store::record::Record;
@@ -160,6 +160,14 @@ impl Store for FakeStore {
         let mut found = papers.get(&owner).cloned().unwrap_or_default();
         paper::page(&mut found, kinds, after, limit);
         Ok(found)
+    }
+
+    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+        self.obey(|moods| moods.papers).await?;
+        let papers = self.papers.lock().unwrap();
+        let all = papers.get(&owner);
+        let find = |key: &Key| all?.iter().find(|paper| paper.key == *key).cloned();
+        Ok(keys.iter().map(find).collect())
     }
 
     async fn sweep(&self, _: &Keep, _: Time, _: Duration) -> Result<u64, Error> {

@@ -1,6 +1,7 @@
 //! Both kinds of store by the same tests, in this process.
 
 mod alone;
+mod long_lists;
 mod papers;
 
 use crate::harness::folder;

@@ -1,20 +1,23 @@
-//! The papers of the embedded store: one table, by home, claim and key, so that those of one owner lie together, in the
-//! order in which records do.
+//! The papers of the embedded store: a table by home, claim and key, so that those of one owner lie together, in the order in
+//! which records do; and an index of it by kind and time, so that a page is read without the rest.
 
 use super::{Opened, failed};
 use crate::clock::Time;
-use crate::paper::{self, Cursor, Keep, Key, Kinds, Paper, Room, UNBOUNDED};
+use crate::paper::{self, AT_MAX, Cursor, Keep, Key, Kind, Kinds, Paper, Room, UNBOUNDED};
 use crate::person::{Identity, ResidentId};
 use crate::store::{Error, What};
-use redb::{
-    Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::ops::RangeInclusive;
 
 /// Home (8), claim (16), key of the paper (16).
 pub type Row = [u8; 40];
 
 pub const PAPERS: TableDefinition<&Row, &[u8]> = TableDefinition::new("papers");
+
+/// Home (8), claim (16), kind (1), time (6), key of the paper (16).
+type Entry = [u8; 47];
+
+const INDEX: TableDefinition<&Entry, ()> = TableDefinition::new("papers_by_time");
 
 /// Before every other.
 pub const FIRST: Row = [0; 40];
@@ -34,6 +37,44 @@ fn rows(owner: &Identity) -> RangeInclusive<Row> {
     row(owner, &[0; 16])..=row(owner, &[255; 16])
 }
 
+fn entry(owner: &Identity, kind: Kind, at: Cursor) -> Entry {
+    let mut entry = [0; 47];
+    entry[..8].copy_from_slice(&owner.home.0.to_be_bytes());
+    entry[8..24].copy_from_slice(&owner.claim);
+    entry[24] = kind as u8;
+    entry[25..].copy_from_slice(&at.to_bytes());
+    entry
+}
+
+fn place_in(entry: &Entry) -> Cursor {
+    Cursor::from_bytes(entry[25..].try_into().expect("22 of 47"))
+}
+
+const FIRST_PLACE: Cursor = Cursor {
+    at: Time(0),
+    key: [0; 16],
+};
+
+const LAST_PLACE: Cursor = Cursor {
+    at: AT_MAX,
+    key: [255; 16],
+};
+
+/// The places of an owner's papers of a kind, from the oldest on.
+fn places<'t>(
+    index: &'t impl ReadableTable<&'static Entry, ()>,
+    owner: &Identity,
+    kind: Kind,
+) -> Result<impl Iterator<Item = Result<Cursor, Error>> + 't, Error> {
+    let first = entry(owner, kind, FIRST_PLACE);
+    let last = entry(owner, kind, LAST_PLACE);
+    let found = index.range::<&Entry>(&first..=&last).map_err(failed)?;
+    Ok(found.map(|found| {
+        let entry = found.map_err(failed)?.0;
+        Ok(place_in(entry.value()))
+    }))
+}
+
 fn read_row(row: &Row, value: &[u8]) -> Result<(Identity, Paper), Error> {
     let owner = Identity {
         home: ResidentId(u64::from_be_bytes(row[..8].try_into().expect("8 of 40"))),
@@ -44,22 +85,18 @@ fn read_row(row: &Row, value: &[u8]) -> Result<(Identity, Paper), Error> {
     Ok((owner, paper))
 }
 
-/// A file of before there were papers gets their table.
-pub fn make_room(db: &Database) -> Result<(), Error> {
-    let tables = db.begin_read().map_err(failed)?;
-    let mut tables = tables.list_tables().map_err(failed)?;
-    if tables.any(|table| table.name() == PAPERS.name()) {
-        return Ok(());
-    }
-    let txn = db.begin_write().map_err(failed)?;
+/// Makes the tables in a new file.
+pub fn make(txn: &WriteTransaction) -> Result<(), Error> {
     txn.open_table(PAPERS).map_err(failed)?;
-    txn.commit().map_err(failed)
+    txn.open_table(INDEX).map_err(failed)?;
+    Ok(())
 }
 
 impl Opened {
-    /// Hands every paper to `each`, an owner's together.
+    /// Hands every paper of these kinds to `each`, an owner's together.
     pub fn each_paper(
         &self,
+        kinds: Kinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let txn = self.db.begin_read().map_err(failed)?;
@@ -67,7 +104,9 @@ impl Opened {
         for found in papers.iter().map_err(failed)? {
             let (key, value) = found.map_err(failed)?;
             let (owner, paper) = read_row(key.value(), value.value())?;
-            each(owner, paper)?;
+            if kinds.has(paper.kind) {
+                each(owner, paper)?;
+            }
         }
         Ok(())
     }
@@ -82,9 +121,40 @@ pub fn read(
 ) -> Result<Vec<Paper>, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let table = txn.open_table(PAPERS).map_err(failed)?;
-    let mut papers = all_of(&table, owner)?;
-    paper::page(&mut papers, kinds, after, limit);
-    Ok(papers)
+    let index = txn.open_table(INDEX).map_err(failed)?;
+    let mut found = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| kinds.has(*kind)) {
+        let first = entry(owner, kind, FIRST_PLACE);
+        let last = entry(owner, kind, after.unwrap_or(LAST_PLACE));
+        let range = match after {
+            Some(_) => index.range::<&Entry>(&first..&last),
+            None => index.range::<&Entry>(&first..=&last),
+        };
+        for entry in range.map_err(failed)?.rev().take(limit) {
+            found.push(place_in(entry.map_err(failed)?.0.value()));
+        }
+    }
+    found.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+    found.truncate(limit);
+    let paper = |place: Cursor| {
+        let value = table.get(&row(owner, &place.key)).map_err(failed)?;
+        let value = value.ok_or(Error::Damaged("the index of papers"))?;
+        Paper::read(place.key, value.value()).ok_or(Error::Damaged("a paper"))
+    };
+    found.into_iter().map(paper).collect()
+}
+
+/// Of each key the paper that has it.
+pub fn some(db: &Database, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+    let txn = db.begin_read().map_err(failed)?;
+    let table = txn.open_table(PAPERS).map_err(failed)?;
+    let paper = |key: &Key| {
+        let value = table.get(&row(owner, key)).map_err(failed)?;
+        let read = value.map(|value| Paper::read(*key, value.value()));
+        read.map(|paper| paper.ok_or(Error::Damaged("a paper")))
+            .transpose()
+    };
+    keys.iter().map(paper).collect()
 }
 
 fn all_of(
@@ -130,23 +200,25 @@ pub fn past(
 pub fn remove(db: &Database, rows: &[Row]) -> Result<(), Error> {
     let txn = db.begin_write().map_err(failed)?;
     {
-        let mut table = txn.open_table(PAPERS).map_err(failed)?;
+        let mut pile = Pile::open(&txn)?;
         for row in rows {
-            table.remove(row).map_err(failed)?;
+            pile.remove(row)?;
         }
     }
     txn.commit().map_err(failed)
 }
 
-/// The table while it is written to.
+/// The tables while they are written to.
 pub struct Pile<'t> {
     table: redb::Table<'t, &'static Row, &'static [u8]>,
+    index: redb::Table<'t, &'static Entry, ()>,
 }
 
 impl<'t> Pile<'t> {
     pub fn open(txn: &'t WriteTransaction) -> Result<Pile<'t>, Error> {
         let table = txn.open_table(PAPERS).map_err(failed)?;
-        Ok(Pile { table })
+        let index = txn.open_table(INDEX).map_err(failed)?;
+        Ok(Pile { table, index })
     }
 
     /// Takes the papers out of what is said of one owner, in its order, and notes which of them are new.
@@ -156,21 +228,10 @@ impl<'t> Pile<'t> {
         said: &mut Vec<(usize, What)>,
         changed: &mut [bool],
     ) -> Result<(), Error> {
-        if said
-            .iter()
-            .all(|(_, what)| matches!(what, What::Profile(_) | What::Status(..)))
-        {
-            return Ok(());
-        }
-        // Counted once, and only where somebody could be past the most.
-        let mut known = None;
         for (nth, what) in said.iter() {
             match what {
-                What::Paper(paper) => changed[*nth] = self.file(owner, paper, &mut known)?,
-                What::Erase => {
-                    changed[*nth] = self.erase(owner)?;
-                    known = None;
-                }
+                What::Paper(paper) => changed[*nth] = self.file(owner, paper)?,
+                What::Erase => changed[*nth] = self.erase(owner)?,
                 What::Profile(_) | What::Status(..) => {}
             }
         }
@@ -178,41 +239,37 @@ impl<'t> Pile<'t> {
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        owner: &Identity,
-        paper: &Paper,
-        known: &mut Option<Vec<Paper>>,
-    ) -> Result<bool, Error> {
+    fn file(&mut self, owner: &Identity, paper: &Paper) -> Result<bool, Error> {
         let row = row(owner, &paper.key);
         if self.table.get(&row).map_err(failed)?.is_some() {
             return Ok(false);
         }
         // A kind without a bound is filed without reading the owner's other papers.
-        if known.is_none() && paper.kind.most() != UNBOUNDED {
-            *known = Some(all_of(&self.table, owner)?);
-        }
-        if let Some(known) = known.as_mut() {
-            match paper::room(known.iter(), paper) {
+        if paper.kind.most() != UNBOUNDED {
+            let kin = places(&self.index, owner, paper.kind)?;
+            let kin = kin.collect::<Result<Vec<Cursor>, Error>>()?;
+            match paper::room(paper.kind, kin.len(), kin.first().copied(), paper.cursor()) {
                 Room::There => {}
                 Room::None => return Ok(false),
-                Room::Instead(key) => {
-                    self.table.remove(&self::row(owner, &key)).map_err(failed)?;
-                    known.retain(|known| known.key != key);
-                }
+                Room::Instead(key) => self.remove(&self::row(owner, &key))?,
             }
         }
         self.table
             .insert(&row, &paper.value()[..])
             .map_err(failed)?;
-        if let Some(known) = known {
-            known.push(Paper {
-                // Only what tells its place is needed again.
-                body: Box::default(),
-                ..paper.clone()
-            });
-        }
+        let entry = entry(owner, paper.kind, paper.cursor());
+        self.index.insert(&entry, ()).map_err(failed)?;
         Ok(true)
+    }
+
+    fn remove(&mut self, row: &Row) -> Result<(), Error> {
+        let removed = self.table.remove(row).map_err(failed)?;
+        if let Some(value) = removed {
+            let (owner, paper) = read_row(row, value.value())?;
+            let entry = entry(&owner, paper.kind, paper.cursor());
+            self.index.remove(&entry).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn erase(&mut self, owner: &Identity) -> Result<bool, Error> {
@@ -221,7 +278,7 @@ impl<'t> Pile<'t> {
             .map(|paper| paper.key)
             .collect();
         for key in &keys {
-            self.table.remove(&row(owner, key)).map_err(failed)?;
+            self.remove(&row(owner, key))?;
         }
         Ok(!keys.is_empty())
     }

@@ -1,15 +1,19 @@
-//! Papers in Redis: a hash for each owner in the slot of the owner's partition, read by a script, swept and exported by a scan.
+//! Papers in Redis: a hash for each owner in the slot of the owner's partition, with an index where it is long; read by
+//! scripts, swept and exported by a scan.
 
-use super::scripts::{self, LEASE, PAPERS, SWEEP};
+use super::scripts::{self, LEASE, PAPERS, SOME, SWEEP};
 use super::{Opened, PARTITIONS, Redis, partition};
 use crate::clock::Time;
-use crate::paper::{Cursor, Keep, Kind, Kinds, Paper};
+use crate::paper::{Cursor, Keep, Key, Kind, Kinds, PAGE_MAX, Paper};
 use crate::person::Identity;
 use crate::store::Error;
 use std::time::Duration;
 
 /// Keys that one step of a scan looks at: some hundred microseconds of the server's time.
 const SCAN_COUNT: usize = 500;
+
+/// Papers that one step of a sweep looks at: less than a millisecond of the server's time.
+const SWEEP_COUNT: usize = 1_000;
 
 /// How long a partition is left to a sweeper that says nothing more.
 const TURN: Duration = Duration::from_secs(60);
@@ -38,6 +42,28 @@ impl Redis {
         scripts::papers(self.ask(partition, &PAPERS, &arguments).await?)
     }
 
+    pub(super) async fn read_some(
+        &self,
+        owner: Identity,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Paper>>, Error> {
+        let owner = self.shorten(owner);
+        let named = scripts::owner(&owner);
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PAGE_MAX) {
+            let mut arguments = vec![&named[..]];
+            arguments.extend(keys.iter().map(|key| &key[..]));
+            let partition = partition::of(owner.home);
+            let values: Vec<Option<Vec<u8>>> = self.ask(partition, &SOME, &arguments).await?;
+            for (key, value) in keys.iter().zip(values) {
+                let read =
+                    |value: Vec<u8>| Paper::read(*key, &value).ok_or(Error::Damaged("a paper"));
+                found.push(value.map(read).transpose()?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Each partition is swept by one node in each `every`: whoever comes first. Should two sweep at once after all, the second
     /// finds less.
     pub(super) async fn sweep_papers(
@@ -58,12 +84,22 @@ impl Redis {
                     break;
                 }
                 let owners = self.opened.owners(partition, &mut cursor).await?;
-                if !owners.is_empty() {
-                    let owners: Vec<[u8; 24]> = owners.iter().map(scripts::owner).collect();
-                    let mut arguments = vec![&horizons[..]];
-                    arguments.extend(owners.iter().map(|owner| &owner[..]));
-                    let more: u64 = self.ask(partition, &SWEEP, &arguments).await?;
+                let owners: Vec<[u8; 24]> = owners.iter().map(scripts::owner).collect();
+                let mut left = &owners[..];
+                while !left.is_empty() {
+                    let count = SWEEP_COUNT.to_string();
+                    let mut arguments = vec![&horizons[..], count.as_bytes()];
+                    arguments.extend(left.iter().map(|owner| &owner[..]));
+                    let (more, done): (u64, usize) =
+                        self.ask(partition, &SWEEP, &arguments).await?;
                     swept += more;
+                    left = &left[done.min(left.len())..];
+                    if !left.is_empty() {
+                        tokio::time::sleep(SWEEP_PAUSE).await;
+                        if !self.has_turn(partition, TURN).await? {
+                            break;
+                        }
+                    }
                 }
                 if cursor == 0 {
                     // A little less, so that whoever swept last finds it free again.
@@ -86,9 +122,10 @@ impl Redis {
 }
 
 impl Opened {
-    /// Hands every paper to `each`. Papers that are filed meanwhile are among them or not.
+    /// Hands every paper of these kinds to `each`. Papers that are filed meanwhile are among them or not.
     pub async fn each_paper(
         &self,
+        kinds: Kinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for partition in 0..PARTITIONS {
@@ -100,20 +137,17 @@ impl Opened {
                     if !told.insert(owner) {
                         continue;
                     }
-                    let mut held = self.asking[partition].lock().await;
-                    let mut link = held.get().await?;
-                    let found = PAPERS
-                        .key(partition::meta(partition))
-                        .arg(&scripts::owner(&owner)[..])
-                        .arg(u32::MAX)
-                        .arg(u32::MAX)
-                        .arg("")
-                        .invoke_async(&mut link)
-                        .await
-                        .map_err(|error| held.failed(&error))?;
-                    drop(held);
-                    for paper in scripts::papers(found)? {
-                        each(owner, paper)?;
+                    let mut after = None;
+                    loop {
+                        let page = self.page(partition, &owner, kinds, after).await?;
+                        after = page.last().map(Paper::cursor);
+                        let more = page.len() == PAGE_MAX;
+                        for paper in page {
+                            each(owner, paper)?;
+                        }
+                        if !more {
+                            break;
+                        }
                     }
                 }
                 if cursor == 0 {
@@ -122,6 +156,27 @@ impl Opened {
             }
         }
         Ok(())
+    }
+
+    async fn page(
+        &self,
+        partition: usize,
+        owner: &Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+    ) -> Result<Vec<Paper>, Error> {
+        let mut held = self.asking[partition].lock().await;
+        let mut link = held.get().await?;
+        let found = PAPERS
+            .key(partition::meta(partition))
+            .arg(&scripts::owner(owner)[..])
+            .arg(kinds.bits())
+            .arg(PAGE_MAX)
+            .arg(after.map_or(Vec::new(), |after| after.to_bytes().to_vec()))
+            .invoke_async(&mut link)
+            .await
+            .map_err(|error| held.failed(&error))?;
+        scripts::papers(found)
     }
 
     /// Some owners who have papers in a partition; the cursor is 0 again after the last of them.

@@ -10,14 +10,14 @@ use crate::store::{Error, What};
 use std::sync::LazyLock;
 
 macro_rules! script {
-    ($flags:literal, $file:literal) => {
+    ($flags:literal $(, $file:literal)+) => {
         LazyLock::new(|| {
             redis::Script::new(concat!(
                 "#!lua",
                 $flags,
                 "\n",
                 include_str!("scripts/bucket.lua"),
-                include_str!($file)
+                $(include_str!($file)),+
             ))
         })
     };
@@ -25,18 +25,19 @@ macro_rules! script {
 
 pub type Script = LazyLock<redis::Script>;
 
-pub static TAKE: Script = script!("", "scripts/take.lua");
+pub static TAKE: Script = script!("", "scripts/pile.lua", "scripts/take.lua");
 pub static FIND: Script = script!(" flags=no-writes", "scripts/find.lua");
 pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
-pub static PAPERS: Script = script!(" flags=no-writes", "scripts/papers.lua");
-pub static SWEEP: Script = script!("", "scripts/sweep.lua");
+pub static PAPERS: Script = script!(" flags=no-writes", "scripts/pile.lua", "scripts/papers.lua");
+pub static SOME: Script = script!(" flags=no-writes", "scripts/pile.lua", "scripts/some.lua");
+pub static SWEEP: Script = script!("", "scripts/pile.lua", "scripts/sweep.lua");
 pub static RAISE: Script = script!("", "scripts/raise.lua");
 pub static LEASE: Script = script!("", "scripts/lease.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 
 /// The layout of keys and values; another is refused.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// In the place of a standing's length: a paper follows, or everything of this owner goes.
 const PAPER: u16 = 0xffff;

@@ -194,8 +194,8 @@ fn another_ring_or_another_format_is_refused_wherever_it_is_met() {
         foreign.close().await;
         store.close().await;
         let meta = partition::meta(partition::of(who(1).home));
-        place.server().ask(&["HSET", &meta, "format", "2"]);
-        let newer = place.try_open(MARK, 64).await;
-        assert!(matches!(newer, Err(Error::Format(_, 2, 1))));
+        place.server().ask(&["HSET", &meta, "format", "1"]);
+        let older = place.try_open(MARK, 64).await;
+        assert!(matches!(older, Err(Error::Format(_, 1, 2))));
     });
 }

@@ -1,20 +1,24 @@
 -- Reads papers of an owner, the newest first. ARGV: home and claim, kinds (a bit each), how many at most, and where the
 -- reader stopped: time (6 bytes) and key (16), or nothing.
 -- Returns: key and value of each.
-local found = redis.call('HGETALL', base .. 'p' .. ARGV[1])
-local kinds, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+local KINDS_MAX = 31
+local owner, kinds, limit, after = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local count, whole = count_of(owner)
+
+local function is_wanted(kind)
+  return math.floor(kinds / 2 ^ kind) % 2 == 1
+end
 
 -- Time, then key, as numbers: strings are compared as the server's language has it.
-local function place_of(key, value)
-  local place = { struct.unpack('>I2I4', value) }
-  for nth = 1, 4 do
-    place[2 + nth] = struct.unpack('>I4', key, nth * 4 - 3)
-  end
+local function place_of(key, head)
+  local upper, lower = struct.unpack('>I2I4', head)
+  local place = { upper * 2 ^ 32 + lower, struct.unpack('>I4I4I4I4', key) }
+  place.key = key
   return place
 end
 
 local function is_newer(a, b)
-  for nth = 1, 6 do
+  for nth = 1, 5 do
     if a[nth] ~= b[nth] then
       return a[nth] > b[nth]
     end
@@ -22,21 +26,76 @@ local function is_newer(a, b)
   return false
 end
 
-local after = ARGV[4] ~= '' and place_of(string.sub(ARGV[4], 7), ARGV[4])
-local some = {}
-for nth = 1, #found, 2 do
-  local key, value = found[nth], found[nth + 1]
-  if math.floor(kinds / 2 ^ string.byte(value, 7)) % 2 == 1 then
-    local place = place_of(key, value)
-    if not after or is_newer(after, place) then
-      place.key, place.value = key, value
-      some[#some + 1] = place
+if count <= SMALL or not whole then
+  local found, some = redis.call('HGETALL', papers_of(owner)), {}
+  local last = after ~= '' and place_of(string.sub(after, 7), after)
+  for nth = 1, #found, 2 do
+    local key, value = found[nth], found[nth + 1]
+    if is_wanted(string.byte(value, 7)) then
+      local place = place_of(key, value)
+      if not last or is_newer(last, place) then
+        place.value = value
+        some[#some + 1] = place
+      end
+    end
+  end
+  table.sort(some, is_newer)
+  local out = {}
+  for nth = 1, math.min(limit, #some) do
+    out[nth] = { some[nth].key, some[nth].value }
+  end
+  return out
+end
+
+-- Of each kind as many as could be on the page, the newest first; then the newest of all.
+local lists = {}
+for kind = 1, KINDS_MAX do
+  if is_wanted(kind) then
+    local from, to = range_of(kind)
+    if after ~= '' then
+      to = '(' .. member_of(kind, after, string.sub(after, 7))
+    end
+    local members = redis.call('ZREVRANGEBYLEX', index_of(owner), to, from, 'LIMIT', 0, limit)
+    if #members > 0 then
+      lists[#lists + 1] = { members = members, nth = 1 }
     end
   end
 end
-table.sort(some, is_newer)
+
+local keys = {}
+if #lists == 1 then
+  for nth, member in ipairs(lists[1].members) do
+    keys[nth] = string.sub(member, 8)
+  end
+else
+  local function place_at(list)
+    local member = list.members[list.nth]
+    list.place = member and place_of(string.sub(member, 8), string.sub(member, 2, 7))
+  end
+  for _, list in ipairs(lists) do
+    place_at(list)
+  end
+  while #keys < limit do
+    local newest
+    for _, list in ipairs(lists) do
+      if list.place and (not newest or is_newer(list.place, newest.place)) then
+        newest = list
+      end
+    end
+    if not newest then
+      break
+    end
+    keys[#keys + 1] = newest.place.key
+    newest.nth = newest.nth + 1
+    place_at(newest)
+  end
+end
+
 local out = {}
-for nth = 1, math.min(limit, #some) do
-  out[nth] = { some[nth].key, some[nth].value }
+for first = 1, #keys, 1000 do
+  local values = redis.call('HMGET', papers_of(owner), unpack(keys, first, math.min(first + 999, #keys)))
+  for nth, value in ipairs(values) do
+    out[#out + 1] = { keys[first + nth - 1], value }
+  end
 end
 return out

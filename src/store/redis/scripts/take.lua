@@ -135,41 +135,25 @@ local function take(one, claim, standing, profile)
   return true
 end
 
--- The papers of an owner: what was found of them, what goes and what comes.
+-- The papers of an owner: how many there were, what goes and what comes.
 local piles, touched = {}, {}
 
 local function pile_of(owner)
   local pile = piles[owner]
   if not pile then
-    pile = { key = base .. 'p' .. owner, new = {}, gone = {}, heaps = {} }
-    pile.count = redis.call('HLEN', pile.key)
+    pile = { key = papers_of(owner), index = index_of(owner), new = {}, gone = {}, kin = {} }
+    pile.before, pile.whole = count_of(owner)
+    pile.count, pile.indexed = pile.before, pile.whole and pile.before > SMALL
     piles[owner] = pile
     touched[#touched + 1] = pile
   end
   return pile
 end
 
--- All of them, by key; read only where somebody could have too many, or everything goes.
-local function all_of(pile)
-  if not pile.all then
-    local all, found = {}, redis.call('HGETALL', pile.key)
-    for nth = 1, #found, 2 do
-      all[found[nth]] = found[nth + 1]
-    end
-    for key in pairs(pile.gone) do
-      all[key] = nil
-    end
-    for key, value in pairs(pile.new) do
-      all[key] = value
-    end
-    pile.all = all
-  end
-  return pile.all
-end
-
 -- A paper's place among others: time, then key, as numbers, because strings are compared as the server's language has it.
-local function place_of(key, value)
-  local upper, lower = struct.unpack('>I2I4', value)
+-- `head` begins with the time (6 bytes).
+local function place_of(key, head)
+  local upper, lower = struct.unpack('>I2I4', head)
   local place = { struct.unpack('>I4I4I4I4', key) }
   place[5], place.key = upper * 2 ^ 32 + lower, key
   return place
@@ -216,69 +200,89 @@ local function add(heap, one)
   heap[at] = one
 end
 
--- The places of an owner's papers of one kind, as a heap: the oldest is the first.
-local function heap_of(pile, kind)
-  local heap = pile.heaps[kind]
-  if not heap then
-    heap = {}
-    for key, value in pairs(all_of(pile)) do
-      if string.byte(value, 7) == kind then
-        add(heap, place_of(key, value))
-      end
-    end
-    pile.heaps[kind] = heap
-  end
-  return heap
+-- Reads the oldest paper of a kind that is in the index and was not removed yet.
+local function read_first(pile, kin, kind)
+  local from, to = range_of(kind)
+  local member = redis.call('ZRANGEBYLEX', pile.index, from, to, 'LIMIT', kin.taken, 1)[1]
+  kin.first = member and place_of(string.sub(member, 8), string.sub(member, 2, 7))
 end
 
-local function let_go(pile, key)
-  if pile.new[key] then
-    pile.new[key] = nil
+-- An owner's papers of a kind with a bound: how many, and the oldest of them. Those that an index holds stay there; the others
+-- are in a heap, the oldest first.
+local function kin_of(pile, kind)
+  local kin = pile.kin[kind]
+  if not kin then
+    kin = { heap = {}, count = 0, taken = 0 }
+    if pile.indexed then
+      kin.count = redis.call('ZLEXCOUNT', pile.index, range_of(kind))
+      read_first(pile, kin, kind)
+    elseif pile.before > 0 then
+      local found = redis.call('HGETALL', pile.key)
+      for nth = 1, #found, 2 do
+        if string.byte(found[nth + 1], 7) == kind then
+          add(kin.heap, place_of(found[nth], found[nth + 1]))
+          kin.count = kin.count + 1
+        end
+      end
+    end
+    for key, value in pairs(pile.new) do
+      if string.byte(value, 7) == kind then
+        add(kin.heap, place_of(key, value))
+        kin.count = kin.count + 1
+      end
+    end
+    pile.kin[kind] = kin
+  end
+  return kin
+end
+
+local function let_go(pile, kind, place)
+  if pile.new[place.key] then
+    pile.new[place.key] = nil
   else
-    pile.gone[key] = true
+    pile.gone[place.key] = member_of(kind, time_at(place[5]), place.key)
   end
   pile.count = pile.count - 1
-  if pile.all then
-    pile.all[key] = nil
-  end
 end
 
 -- Files one paper; whether it is new.
 local function file(pile, most, key, value)
-  if pile.new[key] or not pile.gone[key] and redis.call('HEXISTS', pile.key, key) == 1 then
+  if pile.new[key] or pile.before > 0 and not pile.gone[key] and redis.call('HEXISTS', pile.key, key) == 1 then
     return false
   end
   local kind = string.byte(value, 7)
-  if most ~= 0xffff and (pile.count >= most or pile.heaps[kind]) then
-    local heap, place = heap_of(pile, kind), place_of(key, value)
-    if #heap < most then
-      add(heap, place)
-    elseif is_older(heap[1], place) then
-      let_go(pile, heap[1].key)
-      heap[1] = place
-      sink(heap, 1)
-    else
+  if most ~= 0xffff and (pile.count >= most or pile.kin[kind]) then
+    local kin, place = kin_of(pile, kind), place_of(key, value)
+    local first = kin.first and (not kin.heap[1] or is_older(kin.first, kin.heap[1])) and kin.first
+    local oldest = first or kin.heap[1]
+    if kin.count < most then
+      kin.count = kin.count + 1
+      add(kin.heap, place)
+    elseif not is_older(oldest, place) then
       return false
+    else
+      let_go(pile, kind, oldest)
+      if first then
+        kin.taken = kin.taken + 1
+        read_first(pile, kin, kind)
+        add(kin.heap, place)
+      else
+        kin.heap[1] = place
+        sink(kin.heap, 1)
+      end
     end
   end
   pile.new[key] = value
   pile.count = pile.count + 1
-  if pile.all then
-    pile.all[key] = value
-  end
   return true
 end
 
+-- Everything of an owner goes; whether there was anything.
 local function erase(pile)
-  local keys = {}
-  for key in pairs(all_of(pile)) do
-    keys[#keys + 1] = key
-  end
-  for _, key in ipairs(keys) do
-    let_go(pile, key)
-  end
-  pile.heaps = {}
-  return #keys > 0
+  local some = pile.count > 0
+  pile.new, pile.gone, pile.kin = {}, {}, {}
+  pile.before, pile.count, pile.indexed, pile.erased = 0, 0, false, true
+  return some
 end
 
 local function is_own(high, low, claim)
@@ -356,20 +360,28 @@ end
 
 local filed = false
 for _, pile in ipairs(touched) do
-  local gone, new = {}, {}
-  for key in pairs(pile.gone) do
+  local gone, new, left, members = {}, {}, {}, {}
+  for key, member in pairs(pile.gone) do
     gone[#gone + 1] = key
+    left[#left + 1] = member
   end
   for key, value in pairs(pile.new) do
     new[#new + 1] = key
     new[#new + 1] = value
+    members[#members + 1] = 0
+    members[#members + 1] = member_of(string.byte(value, 7), value, key)
   end
-  filed = filed or #gone + #new > 0
-  for nth = 1, #gone, 1000 do
-    redis.call('HDEL', pile.key, unpack(gone, nth, math.min(nth + 999, #gone)))
+  filed = filed or pile.erased or #gone + #new > 0
+  if pile.erased then
+    redis.call('UNLINK', pile.key, pile.index)
   end
-  for nth = 1, #new, 1000 do
-    redis.call('HSET', pile.key, unpack(new, nth, math.min(nth + 999, #new)))
+  in_parts('HDEL', pile.key, gone)
+  in_parts('HSET', pile.key, new)
+  if pile.indexed then
+    in_parts('ZREM', pile.index, left)
+    in_parts('ZADD', pile.index, members)
+  elseif pile.count > SMALL or not pile.whole then
+    index_anew(pile.key, pile.index, pile.count)
   end
 end
 if filed and born then

@@ -1,0 +1,79 @@
+//! What calls cost Redis at lists of a province's size; run by hand, because it fills more than a million papers.
+
+use super::{Place, board, change, runtime, who};
+use crate::redis::is_missing;
+use liangma::clock::Time;
+use liangma::paper::{Cursor, Kind, Kinds, Paper};
+use liangma::store::{Change, What};
+
+/// Papers of one owner: a sixteenth of a roster of 100,000, of 300,000 entries of a day, of 1,000,000 appeals; and all of the
+/// last under one owner.
+const SIZES: [u64; 5] = [100, 6_250, 18_750, 62_500, 1_000_000];
+
+fn paper(n: u64) -> Paper {
+    let mut key = [7; 16];
+    key[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    Paper {
+        kind: Kind::Entry,
+        key,
+        at: Time(1_790_000_000_000 + n),
+        body: vec![5; 400].into(),
+    }
+}
+
+fn filed(owner: u64, n: u64) -> Change {
+    change(owner, What::Paper(paper(n)))
+}
+
+/// `cargo test --release --locked --test it -- --ignored --nocapture what_calls_cost_redis`
+#[test]
+#[ignore = "fills more than a million papers"]
+fn what_calls_cost_redis_at_long_lists() {
+    if is_missing() {
+        return;
+    }
+    let place = Place::redis();
+    runtime().block_on(async {
+        let store = place.open(64, &board()).await;
+        println!("papers  page of 50  page of 500  look by key  500 looks  one filed  [microseconds of Redis]");
+        for (owner, size) in (1..).zip(SIZES) {
+            for first in (0..size).step_by(2_000) {
+                let some = first..(first + 2_000).min(size);
+                store.apply(some.map(|n| filed(owner, n)).collect()).await.unwrap();
+            }
+            let middle = Cursor {
+                at: Time(1_790_000_000_000 + size / 2),
+                key: [0; 16],
+            };
+            let kinds = Kinds::of(&[Kind::Entry, Kind::Grant]);
+            let keys: Vec<_> = (0..500).map(|n| paper(n * size / 500).key).collect();
+            let mut line = format!("{size:>9}");
+            for what in 0..5 {
+                place.server().ask(&["CONFIG", "RESETSTAT"]);
+                for round in 0..200 {
+                    let who = who(owner);
+                    match what {
+                        0 => drop(store.papers(who, kinds, Some(middle), 50).await.unwrap()),
+                        1 => drop(store.papers(who, kinds, Some(middle), 500).await.unwrap()),
+                        2 => drop(store.some(who, &keys[..1]).await.unwrap()),
+                        3 => drop(store.some(who, &keys).await.unwrap()),
+                        _ => drop(store.apply(vec![filed(owner, size + round)]).await.unwrap()),
+                    }
+                }
+                line += &format!("  {}", per_call(&place));
+            }
+            println!("{line}");
+        }
+        store.close().await;
+    });
+}
+
+fn per_call(place: &Place) -> String {
+    let told = place.server().ask(&["INFO", "commandstats"]);
+    let line = told
+        .lines()
+        .find(|line| line.starts_with("cmdstat_evalsha:"));
+    let line = line.expect("scripts were called");
+    let (_, rest) = line.split_once("usec_per_call=").expect("it is told");
+    rest.split(',').next().unwrap_or_default().to_owned()
+}
