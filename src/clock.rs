@@ -9,14 +9,15 @@ use crate::kernel;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// A point on the steady clock: milliseconds since the machine started, those of a suspend included.
+/// A point on the steady clock: milliseconds since the machine started, those of a suspend included. They begin with those of
+/// the time of day, so that an age and the difference of two printed times are the same number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
 impl Moment {
     /// Reads the steady clock; no system call.
     pub fn now() -> Moment {
-        Moment(kernel::since_boot_ns() / 1_000_000)
+        Moment((kernel::since_boot_ns() + offset::fraction_ns()) / 1_000_000)
     }
 
     /// Returns how long ago `earlier` was; nothing if it is yet to come.
@@ -46,11 +47,10 @@ impl Now {
         }
     }
 
-    /// Returns the time of day at an earlier moment. It is told a millisecond early, because both are cut to milliseconds, and
-    /// whoever reads it as "all before is known" must not read too much.
+    /// Returns the time of day at an earlier moment.
     pub fn time_of(&self, moment: Moment) -> Time {
         let age = self.moment.0.saturating_sub(moment.0);
-        Time(self.time.0.saturating_sub(age.saturating_add(1)))
+        Time(self.time.0.saturating_sub(age))
     }
 }
 

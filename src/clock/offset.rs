@@ -6,6 +6,7 @@
 //! while it runs goes on with the time that it had; one that starts with a wrong clock takes the store's.
 
 use super::{Moment, Time};
+use crate::kernel;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,11 +16,18 @@ pub const FOLLOWED_MAX: Duration = Duration::from_millis(500);
 /// Without a store that could say which clock is right, a step forward becomes our time once it has lasted for so long.
 pub const STEP_HOLD: Duration = Duration::from_secs(60);
 
+/// A difference that comes of reading two clocks one after the other. Both run at one rate, so without a step it never grows.
+const READING: Duration = Duration::from_millis(2);
+
 /// Not yet read.
 const UNREAD: i64 = i64::MIN;
 
 /// Milliseconds to add to a [`Moment`].
 static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
+
+/// Nanoseconds from the start of a millisecond of the steady clock back to the start of one of the time of day; less than a
+/// million. Set once, with the first offset.
+static FRACTION: AtomicU64 = AtomicU64::new(0);
 
 /// Steps of the system's clock that were seen.
 static STEPS: AtomicU64 = AtomicU64::new(0);
@@ -28,8 +36,7 @@ static STEPS: AtomicU64 = AtomicU64::new(0);
 pub fn time_at(moment: Moment) -> Time {
     let mut offset = OFFSET.load(Relaxed);
     if offset == UNREAD {
-        offset = system_offset();
-        OFFSET.store(offset, Relaxed);
+        offset = begin();
     }
     Time((moment.0 as i64).saturating_add(offset).max(0) as u64)
 }
@@ -39,11 +46,40 @@ pub fn steps() -> u64 {
     STEPS.load(Relaxed)
 }
 
-/// Returns the offset of the system's clock: what `date` prints, less the steady clock.
+/// Returns what is added to the steady clock's nanoseconds before they are cut to milliseconds.
+pub(super) fn fraction_ns() -> u64 {
+    FRACTION.load(Relaxed)
+}
+
+/// Reads the first offset, before anybody else reads a clock or beside them.
+#[cold]
+fn begin() -> i64 {
+    let system = system_offset_ns();
+    FRACTION.store(system.rem_euclid(NS_A_MS) as u64, Relaxed);
+    let offset = system.div_euclid(NS_A_MS);
+    OFFSET.store(offset, Relaxed);
+    offset
+}
+
+const NS_A_MS: i64 = 1_000_000;
+
+/// Returns the offset of the system's clock, in nanoseconds: what `date` prints, less the steady clock. Of several readings it
+/// is the one that was interrupted least.
+fn system_offset_ns() -> i64 {
+    let read = || {
+        let before = kernel::since_boot_ns();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let after = kernel::since_boot_ns();
+        let time = time.map_or(0, |since| since.as_nanos() as i64);
+        (after - before, time - before as i64)
+    };
+    let (_, offset) = (0..3).map(|_| read()).min().expect("three readings");
+    offset
+}
+
+/// Returns the offset of the system's clock to a [`Moment`], in milliseconds.
 fn system_offset() -> i64 {
-    let moment = Moment::now();
-    let time = SystemTime::now().duration_since(UNIX_EPOCH);
-    time.map_or(0, |since| since.as_millis() as i64) - moment.0 as i64
+    (system_offset_ns() - fraction_ns() as i64 + NS_A_MS / 2).div_euclid(NS_A_MS)
 }
 
 /// What a look at the clocks found.
@@ -91,6 +127,10 @@ impl Judge {
             return (store, Seen::Moved(store - own));
         }
         let apart = system - own;
+        if apart.unsigned_abs() <= READING.as_millis() as u64 {
+            self.stepped = None;
+            return (own, Seen::Agreed);
+        }
         // Not even in small steps away from a store that agrees with us.
         let leads_away = store.is_some_and(|store| near(store, own) && !near(store, system));
         if apart.unsigned_abs() <= FOLLOWED_MAX.as_millis() as u64 && !leads_away {
