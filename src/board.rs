@@ -4,11 +4,15 @@
 use crate::answer::{Freshness, Standing};
 use crate::clock::{Moment, Now, Time};
 use crate::person::ResidentId;
-use crate::status::{Reasons, VERSION_SHIFT, Word};
+use crate::status::{Reasons, Word};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -38,7 +42,7 @@ pub enum Found {
 pub struct Board {
     words: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
     /// Reasons that stay in a word although the store has lost them; empty but after a loss. Locked within a shard of `words`.
-    kept: DashMap<u64, Reasons, BuildHasherDefault<IdHasher>>,
+    kept: DashMap<u64, Kept, BuildHasherDefault<IdHasher>>,
     keeps: AtomicU64,
     settings: Settings,
     /// Of each sixteenth of the ids the [`Moment`] up to which everything acknowledged is here; 0 before the store was first heard.
@@ -48,6 +52,10 @@ pub struct Board {
     residents: [AtomicU64; SIXTEENTHS],
     /// Of each sixteenth the highest version that was ever up: later changes must have a higher one, whatever became of the store.
     tops: [AtomicU64; SIXTEENTHS],
+    /// While the board is being filled: of each id that a look into the store has told of, of which moment that was.
+    looked: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
+    /// All has been read, and looks tell no more.
+    settling: AtomicBool,
     fenced: AtomicU64,
     contradicted: AtomicU64,
 }
@@ -67,6 +75,15 @@ pub struct Ground {
     pub before: u64,
     /// Reasons that the store had as active in the course of the change.
     pub held: Reasons,
+}
+
+/// Reasons that the board keeps although the store does not have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kept {
+    reasons: Reasons,
+    /// The version by which the board knew the resident when it last kept one. A later change on whose ground the store had a
+    /// reason proves that it has heard of it again.
+    since: u64,
 }
 
 /// What became of a word.
@@ -121,6 +138,8 @@ impl Board {
             filled: AtomicBool::new(false),
             residents: [const { AtomicU64::new(0) }; SIXTEENTHS],
             tops: [const { AtomicU64::new(0) }; SIXTEENTHS],
+            looked: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 4),
+            settling: AtomicBool::new(false),
             fenced: AtomicU64::new(0),
             contradicted: AtomicU64::new(0),
         }
@@ -157,41 +176,52 @@ impl Board {
             if word.bits() == bits {
                 return Posted::Same;
             }
-            // The word was read before the change that made it was heard of.
+            // The word was read before the changes that made it were heard of.
+            let kept = self.kept_of(id);
             if let Some(ground) = ground
-                && word.version() == bits >> VERSION_SHIFT
-                && let kept = self.kept(id)
-                && kept.without(ground.held) != kept
+                && let Some(known) = Word::from_bits(bits)
+                && (word.version() == known.version() || word.version() > kept.since)
+                && let left = kept.reasons.without(ground.held)
+                && left != kept.reasons
             {
-                let kept = kept.without(ground.held);
-                slot.insert(word.and(kept).bits());
-                self.keep(id, kept);
+                let lifted = kept.reasons.without(left);
+                let reasons = known.reasons().without(lifted);
+                slot.insert(Word::new(known.version(), known.check(), reasons).bits());
+                self.keep(
+                    id,
+                    Kept {
+                        reasons: left,
+                        ..kept
+                    },
+                );
                 return Posted::Up;
             }
             self.fenced.fetch_add(1, Relaxed);
             return Posted::Behind;
         }
-        let mut kept = self.kept(id);
+        let mut kept = self.kept_of(id);
         if let (Some(ground), Some(known)) = (ground, Word::from_bits(bits)) {
             if ground.before < known.version() {
-                kept = kept.and(known.reasons());
+                kept.reasons = kept.reasons.and(known.reasons());
+                kept.since = known.version().max(kept.since);
                 self.contradicted.fetch_add(1, Relaxed);
             }
-            kept = kept.without(ground.held);
+            kept.reasons = kept.reasons.without(ground.held);
         }
-        kept = kept.without(word.reasons());
-        slot.insert(word.and(kept).bits());
+        kept.reasons = kept.reasons.without(word.reasons());
+        slot.insert(word.and(kept.reasons).bits());
         self.keep(id, kept);
         Posted::Up
     }
 
-    fn keep(&self, id: ResidentId, kept: Reasons) {
-        let before = match kept == Reasons::NONE {
+    fn keep(&self, id: ResidentId, kept: Kept) {
+        let none = kept.reasons == Reasons::NONE;
+        let before = match none {
             true if self.keeps.load(Relaxed) == 0 => return,
             true => self.kept.remove(&id.0).map(|(_, before)| before),
             false => self.kept.insert(id.0, kept),
         };
-        match (before.is_some(), kept == Reasons::NONE) {
+        match (before.is_some(), none) {
             (false, false) => self.keeps.fetch_add(1, Relaxed),
             (true, true) => self.keeps.fetch_sub(1, Relaxed),
             _ => 0,
@@ -212,7 +242,12 @@ impl Board {
             before.map_or((0, Reasons::NONE), |word| (word.version(), word.reasons()));
         let reasons = shown.reasons().and(known);
         slot.insert(Word::new(last, shown.check(), reasons).bits());
-        self.keep(id, self.kept(id).and(shown.reasons().without(known)));
+        let kept = self.kept_of(id);
+        let kept = Kept {
+            reasons: kept.reasons.and(shown.reasons().without(known)),
+            since: version.max(kept.since),
+        };
+        self.keep(id, kept);
     }
 
     /// Returns the highest version that was ever up in a sixteenth of the ids.
@@ -222,10 +257,16 @@ impl Board {
 
     /// Reasons that this board alone still knows of a resident: the store has lost them.
     pub fn kept(&self, id: ResidentId) -> Reasons {
+        self.kept_of(id).reasons
+    }
+
+    fn kept_of(&self, id: ResidentId) -> Kept {
         if self.keeps.load(Relaxed) == 0 {
-            return Reasons::NONE;
+            return Kept::default();
         }
-        self.kept.get(&id.0).map_or(Reasons::NONE, |kept| *kept)
+        self.kept
+            .get(&id.0)
+            .map_or_else(Kept::default, |kept| *kept)
     }
 
     /// Residents of whom the store has lost reasons that stay here.
@@ -258,9 +299,50 @@ impl Board {
         }
     }
 
-    /// Whether it is not known yet of when a word at `id` is: words come before that while the board is filled.
+    /// Whether this board cannot tell of the word at an id while it is being filled: words come before it is known of when they
+    /// are, and a look into the store may have told of later already.
     pub fn is_unheard(&self, id: ResidentId) -> bool {
-        !self.filled.load(Relaxed) && self.as_of[sixteenth(id)].load(Relaxed) == 0
+        if self.filled.load(Relaxed) {
+            return false;
+        }
+        let as_of = self.as_of[sixteenth(id)].load(SeqCst);
+        let is_behind = || self.looked.get(&id.0).is_some_and(|looked| *looked > as_of);
+        as_of == 0 || is_behind()
+    }
+
+    /// Whether the store must be asked for an id: it is unheard, or nobody is here yet who may be in the store.
+    pub fn cannot_tell(&self, id: ResidentId) -> bool {
+        self.is_unheard(id) || !self.is_filled() && self.word(id).is_none()
+    }
+
+    /// Notes that a look into the store for `id` was told what held at `as_of`: from now on the board does not tell of it what
+    /// held before. Returns false where what was found may not be told, because the board tells of this id, or is about to.
+    pub fn note_look(&self, id: ResidentId, as_of: Moment) -> bool {
+        let is_late = || {
+            let heard = self.as_of[sixteenth(id)].load(SeqCst) > 0;
+            self.settling.load(SeqCst) || heard && self.word(id).is_some()
+        };
+        if is_late() {
+            return false;
+        }
+        let mut looked = self.looked.entry(id.0).or_insert(as_of.0);
+        *looked = as_of.0.max(*looked);
+        drop(looked);
+        // Whoever tells from the board now sees what was noted, or is seen here.
+        fence(SeqCst);
+        !is_late()
+    }
+
+    /// Every resident on record is here, and looks tell no more. Returns whether that is all: otherwise looks have told of later
+    /// than what is here, and it is to be called again.
+    pub fn fill_done(&self) -> bool {
+        self.settling.store(true, SeqCst);
+        fence(SeqCst);
+        self.looked
+            .retain(|id, looked| *looked > self.as_of[sixteenth(ResidentId(*id))].load(SeqCst));
+        let done = self.looked.is_empty();
+        self.filled.store(done, SeqCst);
+        done
     }
 
     /// The store was seen alive at `now`, and all that it acknowledged before is here.
@@ -273,11 +355,6 @@ impl Board {
     /// The same of one sixteenth of the ids.
     pub fn confirm_sixteenth(&self, nth: usize, now: Moment) {
         self.as_of[nth].fetch_max(now.0, Relaxed);
-    }
-
-    /// Every resident on record is here.
-    pub fn fill_done(&self) {
-        self.filled.store(true, Relaxed);
     }
 
     pub fn is_filled(&self) -> bool {
@@ -533,6 +610,44 @@ mod tests {
         }
         board.fill_done();
         assert_eq!(board.find(ResidentId(1), 1), Found::Absent);
+    }
+
+    #[test]
+    fn a_reason_that_was_cleared_while_the_store_was_read_whole_is_gone_once_the_changes_are_heard_of()
+     {
+        let (board, id) = (board(), ResidentId(2));
+        let red = Reasons::NONE.with(Reason::Suspected);
+        let at = |version, reasons| Word::new(version, 7, reasons);
+        let ground = |before, held| Ground { before, held };
+        // It was set, cleared, and something else happened; the last of it was read whole, by a board that trusts no whole reading.
+        board.follow(id, at(5, red), ground(0, Reasons::NONE));
+        board.follow(id, at(8, Reasons::NONE), Ground::default());
+        assert_eq!(board.kept(id), red);
+        // What the board knew before it kept the reason says nothing of it.
+        assert_eq!(board.follow(id, at(5, red), ground(0, red)), Posted::Behind);
+        assert_eq!(board.word(id).map(|word| word.reasons()), Some(red));
+        let cleared = board.follow(id, at(7, Reasons::NONE), ground(5, red));
+        assert_eq!(cleared, Posted::Up);
+        assert_eq!(board.word(id), Some(at(8, Reasons::NONE)));
+        assert_eq!((board.kept(id), board.keeps()), (Reasons::NONE, 0));
+    }
+
+    #[test]
+    fn a_board_that_is_behind_a_look_into_the_store_does_not_answer_before_it_has_caught_up() {
+        let (board, id) = (board(), ResidentId(2));
+        board.post(id, Word::new(5, 7, Reasons::NONE));
+        assert!(board.note_look(id, Moment(20)));
+        board.confirm(Moment(10));
+        assert_eq!(board.find(id, 7), Found::NotYet);
+        assert!(!board.note_look(id, Moment(30)), "the board tells it soon");
+        // Others are not kept from theirs.
+        assert!(!board.is_unheard(ResidentId(3)));
+        assert!(board.note_look(ResidentId(3), Moment(12)), "it is not here");
+        assert!(!board.fill_done() && !board.is_filled());
+        assert!(!board.note_look(ResidentId(3), Moment(30)), "no more");
+        board.confirm(Moment(20));
+        assert!(matches!(board.find(id, 7), Found::Word(_)));
+        assert!(board.fill_done() && board.is_filled());
     }
 
     #[test]

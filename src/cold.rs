@@ -69,6 +69,8 @@ pub struct Cold {
     records: Cache<(Identity, u64), Arc<Placed>>,
     looks: Cache<Identity, Looked>,
     words: Cache<ResidentId, (Option<Word>, Moment)>,
+    /// What the store told of an id last, by a look of either kind: no cached look tells less than another has told.
+    told: Cache<ResidentId, (Option<Word>, Moment)>,
     /// The newest papers of an owner, as many as one page holds.
     papers: Cache<Identity, Arc<Vec<Paper>>>,
 }
@@ -106,6 +108,11 @@ impl Cold {
                 .max_capacity(settings.cold_bytes / 4)
                 .weigher(|_, _| ENTRY_BYTES)
                 .time_to_live(LOOK_LIFE)
+                .build(),
+            told: Cache::builder()
+                .max_capacity(settings.cold_bytes / 4)
+                .weigher(|_, _| ENTRY_BYTES)
+                .time_to_live(2 * LOOK_LIFE)
                 .build(),
             papers: Cache::builder()
                 .max_capacity(settings.cold_bytes / 4)
@@ -275,6 +282,27 @@ impl Cold {
     /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found does not go onto the board: a
     /// primary that is being replaced also tells what nobody acknowledged, and only the follower can take that back.
     pub async fn look(&self, who: Identity) -> Result<Looked, Refusal> {
+        let looked = self.look_once(who).await?;
+        let is_outdated = match &looked.placed {
+            Some(placed) => {
+                let word = Some(placed.word);
+                self.is_outdated(placed.id, word, looked.as_of).await
+            }
+            None => {
+                let told = self.told.get(&who.home).await;
+                told.is_some_and(|(word, at)| {
+                    at > looked.as_of && word.is_some_and(|word| word.check() == who.check())
+                })
+            }
+        };
+        if !is_outdated {
+            return Ok(looked);
+        }
+        self.looks.invalidate(&who).await;
+        self.look_once(who).await
+    }
+
+    async fn look_once(&self, who: Identity) -> Result<Looked, Refusal> {
         let looked = self.looks.try_get_with(who, async {
             let as_of = self.store.as_of();
             let found = self
@@ -286,6 +314,9 @@ impl Cold {
                 .await;
             self.count(found.as_ref().map(Option::is_some));
             let placed = found?.map(Arc::new);
+            if let Some(placed) = &placed {
+                self.tell(placed.id, Some(placed.word), as_of).await;
+            }
             Ok::<_, Refusal>(Looked { placed, as_of })
         });
         looked.await.map_err(|refusal| *refusal)
@@ -293,6 +324,15 @@ impl Cold {
 
     /// The word at an id that is not loaded yet, and when it was so.
     pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
+        let (word, as_of) = self.word_once(id).await?;
+        if !self.is_outdated(id, word, as_of).await {
+            return Ok((word, as_of));
+        }
+        self.words.invalidate(&id).await;
+        self.word_once(id).await
+    }
+
+    async fn word_once(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
         let looked = self.words.try_get_with(id, async {
             let as_of = self.store.as_of();
             let found = self
@@ -300,9 +340,39 @@ impl Cold {
                 .await;
             self.count(found.as_ref().map(Option::is_some));
             let word = found?;
+            self.tell(id, word, as_of).await;
             Ok::<_, Refusal>((word, as_of))
         });
         looked.await.map_err(|refusal| *refusal)
+    }
+
+    /// Notes what the store told of an id, unless something of later is noted.
+    async fn tell(&self, id: ResidentId, word: Option<Word>, as_of: Moment) {
+        let told = self.told.entry(id);
+        told.and_upsert_with(|before| {
+            let before = before.map(|entry| entry.into_value());
+            let newest = before.filter(|(_, at)| *at > as_of);
+            std::future::ready(newest.unwrap_or((word, as_of)))
+        })
+        .await;
+    }
+
+    /// Whether a look of later than `as_of` was told something else of this id.
+    async fn is_outdated(&self, id: ResidentId, word: Option<Word>, as_of: Moment) -> bool {
+        let told = self.told.get(&id).await;
+        told.is_some_and(|(last, at)| at > as_of && last != word)
+    }
+
+    /// Waits until the board tells of an id what looks into the store have told already.
+    pub async fn caught_up(&self, id: ResidentId) -> Result<(), Refusal> {
+        let reached = async {
+            while self.board.cannot_tell(id) {
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(self.settings.miss_wait, reached)
+            .await
+            .map_err(|_| Refusal::UpstreamBusy)
     }
 
     /// How long the desk waits for the store.
@@ -318,7 +388,7 @@ impl Cold {
     /// Bytes that records and absences take.
     pub fn bytes(&self) -> u64 {
         let kept = self.records.weighted_size() + self.looks.weighted_size();
-        kept + self.words.weighted_size() + self.papers.weighted_size()
+        kept + self.words.weighted_size() + self.told.weighted_size() + self.papers.weighted_size()
     }
 
     /// How the way to the store stands.

@@ -321,6 +321,9 @@ async fn tell(rooms: Arc<Rooms>) {
     }
 }
 
+/// Between looks whether a filled board has caught up with what was told while it was being filled.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(5);
+
 async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
     let started = Instant::now();
     let total = rooms.meters.store.on_record.load(Relaxed);
@@ -345,7 +348,9 @@ async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
             }
         }
     }
-    rooms.board.fill_done();
+    while !rooms.board.fill_done() {
+        tokio::time::sleep(CATCH_UP_PAUSE).await;
+    }
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(
         residents = rooms.board.residents(),

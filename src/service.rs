@@ -414,22 +414,32 @@ impl Service {
             Found::Word(word) => Some(word),
             Found::Absent => None,
             // Not loaded yet, or another has this id, or may have: the store knows by the claim.
-            found @ (Found::NotYet | Found::Ask) => {
+            Found::NotYet | Found::Ask => {
                 // Boxed, so that those who need it not carry no place for it.
                 let looked = Box::pin(self.rooms.cold.look(session.identity)).await?;
-                if found == Found::NotYet {
-                    freshness = board.freshness_at(looked.as_of, now);
+                if let Some(placed) = &looked.placed {
+                    resident = placed.id;
                 }
-                // The board has what was found now, or a newer one; or who was not found has come meanwhile.
-                match looked.placed {
-                    Some(placed) => {
-                        resident = placed.id;
-                        let word = newer(board.word(resident), placed.word);
-                        check = word.check();
-                        Some(word)
-                    }
-                    None => board.word(resident).filter(|word| word.check() == check),
+                let look_tells = board.note_look(resident, looked.as_of);
+                if !look_tells {
+                    self.rooms.cold.caught_up(resident).await?;
                 }
+                // Before the word, which is as new as that or newer.
+                let known_at = board.freshness_of(resident, now);
+                let known = board.word(resident);
+                let word = match looked.placed {
+                    // What came by another way meanwhile may be newer.
+                    Some(placed) if look_tells => Some(newer(known, placed.word)),
+                    // Where two share a home, the look tells the id; the colour is what anybody else is told of it.
+                    Some(_) => known,
+                    None => known.filter(|word| word.check() == check),
+                };
+                freshness = match look_tells {
+                    true => board.freshness_at(looked.as_of, now),
+                    false => known_at,
+                };
+                check = word.map_or(check, Word::check);
+                word
             }
         };
         let code = Code {
@@ -534,8 +544,14 @@ impl Service {
         } = &*self.rooms;
         let code = seal.open_code(code, now.time)?;
         let (word, as_of) = cold.word(code.resident).await?;
-        // What came by another way meanwhile may be newer.
+        let look_tells = board.cannot_tell(code.resident) && board.note_look(code.resident, as_of);
+        // Before the word, which is as new as that or newer.
+        let known_at = board.freshness_of(code.resident, now);
         let known = board.word(code.resident);
+        if !look_tells {
+            return self.verdict(&code, known, known_at);
+        }
+        // What came by another way meanwhile may be newer.
         let word = word.map_or(known, |word| Some(newer(known, word)));
         self.verdict(&code, word, board.freshness_at(as_of, now))
     }

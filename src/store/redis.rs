@@ -35,6 +35,7 @@ use scripts::{FIND, State, WORD};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -249,6 +250,7 @@ impl Opened {
             writers: Mutex::new(writers),
             ends: Mutex::new(ends),
             followers: Mutex::default(),
+            replicas_missing: Default::default(),
             sweeper: RandomState::new()
                 .hash_one(std::process::id())
                 .to_be_bytes(),
@@ -267,6 +269,8 @@ pub struct Redis {
     writers: Mutex<Vec<mpsc::Sender<Batch>>>,
     ends: Mutex<Vec<JoinHandle<()>>>,
     followers: Mutex<Vec<JoinHandle<()>>>,
+    /// When a look of each partition last found replicas missing, as a [`Moment`]; 0: never.
+    replicas_missing: [AtomicU64; PARTITIONS],
     /// What this node is called where nodes take turns.
     sweeper: [u8; 8],
 }
@@ -332,6 +336,49 @@ impl Redis {
         }
     }
 }
+
+impl Redis {
+    /// While the board is being filled, what is found is told before the board has it. Then replicas must have it: nobody could
+    /// take it back if it were lost with its primary. `acked` is the highest version that they are known to have.
+    async fn is_kept(&self, partition: usize, word: Word, acked: u64) -> Result<(), Error> {
+        let waited_for = self.opened.replicas;
+        let filling = self.board.as_ref().is_some_and(|board| !board.is_filled());
+        if waited_for == 0 || !filling || word.version() <= acked {
+            return Ok(());
+        }
+        let missing = &self.replicas_missing[partition];
+        let last = Moment(missing.load(Relaxed));
+        if last.0 > 0 && Moment::now().since(last) < MISSING_PAUSE {
+            return Err(Error::NotReplicated(0, waited_for));
+        }
+        let asking = &self.opened.asking[partition];
+        // Never a new connection, which may lead to another server.
+        let another = || Error::Away("another primary was named".to_owned());
+        let mut link = asking.lock().await.held().ok_or_else(another)?;
+        // It waits for what the server had written by the command before on this connection, whoever wrote it.
+        let had: Result<u32, _> = redis::cmd("WAIT")
+            .arg(waited_for)
+            .arg(LOOK_COMMIT_WAIT.as_millis() as u64)
+            .query_async(&mut link)
+            .await;
+        let mut held = asking.lock().await;
+        let had = had.map_err(|error| held.failed(&error))?;
+        if !held.is_current() {
+            return Err(another());
+        }
+        if had < waited_for {
+            missing.store(Moment::now().0, Relaxed);
+            return Err(Error::NotReplicated(had, waited_for));
+        }
+        Ok(())
+    }
+}
+
+/// For replicas to have what was found. Others wait for it on the same connection.
+const LOOK_COMMIT_WAIT: Duration = Duration::from_millis(50);
+
+/// After replicas were missing, until they are waited for again.
+const MISSING_PAUSE: Duration = Duration::from_millis(500);
 
 /// Changes on their way: of each partition which they are, and what comes of them.
 struct Submitted {
@@ -400,13 +447,14 @@ impl Store for Redis {
     async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
         let who = self.shorten(who);
         let home = who.home.0.to_be_bytes();
-        let found: Option<(u64, Vec<u8>)> = self
+        let found: Option<(u64, Vec<u8>, u64)> = self
             .ask(partition::of(who.home), &FIND, &[&home, &who.claim])
             .await?;
-        let Some((steps, value)) = found else {
+        let Some((steps, value, acked)) = found else {
             return Ok(None);
         };
         let (word, record) = scripts::value(&value)?;
+        self.is_kept(partition::of(who.home), word, acked).await?;
         Ok(Some(Placed {
             id: who.slot(steps),
             steps,
@@ -416,14 +464,18 @@ impl Store for Redis {
     }
 
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
-        let found: Option<Vec<u8>> = self
+        let found: Option<(Vec<u8>, u64)> = self
             .ask(partition::of(id), &WORD, &[&id.0.to_be_bytes()])
             .await?;
-        match found {
-            None => Ok(None),
-            Some(bytes) if bytes.len() == 8 => scripts::word_of(scripts::eight(&bytes)).map(Some),
-            Some(_) => Err(Error::Damaged("a word")),
+        let Some((bytes, acked)) = found else {
+            return Ok(None);
+        };
+        if bytes.len() != 8 {
+            return Err(Error::Damaged("a word"));
         }
+        let word = scripts::word_of(scripts::eight(&bytes))?;
+        self.is_kept(partition::of(id), word, acked).await?;
+        Ok(Some(word))
     }
 
     async fn papers(

@@ -213,6 +213,11 @@ impl Town {
         })
     }
 
+    /// Whether every node tells all that is known, and is fresh, ready or not: beside a store whose clock is wrong nobody is.
+    pub fn is_told(&self) -> bool {
+        self.nodes.iter().all(|node| self.is_told_by(node))
+    }
+
     /// Whether every node is ready, tells all that is known, and is fresh.
     pub fn is_fresh(&self) -> bool {
         self.nodes

@@ -220,6 +220,15 @@ pub fn shifted(file: &Path) -> [(&'static str, PathBuf); 2] {
     ]
 }
 
+/// Sets by how many seconds processes with this file have their time of day shifted. In place: they have the file's page, and
+/// a file that is cut for a moment ends them.
+pub fn shift(file: &Path, seconds: i64) {
+    let mut options = std::fs::File::options();
+    let opened = options.write(true).create(true).truncate(false).open(file);
+    let written = opened.and_then(|mut file| file.write_all(&seconds.to_ne_bytes()));
+    written.expect("a folder of ours");
+}
+
 /// A process whose doors may not be open yet; it is to be [`Starting::open`]ed or [`Starting::kill`]ed.
 pub struct Starting {
     child: Child,

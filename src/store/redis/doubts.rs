@@ -31,6 +31,8 @@ pub struct Reading {
 pub struct Doubts {
     unsure: HashMap<ResidentId, Vec<Shown>>,
     doubtful: HashMap<ResidentId, Vec<Shown>>,
+    /// Unsure changes that are older than what is up; once sure they may prove that the store has a reason again.
+    proofs: Vec<Told>,
 }
 
 impl Doubts {
@@ -39,6 +41,11 @@ impl Doubts {
         let Told { id, word, ground } = *told;
         take_back(board, id, self.told(id, word, sure));
         let before = board.word(id);
+        if !sure && version_of(before) > word.version() {
+            // What it proves is not sure yet, and could not be taken back.
+            self.proofs.push(*told);
+            return board.post(id, word);
+        }
         let posted = board.follow(id, word, ground);
         if posted == Posted::Up && !sure {
             self.shown(id, Shown { word, before });
@@ -74,17 +81,21 @@ impl Doubts {
     }
 
     /// Replicas have all that was shown.
-    pub fn are_sure(&mut self) {
+    pub fn are_sure(&mut self, board: &Board) {
         self.unsure.clear();
+        for Told { id, word, ground } in self.proofs.drain(..) {
+            board.follow(id, word, ground);
+        }
     }
 
-    /// Residents of whom something is unsure.
+    /// Residents and changes of whom something is unsure.
     pub fn unsure(&self) -> usize {
-        self.unsure.len()
+        self.unsure.len() + self.proofs.len()
     }
 
     /// The primary that took them is lost.
     pub fn lose(&mut self) {
+        self.proofs.clear();
         for (id, changes) in self.unsure.drain() {
             let all = self.doubtful.entry(id).or_default();
             all.extend(changes);
@@ -239,7 +250,7 @@ mod tests {
         assert_eq!((doubts.settle(&board), version(&board)), (1, 2));
         let (board, mut doubts) = lost();
         doubts.follow(&board, &told(3, 2), false);
-        doubts.are_sure();
+        doubts.are_sure(&board);
         doubts.lose();
         assert_eq!((doubts.settle(&board), version(&board)), (1, 3));
     }
@@ -336,14 +347,14 @@ mod tests {
                     read_whole(&board, &mut doubts, &log);
                     if has {
                         kept = log.len();
-                        doubts.are_sure();
+                        doubts.are_sure(&board);
                     }
                     whole = !has;
                 }
                 let end = log.len().min(read.saturating_add(count));
                 if has {
                     kept = log.len();
-                    doubts.are_sure();
+                    doubts.are_sure(&board);
                     whole = false;
                 }
                 for told in &log[read..end] {

@@ -204,7 +204,11 @@ impl Follower {
             self.shared.followed.note(self.partition, 0);
             self.raise(why == Some(Fault::Behind)).await?;
         }
-        let state = self.state("0-0").await?;
+        let entry = match self.synced {
+            true => self.position.entry.clone(),
+            false => "0-0".to_owned(),
+        };
+        let state = self.state(&entry).await?;
         let (_, sure) = self.committed(asked).await?;
         if !sure && self.put_off < PUT_OFF_MAX {
             // It may be one that is being replaced: what is read whole from it could not be taken back.
@@ -212,11 +216,19 @@ impl Follower {
             return Ok(Step::Sync(why));
         }
         self.put_off = 0;
-        self.position = Position {
-            epoch: state.epoch.clone(),
-            seq: state.seq,
-            entry: state.last.clone(),
-        };
+        // What is only compared again leaves no change unheard: a change tells on which ground it was made, and without that a
+        // reason that was cleared looks lost.
+        let goes_on = self.synced
+            && why.is_none()
+            && state.epoch == self.position.epoch
+            && (state.held || state.seq == self.position.seq);
+        if !goes_on {
+            self.position = Position {
+                epoch: state.epoch.clone(),
+                seq: state.seq,
+                entry: state.last.clone(),
+            };
+        }
         self.silent = 0;
         // What is read whole says which of the unsure ones are kept, whoever is the primary now.
         self.sure = None;
@@ -244,9 +256,11 @@ impl Follower {
         };
         self.settle();
         self.shared.followed.note(self.partition, self.position.seq);
-        self.shared
-            .board
-            .confirm_sixteenth(self.partition, vouched.min(asked));
+        if self.position.seq == state.seq {
+            self.shared
+                .board
+                .confirm_sixteenth(self.partition, vouched.min(asked));
+        }
         // All that the store has is on the board now, and what comes meanwhile is counted by the store alone.
         let here = self.shared.board.residents_in(self.partition);
         let missing = here.saturating_sub(self.state("0-0").await?.count);
@@ -450,7 +464,7 @@ impl Follower {
     fn are_sure(&mut self) {
         self.sure = None;
         self.doubts_whole = false;
-        self.doubts.are_sure();
+        self.doubts.are_sure(&self.shared.board);
     }
 
     /// One reply of the stream.

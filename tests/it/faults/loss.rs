@@ -346,10 +346,6 @@ fn clock() -> (tempfile::TempDir, std::path::PathBuf) {
     (folder, file)
 }
 
-fn shift(file: &std::path::Path, seconds: i64) {
-    std::fs::write(file, seconds.to_ne_bytes()).expect("a folder of ours");
-}
-
 #[test]
 fn reds_are_shown_by_a_store_that_comes_back_empty_with_a_clock_that_is_behind() {
     if is_missing() {
@@ -374,12 +370,12 @@ fn reds_are_shown_by_a_store_that_comes_back_empty_with_a_clock_that_is_behind()
         assert_eq!(town.state(&town.nodes[0], person), "red");
         town.know(person.clone(), "red");
     }
-    until("every node shows every red", || town.is_fresh());
+    until("every node shows every red", || town.is_told());
     for person in &people {
         town.feed(&[person.clear("confirmed", 2)]);
         town.know(person.clone(), "green");
     }
-    until("and every green", || town.is_fresh());
+    until("and every green", || town.is_told());
 }
 
 #[test]
@@ -400,7 +396,7 @@ fn reds_are_shown_by_a_restored_store_whose_clock_was_ahead_for_a_while() {
         town.feed(&[person.set("suspected", 1), person.clear("suspected", 2)]);
     }
     shift(&file, 0);
-    until("every node knows", || town.is_fresh());
+    until("every node knows", || town.is_told());
     server.kill();
     until("feeds are refused", || town.is_refused(3));
     server.restore(&backup);
@@ -410,7 +406,7 @@ fn reds_are_shown_by_a_restored_store_whose_clock_was_ahead_for_a_while() {
         assert_eq!(town.state(&town.nodes[0], person), "red");
         town.know(person.clone(), "red");
     }
-    until("every node shows every red", || town.is_fresh());
+    until("every node shows every red", || town.is_told());
 }
 
 #[test]

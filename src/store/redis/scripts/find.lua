@@ -1,5 +1,6 @@
--- Finds a resident by home and claim: the steps from the home and the value. ARGV: home, claim.
-local state = redis.call('HMGET', KEYS[1], 'depth', 'split')
+-- Finds a resident by home and claim: the steps from the home, the value, and the highest version that replicas are known to have.
+-- ARGV: home, claim.
+local state = redis.call('HMGET', KEYS[1], 'depth', 'split', 'acked')
 if not state[1] then
   return false
 end
@@ -11,7 +12,7 @@ for steps = 0, 63 do
     return false
   end
   if string.sub(value, 9, 24) == ARGV[2] then
-    return { steps, value }
+    return { steps, value, tonumber(state[3]) or 0 }
   end
 end
 return redis.error_reply('CROWDED no free slot')
