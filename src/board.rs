@@ -180,21 +180,27 @@ impl Board {
             let kept = self.kept_of(id);
             if let Some(ground) = ground
                 && let Some(known) = Word::from_bits(bits)
-                && (word.version() == known.version() || word.version() > kept.since)
                 && let left = kept.reasons.without(ground.held)
                 && left != kept.reasons
             {
-                let lifted = kept.reasons.without(left);
-                let reasons = known.reasons().without(lifted);
-                slot.insert(Word::new(known.version(), known.check(), reasons).bits());
-                self.keep(
-                    id,
-                    Kept {
+                let after = if word.version() == known.version() {
+                    Some(word.and(left))
+                } else if kept.since < word.version() && kept.since < known.version() {
+                    // What is kept is none of what the store said when this word came up.
+                    let reasons = known.reasons().without(kept.reasons).and(left);
+                    Some(Word::new(known.version(), known.check(), reasons))
+                } else {
+                    None
+                };
+                if let Some(after) = after {
+                    slot.insert(after.bits());
+                    let kept = Kept {
                         reasons: left,
                         ..kept
-                    },
-                );
-                return Posted::Up;
+                    };
+                    self.keep(id, kept);
+                    return Posted::Up;
+                }
             }
             self.fenced.fetch_add(1, Relaxed);
             return Posted::Behind;

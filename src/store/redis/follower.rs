@@ -515,7 +515,7 @@ impl Follower {
         let mut sure = true;
         if count > 0 {
             sure = self.committed(sent).await?.1;
-            if sure || self.doubts.unsure() > UNSURE_MAX {
+            if sure || self.doubts.unsure().iter().sum::<usize>() > UNSURE_MAX {
                 self.are_sure();
             }
             if !sure && self.sure.is_none() {
