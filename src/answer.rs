@@ -29,12 +29,13 @@ pub enum Refusal {
     RecordUnchangeable,
     GrantRevoked,
     NotOnRoster,
+    NoConsent,
     TooMany,
     IdempotencyMismatch,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 22] = [
+    pub const ALL: [Refusal; 23] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
         Refusal::Warming,
@@ -55,6 +56,7 @@ impl Refusal {
         Refusal::RecordUnchangeable,
         Refusal::GrantRevoked,
         Refusal::NotOnRoster,
+        Refusal::NoConsent,
         Refusal::TooMany,
         Refusal::IdempotencyMismatch,
     ];
@@ -82,6 +84,7 @@ impl Refusal {
             Refusal::RecordUnchangeable => "record_unchangeable",
             Refusal::GrantRevoked => "grant_revoked",
             Refusal::NotOnRoster => "not_on_roster",
+            Refusal::NoConsent => "no_consent",
             Refusal::TooMany => "too_many",
             Refusal::IdempotencyMismatch => "idempotency_mismatch",
         }

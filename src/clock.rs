@@ -61,7 +61,10 @@ pub struct Time(pub u64);
 /// Bytes of a printed [`Time`]: `2020-04-20T08:01:52.000Z`.
 pub const PRINTED: usize = 24;
 
-const DAY_MS: u64 = 86_400_000;
+pub const DAY_MS: u64 = 86_400_000;
+
+/// China is eight hours ahead of UTC, without summer time.
+const CHINA_MS: u64 = 8 * 3_600_000;
 
 impl Time {
     /// Returns the time of day, without a system call. It does not step when somebody sets the system's clock.
@@ -78,10 +81,15 @@ impl Time {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The calendar day as `yyyymmdd`, in UTC.
+    /// Returns the calendar day in China as `yyyymmdd`.
     pub fn day(self) -> u32 {
-        let (year, month, day) = civil(self.0 / DAY_MS);
+        let (year, month, day) = civil(self.day_count());
         year * 10_000 + month * 100 + day
+    }
+
+    /// Returns the calendar day in China as a count of days since 1970.
+    pub fn day_count(self) -> u64 {
+        self.0.saturating_add(CHINA_MS) / DAY_MS
     }
 
     /// RFC 3339 in UTC with milliseconds; years past 9999 are not reached by any clock here.
@@ -188,6 +196,14 @@ mod tests {
             "2020-04-20T00:01:52.007Z"
         );
         assert_eq!(Time(1_709_164_800_000).day(), 20_240_229);
+        // Midnight in China is at 16:00 UTC.
+        let midnight = 1_709_222_400_000;
+        assert_eq!(Time(midnight - 1).day(), 20_240_229);
+        assert_eq!(Time(midnight).day(), 20_240_301);
+        assert_eq!(
+            Time(midnight).day_count(),
+            Time(midnight - 1).day_count() + 1
+        );
     }
 
     proptest! {

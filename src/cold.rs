@@ -11,7 +11,7 @@ use crate::answer::{self, Freshness, Refusal};
 use crate::board::{Board, Found};
 use crate::clock::{Moment, Now};
 use crate::meters::{Miss, StoreTally};
-use crate::paper::{self, Cursor, Kinds, PAGE_MAX, Paper};
+use crate::paper::{self, Cursor, Key, Kinds, PAGE_MAX, Paper};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
 use crate::store::{Change, Error, Placed, Store, What};
@@ -211,6 +211,20 @@ impl Cold {
         let wait = self.settings.store_wait;
         let asked = self.store.papers(owner, kinds, after, limit.min(PAGE_MAX));
         self.ask(wait, wait, asked).await
+    }
+
+    /// Returns of each key the owner's paper that has it, as the store has them now; of [`PAGE_MAX`] keys in a call.
+    pub async fn some_now(
+        &self,
+        owner: Identity,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Paper>>, Refusal> {
+        let wait = self.settings.store_wait;
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PAGE_MAX) {
+            found.extend(self.ask(wait, wait, self.store.some(owner, keys)).await?);
+        }
+        Ok(found)
     }
 
     /// The record of a resident as new as the board knows it, for the desk.

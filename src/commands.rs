@@ -11,18 +11,19 @@ mod serve;
 mod synth;
 mod token;
 
+use crate::board::Board;
 use crate::clock::Time;
 use crate::config::{Said, Settings, StorePlace};
 use crate::logging::Lines;
 use crate::person::{BadDocument, Document};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
-use crate::store::{embedded, redis};
+use crate::store::{Store, embedded, redis};
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// 亮码: the status lookup behind a health code. Residents show their code, gates scan it, from memory.
 #[derive(Parser)]
@@ -322,6 +323,17 @@ async fn open_existing(settings: &Settings, seal: &Seal) -> Result<Opened, Failu
             Err(anyhow::anyhow!("there is no store in this Redis: nothing was ever written").into())
         }
         _ => Ok(opened),
+    }
+}
+
+/// A store that a command writes to and nobody is served from.
+fn started(opened: Opened, settings: &Settings) -> Box<dyn Store> {
+    match opened {
+        Opened::Embedded(store) => {
+            let board = Arc::new(Board::new(0, settings.board.clone()));
+            Box::new(store.start(board, Arc::default()))
+        }
+        Opened::Redis(store) => Box::new(store.start(None, Arc::default())),
     }
 }
 

@@ -172,10 +172,10 @@ impl Desk<'_> {
                 self.find_registered(pass, asked).await
             }
             (Act::Appeal, Caller::Session(session)) => self.appeal(session, asked).await,
-            (Act::ReadAppeals, Caller::Session(session)) => self.own_appeals(session).await,
+            (Act::ReadAppeals, Caller::Session(session)) => self.own_appeals(session, asked).await,
             (Act::ReadAppeals, Caller::Pass(_, pass, _)) => self.all_appeals(pass, asked).await,
             (Act::AnswerAppeal, Caller::Pass(_, pass, _)) => self.answer_appeal(pass, asked).await,
-            (Act::Revoke, _) => self.revoke(asked).await,
+            (Act::Revoke, Caller::Pass(_, pass, _)) => self.revoke(pass, asked).await,
             (Act::EndSessions, Caller::Session(session)) => self.end_sessions(session).await,
             // No act of the table comes here with another caller.
             _ => Err(Refusal::NotPermitted.into()),
@@ -236,8 +236,8 @@ impl Desk<'_> {
         if self.cold.apply(vec![change]).await? == [true] {
             return Ok(());
         }
-        let papers = grant::all(self.cold, caller, Kinds::of(&[Kind::Request])).await?;
-        match papers.iter().find(|paper| paper.key == key) {
+        let papers = self.cold.some_now(caller, &[key]).await?;
+        match papers.iter().flatten().next() {
             Some(paper) if self.open::<Request>(&caller, paper)?.content != request.content => {
                 Err(Refusal::IdempotencyMismatch)
             }
@@ -445,6 +445,12 @@ fn read_who(text: &str) -> Result<Identity, Refusal> {
 /// of a list lies in one place of the store.
 fn sixteenth(who: &Identity) -> u8 {
     (who.home.0 >> 60) as u8
+}
+
+/// A key that tells of which sixteenth its owner's part of a list is.
+fn sixteenth_in(mut key: Key, who: &Identity) -> Key {
+    key[0] = key[0] & 0x0f | sixteenth(who) << 4;
+    key
 }
 
 /// JSON that is an object: serde would take an array for a struct as well.

@@ -166,9 +166,9 @@ pub async fn answer(
                     Ok(turn) => {
                         unread = false;
                         let token = head.credential.unwrap_or_default();
-                        // Only a scanner of an organisation has grants to scan; where they cannot be read, codes still can.
-                        let gone = Box::pin(service.gone(token, now)).await;
-                        let scanner = bulk::Scanner::new(token, turn, gone);
+                        // Only a scanner of an organisation has grants to scan.
+                        let organisation = service.organisation(token, now).unwrap_or_default();
+                        let scanner = bulk::Scanner::new(token, turn, organisation);
                         let asked = bulk::AskedBulk {
                             codes: body,
                             language,

@@ -240,6 +240,18 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "papers that were past their time and are gone",
     ),
     (
+        "liangma_feed_reds_total",
+        "counter",
+        "token",
+        "reasons that feeds set, by the source that the token was made for; past 64 of them `others`",
+    ),
+    (
+        "liangma_audit_links_total",
+        "counter",
+        "",
+        "links of the audit log that this node filed; its end is in the log of the node each hour, as `audit_end`",
+    ),
+    (
         "liangma_reddened_per_hour",
         "gauge",
         "",
@@ -629,6 +641,7 @@ pub struct Facts {
     pub ready: bool,
     pub clock_steps: u64,
     pub clock_apart: f64,
+    pub audit_links: u64,
 }
 
 /// What can befall a store, and be told apart.
@@ -697,6 +710,8 @@ pub struct StoreTally {
     papers: [AtomicU64; 2],
     pub swept: AtomicU64,
     reddened: Mutex<Reddened>,
+    /// Reasons that were set, by the source that the feed's token was made for.
+    fed_reds: Mutex<HashMap<Box<str>, u64>>,
 }
 
 /// Whom each source turned red in this hour; a wrong list is noticed by its length.
@@ -722,7 +737,18 @@ impl Reddened {
     }
 }
 
+/// Tokens that a meter names; the rest are counted together.
+const TOKENS_MAX: usize = 64;
+
 impl StoreTally {
+    /// Feeds of a token set so many reasons.
+    pub fn fed_reds(&self, token: &str, reds: u64) {
+        let mut fed = lock(&self.fed_reds);
+        let full = fed.len() >= TOKENS_MAX && !fed.contains_key(token);
+        let token = if full { "others" } else { token };
+        *fed.entry(token.into()).or_default() += reds;
+    }
+
     /// A source turned one more red; true where it is beyond `most` in this hour with just this one.
     pub fn reddened(&self, source: &str, most: u64, now: Moment) -> bool {
         let mut reddened = lock(&self.reddened);
@@ -837,6 +863,7 @@ impl Meters {
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
         self.count("liangma_clock_steps_total", &[], facts.clock_steps);
         self.gauge("liangma_clock_apart_seconds", &[], facts.clock_apart);
+        self.count("liangma_audit_links_total", &[], facts.audit_links);
         self.count("liangma_log_lines_lost_total", &[], crate::logging::lost());
         self.count("liangma_panics_total", &[], crate::vital::panics());
         self.gauge(
@@ -913,6 +940,12 @@ impl Meters {
             );
         }
         self.count("liangma_papers_swept_total", &[], store.swept.load(Relaxed));
+        for (token, reds) in &*lock(&store.fed_reds) {
+            let label = Label::new("token", token.to_string());
+            let key = Key::from_parts("liangma_feed_reds_total", vec![label]);
+            let counter = self.recorder.register_counter(&key, &METADATA);
+            counter.absolute(*reds);
+        }
         let (most, alarms) = {
             let mut reddened = lock(&store.reddened);
             reddened.enter(Moment::now());
@@ -1054,6 +1087,7 @@ mod tests {
             ready: true,
             clock_steps: 0,
             clock_apart: 0.0,
+            audit_links: 0,
         }
     }
 

@@ -68,6 +68,7 @@ pub struct Node {
     refresher: JoinHandle<()>,
     clock: JoinHandle<()>,
     teller: JoinHandle<()>,
+    recorder: JoinHandle<()>,
     /// The back door outlives the others, so that the drain can be watched.
     front: watch::Sender<Stage>,
     back: watch::Sender<Stage>,
@@ -79,6 +80,12 @@ const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
 /// At the end, for telling whose grants were scanned.
 const TELL_WAIT: Duration = Duration::from_secs(1);
+
+/// Between two links of the audit log that tell of feeds.
+const RECORD_EVERY: Duration = Duration::from_secs(2);
+
+/// How often the log of the node tells where the audit log ends.
+const AUDIT_END_EVERY: Duration = Duration::from_secs(3_600);
 
 /// How often the system's clock is looked at, and the store's is read; for one reading, and how long it counts.
 const CLOCK_LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -127,6 +134,7 @@ impl Node {
             refresher: tokio::spawn(refresh(rooms.clone())),
             clock: tokio::spawn(watch_clock(rooms.clone())),
             teller: tokio::spawn(tell(rooms.clone())),
+            recorder: tokio::spawn(record(rooms.clone())),
             rooms,
             settings,
             front,
@@ -180,6 +188,10 @@ impl Node {
         self.refresher.abort();
         self.clock.abort();
         self.teller.abort();
+        self.recorder.abort();
+        let _ = tokio::time::timeout(TELL_WAIT, self.rooms.record_feeds()).await;
+        self.rooms
+            .tell_audit_end("the audit log of this node ends here");
         let rest = self.rooms.tell_scans(true);
         let _ = tokio::time::timeout(TELL_WAIT, rest).await;
         self.rooms.store.close().await;
@@ -318,6 +330,23 @@ async fn tell(rooms: Arc<Rooms>) {
             tracing::debug!(why, "scans of grants could not be told yet");
         }
         tokio::time::sleep(told::EVERY).await;
+    }
+}
+
+/// Records what was fed, again and again, and tells the log of the node now and then where the audit log ends.
+async fn record(rooms: Arc<Rooms>) {
+    let _vital = Vital("the recorder of feeds");
+    let mut told = Instant::now();
+    loop {
+        if let Err(refusal) = rooms.record_feeds().await {
+            let why = refusal.code();
+            tracing::debug!(why, "feeds could not be recorded yet");
+        }
+        if told.elapsed() >= AUDIT_END_EVERY {
+            told = Instant::now();
+            rooms.tell_audit_end("so far the audit log of this node has come");
+        }
+        tokio::time::sleep(RECORD_EVERY).await;
     }
 }
 

@@ -127,6 +127,7 @@ impl Kind {
             | Kind::MemberGone
             | Kind::Grant
             | Kind::GrantGone
+            | Kind::Access
             | Kind::Audit
             | Kind::Appeal
             | Kind::AppealState
@@ -135,7 +136,6 @@ impl Kind {
             | Kind::Notice
             | Kind::Temperature
             | Kind::Trip
-            | Kind::Access
             | Kind::Registration
             | Kind::GrantScan
             | Kind::Request => 512,
@@ -231,8 +231,8 @@ impl Kinds {
 /// Bytes of a sealed body at most: Redis keeps values of up to a kilobyte packed.
 pub const BODY_BYTES_MAX: usize = 960;
 
-/// Papers that are read at once at most.
-pub const PAGE_MAX: usize = 500;
+/// Papers that are read at once at most: less than a millisecond of Redis at any length of a list.
+pub const PAGE_MAX: usize = 200;
 
 /// Tells a paper from every other of its owner.
 pub type Key = [u8; 16];
@@ -433,6 +433,7 @@ mod tests {
             Kind::Entry,
             Kind::Appeal,
             Kind::AppealState,
+            Kind::Access,
             Kind::Audit,
         ] {
             for at in [50, 9_000] {

@@ -11,8 +11,8 @@ use crate::board::{Board, Found};
 use crate::clock::offset::ClockWatch;
 use crate::clock::{Now, Time};
 use crate::cold::{self, Cold};
-use crate::desk::audit::Audit;
-use crate::desk::grant::{Gone, Gones};
+use crate::desk::audit::{Audit, Feeder, Feeds};
+use crate::desk::grant::{Gone, Gones, Organisation};
 use crate::desk::guidance::Guidance;
 use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
@@ -27,6 +27,7 @@ use crate::seal::{Caller, Class, Code, GRANT_CHARS, Nonces, Pass, PassId, Seal, 
 use crate::status::Word;
 use crate::store::{Store, record};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -244,6 +245,28 @@ impl Rooms {
             false => self.scans.tell(&self.seal, &self.cold).await,
             true => self.scans.tell_rest(&self.seal, &self.cold).await,
         }
+    }
+
+    /// Counts what a token fed; it is recorded by [`Rooms::record_feeds`].
+    pub fn count_feed(&self, feeder: Feeder, feed: Feeds) {
+        self.meters.store.fed_reds(&feeder.holder, feed.reds);
+        self.audit.count_feed(feeder, feed);
+    }
+
+    /// Records what was fed since the last time in the audit log.
+    pub async fn record_feeds(&self) -> Result<(), Refusal> {
+        let now = Time::now();
+        self.audit.file_feeds(&self.seal, &self.cold, now).await
+    }
+
+    /// Writes the end of the audit log's chain to the log of the node.
+    pub fn tell_audit_end(&self, what: &'static str) {
+        self.audit.tell_end(what);
+    }
+
+    /// Links of the audit log that this node filed.
+    pub fn audit_links(&self) -> u64 {
+        self.audit.links.load(Relaxed)
     }
 
     /// Opens credentials and judges whether their role may do this.
@@ -464,23 +487,45 @@ impl Service {
         match self.scan_now(code, now) {
             Err(Refusal::Warming) => Box::pin(self.scan_cold(code, now)).await,
             Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
-                let gone = Box::pin(self.gone(scanner, now)).await?;
-                self.scan_grant(code, gone.as_deref(), now)
+                let gone = Box::pin(self.gone_of(scanner, code, now)).await?;
+                self.scan_grant(code, Some(&gone), now)
             }
             verdict => verdict,
         }
     }
 
-    /// Which grants of a scanner's organisation were taken back; None for a scanner of no organisation.
-    pub async fn gone(&self, scanner: &[u8], now: Now) -> Result<Option<Arc<Gone>>, Refusal> {
+    /// The organisation of a scanner; None for a scanner of none.
+    pub fn organisation(&self, scanner: &[u8], now: Now) -> Result<Option<Organisation>, Refusal> {
+        let seal = &self.rooms.seal;
+        let pass = seal.open_pass(Sealed::Scanner, scanner, now.time)?;
+        Ok(pass.bound().map(|name| Organisation::new(seal, name)))
+    }
+
+    /// Returns the number of a grant to an organisation; None for whatever is no grant to it that is in force.
+    pub fn number_of(&self, organisation: &Organisation, code: &[u8], now: Now) -> Option<u64> {
+        let opened = self.rooms.seal.open_grant(code, organisation.id, now.time);
+        opened.ok().map(|grant| grant.number)
+    }
+
+    /// Whether the grants with these numbers were taken back.
+    pub async fn gone(
+        &self,
+        organisation: &Organisation,
+        numbers: &HashSet<u64>,
+    ) -> Result<Gone, Refusal> {
         let Rooms {
             seal, cold, gones, ..
         } = &*self.rooms;
-        let pass = seal.open_pass(Sealed::Scanner, scanner, now.time)?;
-        match pass.bound() {
-            None => Ok(None),
-            Some(organisation) => gones.of(organisation, seal, cold).await.map(Some),
-        }
+        gones.of(organisation, numbers, seal, cold).await
+    }
+
+    /// Whether one grant was taken back. What cannot be opened is refused before the store is asked.
+    async fn gone_of(&self, scanner: &[u8], code: &[u8], now: Now) -> Result<Gone, Refusal> {
+        let organisation = self.organisation(scanner, now)?;
+        let organisation = organisation.ok_or(Refusal::CodeInvalid)?;
+        let grant = (self.rooms.seal).open_grant(code, organisation.id, now.time)?;
+        self.gone(&organisation, &HashSet::from([grant.number]))
+            .await
     }
 
     /// Reads one grant: as memory knows the resident, and the organisation's roster.
@@ -494,9 +539,11 @@ impl Service {
             board, seal, scans, ..
         } = &*self.rooms;
         let gone = gone.ok_or(Refusal::CodeInvalid)?;
-        let grant = seal.open_grant(code, gone.organisation, now.time)?;
-        if gone.numbers.contains(&grant.number) {
-            return Err(Refusal::GrantRevoked);
+        let grant = seal.open_grant(code, gone.organisation.id, now.time)?;
+        match gone.was_taken_back(grant.number) {
+            Some(false) => {}
+            Some(true) => return Err(Refusal::GrantRevoked),
+            None => return Err(Refusal::UpstreamBusy),
         }
         let mut freshness = board.freshness_of(grant.resident, now);
         if gone.as_of < freshness.moment {
@@ -509,7 +556,7 @@ impl Service {
         }
         let own = own(word, grant.check)?;
         let scan = Scan {
-            organisation: gone.holder.clone(),
+            organisation: gone.organisation.name.clone(),
             resident: grant.resident,
             number: grant.number,
             at: now.time,
@@ -701,6 +748,11 @@ impl Service {
 
     pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
         self.rooms.seal.open_pass(Sealed::Authority, token, now)
+    }
+
+    /// What tells an authority's token from every other.
+    pub fn authority_number(&self, token: &[u8], now: Time) -> Result<PassId, Refusal> {
+        self.rooms.seal.admits(Sealed::Authority, token, now)
     }
 }
 

@@ -1,15 +1,23 @@
-//! `audit`: the log of privileged looks at persons, held against itself and written out.
+//! `audit`: the log of looks and acts, held against itself and written out, by pages.
 
-use super::{Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings};
-use crate::clock::Time;
-use crate::desk::audit::Log;
-use crate::paper::Kinds;
+use super::{
+    Failure, Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings,
+};
+use crate::clock::{DAY_MS, Time};
+use crate::desk::audit::{self, Check, End, Finding, Link};
+use crate::feed::parse_day;
+use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
+use crate::person::Identity;
 use crate::seal::Seal;
+use crate::store::{embedded, redis};
 use clap::{Args, Subcommand};
-use std::io::Write;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::runtime::Runtime;
 
-/// Verify or list the log of privileged looks at persons
+/// Verify or list the log of privileged looks at persons, and of what offices did
 #[derive(Args)]
 pub struct Audit {
     #[command(subcommand)]
@@ -20,18 +28,44 @@ pub struct Audit {
 enum What {
     /// Hold every link against the one before it, and the log against what persons were told
     ///
-    /// Prints the end of each chain: written down elsewhere, it tells later whether an end was cut off. Exits 1 if anything is not
-    /// as it was written.
-    Verify(Sources),
-    /// Write every look as NDJSON, the oldest first: who, in what role, what, why; persons as keyed hashes
-    List(Sources),
+    /// The last line says whether all is as it was written, or how many things are not, and the first of them; the exit
+    /// code is 1 then. The newest links can be cut off unseen, unless an end is given that was written down before: a node
+    /// logs the end of its chain as `audit_end` every hour and when it stops.
+    Verify {
+        #[command(flatten)]
+        sources: Sources,
+        /// An end of a chain that must be there, as a node's log has it: CHAIN:LINKS:HASH@DAY
+        #[arg(long, value_name = "END", value_parser = end)]
+        end: Vec<End>,
+        /// A log of a node, or any file that holds ends; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        ends: Option<PathBuf>,
+    },
+    /// Write every look and act as NDJSON, the oldest first: who, in what role, what, why; persons as keyed hashes
+    List {
+        #[command(flatten)]
+        sources: Sources,
+        /// The first day to write, in China
+        #[arg(long, value_name = "DAY", value_parser = day)]
+        from: Option<u32>,
+        /// The last day to write
+        #[arg(long, value_name = "DAY", value_parser = day)]
+        to: Option<u32>,
+    },
+}
+
+fn end(text: &str) -> Result<End, String> {
+    End::parse(text).ok_or_else(|| "an end is CHAIN:LINKS:HASH@DAY".to_owned())
+}
+
+fn day(text: &str) -> Result<u32, String> {
+    parse_day(text).ok_or_else(|| "a day is YYYY-MM-DD".to_owned())
 }
 
 impl Audit {
     pub fn run(self) -> Outcome {
-        let (sources, verifies) = match &self.what {
-            What::Verify(sources) => (sources, true),
-            What::List(sources) => (sources, false),
+        let sources = match &self.what {
+            What::Verify { sources, .. } | What::List { sources, .. } => sources,
         };
         let settings = settings(sources.said())?;
         log(&settings.log)?;
@@ -40,46 +74,239 @@ impl Audit {
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
         let store = runtime.block_on(open_existing(&settings, &seal))?;
-        let mut gathered = Log::default();
-        let each = |owner, paper| {
-            gathered.take(&seal, &owner, &paper);
-            Ok(())
+        let reader = Reader {
+            store: &store,
+            runtime: &runtime,
         };
-        match &store {
-            Opened::Embedded(store) => store.each_paper(Kinds::ALL, each)?,
-            Opened::Redis(store) => runtime.block_on(store.each_paper(Kinds::ALL, each))?,
-        }
-        let mut out = std::io::stdout().lock();
-        if !verifies {
-            for (at, link) in gathered.links() {
-                let mut line = serde_json::json!(link);
-                line["at"] = at.to_string().into();
-                writeln!(out, "{line}")?;
+        let kept_from = settings.keep.horizon(Kind::Audit, Time::now());
+        match self.what {
+            What::Verify { end, ends, .. } => {
+                let mut known = end;
+                if let Some(path) = ends {
+                    known.extend(ends_in(&path)?);
+                }
+                verify(&reader, &seal, kept_from, known)
             }
-            return Ok(ExitCode::SUCCESS);
+            What::List { from, to, .. } => list(&reader, &seal, kept_from, from, to),
         }
-        let kept = settings.keep.of(crate::paper::Kind::Audit);
-        let kept_from = Time(Time::now().0.saturating_sub(kept.as_millis() as u64));
-        let findings = gathered.verify(&seal, kept_from);
-        for (chain, links, end) in gathered.ends() {
-            writeln!(out, "chain {chain}: {links} links, the last is {end}")?;
+    }
+}
+
+/// Reads the ends that stand in a file, each as a word of its own or behind `=`.
+fn ends_in(path: &PathBuf) -> Result<Vec<End>, Failure> {
+    let input: Box<dyn BufRead> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => {
+            let file = std::fs::File::open(path);
+            let file = file.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+            Box::new(BufReader::new(file))
         }
-        for finding in &findings {
+    };
+    let mut ends: BTreeMap<(String, u64), End> = BTreeMap::new();
+    for line in input.lines() {
+        let line = line?;
+        let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || ":@-".contains(c)));
+        for end in words.filter_map(End::parse) {
+            ends.insert((end.chain.clone(), end.links), end);
+        }
+    }
+    if ends.is_empty() {
+        return Err(anyhow::anyhow!("{} holds no end of a chain", path.display()).into());
+    }
+    Ok(ends.into_values().collect())
+}
+
+fn verify(reader: &Reader<'_>, seal: &Seal, kept_from: Time, known: Vec<End>) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    let mut check = Check::new(seal, kept_from, known);
+    let (mut count, mut first) = (0u64, None);
+    let mut tell = |findings: Vec<Finding>| -> Result<(), Failure> {
+        for finding in findings {
+            writeln!(out, "{finding}")?;
+            count += 1;
+            first.get_or_insert(finding);
+        }
+        Ok(())
+    };
+    reader.each_page(Kinds::of(&[Kind::Audit, Kind::Access]), |page| {
+        let wanted: Vec<Vec<(Identity, Key)>> = page
+            .iter()
+            .map(|(owner, paper)| check.wants(owner, paper))
+            .collect();
+        let mut owners: BTreeMap<Identity, Vec<Key>> = BTreeMap::new();
+        for (owner, key) in wanted.iter().flatten() {
+            owners.entry(*owner).or_default().push(*key);
+        }
+        let mut found = BTreeMap::new();
+        for (owner, keys) in owners {
+            let papers = reader.some(&owner, &keys)?;
+            for (key, paper) in keys.into_iter().zip(papers) {
+                found.insert((owner, key), paper);
+            }
+        }
+        for ((owner, paper), wanted) in page.iter().zip(wanted) {
+            let papers = wanted.iter().map(|place| found[place].clone());
+            tell(check.judge(owner, paper, papers))?;
+        }
+        Ok(())
+    })?;
+    tell(check.finish())?;
+    for end in check.ends() {
+        writeln!(
+            out,
+            "chain {}: {} links, the end is {end}",
+            end.chain, end.links
+        )?;
+    }
+    let (looks, acts) = (check.looks, check.acts);
+    Ok(match first {
+        None => {
             writeln!(
                 out,
-                "chain {}, link {}: {}",
-                finding.chain, finding.n, finding.why
+                "{looks} looks and {acts} acts, all as they were written"
             )?;
+            ExitCode::SUCCESS
         }
-        let looks = gathered.len();
-        Ok(match findings.is_empty() {
-            true => {
-                writeln!(out, "{looks} looks, all as they were written")?;
-                ExitCode::SUCCESS
+        Some(first) => {
+            writeln!(
+                out,
+                "{looks} looks and {acts} acts, {count} findings; the first: {first}"
+            )?;
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Links of one sixteenth of a day that are read at once.
+const LIST_STEP: usize = 100;
+
+fn list(
+    reader: &Reader<'_>,
+    seal: &Seal,
+    kept_from: Time,
+    from: Option<u32>,
+    to: Option<u32>,
+) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    // Other nodes' clocks may be a little ahead.
+    let (mut at, last) = (kept_from, Time(Time::now().0 + DAY_MS));
+    let mut unreadable = 0;
+    while at.day() <= last.day() {
+        let day = at.day();
+        at = Time(at.0 + DAY_MS);
+        if from.is_some_and(|from| day < from) || to.is_some_and(|to| day > to) {
+            continue;
+        }
+        let mut parts: Vec<Part> = (0..16)
+            .map(|n| Part {
+                owner: audit::owner(seal, day, n),
+                papers: VecDeque::new(),
+                after: None,
+                ended: false,
+            })
+            .collect();
+        loop {
+            for part in &mut parts {
+                part.fill(reader)?;
             }
-            false => {
-                writeln!(out, "{looks} looks, {} findings", findings.len())?;
-                ExitCode::FAILURE
+            let first = parts
+                .iter_mut()
+                .filter(|part| !part.papers.is_empty())
+                .min_by_key(|part| part.papers[0].cursor().at);
+            let Some(part) = first else { break };
+            let Some(paper) = part.papers.pop_front() else {
+                break;
+            };
+            match audit::read_link(seal, &part.owner, &paper) {
+                Some(link) => print(&mut out, &link, paper.at)?,
+                None => unreadable += 1,
+            }
+        }
+    }
+    match unreadable {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Err(anyhow::anyhow!("{unreadable} links cannot be opened: run `audit verify`").into()),
+    }
+}
+
+fn print(out: &mut impl Write, link: &Link, at: Time) -> Result<(), Failure> {
+    let mut line = serde_json::json!(link);
+    line["at"] = at.to_string().into();
+    Ok(writeln!(out, "{line}")?)
+}
+
+/// One sixteenth of a day's links, as far as it was read.
+struct Part {
+    owner: Identity,
+    papers: VecDeque<Paper>,
+    after: Option<Cursor>,
+    ended: bool,
+}
+
+impl Part {
+    fn fill(&mut self, reader: &Reader<'_>) -> Result<(), Failure> {
+        if self.papers.is_empty() && !self.ended {
+            let page = reader.oldest(&self.owner, Kind::Audit, self.after, LIST_STEP)?;
+            self.ended = page.len() < LIST_STEP;
+            self.after = page.last().map(Paper::cursor);
+            self.papers.extend(page);
+        }
+        Ok(())
+    }
+}
+
+/// A store of either kind that is only read.
+struct Reader<'s> {
+    store: &'s Opened,
+    runtime: &'s Runtime,
+}
+
+impl Reader<'_> {
+    fn each_page(
+        &self,
+        kinds: Kinds,
+        mut each: impl FnMut(Vec<(Identity, Paper)>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match self.store {
+            Opened::Embedded(store) => {
+                let mut from = Some(embedded::papers::FIRST);
+                while let Some(first) = from {
+                    let (page, next) = store.next_papers(kinds, first)?;
+                    from = next;
+                    each(page)?;
+                }
+            }
+            Opened::Redis(store) => {
+                let mut scan = redis::papers::Scan::default();
+                let mut next = || self.runtime.block_on(store.next_papers(kinds, &mut scan));
+                while let Some(page) = next()? {
+                    each(page)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn some(&self, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Failure> {
+        Ok(match self.store {
+            Opened::Embedded(store) => store.some(owner, keys)?,
+            Opened::Redis(store) => self.runtime.block_on(store.some(owner, keys))?,
+        })
+    }
+
+    fn oldest(
+        &self,
+        owner: &Identity,
+        kind: Kind,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Failure> {
+        let kinds = Kinds::of(&[kind]);
+        Ok(match self.store {
+            Opened::Embedded(store) => store.page(owner, kinds, after, limit, true)?,
+            Opened::Redis(store) => {
+                let page = store.page(owner, kinds, after, limit, true);
+                self.runtime.block_on(page)?
             }
         })
     }

@@ -1,21 +1,20 @@
 //! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
 
 use super::{
-    Failure, Opened, Outcome, Sources, Whom, log, must_exist, note, open_existing, ring, runtime,
-    say, settings,
+    Failure, Outcome, Sources, Whom, log, must_exist, note, open_existing, ring, runtime, say,
+    settings, started,
 };
-use crate::board::Board;
 use crate::clock::Time;
+use crate::desk::audit;
 use crate::paper::{Kinds, Purpose};
 use crate::seal::Seal;
 use crate::seal::base32;
 use crate::seal::ring::RingFile;
 use crate::status::Reasons;
-use crate::store::{Change, Store, What as Said};
+use crate::store::{Change, What as Said};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Destroy what is kept of a person, or a whole service's papers
 #[derive(Args)]
@@ -102,14 +101,7 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
     let document = whom.document(now)?;
     let who = seal.identify(&document);
     runtime()?.block_on(async {
-        let store: Box<dyn Store> =
-            match open_existing(&settings, &seal).await? {
-                Opened::Embedded(store) => {
-                    let board = Arc::new(Board::new(0, settings.board.clone()));
-                    Box::new(store.start(board, Arc::default()))
-                }
-                Opened::Redis(store) => Box::new(store.start(None, Arc::default())),
-            };
+        let store = started(open_existing(&settings, &seal).await?, &settings);
         let placed = store.find(who).await?;
         let red = placed.as_ref().is_some_and(|placed| placed.record.reasons() != Reasons::NONE);
         if red {
@@ -127,6 +119,10 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
                 Some(last) => after = Some(last.cursor()),
                 None => break,
             }
+        }
+        if let Some((deed, end)) = audit::of_command(&seal, audit::ERASE, Some(who)) {
+            store.apply(deed).await?;
+            tracing::info!(audit_end = %end, "the erasure is in the audit log");
         }
         let what = Said::Erase;
         store.apply(vec![Change { who, what }]).await?;

@@ -2,9 +2,12 @@
 
 use super::{
     Failure, Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings,
+    started,
 };
+use crate::config::Settings;
+use crate::desk::audit;
 use crate::feed;
-use crate::paper::{Kinds, Paper};
+use crate::paper::{Kind, Kinds, Paper};
 use crate::person::{CertType, Identity, ResidentId};
 use crate::seal::Seal;
 use crate::store::Error;
@@ -38,6 +41,7 @@ impl Export {
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
+        runtime.block_on(record(&settings, &seal))?;
         let store = runtime.block_on(open_existing(&settings, &seal))?;
         let mut out: Box<dyn Write> = match &self.out {
             None => Box::new(BufWriter::new(std::io::stdout().lock())),
@@ -69,6 +73,13 @@ impl Export {
         }
         let mut failed = None;
         let each = |owner, paper: Paper| {
+            // That it was written out is recorded where it lies: each export of what lies there is the same.
+            let link = (paper.kind == Kind::Audit)
+                .then(|| audit::read_link(&seal, &owner, &paper))
+                .flatten();
+            if link.is_some_and(|link| link.act == audit::EXPORT) {
+                return Ok(());
+            }
             let written = writeln!(out, "{}", feed::paper_line(&owner, &paper));
             written.map_err(|error| {
                 failed = Some(error);
@@ -86,6 +97,19 @@ impl Export {
         out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Files in the audit log that everything is written out, before any of it is.
+async fn record(settings: &Settings, seal: &Seal) -> Result<(), Failure> {
+    let Some((deed, end)) = audit::of_command(seal, audit::EXPORT, None) else {
+        return Ok(());
+    };
+    let store = started(open_existing(settings, seal).await?, settings);
+    let filed = store.apply(deed).await;
+    store.close().await;
+    filed?;
+    tracing::info!(audit_end = %end, "the export is in the audit log");
+    Ok(())
 }
 
 fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> Result<(), Failure> {

@@ -2,21 +2,21 @@
 
 use super::{
     Asked, Desk, Masked, No, Said, content_of, cut, id, key_in, object, purpose, read_who,
-    sixteenth, write_who,
+    sixteenth, sixteenth_in, write_who,
 };
 use crate::answer::Refusal;
-use crate::desk::grant::all;
+use crate::desk::audit::Deed;
 use crate::desk::roles::{Act, Role};
 use crate::feed::Rejection;
-use crate::paper::{Key, Kind, Kinds};
+use crate::paper::{Key, Kind, Kinds, Paper};
 use crate::person::{Identity, is_text};
 use crate::seal::{Pass, Session, base32};
 use crate::status::{self, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-const KINDS: Kinds = Kinds::of(&[Kind::Appeal, Kind::AppealState]);
+const KINDS: Kinds = Kinds::of(&[Kind::Appeal]);
 
 const STATES: [&str; 3] = ["in_review", "upheld", "rejected"];
 
@@ -25,6 +25,12 @@ const LIMIT_MAX: usize = 50;
 
 /// Appeals of one resident in a day.
 const APPEALS_DAY_MAX: usize = 16;
+
+/// The newest appeals of a resident, among which an open one is looked for.
+const OPEN_LOOKED_AT: usize = 100;
+
+/// Answers to one appeal.
+const STATES_MAX: u8 = 16;
 
 #[derive(Deserialize)]
 struct Asking {
@@ -51,6 +57,8 @@ struct Answering {
 #[derive(Serialize, Deserialize)]
 struct State {
     id: String,
+    /// Tells one request from another.
+    request: String,
     state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -73,15 +81,19 @@ impl Desk<'_> {
         let who = session.identity;
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
         self.bind("appeal", who, word, &content).await?;
-        let key = self.key_of("appeal", &who.claim, word, &content);
-        let own = self.appeals_of(who).await?;
-        let is_open = |(known, appeal, told): &(Key, Appeal, Value)| {
-            *known != key
-                && appeal.reason == reason.word()
-                && (told["state"] == "received" || told["state"] == "in_review")
-        };
-        if own.iter().all(|(known, ..)| *known != key) && own.iter().any(is_open) {
-            return Err(Refusal::TooMany.into());
+        let key = sixteenth_in(self.key_of("appeal", &who.claim, word, &content), &who);
+        let own = self
+            .cold
+            .papers_now(who, KINDS, None, OPEN_LOOKED_AT)
+            .await?;
+        if own.iter().all(|paper| paper.key != key) {
+            let is_open = |(appeal, told): &(Appeal, Value)| {
+                appeal.reason == reason.word()
+                    && (told["state"] == "received" || told["state"] == "in_review")
+            };
+            if self.with_states(who, own).await?.iter().any(is_open) {
+                return Err(Refusal::TooMany.into());
+            }
         }
         self.bound_a_day(who, Kind::Appeal, &key, APPEALS_DAY_MAX)
             .await?;
@@ -106,70 +118,108 @@ impl Desk<'_> {
         })))
     }
 
-    /// Appeals of an owner with what became of each, the newest first.
-    async fn appeals_of(&self, owner: Identity) -> Result<Vec<(Key, Appeal, Value)>, Refusal> {
-        let papers = all(self.cold, owner, KINDS).await?;
-        // The newest state comes first.
-        let mut states: HashMap<String, Value> = HashMap::new();
-        for paper in papers
-            .iter()
-            .filter(|paper| paper.kind == Kind::AppealState)
-        {
-            let state: State = self.open(&owner, paper)?;
-            let told = json!({
-                "state": state.state, "note": state.note, "by": state.by, "answered_at": paper.at.to_string(),
-            });
-            states.entry(state.id).or_insert(told);
+    /// The key of the nth answer to an appeal: the newest is the last that there is.
+    fn state_key(&self, appeal: &Key, nth: u8) -> Key {
+        self.seal.paper_key(&[b"appeal state", appeal, &[nth]])
+    }
+
+    /// Returns all answers to each of some appeals of an owner, the newest last.
+    async fn states_of(
+        &self,
+        owner: Identity,
+        appeals: &[Key],
+    ) -> Result<HashMap<Key, Vec<(Paper, State)>>, Refusal> {
+        let mut states: HashMap<Key, Vec<(Paper, State)>> = HashMap::new();
+        let mut open = appeals.to_vec();
+        for nth in 0..STATES_MAX {
+            if open.is_empty() {
+                break;
+            }
+            let keys: Vec<Key> = open.iter().map(|key| self.state_key(key, nth)).collect();
+            let found = self.cold.some_now(owner, &keys).await?;
+            let answered = open.into_iter().zip(found);
+            let mut still = Vec::new();
+            for (key, paper) in answered.filter_map(|(key, paper)| Some((key, paper?))) {
+                let state = self.open(&owner, &paper)?;
+                states.entry(key).or_default().push((paper, state));
+                still.push(key);
+            }
+            open = still;
         }
-        let mut appeals = Vec::new();
-        for paper in papers.iter().filter(|paper| paper.kind == Kind::Appeal) {
+        Ok(states)
+    }
+
+    /// Returns appeals of an owner, each with what is told of it.
+    async fn with_states(
+        &self,
+        owner: Identity,
+        papers: Vec<Paper>,
+    ) -> Result<Vec<(Appeal, Value)>, Refusal> {
+        let keys: Vec<Key> = papers.iter().map(|paper| paper.key).collect();
+        let states = self.states_of(owner, &keys).await?;
+        let mut appeals = Vec::with_capacity(papers.len());
+        for paper in &papers {
             let appeal: Appeal = self.open(&owner, paper)?;
-            let mut told = states
-                .remove(&id(paper))
-                .unwrap_or(json!({ "state": "received" }));
+            let newest = states.get(&paper.key).and_then(|states| states.last());
+            let mut told = match newest {
+                None => json!({ "state": "received" }),
+                Some((answer, state)) => json!({
+                    "state": state.state, "note": state.note, "by": state.by,
+                    "answered_at": answer.at.to_string(),
+                }),
+            };
             told["id"] = id(paper).into();
             told["at"] = paper.at.to_string().into();
             told["reason"] = appeal.reason.clone().into();
             told["text"] = appeal.text.clone().into();
-            appeals.push((paper.key, appeal, told));
+            appeals.push((appeal, told));
         }
         Ok(appeals)
     }
 
-    pub(super) async fn own_appeals(&self, session: &Session) -> Result<Said, No> {
-        let appeals = self.appeals_of(session.identity).await?;
-        let appeals: Vec<Value> = appeals.into_iter().map(|(.., told)| told).collect();
-        Ok(Said::Found(json!({ "appeals": appeals, "call": "12345" })))
+    pub(super) async fn own_appeals(
+        &self,
+        session: &Session,
+        asked: &Asked<'_>,
+    ) -> Result<Said, No> {
+        let owner = session.identity;
+        let limit = asked.params.limit(super::LIMIT, super::LIMIT_MAX)?;
+        let after = asked.params.after.map(super::cursor).transpose()?;
+        let papers = self.cold.papers_now(owner, KINDS, after, limit + 1);
+        let mut papers = papers.await?;
+        let next = cut(&mut papers, limit).map(super::next);
+        let appeals = self.with_states(owner, papers).await?;
+        let appeals: Vec<Value> = appeals.into_iter().map(|(_, told)| told).collect();
+        Ok(Said::Found(
+            json!({ "appeals": appeals, "next": next, "call": "12345" }),
+        ))
     }
 
-    /// The appeals of all, for an authority that says why; those who appealed are told who read it.
+    /// The appeals of all, the newest first, for an authority that says why; those who appealed are told who read it.
     pub(super) async fn all_appeals(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
         let purpose = purpose(asked.params.purpose)?;
-        let mut all = Vec::new();
-        for sixteenth in 0..16 {
-            all.extend(self.appeals_of(self.appeals_list(sixteenth)).await?);
+        let limit = asked.params.limit(LIMIT_MAX, LIMIT_MAX)?;
+        let after = asked.params.after.map(super::cursor).transpose()?;
+        let list = |sixteenth| self.appeals_list(sixteenth);
+        let mut papers = self.merged(after, limit + 1, KINDS, list).await?;
+        let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
+        let order: Vec<String> = papers.iter().map(|(_, paper)| id(paper)).collect();
+        let mut parts: BTreeMap<Identity, Vec<Paper>> = BTreeMap::new();
+        for (owner, paper) in papers {
+            parts.entry(owner).or_default().push(paper);
         }
-        all.sort_by(|(a, _, one), (b, _, other)| {
-            let at = |told: &Value| told["at"].as_str().map(str::to_owned);
-            (at(other), b).cmp(&(at(one), a))
-        });
-        if let Some(after) = asked.params.after {
-            let after = key_in(Some(after)).map_err(|_| Refusal::Malformed)?;
-            let read = all
-                .iter()
-                .position(|(key, ..)| *key == after)
-                .ok_or(Refusal::Malformed)?;
-            all.drain(..=read);
-        }
-        let next = cut(&mut all, LIMIT_MAX).map(|(key, ..)| base32::text(key));
-        let (mut persons, mut appeals) = (Vec::new(), Vec::new());
-        for (_, appeal, mut told) in all {
-            persons.push(read_who(&appeal.who)?);
-            told["person"] = json!(appeal.person);
-            appeals.push(told);
+        let (mut persons, mut appeals) = (Vec::new(), HashMap::new());
+        for (owner, papers) in parts {
+            for (appeal, mut told) in self.with_states(owner, papers).await? {
+                persons.push(read_who(&appeal.who)?);
+                told["person"] = json!(appeal.person);
+                let id = told["id"].as_str().unwrap_or_default().to_owned();
+                appeals.insert(id, told);
+            }
         }
         self.record(pass, Role::Authority, Act::ReadAppeals, purpose, &persons)
             .await?;
+        let appeals: Vec<Value> = order.iter().filter_map(|id| appeals.remove(id)).collect();
         Ok(Said::Found(json!({ "appeals": appeals, "next": next })))
     }
 
@@ -183,33 +233,51 @@ impl Desk<'_> {
             return Err(Rejection::BadText.into());
         }
         let key = key_in(asked.id)?;
-        for sixteenth in 0..16 {
-            let list = self.appeals_list(sixteenth);
-            let appeals = self.appeals_of(list).await?;
-            let Some((_, appeal, _)) = appeals.into_iter().find(|(known, ..)| *known == key) else {
-                continue;
-            };
-            let who = read_who(&appeal.who)?;
-            let said = State {
-                id: base32::text(&key),
-                state,
-                note: answering.note,
-                by: pass.holder().to_owned(),
-            };
-            let word = asked.idempotency;
-            // The path names what is answered, so it is content as well.
-            let mut content = content_of(asked.body)?;
-            content.extend_from_slice(&key);
-            let office = self.office(&pass.name, word);
-            self.bind("appeal state", office, word, &content).await?;
-            let own = self.key_of("appeal state", pass.name.as_bytes(), word, &content);
+        let list = self.appeals_list(key[0] >> 4);
+        let found = self.cold.some_now(list, &[key]).await?;
+        let found = found.into_iter().flatten().next();
+        let paper = found.filter(|paper| paper.kind == Kind::Appeal);
+        let appeal: Appeal = self.open(&list, &paper.ok_or(Refusal::NotFound)?)?;
+        let who = read_who(&appeal.who)?;
+        let word = asked.idempotency;
+        // The path names what is answered, so it is content as well.
+        let mut content = content_of(asked.body)?;
+        content.extend_from_slice(&key);
+        let office = self.office(&pass.name, word);
+        self.bind("appeal state", office, word, &content).await?;
+        let request = self.key_of("appeal state", pass.name.as_bytes(), word, &content);
+        let said = State {
+            id: base32::text(&key),
+            request: base32::text(&request),
+            state,
+            note: answering.note,
+            by: pass.holder().to_owned(),
+        };
+        let done = Ok(Said::Done(json!({ "id": said.id, "state": said.state })));
+        let mut states = self.states_of(list, &[key]).await?;
+        let states = states.remove(&key).unwrap_or_default();
+        if states
+            .iter()
+            .any(|(_, known)| known.request == said.request)
+        {
+            return done;
+        }
+        let deed = Deed::new(pass.holder(), Role::Authority, Act::AnswerAppeal.word());
+        let detail = json!({ "appeal": said.id, "state": said.state });
+        // The answer itself tells the person who gave it.
+        let deed = deed.purpose("appeal").about(who).detail(detail);
+        self.record_deeds(vec![deed]).await?;
+        // Of two answers at once one comes behind the other.
+        for nth in states.len() as u8..STATES_MAX {
+            let own = self.state_key(&key, nth);
             let changes = vec![
                 self.filing(who, Kind::AppealState, own, &said)?,
                 self.filing(list, Kind::AppealState, own, &said)?,
             ];
-            self.cold.apply(changes).await?;
-            return Ok(Said::Done(json!({ "id": said.id, "state": said.state })));
+            if self.cold.apply(changes).await?[1] {
+                return done;
+            }
         }
-        Err(Refusal::NotFound.into())
+        Err(Refusal::TooMany.into())
     }
 }

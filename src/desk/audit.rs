@@ -1,43 +1,73 @@
-//! The audit log: every privileged look at a person, as a link of a chain, and as a paper that the person can read. Nobody is
-//! looked at before both are durable.
+//! The audit log: every privileged look at a person, as a link of a chain, and as a paper that the person can read; and every
+//! act of an office, as a link. Nobody is looked at before both are durable.
 //!
 //! A node has a chain of its own, and begins another where it does not know whether its last link was kept. Each link holds the
-//! keyed hash of the one before it: without the key ring none can be changed, taken out or put in without being noticed, and
-//! the papers of the persons tell of links that were cut off at the end.
+//! keyed hash of the one before it: without the key ring none can be changed, taken out or put in without being noticed. The
+//! papers of the persons tell of looks that were cut off at the end, and so do the ends of chains in the log of the node.
+//!
+//! Links of all chains lie on lists by the day in China, so that the log is read day by day. Looks of one kind by one looker at
+//! one person with one purpose are one paper a day, and as far as a node remembers one link.
 
 use super::{Asked, Desk, No, Said, read_who, write_who};
 use crate::answer::Refusal;
-use crate::clock::Time;
+use crate::clock::{DAY_MS, Time, print_day};
+use crate::cold::Cold;
 use crate::desk::roles::{Act, Role};
 use crate::desk::told::Told;
-use crate::paper::{Kind, Kinds, Paper};
+use crate::paper::{Key, Kind, Kinds, Paper};
 use crate::person::Identity;
 use crate::seal::{Pass, Seal, Session, base32};
-use crate::store::Change;
+use crate::store::{Change, What};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Mutex;
 
-/// Links that share an owner in the store: sixteen times what one may have.
-const SEGMENT: u64 = 65_536;
+/// Looks that are remembered, so that they are not recorded again on the same day.
+const REMEMBERED_MAX: u64 = 200_000;
 
-/// One look, as the log keeps it.
+/// Links that are filed together.
+const TOGETHER: usize = 200;
+
+/// Different purposes with which one looker may look at persons in a day: a look is told with its purpose, and lists of persons
+/// must not grow by made-up ones.
+const PURPOSES_DAY_MAX: usize = 200;
+
+/// The acts of commands, which no door has.
+pub const EXPORT: &str = "export";
+pub const ERASE: &str = "erase";
+
+/// Tokens whose feeds are counted at once; the rest are counted together.
+const FEEDERS_MAX: usize = 1_000;
+
+/// One look or act, as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     pub chain: String,
     pub n: u64,
     /// The keyed hash of the link before it; of the chain's name for the first.
     pub prev: String,
+    /// The day of the link before it.
+    pub prev_day: u32,
     pub by: String,
     pub role: String,
     pub act: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// Whose papers were looked at; a keyed hash.
+    /// Whose papers were looked at; a keyed hash. Empty where it is no look at a person.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub person: String,
+    /// Whether the person was told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
+    /// Figures of the act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Value>,
 }
 
-/// The same look, as the person is told of it.
+/// The first look of a day, as the person is told of it.
 #[derive(Serialize, Deserialize)]
 struct Access {
     by: String,
@@ -48,28 +78,197 @@ struct Access {
     n: u64,
 }
 
-/// The end of this node's chain.
-#[derive(Default)]
-pub struct Audit {
-    end: Mutex<Option<End>>,
+/// What is to be recorded.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    pub by: String,
+    pub role: Role,
+    pub act: &'static str,
+    pub purpose: String,
+    pub person: Option<Identity>,
+    /// Whether the person is told; false where there is none on record.
+    pub told: bool,
+    pub detail: Option<Value>,
 }
 
-#[derive(Clone)]
-struct End {
-    chain: String,
-    next: u64,
-    prev: String,
+impl Deed {
+    pub fn new(by: &str, role: Role, act: &'static str) -> Deed {
+        Deed {
+            by: by.to_owned(),
+            role,
+            act,
+            purpose: String::new(),
+            person: None,
+            told: false,
+            detail: None,
+        }
+    }
+
+    pub fn purpose(mut self, purpose: &str) -> Deed {
+        self.purpose = purpose.to_owned();
+        self
+    }
+
+    /// At this person, who is told.
+    pub fn person(mut self, person: Identity) -> Deed {
+        (self.person, self.told) = (Some(person), true);
+        self
+    }
+
+    /// About this person, who is told otherwise, or is on no record.
+    pub fn about(mut self, person: Identity) -> Deed {
+        (self.person, self.told) = (Some(person), false);
+        self
+    }
+
+    pub fn detail(mut self, detail: Value) -> Deed {
+        self.detail = Some(detail);
+        self
+    }
+
+    /// What makes two of a day the same.
+    fn key(&self, seal: &Seal, day: u32) -> Key {
+        let claim = self.person.map(|person| person.claim).unwrap_or_default();
+        let detail = self
+            .detail
+            .as_ref()
+            .map(Value::to_string)
+            .unwrap_or_default();
+        seal.paper_key(&[
+            b"deed",
+            self.by.as_bytes(),
+            self.role.word().as_bytes(),
+            self.act.as_bytes(),
+            self.purpose.as_bytes(),
+            &claim,
+            &[u8::from(self.told)],
+            detail.as_bytes(),
+            &day.to_be_bytes(),
+        ])
+    }
+}
+
+/// The key of the paper by which a person is told of looks on a day.
+fn access_key(seal: &Seal, link: &Link, day: u32) -> Key {
+    seal.paper_key(&[
+        b"access",
+        link.by.as_bytes(),
+        link.role.as_bytes(),
+        link.act.as_bytes(),
+        link.purpose.as_bytes(),
+        &day.to_be_bytes(),
+    ])
+}
+
+/// The end of a chain: its next link and the hash of its last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    pub chain: String,
+    pub links: u64,
+    pub hash: String,
+    /// Of the last link.
+    pub day: u32,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let day = print_day(self.day);
+        write!(f, "{}:{}:{}@{day}", self.chain, self.links, self.hash)
+    }
 }
 
 impl End {
-    fn begin(seal: &Seal) -> End {
+    pub fn begin(seal: &Seal) -> End {
         let chain = base32::text(&seal.fresh_key());
         End {
-            prev: hash(seal, chain.as_bytes(), Time(0)),
+            hash: hash(seal, chain.as_bytes(), Time(0)),
             chain,
-            next: 0,
+            links: 0,
+            day: 0,
         }
     }
+
+    /// Reads an end as it is printed.
+    pub fn parse(text: &str) -> Option<End> {
+        let (rest, day) = text.split_once('@')?;
+        let mut parts = rest.split(':');
+        let (chain, links, hash) = (parts.next()?, parts.next()?, parts.next()?);
+        base32::bytes(chain, 16)?;
+        base32::bytes(hash, 32)?;
+        if parts.next().is_some() {
+            return None;
+        }
+        Some(End {
+            chain: chain.to_owned(),
+            links: links.parse().ok().filter(|links| *links > 0)?,
+            hash: hash.to_owned(),
+            day: crate::feed::parse_day(day)?,
+        })
+    }
+
+    /// Makes the changes that file deeds at the end of the chain.
+    pub fn append(
+        &mut self,
+        seal: &Seal,
+        now: Time,
+        deeds: &[Deed],
+    ) -> Result<Vec<Change>, Refusal> {
+        let day = now.day();
+        let mut changes = Vec::with_capacity(2 * deeds.len());
+        for deed in deeds {
+            let link = Link {
+                chain: self.chain.clone(),
+                n: self.links,
+                prev: self.hash.clone(),
+                prev_day: if self.links == 0 { day } else { self.day },
+                by: deed.by.clone(),
+                role: deed.role.word().to_owned(),
+                act: deed.act.to_owned(),
+                purpose: deed.purpose.clone(),
+                person: deed.person.as_ref().map(write_who).unwrap_or_default(),
+                told: deed.told,
+                detail: deed.detail.clone(),
+            };
+            let body = serde_json::to_vec(&link).map_err(|_| Refusal::Malformed)?;
+            let key = link_key(seal, &link.chain, link.n);
+            let place = owner(seal, day, link.n);
+            changes.push(change(seal, place, Kind::Audit, key, now, &body)?);
+            if let (Some(person), true) = (deed.person, deed.told) {
+                let access = Access {
+                    by: link.by.clone(),
+                    role: link.role.clone(),
+                    act: link.act.clone(),
+                    purpose: link.purpose.clone(),
+                    chain: link.chain.clone(),
+                    n: link.n,
+                };
+                let told = serde_json::to_vec(&access).map_err(|_| Refusal::Malformed)?;
+                let key = access_key(seal, &link, day);
+                changes.push(change(seal, person, Kind::Access, key, now, &told)?);
+            }
+            self.hash = hash(seal, &body, now.min(crate::paper::AT_MAX));
+            self.links += 1;
+            self.day = day;
+        }
+        Ok(changes)
+    }
+}
+
+fn change(
+    seal: &Seal,
+    owner: Identity,
+    kind: Kind,
+    key: Key,
+    at: Time,
+    body: &[u8],
+) -> Result<Change, Refusal> {
+    if body.len() > crate::seal::PLAIN_BYTES_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    // The service has ended: its key was destroyed.
+    let paper = seal.paper(&owner, kind, key, at, body);
+    let what = What::Paper(paper.ok_or(Refusal::NotFound)?);
+    Ok(Change { who: owner, what })
 }
 
 fn hash(seal: &Seal, body: &[u8], at: Time) -> String {
@@ -78,12 +277,198 @@ fn hash(seal: &Seal, body: &[u8], at: Time) -> String {
     base32::text(&seal.link(&bytes))
 }
 
-fn owner(seal: &Seal, chain: &str, n: u64) -> Identity {
-    seal.owner("audit", &format!("{chain}:{}", n / SEGMENT), (n % 16) as u8)
+/// The owner of a sixteenth of a day's links.
+pub fn owner(seal: &Seal, day: u32, n: u64) -> Identity {
+    seal.owner("audit", &print_day(day), (n % 16) as u8)
+}
+
+fn link_key(seal: &Seal, chain: &str, n: u64) -> Key {
+    seal.paper_key(&[b"audit", chain.as_bytes(), &n.to_be_bytes()])
+}
+
+/// A token that feeds, and the source that it names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Feeder {
+    /// The source that the token was made for.
+    pub holder: String,
+    /// Tells it from other tokens of the same.
+    pub token: u64,
+    pub source: String,
+}
+
+/// What one token fed of one source since it was recorded last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Feeds {
+    pub feeds: u64,
+    pub applied: u64,
+    pub unchanged: u64,
+    pub rejected: u64,
+    pub reds: u64,
+}
+
+/// This node's chain, and what it has yet to record.
+pub struct Audit {
+    /// None until the first link, and where nobody knows which links were kept.
+    end: Mutex<Option<End>>,
+    /// The last end that is known to be kept.
+    kept: std::sync::Mutex<Option<End>>,
+    remembered: moka::sync::Cache<Key, ()>,
+    feeds: std::sync::Mutex<HashMap<Feeder, Feeds>>,
+    /// Links of this node since its start.
+    pub links: AtomicU64,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit {
+            end: Mutex::default(),
+            kept: std::sync::Mutex::default(),
+            remembered: moka::sync::Cache::new(REMEMBERED_MAX),
+            feeds: std::sync::Mutex::default(),
+            links: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Audit {
+    /// Files these deeds, but for those of this day that this node has filed. Until it is done, nothing is told of the persons.
+    pub async fn file(
+        &self,
+        seal: &Seal,
+        cold: &Cold,
+        now: Time,
+        deeds: Vec<Deed>,
+    ) -> Result<(), Refusal> {
+        let day = now.day();
+        let deeds = deeds.into_iter().map(|deed| (deed.key(seal, day), deed));
+        let new: Vec<(Key, Deed)> = deeds
+            .filter(|(key, _)| !self.remembered.contains_key(key))
+            .collect();
+        for some in new.chunks(TOGETHER) {
+            let (keys, deeds): (Vec<Key>, Vec<Deed>) = some.iter().cloned().unzip();
+            self.append(seal, cold, now, &deeds).await?;
+            for key in keys {
+                self.remembered.insert(key, ());
+            }
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        seal: &Seal,
+        cold: &Cold,
+        now: Time,
+        deeds: &[Deed],
+    ) -> Result<(), Refusal> {
+        let mut held = self.end.lock().await;
+        // Should this fail or be dropped, nobody knows which links are kept: the next deed begins another chain.
+        let mut end = match held.take() {
+            Some(end) => end,
+            None => {
+                self.tell_end("a chain of the audit log ended");
+                End::begin(seal)
+            }
+        };
+        let changes = end.append(seal, now, deeds)?;
+        cold.apply(changes).await?;
+        self.links.fetch_add(deeds.len() as u64, Relaxed);
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(end.clone());
+        *held = Some(end);
+        Ok(())
+    }
+
+    /// Writes the end of this node's chain to the log of the node, where an editor of the store does not reach it.
+    pub fn tell_end(&self, what: &'static str) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(audit_end) = kept.as_ref() {
+            tracing::info!(%audit_end, "{what}");
+        }
+    }
+
+    /// Counts a feed of a token; it is recorded by [`Audit::file_feeds`].
+    pub fn count_feed(&self, mut feeder: Feeder, feed: Feeds) {
+        let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        if feeds.len() >= FEEDERS_MAX && !feeds.contains_key(&feeder) {
+            feeder.source = "others".to_owned();
+        }
+        let sum = feeds.entry(feeder).or_default();
+        sum.feeds += feed.feeds;
+        sum.applied += feed.applied;
+        sum.unchanged += feed.unchanged;
+        sum.rejected += feed.rejected;
+        sum.reds += feed.reds;
+    }
+
+    /// Records what was fed since the last time. What cannot be recorded waits on.
+    pub async fn file_feeds(&self, seal: &Seal, cold: &Cold, now: Time) -> Result<(), Refusal> {
+        let feeds = {
+            let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *feeds)
+        };
+        let left = feeds.into_iter().collect();
+        let mut waiting = Waiting { audit: self, left };
+        while !waiting.left.is_empty() {
+            let some = waiting.left.len().min(TOGETHER);
+            let deeds: Vec<Deed> = waiting.left[..some].iter().map(fed).collect();
+            self.append(seal, cold, now, &deeds).await?;
+            waiting.left.drain(..some);
+        }
+        Ok(())
+    }
+}
+
+/// Feeds that are being recorded. What is left of them is counted again, also where nobody waits any more.
+struct Waiting<'a> {
+    audit: &'a Audit,
+    left: Vec<(Feeder, Feeds)>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for (feeder, sum) in self.left.drain(..) {
+            self.audit.count_feed(feeder, sum);
+        }
+    }
+}
+
+fn fed((feeder, sum): &(Feeder, Feeds)) -> Deed {
+    let deed = Deed::new(&feeder.holder, Role::Authority, Act::Feed.word());
+    deed.detail(json!({
+        "token": format!("{:016x}", feeder.token), "source": feeder.source, "feeds": sum.feeds,
+        "applied": sum.applied, "unchanged": sum.unchanged, "rejected": sum.rejected, "reds": sum.reds,
+    }))
+}
+
+/// Makes the changes that file the act of a command, as a chain of its own. `person` is whom it is about. None where the
+/// audit service has ended.
+pub fn of_command(
+    seal: &Seal,
+    act: &'static str,
+    person: Option<Identity>,
+) -> Option<(Vec<Change>, End)> {
+    let deed = Deed::new(&user(), Role::Operator, act);
+    let deed = match person {
+        Some(person) => deed.about(person),
+        None => deed,
+    };
+    let mut end = End::begin(seal);
+    let changes = end.append(seal, Time::now(), &[deed]).ok()?;
+    Some((changes, end))
+}
+
+/// The user of the system who runs a command.
+fn user() -> String {
+    use std::os::unix::fs::MetadataExt;
+    let of_process = std::fs::metadata("/proc/self");
+    of_process.map_or("command".to_owned(), |process| {
+        format!("uid-{}", process.uid())
+    })
 }
 
 impl Desk<'_> {
-    /// Records that somebody looks at these persons. Until this is done, nothing is told of them.
+    /// Records that somebody looks at these persons. Until this is done, nothing is told of them. `TooMany` past the purposes
+    /// that one looker may have in a day.
     pub(super) async fn record(
         &self,
         by: &Pass,
@@ -92,47 +477,49 @@ impl Desk<'_> {
         purpose: &str,
         persons: &[Identity],
     ) -> Result<(), Refusal> {
-        let mut held = self.audit.end.lock().await;
-        // Should this fail or be dropped, nobody knows which links are kept: the next look begins another chain.
-        let mut end = held.take().unwrap_or_else(|| End::begin(self.seal));
-        let mut changes: Vec<Change> = Vec::with_capacity(2 * persons.len());
-        for person in persons {
-            let access = Access {
-                by: by.holder().to_owned(),
-                role: role.word().to_owned(),
-                act: act.word().to_owned(),
-                purpose: purpose.to_owned(),
-                chain: end.chain.clone(),
-                n: end.next,
-            };
-            let link = Link {
-                chain: end.chain.clone(),
-                n: end.next,
-                prev: end.prev.clone(),
-                by: access.by.clone(),
-                role: access.role.clone(),
-                act: access.act.clone(),
-                purpose: access.purpose.clone(),
-                person: write_who(person),
-            };
-            let of_link = [end.chain.as_bytes(), &end.next.to_be_bytes()];
-            let key = self.seal.paper_key(&[b"audit", of_link[0], of_link[1]]);
-            let place = owner(self.seal, &end.chain, end.next);
-            changes.push(self.filing(place, Kind::Audit, key, &link)?);
-            let key = self.seal.paper_key(&[b"access", of_link[0], of_link[1]]);
-            changes.push(self.filing(*person, Kind::Access, key, &access)?);
-            let body = serde_json::to_vec(&link).map_err(|_| Refusal::Malformed)?;
-            end.prev = hash(self.seal, &body, self.now);
-            end.next += 1;
+        let deed = Deed::new(by.holder(), role, act.word()).purpose(purpose);
+        let deeds = persons.iter().map(|person| deed.clone().person(*person));
+        self.count_purpose(by, purpose).await?;
+        self.record_deeds(deeds.collect()).await
+    }
+
+    /// Records acts and looks. Acts go on where the audit service has ended; looks do not.
+    pub(super) async fn record_deeds(&self, deeds: Vec<Deed>) -> Result<(), Refusal> {
+        let looks = deeds.iter().any(|deed| deed.told);
+        let filed = self.audit.file(self.seal, self.cold, self.now, deeds).await;
+        match filed {
+            Err(Refusal::NotFound) if !looks => Ok(()),
+            filed => filed,
         }
-        if !changes.is_empty() {
-            self.cold.apply(changes).await?;
+    }
+
+    async fn count_purpose(&self, by: &Pass, purpose: &str) -> Result<(), Refusal> {
+        let day = self.now.day();
+        let owner = self.seal.owner("purposes", by.holder(), 0);
+        let parts = [by.holder().as_bytes(), purpose.as_bytes()];
+        let key = self
+            .seal
+            .paper_key(&[b"purpose", parts[0], parts[1], &day.to_be_bytes()]);
+        if self.audit.remembered.contains_key(&key) {
+            return Ok(());
         }
-        *held = Some(end);
+        if self
+            .cold
+            .some_now(owner, &[key])
+            .await?
+            .iter()
+            .all(Option::is_none)
+        {
+            self.bound_a_day(owner, Kind::Request, &key, PURPOSES_DAY_MAX)
+                .await?;
+            let change = self.filing(owner, Kind::Request, key, &json!({}))?;
+            self.cold.apply(vec![change]).await?;
+        }
+        self.audit.remembered.insert(key, ());
         Ok(())
     }
 
-    /// Who looked at the person, when and why; and of each grant the days on which it was scanned.
+    /// Who looked at the person, when first on a day, and why; and of each grant the days on which it was scanned.
     pub(super) async fn accesses(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
         let owner = session.identity;
         let kinds = Kinds::of(&[Kind::Access, Kind::GrantScan]);
@@ -158,134 +545,241 @@ impl Desk<'_> {
     }
 }
 
-/// The whole log, gathered from all papers of a store.
-#[derive(Default)]
-pub struct Log {
-    links: BTreeMap<(String, u64), (Time, Link, String)>,
-    /// Links that persons were told of.
-    told: BTreeSet<(String, u64)>,
-    unreadable: u64,
+/// Reads the paper of a link.
+pub fn read_link(seal: &Seal, owner: &Identity, paper: &Paper) -> Option<Link> {
+    let body = seal.open_paper(owner, paper)?;
+    serde_json::from_slice(&body).ok()
 }
 
-/// What is wrong with a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub chain: String,
-    pub n: u64,
-    pub why: &'static str,
+/// Holds a log against itself and against what persons were told, some papers at a time. Its memory grows with the number of
+/// chains, each a start of a node, and of persons whose papers are missing.
+pub struct Check<'s> {
+    seal: &'s Seal,
+    /// Links from before this may have been swept.
+    kept_from: Time,
+    /// Ends that must be there.
+    known_ends: Vec<End>,
+    chains: BTreeMap<String, Chain>,
+    /// Links whose persons have no paper of them, which is as it should be of who was erased.
+    untold: HashMap<String, u64>,
+    erased: std::collections::HashSet<String>,
+    pub looks: u64,
+    pub acts: u64,
 }
 
-impl Log {
-    pub fn take(&mut self, seal: &Seal, owner: &Identity, paper: &Paper) {
-        if !matches!(paper.kind, Kind::Audit | Kind::Access) {
-            return;
+/// What was met of a chain.
+struct Chain {
+    first: u64,
+    met: u64,
+    end: End,
+}
+
+/// A paper that must be there: its owner and key, and what it is wanted for.
+pub type Wanted = (Identity, Key);
+
+/// What is wrong, in a line.
+pub type Finding = String;
+
+impl<'s> Check<'s> {
+    pub fn new(seal: &'s Seal, kept_from: Time, known_ends: Vec<End>) -> Check<'s> {
+        Check {
+            seal,
+            kept_from,
+            known_ends,
+            chains: BTreeMap::new(),
+            untold: HashMap::new(),
+            erased: std::collections::HashSet::new(),
+            looks: 0,
+            acts: 0,
         }
-        let Some(body) = seal.open_paper(owner, paper) else {
-            self.unreadable += 1;
-            return;
+    }
+
+    /// Whether what is of this time may have been swept by now; looks of a day are swept within it.
+    fn may_be_swept(&self, at: Time) -> bool {
+        at.0 < self.kept_from.0.saturating_add(DAY_MS)
+    }
+
+    /// Returns the papers by which a paper of the log is judged: those of a link are the link before it and what the person was
+    /// told; that of what a person was told is the link.
+    pub fn wants(&self, owner: &Identity, paper: &Paper) -> Vec<Wanted> {
+        let Some(body) = self.seal.open_paper(owner, paper) else {
+            return Vec::new();
+        };
+        let day = paper.at.day();
+        if paper.kind == Kind::Access {
+            let access = serde_json::from_slice::<Access>(&body).ok();
+            let wanted = access.map(|access| {
+                let key = link_key(self.seal, &access.chain, access.n);
+                (self::owner(self.seal, day, access.n), key)
+            });
+            return wanted.into_iter().collect();
+        }
+        let Ok(link) = serde_json::from_slice::<Link>(&body) else {
+            return Vec::new();
+        };
+        let before = link.n.checked_sub(1);
+        let before = before.map(|n| {
+            let key = link_key(self.seal, &link.chain, n);
+            (self::owner(self.seal, link.prev_day, n), key)
+        });
+        let person = read_who(&link.person).ok().filter(|_| link.told);
+        let told = person.map(|person| (person, access_key(self.seal, &link, day)));
+        before.into_iter().chain(told).collect()
+    }
+
+    /// Judges a paper by those that [`Check::wants`] named, in their order.
+    pub fn judge(
+        &mut self,
+        owner: &Identity,
+        paper: &Paper,
+        mut found: impl Iterator<Item = Option<Paper>>,
+    ) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let unreadable = "a paper of the log cannot be opened: changed, or sealed by another ring";
+        let Some(body) = self.seal.open_paper(owner, paper) else {
+            return vec![unreadable.to_owned()];
         };
         if paper.kind == Kind::Access {
             match serde_json::from_slice::<Access>(&body) {
-                Ok(access) => drop(self.told.insert((access.chain, access.n))),
-                Err(_) => self.unreadable += 1,
+                Ok(Access { chain, n, .. }) => {
+                    let link = found.next().flatten();
+                    if link.is_none() && !self.may_be_swept(paper.at) {
+                        let why = "a person was told of it, and the log has lost it";
+                        findings.push(format!("chain {chain}, link {n}: {why}"));
+                    }
+                }
+                Err(_) => findings.push(unreadable.to_owned()),
             }
-            return;
+            return findings;
         }
-        match serde_json::from_slice::<Link>(&body) {
-            Ok(link) => {
-                let own = hash(seal, &body, paper.at);
-                let place = (link.chain.clone(), link.n);
-                self.links.insert(place, (paper.at, link, own));
+        let Ok(link) = serde_json::from_slice::<Link>(&body) else {
+            return vec![unreadable.to_owned()];
+        };
+        let mut find = |why: &str| {
+            findings.push(format!("chain {}, link {}: {why}", link.chain, link.n));
+        };
+        let day = paper.at.day();
+        if *owner != self::owner(self.seal, day, link.n)
+            || paper.key != link_key(self.seal, &link.chain, link.n)
+        {
+            find("it is not where it was put");
+        }
+        let own = hash(self.seal, &body, paper.at);
+        match link.n {
+            0 if link.prev != hash(self.seal, link.chain.as_bytes(), Time(0)) => {
+                find("it does not follow the chain's beginning");
             }
-            Err(_) => self.unreadable += 1,
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.links.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
-    }
-
-    /// Every link by time.
-    pub fn links(&self) -> Vec<(Time, &Link)> {
-        let mut all: Vec<(Time, &Link)> = self
-            .links
-            .values()
-            .map(|(at, link, _)| (*at, link))
-            .collect();
-        all.sort_by_key(|(at, link)| (*at, link.n));
-        all
-    }
-
-    /// The end of each chain: its name, how many links, and the hash of the last. Written down elsewhere, it tells later
-    /// whether the end was cut off.
-    pub fn ends(&self) -> Vec<(String, u64, String)> {
-        let mut ends: BTreeMap<&String, (u64, &String)> = BTreeMap::new();
-        for ((chain, n), (_, _, own)) in &self.links {
-            ends.insert(chain, (n + 1, own));
-        }
-        let ends = ends.into_iter();
-        ends.map(|(chain, (links, own))| (chain.clone(), links, own.clone()))
-            .collect()
-    }
-
-    /// Everything that is not as it was written. Links from before `kept_from` were swept, and are not missed.
-    pub fn verify(&self, seal: &Seal, kept_from: Time) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if self.unreadable > 0 {
-            findings.push(Finding {
-                chain: "-".into(),
-                n: self.unreadable,
-                why: "papers of the log cannot be opened: changed, or sealed by another ring",
-            });
-        }
-        let mut before: Option<(&str, u64, &str)> = None;
-        for ((chain, n), (at, link, own)) in &self.links {
-            let mut find = |why| {
-                findings.push(Finding {
-                    chain: chain.clone(),
-                    n: *n,
-                    why,
-                });
-            };
-            let follows = before.filter(|(known, ..)| known == chain);
-            match follows {
-                Some((_, last, prev)) => {
-                    if last + 1 != *n {
-                        find("links before it are missing");
-                    } else if prev != link.prev {
+            0 => {}
+            _ => match found.next().flatten() {
+                None if day_may_be_swept(link.prev_day, self.kept_from) => {}
+                None => find("links before it are missing"),
+                Some(before) => {
+                    let place = self::owner(self.seal, link.prev_day, link.n - 1);
+                    let body = self.seal.open_paper(&place, &before);
+                    if body.is_none_or(|body| hash(self.seal, &body, before.at) != link.prev) {
                         find("it does not follow the link before it");
                     }
                 }
-                None if *n == 0 => {
-                    if link.prev != hash(seal, chain.as_bytes(), Time(0)) {
-                        find("it does not follow the chain's beginning");
-                    }
-                }
-                // The first that is kept: sweeping takes from the old end.
-                None if at.0 < kept_from.0 + 86_400_000 => {}
-                None => find("links before it are missing"),
-            }
-            if !self.told.contains(&(chain.clone(), *n)) {
-                find("the person was not told of it");
-            }
-            if read_who(&link.person).is_err() {
-                find("it names nobody");
-            }
-            before = Some((chain, *n, own));
+            },
         }
-        for (chain, n) in &self.told {
-            if !self.links.contains_key(&(chain.clone(), *n)) {
-                findings.push(Finding {
-                    chain: chain.clone(),
-                    n: *n,
-                    why: "a person was told of it, and the log has lost it",
-                });
+        match link.told {
+            true => self.looks += 1,
+            false => self.acts += 1,
+        }
+        if link.act == ERASE {
+            self.erased.insert(link.person.clone());
+        }
+        if link.told && read_who(&link.person).is_err() {
+            find("it names nobody");
+        } else if link.told && found.next().flatten().is_none() && !self.may_be_swept(paper.at) {
+            *self.untold.entry(link.person.clone()).or_default() += 1;
+        }
+        for known in &self.known_ends {
+            if known.chain == link.chain && known.links == link.n + 1 && known.hash != own {
+                find("it is not the end that was written down");
+            }
+        }
+        let end = End {
+            chain: link.chain.clone(),
+            links: link.n + 1,
+            hash: own,
+            day,
+        };
+        let chain = self.chains.entry(link.chain).or_insert_with(|| Chain {
+            first: link.n,
+            met: 0,
+            end: end.clone(),
+        });
+        chain.first = chain.first.min(link.n);
+        chain.met += 1;
+        if end.links > chain.end.links {
+            chain.end = end;
+        }
+        findings
+    }
+
+    /// What is wrong with the whole, once every paper was judged.
+    pub fn finish(&mut self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (name, chain) in &self.chains {
+            if chain.end.links - chain.first > chain.met {
+                let missing = chain.end.links - chain.first - chain.met;
+                findings.push(format!("chain {name}: {missing} links in it are missing"));
+            }
+        }
+        for (person, links) in &self.untold {
+            if !self.erased.contains(person) {
+                findings.push(format!("person {person} was not told of {links} looks"));
+            }
+        }
+        for known in &self.known_ends {
+            let met = self
+                .chains
+                .get(&known.chain)
+                .map_or(0, |chain| chain.end.links);
+            if met < known.links && !day_may_be_swept(known.day, self.kept_from) {
+                let links = known.links;
+                findings.push(format!(
+                    "chain {}: it ends after {met} links, and {links} were written down",
+                    known.chain
+                ));
             }
         }
         findings
+    }
+
+    /// The end of each chain. Written down elsewhere, it tells later whether the end was cut off.
+    pub fn ends(&self) -> impl Iterator<Item = &End> {
+        self.chains.values().map(|chain| &chain.end)
+    }
+}
+
+/// Whether links of a day may have been swept.
+fn day_may_be_swept(day: u32, kept_from: Time) -> bool {
+    day <= kept_from
+        .plus(std::time::Duration::from_millis(DAY_MS))
+        .day()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_read_as_it_is_printed() {
+        let end = End {
+            chain: base32::text(&[7; 16]),
+            links: 12,
+            hash: base32::text(&[9; 32]),
+            day: 20_261_128,
+        };
+        assert_eq!(End::parse(&end.to_string()), Some(end.clone()));
+        for bad in [
+            "",
+            "a:1:b@2026-11-28",
+            &end.to_string().replace(":12:", ":0:"),
+        ] {
+            assert_eq!(End::parse(bad), None, "{bad}");
+        }
     }
 }

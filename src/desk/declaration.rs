@@ -1,17 +1,18 @@
 //! Health declarations: of oneself, of another, of the members of an organisation one by one and by the thousand. The newest
 //! counts, the history stays.
 
-use super::{Asked, Desk, Masked, Named, No, Said, content_of, id, object};
+use super::{Asked, Desk, Masked, Named, No, Said, content_of, id, key_in, object};
 use crate::answer::Refusal;
 use crate::feed::health::celsius;
 use crate::feed::{LINE_BYTES_MAX, Outcome, Rejection, parse_region};
 use crate::lines::Lines;
-use crate::paper::{Kind, Kinds};
+use crate::paper::{Key, Kind, Kinds};
 use crate::person::Identity;
 use crate::seal::{Caller, Pass, Session, base32};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// Symptoms, each at the place of its national code less one.
 const SYMPTOMS: [&str; 6] = [
@@ -49,6 +50,8 @@ struct Declared {
     /// Whom it is about, where that is another.
     #[serde(rename = "for")]
     about: Option<Named>,
+    /// The same for an organisation: the id of a member on its roster.
+    member: Option<String>,
     /// The caller's own word for it, in a line of many.
     key: Option<String>,
 }
@@ -74,6 +77,20 @@ struct Declaration {
 }
 
 impl Declared {
+    /// What an organisation declares, and for which member of its roster.
+    fn for_member(self, organisation: &str) -> Result<(Key, Declaration), Rejection> {
+        let missing = Rejection::MissingField("member");
+        let member = self.member.clone().ok_or(missing)?;
+        if self.about.is_some() {
+            return Err(Rejection::BadField);
+        }
+        let declarer = json!({ "organisation": organisation });
+        let body = self.check("organisation", Some(declarer))?;
+        // What is no id is on no roster.
+        let member = key_in(Some(&member)).map_err(|_| Rejection::NotOnRoster)?;
+        Ok((member, body))
+    }
+
     fn check(self, by: &'static str, declarer: Option<Value>) -> Result<Declaration, Rejection> {
         let contact = self.contact.ok_or(Rejection::MissingField("contact"))?;
         if !CONTACTS.contains(&contact.as_str()) {
@@ -125,7 +142,7 @@ impl Desk<'_> {
         let content = content_of(asked.body)?;
         let change = match caller {
             Caller::Session(session) => {
-                let change = self.declared_by(session, declared, word, &content)?;
+                let change = self.declared_by(session, declared, word, &content).await?;
                 // Each declaration leaves a request with the declarer, whose number a day is bounded, whomever it is about.
                 let (noun, own) = ("declaration", session.identity);
                 let fresh = base32::text(&self.seal.fresh_key());
@@ -137,15 +154,11 @@ impl Desk<'_> {
                 change
             }
             Caller::Pass(_, pass, _) => {
-                let about = declared
-                    .about
-                    .as_ref()
-                    .ok_or(Rejection::MissingField("for"))?;
-                let who = self.seal.identify(&about.check(self.now)?);
-                if !self.has_granted(pass.holder(), &who).await? {
-                    return Err(Refusal::NotOnRoster.into());
-                }
-                let change = self.declared_for(pass, who, declared, word, &content)?;
+                let (member, body) = declared.for_member(pass.holder())?;
+                let ids = HashSet::from([member]);
+                let members = self.members_of(pass.holder(), &ids).await?;
+                let who = members.get(&member).ok_or(Refusal::NotOnRoster)?;
+                let change = self.declared_for(pass, *who, &body, word, &content)?;
                 let office = self.office(pass.holder(), word);
                 self.bind("declaration", office, word, &content).await?;
                 change
@@ -156,42 +169,67 @@ impl Desk<'_> {
         Ok(Said::Done(json!({ "id": told, "new": new == [true] })))
     }
 
-    fn declared_by(
+    async fn declared_by(
         &self,
         session: &Session,
-        declared: Declared,
+        mut declared: Declared,
         word: Option<&str>,
         content: &[u8],
     ) -> Result<Change, No> {
+        if declared.member.is_some() {
+            return Err(Rejection::BadField.into());
+        }
         let own = session.identity;
-        let (who, by, declarer) = match &declared.about {
-            None => (own, "self", None),
+        let about = declared.about.take();
+        let other = match &about {
+            None => None,
             Some(about) => {
                 let who = self.seal.identify(&about.check(self.now)?);
-                match who == own {
-                    true => (own, "self", None),
-                    false => (who, "other", Some(json!(Masked::from(&session.face)))),
-                }
+                Some(who).filter(|who| *who != own)
             }
         };
         let key = self.key_of("declaration", &own.claim, word, content);
-        let body = declared.check(by, declarer)?;
+        let Some(who) = other else {
+            let body = declared.check("self", None)?;
+            return Ok(self.filing(own, Kind::Declaration, key, &body)?);
+        };
+        let declarer = json!(Masked::from(&session.face));
+        let body = declared.check("other", Some(declarer))?;
+        // The contents were judged first, so that a refusal says nothing of the person.
+        let name = about.map(|about| about.name).unwrap_or_default();
+        if !self.consents(session, who, &name).await? {
+            return Err(Refusal::NoConsent.into());
+        }
         Ok(self.filing(who, Kind::Declaration, key, &body)?)
+    }
+
+    /// Whether a person lets a resident declare: the resident shows the person as a member of the family, and knows the name.
+    /// What is false of anybody else is false in one way.
+    async fn consents(
+        &self,
+        session: &Session,
+        who: Identity,
+        name: &str,
+    ) -> Result<bool, Refusal> {
+        if session.member.is_some() || !self.shows(session.identity, who).await? {
+            return Ok(false);
+        }
+        let placed = self.cold.record_now(who).await?;
+        let profile =
+            placed.and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
+        Ok(profile.is_some_and(|profile| profile.name.as_deref() == Some(name)))
     }
 
     fn declared_for(
         &self,
         pass: &Pass,
         who: Identity,
-        declared: Declared,
+        body: &Declaration,
         word: Option<&str>,
         content: &[u8],
-    ) -> Result<Change, No> {
-        let organisation = pass.holder();
-        let key = self.key_of("declaration", organisation.as_bytes(), word, content);
-        let declarer = json!({ "organisation": organisation });
-        let body = declared.check("organisation", Some(declarer))?;
-        Ok(self.filing(who, Kind::Declaration, key, &body)?)
+    ) -> Result<Change, Refusal> {
+        let key = self.key_of("declaration", pass.holder().as_bytes(), word, content);
+        self.filing(who, Kind::Declaration, key, body)
     }
 
     fn told_of(&self, change: &Change) -> Option<String> {
@@ -201,46 +239,50 @@ impl Desk<'_> {
         }
     }
 
-    /// A line a declaration, each of a member on the organisation's roster; a bad line rejects itself alone.
+    /// A line a declaration, each of a member on the organisation's roster, by the roster's id; a bad line rejects itself
+    /// alone. Ids are not to be guessed, so that lines tell nothing of whoever is not on the roster.
     pub(super) async fn declare_bulk(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
-        let roster = self.roster_of(pass.holder()).await?;
         let mut outcome = Outcome::default();
-        let mut changes = Vec::new();
+        let mut declarations = Vec::new();
         let mut lines = Lines::new(LINE_BYTES_MAX);
         let mut each = |nth, line: Option<&[u8]>| {
             let line = match line.map(<[u8]>::trim_ascii) {
                 Some([]) => return,
                 line => line,
             };
-            let change = line.ok_or(Rejection::LineTooLong).and_then(|line| {
+            let declaration = line.ok_or(Rejection::LineTooLong).and_then(|line| {
                 let declared: Declared = object(line).map_err(|_| Rejection::NotJson)?;
-                let about = declared
-                    .about
-                    .as_ref()
-                    .ok_or(Rejection::MissingField("for"))?;
-                let who = self.seal.identify(&about.check(self.now)?);
-                if !roster.contains(&who) {
-                    return Err(Rejection::NotOnRoster);
-                }
                 let word = match (&declared.key, asked.idempotency) {
                     (Some(key), _) => Some(key.clone()),
                     (None, Some(all)) => Some(format!("{all}:{nth}")),
                     (None, None) => None,
                 };
                 let content = content_of(line).map_err(|_| Rejection::NotJson)?;
-                match self.declared_for(pass, who, declared, word.as_deref(), &content) {
-                    Ok(change) => Ok(change),
-                    Err(No::Rejected(why)) => Err(why),
-                    Err(No::Refused(_)) => Err(Rejection::LineTooLong),
-                }
+                let (member, body) = declared.for_member(pass.holder())?;
+                Ok((member, body, word, content))
             });
-            match change {
-                Ok(change) => changes.push(change),
+            match declaration {
+                Ok(declaration) => declarations.push((nth, declaration)),
                 Err(why) => outcome.reject(nth, why),
             }
         };
         lines.push(asked.body, &mut each);
         lines.finish(&mut each);
+        let ids = declarations.iter().map(|(_, (member, ..))| *member);
+        let members = self.members_of(pass.holder(), &ids.collect()).await?;
+        let mut changes = Vec::with_capacity(declarations.len());
+        for (nth, (member, body, word, content)) in &declarations {
+            let change = match members.get(member) {
+                None => Err(Rejection::NotOnRoster),
+                Some(who) => self
+                    .declared_for(pass, *who, body, word.as_deref(), content)
+                    .map_err(|_| Rejection::LineTooLong),
+            };
+            match change {
+                Ok(change) => changes.push(change),
+                Err(why) => outcome.reject(*nth, why),
+            }
+        }
         for batch in changes.chunks(BATCH) {
             outcome.count(&self.cold.apply(batch.to_vec()).await?);
         }

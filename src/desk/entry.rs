@@ -9,11 +9,12 @@ use crate::answer::Refusal;
 use crate::desk::roles::{Act, Role};
 use crate::feed::health::happened;
 use crate::feed::{Rejection, parse_day, parse_region};
-use crate::paper::{Cursor, Kind, Kinds, Paper};
+use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
 use crate::person::{Identity, is_name};
 use crate::seal::{Pass, Session, base32};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 const TRANSPORTS: [&str; 6] = ["train", "plane", "coach", "ship", "car", "other"];
 
@@ -22,6 +23,9 @@ const LIMIT_MAX: usize = 50;
 
 /// Entries that one resident declares in a day.
 const ENTRIES_DAY_MAX: usize = 16;
+
+/// Entries of one resident to one destination on one day; the newest counts.
+const ENTRIES_ALIKE_MAX: u8 = 16;
 
 #[derive(Deserialize)]
 struct Declared {
@@ -61,6 +65,8 @@ struct Entry {
 #[derive(Serialize, Deserialize)]
 struct Listed {
     entry: Entry,
+    /// Which it is of those that the person declared to the destination for the day.
+    nth: u8,
     who: String,
     person: Masked,
 }
@@ -124,18 +130,43 @@ impl Desk<'_> {
         let key = self.key_of("entry", &who.claim, word, &content);
         self.bound_a_day(who, Kind::Entry, &key, ENTRIES_DAY_MAX)
             .await?;
-        let list = self.list_of(&entry.destination, &entry.arrives, sixteenth(&who));
+        let (destination, arrives) = (entry.destination.clone(), entry.arrives.clone());
+        let list = self.list_of(&destination, &arrives, sixteenth(&who));
         let own = self.filing(who, Kind::Entry, key, &entry)?;
-        let listed = Listed {
-            entry,
-            who: write_who(&who),
-            person: Masked::from(&session.face),
-        };
-        let listed = self.filing(list, Kind::Entry, key, &listed)?;
-        let new = self.cold.apply(vec![own, listed]).await?;
-        Ok(Said::Done(
-            json!({ "id": base32::text(&key), "new": new[0] }),
-        ))
+        let known = self.cold.some_now(who, &[key]).await?;
+        let mut new = known.iter().all(Option::is_none);
+        if new {
+            let place = |nth| self.place_on_list(&who, &destination, &arrives, nth);
+            let places: Vec<Key> = (0..ENTRIES_ALIKE_MAX).map(place).collect();
+            let taken = self.cold.some_now(list, &places).await?;
+            let free = taken.iter().take_while(|paper| paper.is_some()).count() as u8;
+            let mut listed = Listed {
+                entry,
+                nth: free,
+                who: write_who(&who),
+                person: Masked::from(&session.face),
+            };
+            loop {
+                let place = places
+                    .get(usize::from(listed.nth))
+                    .ok_or(Refusal::TooMany)?;
+                let change = self.filing(list, Kind::Entry, *place, &listed)?;
+                let filed = self.cold.apply(vec![change, own.clone()]).await?;
+                new &= listed.nth > free || filed[1];
+                // The same person declared another one meanwhile, which has the place.
+                if filed[0] {
+                    break;
+                }
+                listed.nth += 1;
+            }
+        }
+        Ok(Said::Done(json!({ "id": base32::text(&key), "new": new })))
+    }
+
+    /// The key of a person's nth entry on the list of a destination's day.
+    fn place_on_list(&self, who: &Identity, destination: &str, day: &str, nth: u8) -> Key {
+        let parts = [destination.as_bytes(), day.as_bytes()];
+        (self.seal).paper_key(&[b"listed entry", &who.claim, parts[0], parts[1], &[nth]])
     }
 
     /// The owner of a sixteenth of those who come to a place on a day.
@@ -155,7 +186,8 @@ impl Desk<'_> {
         Ok(Said::Found(json!({ "entries": entries, "next": next })))
     }
 
-    /// Who comes to a place on a day, for the staff of its region; each who is listed is told of it.
+    /// Who comes to a place on a day, for the staff of its region: of each person what was declared last. Each who is listed is
+    /// told of it. A page may have fewer than are asked for and yet a next one.
     pub(super) async fn entries_for(&self, staff: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
         let params = &asked.params;
         let purpose = purpose(params.purpose)?;
@@ -174,10 +206,27 @@ impl Desk<'_> {
         });
         let mut papers = papers.await?;
         let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
+        let mut parts: BTreeMap<Identity, Vec<(Paper, Listed, Key)>> = BTreeMap::new();
+        for (owner, paper) in papers {
+            let listed: Listed = self.open(&owner, &paper)?;
+            let who = read_who(&listed.who)?;
+            let later = self.place_on_list(&who, &destination, &day, listed.nth + 1);
+            parts.entry(owner).or_default().push((paper, listed, later));
+        }
+        let mut listed = Vec::new();
+        for (owner, part) in parts {
+            let later: Vec<Key> = part.iter().map(|(.., later)| *later).collect();
+            let later = self.cold.some_now(owner, &later).await?;
+            let part = part
+                .into_iter()
+                .zip(later)
+                .filter(|(_, later)| later.is_none());
+            listed.extend(part.map(|((paper, entry, _), _)| (paper, entry)));
+        }
+        listed.sort_by_key(|(paper, _)| std::cmp::Reverse(paper.cursor()));
         let mut persons = Vec::new();
         let mut entries = Vec::new();
-        for (owner, paper) in &papers {
-            let listed: Listed = self.open(owner, paper)?;
+        for (paper, listed) in &listed {
             persons.push(read_who(&listed.who)?);
             let mut told = json!(listed.entry);
             told["id"] = id(paper).into();
@@ -190,7 +239,8 @@ impl Desk<'_> {
         Ok(Said::Found(json!({ "entries": entries, "next": next })))
     }
 
-    /// The newest papers of a list that is cut into sixteenths.
+    /// The newest papers of a list that is cut into sixteenths. A few of each are read, and more of those only that could have
+    /// more on the page.
     pub(super) async fn merged(
         &self,
         after: Option<Cursor>,
@@ -198,14 +248,27 @@ impl Desk<'_> {
         kinds: Kinds,
         owner: impl Fn(u8) -> Identity,
     ) -> Result<Vec<(Identity, Paper)>, Refusal> {
-        let mut all = Vec::new();
-        for sixteenth in 0..16 {
-            let owner = owner(sixteenth);
-            let some = self.cold.papers_now(owner, kinds, after, limit).await?;
-            all.extend(some.into_iter().map(|paper| (owner, paper)));
+        let step = limit / 8 + 2;
+        let mut all: Vec<(Identity, Paper)> = Vec::new();
+        // Where each that may have more is read on from.
+        let mut parts: Vec<(Identity, Option<Cursor>)> =
+            (0..16).map(|sixteenth| (owner(sixteenth), after)).collect();
+        while !parts.is_empty() {
+            let mut behind = Vec::new();
+            for (owner, after) in parts {
+                let some = self.cold.papers_now(owner, kinds, after, step).await?;
+                if some.len() == step {
+                    behind.push((owner, some.last().map(Paper::cursor)));
+                }
+                all.extend(some.into_iter().map(|paper| (owner, paper)));
+            }
+            all.sort_by_key(|(_, paper)| std::cmp::Reverse(paper.cursor()));
+            all.truncate(limit);
+            let last = all.last().map(|(_, paper)| paper.cursor());
+            let last = last.filter(|_| all.len() == limit);
+            behind.retain(|(_, read)| last.is_none_or(|last| *read > Some(last)));
+            parts = behind;
         }
-        all.sort_by_key(|(_, paper)| std::cmp::Reverse(paper.cursor()));
-        all.truncate(limit);
         Ok(all)
     }
 }

@@ -172,6 +172,14 @@ impl Desk<'_> {
         Ok(own.map(|(paper, _)| membership(&paper.key)).collect())
     }
 
+    /// Whether a resident shows a person as a member of the family.
+    pub(super) async fn shows(&self, owner: Identity, who: Identity) -> Result<bool, Refusal> {
+        let live = self.live(owner).await?;
+        let mut added = live.iter().filter(|(_, member)| member.added);
+        let other = write_who(&who);
+        Ok(added.any(|(_, member)| member.other == other))
+    }
+
     /// Those whom the resident shows, and those who show the resident.
     pub(super) async fn members(&self, session: &Session) -> Result<Said, No> {
         let (mut members, mut shown_by) = (Vec::new(), Vec::new());

@@ -4,19 +4,21 @@
 //! Bulk verification rests on this: a roster is checked every morning, and nobody photographs phones.
 
 use super::{
-    Asked, Desk, Masked, No, Said, content_of, cut, id, key_in, object, opened, read_who,
-    sixteenth, write_who,
+    Asked, Desk, Masked, No, Said, content_of, id, key_in, object, opened, read_who, sixteenth,
+    sixteenth_in, write_who,
 };
 use crate::answer::Refusal;
 use crate::clock::{Moment, Time};
 use crate::cold::Cold;
+use crate::desk::audit::Deed;
+use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source, parse_day};
-use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::paper::{AT_MAX, Cursor, Key, Kind, Kinds, PAGE_MAX, Paper};
 use crate::person::Identity;
 use crate::seal::{Grant, Pass, Seal, Session, base32};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +27,17 @@ const KINDS: Kinds = Kinds::of(&[Kind::Grant, Kind::GrantGone]);
 /// Grants of one resident that are in force.
 const GRANTS_MAX: usize = 64;
 
-/// Grants of one resident in a day, those that were taken back among them.
-const GRANTS_DAY_MAX: usize = 128;
+/// Grants of one resident whose day is not over, those that were taken back among them.
+const GRANTS_LIVE_MAX: usize = 256;
 
-/// What is known of the grants that were taken back is good for so long.
+/// Members of a roster that may be asked for at once; a page has [`PAGE_MAX`] at most.
+const ROSTER_LIMIT_MAX: usize = 500;
+
+/// Whether a grant was taken back is known for so long.
 const GONE_LIFE: Duration = Duration::from_secs(1);
 
-/// Organisations whose grants are looked after at once.
-const ORGANISATIONS_MAX: u64 = 10_000;
+/// Grants of which it is known at once.
+const GONE_KNOWN_MAX: u64 = 200_000;
 
 #[derive(Deserialize)]
 struct Given {
@@ -44,6 +49,7 @@ struct Given {
 #[derive(Serialize, Deserialize)]
 struct Granted {
     organisation: String,
+    since: String,
     until: String,
     who: String,
     steps: u8,
@@ -72,34 +78,59 @@ fn number(key: &Key) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
 }
 
+/// The key of the grant with a number. A sealed grant carries the number alone, so the rest follows from it. The first four
+/// bits are the sixteenth of the giver.
+fn key_of_number(seal: &Seal, number: u64) -> Key {
+    let mut key = seal.paper_key(&[b"grant number", &number.to_be_bytes()]);
+    key[..8].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
 fn roster(seal: &Seal, organisation: &str, sixteenth: u8) -> Identity {
     seal.owner("roster", organisation, sixteenth)
 }
 
-/// What a sealed grant says of whose it is.
-pub fn organisation_id(seal: &Seal, organisation: &str) -> u64 {
-    let claim = roster(seal, organisation, 0).claim;
-    u64::from_be_bytes(claim[..8].try_into().expect("8 of 16"))
+/// An organisation that scans: its name, and what a sealed grant says of whose it is.
+#[derive(Clone)]
+pub struct Organisation {
+    pub name: Arc<str>,
+    pub id: u64,
 }
 
-/// Grants of an organisation that were taken back, as of when that was asked.
+impl Organisation {
+    pub fn new(seal: &Seal, name: &str) -> Organisation {
+        let claim = roster(seal, name, 0).claim;
+        Organisation {
+            name: name.into(),
+            id: u64::from_be_bytes(claim[..8].try_into().expect("8 of 16")),
+        }
+    }
+}
+
+/// Whether some grants of an organisation were taken back, as of when that was asked.
 pub struct Gone {
-    pub holder: Arc<str>,
-    pub organisation: u64,
-    pub numbers: HashSet<u64>,
+    pub organisation: Organisation,
+    known: HashMap<u64, bool>,
     pub as_of: Moment,
 }
 
-/// What is known of the grants of organisations that scan.
+impl Gone {
+    /// Whether the grant with a number was taken back; None if that was not asked.
+    pub fn was_taken_back(&self, number: u64) -> Option<bool> {
+        self.known.get(&number).copied()
+    }
+}
+
+/// What is known of grants that are scanned.
 pub struct Gones {
-    cache: moka::future::Cache<String, Arc<Gone>>,
+    cache: moka::sync::Cache<(u64, u64), (bool, Moment)>,
 }
 
 impl Default for Gones {
     fn default() -> Gones {
         Gones {
-            cache: moka::future::Cache::builder()
-                .max_capacity(ORGANISATIONS_MAX)
+            cache: moka::sync::Cache::builder()
+                .max_capacity(GONE_KNOWN_MAX)
                 .time_to_live(GONE_LIFE)
                 .build(),
         }
@@ -107,33 +138,51 @@ impl Default for Gones {
 }
 
 impl Gones {
-    /// `UpstreamBusy` where the store does not tell in time: then no grant is good.
+    /// Looks up whether the grants with these numbers were taken back. `UpstreamBusy` where the store does not tell in time: then
+    /// no grant is good.
     pub async fn of(
         &self,
-        organisation: &str,
+        organisation: &Organisation,
+        numbers: &HashSet<u64>,
         seal: &Seal,
         cold: &Cold,
-    ) -> Result<Arc<Gone>, Refusal> {
-        let read = self.cache.try_get_with_by_ref(organisation, async {
-            let as_of = cold.as_of();
-            let mut numbers = HashSet::new();
-            for sixteenth in 0..16 {
-                let owner = roster(seal, organisation, sixteenth);
-                let gone = all(cold, owner, Kinds::of(&[Kind::GrantGone])).await?;
-                numbers.extend(gone.iter().map(|paper| number(&paper.key)));
+    ) -> Result<Gone, Refusal> {
+        let mut gone = Gone {
+            organisation: organisation.clone(),
+            known: HashMap::with_capacity(numbers.len()),
+            as_of: Moment::now(),
+        };
+        let mut parts: BTreeMap<u8, Vec<u64>> = BTreeMap::new();
+        for number in numbers {
+            match self.cache.get(&(organisation.id, *number)) {
+                Some((was, as_of)) => {
+                    gone.known.insert(*number, was);
+                    gone.as_of = gone.as_of.min(as_of);
+                }
+                None => parts.entry((number >> 60) as u8).or_default().push(*number),
             }
-            Ok::<_, Refusal>(Arc::new(Gone {
-                holder: organisation.into(),
-                organisation: organisation_id(seal, organisation),
-                numbers,
-                as_of,
-            }))
-        });
-        read.await.map_err(|refusal| *refusal)
+        }
+        for (sixteenth, numbers) in parts {
+            let owner = roster(seal, &organisation.name, sixteenth);
+            for numbers in numbers.chunks(PAGE_MAX) {
+                let as_of = cold.as_of();
+                let ends = numbers
+                    .iter()
+                    .map(|number| gone_key(&key_of_number(seal, *number)));
+                let found = cold.some_now(owner, &ends.collect::<Vec<Key>>()).await?;
+                gone.as_of = gone.as_of.min(as_of);
+                for (number, found) in numbers.iter().zip(found) {
+                    gone.known.insert(*number, found.is_some());
+                    let told = (found.is_some(), as_of);
+                    self.cache.insert((organisation.id, *number), told);
+                }
+            }
+        }
+        Ok(gone)
     }
 }
 
-/// All papers of these kinds.
+/// Reads all papers of these kinds.
 pub(super) async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Vec<Paper>, Refusal> {
     let mut papers: Vec<Paper> = Vec::new();
     loop {
@@ -147,7 +196,7 @@ pub(super) async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Ve
     }
 }
 
-/// The keys and givers of these grants, of those on a sixteenth of a roster.
+/// Returns the keys and givers of the grants with these numbers, all of one sixteenth. A grant that is on no roster has none.
 pub(super) async fn givers(
     seal: &Seal,
     cold: &Cold,
@@ -156,16 +205,13 @@ pub(super) async fn givers(
     numbers: &HashSet<u64>,
 ) -> Result<HashMap<u64, (Key, Identity)>, Refusal> {
     let owner = roster(seal, organisation, sixteenth);
-    let papers = all(cold, owner, Kinds::of(&[Kind::Grant])).await?;
+    let keys = numbers.iter().map(|number| key_of_number(seal, *number));
+    let papers = cold.some_now(owner, &keys.collect::<Vec<Key>>()).await?;
     let mut givers = HashMap::new();
-    for paper in papers {
-        let number = number(&paper.key);
-        if numbers.contains(&number) {
-            // One that cannot be opened holds up no other.
-            let Ok(granted) = opened::<Granted>(seal, &owner, &paper) else {
-                continue;
-            };
-            givers.insert(number, (paper.key, read_who(&granted.who)?));
+    for paper in papers.into_iter().flatten() {
+        // One that cannot be opened holds up no other.
+        if let Ok(granted) = opened::<Granted>(seal, &owner, &paper) {
+            givers.insert(number(&paper.key), (paper.key, read_who(&granted.who)?));
         }
     }
     Ok(givers)
@@ -187,14 +233,17 @@ impl Desk<'_> {
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
         self.bind("grant", who, word, &content).await?;
         let key = self.key_of("grant", &who.claim, word, &content);
-        let granted = self.granted(who).await?;
-        if granted.len() >= GRANTS_MAX && granted.iter().all(|(paper, _)| paper.key != key) {
+        let key = key_of_number(self.seal, number(&sixteenth_in(key, &who)));
+        let (live, granted) = self.granted(who).await?;
+        let full = granted.len() >= GRANTS_MAX || live >= GRANTS_LIVE_MAX;
+        if full && granted.iter().all(|(paper, _)| paper.key != key) {
             return Err(Refusal::TooMany.into());
         }
-        self.bound_a_day(who, Kind::Grant, &key, GRANTS_DAY_MAX)
-            .await?;
+        // Both papers stay until the grant is over, however long that is.
+        let end = end_of(&until)?.min(AT_MAX);
         let granted = Granted {
             organisation,
+            since: self.now.to_string(),
             until,
             who: write_who(&who),
             steps: session.steps,
@@ -203,8 +252,8 @@ impl Desk<'_> {
         };
         let list = roster(self.seal, &granted.organisation, sixteenth(&who));
         let changes = vec![
-            self.filing(who, Kind::Grant, key, &granted)?,
-            self.filing(list, Kind::Grant, key, &granted)?,
+            self.filing_at(who, Kind::Grant, key, end, &granted)?,
+            self.filing_at(list, Kind::Grant, key, end, &granted)?,
         ];
         self.cold.apply(changes).await?;
         Ok(Said::Done(json!({
@@ -222,7 +271,7 @@ impl Desk<'_> {
         let grant = Grant {
             resident: who.slot(u64::from(granted.steps)),
             check: who.check(),
-            organisation: organisation_id(self.seal, &granted.organisation),
+            organisation: Organisation::new(self.seal, &granted.organisation).id,
             number: number(key),
             until: end_of(&granted.until).map_err(|_| Refusal::UpstreamBusy)?,
             face: face.ok_or(Refusal::UpstreamBusy)?,
@@ -230,41 +279,70 @@ impl Desk<'_> {
         Ok(self.seal.grant(self.nonces, &grant))
     }
 
-    /// The grants of a resident, or on a part of a roster, that are in force.
-    async fn granted(&self, owner: Identity) -> Result<Vec<(Paper, Granted)>, Refusal> {
-        let papers = all(self.cold, owner, KINDS).await?;
-        let gone = papers.iter().filter(|paper| paper.kind == Kind::GrantGone);
-        let gone: HashSet<Key> = gone.map(|paper| paper.key).collect();
-        let mut granted = Vec::new();
-        for paper in papers {
-            if paper.kind == Kind::Grant && !gone.contains(&gone_key(&paper.key)) {
-                let body: Granted = self.open(&owner, &paper)?;
-                if end_of(&body.until).is_ok_and(|until| until >= self.now) {
-                    granted.push((paper, body));
-                }
+    /// The grants of a resident that are in force, and how many have a day that is not over.
+    async fn granted(&self, owner: Identity) -> Result<(usize, Vec<(Paper, Granted)>), Refusal> {
+        let mut papers: Vec<Paper> = Vec::new();
+        loop {
+            // Those that end last come first.
+            let after = papers.last().map(Paper::cursor);
+            let page = self.cold.papers_now(owner, KINDS, after, PAGE_MAX).await?;
+            let more = page.len() == PAGE_MAX && page.iter().all(|paper| paper.at >= self.now);
+            papers.extend(page.into_iter().filter(|paper| paper.at >= self.now));
+            if !more {
+                break;
             }
         }
-        Ok(granted)
+        let gone = papers.iter().filter(|paper| paper.kind == Kind::GrantGone);
+        let gone: HashSet<Key> = gone.map(|paper| paper.key).collect();
+        papers.retain(|paper| paper.kind == Kind::Grant);
+        let live = papers.len();
+        papers.retain(|paper| !gone.contains(&gone_key(&paper.key)));
+        let granted = papers.into_iter().map(|paper| {
+            let body = self.open(&owner, &paper)?;
+            Ok((paper, body))
+        });
+        Ok((live, granted.collect::<Result<_, Refusal>>()?))
     }
 
-    /// All grants that an organisation has and that are in force.
-    async fn granted_to(&self, organisation: &str) -> Result<Vec<(Paper, Granted)>, Refusal> {
-        let mut all = Vec::new();
-        for sixteenth in 0..16 {
-            let part = roster(self.seal, organisation, sixteenth);
-            all.extend(self.granted(part).await?);
-        }
-        Ok(all)
+    /// Returns of these keys of an owner's grants those that are in force.
+    async fn in_force(
+        &self,
+        owner: Identity,
+        keys: &[Key],
+    ) -> Result<Vec<(Paper, Granted)>, Refusal> {
+        let papers = self.cold.some_now(owner, keys).await?;
+        let papers = papers.into_iter().flatten();
+        let papers = papers.filter(|paper| paper.kind == Kind::Grant && paper.at >= self.now);
+        self.not_gone(owner, papers.collect()).await
+    }
+
+    /// Returns those of an owner's grants that were not taken back.
+    async fn not_gone(
+        &self,
+        owner: Identity,
+        papers: Vec<Paper>,
+    ) -> Result<Vec<(Paper, Granted)>, Refusal> {
+        let ends: Vec<Key> = papers.iter().map(|paper| gone_key(&paper.key)).collect();
+        let gone = self.cold.some_now(owner, &ends).await?;
+        let granted = papers
+            .into_iter()
+            .zip(gone)
+            .filter(|(_, gone)| gone.is_none());
+        let granted = granted.map(|(paper, _)| {
+            let body = self.open(&owner, &paper)?;
+            Ok((paper, body))
+        });
+        granted.collect()
     }
 
     pub(super) async fn grants(&self, session: &Session) -> Result<Said, No> {
-        let granted = self.granted(session.identity).await?;
+        let (_, granted) = self.granted(session.identity).await?;
         let grants: Vec<Value> = granted
             .iter()
             .map(|(paper, granted)| {
                 json!({
                     "id": id(paper), "organisation": granted.organisation,
-                    "since": paper.at.to_string(), "until": granted.until,
+                    "since": granted.since, "until": granted.until,
                 })
             })
             .collect();
@@ -278,65 +356,90 @@ impl Desk<'_> {
     ) -> Result<Said, No> {
         let who = session.identity;
         let key = key_in(asked.id)?;
-        let granted = self.granted(who).await?;
-        let found = granted.iter().find(|(paper, _)| paper.key == key);
-        let (_, granted) = found.ok_or(Refusal::NotFound)?;
+        let granted = self.in_force(who, &[key]).await?;
+        let (paper, granted) = granted.first().ok_or(Refusal::NotFound)?;
         let list = roster(self.seal, &granted.organisation, sixteenth(&who));
         let end = gone_key(&key);
         let nothing = json!({});
         let changes = vec![
-            self.filing(list, Kind::GrantGone, end, &nothing)?,
-            self.filing(who, Kind::GrantGone, end, &nothing)?,
+            // What ends a grant stays for as long as the grant would.
+            self.filing_at(list, Kind::GrantGone, end, paper.at, &nothing)?,
+            self.filing_at(who, Kind::GrantGone, end, paper.at, &nothing)?,
         ];
         self.cold.apply(changes).await?;
-        self.gones.cache.invalidate(&granted.organisation).await;
+        let organisation = Organisation::new(self.seal, &granted.organisation);
+        self.gones
+            .cache
+            .invalidate(&(organisation.id, number(&key)));
         Ok(Said::Found(
             json!({ "id": base32::text(&key), "state": "ended" }),
         ))
     }
 
-    /// Those who granted an organisation, each with a code to scan.
+    /// Those who granted an organisation, each with a code to scan: sixteenth by sixteenth, in each the grants that end last
+    /// first. A page may have fewer than are asked for and yet a next one.
     pub(super) async fn roster(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
-        let limit = asked.params.limit(PAGE_MAX, PAGE_MAX)?;
-        // A cursor is a member's number among all: rosters are read whole, because what was taken back is on them too.
-        let after = asked.params.after.map(key_of).transpose()?;
-        let mut granted = self.granted_to(pass.holder()).await?;
-        granted.sort_by_key(|(paper, _)| paper.key);
-        granted.retain(|(paper, _)| after.is_none_or(|after| paper.key > after));
-        let next = cut(&mut granted, limit).map(|(paper, _)| id(paper));
-        let mut members = Vec::with_capacity(granted.len());
-        for (paper, granted) in &granted {
-            let mut told = json!(granted.person);
-            told["id"] = id(paper).into();
-            told["until"] = granted.until.clone().into();
-            told["code"] = self.code_of(&paper.key, granted)?.into();
-            members.push(told);
+        let limit = asked.params.limit(PAGE_MAX, ROSTER_LIMIT_MAX)?;
+        let mut left = limit.min(PAGE_MAX);
+        let mut after = asked.params.after.map(super::cursor).transpose()?;
+        let first = after.map_or(0, |after| after.key[0] >> 4);
+        let deed = Deed::new(pass.holder(), Role::Organisation, Act::ReadRoster.word());
+        self.record_deeds(vec![deed]).await?;
+        let (mut members, mut next) = (Vec::new(), None);
+        for sixteenth in first..16 {
+            if left == 0 {
+                // Before all that is in the next one.
+                let mut key = [0; 16];
+                key[0] = sixteenth << 4;
+                next = Some(Cursor { at: AT_MAX, key });
+                break;
+            }
+            let owner = roster(self.seal, pass.holder(), sixteenth);
+            let kinds = Kinds::of(&[Kind::Grant]);
+            let mut page = self
+                .cold
+                .papers_now(owner, kinds, after.take(), left)
+                .await?;
+            let read = page.len();
+            page.retain(|paper| paper.at >= self.now);
+            let more = read == left && page.len() == read;
+            let last = page.last().map(Paper::cursor);
+            left -= page.len();
+            for (paper, granted) in self.not_gone(owner, page).await? {
+                let mut told = json!(granted.person);
+                told["id"] = id(&paper).into();
+                told["until"] = granted.until.clone().into();
+                told["code"] = self.code_of(&paper.key, &granted)?.into();
+                members.push(told);
+            }
+            if more {
+                next = last;
+                break;
+            }
         }
+        let next = next.map(|next| base32::text(&next.to_bytes()));
         Ok(Said::Found(json!({ "members": members, "next": next })))
     }
 
-    /// Everybody on an organisation's roster.
-    pub(super) async fn roster_of(&self, organisation: &str) -> Result<HashSet<Identity>, Refusal> {
-        let granted = self.granted_to(organisation).await?;
-        let whose = granted.iter().map(|(_, granted)| read_who(&granted.who));
-        whose.collect()
-    }
-
-    pub(super) async fn has_granted(
+    /// Returns whom these ids of an organisation's roster name. An id that is on it no more, or never was, names nobody.
+    pub(super) async fn members_of(
         &self,
         organisation: &str,
-        who: &Identity,
-    ) -> Result<bool, Refusal> {
-        let own = write_who(who);
-        let granted = self
-            .granted(roster(self.seal, organisation, sixteenth(who)))
-            .await?;
-        Ok(granted.iter().any(|(_, granted)| granted.who == own))
+        ids: &HashSet<Key>,
+    ) -> Result<HashMap<Key, Identity>, Refusal> {
+        let mut parts: BTreeMap<u8, Vec<Key>> = BTreeMap::new();
+        for key in ids {
+            parts.entry(key[0] >> 4).or_default().push(*key);
+        }
+        let mut members = HashMap::new();
+        for (sixteenth, keys) in parts {
+            let owner = roster(self.seal, organisation, sixteenth);
+            for (paper, granted) in self.in_force(owner, &keys).await? {
+                members.insert(paper.key, read_who(&granted.who)?);
+            }
+        }
+        Ok(members)
     }
-}
-
-fn key_of(text: &str) -> Result<Key, Refusal> {
-    key_in(Some(text)).map_err(|_| Refusal::Malformed)
 }
 
 #[cfg(test)]
@@ -353,5 +456,15 @@ mod tests {
         let key = [7; 16];
         assert_eq!(number(&gone_key(&key)), number(&key));
         assert_ne!(gone_key(&key), key);
+        let seal = crate::seal::Seal::new(
+            &crate::seal::ring::RingFile::generate(Time(0)),
+            crate::seal::Settings {
+                code_life: Duration::from_secs(60),
+                clock_skew: Duration::from_secs(2),
+            },
+        );
+        let of_number = key_of_number(&seal, 77);
+        assert_eq!(number(&of_number), 77);
+        assert_ne!(of_number[8..], key_of_number(&seal, 78)[8..]);
     }
 }

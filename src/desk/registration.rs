@@ -6,10 +6,12 @@
 
 use super::{Asked, Desk, No, Said, content_of, id, object, purpose};
 use crate::answer::{Refusal, Standing};
+use crate::desk::audit::Deed;
+use crate::desk::entry::is_within;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
 use crate::language::Language;
-use crate::paper::{Key, Kind, Kinds};
+use crate::paper::{Key, Kind, Kinds, Paper};
 use crate::person::{
     Assurance, Document, Identity, Profile, REGISTRATION_CHARS, is_name, is_text,
     registration_check,
@@ -24,6 +26,9 @@ use serde_json::{Value, json};
 const CERT_TYPES: [&str; 5] = ["15", "16", "34", "99", "none"];
 
 const NUMBER_CHARS_MAX: usize = 32;
+
+/// Registrations under one number that are told, the newest.
+const REGISTRATIONS_MAX: usize = 20;
 
 #[derive(Deserialize)]
 struct Asking {
@@ -177,6 +182,24 @@ impl Desk<'_> {
         Ok(Change { who, what })
     }
 
+    /// The registrations under a number or a document, the newest first.
+    async fn registered(&self, owner: Identity) -> Result<Vec<(Paper, Registration)>, Refusal> {
+        let kinds = Kinds::of(&[Kind::Registration]);
+        let papers = self.cold.papers_now(owner, kinds, None, REGISTRATIONS_MAX);
+        let papers = papers.await?.into_iter();
+        let registrations = papers.map(|paper| {
+            let registration = self.open(&owner, &paper)?;
+            Ok((paper, registration))
+        });
+        registrations.collect()
+    }
+
+    /// Whether a registration is of the region of a member of staff.
+    fn is_of(&self, registration: &Registration, staff: &Pass) -> bool {
+        let own = staff.bound().unwrap_or_default();
+        !own.is_empty() && is_within(&registration.region, own)
+    }
+
     /// Registers a person; again it is another registration of the same, and the newest counts.
     pub(super) async fn register_offline(
         &self,
@@ -191,12 +214,19 @@ impl Desk<'_> {
         let office = self.office(&staff.name, word);
         self.bind("registration", office, word, &content).await?;
         let by_number = self.by_number(&registration.number);
+        let deed = Deed::new(staff.holder(), Role::Staff, Act::Register.word());
+        self.record_deeds(vec![deed.about(by_number)]).await?;
+        let known = self.registered(by_number).await?;
         let mut changes = vec![self.filing(by_number, Kind::Registration, key, &registration)?];
         if let Some(cert_no) = &registration.cert_no {
             let by_document = self.by_document(&registration.cert_type, cert_no);
             changes.push(self.filing(by_document, Kind::Registration, key, &registration)?);
         }
-        changes.push(self.on_record(&registration)?);
+        // Staff of another region name nobody anew who is on record.
+        let elsewhere = |known: &Registration| !self.is_of(known, staff);
+        if !known.iter().any(|(_, known)| elsewhere(known)) {
+            changes.push(self.on_record(&registration)?);
+        }
         self.cold.apply(changes).await?;
         Ok(Said::Done(json!({
             "number": registration.number, "name": registration.name,
@@ -220,16 +250,20 @@ impl Desk<'_> {
                 self.by_document(&cert_type, &cert_no)
             }
         };
-        let kinds = Kinds::of(&[Kind::Registration]);
-        let papers = self.cold.papers_now(owner, kinds, None, 20).await?;
-        if papers.is_empty() {
+        let mut found = self.registered(owner).await?;
+        // What staff of another region registered is not there, and that somebody looked for it is on record.
+        found.retain(|(_, registration)| self.is_of(registration, staff));
+        if found.is_empty() {
+            let deed = Deed::new(staff.holder(), Role::Staff, Act::FindRegistered.word());
+            let deed = deed.purpose(purpose).about(owner);
+            self.record_deeds(vec![deed.detail(json!({ "found": false }))])
+                .await?;
             return Err(Refusal::NotFound.into());
         }
         self.record(staff, Role::Staff, Act::FindRegistered, purpose, &[owner])
             .await?;
-        let mut registrations = Vec::with_capacity(papers.len());
-        for paper in &papers {
-            let registration: Registration = self.open(&owner, paper)?;
+        let mut registrations = Vec::with_capacity(found.len());
+        for (paper, registration) in &found {
             let mut told: Value = json!(&registration);
             told["id"] = id(paper).into();
             told["at"] = paper.at.to_string().into();

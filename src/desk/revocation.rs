@@ -7,9 +7,11 @@
 use super::{Asked, Desk, No, Said, object};
 use crate::answer::Refusal;
 use crate::clock::Time;
+use crate::desk::audit::Deed;
+use crate::desk::roles::{Act, Role};
 use crate::paper::{Kind, Kinds, PAGE_MAX};
 use crate::person::Identity;
-use crate::seal::{Caller, Ends, Seal, Session, extend};
+use crate::seal::{Caller, Ends, Pass, Seal, Session, extend};
 use crate::store::{Change, Error, Store};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
@@ -97,7 +99,7 @@ impl Desk<'_> {
     }
 
     /// Revokes a token: whoever comes with it is `unauthorized`, here at once and everywhere within a second or two.
-    pub(super) async fn revoke(&self, asked: &Asked<'_>) -> Result<Said, No> {
+    pub(super) async fn revoke(&self, by: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
         let revoked: Revoked = object(asked.body)?;
         let caller = self.seal.open_caller(revoked.token.as_bytes(), self.now);
         let (list, revocation, of) = match caller {
@@ -122,8 +124,13 @@ impl Desk<'_> {
             // Revoked before, or over: there is nothing to do.
             Err(_) => return Err(Refusal::CodeInvalid.into()),
         };
+        let deed = Deed::new(by.holder(), Role::Operator, Act::Revoke.word());
+        let deed =
+            deed.detail(json!({ "of": of, "number": format!("{:016x}", revocation.number) }));
         let change = self.revocation(list, &revocation)?;
         self.cold.apply(vec![change]).await?;
+        // What ends is ended first, and recorded before it is acknowledged.
+        self.record_deeds(vec![deed]).await?;
         let until = revocation.until.to_string();
         Ok(Said::Done(json!({ "revoked": of, "until": until })))
     }

@@ -34,14 +34,6 @@ const FILED_MAX: usize = 1_000;
 /// Between two batches, so that a list is read once for many.
 pub const EVERY: Duration = Duration::from_secs(5);
 
-const DAY_MS: u64 = 86_400_000;
-const CHINA_MS: u64 = 8 * 3_600_000;
-
-/// The day in China, as a number of days.
-fn day(at: Time) -> u64 {
-    (at.0 + CHINA_MS) / DAY_MS
-}
-
 /// The grants that one thread saw today.
 #[derive(Default)]
 pub struct Seen {
@@ -52,8 +44,8 @@ pub struct Seen {
 impl Seen {
     /// Whether this is the first time today, as far as is remembered.
     fn is_first(&mut self, number: u64, now: Time) -> bool {
-        if self.day != day(now) || self.numbers.len() >= SEEN_MAX {
-            self.day = day(now);
+        if self.day != now.day_count() || self.numbers.len() >= SEEN_MAX {
+            self.day = now.day_count();
             self.numbers.clear();
         }
         self.numbers.insert(number)
@@ -155,7 +147,7 @@ pub(super) struct Told {
 
 /// None if the service has ended.
 fn paper(seal: &Seal, scan: &Scan, grant: &Key, giver: &Identity) -> Option<Change> {
-    let key = seal.paper_key(&[b"grant scan", grant, &day(scan.at).to_be_bytes()]);
+    let key = seal.paper_key(&[b"grant scan", grant, &scan.at.day_count().to_be_bytes()]);
     let told = Told {
         by: scan.organisation.to_string(),
         grant: crate::seal::base32::text(grant),
@@ -171,6 +163,7 @@ fn paper(seal: &Seal, scan: &Scan, grant: &Key, giver: &Identity) -> Option<Chan
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::DAY_MS;
 
     const NOON: Time = Time(1_790_000_000_000 / DAY_MS * DAY_MS + 4 * 3_600_000);
 

@@ -5,15 +5,18 @@ use super::doors::Seat;
 use super::reply::{self, Body};
 use crate::answer::Refusal;
 use crate::clock::{Now, Time, offset};
+use crate::desk::audit::{Feeder, Feeds};
 use crate::feed::{self, LINE_BYTES_MAX, Outcome as Fed};
 use crate::language::Language;
 use crate::lines::Lines;
 use crate::meters::{Facts, Kind, Outcome};
+use crate::seal::Pass;
 use crate::service::{Rooms, Service};
-use crate::store::Change;
+use crate::store::{Change, What};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
@@ -93,6 +96,7 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         ready: state(rooms, now) == "ready",
         clock_steps: offset::steps(),
         clock_apart: rooms.clock.apart_ms() as f64 / 1_000.0,
+        audit_links: rooms.audit_links(),
     });
     service
         .tally
@@ -153,6 +157,7 @@ async fn take_in(
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fed = Fed::default();
+    let mut record = Record::new(service, &authority, service.authority_number(token, now)?.0);
     let mut batch: Vec<Change> = Vec::new();
     let mut lines = Lines::new(LINE_BYTES_MAX);
     let (mut bytes, mut applied_bytes) = (0, 0);
@@ -188,6 +193,7 @@ async fn take_in(
                 Ok(changes) => batch.extend(changes),
                 Err(rejection) => {
                     fed.reject(nth, rejection);
+                    record.of(authority.holder()).rejected += 1;
                     rooms.meters.store.rejected.fetch_add(1, Relaxed);
                 }
             }
@@ -215,7 +221,9 @@ async fn take_in(
                 .iter()
                 .map(|change| change.what.is_counted())
                 .collect();
+            let said = record.said(&batch);
             let changed = rooms.cold.apply(std::mem::take(&mut batch)).await?;
+            record.count(said, &changed, &counted);
             let changed = changed.into_iter().zip(counted);
             let changed: Vec<bool> = changed
                 .filter_map(|(changed, counted)| counted.then_some(changed))
@@ -233,5 +241,72 @@ async fn take_in(
         }
         // Parsing a piece takes some hundred microseconds; whoever asks `/ready` comes between.
         tokio::task::yield_now().await;
+    }
+}
+
+/// What a feed does, by source, for the audit log; handed on however the feed ends.
+struct Record<'s> {
+    service: &'s Service,
+    holder: String,
+    token: u64,
+    feeds: HashMap<Box<str>, Feeds>,
+}
+
+impl<'s> Record<'s> {
+    fn new(service: &'s Service, authority: &Pass, token: u64) -> Record<'s> {
+        Record {
+            service,
+            holder: authority.holder().to_owned(),
+            token,
+            feeds: HashMap::new(),
+        }
+    }
+
+    fn of(&mut self, source: &str) -> &mut Feeds {
+        if !self.feeds.contains_key(source) {
+            let one = Feeds {
+                feeds: 1,
+                ..Feeds::default()
+            };
+            self.feeds.insert(source.into(), one);
+        }
+        self.feeds.get_mut(source).expect("just put there")
+    }
+
+    /// Of each change who says it, and whether it sets a reason. What is no status is said by the token's own source.
+    fn said(&self, changes: &[Change]) -> Vec<(Box<str>, bool)> {
+        let said = changes.iter().map(|change| match &change.what {
+            What::Status(standing, _) => (standing.source.clone(), standing.active),
+            _ => (self.holder.as_str().into(), false),
+        });
+        said.collect()
+    }
+
+    fn count(&mut self, said: Vec<(Box<str>, bool)>, changed: &[bool], counted: &[bool]) {
+        let outcomes = changed.iter().zip(counted);
+        for ((source, red), (changed, counted)) in said.into_iter().zip(outcomes) {
+            if !*counted {
+                continue;
+            }
+            let of = self.of(&source);
+            match changed {
+                true => of.applied += 1,
+                false => of.unchanged += 1,
+            }
+            of.reds += u64::from(red && *changed);
+        }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        for (source, feeds) in self.feeds.drain() {
+            let feeder = Feeder {
+                holder: self.holder.clone(),
+                token: self.token,
+                source: source.into(),
+            };
+            self.service.rooms.count_feed(feeder, feeds);
+        }
     }
 }

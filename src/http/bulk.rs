@@ -11,7 +11,7 @@ use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
 use super::reply::{self, Body, NDJSON};
 use crate::answer::{Refusal, Verdict};
 use crate::clock::{Now, Time};
-use crate::desk::grant::Gone;
+use crate::desk::grant::{Gone, Organisation};
 use crate::language::Language;
 use crate::lines::Lines;
 use crate::meters::{Kind, Outcome};
@@ -20,9 +20,9 @@ use crate::service::{BulkTurn, Service};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
@@ -32,6 +32,9 @@ pub const LINE_BYTES_MAX: usize = FOREIGN_CODE_BYTES_MAX;
 
 /// Bytes of codes that are answered before others have their turn: 64 lines, some forty microseconds.
 const STEP_BYTES: usize = 64 * (crate::answer::CODE_CHARS + 1);
+
+/// Bytes of codes whose grants are looked up together: some two thousand.
+const FORESEEN_BYTES: usize = 256 << 10;
 
 /// Bytes of codes that are read ahead of their verdicts at most: more than 100,000 grants, or nearly twice as many live codes.
 pub const AHEAD_BYTES_MAX: usize = 16 << 20;
@@ -45,12 +48,16 @@ pub fn bytes_max(settings: &Settings) -> u64 {
     settings.bulk_lines_max * MEAN + LINE_BYTES_MAX as u64
 }
 
-/// Who scans, and what became of the grants that the organisation had.
+/// Who scans, and what became of the grants that come next.
 pub struct Scanner {
     token: Box<[u8]>,
     turn: BulkTurn,
-    gone: Result<Option<Arc<Gone>>, Refusal>,
+    organisation: Option<Organisation>,
+    gone: Result<Option<Gone>, Refusal>,
 }
+
+/// A question to the store under way: which of the grants that come next were taken back.
+type Looking = Pin<Box<dyn Future<Output = Result<Gone, Refusal>>>>;
 
 /// What is asked.
 pub struct AskedBulk {
@@ -85,6 +92,10 @@ pub fn response(
         piece: Bytes::new(),
         verdicts: BytesMut::new(),
         lines: Lines::new(LINE_BYTES_MAX),
+        foreseen: 0,
+        foreseen_lines: Lines::new(LINE_BYTES_MAX),
+        looking: None,
+        last: false,
         lines_left: settings.bulk_lines_max,
         pause_max: settings.bulk_pause_max,
         pause: None,
@@ -109,17 +120,18 @@ fn ahead_bytes_max(settings: &Settings) -> usize {
 }
 
 impl Scanner {
-    pub fn new(token: &[u8], turn: BulkTurn, gone: Result<Option<Arc<Gone>>, Refusal>) -> Scanner {
+    pub fn new(token: &[u8], turn: BulkTurn, organisation: Option<Organisation>) -> Scanner {
         Scanner {
             token: token.into(),
             turn,
-            gone,
+            organisation,
+            gone: Ok(None),
         }
     }
 
     fn scan_grant(&self, service: &Service, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         let gone = self.gone.as_ref().map_err(|refusal| *refusal)?;
-        service.scan_grant(code, gone.as_deref(), now)
+        service.scan_grant(code, gone.as_ref(), now)
     }
 }
 
@@ -133,6 +145,12 @@ pub struct Scans {
     piece: Bytes,
     verdicts: BytesMut,
     lines: Lines,
+    /// Of an organisation's scanner: bytes of the piece whose grants were looked up, and the lines in which they are.
+    foreseen: usize,
+    foreseen_lines: Lines,
+    looking: Option<Looking>,
+    /// All codes have come; what stands behind the last end of a line is answered next.
+    last: bool,
     lines_left: u64,
     language: Language,
     now: Now,
@@ -163,17 +181,31 @@ impl Scans {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            if self.piece.is_empty() {
+            if let Some(looking) = &mut self.looking {
+                self.scanner.gone = ready!(looking.as_mut().poll(cx)).map(Some);
+                self.looking = None;
+            }
+            if self.piece.is_empty() && !self.last {
                 match ready!(self.codes.poll(cx)) {
                     Next::Piece(codes) => self.begin(codes),
                     Next::Broken(error) => return Poll::Ready(Some(Err(error))),
                     Next::Refused(refusal) => self.end(refusal),
                     Next::End => {
-                        self.ended = true;
-                        self.outcome = Outcome::Done;
-                        self.answer(None);
+                        self.last = true;
+                        self.foresee();
                     }
                 }
+            }
+            if !self.piece.is_empty() && self.foreseen == 0 {
+                self.foresee();
+            }
+            if self.looking.is_some() {
+                continue;
+            }
+            if self.last && !self.ended {
+                self.ended = true;
+                self.outcome = Outcome::Done;
+                self.answer(None);
             }
             if !self.piece.is_empty()
                 && let Err(refusal) = self.service.still_admits(self.scanner.turn.pass)
@@ -181,8 +213,9 @@ impl Scans {
                 self.end(refusal);
             }
             if !self.piece.is_empty() {
-                let step = self.piece.len().min(STEP_BYTES);
+                let step = self.piece.len().min(STEP_BYTES).min(self.foreseen);
                 let codes = self.piece.split_to(step);
+                self.foreseen -= step;
                 self.answer(Some(&codes));
                 self.rest = true;
             }
@@ -198,6 +231,7 @@ impl Scans {
         put_error(&mut self.verdicts, refusal);
         self.outcome = Outcome::Refused(refusal);
         self.piece = Bytes::new();
+        self.looking = None;
         self.ended = true;
         self.seat.unread.set(true);
     }
@@ -206,6 +240,37 @@ impl Scans {
         let expected = codes.len() / crate::answer::CODE_CHARS + 1;
         self.verdicts.reserve(expected * VERDICT_BYTES);
         self.piece = codes;
+    }
+
+    /// Asks the store of the grants in the next codes, if there are any. A scanner of no organisation has none; and where the
+    /// store did not tell once, no grant of this bulk is good.
+    fn foresee(&mut self) {
+        self.foreseen = self.piece.len();
+        let Some(organisation) = &self.scanner.organisation else {
+            return;
+        };
+        if self.scanner.gone.is_err() {
+            return;
+        }
+        self.foreseen = self.foreseen.min(FORESEEN_BYTES);
+        let (service, now) = (self.service.clone(), Now::read());
+        let mut numbers = HashSet::new();
+        let each = |_, line: Option<&[u8]>| {
+            let code = trimmed(line.unwrap_or_default());
+            if code.len() == GRANT_CHARS {
+                numbers.extend(service.number_of(organisation, code, now));
+            }
+        };
+        match self.last {
+            true => self.foreseen_lines.finish(each),
+            false => (self.foreseen_lines).push(&self.piece[..self.foreseen], each),
+        }
+        if !numbers.is_empty() {
+            let organisation = organisation.clone();
+            self.looking = Some(Box::pin(async move {
+                service.gone(&organisation, &numbers).await
+            }));
+        }
     }
 
     /// Answers the lines that end in these bytes, or the last one, and has the scanner pay for them.

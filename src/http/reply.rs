@@ -196,7 +196,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::GrantRevoked
         | Refusal::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
-        Refusal::NotOnRoster => StatusCode::FORBIDDEN,
+        Refusal::NotOnRoster | Refusal::NoConsent => StatusCode::FORBIDDEN,
         Refusal::TooMany => StatusCode::CONFLICT,
     }
 }
@@ -283,6 +283,11 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::NotOnRoster, Hant) => "該人員未授權本單位，請先由本人授權",
         (Refusal::NotOnRoster, En) => {
             "This person has granted the organisation nothing, ask the person for a grant"
+        }
+        (Refusal::NoConsent, Hans) => "只能为已添加的家庭成员申报，姓名须一致",
+        (Refusal::NoConsent, Hant) => "只能為已添加的家庭成員申報，姓名須一致",
+        (Refusal::NoConsent, En) => {
+            "You declare only for members of your family whom you have added, by their right name"
         }
         (Refusal::TooMany, Hans) => "数量已达上限，请先移除，或次日再试",
         (Refusal::TooMany, Hant) => "數量已達上限，請先移除，或次日再試",

@@ -8,7 +8,7 @@
 //! only when it repairs a file.
 
 pub mod bulk;
-mod papers;
+pub mod papers;
 
 use super::record::Record;
 use super::{Change, Error, Placed, Store, What};
@@ -359,7 +359,7 @@ impl Store for Embedded {
     ) -> Result<Vec<Paper>, Error> {
         let shelf = self.shelf.clone();
         let owner = shorten(owner, self.settings.home_bits);
-        let read = move |db: &Database| papers::read(db, &owner, kinds, after, limit);
+        let read = move |db: &Database| papers::read(db, &owner, kinds, after, limit, false);
         let found = tokio::task::spawn_blocking(move || shelf.with(read));
         found.await.map_err(failed)?
     }

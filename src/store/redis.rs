@@ -11,7 +11,7 @@ mod doubts;
 mod electors;
 mod follower;
 mod health;
-mod papers;
+pub mod papers;
 pub mod partition;
 pub mod place;
 pub mod primaries;
@@ -311,24 +311,37 @@ impl Redis {
         Ok(submitted)
     }
 
-    /// A read of one partition. One that is known to be lost is not waited for.
+    /// A read of one partition by a script.
     async fn ask<T: redis::FromRedisValue>(
         &self,
         partition: usize,
         script: &redis::Script,
         arguments: &[&[u8]],
     ) -> Result<T, Error> {
-        if self.health.is_lost(partition) {
-            return Err(Error::Away("it is lost".to_owned()));
-        }
-        let asking = &self.opened.asking[partition];
-        let mut link = asking.lock().await.get().await?;
+        let mut link = self.asking(partition).await?;
         let mut call = script.key(partition::meta(partition));
         for argument in arguments {
             call.arg(*argument);
         }
         let found = call.invoke_async(&mut link).await;
-        let mut held = asking.lock().await;
+        self.judged(partition, found).await
+    }
+
+    /// The connection for reads of one partition. One that is known to be lost is not waited for.
+    async fn asking(&self, partition: usize) -> Result<redis::aio::MultiplexedConnection, Error> {
+        if self.health.is_lost(partition) {
+            return Err(Error::Away("it is lost".to_owned()));
+        }
+        self.opened.asking[partition].lock().await.get().await
+    }
+
+    /// What was found, unless another primary was named meanwhile.
+    async fn judged<T>(
+        &self,
+        partition: usize,
+        found: Result<T, redis::RedisError>,
+    ) -> Result<T, Error> {
+        let mut held = self.opened.asking[partition].lock().await;
         match found {
             Ok(found) if held.is_current() => Ok(found),
             Ok(_) => Err(Error::Away("another primary was named".to_owned())),

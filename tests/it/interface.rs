@@ -339,8 +339,10 @@ fn what_the_desk_answers_has_the_documented_shape() {
     assert_eq!(post("/v1/declarations", declared.clone())["new"], true);
     let mut about = declared.clone();
     about["for"] = json!({ "cert_type": "10", "cert_no": mother.cert_no, "name": "李秀英" });
-    post("/v1/declarations", about.clone());
+    assert_eq!(post("/v1/declarations", about)["code"], "no_consent");
     assert_eq!(post("/v1/declarations", json!({}))["code"], "missing_field");
+    let mut about = declared.clone();
+    about["member"] = json!("A".repeat(26));
     assert_eq!(
         desk("POST", "/v1/declarations", &school, Some(about))["code"],
         "not_on_roster"
@@ -404,7 +406,7 @@ fn what_the_desk_answers_has_the_documented_shape() {
     desk("DELETE", &member, &session, None);
     assert_eq!(desk("DELETE", &member, &session, None)["code"], "not_found");
     desk("GET", "/v1/roster", &school, None);
-    let bulk = json!({ "for": { "cert_type": "10", "cert_no": chen.cert_no, "name": chen.name }, "symptoms": ["none"], "contact": "no", "high_risk_area": false });
+    let bulk = json!({ "member": granted["id"], "symptoms": ["none"], "contact": "no", "high_risk_area": false });
     assert_eq!(
         desk("POST", "/v1/declarations/bulk", &school, Some(bulk))["applied"],
         1

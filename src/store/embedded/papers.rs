@@ -7,7 +7,7 @@ use crate::paper::{self, AT_MAX, Cursor, Keep, Key, Kind, Kinds, Paper, Room, UN
 use crate::person::{Identity, ResidentId};
 use crate::store::{Error, What};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 
 /// Home (8), claim (16), key of the paper (16).
 pub type Row = [u8; 40];
@@ -24,6 +24,9 @@ pub const FIRST: Row = [0; 40];
 
 /// Rows that one step of a sweep looks at; it is a read of some milliseconds.
 const SWEEP_STEP: usize = 20_000;
+
+/// Papers that one step of a reader of all hands on.
+const READ_STEP: usize = 1_000;
 
 fn row(owner: &Identity, key: &Key) -> Row {
     let mut row = [0; 40];
@@ -99,16 +102,55 @@ impl Opened {
         kinds: Kinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let txn = self.db.begin_read().map_err(failed)?;
-        let papers = txn.open_table(PAPERS).map_err(failed)?;
-        for found in papers.iter().map_err(failed)? {
-            let (key, value) = found.map_err(failed)?;
-            let (owner, paper) = read_row(key.value(), value.value())?;
-            if kinds.has(paper.kind) {
+        let mut from = Some(FIRST);
+        while let Some(first) = from {
+            let (page, next) = self.next_papers(kinds, first)?;
+            from = next;
+            for (owner, paper) in page {
                 each(owner, paper)?;
             }
         }
         Ok(())
+    }
+
+    /// Returns papers of these kinds from a row on, perhaps none, and where the next step begins.
+    #[allow(clippy::type_complexity)]
+    pub fn next_papers(
+        &self,
+        kinds: Kinds,
+        first: Row,
+    ) -> Result<(Vec<(Identity, Paper)>, Option<Row>), Error> {
+        let txn = self.db.begin_read().map_err(failed)?;
+        let papers = txn.open_table(PAPERS).map_err(failed)?;
+        let mut page = Vec::new();
+        for found in papers.range::<&Row>(&first..).map_err(failed)? {
+            let (key, value) = found.map_err(failed)?;
+            if page.len() == READ_STEP {
+                return Ok((page, Some(*key.value())));
+            }
+            let (owner, paper) = read_row(key.value(), value.value())?;
+            if kinds.has(paper.kind) {
+                page.push((owner, paper));
+            }
+        }
+        Ok((page, None))
+    }
+
+    /// Papers of an owner of these kinds, in order from behind the cursor on: the oldest first, or the newest.
+    pub fn page(
+        &self,
+        owner: &Identity,
+        kinds: Kinds,
+        after: Option<Cursor>,
+        limit: usize,
+        oldest_first: bool,
+    ) -> Result<Vec<Paper>, Error> {
+        read(&self.db, owner, kinds, after, limit, oldest_first)
+    }
+
+    /// Returns of each key the owner's paper that has it.
+    pub fn some(&self, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+        some(&self.db, owner, keys)
     }
 }
 
@@ -118,23 +160,37 @@ pub fn read(
     kinds: Kinds,
     after: Option<Cursor>,
     limit: usize,
+    oldest_first: bool,
 ) -> Result<Vec<Paper>, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let table = txn.open_table(PAPERS).map_err(failed)?;
     let index = txn.open_table(INDEX).map_err(failed)?;
     let mut found = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| kinds.has(*kind)) {
-        let first = entry(owner, kind, FIRST_PLACE);
-        let last = entry(owner, kind, after.unwrap_or(LAST_PLACE));
-        let range = match after {
-            Some(_) => index.range::<&Entry>(&first..&last),
-            None => index.range::<&Entry>(&first..=&last),
-        };
-        for entry in range.map_err(failed)?.rev().take(limit) {
-            found.push(place_in(entry.map_err(failed)?.0.value()));
+        let mut bounds = (
+            Bound::Included(entry(owner, kind, FIRST_PLACE)),
+            Bound::Included(entry(owner, kind, LAST_PLACE)),
+        );
+        let after = after.map(|after| Bound::Excluded(entry(owner, kind, after)));
+        match oldest_first {
+            true => bounds.0 = after.unwrap_or(bounds.0),
+            false => bounds.1 = after.unwrap_or(bounds.1),
+        }
+        let bounds = (bounds.0.as_ref(), bounds.1.as_ref());
+        let mut range = index.range::<&Entry>(bounds).map_err(failed)?;
+        for _ in 0..limit {
+            let next = match oldest_first {
+                true => range.next(),
+                false => range.next_back(),
+            };
+            let Some(next) = next else { break };
+            found.push(place_in(next.map_err(failed)?.0.value()));
         }
     }
-    found.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+    found.sort_unstable();
+    if !oldest_first {
+        found.reverse();
+    }
     found.truncate(limit);
     let paper = |place: Cursor| {
         let value = table.get(&row(owner, &place.key)).map_err(failed)?;

@@ -1,12 +1,13 @@
 //! Papers in Redis: a hash for each owner in the slot of the owner's partition, with an index where it is long; read by
 //! scripts, swept and exported by a scan.
 
-use super::scripts::{self, LEASE, PAPERS, SOME, SWEEP};
+use super::scripts::{self, LEASE, PAPERS, SWEEP};
 use super::{Opened, PARTITIONS, Redis, partition};
 use crate::clock::Time;
 use crate::paper::{Cursor, Keep, Key, Kind, Kinds, PAGE_MAX, Paper};
 use crate::person::Identity;
 use crate::store::Error;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Keys that one step of a scan looks at: some hundred microseconds of the server's time.
@@ -20,6 +21,26 @@ const TURN: Duration = Duration::from_secs(60);
 
 /// Between two steps of a sweep, so that others come first.
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
+
+/// The command that looks up papers of an owner by their keys. No script: a reply goes out as it lies there.
+fn looks(owner: &Identity, keys: &[Key]) -> redis::Cmd {
+    let mut pile = partition::papers(partition::of(owner.home)).into_bytes();
+    pile.extend_from_slice(&scripts::owner(owner));
+    let mut call = redis::cmd("HMGET");
+    call.arg(pile);
+    for key in keys {
+        call.arg(&key[..]);
+    }
+    call
+}
+
+fn looked_up(keys: &[Key], values: Vec<Option<Vec<u8>>>) -> Result<Vec<Option<Paper>>, Error> {
+    let read = |(key, value): (&Key, Option<Vec<u8>>)| {
+        let paper = value.map(|value| Paper::read(*key, &value).ok_or(Error::Damaged("a paper")));
+        paper.transpose()
+    };
+    keys.iter().zip(values).map(read).collect()
+}
 
 impl Redis {
     pub(super) async fn read_papers(
@@ -48,18 +69,13 @@ impl Redis {
         keys: &[Key],
     ) -> Result<Vec<Option<Paper>>, Error> {
         let owner = self.shorten(owner);
-        let named = scripts::owner(&owner);
+        let partition = partition::of(owner.home);
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(PAGE_MAX) {
-            let mut arguments = vec![&named[..]];
-            arguments.extend(keys.iter().map(|key| &key[..]));
-            let partition = partition::of(owner.home);
-            let values: Vec<Option<Vec<u8>>> = self.ask(partition, &SOME, &arguments).await?;
-            for (key, value) in keys.iter().zip(values) {
-                let read =
-                    |value: Vec<u8>| Paper::read(*key, &value).ok_or(Error::Damaged("a paper"));
-                found.push(value.map(read).transpose()?);
-            }
+            let mut link = self.asking(partition).await?;
+            let values = looks(&owner, keys).query_async(&mut link).await;
+            let values = self.judged(partition, values).await?;
+            found.extend(looked_up(keys, values)?);
         }
         Ok(found)
     }
@@ -121,6 +137,17 @@ impl Redis {
     }
 }
 
+/// Where a reader of all papers stopped.
+#[derive(Default)]
+pub struct Scan {
+    partition: usize,
+    cursor: u64,
+    /// A scan may tell of a key twice.
+    told: HashSet<Identity>,
+    owners: Vec<Identity>,
+    after: Option<Cursor>,
+}
+
 impl Opened {
     /// Hands every paper of these kinds to `each`. Papers that are filed meanwhile are among them or not.
     pub async fn each_paper(
@@ -128,55 +155,88 @@ impl Opened {
         kinds: Kinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        for partition in 0..PARTITIONS {
-            let mut cursor = 0;
-            // A scan may tell of a key twice.
-            let mut told = std::collections::HashSet::new();
-            loop {
-                for owner in self.owners(partition, &mut cursor).await? {
-                    if !told.insert(owner) {
-                        continue;
-                    }
-                    let mut after = None;
-                    loop {
-                        let page = self.page(partition, &owner, kinds, after).await?;
-                        after = page.last().map(Paper::cursor);
-                        let more = page.len() == PAGE_MAX;
-                        for paper in page {
-                            each(owner, paper)?;
-                        }
-                        if !more {
-                            break;
-                        }
-                    }
-                }
-                if cursor == 0 {
-                    break;
-                }
+        let mut scan = Scan::default();
+        while let Some(page) = self.next_papers(kinds, &mut scan).await? {
+            for (owner, paper) in page {
+                each(owner, paper)?;
             }
         }
         Ok(())
     }
 
-    async fn page(
+    /// Returns some more papers of these kinds, perhaps none; None after the last.
+    pub async fn next_papers(
         &self,
-        partition: usize,
+        kinds: Kinds,
+        scan: &mut Scan,
+    ) -> Result<Option<Vec<(Identity, Paper)>>, Error> {
+        while scan.partition < PARTITIONS {
+            if let Some(owner) = scan.owners.last().copied() {
+                let page = self
+                    .page(&owner, kinds, scan.after, PAGE_MAX, false)
+                    .await?;
+                scan.after = page.last().map(Paper::cursor);
+                if page.len() < PAGE_MAX {
+                    scan.owners.pop();
+                    scan.after = None;
+                }
+                let page = page.into_iter().map(|paper| (owner, paper));
+                return Ok(Some(page.collect()));
+            }
+            if scan.cursor == 0 && !scan.told.is_empty() {
+                *scan = Scan {
+                    partition: scan.partition + 1,
+                    ..Scan::default()
+                };
+                continue;
+            }
+            let found = self.owners(scan.partition, &mut scan.cursor).await?;
+            let new = found.into_iter().filter(|owner| scan.told.insert(*owner));
+            scan.owners = new.collect();
+            if scan.cursor == 0 && scan.told.is_empty() {
+                scan.partition += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Papers of an owner of these kinds, in order from behind the cursor on: the oldest first, or the newest.
+    pub async fn page(
+        &self,
         owner: &Identity,
         kinds: Kinds,
         after: Option<Cursor>,
+        limit: usize,
+        oldest_first: bool,
     ) -> Result<Vec<Paper>, Error> {
+        let partition = partition::of(owner.home);
         let mut held = self.asking[partition].lock().await;
         let mut link = held.get().await?;
         let found = PAPERS
             .key(partition::meta(partition))
             .arg(&scripts::owner(owner)[..])
             .arg(kinds.bits())
-            .arg(PAGE_MAX)
+            .arg(limit)
             .arg(after.map_or(Vec::new(), |after| after.to_bytes().to_vec()))
+            .arg(u8::from(oldest_first))
             .invoke_async(&mut link)
             .await
             .map_err(|error| held.failed(&error))?;
         scripts::papers(found)
+    }
+
+    /// Returns of each key the owner's paper that has it.
+    pub async fn some(&self, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PAGE_MAX) {
+            let partition = partition::of(owner.home);
+            let mut held = self.asking[partition].lock().await;
+            let mut link = held.get().await?;
+            let values = looks(owner, keys).query_async(&mut link).await;
+            let values = values.map_err(|error| held.failed(&error))?;
+            found.extend(looked_up(keys, values)?);
+        }
+        Ok(found)
     }
 
     /// Some owners who have papers in a partition; the cursor is 0 again after the last of them.

@@ -30,7 +30,6 @@ pub static FIND: Script = script!(" flags=no-writes", "scripts/find.lua");
 pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
 pub static PAPERS: Script = script!(" flags=no-writes", "scripts/pile.lua", "scripts/papers.lua");
-pub static SOME: Script = script!(" flags=no-writes", "scripts/pile.lua", "scripts/some.lua");
 pub static SWEEP: Script = script!("", "scripts/pile.lua", "scripts/sweep.lua");
 pub static RAISE: Script = script!("", "scripts/raise.lua");
 pub static LEASE: Script = script!("", "scripts/lease.lua");
@@ -91,10 +90,11 @@ pub fn owner_of(key: &[u8]) -> Option<Identity> {
     })
 }
 
-/// What `papers.lua` answers: key and value in turn.
-pub fn papers(rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<Paper>, Error> {
+/// What `papers.lua` answers: the keys, and their values.
+pub fn papers((keys, values): (Vec<Vec<u8>>, Vec<Vec<u8>>)) -> Result<Vec<Paper>, Error> {
     let read = |(key, value): (Vec<u8>, Vec<u8>)| Paper::read(key.try_into().ok()?, &value);
-    rows.into_iter()
+    keys.into_iter()
+        .zip(values)
         .map(|row| read(row).ok_or(Error::Damaged("a paper")))
         .collect()
 }

@@ -2,14 +2,18 @@
 
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
+use liangma::clock::Time;
 use liangma::http::query::Door;
+use liangma::person::Identity;
+use liangma::store::redis::partition;
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Looks so many times, each with a purpose of its own.
 fn look(node: &Node, number: &Value, times: usize) {
     let staff = node.seals().staff("wang-01", "440100");
-    for _ in 0..times {
-        let body = json!({ "number": number, "purpose": "gate-check" });
+    for nth in 0..times {
+        let body = json!({ "number": number, "purpose": format!("gate-check-{nth}") });
         let answer = node.desk("POST", "/v1/registrations/find", &staff, Some(&body));
         assert_eq!(answer.status, 200, "{}", text(&answer.body));
     }
@@ -26,8 +30,17 @@ fn register(node: &Node) -> Value {
 }
 
 fn audit(what: &str, store: &str, keys: Option<&Path>) -> (Option<i32>, String) {
+    audit_with(what, store, keys, &[])
+}
+
+fn audit_with(
+    what: &str,
+    store: &str,
+    keys: Option<&Path>,
+    more: &[&str],
+) -> (Option<i32>, String) {
     let mut command = command();
-    command.args(["audit", what, "--store", store]);
+    command.args(["audit", what, "--store", store]).args(more);
     if let Some(keys) = keys {
         command.arg("--keys").arg(keys);
     }
@@ -60,7 +73,7 @@ fn every_look_is_in_the_log_over_restarts_and_the_log_holds() {
     let (code, said) = audit("verify", store, None);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("15 looks") && said.matches("5 links").count() == 3,
+        said.ends_with("15 looks and 1 acts, all as they were written\n"),
         "{said}"
     );
     let (_, listed) = audit("list", store, None);
@@ -68,11 +81,29 @@ fn every_look_is_in_the_log_over_restarts_and_the_log_holds() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 15);
+    assert_eq!(lines.len(), 16);
+    assert_eq!(lines[0]["act"], "register");
+    assert!(lines.is_sorted_by_key(|line| line["at"].as_str().unwrap().to_owned()));
+    assert!(lines.iter().all(|line| line["by"] == "wang-01"));
+    let purposes = lines[1..]
+        .iter()
+        .map(|line| line["purpose"].as_str().unwrap());
     assert!(
-        lines
-            .iter()
-            .all(|line| line["by"] == "wang-01" && line["purpose"] == "gate-check")
+        purposes
+            .into_iter()
+            .all(|purpose| purpose.starts_with("gate-check-"))
+    );
+    let day = &lines[0]["at"].as_str().unwrap()[..10];
+    assert_eq!(
+        audit_with("list", store, None, &["--to", "2026-01-01"]).1,
+        ""
+    );
+    assert!(
+        audit_with("list", store, None, &["--from", day])
+            .1
+            .lines()
+            .count()
+            > 0
     );
     assert!(!listed.contains("无名氏"));
 }
@@ -91,33 +122,227 @@ fn a_link_that_was_taken_out_or_put_elsewhere_is_found() {
     let verify = || audit("verify", &server.url(), Some(&ring.file));
     let (code, said) = verify();
     assert!(code == Some(0) && said.contains("20 looks"), "{said}");
-    // The chain is spread over sixteen owners, of one link or two.
-    let (_, listed) = audit("list", &server.url(), Some(&ring.file));
-    let listed: Vec<Value> = listed
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let chain = listed[0]["chain"].as_str().unwrap();
-    let key_of = |n: u8| {
-        let owner = ring.seals.seal.owner("audit", &format!("{chain}:0"), n);
-        let partition = liangma::store::redis::partition::of(owner.home);
-        let mut key = liangma::store::redis::partition::papers(partition).into_bytes();
-        key.extend_from_slice(&owner.home.0.to_be_bytes());
-        key.extend_from_slice(&owner.claim);
-        key
+    // A day is spread over sixteen owners, of one link or two.
+    let key_of = |n: u64| {
+        let owner = liangma::desk::audit::owner(&ring.seals.seal, Time::now().day(), n);
+        key_of(&owner)
     };
     for (n, findings) in [
-        (3u8, "links before it are missing"),
+        (3, "links before it are missing"),
         (5, "the log has lost it"),
     ] {
-        let hex: String = key_of(n).iter().map(|byte| format!("{byte:02x}")).collect();
-        let script = "return redis.call('DEL', (ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) end)))";
-        assert_eq!(server.ask(&["EVAL", script, "0", &hex]), "1");
+        delete(&server, &key_of(n));
         let (code, said) = verify();
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(findings), "{said}");
     }
+}
+
+/// The key of an owner's papers in Redis.
+fn key_of(owner: &Identity) -> Vec<u8> {
+    let partition = partition::of(owner.home);
+    let mut key = partition::papers(partition).into_bytes();
+    key.extend_from_slice(&owner.home.0.to_be_bytes());
+    key.extend_from_slice(&owner.claim);
+    key
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn delete(server: &Server, key: &[u8]) {
+    let hex = hex(key);
+    let script = "return redis.call('DEL', (ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) end)))";
+    assert_eq!(server.ask(&["EVAL", script, "0", &hex]), "1");
+}
+
+#[test]
+fn looks_alike_are_told_once_a_day_and_nothing_pushes_them_out() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let node = Start::new(&["desk_per_second=10000"]).over(&store).node();
+    let (seals, chen) = (node.seals(), person(1));
+    let (session, authority) = (seals.session(&chen), seals.authority());
+    let appeal = json!({ "reason": "close_contact", "text": "not me" });
+    node.put("/v1/appeals", &session, appeal);
+    let poll = |purpose: &str| {
+        let ask = Ask::get(&format!("/v1/appeals?purpose={purpose}")).bearer(&authority);
+        ask.at(node.address(Door::Back))
+    };
+    assert_eq!(poll("curiosity").status, 200);
+    for nth in 0..600 {
+        assert_eq!(poll(&format!("office-{}", nth % 3)).status, 200);
+    }
+    let told = node.read("/v1/accesses?limit=100", &session);
+    let mut told: Vec<&str> = (told["accesses"].as_array().unwrap().iter())
+        .map(|access| access["purpose"].as_str().unwrap())
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, ["curiosity", "office-0", "office-1", "office-2"]);
+    // Purposes are not made up without end.
+    let refused = (0..400).find(|nth| poll(&format!("made-up-{nth}")).status == 409);
+    assert_eq!(refused, Some(196));
+    poll("one-more").refuses(409, "too_many");
+    assert_eq!(poll("curiosity").status, 200);
+    node.signal(libc::SIGTERM);
+    until("it says that it has ended", || {
+        node.log().contains("every query has ended")
+    });
+    let log = node.log();
+    node.end();
+    let (code, said) = audit("verify", store.to_str().unwrap(), None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(log.contains("audit_end="), "{log}");
+}
+
+#[test]
+fn an_end_that_was_cut_off_is_missed_where_it_was_written_down() {
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let node = Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let number = register(&node);
+    look(&node, &number, 1);
+    node.signal(libc::SIGTERM);
+    until("it says that it has ended", || {
+        node.log().contains("every query has ended")
+    });
+    let folder = folder();
+    let log = folder.path().join("log");
+    std::fs::write(&log, node.log()).unwrap();
+    let ends = ["--ends", log.to_str().unwrap()];
+    let verify = |more: &[&str]| audit_with("verify", &server.url(), Some(&ring.file), more);
+    let (code, said) = verify(&ends);
+    assert!(
+        code == Some(0) && said.contains("1 looks and 1 acts"),
+        "{said}"
+    );
+    let end = said.split("the end is ").nth(1).unwrap();
+    let end = end.split_whitespace().next().unwrap();
+    // The last link, and what the person was told: both are gone, and the log agrees with itself.
+    let seal = &ring.seals.seal;
+    let number = number.as_str().unwrap();
+    let anywhere = seal.owner("registration by number", number, 0);
+    let person = seal.owner("registration by number", number, anywhere.claim[0] & 15);
+    let key = hex(&key_of(&person));
+    let script = "local key = ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) end)
+        for _, field in ipairs(redis.call('HKEYS', key)) do
+            if string.byte(redis.call('HGET', key, field), 7) == 11 then redis.call('HDEL', key, field) end
+        end";
+    server.ask(&["EVAL", script, "0", &key]);
+    let last = liangma::desk::audit::owner(seal, Time::now().day(), 1);
+    delete(&server, &key_of(&last));
+    let (code, said) = verify(&[]);
+    assert!(
+        code == Some(0) && said.contains("0 looks and 1 acts"),
+        "{said}"
+    );
+    for more in [&ends[..], &["--end", end]] {
+        let (code, said) = verify(more);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("it ends after 1 links, and 2 were written down"),
+            "{said}"
+        );
+    }
+    let (code, said) = verify(&["--end", "nonsense"]);
+    assert!(
+        code == Some(2) && said.contains("CHAIN:LINKS:HASH@DAY"),
+        "{said}"
+    );
+    node.end();
+}
+
+#[test]
+fn what_offices_do_is_in_the_log_with_who_did_it() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let place = store.to_str().unwrap();
+    let node = Start::new(&["desk_per_second=1000"]).over(&store).node();
+    let (seals, chen) = (node.seals(), person(1));
+    let session = seals.session(&chen);
+    let authority = seals.authority_of("gd-cdc", Some("gz-cdc"));
+    let mut of_other: Value = serde_json::from_str(&chen.set("suspected", 5)).unwrap();
+    of_other["source"] = json!("gz-cdc");
+    node.feed(
+        &authority,
+        &[
+            chen.resident(),
+            chen.set("suspected", 1),
+            of_other.to_string(),
+        ],
+    );
+    assert_eq!(node.post_feed(&authority, "{").status, 200);
+    until("the feeds are counted", || {
+        let metrics = text(&node.get(Door::Back, "/metrics").body);
+        metrics.contains("liangma_feed_reds_total{token=\"gd-cdc\"} 2")
+    });
+    let number = register(&node);
+    let elsewhere = seals.staff("li-02", "650100");
+    let body = json!({ "number": number, "purpose": "gate-check" });
+    // Staff of another region find nobody, and that is recorded.
+    let find = |token: &str| node.desk("POST", "/v1/registrations/find", token, Some(&body));
+    find(&elsewhere).refuses(404, "not_found");
+    assert_eq!(find(&seals.staff("wang-01", "440100")).status, 200);
+    node.read("/v1/roster", &seals.organisation("gz-school"));
+    node.put(
+        "/v1/appeals",
+        &session,
+        json!({ "reason": "suspected", "text": "not me" }),
+    );
+    let at_back = |ask: Ask, token: &str| ask.bearer(token).at(node.address(Door::Back));
+    let all = at_back(Ask::get("/v1/appeals?purpose=office"), &authority).json();
+    let path = format!("/v1/appeals/{}", all["appeals"][0]["id"].as_str().unwrap());
+    let answer = Ask::post(&path, json!({ "state": "upheld" }).to_string()).json();
+    assert_eq!(at_back(answer, &authority).status, 201);
+    let token = json!({ "token": seals.scanner() }).to_string();
+    let revoke = Ask::post("/v1/revocations", token).json();
+    assert_eq!(at_back(revoke, &seals.operator()).status, 201);
+    node.signal(libc::SIGTERM);
+    node.end();
+    let exported = run(&["export", "--store", place]);
+    assert!(exported.status.success());
+    let again = run(&["export", "--store", place]);
+    assert_eq!(exported.stdout, again.stdout);
+
+    let (code, said) = audit("verify", place, None);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, listed) = audit("list", place, None);
+    let lines: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of =
+        |act: &str| -> Vec<&Value> { lines.iter().filter(|line| line["act"] == act).collect() };
+    for (act, by, role, count) in [
+        ("register", "wang-01", "staff", 1),
+        ("read_roster", "gz-school", "organisation", 1),
+        ("read_appeals", "gd-cdc", "authority", 1),
+        ("answer_appeal", "gd-cdc", "authority", 1),
+        ("revoke", "ops-1", "operator", 1),
+        ("find_registered", "li-02", "staff", 2),
+    ] {
+        let found = of(act);
+        assert_eq!(found.len(), count, "{act}: {listed}");
+        assert_eq!(
+            (&found[0]["by"], &found[0]["role"]),
+            (&json!(by), &json!(role))
+        );
+    }
+    assert_eq!(of("export").len(), 2);
+    let misses = of("find_registered");
+    assert_eq!(misses[0]["detail"]["found"], json!(false));
+    let fed = of("feed");
+    let sum = |source: &str, what: &str| -> u64 {
+        let of = fed.iter().filter(|line| line["detail"]["source"] == source);
+        of.map(|line| line["detail"][what].as_u64().unwrap()).sum()
+    };
+    assert!(fed.iter().all(|line| line["by"] == "gd-cdc"));
+    assert_eq!((sum("gd-cdc", "applied"), sum("gd-cdc", "reds")), (2, 1));
+    assert_eq!((sum("gz-cdc", "applied"), sum("gz-cdc", "reds")), (1, 1));
+    assert_eq!(sum("gd-cdc", "rejected"), 1);
 }
 
 #[test]
@@ -214,7 +439,9 @@ fn neither_logs_nor_meters_nor_the_store_hold_what_was_said_at_the_desk() {
         "symptoms": ["none"], "contact": "no", "high_risk_area": false, "celsius": 36.5,
         "for": { "cert_type": "10", "cert_no": other.cert_no, "name": "李秀英" },
     });
-    node.put("/v1/declarations", &session, declared.clone());
+    let answer = node.desk("POST", "/v1/declarations", &session, Some(&declared));
+    answer.refuses(403, "no_consent");
+    assert!(!text(&answer.body).contains(&other.cert_no));
     let mut bad = declared;
     bad["for"]["cert_no"] = json!(format!("{}X", &other.cert_no[..17]));
     let answer = node.desk("POST", "/v1/declarations", &session, Some(&bad));

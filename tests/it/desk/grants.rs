@@ -97,11 +97,14 @@ fn a_roster_is_fetched_and_scanned_in_bulk_every_morning() {
     }
     give(&node, &people[0], "other-school");
     let organisation = seals.organisation(SCHOOL);
-    let mut codes = Vec::new();
+    let (mut codes, mut ids) = (Vec::new(), Vec::new());
     let mut path = "/v1/roster?limit=50".to_owned();
     loop {
         let page = node.read(&path, &organisation);
         let members = page["members"].as_array().unwrap();
+        assert!(members.len() <= 50);
+        let id = |member: &Value| member["id"].as_str().unwrap().to_owned();
+        ids.extend(members.iter().map(id));
         codes.extend(
             members
                 .iter()
@@ -125,53 +128,87 @@ fn a_roster_is_fetched_and_scanned_in_bulk_every_morning() {
         1
     );
 
-    // It declares for those who are on it, and for nobody else.
-    let line = |person: &Person, celsius: f64| {
+    // It declares for those who are on it, by the ids that the roster has for them, and for nobody else.
+    let line = |id: &str, celsius: f64| {
         json!({
-            "for": { "cert_type": "10", "cert_no": person.cert_no, "name": person.name }, "celsius": celsius,
-            "symptoms": ["none"], "contact": "no", "high_risk_area": false, "key": format!("m-{}", person.cert_no),
+            "member": id, "celsius": celsius, "symptoms": ["none"], "contact": "no", "high_risk_area": false,
+            "key": format!("m-{id}"),
         })
     };
-    let mut lines: Vec<String> = people
-        .iter()
-        .map(|person| line(person, 36.5).to_string())
-        .collect();
-    lines.push(line(&person(999), 36.5).to_string());
-    lines.push("{".into());
-    lines.push(line(&people[0], 99.0).to_string());
-    let declare = || {
+    let others = node.read("/v1/roster", &seals.organisation("other-school"));
+    let of_others = others["members"][0]["id"].as_str().unwrap();
+    let mut lines: Vec<String> = ids.iter().map(|id| line(id, 36.5).to_string()).collect();
+    lines.extend([
+        line(of_others, 36.5).to_string(),
+        line(&"A".repeat(26), 36.5).to_string(),
+        line("nobody", 36.5).to_string(),
+        "{".into(),
+        line(&ids[0], 99.0).to_string(),
+    ]);
+    let declare = |lines: &[String]| {
         let ask = Ask::post("/v1/declarations/bulk", lines.join("\n")).bearer(&organisation);
         ask.header("content-type", "application/x-ndjson")
             .at(node.address(Door::Desk))
             .json()
     };
-    let said = declare();
+    let codes = |said: &Value| -> Vec<String> {
+        let rejected = said["rejected"].as_array().unwrap();
+        let codes = rejected
+            .iter()
+            .map(|line| line["code"].as_str().unwrap().to_owned());
+        codes.collect()
+    };
+    let said = declare(&lines);
     assert_eq!(said["applied"], MEMBERS);
-    let rejected: Vec<_> = said["rejected"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|line| &line["code"])
-        .collect();
+    let mut found = codes(&said);
+    found.sort();
     assert_eq!(
-        rejected,
+        found,
         [
-            &json!("not_on_roster"),
-            &json!("not_json"),
-            &json!("bad_temperature")
+            "bad_temperature",
+            "not_json",
+            "not_on_roster",
+            "not_on_roster",
+            "not_on_roster"
         ]
     );
-    assert_eq!(declare()["unchanged"], MEMBERS);
+    assert_eq!(declare(&lines)["unchanged"], MEMBERS);
     let told = node.read("/v1/declarations", &seals.session(&people[7]));
     assert_eq!(told["declarations"][0]["declarer"]["organisation"], SCHOOL);
-    let single = node.desk(
-        "POST",
-        "/v1/declarations",
-        &organisation,
-        Some(&line(&person(999), 36.5)),
-    );
-    single.refuses(403, "not_on_roster");
-    node.put("/v1/declarations", &organisation, line(&people[1], 37.0));
+    let single = |body: Value| node.desk("POST", "/v1/declarations", &organisation, Some(&body));
+    single(line(of_others, 36.5)).refuses(403, "not_on_roster");
+    node.put("/v1/declarations", &organisation, line(&ids[1], 37.0));
+
+    // A number tells nothing of who has it: whoever is named by one is refused alike, with contents and without.
+    for person in [&people[0], &person(999)] {
+        let named = json!({ "cert_type": "10", "cert_no": person.cert_no, "name": person.name });
+        for (mut body, code) in [
+            (json!({}), "missing_field"),
+            (line(&ids[0], 36.5), "bad_field"),
+            (
+                json!({ "symptoms": ["none"], "contact": "no", "high_risk_area": false }),
+                "missing_field",
+            ),
+        ] {
+            body["for"] = named.clone();
+            single(body.clone()).refuses(422, code);
+            assert_eq!(codes(&declare(&[body.to_string()])), [code]);
+        }
+    }
+    // Who takes the grant back is on the roster no more.
+    let session = seals.session(&people[0]);
+    let own = node.read("/v1/grants", &session)["grants"]
+        .as_array()
+        .unwrap()
+        .clone();
+    let own = own
+        .iter()
+        .find(|grant| grant["organisation"] == SCHOOL)
+        .unwrap();
+    let id = own["id"].as_str().unwrap();
+    let path = format!("/v1/grants/{id}");
+    assert_eq!(node.desk("DELETE", &path, &session, None).status, 200);
+    single(line(id, 36.5)).refuses(403, "not_on_roster");
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn every_command_of_the_page_does_what_it_says() {
             sign(Algorithm::EdDSA, Some("ed"), &ed(), &member),
         )
         .env("CERT_NO", &chen.cert_no)
+        .env("MEMBER_NO", &mother.cert_no)
         .output()
         .expect("bash runs");
     let (said, erred) = (text(&output.stdout), text(&output.stderr));

@@ -306,12 +306,14 @@ fn an_idempotency_key_stands_for_one_content_whatever_is_filed() {
 
 #[test]
 fn what_another_declares_is_never_the_declaration_that_counts() {
-    let node = Node::start();
+    let node = crate::sessions::node();
     let (seals, chen, grandmother) = (node.seals(), person(1), person(2));
     let own = seals.session(&grandmother);
     node.put("/v1/declarations", &own, declaration(36.5));
     let mut body = declaration(39.9);
-    body["for"] = json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": "李秀英" });
+    body["for"] =
+        json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": grandmother.name });
+    add_member(&node, &chen, &grandmother);
     node.put("/v1/declarations", &seals.session(&chen), body);
     let said = node.read("/v1/declarations", &own);
     let told = |nth: usize| {
@@ -360,10 +362,12 @@ fn a_person_files_so_many_a_day_and_a_repeat_is_no_more() {
 
 #[test]
 fn a_person_declares_for_another_who_sees_by_whom() {
-    let node = Node::start();
+    let node = crate::sessions::node();
     let (seals, chen, grandmother) = (node.seals(), person(1), person(2));
     let mut body = declaration(36.5);
-    body["for"] = json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": "李秀英" });
+    body["for"] =
+        json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": grandmother.name });
+    add_member(&node, &chen, &grandmother);
     node.put("/v1/declarations", &seals.session(&chen), body);
     let said = node.read("/v1/declarations", &seals.session(&grandmother));
     let told = &said["declarations"][0];
@@ -372,6 +376,61 @@ fn a_person_declares_for_another_who_sees_by_whom() {
         (&json!("other"), &json!("陈**"))
     );
     assert!(!said.to_string().contains(&chen.cert_no));
+}
+
+fn add_member(node: &Node, owner: &Person, member: &Person) -> Value {
+    let assertion = super::family::assertion(&crate::sessions::claims(member));
+    let session = node.seals().session(owner);
+    node.put("/v1/family", &session, json!({ "assertion": assertion }))
+}
+
+#[test]
+fn nobody_declares_for_a_person_who_did_not_consent_and_the_refusal_tells_nothing() {
+    let node = crate::sessions::node();
+    let (seals, chen) = (node.seals(), person(1));
+    let (mother, stranger, nobody) = (person(2), person(3), person(4));
+    let session = seals.session(&chen);
+    node.feed(&seals.authority(), &[stranger.resident()]);
+    let added = add_member(&node, &chen, &mother);
+    let about = |person: &Person, name: &str| {
+        let mut body = declaration(39.9);
+        body["for"] = json!({ "cert_type": "10", "cert_no": person.cert_no, "name": name });
+        body
+    };
+    let declare =
+        |session: &str, body: &Value| node.desk("POST", "/v1/declarations", session, Some(body));
+    let member = added["session"].as_str().unwrap();
+    let cases = [
+        // On record, and a right name; on record, and a wrong one; a member by a wrong name; on no record.
+        (&*session, about(&stranger, stranger.name)),
+        (&*session, about(&stranger, "不知道")),
+        (&*session, about(&mother, "不知道")),
+        (&*session, about(&nobody, "不知道")),
+        // The member consented to be shown, and the owner did not consent to anything.
+        (member, about(&chen, chen.name)),
+    ];
+    let mut bodies = Vec::new();
+    for (session, body) in &cases {
+        let answer = declare(session, body);
+        answer.refuses(403, "no_consent");
+        bodies.push(text(&answer.body));
+    }
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    // Contents are judged before whom they are about.
+    for (session, mut body) in cases {
+        body["contact"] = Value::Null;
+        declare(session, &body).refuses(422, "missing_field");
+    }
+    for person in [&chen, &mother, &stranger, &nobody] {
+        let said = node.read("/v1/declarations", &seals.session(person));
+        assert_eq!(said["declarations"], json!([]));
+    }
+    let own = about(&mother, mother.name);
+    assert_eq!(declare(&session, &own).status, 201);
+    // Consent ends with the membership.
+    let path = format!("/v1/family/{}", added["id"].as_str().unwrap());
+    assert_eq!(node.desk("DELETE", &path, &session, None).status, 200);
+    declare(&session, &own).refuses(403, "no_consent");
 }
 
 #[test]

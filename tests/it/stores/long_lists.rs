@@ -35,7 +35,7 @@ fn what_calls_cost_redis_at_long_lists() {
     let place = Place::redis();
     runtime().block_on(async {
         let store = place.open(64, &board()).await;
-        println!("papers  page of 50  page of 500  look by key  500 looks  one filed  [microseconds of Redis]");
+        println!("papers  page of 50  page of 200  look by key  200 looks  one filed  [microseconds of Redis]");
         for (owner, size) in (1..).zip(SIZES) {
             for first in (0..size).step_by(2_000) {
                 let some = first..(first + 2_000).min(size);
@@ -46,7 +46,7 @@ fn what_calls_cost_redis_at_long_lists() {
                 key: [0; 16],
             };
             let kinds = Kinds::of(&[Kind::Entry, Kind::Grant]);
-            let keys: Vec<_> = (0..500).map(|n| paper(n * size / 500).key).collect();
+            let keys: Vec<_> = (0..200).map(|n| paper(n * size / 200).key).collect();
             let mut line = format!("{size:>9}");
             for what in 0..5 {
                 place.server().ask(&["CONFIG", "RESETSTAT"]);
@@ -54,7 +54,7 @@ fn what_calls_cost_redis_at_long_lists() {
                     let who = who(owner);
                     match what {
                         0 => drop(store.papers(who, kinds, Some(middle), 50).await.unwrap()),
-                        1 => drop(store.papers(who, kinds, Some(middle), 500).await.unwrap()),
+                        1 => drop(store.papers(who, kinds, Some(middle), 200).await.unwrap()),
                         2 => drop(store.some(who, &keys[..1]).await.unwrap()),
                         3 => drop(store.some(who, &keys).await.unwrap()),
                         _ => drop(store.apply(vec![filed(owner, size + round)]).await.unwrap()),

@@ -1,8 +1,9 @@
--- Reads papers of an owner, the newest first. ARGV: home and claim, kinds (a bit each), how many at most, and where the
--- reader stopped: time (6 bytes) and key (16), or nothing.
--- Returns: key and value of each.
+-- Reads papers of an owner, the newest first unless said otherwise. ARGV: home and claim, kinds (a bit each), how many at most, and where the
+-- reader stopped: time (6 bytes) and key (16), or nothing; '1' if the oldest come first.
+-- Returns: the keys, and their values.
 local KINDS_MAX = 31
 local owner, kinds, limit, after = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local oldest_first = ARGV[5] == '1'
 local count, whole = count_of(owner)
 
 local function is_wanted(kind)
@@ -17,10 +18,10 @@ local function place_of(key, head)
   return place
 end
 
-local function is_newer(a, b)
+local function is_first(a, b)
   for nth = 1, 5 do
     if a[nth] ~= b[nth] then
-      return a[nth] > b[nth]
+      return (a[nth] > b[nth]) ~= oldest_first
     end
   end
   return false
@@ -33,29 +34,32 @@ if count <= SMALL or not whole then
     local key, value = found[nth], found[nth + 1]
     if is_wanted(string.byte(value, 7)) then
       local place = place_of(key, value)
-      if not last or is_newer(last, place) then
+      if not last or is_first(last, place) then
         place.value = value
         some[#some + 1] = place
       end
     end
   end
-  table.sort(some, is_newer)
-  local out = {}
+  table.sort(some, is_first)
+  local keys, values = {}, {}
   for nth = 1, math.min(limit, #some) do
-    out[nth] = { some[nth].key, some[nth].value }
+    keys[nth], values[nth] = some[nth].key, some[nth].value
   end
-  return out
+  return { keys, values }
 end
 
--- Of each kind as many as could be on the page, the newest first; then the newest of all.
+-- Of each kind as many as could be on the page, in order; then the first of all.
 local lists = {}
 for kind = 1, KINDS_MAX do
   if is_wanted(kind) then
     local from, to = range_of(kind)
-    if after ~= '' then
-      to = '(' .. member_of(kind, after, string.sub(after, 7))
+    local last = after ~= '' and '(' .. member_of(kind, after, string.sub(after, 7))
+    local members
+    if oldest_first then
+      members = redis.call('ZRANGEBYLEX', index_of(owner), last or from, to, 'LIMIT', 0, limit)
+    else
+      members = redis.call('ZREVRANGEBYLEX', index_of(owner), last or to, from, 'LIMIT', 0, limit)
     end
-    local members = redis.call('ZREVRANGEBYLEX', index_of(owner), to, from, 'LIMIT', 0, limit)
     if #members > 0 then
       lists[#lists + 1] = { members = members, nth = 1 }
     end
@@ -76,26 +80,29 @@ else
     place_at(list)
   end
   while #keys < limit do
-    local newest
+    local first
     for _, list in ipairs(lists) do
-      if list.place and (not newest or is_newer(list.place, newest.place)) then
-        newest = list
+      if list.place and (not first or is_first(list.place, first.place)) then
+        first = list
       end
     end
-    if not newest then
+    if not first then
       break
     end
-    keys[#keys + 1] = newest.place.key
-    newest.nth = newest.nth + 1
-    place_at(newest)
+    keys[#keys + 1] = first.place.key
+    first.nth = first.nth + 1
+    place_at(first)
   end
 end
 
-local out = {}
+local values = {}
 for first = 1, #keys, 1000 do
-  local values = redis.call('HMGET', papers_of(owner), unpack(keys, first, math.min(first + 999, #keys)))
-  for nth, value in ipairs(values) do
-    out[#out + 1] = { keys[first + nth - 1], value }
+  local found = redis.call('HMGET', papers_of(owner), unpack(keys, first, math.min(first + 999, #keys)))
+  if #keys <= 1000 then
+    return { keys, found }
+  end
+  for nth, value in ipairs(found) do
+    values[first + nth - 1] = value
   end
 end
-return out
+return { keys, values }
