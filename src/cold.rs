@@ -136,7 +136,7 @@ impl Cold {
             .enumerate()
             .filter_map(|(nth, change)| match &change.what {
                 What::Paper(_) | What::Erase => Some((nth, change.who)),
-                What::Profile(_) | What::Status(..) => None,
+                What::Profile(_) | What::Status(..) | What::Override(_) => None,
             });
         let papers: Vec<(usize, Identity)> = papers.collect();
         let reds = changes

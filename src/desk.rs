@@ -9,6 +9,7 @@ mod family;
 pub mod grant;
 pub mod guidance;
 mod health;
+mod overrides;
 mod registration;
 pub mod revocation;
 pub mod roles;
@@ -176,6 +177,7 @@ impl Desk<'_> {
             (Act::ReadAppeals, Caller::Pass(_, pass, _)) => self.all_appeals(pass, asked).await,
             (Act::AnswerAppeal, Caller::Pass(_, pass, _)) => self.answer_appeal(pass, asked).await,
             (Act::Revoke, Caller::Pass(_, pass, _)) => self.revoke(pass, asked).await,
+            (Act::Override, Caller::Pass(_, pass, _)) => self.override_status(pass, asked).await,
             (Act::EndSessions, Caller::Session(session)) => self.end_sessions(session).await,
             // No act of the table comes here with another caller.
             _ => Err(Refusal::NotPermitted.into()),

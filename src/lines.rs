@@ -3,12 +3,14 @@
 /// What some programs write before the first line of a text in UTF-8.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Lines end in LF or CRLF and are numbered as the body numbers them, from 1. A byte order mark before
-/// the first is none of it.
+/// Lines end in LF or CRLF and are numbered as the body numbers them, from 1. A byte order mark before the first line of a body or
+/// of a file is none of it.
 pub struct Lines {
     bytes_max: usize,
     carry: Vec<u8>,
     line: u64,
+    /// The first line of the body, or of the file that is read now.
+    first: u64,
     /// The line under way is too long; the rest of it is passed over.
     skipping: bool,
 }
@@ -20,6 +22,7 @@ impl Lines {
             bytes_max,
             carry: Vec::new(),
             line: 0,
+            first: 1,
             skipping: false,
         }
     }
@@ -42,16 +45,17 @@ impl Lines {
         self.keep(rest);
     }
 
-    /// Hands on the last line, if it had no end.
+    /// Hands on the last line, if it had no end. What is pushed after it is another file, whose lines are numbered on.
     pub fn finish(&mut self, mut each: impl FnMut(u64, Option<&[u8]>)) {
         if !self.carry.is_empty() || self.skipping {
             self.end(&mut each);
         }
+        self.first = self.line + 1;
     }
 
     fn keep(&mut self, piece: &[u8]) {
         // One more for the CR that does not count, and a mark before the first line.
-        let beside = 1 + if self.line == 0 {
+        let beside = 1 + if self.line + 1 == self.first {
             BYTE_ORDER_MARK.len()
         } else {
             0
@@ -74,9 +78,9 @@ impl Lines {
 
     /// The line without its end, and the first without a mark.
     fn strip<'l>(&self, line: &'l [u8]) -> &'l [u8] {
-        let line = match self.line {
-            1 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),
-            _ => line,
+        let line = match self.line == self.first {
+            true => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),
+            false => line,
         };
         line.strip_suffix(b"\r").unwrap_or(line)
     }
@@ -95,6 +99,33 @@ mod tests {
         }
         lines.finish(|nth, line| all.push((nth, line.map(<[u8]>::to_vec))));
         all
+    }
+
+    #[test]
+    fn each_file_may_begin_with_a_byte_order_mark() {
+        let mut lines = Lines::new(20);
+        let mut all = Vec::new();
+        for file in [
+            &b"\xef\xbb\xbfa\nb"[..],
+            b"\xef\xbb\xbfc\n\xef\xbb\xbfd\n",
+            b"e",
+        ] {
+            let mut each = |nth, line: Option<&[u8]>| all.push((nth, line.map(<[u8]>::to_vec)));
+            // Byte by byte, as it may come.
+            for byte in file {
+                lines.push(&[*byte], &mut each);
+            }
+            lines.finish(&mut each);
+        }
+        let of = |nth, text: &[u8]| (nth, Some(text.to_vec()));
+        let expected = [
+            of(1, b"a"),
+            of(2, b"b"),
+            of(3, b"c"),
+            of(4, b"\xef\xbb\xbfd"),
+            of(5, b"e"),
+        ];
+        assert_eq!(all, expected);
     }
 
     #[test]

@@ -1139,6 +1139,18 @@ mod tests {
     }
 
     #[test]
+    fn tokens_past_the_most_are_counted_together() {
+        let meters = Meters::new();
+        for nth in 0..TOKENS_MAX + 10 {
+            meters.store.fed_reds(&format!("t-{nth}"), 2);
+        }
+        let text = meters.print(&facts());
+        let of = |line: &&str| line.starts_with("liangma_feed_reds_total{");
+        assert_eq!(text.lines().filter(of).count(), TOKENS_MAX + 1);
+        assert!(text.contains("liangma_feed_reds_total{token=\"others\"} 20"));
+    }
+
+    #[test]
     fn threads_are_summed_and_never_go_back() {
         let meters = Meters::new();
         for _ in 0..3 {
@@ -1157,6 +1169,7 @@ mod tests {
         meters.door("gate", 10);
         tally.code(Outcome::Done);
         tally.enter(Kind::Show, Instant::now()).leave(Outcome::Done);
+        meters.store.fed_reds("gd-cdc", 1);
         let text = meters.print(&facts());
         let mut printed: Vec<&str> = text
             .lines()

@@ -57,6 +57,9 @@ pub enum What {
     Profile(Box<[u8]>),
     /// A reason set or cleared by a source, and the sealed profile that registers a person not on record.
     Status(Standing, Box<[u8]>),
+    /// What a source is on record with of a reason, in place of what it said itself, whatever its number. It changes nothing
+    /// of whoever has no such standing.
+    Override(Standing),
     /// One more paper of this owner, who need not be on record. It changes something if the owner has none with its key.
     Paper(Paper),
     /// All papers of this owner go, and what a record holds of the person: the reasons that sources gave stay, because an

@@ -19,6 +19,9 @@ use std::collections::HashSet;
 
 const KINDS: Kinds = Kinds::of(&[Kind::Member, Kind::MemberGone]);
 
+/// Members that one resident adds in a day, those who were removed among them.
+const MEMBERS_DAY_MAX: usize = 32;
+
 #[derive(Deserialize)]
 struct Added {
     assertion: String,
@@ -93,6 +96,10 @@ impl Desk<'_> {
         let count = members.iter().filter(|(_, member)| member.added).count();
         if !known && count >= self.settings.family_max {
             return Err(Refusal::TooMany.into());
+        }
+        if !known {
+            self.bound_a_day(owner, Kind::Member, &key, MEMBERS_DAY_MAX)
+                .await?;
         }
         let steps = self.register(who, &profile).await?;
         let face = face_of(&profile);

@@ -87,11 +87,13 @@ pub enum Act {
     AnswerAppeal,
     ReadAccesses,
     Revoke,
+    /// To clear a reason in the place of its source.
+    Override,
     EndSessions,
 }
 
 impl Act {
-    pub const ALL: [Act; 29] = [
+    pub const ALL: [Act; 30] = [
         Act::Show,
         Act::Explain,
         Act::Scan,
@@ -120,6 +122,7 @@ impl Act {
         Act::AnswerAppeal,
         Act::ReadAccesses,
         Act::Revoke,
+        Act::Override,
         Act::EndSessions,
     ];
 
@@ -153,6 +156,7 @@ impl Act {
             Act::AnswerAppeal => "answer_appeal",
             Act::ReadAccesses => "read_accesses",
             Act::Revoke => "revoke",
+            Act::Override => "override",
             Act::EndSessions => "end_sessions",
         }
     }
@@ -178,7 +182,7 @@ impl Act {
             Act::ReadAppeals => &[Resident, Member, Authority],
             Act::AnswerAppeal => &[Authority],
             Act::ReadAccesses | Act::EndSessions => &[Resident],
-            Act::Revoke => &[Operator],
+            Act::Revoke | Act::Override => &[Operator],
         }
     }
 

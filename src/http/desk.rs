@@ -75,6 +75,9 @@ impl Place<'_> {
             ("revocations", None, None) if door == Door::Back => {
                 (&[("POST", Act::Revoke)], "POST", None)
             }
+            ("overrides", None, None) if door == Door::Back => {
+                (&[("POST", Act::Override)], "POST", None)
+            }
             _ => return None,
         };
         Some(Place { methods, allow, id })

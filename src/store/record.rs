@@ -37,7 +37,7 @@ impl Record {
         let (profile, standings) = match what {
             What::Profile(profile) => (profile, Vec::new()),
             What::Status(standing, profile) => (profile, vec![standing]),
-            What::Paper(_) | What::Erase => return None,
+            What::Paper(_) | What::Override(_) | What::Erase => return None,
         };
         Some(Record {
             claim,
@@ -56,15 +56,15 @@ impl Record {
                 changed
             }
             What::Erase => !std::mem::take(&mut self.profile).is_empty(),
+            What::Override(said) => {
+                let known = self.known(&said).filter(|known| **known != said);
+                known.map(|known| *known = said).is_some()
+            }
             // Kept beside the record.
             What::Paper(_) => false,
             What::Status(said, profile) => {
                 let active = said.active;
-                let known = self
-                    .standings
-                    .iter_mut()
-                    .find(|known| known.reason == said.reason && known.source == said.source);
-                match known {
+                match self.known(&said) {
                     Some(known) if said.seq > known.seq => *known = said,
                     Some(_) => return false,
                     None => self.standings.push(said),
@@ -76,6 +76,13 @@ impl Record {
                 true
             }
         }
+    }
+
+    /// What the same source said of the same reason.
+    fn known(&mut self, said: &Standing) -> Option<&mut Standing> {
+        let same =
+            |known: &&mut Standing| known.reason == said.reason && known.source == said.source;
+        self.standings.iter_mut().find(same)
     }
 
     /// A reason is active while any source has it set.
@@ -237,6 +244,33 @@ mod tests {
         );
         assert!(record.take(What::Status(of(4, true), number())));
         assert_eq!(record.profile, number());
+    }
+
+    #[test]
+    fn an_override_replaces_what_a_source_said_and_adds_nothing() {
+        let of = |source: &str, seq, active| Standing {
+            reason: Reason::CloseContact,
+            source: source.into(),
+            seq,
+            active,
+            at: Time(0),
+            until: None,
+            region: None,
+        };
+        let mut record = said(&[of("gd-cdc", u64::MAX, true), of("gz-cdc", 1, true)]);
+        assert!(!record.take(What::Override(of("any-lab", 5, false))));
+        assert!(record.take(What::Override(of("gd-cdc", 4, false))));
+        assert!(!record.take(What::Override(of("gd-cdc", 4, false))));
+        assert!(
+            record.reasons().has(Reason::CloseContact),
+            "another source has it set"
+        );
+        assert!(record.take(What::Override(of("gz-cdc", 1, false))));
+        assert_eq!(record.reasons(), Reasons::NONE);
+        // From then on the source's own numbers count again, above the one that it has now.
+        let said = |seq| What::Status(of("gd-cdc", seq, true), [].into());
+        assert!(!record.take(said(4)));
+        assert!(record.take(said(5)));
     }
 
     #[test]

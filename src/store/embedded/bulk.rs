@@ -282,6 +282,11 @@ fn write_change(out: &mut Vec<u8>, who: &Identity, what: &What) {
             out.push(3);
             &[]
         }
+        What::Override(standing) => {
+            out.push(4);
+            standing.write(out);
+            &[]
+        }
     };
     out.extend_from_slice(profile);
     let rest = (out.len() - length - 4) as u32;
@@ -314,6 +319,7 @@ fn read_change(bytes: &[u8]) -> Option<(Identity, What)> {
             What::Paper(Paper::read(*key, value)?)
         }
         3 => What::Erase,
+        4 => What::Override(Standing::read(rest)?.0),
         _ => return None,
     };
     Some((who, what))

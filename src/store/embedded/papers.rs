@@ -288,7 +288,7 @@ impl<'t> Pile<'t> {
             match what {
                 What::Paper(paper) => changed[*nth] = self.file(owner, paper)?,
                 What::Erase => changed[*nth] = self.erase(owner)?,
-                What::Profile(_) | What::Status(..) => {}
+                What::Profile(_) | What::Status(..) | What::Override(_) => {}
             }
         }
         said.retain(|(_, what)| !matches!(what, What::Paper(_)));

@@ -41,6 +41,8 @@ pub const FORMAT: u64 = 2;
 /// In the place of a standing's length: a paper follows, or everything of this owner goes.
 const PAPER: u16 = 0xffff;
 const ERASE: u16 = 0xfffe;
+/// A standing follows that replaces the one of the same reason and source.
+const OVERRIDE: u16 = 0xfffd;
 
 /// A change as `take.lua` reads it.
 pub fn pack(who: &Identity, what: &What) -> Vec<u8> {
@@ -65,6 +67,10 @@ pub fn pack(who: &Identity, what: &What) -> Vec<u8> {
             bytes.extend_from_slice(&paper.key);
             paper.write(&mut bytes);
             PAPER
+        }
+        What::Override(standing) => {
+            standing.write(&mut bytes);
+            OVERRIDE
         }
         What::Erase => ERASE,
     };

@@ -1,5 +1,6 @@
 //! What is done in an office: offline registration, appeals, guidance by region, an alarm for a list that is too long.
 
+use super::records::over_both;
 use crate::harness::*;
 use liangma::http::query::Door;
 use serde_json::{Value, json};
@@ -292,4 +293,88 @@ fn a_source_that_turns_a_cohort_red_raises_an_alarm_and_is_not_refused() {
     assert_eq!(node.meter("liangma_reddened_alarms"), 1.0);
     assert_eq!(node.meter("liangma_reddened_per_hour"), 30.0);
     until("the log names the source", || node.log().contains("gd-cdc"));
+}
+
+#[test]
+fn an_operator_clears_a_reason_of_a_source_with_a_purpose_that_the_person_is_told() {
+    over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let (session, operator) = (seals.session(&chen), seals.operator());
+        let authority = seals.authority();
+        let mut of_other: Value = serde_json::from_str(&chen.set("suspected", 7)).unwrap();
+        of_other["source"] = json!("gz-cdc");
+        node.feed(
+            &authority,
+            &[
+                chen.resident(),
+                chen.set("suspected", 900),
+                of_other.to_string(),
+            ],
+        );
+        let ask = |token: &str, change: &dyn Fn(&mut Value)| {
+            let mut body = json!({
+                "cert_type": "10", "cert_no": chen.cert_no, "reason": "suspected", "source": "gd-cdc",
+                "purpose": "case-2020-7",
+            });
+            change(&mut body);
+            let ask = Ask::post("/v1/overrides", body.to_string()).json();
+            ask.bearer(token).at(node.address(Door::Back))
+        };
+        for (field, value, status, code) in [
+            ("purpose", Value::Null, 422, "missing_field"),
+            ("purpose", json!("a b"), 422, "bad_purpose"),
+            ("reason", json!("hungry"), 422, "unknown_reason"),
+            ("source", json!("a b"), 422, "bad_source"),
+            ("source", json!("any-lab"), 404, "not_found"),
+            ("reason", json!("confirmed"), 404, "not_found"),
+            ("cert_no", json!(person(9).cert_no), 404, "not_found"),
+            ("cert_no", json!("1"), 422, "bad_document"),
+            ("registration", json!("AAAAAAAAAAAA"), 422, "bad_document"),
+            ("seq", json!(901), 422, "seq_too_high"),
+        ] {
+            ask(&operator, &|body| body[field] = value.clone()).refuses(status, code);
+        }
+        ask(&authority, &|_| {}).refuses(403, "not_permitted");
+        assert_eq!(node.read("/v1/accesses", &session)["accesses"], json!([]));
+        assert_eq!(node.show(&session).state(), "red");
+
+        let cleared = ask(&operator, &|body| body["seq"] = json!(20));
+        assert_eq!(cleared.status, 201, "{}", text(&cleared.body));
+        assert_eq!(
+            (&cleared.json()["state"], &cleared.json()["new"]),
+            (&json!("cleared"), &json!(true))
+        );
+        // Another source still says so.
+        assert_eq!(node.show(&session).state(), "red");
+        ask(&operator, &|body| body["source"] = json!("gz-cdc"));
+        until("nobody says so", || node.show(&session).state() == "green");
+        let again = ask(&operator, &|_| {});
+        assert_eq!((again.status, &again.json()["new"]), (201, &json!(false)));
+        // The person reads by whom and why, and what was cleared.
+        let told = node.read("/v1/accesses", &session);
+        let told = &told["accesses"][0];
+        assert_eq!(
+            (&told["by"], &told["role"], &told["act"], &told["purpose"]),
+            (
+                &json!("ops-1"),
+                &json!("operator"),
+                &json!("override"),
+                &json!("case-2020-7")
+            )
+        );
+        assert_eq!(
+            node.explain(&session).json()["released"][0]["reason"],
+            "suspected"
+        );
+        // What the source says with a number above the one that it was left with counts again.
+        assert_eq!(
+            node.feed(&authority, &[chen.set("suspected", 20)])["unchanged"],
+            1
+        );
+        assert_eq!(
+            node.feed(&authority, &[chen.set("suspected", 21)])["applied"],
+            1
+        );
+        until("it is said again", || node.show(&session).state() == "red");
+    });
 }

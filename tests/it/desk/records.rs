@@ -28,7 +28,7 @@ fn trip(person: &Person, seq: u64, at: &str, places: Value) -> String {
     )
 }
 
-fn over_both(test: impl Fn(&Node)) {
+pub fn over_both(test: impl Fn(&Node)) {
     test(&Node::start());
     if !is_missing() {
         let (server, ring) = (Server::start(&[]), Ring::make());

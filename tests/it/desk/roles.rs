@@ -36,6 +36,7 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
         Act::AnswerAppeal => (Back, "POST", "/v1/appeals/AAAA"),
         Act::ReadAccesses => (Desk, "GET", "/v1/accesses"),
         Act::Revoke => (Back, "POST", "/v1/revocations"),
+        Act::Override => (Back, "POST", "/v1/overrides"),
         Act::EndSessions => (Desk, "POST", "/v1/sessions/revoke"),
     }
 }

@@ -4,7 +4,7 @@
 -- waited for, the highest version that the caller's board knows of this partition, the highest that the caller knows to be on
 -- replicas; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
 -- 0xffff is followed by a paper: how many an owner may have of its kind (2; 0xffff: no bound), key (16), time (6), kind (1), body; 0xfffe
--- stands alone and means that everything of this owner goes.
+-- stands alone and means that everything of this owner goes; 0xfffd is followed by a standing that replaces the one of the same reason and source.
 -- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident who
 -- changed id, word, the reasons that were active in the course of this (1), and the version that the word follows (7), as
 -- the stream's entry tells them; the number of the stream's last entry.
@@ -132,6 +132,17 @@ local function take(one, claim, standing, profile)
     record = string.sub(record, 1, 16) .. struct.pack('>I2', #profile) .. profile .. string.sub(record, 19)
   end
   one.record = record
+  return true
+end
+
+-- Puts a standing in the place of the one of the same reason and source, whatever their numbers; whether it changed anything.
+local function replace(one, standing)
+  local record = one.record
+  local at, length = said_before(record, standing)
+  if not at or string.sub(record, at, at + length - 1) == standing then
+    return false
+  end
+  one.record = string.sub(record, 1, at - 1) .. standing .. string.sub(record, at + length)
   return true
 end
 
@@ -313,6 +324,15 @@ for nth = 8, #ARGV do
     flag, last = erase(pile_of(string.sub(change, 1, 24))) and '1' or '0', -1
     local one = is_own(high, low, claim)
     if one and take(one, claim, '', '') then
+      flag = '1'
+      mark(one)
+      one.held = bit.bor(one.held or 0, reasons_of(one.record))
+    end
+  end
+  if length == 0xfffd then
+    flag, last = '0', -1
+    local one = is_own(high, low, claim)
+    if one and replace(one, string.sub(change, 29)) then
       flag = '1'
       mark(one)
       one.held = bit.bor(one.held or 0, reasons_of(one.record))

@@ -1,0 +1,83 @@
+//! Overrides: an operator clears a reason in the place of the source that set it, with a purpose that is on record and told to
+//! the person. It is for what the source cannot clear itself: a wrong number, a source that is no more.
+
+use super::{Asked, Desk, No, Said, object, purpose};
+use crate::answer::Refusal;
+use crate::desk::audit::Deed;
+use crate::desk::roles::{Act, Role};
+use crate::feed::{Rejection, is_source};
+use crate::person::Document;
+use crate::seal::Pass;
+use crate::status::Reason;
+use crate::store::record::Standing;
+use crate::store::{Change, What};
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Overriding {
+    cert_type: Option<String>,
+    cert_no: Option<String>,
+    /// Of a slip, in place of a document.
+    registration: Option<String>,
+    reason: Option<String>,
+    source: Option<String>,
+    /// The number that the source is left with: what it says with a higher one counts. Its own, unless it is said.
+    seq: Option<u64>,
+    purpose: Option<String>,
+}
+
+impl Desk<'_> {
+    /// Clears a reason of a source. `NotFound` where the source is on record with nothing of this reason.
+    pub(super) async fn override_status(&self, by: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
+        let said: Overriding = object(asked.body)?;
+        let missing = Rejection::MissingField;
+        let document = match (&said.registration, &said.cert_type, &said.cert_no) {
+            (Some(number), None, None) => {
+                Document::registration(number).map_err(Rejection::from)?
+            }
+            (Some(_), ..) => return Err(Rejection::BadDocument.into()),
+            (None, cert_type, cert_no) => {
+                let cert_type = cert_type.as_deref().ok_or(missing("cert_type"))?;
+                let cert_no = cert_no.as_deref().ok_or(missing("cert_no"))?;
+                Document::parse(cert_type, cert_no, self.now.day()).map_err(Rejection::from)?
+            }
+        };
+        let reason = said.reason.as_deref().ok_or(missing("reason"))?;
+        let reason = Reason::parse(reason).ok_or(Rejection::UnknownReason)?;
+        let source = said.source.as_deref().ok_or(missing("source"))?;
+        if !is_source(source) {
+            return Err(Rejection::BadSource.into());
+        }
+        let purpose = purpose(said.purpose.as_deref())?;
+        let who = self.seal.identify(&document);
+        let placed = self.cold.record_now(who).await?;
+        let known = placed.as_ref().and_then(|placed| {
+            let mut standings = placed.record.standings.iter();
+            standings.find(|known| known.reason == reason && *known.source == *source)
+        });
+        let known = known.ok_or(Refusal::NotFound)?;
+        let seq = said.seq.unwrap_or(known.seq);
+        if seq > known.seq {
+            return Err(Rejection::SeqTooHigh.into());
+        }
+        let cleared = Standing {
+            active: false,
+            seq,
+            // Said again, it is the same.
+            at: if known.active { self.now } else { known.at },
+            until: None,
+            ..known.clone()
+        };
+        let deed = Deed::new(by.holder(), Role::Operator, Act::Override.word()).purpose(purpose);
+        let deed = deed.person(who).detail(json!({
+            "reason": reason.word(), "source": source, "was_set": known.active, "seq": [known.seq, seq],
+        }));
+        self.record_deeds(vec![deed]).await?;
+        let what = What::Override(cleared);
+        let new = self.cold.apply(vec![Change { who, what }]).await?;
+        Ok(Said::Done(json!({
+            "reason": reason.word(), "source": source, "seq": seq, "state": "cleared", "new": new == [true],
+        })))
+    }
+}
