@@ -129,16 +129,14 @@ impl Kind {
             | Kind::GrantGone
             | Kind::Access
             | Kind::Audit
+            | Kind::Registration
+            | Kind::GrantScan
             | Kind::Appeal
             | Kind::AppealState
             | Kind::Revocation => UNBOUNDED,
-            Kind::Certificate
-            | Kind::Notice
-            | Kind::Temperature
-            | Kind::Trip
-            | Kind::Registration
-            | Kind::GrantScan
-            | Kind::Request => 512,
+            Kind::Certificate | Kind::Notice | Kind::Temperature | Kind::Trip | Kind::Request => {
+                512
+            }
         }
     }
 }
@@ -435,6 +433,8 @@ mod tests {
             Kind::AppealState,
             Kind::Access,
             Kind::Audit,
+            Kind::Registration,
+            Kind::GrantScan,
         ] {
             for at in [50, 9_000] {
                 let more = paper(kind, 255, at).cursor();

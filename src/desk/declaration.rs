@@ -6,7 +6,7 @@ use crate::answer::Refusal;
 use crate::feed::health::celsius;
 use crate::feed::{LINE_BYTES_MAX, Outcome, Rejection, parse_region};
 use crate::lines::Lines;
-use crate::paper::{Key, Kind, Kinds};
+use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
 use crate::person::Identity;
 use crate::seal::{Caller, Pass, Session, base32};
 use crate::store::Change;
@@ -57,7 +57,7 @@ struct Declared {
 }
 
 /// What is declared, as it rests and is told.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Declaration {
     #[serde(skip_serializing_if = "Option::is_none")]
     celsius: Option<f64>,
@@ -74,6 +74,12 @@ struct Declaration {
     by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     declarer: Option<Value>,
+}
+
+/// Of a declaration that rests: by whom it was made.
+#[derive(Deserialize)]
+struct DeclaredBy {
+    by: String,
 }
 
 impl Declared {
@@ -290,7 +296,7 @@ impl Desk<'_> {
         Ok(Said::Found(said.expect("just printed")))
     }
 
-    /// The declarations of a person: the first of the first page that no other person made is the one that counts.
+    /// The declarations of a person, the newest first; of those that no other person made the newest counts.
     pub(super) async fn declarations(
         &self,
         session: &Session,
@@ -299,13 +305,32 @@ impl Desk<'_> {
         let kinds = Kinds::of(&[Kind::Declaration]);
         let page = self.told_page(session.identity, kinds, &asked.params);
         let (mut declarations, next) = page.await?;
-        // What another person declared is never the one that counts.
-        let counts = declarations.iter().position(|told| told["by"] != "other");
-        for (nth, told) in declarations.iter_mut().enumerate() {
-            told["current"] = (Some(nth) == counts && asked.params.after.is_none()).into();
+        let counts = self.declaration_that_counts(session.identity).await?;
+        let counts = counts.map(Value::from);
+        for told in &mut declarations {
+            told["current"] = (Some(&told["id"]) == counts.as_ref()).into();
         }
         Ok(Said::Found(
             json!({ "declarations": declarations, "next": next }),
         ))
+    }
+
+    /// Returns the id of the newest declaration of a person that no other person made.
+    async fn declaration_that_counts(&self, owner: Identity) -> Result<Option<String>, Refusal> {
+        let kinds = Kinds::of(&[Kind::Declaration]);
+        let mut after = None;
+        loop {
+            let page = self.cold.papers(owner, kinds, after, PAGE_MAX).await?;
+            for paper in &page {
+                let DeclaredBy { by } = self.open(&owner, paper)?;
+                if by != "other" {
+                    return Ok(Some(id(paper)));
+                }
+            }
+            after = page.last().map(Paper::cursor);
+            if page.len() < PAGE_MAX {
+                return Ok(None);
+            }
+        }
     }
 }

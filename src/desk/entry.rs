@@ -6,6 +6,7 @@ use super::{
     write_who,
 };
 use crate::answer::Refusal;
+use crate::desk::audit::Deed;
 use crate::desk::roles::{Act, Role};
 use crate::feed::health::happened;
 use crate::feed::{Rejection, parse_day, parse_region};
@@ -197,6 +198,10 @@ impl Desk<'_> {
             .bound()
             .is_some_and(|own| is_within(&destination, own))
         {
+            let deed = Deed::new(staff.holder(), Role::Staff, Act::ReadEntries.word());
+            let detail = json!({ "destination": destination, "permitted": false });
+            self.record_deeds(vec![deed.purpose(purpose).detail(detail)])
+                .await?;
             return Err(Refusal::NotPermitted.into());
         }
         let limit = params.limit(LIMIT_MAX, LIMIT_MAX)?;

@@ -56,7 +56,13 @@ impl Desk<'_> {
             let mut standings = placed.record.standings.iter();
             standings.find(|known| known.reason == reason && *known.source == *source)
         });
-        let known = known.ok_or(Refusal::NotFound)?;
+        let deed = Deed::new(by.holder(), Role::Operator, Act::Override.word()).purpose(purpose);
+        let Some(known) = known else {
+            let detail = json!({ "reason": reason.word(), "source": source, "found": false });
+            self.record_deeds(vec![deed.about(who).detail(detail)])
+                .await?;
+            return Err(Refusal::NotFound.into());
+        };
         let seq = said.seq.unwrap_or(known.seq);
         if seq > known.seq {
             return Err(Rejection::SeqTooHigh.into());
@@ -69,7 +75,6 @@ impl Desk<'_> {
             until: None,
             ..known.clone()
         };
-        let deed = Deed::new(by.holder(), Role::Operator, Act::Override.word()).purpose(purpose);
         let deed = deed.person(who).detail(json!({
             "reason": reason.word(), "source": source, "was_set": known.active, "seq": [known.seq, seq],
         }));

@@ -11,7 +11,7 @@ use crate::desk::entry::is_within;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
 use crate::language::Language;
-use crate::paper::{Key, Kind, Kinds, Paper};
+use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
 use crate::person::{
     Assurance, Document, Identity, Profile, REGISTRATION_CHARS, is_name, is_text,
     registration_check,
@@ -182,16 +182,31 @@ impl Desk<'_> {
         Ok(Change { who, what })
     }
 
-    /// The registrations under a number or a document, the newest first.
-    async fn registered(&self, owner: Identity) -> Result<Vec<(Paper, Registration)>, Refusal> {
+    /// Returns so many of the registrations under a number or a document that are wanted, the newest first. Those of others
+    /// hide none.
+    async fn registered(
+        &self,
+        owner: Identity,
+        is_wanted: impl Fn(&Registration) -> bool,
+        most: usize,
+    ) -> Result<Vec<(Paper, Registration)>, Refusal> {
         let kinds = Kinds::of(&[Kind::Registration]);
-        let papers = self.cold.papers_now(owner, kinds, None, REGISTRATIONS_MAX);
-        let papers = papers.await?.into_iter();
-        let registrations = papers.map(|paper| {
-            let registration = self.open(&owner, &paper)?;
-            Ok((paper, registration))
-        });
-        registrations.collect()
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.cold.papers_now(owner, kinds, after, PAGE_MAX).await?;
+            after = page.last().map(Paper::cursor);
+            let more = page.len() == PAGE_MAX;
+            for paper in page {
+                let registration = self.open(&owner, &paper)?;
+                if is_wanted(&registration) {
+                    found.push((paper, registration));
+                }
+            }
+            if !more || found.len() >= most {
+                found.truncate(most);
+                return Ok(found);
+            }
+        }
     }
 
     /// Whether a registration is of the region of a member of staff.
@@ -216,15 +231,15 @@ impl Desk<'_> {
         let by_number = self.by_number(&registration.number);
         let deed = Deed::new(staff.holder(), Role::Staff, Act::Register.word());
         self.record_deeds(vec![deed.about(by_number)]).await?;
-        let known = self.registered(by_number).await?;
+        let elsewhere = |known: &Registration| !self.is_of(known, staff);
+        let known = self.registered(by_number, elsewhere, 1).await?;
         let mut changes = vec![self.filing(by_number, Kind::Registration, key, &registration)?];
         if let Some(cert_no) = &registration.cert_no {
             let by_document = self.by_document(&registration.cert_type, cert_no);
             changes.push(self.filing(by_document, Kind::Registration, key, &registration)?);
         }
         // Staff of another region name nobody anew who is on record.
-        let elsewhere = |known: &Registration| !self.is_of(known, staff);
-        if !known.iter().any(|(_, known)| elsewhere(known)) {
+        if known.is_empty() {
             changes.push(self.on_record(&registration)?);
         }
         self.cold.apply(changes).await?;
@@ -250,9 +265,9 @@ impl Desk<'_> {
                 self.by_document(&cert_type, &cert_no)
             }
         };
-        let mut found = self.registered(owner).await?;
+        let own = |registration: &Registration| self.is_of(registration, staff);
+        let found = self.registered(owner, own, REGISTRATIONS_MAX).await?;
         // What staff of another region registered is not there, and that somebody looked for it is on record.
-        found.retain(|(_, registration)| self.is_of(registration, staff));
         if found.is_empty() {
             let deed = Deed::new(staff.holder(), Role::Staff, Act::FindRegistered.word());
             let deed = deed.purpose(purpose).about(owner);

@@ -286,6 +286,16 @@ fn what_offices_do_is_in_the_log_with_who_did_it() {
     let find = |token: &str| node.desk("POST", "/v1/registrations/find", token, Some(&body));
     find(&elsewhere).refuses(404, "not_found");
     assert_eq!(find(&seals.staff("wang-01", "440100")).status, 200);
+    let entries = "/v1/entries?destination=440106&day=2026-11-25&purpose=reception";
+    node.desk("GET", entries, &elsewhere, None)
+        .refuses(403, "not_permitted");
+    let nothing = json!({
+        "cert_type": "10", "cert_no": person(9).cert_no, "reason": "suspected", "source": "gd-cdc", "purpose": "case-7",
+    });
+    let ask = Ask::post("/v1/overrides", nothing.to_string()).json();
+    ask.bearer(&seals.operator())
+        .at(node.address(Door::Back))
+        .refuses(404, "not_found");
     node.read("/v1/roster", &seals.organisation("gz-school"));
     node.put(
         "/v1/appeals",
@@ -323,6 +333,8 @@ fn what_offices_do_is_in_the_log_with_who_did_it() {
         ("answer_appeal", "gd-cdc", "authority", 1),
         ("revoke", "ops-1", "operator", 1),
         ("find_registered", "li-02", "staff", 2),
+        ("read_entries", "li-02", "staff", 1),
+        ("override", "ops-1", "operator", 1),
     ] {
         let found = of(act);
         assert_eq!(found.len(), count, "{act}: {listed}");

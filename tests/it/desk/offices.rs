@@ -146,6 +146,46 @@ fn a_colour_is_fed_by_the_number_of_a_registration_and_no_new_one_makes_it_green
 }
 
 #[test]
+fn staff_find_and_name_those_of_their_region_and_hide_nobody_of_another() {
+    let node = Start::new(&["desk_per_second=10000"]).node();
+    let seals = node.seals();
+    let (own, other) = (
+        seals.staff("wang-01", "440100"),
+        seals.staff("li-02", "650100"),
+    );
+    let province = seals.staff("zhao-03", "440000");
+    let smith =
+        |name: &str| json!({ "cert_type": "34", "cert_no": "ABC123456789012", "name": name });
+    let registered = node.put("/v1/registrations", &own, smith("John Smith"));
+    let find = |token: &str, by: Value| {
+        let mut body = by;
+        body["purpose"] = json!("gate-check");
+        node.desk("POST", "/v1/registrations/find", token, Some(&body))
+    };
+    let by_number = json!({ "number": registered["number"] });
+    let by_document = json!({ "cert_type": "34", "cert_no": "ABC123456789012" });
+    for by in [&by_number, &by_document] {
+        find(&other, by.clone()).refuses(404, "not_found");
+    }
+    // Registered in another region as well, under another name, and more often than a page holds.
+    for nth in 0..230 {
+        let again = node.put("/v1/registrations", &other, smith(&format!("Jack {nth}")));
+        assert_eq!(again["number"], registered["number"]);
+    }
+    for (token, name, count) in [
+        (&own, "John Smith", 1),
+        (&province, "John Smith", 1),
+        (&other, "Jack 229", 20),
+    ] {
+        for by in [&by_number, &by_document] {
+            let found = find(token, by.clone()).json()["registrations"].clone();
+            assert_eq!(found.as_array().unwrap().len(), count);
+            assert_eq!(found[0]["name"], name);
+        }
+    }
+}
+
+#[test]
 fn who_was_registered_by_staff_is_exported_and_imported_like_everybody() {
     let folder = folder();
     let (store, file) = (folder.path().join("store"), folder.path().join("all"));

@@ -314,7 +314,7 @@ fn what_another_declares_is_never_the_declaration_that_counts() {
     body["for"] =
         json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": grandmother.name });
     add_member(&node, &chen, &grandmother);
-    node.put("/v1/declarations", &seals.session(&chen), body);
+    node.put("/v1/declarations", &seals.session(&chen), body.clone());
     let said = node.read("/v1/declarations", &own);
     let told = |nth: usize| {
         (
@@ -324,6 +324,21 @@ fn what_another_declares_is_never_the_declaration_that_counts() {
     };
     assert_eq!(told(0), (&json!("other"), &json!(false)));
     assert_eq!(told(1), (&json!("self"), &json!(true)));
+    // Also where a whole page is another's.
+    for _ in 0..3 {
+        node.put("/v1/declarations", &seals.session(&chen), body.clone());
+    }
+    let first = node.read("/v1/declarations?limit=2", &own);
+    let rest = format!("/v1/declarations?after={}", first["next"].as_str().unwrap());
+    let rest = node.read(&rest, &own);
+    let current = |said: &Value| -> Vec<bool> {
+        let all = said["declarations"].as_array().unwrap();
+        all.iter()
+            .map(|one| one["current"].as_bool().unwrap())
+            .collect()
+    };
+    assert_eq!(current(&first), [false, false]);
+    assert_eq!(current(&rest), [false, false, true]);
 }
 
 #[test]
