@@ -657,7 +657,7 @@ impl Said {
             },
             service: service::Settings {
                 clock_apart_max: read.duration("clock_apart_max", ms(500)..=secs(3600)),
-                session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
+                session_life: read.duration("session_life", secs(60)..=seal::SESSION_LIFE_MAX),
                 cold: cold::Settings {
                     store_wait: read.duration("store_wait", ms(10)..=secs(300)),
                     miss_wait: read.duration("miss_wait", ms(10)..=secs(300)),
@@ -666,7 +666,7 @@ impl Said {
                     cold_bytes: read.bytes("cold_bytes", 1 << 20..=1 << 40),
                 },
                 desk: desk::Settings {
-                    session_life: read.duration("session_life", secs(60)..=secs(90 * 86_400)),
+                    session_life: read.duration("session_life", secs(60)..=seal::SESSION_LIFE_MAX),
                     family_max: read.number("family_max", 0..=64) as usize,
                 },
                 desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 pub use grant::{GRANT_CHARS, Grant};
 pub use papers::PLAIN_BYTES_MAX;
-pub use revoked::{Ends, NumberHasher, Revoked, extend};
+pub use revoked::{NumberHasher, Revocation, Revoked, RevokedWhat};
 use ring::{KeyRing, Kind, RingFile};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -37,6 +37,12 @@ const SEALED_MAX: usize = 256;
 
 /// Characters of a credential at most.
 pub const TOKEN_CHARS_MAX: usize = base32::encoded_len(SEALED_MAX);
+
+/// The longest that a session may live, by setting or by command: what revokes sessions stays for so long.
+pub const SESSION_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// The longest that a pass may live.
+pub const PASS_LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// Bytes of a site's or a source's name at most.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -118,7 +124,11 @@ impl Pass {
 
     /// Whose it is.
     pub fn holder(&self) -> &str {
-        self.name.split(BOUND).next().unwrap_or_default()
+        Pass::holder_in(&self.name)
+    }
+
+    fn holder_in(name: &str) -> &str {
+        name.split(BOUND).next().unwrap_or_default()
     }
 
     /// Whether an authority with this pass may speak for a source: its own, or one that its pass names.
@@ -329,18 +339,31 @@ impl Seal {
     /// Whether `text` is a pass of this kind in force, and which: the check of the hot path, without taking the name out.
     pub fn admits(&self, kind: Kind, text: &[u8], now: Time) -> Result<PassId, Refusal> {
         let mut bytes = [0; SEALED_MAX];
-        self.open_timed(kind, text, &mut bytes, now)?;
-        self.in_force(&bytes)
+        let (times, name) = self.open_timed(kind, text, &mut bytes, now)?;
+        let length = name.len();
+        self.in_force(kind, times.0, &bytes, length)
     }
 
-    /// Which pass these bytes were, unless it was revoked.
-    fn in_force(&self, bytes: &[u8; SEALED_MAX]) -> Result<PassId, Refusal> {
+    /// Returns which pass these opened bytes were, with a name of so many bytes, unless it was revoked.
+    #[inline]
+    fn in_force(
+        &self,
+        kind: Kind,
+        issued_at: Time,
+        bytes: &[u8; SEALED_MAX],
+        name_length: usize,
+    ) -> Result<PassId, Refusal> {
         let nonce = &bytes[2..HEAD];
         let prefix = u64::from_be_bytes(nonce[..8].try_into().expect("8 of 12"));
         let count = u32::from_be_bytes(nonce[8..].try_into().expect("the other 4"));
         let id = PassId::of(prefix, count);
-        // Whenever it was issued.
-        self.revoked.admits(id.0, Time(0)).map(|()| id)
+        let holder = || {
+            let name = bytes.get(HEAD + 12..HEAD + 12 + name_length)?;
+            std::str::from_utf8(name).ok().map(Pass::holder_in)
+        };
+        self.revoked
+            .admits_pass(kind, id.0, issued_at, holder)
+            .map(|()| id)
     }
 
     /// Whoever comes with whatever credentials: `Unauthorized` or `SessionExpired`.
@@ -371,7 +394,8 @@ impl Seal {
             issued_at: times.0,
             expires_at: times.1,
         };
-        self.in_force(&bytes)?;
+        let length = pass.name.len();
+        self.in_force(kind, times.0, &bytes, length)?;
         Ok(pass)
     }
 
@@ -713,8 +737,13 @@ mod tests {
             seal.open_session(member.as_bytes(), NOW).unwrap().member,
             Some(77)
         );
-        seal.revoked.add(id.0, Time(u64::MAX));
-        seal.revoked.add(77, NOW);
+        let revoke = |what, end| {
+            let until = NOW.plus(SESSION_LIFE_MAX);
+            let one = Revocation { what, end, until };
+            seal.revoked.add(&one, crate::clock::Now::read());
+        };
+        revoke(RevokedWhat::Number(id.0), Time(u64::MAX));
+        revoke(RevokedWhat::Number(77), NOW);
         let refused = Err(Refusal::Unauthorized);
         assert_eq!(seal.admits(Kind::Scanner, scanner.as_bytes(), NOW), refused);
         assert!(
@@ -724,6 +753,55 @@ mod tests {
         assert!(seal.open_caller(scanner.as_bytes(), NOW).is_err());
         assert!(seal.open_session(member.as_bytes(), NOW).is_err());
         assert!(seal.open_session(own.as_bytes(), NOW).is_ok());
+    }
+
+    #[test]
+    fn a_holder_who_was_revoked_comes_with_no_pass_from_before() {
+        let seal = seal(&RingFile::generate(NOW));
+        let nonces = Nonces::new();
+        let kinds = [
+            Kind::Scanner,
+            Kind::Authority,
+            Kind::Organisation,
+            Kind::Staff,
+            Kind::Operator,
+        ];
+        let later = NOW.plus(Duration::from_millis(1));
+        for kind in kinds {
+            let made = |holder: &str, bound, issued_at| {
+                let pass = Pass {
+                    name: Pass::bound_name(holder, bound),
+                    issued_at,
+                    expires_at: NOW.plus(Duration::from_secs(60)),
+                };
+                let text = seal.pass(kind, &nonces, &pass);
+                move |seal: &Seal| {
+                    let all = [
+                        seal.admits(kind, text.as_bytes(), NOW).is_ok(),
+                        seal.open_pass(kind, text.as_bytes(), NOW).is_ok(),
+                        seal.open_caller(text.as_bytes(), NOW).is_ok(),
+                    ];
+                    assert!(all == [all[0]; 3], "{kind:?}: {all:?}");
+                    all[0]
+                }
+            };
+            let passes = [
+                made("lost", None, NOW),
+                made("lost", Some("bound"), NOW),
+                made("lost", None, later),
+                made("lost2", None, NOW),
+                made("other", Some("lost"), NOW),
+            ];
+            let good = || passes.each_ref().map(|pass| pass(&seal));
+            assert_eq!(good(), [true; 5]);
+            let one = Revocation {
+                what: RevokedWhat::Holder(kind, "lost".into()),
+                end: NOW,
+                until: NOW.plus(PASS_LIFE_MAX),
+            };
+            seal.revoked.add(&one, crate::clock::Now::read());
+            assert_eq!(good(), [false, false, true, true, true], "{kind:?}");
+        }
     }
 
     #[test]

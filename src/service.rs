@@ -29,7 +29,7 @@ use crate::store::{Store, record};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
@@ -99,6 +99,8 @@ pub struct Rooms {
     scan_turns: Turns,
     bulk_turns: Turns,
     bulks: Arc<AtOnce>,
+    /// How often the revocations were read.
+    revoked_readings: AtomicU32,
     draining: AtomicBool,
 }
 
@@ -195,6 +197,7 @@ impl Rooms {
                 .max_capacity(DESK_COUNTED_MAX)
                 .time_to_idle(Duration::from_secs(10))
                 .build(),
+            revoked_readings: AtomicU32::new(0),
             draining: AtomicBool::new(false),
         }
     }
@@ -233,10 +236,9 @@ impl Rooms {
 
     /// Reads anew what is good no more.
     pub async fn refresh_revoked(&self) -> Result<(), crate::store::Error> {
-        let added = self.seal.revoked.added();
-        let ends = revocation::read(&*self.store, &self.seal, Time::now()).await?;
-        self.seal.revoked.put(ends, added);
-        Ok(())
+        let nth = self.revoked_readings.fetch_add(1, Relaxed);
+        let whole = !self.seal.revoked.is_read() || nth.is_multiple_of(revocation::WHOLE_EVERY);
+        revocation::refresh(&*self.store, &self.seal, whole).await
     }
 
     /// Tells those whose grants were scanned, as soon as there are any; or, at the `end`, those whom nobody has told yet.
@@ -343,7 +345,7 @@ impl Service {
                 code,
                 language,
             } => {
-                self.still_admits(scanner.pass)?; // Unauthorized: the token was revoked while the body came
+                self.still_admits(scanner.pass, scanner.token, now.time)?; // Unauthorized: the token was revoked while the body came
                 let verdict = self.scan(scanner.token, code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
                 Ok(Answer::Verdict(verdict, language))
             }
@@ -382,8 +384,12 @@ impl Service {
     }
 
     /// Returns whether a pass that was admitted is still in force; costs one look at the table in memory.
-    pub fn still_admits(&self, pass: PassId) -> Result<(), Refusal> {
-        self.rooms.seal.revoked.admits(pass.0, Time(0))
+    pub fn still_admits(&self, pass: PassId, token: &[u8], now: Time) -> Result<(), Refusal> {
+        let Seal { revoked, .. } = &self.rooms.seal;
+        match revoked.has_holders(Sealed::Scanner) {
+            true => self.still_scanner(token, now).map(drop),
+            false => revoked.admits(pass.0, Time(0)),
+        }
     }
 
     /// Judges credentials and role before the body is read. `Unauthorized`, `SessionExpired`, `NotPermitted`, or

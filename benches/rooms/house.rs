@@ -19,7 +19,9 @@ use liangma::meters::{Kind, Meters};
 use liangma::paper::{Cursor, Keep, Key, Kinds, Paper};
 use liangma::person::{Assurance, Document, Face, Identity, MaskedName, ResidentId};
 use liangma::seal::ring::{Kind as Sealed, RingFile};
-use liangma::seal::{self, Class, Code, Nonces, Pass, Revoked, Seal, Session};
+use liangma::seal::{
+    self, Class, Code, Nonces, Pass, Revocation, Revoked, RevokedWhat, Seal, Session,
+};
 use liangma::service::{self, Asked, Query, Rooms, Service};
 use liangma::status::{Reason, Reasons, Word};
 use liangma::store::{Change, Error, Placed, Store};
@@ -344,8 +346,13 @@ impl House {
 /// As many as all lists of sessions hold.
 fn many_revoked() -> Revoked {
     let revoked = Revoked::default();
-    let ends = (1..=65_536).map(|nth| (spread(nth), NOW)).collect();
-    revoked.put(ends, 0);
+    let one = |nth| Revocation {
+        what: RevokedWhat::Number(spread(nth)),
+        end: NOW,
+        until: NOW,
+    };
+    let all: Vec<Revocation> = (1..=65_536).map(one).collect();
+    revoked.learn(&all, Now::read());
     revoked
 }
 
@@ -405,7 +412,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
             },
         },
     ));
-    rooms.seal.revoked.put(Default::default(), 0); // nothing is revoked
+    rooms.seal.revoked.learn(&[], Now::read()); // nothing is revoked
     rooms
 }
 

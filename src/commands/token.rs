@@ -5,7 +5,10 @@ use crate::clock::Time;
 use crate::feed::{is_source, parse_region};
 use crate::person::{self, Assurance, Face, MaskedName};
 use crate::seal::ring::{Kind, RingFile};
-use crate::seal::{NAME_BYTES_MAX, Nonces, PASS_NAME_BYTES_MAX, Pass, Seal, Session};
+use crate::seal::{
+    NAME_BYTES_MAX, Nonces, PASS_LIFE_MAX, PASS_NAME_BYTES_MAX, Pass, SESSION_LIFE_MAX, Seal,
+    Session,
+};
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
@@ -35,7 +38,7 @@ enum Whose {
         #[arg(long, value_name = "WORD")]
         assurance: String,
         /// How long it is good for
-        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=2160))]
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=SESSION_LIFE_MAX.as_secs() / 3_600))]
         hours: u64,
     },
     /// A scanner's token, for one site
@@ -102,7 +105,7 @@ enum Whose {
 #[derive(Args)]
 struct Life {
     /// How long it is good for
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=PASS_LIFE_MAX.as_secs() / 86_400))]
     days: u64,
 }
 

@@ -5,14 +5,15 @@
 //! the memory of every node that its sessions are good no more.
 
 use super::grant::all;
-use super::revocation::{List, Revocation};
+use super::revocation::{List, of_all};
 use super::{Asked, Desk, Masked, No, Said, face_of, id, key_in, object, read_who, write_who};
 use crate::answer::Refusal;
 use crate::feed::Rejection;
 use crate::identity::Purpose;
 use crate::paper::{Key, Kind, Kinds, Paper};
 use crate::person::{Assurance, Face, Identity, Profile};
-use crate::seal::Session;
+use crate::seal::{SESSION_LIFE_MAX, Session};
+use crate::store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -46,7 +47,7 @@ struct Gone {
 }
 
 /// What a session carries of a membership.
-fn membership(key: &Key) -> u64 {
+pub(super) fn membership(key: &Key) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
 }
 
@@ -89,7 +90,7 @@ impl Desk<'_> {
         let mut known = false;
         for (paper, member) in members.iter().filter(|(_, member)| member.added) {
             // Added again: the assurance may have risen, the membership is the same.
-            if read_who(&member.other)? == who {
+            if read_who(&member.other)? == who && !self.is_revoked(&paper.key) {
                 (key, known) = (paper.key, true);
             }
         }
@@ -224,17 +225,44 @@ impl Desk<'_> {
         let found = live.iter().find(|(paper, _)| paper.key == key);
         let (paper, member) = found.ok_or(Refusal::NotFound)?;
         let other = read_who(&member.other)?;
-        let gone = Gone { id: id(paper) };
-        let end = self.seal.paper_key(&[b"member gone", &key]);
-        let until = self.now.plus(self.settings.session_life);
-        let mut changes = vec![
-            self.filing(owner, Kind::MemberGone, end, &gone)?,
-            self.filing(other, Kind::MemberGone, end, &gone)?,
-        ];
-        let revocation = Revocation::of_all(membership(&key), until);
+        let mut changes = self.gone(owner, other, paper)?;
+        // Sessions of the longest life may have been given, whatever the life of one is now.
+        let until = self.now.plus(SESSION_LIFE_MAX);
+        let revocation = of_all(membership(&key), until);
         changes.push(self.revocation(List::Members, &revocation)?);
+        let id = id(paper);
         self.cold.apply(changes).await?;
-        Ok(Said::Found(json!({ "id": gone.id, "state": "ended" })))
+        Ok(Said::Found(json!({ "id": id, "state": "ended" })))
+    }
+
+    /// The changes that end a membership, beside who added and beside who was added.
+    fn gone(&self, one: Identity, other: Identity, paper: &Paper) -> Result<Vec<Change>, Refusal> {
+        let gone = Gone { id: id(paper) };
+        let end = self.seal.paper_key(&[b"member gone", &paper.key]);
+        Ok(vec![
+            self.filing(one, Kind::MemberGone, end, &gone)?,
+            self.filing(other, Kind::MemberGone, end, &gone)?,
+        ])
+    }
+
+    /// The changes that end the membership of this number by which a person is shown; none if it has ended.
+    pub(super) async fn ending_of(
+        &self,
+        who: Identity,
+        number: u64,
+    ) -> Result<Vec<Change>, Refusal> {
+        let live = self.live(who).await?;
+        let mut shown_by = live.iter().filter(|(_, member)| !member.added);
+        match shown_by.find(|(paper, _)| membership(&paper.key) == number) {
+            Some((paper, member)) => self.gone(who, read_who(&member.other)?, paper),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether sessions of a membership that are made now are refused.
+    fn is_revoked(&self, key: &Key) -> bool {
+        let issued = self.seal.revoked.admits(membership(key), self.now);
+        issued.is_err()
     }
 
     /// Another session for a member, with what is known of the assurance now.
@@ -249,6 +277,10 @@ impl Desk<'_> {
             .iter()
             .find(|(paper, member)| paper.key == key && member.added);
         let (_, member) = found.ok_or(Refusal::NotFound)?;
+        // A store that was restored may have forgotten the end of the membership.
+        if self.is_revoked(&key) {
+            return Err(Refusal::NotPermitted.into());
+        }
         let who = read_who(&member.other)?;
         let placed = self.cold.record_now(who).await?.ok_or(Refusal::NotFound)?;
         let profile = self.seal.open_profile(&who, &placed.record.profile);

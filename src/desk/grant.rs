@@ -124,6 +124,8 @@ impl Gone {
 /// What is known of grants that are scanned.
 pub struct Gones {
     cache: moka::sync::Cache<(u64, u64), (bool, Moment)>,
+    /// Grants that were read as taken back: a store that was emptied or restored gives none of them back.
+    ended: moka::sync::Cache<(u64, u64), ()>,
 }
 
 impl Default for Gones {
@@ -133,6 +135,7 @@ impl Default for Gones {
                 .max_capacity(GONE_KNOWN_MAX)
                 .time_to_live(GONE_LIFE)
                 .build(),
+            ended: moka::sync::Cache::new(GONE_KNOWN_MAX),
         }
     }
 }
@@ -154,6 +157,10 @@ impl Gones {
         };
         let mut parts: BTreeMap<u8, Vec<u64>> = BTreeMap::new();
         for number in numbers {
+            if self.ended.contains_key(&(organisation.id, *number)) {
+                gone.known.insert(*number, true);
+                continue;
+            }
             match self.cache.get(&(organisation.id, *number)) {
                 Some((was, as_of)) => {
                     gone.known.insert(*number, was);
@@ -173,6 +180,9 @@ impl Gones {
                 gone.as_of = gone.as_of.min(as_of);
                 for (number, found) in numbers.iter().zip(found) {
                     gone.known.insert(*number, found.is_some());
+                    if found.is_some() {
+                        self.ended.insert((organisation.id, *number), ());
+                    }
                     let told = (found.is_some(), as_of);
                     self.cache.insert((organisation.id, *number), told);
                 }
@@ -371,6 +381,7 @@ impl Desk<'_> {
         self.gones
             .cache
             .invalidate(&(organisation.id, number(&key)));
+        self.gones.ended.insert((organisation.id, number(&key)), ());
         Ok(Said::Found(
             json!({ "id": base32::text(&key), "state": "ended" }),
         ))

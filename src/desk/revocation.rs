@@ -1,17 +1,22 @@
 //! Revocations: what is genuine and good no more. Filed as papers on lists of ours, which every node reads again each second
 //! into its own memory, where whoever opens a credential finds them without asking anybody.
 //!
-//! A revocation's time is the one at which what it revokes would have ended by itself: lists hold what is in force and no more, and
-//! past the most of a list those go first that end first.
+//! A revocation's time is the one at which the last of what it revokes would have ended by itself, at the longest life that such
+//! a credential may ever have. A list is read from its latest time on, so that new revocations of sessions come first.
 
 use super::{Asked, Desk, No, Said, object};
 use crate::answer::Refusal;
-use crate::clock::Time;
+use crate::clock::{Now, Time};
 use crate::desk::audit::Deed;
 use crate::desk::roles::{Act, Role};
-use crate::paper::{Kind, Kinds, PAGE_MAX};
+use crate::feed::{Rejection, is_source};
+use crate::paper::{Key, Kind, Kinds, PAGE_MAX};
 use crate::person::Identity;
-use crate::seal::{Caller, Ends, Pass, Seal, Session, extend};
+use crate::seal::ring::Kind as Sealed;
+use crate::seal::{
+    Caller, NAME_BYTES_MAX, PASS_LIFE_MAX, Pass, Revocation, RevokedWhat, SESSION_LIFE_MAX, Seal,
+    Session,
+};
 use crate::store::{Change, Error, Store};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
@@ -23,8 +28,13 @@ pub const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 const KINDS: Kinds = Kinds::of(&[Kind::Revocation]);
 
-/// Times that a resident may end own sessions while the former ends are in force.
+/// Times that a resident may end own sessions in a day.
 const SESSION_ENDS_MAX: usize = 16;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// One reading of so many meets every page of the lists; the others stop at the first page that says nothing new.
+pub const WHOLE_EVERY: u32 = 60;
 
 /// Lists of their own, so that nothing which residents file makes room for itself where operators did.
 #[derive(Clone, Copy)]
@@ -47,37 +57,85 @@ impl List {
     }
 }
 
-/// What is revoked.
-pub(super) struct Revocation {
-    pub number: u64,
-    /// What was issued up to then is good no more.
-    pub end: Time,
-    /// When the last of it would have ended by itself.
-    pub until: Time,
-}
-
-impl Revocation {
-    /// Of whatever was issued under a number.
-    pub fn of_all(number: u64, until: Time) -> Revocation {
-        let end = Time(u64::MAX);
-        Revocation { number, end, until }
-    }
-
-    /// Of whatever was issued under it before this.
-    fn of_earlier(number: u64, than: Time, until: Time) -> Revocation {
-        let end = Time(than.0.saturating_sub(1));
-        Revocation { number, end, until }
+/// Returns the revocation of whatever was issued under a number.
+pub(super) fn of_all(number: u64, until: Time) -> Revocation {
+    Revocation {
+        what: RevokedWhat::Number(number),
+        end: Time(u64::MAX),
+        until,
     }
 }
 
-/// A revocation as it rests: number and end, in milliseconds.
+/// Returns the revocation of whatever sessions were issued under a number before this. Any of them may have been given the
+/// longest life there is, whatever `session_life` says now.
+fn of_earlier(number: u64, than: Time, now: Time) -> Revocation {
+    Revocation {
+        what: RevokedWhat::Number(number),
+        end: Time(than.0.saturating_sub(1)),
+        until: now.plus(SESSION_LIFE_MAX),
+    }
+}
+
+/// A revocation as it rests: number and end, in milliseconds; or the role and name of a holder, and the end.
 #[derive(Serialize, Deserialize)]
-struct Resting(u64, u64);
+#[serde(untagged)]
+enum Resting {
+    Number(u64, u64),
+    Holder(String, String, u64),
+}
 
+impl Resting {
+    fn of(revocation: &Revocation) -> Resting {
+        let end = revocation.end.0;
+        match &revocation.what {
+            RevokedWhat::Number(number) => Resting::Number(*number, end),
+            RevokedWhat::Holder(kind, holder) => {
+                Resting::Holder(role_of(*kind).to_owned(), holder.clone(), end)
+            }
+        }
+    }
+
+    fn read(self, until: Time) -> Option<Revocation> {
+        let (what, end) = match self {
+            Resting::Number(number, end) => (RevokedWhat::Number(number), end),
+            Resting::Holder(role, holder, end) => {
+                (RevokedWhat::Holder(kind_of(&role)?, holder), end)
+            }
+        };
+        let end = Time(end);
+        Some(Revocation { what, end, until })
+    }
+}
+
+/// Roles that come with a pass, and its kind.
+const PASSES: [(Role, Sealed); 5] = [
+    (Role::Scanner, Sealed::Scanner),
+    (Role::Authority, Sealed::Authority),
+    (Role::Organisation, Sealed::Organisation),
+    (Role::Staff, Sealed::Staff),
+    (Role::Operator, Sealed::Operator),
+];
+
+fn role_of(kind: Sealed) -> &'static str {
+    let found = PASSES.iter().find(|(_, one)| *one == kind);
+    found.map_or("", |(role, _)| role.word())
+}
+
+fn kind_of(role: &str) -> Option<Sealed> {
+    let found = PASSES.iter().find(|(one, _)| one.word() == role);
+    found.map(|(_, kind)| *kind)
+}
+
+/// What is to be revoked: the token itself, or whoever holds tokens of a role under a name.
 #[derive(Deserialize)]
 struct Revoked {
-    token: String,
+    token: Option<String>,
+    role: Option<String>,
+    name: Option<String>,
 }
+
+/// What is to be filed, of which revocation, and of whom it is.
+type Filed = (Vec<Change>, Revocation, String);
 
 impl Desk<'_> {
     /// The change that files a revocation; in this node's memory it is at once.
@@ -86,66 +144,125 @@ impl Desk<'_> {
         list: List,
         revocation: &Revocation,
     ) -> Result<Change, Refusal> {
-        let owner = list.part(self.seal, (revocation.number >> 60) as u8);
-        self.seal.revoked.add(revocation.number, revocation.end);
+        let key = self.revocation_key(revocation);
+        let owner = list.part(self.seal, key[0] >> 4);
+        self.seal.revoked.add(revocation, Now::read());
         self.filed_with(owner, revocation)
     }
 
-    fn filed_with(&self, owner: Identity, revocation: &Revocation) -> Result<Change, Refusal> {
-        let Revocation { number, end, until } = *revocation;
-        let parts = [number.to_be_bytes(), end.0.to_be_bytes()];
-        let key = self.seal.paper_key(&[b"revocation", &parts[0], &parts[1]]);
-        self.filing_at(owner, Kind::Revocation, key, until, &Resting(number, end.0))
+    fn revocation_key(&self, revocation: &Revocation) -> Key {
+        let end = revocation.end.0.to_be_bytes();
+        match &revocation.what {
+            RevokedWhat::Number(number) => {
+                let number = number.to_be_bytes();
+                self.seal.paper_key(&[b"revocation", &number, &end])
+            }
+            RevokedWhat::Holder(kind, holder) => {
+                let kind = [*kind as u8];
+                let parts = [b"holder revoked", &kind[..], holder.as_bytes(), &end];
+                self.seal.paper_key(&parts)
+            }
+        }
     }
 
-    /// Revokes a token: whoever comes with it is `unauthorized`, here at once and everywhere within a second or two.
+    fn filed_with(&self, owner: Identity, revocation: &Revocation) -> Result<Change, Refusal> {
+        let key = self.revocation_key(revocation);
+        let resting = Resting::of(revocation);
+        self.filing_at(owner, Kind::Revocation, key, revocation.until, &resting)
+    }
+
+    /// Revokes a token, or all tokens of a role that one holder has: `unauthorized`, here at once and everywhere within a second
+    /// or two.
     pub(super) async fn revoke(&self, by: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
-        let revoked: Revoked = object(asked.body)?;
-        let caller = self.seal.open_caller(revoked.token.as_bytes(), self.now);
-        let (list, revocation, of) = match caller {
-            Ok(Caller::Pass(_, pass, id)) => {
-                let of = pass.holder().to_owned();
-                let revocation = Revocation::of_all(id.0, pass.expires_at);
-                (List::Passes, revocation, of)
-            }
-            Ok(Caller::Session(session)) => match session.member {
-                Some(member) => {
-                    let revocation = Revocation::of_all(member, session.expires_at);
-                    (List::Members, revocation, "a member".to_owned())
-                }
-                // Sessions of an own log-in are told apart by their time alone.
-                None => {
-                    let after = Time(session.issued_at.0 + 1);
-                    let number = session.identity.number();
-                    let revocation = Revocation::of_earlier(number, after, session.expires_at);
-                    (List::Sessions, revocation, "a resident".to_owned())
-                }
-            },
-            // Revoked before, or over: there is nothing to do.
-            Err(_) => return Err(Refusal::CodeInvalid.into()),
+        let (changes, revocation, of) = match object(asked.body)? {
+            Revoked {
+                token: Some(token),
+                role: None,
+                name: None,
+            } => self.revoke_token(&token).await?,
+            Revoked {
+                token: None,
+                role: Some(role),
+                name: Some(name),
+            } => self.revoke_holder(&role, &name)?,
+            Revoked { token: Some(_), .. } => return Err(Refusal::Malformed.into()),
+            Revoked { role: Some(_), .. } => return Err(Rejection::MissingField("name").into()),
+            Revoked { name: Some(_), .. } => return Err(Rejection::MissingField("role").into()),
+            Revoked { .. } => return Err(Rejection::MissingField("token").into()),
         };
-        let deed = Deed::new(by.holder(), Role::Operator, Act::Revoke.word());
-        let deed =
-            deed.detail(json!({ "of": of, "number": format!("{:016x}", revocation.number) }));
-        let change = self.revocation(list, &revocation)?;
-        self.cold.apply(vec![change]).await?;
+        self.cold.apply(changes).await?;
+        let what = match &revocation.what {
+            RevokedWhat::Number(number) => json!({ "of": of, "number": format!("{number:016x}") }),
+            RevokedWhat::Holder(kind, holder) => json!({ "role": role_of(*kind), "name": holder }),
+        };
+        let deed = Deed::new(by.holder(), Role::Operator, Act::Revoke.word()).detail(what);
         // What ends is ended first, and recorded before it is acknowledged.
         self.record_deeds(vec![deed]).await?;
         let until = revocation.until.to_string();
         Ok(Said::Done(json!({ "revoked": of, "until": until })))
     }
 
+    async fn revoke_token(&self, token: &str) -> Result<Filed, No> {
+        let caller = self.seal.open_caller(token.as_bytes(), self.now);
+        let (list, revocation, of) = match caller {
+            Ok(Caller::Pass(_, pass, id)) => {
+                let of = pass.holder().to_owned();
+                (List::Passes, of_all(id.0, pass.expires_at), of)
+            }
+            Ok(Caller::Session(session)) => match session.member {
+                Some(member) => {
+                    let until = self.now.plus(SESSION_LIFE_MAX);
+                    let revocation = of_all(member, until);
+                    let mut changes = vec![self.revocation(List::Members, &revocation)?];
+                    // The membership is over with its sessions, so that none is made of it later.
+                    changes.extend(self.ending_of(session.identity, member).await?);
+                    return Ok((changes, revocation, "a member".to_owned()));
+                }
+                // Sessions of an own log-in are told apart by their time alone.
+                None => {
+                    let after = Time(session.issued_at.0 + 1);
+                    let number = session.identity.number();
+                    let revocation = of_earlier(number, after, self.now);
+                    (List::Sessions, revocation, "a resident".to_owned())
+                }
+            },
+            // Revoked before, or over: there is nothing to do.
+            Err(_) => return Err(Refusal::CodeInvalid.into()),
+        };
+        let change = self.revocation(list, &revocation)?;
+        Ok((vec![change], revocation, of))
+    }
+
+    /// Whether there is such a holder is not known: tokens are made of the ring alone.
+    fn revoke_holder(&self, role: &str, name: &str) -> Result<Filed, No> {
+        let kind = kind_of(role).ok_or(Refusal::Malformed)?;
+        // Sites are named freely, all others as sources are.
+        let is_site =
+            !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
+        if !(is_source(name) || kind == Sealed::Scanner && is_site) {
+            return Err(Refusal::Malformed.into());
+        }
+        let until = self.now.plus(PASS_LIFE_MAX);
+        let revocation = Revocation {
+            what: RevokedWhat::Holder(kind, name.to_owned()),
+            end: self.now,
+            until,
+        };
+        let change = self.revocation(List::Passes, &revocation)?;
+        Ok((vec![change], revocation, name.to_owned()))
+    }
+
     /// Ends every session of the resident from before this one, and those by which family members were shown until then: for
     /// whoever has lost a phone and logged in on another. Who holds an older session ends none that is newer.
     pub(super) async fn end_sessions(&self, session: &Session) -> Result<Said, No> {
         let who = session.identity;
-        let until = self.now.plus(self.settings.session_life);
-        let earlier = |number| Revocation::of_earlier(number, session.issued_at, until);
+        let earlier = |number| of_earlier(number, session.issued_at, self.now);
         let own = earlier(who.number());
         // The resident's own list says how often.
         let known = self.cold.papers_now(who, KINDS, None, PAGE_MAX).await?;
-        let in_force = known.iter().filter(|paper| paper.at > self.now).count();
-        if in_force >= SESSION_ENDS_MAX {
+        let day_ago = Time(self.now.0.saturating_sub(DAY.as_millis() as u64));
+        let today = day_ago.plus(SESSION_LIFE_MAX);
+        if known.iter().filter(|paper| paper.at > today).count() >= SESSION_ENDS_MAX {
             return Err(Refusal::TooMany.into());
         }
         let mut changes = vec![
@@ -163,37 +280,48 @@ impl Desk<'_> {
     }
 }
 
-/// Reads the lists, all at once; of them only what could still be used counts.
-pub async fn read(store: &dyn Store, seal: &Seal, now: Time) -> Result<Ends, Error> {
+/// Reads the lists, all at once, and adds what they say to what is known. What is known already ends a reading that need not be
+/// `whole`: new revocations of sessions have the latest times.
+pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), Error> {
     let parts = List::ALL.into_iter();
-    let parts = parts.flat_map(|list| (0..16).map(move |sixteenth| list.part(seal, sixteenth)));
-    let read = try_join_all(parts.map(|part| read_part(store, seal, now, part))).await?;
-    let mut ends = Ends::default();
-    for Resting(number, end) in read.into_iter().flatten() {
-        extend(&mut ends, number, Time(end));
-    }
-    Ok(ends)
+    let parts = parts.flat_map(|list| (0..16).map(move |sixteenth| (list, sixteenth)));
+    let read = parts.map(|(list, sixteenth)| {
+        // The times of passes are those that their makers chose.
+        let whole = whole || matches!(list, List::Passes);
+        read_part(store, seal, list.part(seal, sixteenth), whole)
+    });
+    let read = try_join_all(read).await?;
+    let read: Vec<Revocation> = read.into_iter().flatten().collect();
+    seal.revoked.learn(&read, Now::read());
+    Ok(())
 }
 
-/// One sixteenth of a list.
+/// Reads one sixteenth of a list. What the store still has counts, whatever this node's clock says of its time.
 async fn read_part(
     store: &dyn Store,
     seal: &Seal,
-    now: Time,
     owner: Identity,
-) -> Result<Vec<Resting>, Error> {
+    whole: bool,
+) -> Result<Vec<Revocation>, Error> {
     let mut all = Vec::new();
     let mut after = None;
     loop {
         let page = store.papers(owner, KINDS, after, PAGE_MAX).await?;
-        // The latest to end come first.
-        for paper in page.iter().take_while(|paper| paper.at > now) {
+        let known_before = all.len();
+        for paper in &page {
             let body = seal.open_paper(&owner, paper);
-            let read = body.and_then(|body| serde_json::from_slice(&body).ok());
+            let read = body.and_then(|body| serde_json::from_slice::<Resting>(&body).ok());
+            let read = read.and_then(|resting| resting.read(paper.at));
             all.push(read.ok_or(Error::Damaged("a revocation"))?);
         }
+        let now = Now::read();
+        let is_new = |one: &Revocation| !seal.revoked.knows(one, now);
         match page.last() {
-            Some(last) if page.len() == PAGE_MAX && last.at > now => after = Some(last.cursor()),
+            Some(last)
+                if page.len() == PAGE_MAX && (whole || all[known_before..].iter().any(is_new)) =>
+            {
+                after = Some(last.cursor())
+            }
             _ => return Ok(all),
         }
     }

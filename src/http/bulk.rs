@@ -208,7 +208,11 @@ impl Scans {
                 self.answer(None);
             }
             if !self.piece.is_empty()
-                && let Err(refusal) = self.service.still_admits(self.scanner.turn.pass)
+                && let Err(refusal) = self.service.still_admits(
+                    self.scanner.turn.pass,
+                    &self.scanner.token,
+                    Time::now(),
+                )
             {
                 self.end(refusal);
             }

@@ -1,15 +1,93 @@
-//! What is good no more although it is genuine: passes, memberships and sessions, in memory, put there again and again by the
-//! desk. While there have been none, whoever opens a credential looks at one flag.
+//! What is good no more although it is genuine: passes, memberships and sessions, in memory, learned again and again by the
+//! desk from the store. While there have been none, whoever opens a credential looks at one flag.
+//!
+//! A reading of the store only adds. A store that was emptied, or restored from an older copy, takes nothing back: an entry
+//! leaves when all that it revokes would have ended by itself, and a day after. That is judged by the steady clock.
 
+use super::ring::Kind;
 use crate::answer::Refusal;
-use crate::clock::Time;
+use crate::clock::{Moment, Now, Time};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU8, Ordering::*};
+use std::time::Duration;
 
-/// Of each number the time up to which what was issued under it is good no more.
-pub type Ends = HashMap<u64, Time, BuildHasherDefault<NumberHasher>>;
+/// How much longer than needed an entry is kept: as long as the store keeps it, and longer than clocks may differ.
+const MARGIN: Duration = Duration::from_secs(86_400);
+
+/// By how much the time of leaving must move before the entry is written again.
+const EXTENDED_BY: Duration = Duration::from_secs(3_600);
+
+/// One revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    pub what: RevokedWhat,
+    /// What was issued up to then is good no more.
+    pub end: Time,
+    /// When the last of it would have ended by itself.
+    pub until: Time,
+}
+
+/// What a revocation names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevokedWhat {
+    /// The number of a pass, a membership, or a resident.
+    Number(u64),
+    /// All passes of a kind that one holder has.
+    Holder(Kind, String),
+}
+
+/// An entry in memory.
+#[derive(Clone, Copy)]
+struct Entry {
+    end: Time,
+    forgotten_at: Moment,
+}
+
+#[derive(Clone, Default)]
+struct Table {
+    numbers: HashMap<u64, Entry, BuildHasherDefault<NumberHasher>>,
+    /// One map for each kind of pass.
+    holders: [HashMap<String, Entry>; Kind::ALL.len()],
+}
+
+impl Table {
+    fn get(&self, what: &RevokedWhat) -> Option<&Entry> {
+        match what {
+            RevokedWhat::Number(number) => self.numbers.get(number),
+            RevokedWhat::Holder(kind, holder) => self.holders_of(*kind).get(holder),
+        }
+    }
+
+    fn holders_of(&self, kind: Kind) -> &HashMap<String, Entry> {
+        &self.holders[kind as usize - 1]
+    }
+
+    /// Of two ends the later counts, and the later time of leaving.
+    fn merge(&mut self, what: &RevokedWhat, new: Entry) {
+        let known = match what {
+            RevokedWhat::Number(number) => self.numbers.entry(*number).or_insert(new),
+            RevokedWhat::Holder(kind, holder) => self.holders[*kind as usize - 1]
+                .entry(holder.clone())
+                .or_insert(new),
+        };
+        known.end = known.end.max(new.end);
+        known.forgotten_at = known.forgotten_at.max(new.forgotten_at);
+    }
+
+    fn forget(&mut self, now: Moment) {
+        self.numbers.retain(|_, entry| now < entry.forgotten_at);
+        for holders in &mut self.holders {
+            holders.retain(|_, entry| now < entry.forgotten_at);
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let holders = self.holders.iter().flat_map(HashMap::values);
+        self.numbers.values().chain(holders)
+    }
+}
 
 /// Numbers are keyed hashes, or nonces with all bits spread: they need no further one.
 #[derive(Default)]
@@ -39,9 +117,7 @@ const UNREAD: u8 = 2;
 #[derive(Default)]
 pub struct Revoked {
     state: AtomicU8,
-    ends: ArcSwap<Ends>,
-    /// How often something was added, so that a reading from before does not take it out again.
-    added: AtomicU64,
+    table: ArcSwap<Table>,
 }
 
 impl Revoked {
@@ -51,14 +127,42 @@ impl Revoked {
         match self.state.load(Acquire) {
             NONE => Ok(()),
             UNREAD => Err(Refusal::Warming),
-            _ => match self.ends.load().get(&number) {
-                Some(end) if issued_at <= *end => Err(Refusal::Unauthorized),
-                _ => Ok(()),
-            },
+            _ => admit(self.table.load().numbers.get(&number), issued_at),
         }
     }
 
-    /// From now on nothing is admitted until the first [`Revoked::put`].
+    /// As [`Revoked::admits`], for a pass of this kind, whose number says all, and its holder.
+    #[inline]
+    pub fn admits_pass<'h>(
+        &self,
+        kind: Kind,
+        number: u64,
+        issued_at: Time,
+        holder: impl FnOnce() -> Option<&'h str>,
+    ) -> Result<(), Refusal> {
+        match self.state.load(Acquire) {
+            NONE => Ok(()),
+            UNREAD => Err(Refusal::Warming),
+            _ => {
+                let table = self.table.load();
+                // Whenever it was issued.
+                admit(table.numbers.get(&number), Time(0))?;
+                let holders = table.holders_of(kind);
+                if holders.is_empty() {
+                    return Ok(());
+                }
+                let holder = holder().ok_or(Refusal::Unauthorized)?;
+                admit(holders.get(holder), issued_at)
+            }
+        }
+    }
+
+    /// Whether the holder of a pass of this kind was revoked, so that the number of a pass does not say all.
+    pub fn has_holders(&self, kind: Kind) -> bool {
+        self.state.load(Acquire) != NONE && !self.table.load().holders_of(kind).is_empty()
+    }
+
+    /// From now on nothing is admitted until the first [`Revoked::learn`].
     pub fn await_reading(&self) {
         self.state.store(UNREAD, Release);
     }
@@ -67,37 +171,46 @@ impl Revoked {
         self.state.load(Acquire) != UNREAD
     }
 
-    /// To be asked before a reading begins.
-    pub fn added(&self) -> u64 {
-        self.added.load(SeqCst)
+    /// Whether this revocation says nothing that is not known.
+    pub fn knows(&self, revocation: &Revocation, now: Now) -> bool {
+        let table = self.table.load();
+        table.get(&revocation.what).is_some_and(|known| {
+            known.end >= revocation.end
+                && known.forgotten_at.plus(EXTENDED_BY) >= forgotten_at(revocation, now)
+        })
     }
 
-    /// Puts what was read. What was added since `added` stays, because the reading may not have met it.
-    pub fn put(&self, read: Ends, added: u64) {
-        let mut any = false;
-        self.ends.rcu(|known| {
-            let mut ends = read.clone();
-            if self.added() != added {
-                known
-                    .iter()
-                    .for_each(|(number, end)| extend(&mut ends, *number, *end));
-            }
-            any = !ends.is_empty();
-            ends
-        });
-        match any {
-            true => self.state.store(SOME, Release),
-            false => self.now_if(UNREAD, NONE),
+    /// Adds what was read. From then on what is not known to be revoked is admitted.
+    pub fn learn(&self, read: &[Revocation], now: Now) {
+        let news: Vec<&Revocation> = read.iter().filter(|one| !self.knows(one, now)).collect();
+        let is_over = |entry: &Entry| now.moment >= entry.forgotten_at;
+        if !news.is_empty() || self.table.load().entries().any(is_over) {
+            self.table.rcu(|known| {
+                let mut table = Table::clone(known);
+                table.forget(now.moment);
+                for one in &news {
+                    let Revocation { what, end, .. } = one;
+                    let forgotten_at = forgotten_at(one, now);
+                    let end = *end;
+                    table.merge(what, Entry { end, forgotten_at });
+                }
+                table
+            });
+        }
+        if self.table.load().entries().next().is_some() {
+            self.state.store(SOME, Release);
+        } else {
+            self.now_if(UNREAD, NONE);
         }
     }
 
     /// One more, at once.
-    pub fn add(&self, number: u64, end: Time) {
-        self.added.fetch_add(1, SeqCst);
-        self.ends.rcu(|known| {
-            let mut ends = Ends::clone(known);
-            extend(&mut ends, number, end);
-            ends
+    pub fn add(&self, revocation: &Revocation, now: Now) {
+        let (end, forgotten_at) = (revocation.end, forgotten_at(revocation, now));
+        self.table.rcu(|known| {
+            let mut table = Table::clone(known);
+            table.merge(&revocation.what, Entry { end, forgotten_at });
+            table
         });
         // While nothing was read yet, nothing is admitted anyway.
         self.now_if(NONE, SOME);
@@ -108,15 +221,41 @@ impl Revoked {
     }
 }
 
-/// Of two ends of one number the later counts.
-pub fn extend(ends: &mut Ends, number: u64, end: Time) {
-    let known = ends.entry(number).or_insert(end);
-    *known = end.max(*known);
+fn admit(entry: Option<&Entry>, issued_at: Time) -> Result<(), Refusal> {
+    match entry {
+        Some(entry) if issued_at <= entry.end => Err(Refusal::Unauthorized),
+        _ => Ok(()),
+    }
+}
+
+/// Returns when an entry leaves. Of a node whose clock is ahead it is a day from now, for as long as the store has the
+/// revocation.
+fn forgotten_at(revocation: &Revocation, now: Now) -> Moment {
+    now.moment
+        .plus(revocation.until.since(now.time))
+        .plus(MARGIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY: u64 = 86_400_000;
+
+    fn at(ms: u64) -> Now {
+        Now {
+            moment: Moment(ms),
+            time: Time(1_000_000 * DAY + ms),
+        }
+    }
+
+    fn of(number: u64, end: u64, until: u64) -> Revocation {
+        Revocation {
+            what: RevokedWhat::Number(number),
+            end: Time(end),
+            until: Time(1_000_000 * DAY + until),
+        }
+    }
 
     #[test]
     fn nothing_is_admitted_before_the_first_reading() {
@@ -124,9 +263,9 @@ mod tests {
         assert_eq!(revoked.admits(7, Time(1)), Ok(()));
         revoked.await_reading();
         assert_eq!(revoked.admits(7, Time(1)), Err(Refusal::Warming));
-        revoked.add(7, Time(1));
+        revoked.add(&of(7, 1, 9), at(0));
         assert_eq!(revoked.admits(8, Time(1)), Err(Refusal::Warming));
-        revoked.put(Ends::default(), 0);
+        revoked.learn(&[], at(0));
         assert_eq!(revoked.admits(7, Time(1)), Err(Refusal::Unauthorized));
         assert_eq!(revoked.admits(8, Time(1)), Ok(()));
     }
@@ -134,22 +273,76 @@ mod tests {
     #[test]
     fn what_is_issued_after_the_end_is_good_and_the_later_end_counts() {
         let revoked = Revoked::default();
-        revoked.add(7, Time(20));
-        revoked.add(7, Time(10));
+        revoked.add(&of(7, 20, 9), at(0));
+        revoked.add(&of(7, 10, 9), at(0));
+        revoked.learn(&[of(7, 15, 9)], at(0));
         assert_eq!(revoked.admits(7, Time(20)), Err(Refusal::Unauthorized));
         assert_eq!(revoked.admits(7, Time(21)), Ok(()));
     }
 
     #[test]
-    fn a_reading_takes_out_what_was_there_before_it_and_nothing_that_came_meanwhile() {
+    fn a_reading_of_a_store_that_was_emptied_or_restored_takes_nothing_back() {
         let revoked = Revoked::default();
-        revoked.add(7, Time(20));
-        let before = revoked.added();
-        revoked.add(8, Time(20));
-        revoked.put(Ends::default(), before);
-        assert!(revoked.admits(8, Time(1)).is_err());
-        revoked.put(Ends::default(), revoked.added());
-        assert_eq!(revoked.admits(7, Time(1)), Ok(()));
-        assert_eq!(revoked.admits(8, Time(1)), Ok(()));
+        revoked.await_reading();
+        revoked.learn(&[of(7, 20, 90 * DAY), of(8, 20, 90 * DAY)], at(0));
+        revoked.add(&of(9, 20, 90 * DAY), at(0));
+        for read in [vec![], vec![of(8, 10, 5)]] {
+            revoked.learn(&read, at(2 * DAY));
+            for number in [7, 8, 9] {
+                assert!(revoked.admits(number, Time(20)).is_err(), "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_leaves_a_day_after_all_that_it_revokes_has_ended() {
+        let revoked = Revoked::default();
+        revoked.add(&of(7, 20, 5 * DAY), at(0));
+        revoked.learn(&[], at(6 * DAY - 1));
+        assert!(revoked.admits(7, Time(20)).is_err());
+        revoked.learn(&[], at(6 * DAY));
+        assert_eq!(revoked.admits(7, Time(20)), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_for_a_while_takes_nothing_back() {
+        let revoked = Revoked::default();
+        let ahead = |ms| Now {
+            time: Time(at(ms).time.0 + 400 * DAY),
+            ..at(ms)
+        };
+        // Known before, or read while the clock is ahead.
+        revoked.add(&of(7, 20, 5 * DAY), at(0));
+        revoked.learn(&[of(7, 20, 5 * DAY), of(8, 20, 5 * DAY)], ahead(1_000));
+        revoked.learn(&[], ahead(2_000));
+        for number in [7, 8] {
+            assert!(revoked.admits(number, Time(20)).is_err(), "{number}");
+        }
+        // As long as the store has it, it stays.
+        for day in 1..5 {
+            revoked.learn(&[of(8, 20, 5 * DAY)], ahead(day * DAY));
+        }
+        assert!(revoked.admits(8, Time(20)).is_err());
+    }
+
+    #[test]
+    fn a_holder_is_revoked_for_one_kind_of_pass_and_up_to_a_time() {
+        let revoked = Revoked::default();
+        let of_holder = Revocation {
+            what: RevokedWhat::Holder(Kind::Scanner, "gate-7".into()),
+            ..of(0, 20, DAY)
+        };
+        revoked.learn(std::slice::from_ref(&of_holder), at(0));
+        assert!(revoked.knows(&of_holder, at(0)));
+        let admits = |kind, issued_at, holder: &str| {
+            revoked.admits_pass(kind, 1, Time(issued_at), || Some(holder))
+        };
+        let refused = Err(Refusal::Unauthorized);
+        assert_eq!(admits(Kind::Scanner, 20, "gate-7"), refused);
+        assert_eq!(admits(Kind::Scanner, 21, "gate-7"), Ok(()));
+        assert_eq!(admits(Kind::Scanner, 20, "gate-8"), Ok(()));
+        assert_eq!(admits(Kind::Staff, 20, "gate-7"), Ok(()));
+        revoked.add(&of(1, u64::MAX, DAY), at(0));
+        assert_eq!(admits(Kind::Scanner, 21, "gate-7"), refused);
     }
 }

@@ -7,6 +7,8 @@ use crate::redis::{Server, is_missing};
 use crate::sessions::{claims, node};
 use liangma::clock::Time;
 use liangma::http::query::Door;
+use liangma::seal::Pass;
+use liangma::seal::ring::Kind;
 use serde_json::json;
 use std::time::Duration;
 
@@ -195,4 +197,175 @@ fn sessions_that_were_ended_on_one_node_are_refused_on_the_other() {
         two.show(&lost).status == 401
     });
     assert_eq!(two.show(&found).state(), "green");
+}
+
+fn scanner_at(seals: &Seals, site: &str) -> String {
+    let name = Pass::bound_name(site, Some("gz-school"));
+    seals.pass(Kind::Scanner, &name, in_an_hour())
+}
+
+fn revoke_holder(node: &Node, role: &str, name: &str) -> Answer {
+    let ask = Ask::post(
+        "/v1/revocations",
+        json!({ "role": role, "name": name }).to_string(),
+    );
+    let operator = node.seals().operator();
+    ask.json().bearer(&operator).at(node.address(Door::Back))
+}
+
+#[test]
+fn a_redis_that_was_flushed_gives_nothing_back_on_the_nodes_that_run() {
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let start = || Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let nodes = [start(), start()];
+    let (seals, chen) = (nodes[0].seals(), person(1));
+    nodes[0].feed(&seals.authority(), &[chen.resident()]);
+    let lost = session_of(&nodes[0], &chen, Duration::from_secs(60));
+    let (gate, authority) = (seals.scanner(), seals.authority());
+    let of_site = scanner_at(&seals, "lost-site");
+    end_sessions(&nodes[0], &seals.session(&chen));
+    revoke(&nodes[0], &gate);
+    revoke(&nodes[0], &authority);
+    assert_eq!(revoke_holder(&nodes[0], "scanner", "lost-site").status, 201);
+    let code = || seals.code_of(&chen, Time::now());
+    let refused = |node: &Node| {
+        [
+            node.show(&lost).status,
+            node.scan(&gate, code()).status,
+            node.scan(&of_site, code()).status,
+            node.post_feed(&authority, chen.resident()).status,
+        ]
+    };
+    let all = [401; 4];
+    until("both nodes refuse all", || {
+        nodes.iter().all(|node| refused(node) == all)
+    });
+    server.ask(&["FLUSHALL"]);
+    // Both read all lists each second: after so many calls each has read the emptied store.
+    let calls = || {
+        let stats = server.info("stats");
+        let line = stats.lines().find_map(|line| {
+            let count = line.strip_prefix("total_commands_processed:")?;
+            count.trim().parse::<u64>().ok()
+        });
+        line.unwrap()
+    };
+    let before = calls();
+    until("both nodes have read the emptied store", || {
+        calls() > before + 1_000
+    });
+    for node in &nodes {
+        assert_eq!(refused(node), all);
+    }
+}
+
+#[test]
+fn a_holder_is_revoked_by_role_and_name_and_wrong_bodies_are_refused() {
+    let node = Node::start();
+    let (seals, chen) = (node.seals(), person(1));
+    let (lost, other) = (
+        scanner_at(&seals, "lost-site"),
+        scanner_at(&seals, "other-site"),
+    );
+    let code = || seals.code_of(&chen, Time::now());
+    assert_eq!(node.scan(&lost, code()).status, 200);
+    let said = revoke_holder(&node, "scanner", "lost-site");
+    assert_eq!(
+        (said.status, &said.json()["revoked"]),
+        (201, &json!("lost-site"))
+    );
+    node.scan(&lost, code()).refuses(401, "unauthorized");
+    assert_eq!(node.scan(&other, code()).status, 200);
+    // Tokens that are made later are good.
+    let then = Time::now();
+    until("the clock has moved on", || Time::now() > then);
+    let new = scanner_at(&seals, "lost-site");
+    assert_eq!(node.scan(&new, code()).status, 200);
+    for (body, status, code) in [
+        (json!({}), 422, "missing_field"),
+        (json!({ "role": "scanner" }), 422, "missing_field"),
+        (json!({ "name": "a" }), 422, "missing_field"),
+        (json!({ "role": "resident", "name": "a" }), 400, "malformed"),
+        (json!({ "role": "Scanner", "name": "a" }), 400, "malformed"),
+        (json!({ "role": "staff", "name": "a b" }), 400, "malformed"),
+        (json!({ "role": "scanner", "name": "" }), 400, "malformed"),
+        (
+            json!({ "role": "scanner", "name": "a\u{0}b" }),
+            400,
+            "malformed",
+        ),
+        (json!({ "token": new, "name": "a" }), 400, "malformed"),
+    ] {
+        let ask = Ask::post("/v1/revocations", body.to_string()).json();
+        let answer = ask
+            .bearer(&node.seals().operator())
+            .at(node.address(Door::Back));
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (status, &json!(code)),
+            "{body}"
+        );
+    }
+    assert_eq!(node.scan(&new, code()).status, 200);
+}
+
+#[test]
+fn a_membership_whose_session_was_revoked_is_renewed_by_nobody() {
+    let node = node();
+    let (seals, chen, mother) = (node.seals(), person(1), person(2));
+    let session = seals.session(&chen);
+    let add = || json!({ "assertion": assertion(&claims(&mother)) });
+    let added = node.put("/v1/family", &session, add());
+    let member = added["session"].as_str().unwrap();
+    let path = format!("/v1/family/{}/session", added["id"].as_str().unwrap());
+    let other = node.put(&path, &session, json!({}));
+    revoke(&node, member);
+    for session in [member, other["session"].as_str().unwrap()] {
+        node.show(session).refuses(401, "unauthorized");
+    }
+    node.desk("POST", &path, &session, Some(&json!({})))
+        .refuses(404, "not_found");
+    // Added again it is another membership.
+    let again = node.put("/v1/family", &session, add());
+    assert_ne!(again["id"], added["id"]);
+    assert_eq!(node.show(again["session"].as_str().unwrap()).status, 200);
+}
+
+#[test]
+fn what_revokes_sessions_stays_for_the_longest_life_of_a_session() {
+    let jwks = concat!(
+        "identity_jwks=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/it/identity/jwks.json"
+    );
+    let settings = [
+        jwks,
+        "identity_issuer=https://id.example",
+        "session_life=60s",
+    ];
+    let node = Start::new(&settings).node();
+    let (seals, chen, mother) = (node.seals(), person(1), person(2));
+    let longest = Time::now().plus(liangma::seal::SESSION_LIFE_MAX);
+    let is_late = |said: &serde_json::Value| {
+        let until: jiff::Timestamp = said["until"].as_str().unwrap().parse().unwrap();
+        assert!(until.as_millisecond() as u64 >= longest.0, "{said}");
+    };
+    let added = node.put(
+        "/v1/family",
+        &seals.session(&chen),
+        json!({ "assertion": assertion(&claims(&mother)) }),
+    );
+    for token in [
+        added["session"].as_str().unwrap(),
+        &session_of(&node, &chen, Duration::from_secs(60)),
+    ] {
+        let ask = Ask::post("/v1/revocations", json!({ "token": token }).to_string()).json();
+        let answer = ask
+            .bearer(&node.seals().operator())
+            .at(node.address(Door::Back));
+        is_late(&answer.json());
+    }
 }
