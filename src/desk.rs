@@ -19,7 +19,7 @@ use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::cold::Cold;
 use crate::feed::{Rejection, is_source};
-use crate::identity::Platform;
+use crate::identity::{AssertionNumber, Platform};
 use crate::language::Language;
 use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
 use crate::person::{Document, Face, Identity, MaskedName, Profile, is_name};
@@ -214,6 +214,36 @@ impl Desk<'_> {
                 self.seal.paper_key(&parts)
             }
             None => self.seal.fresh_key(),
+        }
+    }
+
+    /// Marks an assertion as used, on all nodes: the store decides who came first. `Unauthorized` if it was used before, by
+    /// another than `user`, or by anybody where there is none. Each has an owner of its own, so that no other pushes it out.
+    pub async fn use_assertion(
+        &self,
+        number: AssertionNumber,
+        user: Option<&[u8; 16]>,
+    ) -> Result<(), Refusal> {
+        let name = base32::text(&number.0);
+        let owner = self.seal.owner("assertion", &name, number.0[0] & 15);
+        let key = self.seal.paper_key(&[b"assertion used", &number.0]);
+        let by = match user {
+            Some(user) => self.seal.paper_key(&[b"assertion user", user]),
+            None => self.seal.fresh_key(),
+        };
+        let request = Request {
+            content: base32::text(&by),
+        };
+        let change = self.filing(owner, Kind::Request, key, &request)?;
+        if self.cold.apply(vec![change]).await? == [true] {
+            return Ok(());
+        }
+        let papers = self.cold.some_now(owner, &[key]).await?;
+        match papers.iter().flatten().next() {
+            Some(paper) if self.open::<Request>(&owner, paper)?.content == request.content => {
+                Ok(())
+            }
+            _ => Err(Refusal::Unauthorized),
         }
     }
 

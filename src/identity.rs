@@ -27,8 +27,8 @@ const LEEWAY_SECS: u64 = 5;
 /// An assertion is accepted for no longer than this after it was issued: it is handed over once, in the same minutes.
 const LIFE_SECS_MAX: u64 = 900;
 
-/// Assertions that are remembered as used, on this node; each until it would have expired.
-const USED_MAX: u64 = 1_000_000;
+/// Bytes of the file of keys at most.
+const JWKS_BYTES_MAX: u64 = 1 << 20;
 
 /// What an assertion was issued for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +48,26 @@ impl Purpose {
     }
 }
 
+/// Tells an assertion from every other by what was signed. The signature is not part of it: an ECDSA signature can be changed
+/// into another that verifies as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AssertionNumber(pub [u8; 32]);
+
+impl AssertionNumber {
+    fn of(assertion: &str) -> AssertionNumber {
+        let signed = assertion
+            .rsplit_once('.')
+            .map_or(assertion, |(signed, _)| signed);
+        let hash = digest::digest(&digest::SHA256, signed.as_bytes());
+        AssertionNumber(hash.as_ref().try_into().expect("32 bytes of SHA-256"))
+    }
+}
+
 /// The platform as this node trusts it.
 pub struct Platform {
     keys: ArcSwap<Vec<TrustedKey>>,
     /// Of the file that the keys were read from: modification time, inode and length.
     stamp: Mutex<Option<Stamp>>,
-    /// Hashes of assertions that were accepted, and for whom: who repeats a request is not refused.
-    used: moka::sync::Cache<[u8; 32], [u8; 16]>,
     settings: Settings,
 }
 
@@ -84,6 +97,7 @@ struct Claims {
     iss: Option<serde_json::Value>,
     exp: Option<u64>,
     iat: Option<u64>,
+    nbf: Option<u64>,
     purpose: Option<String>,
     cert_type: String,
     cert_no: String,
@@ -100,14 +114,9 @@ impl Platform {
             Some(path) => read_keys(path).map_err(|why| format!("{}: {why}", path.display()))?,
             None => Vec::new(),
         };
-        let life = std::time::Duration::from_secs(LIFE_SECS_MAX + 2 * LEEWAY_SECS);
         Ok(Platform {
             keys: ArcSwap::from_pointee(keys),
             stamp: Mutex::new(stamp),
-            used: moka::sync::Cache::builder()
-                .max_capacity(USED_MAX)
-                .time_to_live(life)
-                .build(),
             settings,
         })
     }
@@ -139,20 +148,19 @@ impl Platform {
         }
     }
 
-    /// The person whom a genuine assertion in force names, if it was issued for this purpose and was not used before by another
-    /// than `user`: 16 bytes that stand for whoever hands it over. `Unauthorized` otherwise.
+    /// Returns the person whom a genuine assertion in force names, and its number, if it was issued for this purpose.
+    /// `Unauthorized` otherwise. Whether it was used before is known to the store alone, by the number.
     pub fn person(
         &self,
         assertion: &str,
         purpose: Purpose,
-        user: [u8; 16],
         now: Time,
-    ) -> Result<Profile, Refusal> {
+    ) -> Result<(Profile, AssertionNumber), Refusal> {
         if assertion.len() > ASSERTION_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
         let claims = self.verify(assertion)?;
-        check_life(&claims, now.0 / 1_000)?;
+        check_life(&claims, now)?;
         let said = claims.purpose.as_deref().unwrap_or(Purpose::LogIn.word());
         if said != purpose.word() {
             return Err(Refusal::Unauthorized);
@@ -169,17 +177,12 @@ impl Platform {
         if !person::is_name(&claims.name) {
             return Err(Refusal::Malformed);
         }
-        let hash = digest::digest(&digest::SHA256, assertion.as_bytes());
-        let hash: [u8; 32] = hash.as_ref().try_into().expect("32 bytes of SHA-256");
-        let first = self.used.entry(hash).or_insert(user);
-        if !first.is_fresh() && (*first.value() != user || purpose == Purpose::LogIn) {
-            return Err(Refusal::Unauthorized);
-        }
-        Ok(Profile {
+        let profile = Profile {
             document,
             name: Some(claims.name),
             assurance,
-        })
+        };
+        Ok((profile, AssertionNumber::of(assertion)))
     }
 
     fn verify(&self, assertion: &str) -> Result<Claims, Refusal> {
@@ -199,12 +202,12 @@ impl Platform {
             validation.set_issuer(&[&self.settings.issuer]);
             validation.set_audience(&[&self.settings.audience]);
             validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-            validation.leeway = LEEWAY_SECS;
-            validation.validate_nbf = true;
+            // Times are judged by the clock of this node, all of them at once.
+            validation.validate_exp = false;
+            validation.validate_nbf = false;
             match decode::<Claims>(assertion, &trusted.key, &validation) {
                 Ok(token) => return Ok(token.claims),
                 Err(error) => match error.kind() {
-                    ErrorKind::ExpiredSignature => refusal = Refusal::SessionExpired,
                     // Genuine, and not what was agreed.
                     ErrorKind::Json(_) => refusal = Refusal::Malformed,
                     _ => {}
@@ -217,12 +220,19 @@ impl Platform {
 
 /// Whether an assertion is of these minutes: what was issued long ago, in the future, or for years was not made to be handed
 /// over now.
-fn check_life(claims: &Claims, now: u64) -> Result<(), Refusal> {
+/// `SessionExpired` for what is over, `Unauthorized` for the rest.
+fn check_life(claims: &Claims, now: Time) -> Result<(), Refusal> {
+    let now = now.0 / 1_000;
+    let expires = claims.exp.ok_or(Refusal::Unauthorized)?;
+    if now >= expires.saturating_add(LEEWAY_SECS) {
+        return Err(Refusal::SessionExpired);
+    }
     let from = claims.iat.unwrap_or(now);
-    let is_new =
-        from <= now + LEEWAY_SECS && now <= from.saturating_add(LIFE_SECS_MAX + LEEWAY_SECS);
-    let is_short =
-        claims.exp.unwrap_or(u64::MAX) <= from.saturating_add(LIFE_SECS_MAX + LEEWAY_SECS);
+    let latest = now.saturating_add(LEEWAY_SECS);
+    let is_new = from <= latest
+        && claims.nbf.is_none_or(|begins| begins <= latest)
+        && now <= from.saturating_add(LIFE_SECS_MAX + LEEWAY_SECS);
+    let is_short = expires <= from.saturating_add(LIFE_SECS_MAX + LEEWAY_SECS);
     let is_one = claims
         .iss
         .as_ref()
@@ -245,8 +255,47 @@ const RSA_BITS_MIN: usize = 2_048;
 /// The keys of a set that sign assertions for us. A set holds keys for other uses and of other kinds as well (RFC 7517, 5):
 /// these are passed over by name, and never spoil the others.
 fn read_keys(path: &Path) -> Result<Vec<TrustedKey>, String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let why = |error: std::io::Error| error.to_string();
+    // Opening a FIFO would wait for its writer.
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let file = opened.map_err(why)?;
+    if !file.metadata().map_err(why)?.is_file() {
+        return Err("not a regular file".into());
+    }
+    let mut text = Vec::new();
+    let mut bounded = file.take(JWKS_BYTES_MAX + 1);
+    bounded.read_to_end(&mut text).map_err(why)?;
+    if text.len() as u64 > JWKS_BYTES_MAX {
+        return Err(format!("more than {JWKS_BYTES_MAX} bytes"));
+    }
     keys_of(&text)
+}
+
+/// Returns the bits of a modulus in base64url, or None if it is not that.
+fn modulus_bits(text: &str) -> Option<usize> {
+    let text = text.trim_end_matches('=');
+    let value = |byte| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'-' => Some(62),
+        b'_' => Some(63),
+        _ => None,
+    };
+    let values: Option<Vec<u8>> = text.bytes().map(value).collect();
+    let values = values?;
+    // Whole bytes: the last character has bits to spare.
+    let bits = values.len() * 6 / 8 * 8;
+    let zeros = values.iter().take_while(|value| **value == 0).count();
+    let first = values
+        .get(zeros)
+        .map_or(0, |value| value.leading_zeros() as usize - 2);
+    bits.checked_sub(zeros * 6 + first)
 }
 
 fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
@@ -307,9 +356,8 @@ fn trusted_key(key: serde_json::Value) -> Result<TrustedKey, String> {
         OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
         EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => Algorithm::ES256,
         RSA(rsa) => {
-            // Six bits a character of the modulus, without padding.
-            let bits = rsa.n.trim_end_matches('=').trim_start_matches('A').len() * 6;
-            if bits < RSA_BITS_MIN {
+            let bits = modulus_bits(&rsa.n);
+            if bits.is_none_or(|bits| bits < RSA_BITS_MIN) {
                 return Err(format!("RSA of fewer than {RSA_BITS_MIN} bits"));
             }
             Algorithm::RS256
@@ -322,4 +370,89 @@ fn trusted_key(key: serde_json::Value) -> Result<TrustedKey, String> {
     let id = jwk.common.key_id.clone();
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
     Ok(TrustedKey { id, algorithm, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_of_a_modulus_are_counted_exactly() {
+        let text = |first: &str, more: usize| format!("{first}{}", "_".repeat(more));
+        // 342 characters are 256 bytes and four bits to spare.
+        for (modulus, bits) in [
+            (text("_", 341), Some(2_048)),
+            (text("g", 341), Some(2_048)),
+            (text("f", 341), Some(2_047)),
+            (text("B", 341), Some(2_043)),
+            (text("AA", 342), Some(2_052)),
+            (text("AA__", 338), Some(2_036)),
+            (text("_", 340), Some(2_040)),
+            (String::new(), Some(0)),
+            ("+/".to_owned(), None),
+        ] {
+            assert_eq!(
+                modulus_bits(&modulus),
+                bits,
+                "{} {}",
+                modulus.len(),
+                &modulus[..modulus.len().min(4)]
+            );
+        }
+    }
+
+    #[test]
+    fn the_signature_is_not_part_of_the_number() {
+        let number = AssertionNumber::of;
+        assert_eq!(number("a.b.c"), number("a.b.d"));
+        assert_ne!(number("a.b.c"), number("a.c.c"));
+    }
+
+    #[test]
+    fn a_file_of_keys_is_regular_and_of_bounded_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jwks");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert_eq!(read_keys(&path).err().unwrap(), "not a regular file");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, vec![b' '; JWKS_BYTES_MAX as usize + 1]).unwrap();
+        assert!(read_keys(&path).err().unwrap().contains("more than"));
+        assert_eq!(
+            read_keys(folder.path()).err().unwrap(),
+            "not a regular file"
+        );
+    }
+
+    #[test]
+    fn all_times_of_an_assertion_are_judged_by_one_clock() {
+        let claims = |iat: Option<u64>, nbf: Option<u64>, exp: Option<u64>| Claims {
+            iss: Some("id".into()),
+            exp,
+            iat,
+            nbf,
+            purpose: None,
+            cert_type: String::new(),
+            cert_no: String::new(),
+            name: String::new(),
+            assurance: String::new(),
+        };
+        let no = Err(Refusal::Unauthorized);
+        for (claims, said) in [
+            (claims(Some(1_000), Some(1_000), Some(1_300)), Ok(())),
+            (claims(None, None, Some(1_300)), Ok(())),
+            (claims(Some(1_000), None, Some(1_000)), Ok(())),
+            (
+                claims(Some(900), None, Some(990)),
+                Err(Refusal::SessionExpired),
+            ),
+            (claims(Some(1_000), None, None), no),
+            (claims(Some(1_000), Some(1_100), Some(1_300)), no),
+            (claims(Some(1_100), None, Some(1_300)), no),
+            (claims(Some(1_000), None, Some(2_000)), no),
+            (claims(Some(10), None, Some(1_300)), no),
+        ] {
+            assert_eq!(check_life(&claims, Time(1_000_000)), said);
+        }
+    }
 }

@@ -93,6 +93,9 @@ const STORE_CLOCK_EVERY: Duration = Duration::from_secs(1);
 const STORE_CLOCK_WAIT: Duration = Duration::from_secs(1);
 const STORE_CLOCK_LIFE: Duration = Duration::from_secs(10);
 
+/// How often the file of the identity platform's keys is looked at.
+const PLATFORM_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// A sweep that was put off is tried again after so long.
 const SWEEP_RETRY: Duration = Duration::from_secs(60);
 
@@ -113,6 +116,7 @@ impl Node {
             settings.service.clone(),
         ));
         first_reading(&rooms).await;
+        watch_platform(&rooms)?;
         let (front, front_stage) = watch::channel(Stage::Open);
         let (back, back_stage) = watch::channel(Stage::Open);
         let mut bound = Vec::new();
@@ -244,6 +248,22 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
     }
 }
 
+/// Reads the identity platform's keys again when their file is another. A thread of its own, because a file on a mount that hangs
+/// holds up its reader for as long; it ends with the node.
+fn watch_platform(rooms: &Arc<Rooms>) -> Result<(), String> {
+    let rooms = Arc::downgrade(rooms);
+    let watch = move || {
+        while let Some(rooms) = rooms.upgrade() {
+            rooms.reload_platform(false);
+            drop(rooms);
+            std::thread::sleep(PLATFORM_LOOK_EVERY);
+        }
+    };
+    let thread = std::thread::Builder::new().name("platform-keys".into());
+    let started = thread.spawn(watch).map(drop);
+    started.map_err(|error| format!("the reader of the platform's keys: {error}"))
+}
+
 /// Watches the system's clock and the store's: whether one stepped, and how far they are apart.
 async fn watch_clock(rooms: Arc<Rooms>) {
     let _vital = Vital("the watch of clocks");
@@ -256,7 +276,6 @@ async fn watch_clock(rooms: Arc<Rooms>) {
         let now = Moment::now();
         if asked.is_none_or(|asked| now.since(asked) >= STORE_CLOCK_EVERY) {
             asked = Some(now);
-            rooms.reload_platform(false);
             let read = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.clock_offset());
             if let Ok(Ok(Some(offset))) = read.await {
                 store = Some((offset, now));

@@ -18,7 +18,7 @@ use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
 use crate::desk::told::{Scan, Scans, Seen};
 use crate::desk::{self, Desk};
-use crate::identity::{Platform, Purpose, Reloaded};
+use crate::identity::{AssertionNumber, Platform, Purpose, Reloaded};
 use crate::language::Language;
 use crate::meters::{Kind, Meters, Outcome, Tally};
 use crate::person::{Face, Identity, MaskedName, Profile, ResidentId};
@@ -350,11 +350,9 @@ impl Service {
                 Ok(Answer::Verdict(verdict, language))
             }
             Query::OpenSession { assertion } => {
-                let profile =
-                    self.rooms
-                        .platform
-                        .person(assertion, Purpose::LogIn, [0; 16], now.time)?; // Unauthorized, Malformed, OfflineRegistration
-                let opened = self.open_session(profile, now.time).await?; // RateLimited, UpstreamBusy
+                let Rooms { platform, .. } = &*self.rooms;
+                let (profile, number) = platform.person(assertion, Purpose::LogIn, now.time)?; // Unauthorized, SessionExpired, Malformed, OfflineRegistration
+                let opened = self.open_session(profile, number, now.time).await?; // RateLimited, UpstreamBusy; Unauthorized if it was used
                 Ok(Answer::Opened(opened))
             }
             Query::Explain { session, language } => {
@@ -628,11 +626,18 @@ impl Service {
     }
 
     /// A first session registers the resident.
-    async fn open_session(&self, profile: Profile, now: Time) -> Result<Opened, Refusal> {
+    async fn open_session(
+        &self,
+        profile: Profile,
+        number: AssertionNumber,
+        now: Time,
+    ) -> Result<Opened, Refusal> {
         let Rooms { seal, settings, .. } = &*self.rooms;
         let who = seal.identify(&profile.document);
         self.rooms.desk_turn(who)?;
         let steps = self.desk(now).register(who, &profile).await?;
+        // Last, so that a log-in that was refused may be tried again with the same assertion.
+        self.desk(now).use_assertion(number, None).await?;
         let face = Face {
             name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),
             cert_no: profile.document.mask(),

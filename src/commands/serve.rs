@@ -182,7 +182,9 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
 
 /// Takes up a rotated ring and the identity platform's keys; bad ones change nothing.
 fn reload(node: &Node, keys: &Path) {
-    node.rooms.reload_platform(true);
+    // The file may be on a mount that hangs.
+    let rooms = node.rooms.clone();
+    std::thread::spawn(move || rooms.reload_platform(true));
     match RingFile::read(keys) {
         Ok(ring) if Seal::mark_of(&ring) != node.rooms.seal.mark() => {
             tracing::error!("this key ring belongs to another store; the one in force stays");

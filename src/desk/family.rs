@@ -66,12 +66,9 @@ impl Desk<'_> {
         asked: &Asked<'_>,
     ) -> Result<Said, No> {
         let added: Added = object(asked.body)?;
-        let profile = self.platform.person(
-            &added.assertion,
-            Purpose::Family,
-            session.identity.claim,
-            self.now,
-        )?;
+        let (profile, number) =
+            self.platform
+                .person(&added.assertion, Purpose::Family, self.now)?;
         if profile.assurance == Assurance::Unverified
             && (!is_minor(&profile, self.now.day()) || added.student.is_none())
         {
@@ -102,6 +99,9 @@ impl Desk<'_> {
             self.bound_a_day(owner, Kind::Member, &key, MEMBERS_DAY_MAX)
                 .await?;
         }
+        // Whoever hands it over may repeat the request, and nobody else may.
+        let user = Some(&session.identity.claim);
+        self.use_assertion(number, user).await?;
         let steps = self.register(who, &profile).await?;
         let face = face_of(&profile);
         if !known {

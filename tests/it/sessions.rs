@@ -1,6 +1,7 @@
 //! Sessions: the identity platform's assertion in, a session out. The keys beside this file are for these tests alone.
 
 use crate::harness::*;
+use crate::redis::{Server, is_missing};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use liangma::http::query::Door;
 use serde_json::{Value, json};
@@ -307,6 +308,112 @@ fn an_assertion_is_of_one_use_one_purpose_and_these_minutes() {
 }
 
 /// The set of the tests, with some changes to it.
+
+const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn base64(bytes: &[u8]) -> String {
+    let groups = bytes.chunks(3).flat_map(|group| {
+        let mut bits = [0; 4];
+        bits[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(bits);
+        (0..=group.len()).map(move |nth| DIGITS[(bits >> (18 - 6 * nth) & 63) as usize] as char)
+    });
+    groups.collect()
+}
+
+fn unbase64(text: &str) -> Vec<u8> {
+    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
+    for digit in text.bytes() {
+        let value = DIGITS.iter().position(|known| *known == digit).unwrap();
+        (bits, count) = (bits << 6 | value as u32, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}
+
+/// The other signature of the same contents: (r, n - s).
+fn negated(assertion: &str) -> String {
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let (signed, signature) = assertion.rsplit_once('.').unwrap();
+    let mut signature = unbase64(signature);
+    let mut borrow = 0;
+    for nth in (0..32).rev() {
+        let digit = i32::from(ORDER[nth]) - i32::from(signature[32 + nth]) - borrow;
+        borrow = i32::from(digit < 0);
+        signature[32 + nth] = digit as u8;
+    }
+    format!("{signed}.{}", base64(&signature))
+}
+
+#[test]
+fn an_assertion_is_of_one_use_on_all_nodes_whatever_its_signature() {
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let jwks = format!("identity_jwks={JWKS}");
+    let settings = [&*jwks, "identity_issuer=https://id.example"];
+    let start = || {
+        Start::new(&settings)
+            .over_redis(&server.url(), &ring)
+            .node()
+    };
+    let nodes = [start(), start()];
+    let chen = person(1);
+    let by_es = |claims: &Value| sign(Algorithm::ES256, Some("es"), &es(), claims);
+    // The other signature is a genuine one.
+    let unused = negated(&by_es(&claims(&chen)));
+    assert_eq!(log_in(&nodes[0], &unused).status, 201);
+    let used = by_es(&claims(&chen));
+    assert_eq!(log_in(&nodes[0], &used).status, 201);
+    for node in &nodes {
+        for again in [&used, &negated(&used), &negated(&unused)] {
+            log_in(node, again).refuses(401, "unauthorized");
+        }
+    }
+    // Who adds a member may repeat the request on any node, and nobody else may use what was used.
+    let family = by_es(&with(&person(2), "purpose", json!("family")));
+    let body = json!({ "assertion": family });
+    let add = |node: &Node, who: &Person| {
+        let session = node.seals().session(who);
+        node.desk("POST", "/v1/family", &session, Some(&body))
+    };
+    assert_eq!(add(&nodes[0], &chen).status, 201);
+    assert_eq!(add(&nodes[1], &chen).status, 201);
+    for node in &nodes {
+        add(node, &person(3)).refuses(401, "unauthorized");
+    }
+}
+
+#[test]
+fn a_log_in_that_was_refused_may_be_tried_again_with_the_same_assertion() {
+    let jwks = format!("identity_jwks={JWKS}");
+    let settings = [
+        &*jwks,
+        "identity_issuer=https://id.example",
+        "desk_per_second=1",
+    ];
+    let node = Start::new(&settings).node();
+    let chen = person(1);
+    let made = || sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&chen));
+    let refused = (0..100).map(|_| made()).find(|assertion| {
+        let status = log_in(&node, assertion).status;
+        assert!(matches!(status, 201 | 429), "{status}");
+        status == 429
+    });
+    let refused = refused.expect("a turn a second");
+    until("there is a turn again", || {
+        log_in(&node, &refused).status == 201
+    });
+    until("it was used", || log_in(&node, &refused).status == 401);
+}
+
 fn jwks(change: impl FnOnce(&mut Vec<Value>)) -> String {
     let mut set: Value = serde_json::from_str(&std::fs::read_to_string(JWKS).unwrap()).unwrap();
     change(set["keys"].as_array_mut().unwrap());
