@@ -14,13 +14,14 @@ mod token;
 use crate::board::Board;
 use crate::clock::Time;
 use crate::config::{Said, Settings, StorePlace};
+use crate::kernel;
 use crate::logging::Lines;
 use crate::person::{BadDocument, Document};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::store::{Store, embedded, redis};
 use clap::{Args, Parser, Subcommand};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -62,8 +63,8 @@ struct Whom {
     /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
     #[arg(long, value_name = "TYPE")]
     cert_type: String,
-    /// Number of the document
-    #[arg(long, value_name = "N")]
+    /// Number of the document; `@FILE` or `-` reads it, so that it is not among the arguments that others see
+    #[arg(long, value_name = "N|@FILE|-", value_parser = private_value)]
     cert_no: String,
 }
 
@@ -78,6 +79,30 @@ impl Whom {
                 BadDocument::CheckDigit => "--cert-no: the check digit is wrong",
             })
         })
+    }
+}
+
+/// Bytes of a value that is read from a file at most.
+const PRIVATE_BYTES_MAX: u64 = 4_096;
+
+/// Reads a value that is better not among the arguments: `@FILE` is the first line of a file, `-` the next line of standard input,
+/// anything else the value itself. An error names the file, never the value.
+fn private_value(text: &str) -> Result<String, String> {
+    let mut line = String::new();
+    let read = if text == "-" {
+        let input = io::stdin().lock();
+        input.take(PRIVATE_BYTES_MAX).read_line(&mut line)
+    } else if let Some(path) = text.strip_prefix('@') {
+        let file = std::fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
+        io::BufReader::new(file.take(PRIVATE_BYTES_MAX)).read_line(&mut line)
+    } else {
+        return Ok(text.to_owned());
+    };
+    read.map_err(|error| format!("{text}: {error}"))?;
+    let value = line.trim_end_matches(['\r', '\n']);
+    match value.is_empty() || line.len() as u64 == PRIVATE_BYTES_MAX {
+        true => Err(format!("{text}: no line of 1 to {PRIVATE_BYTES_MAX} bytes")),
+        false => Ok(value.to_owned()),
     }
 }
 
@@ -156,6 +181,9 @@ pub fn run() -> ExitCode {
             };
         }
     };
+    if !kernel::forbid_core_dumps() {
+        note("core dumps cannot be forbidden: a crash may write keys to the disk");
+    }
     let outcome = match command {
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),

@@ -88,6 +88,20 @@ pub fn step_back(steps: i32) -> bool {
     }
 }
 
+/// Forbids core dumps of this process, which would hold keys; also keeps other processes of the same user from reading its memory.
+/// False where the kernel refuses.
+pub fn forbid_core_dumps() -> bool {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: numbers go in, and one structure that the kernel only reads.
+    unsafe {
+        let limited = libc::setrlimit(libc::RLIMIT_CORE, &raw const none) == 0;
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && limited
+    }
+}
+
 /// Connections that found an accept queue full since the machine started, at any listener of this network.
 pub fn overflows() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/net/netstat").ok()?;

@@ -32,8 +32,8 @@ pub struct Import {
     /// Send to a running node's back door instead: http://HOST:PORT
     #[arg(long, value_name = "URL", requires = "token")]
     to: Option<String>,
-    /// The authority token to send with
-    #[arg(long, value_name = "TOKEN")]
+    /// The authority token to send with; `@FILE` or `-` (the first line of standard input) keeps it out of the arguments
+    #[arg(long, value_name = "TOKEN|@FILE|-", value_parser = super::private_value)]
     token: Option<String>,
 }
 

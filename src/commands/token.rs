@@ -31,8 +31,8 @@ enum Whose {
         sources: Sources,
         #[command(flatten)]
         whom: Whom,
-        /// The resident's name
-        #[arg(long)]
+        /// The resident's name; `@FILE` or `-` reads it
+        #[arg(long, value_name = "NAME|@FILE|-", value_parser = super::private_value)]
         name: String,
         /// real_person, real_name or unverified
         #[arg(long, value_name = "WORD")]

@@ -18,7 +18,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 pub enum RingError {
     #[error("{path}: there is no key ring here (`liangma keys new --keys {path}` makes one)", path = .0.display())]
     Missing(PathBuf),
-    #[error("{path}: the key ring can be read by others (mode {1:03o}); `chmod 600 {path}`, and rotate if it was exposed", path = .0.display())]
+    #[error("{path}: the key ring can be read by others (mode {1:03o}); `chmod 600 {path}`, and replace its keys if it was exposed: `liangma keys replace --keys {path}`", path = .0.display())]
     Exposed(PathBuf, u32),
     #[error("{path}: there is a key ring already; it is not overwritten", path = .0.display())]
     Exists(PathBuf),
@@ -33,8 +33,8 @@ pub enum RingError {
 }
 
 /// Bytes of a secret, wiped when dropped, and never printed.
-#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(try_from = "String")]
 struct Secret([u8; 32]);
 
 impl Secret {
@@ -61,9 +61,17 @@ impl TryFrom<String> for Secret {
     }
 }
 
-impl From<Secret> for String {
-    fn from(secret: Secret) -> String {
-        secret.0.iter().map(|byte| format!("{byte:02x}")).collect()
+impl Serialize for Secret {
+    /// Writes the digits from a text that is wiped.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // As long as it will be: a text that grows leaves copies.
+        let mut text = Zeroizing::new(String::with_capacity(64));
+        for byte in &self.0 {
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        serializer.serialize_str(&text)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use liangma::clock::Time;
+use liangma::http::query::Door;
 use liangma::seal::ring::RingFile;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -403,6 +404,7 @@ fn a_stolen_ring_makes_nothing_that_is_accepted_after_its_keys_were_replaced() {
     thieves.push(Seals::of(
         &liangma::seal::ring::RingFile::read(&copy).unwrap(),
     ));
+    let entries = "/v1/entries?destination=440106&day=2026-11-25&purpose=reception";
     let accepted = |seals: &Seals| {
         let code = seals.code_of(&person(1), liangma::clock::Time::now());
         let scanner = node.seals().scanner();
@@ -413,11 +415,23 @@ fn a_stolen_ring_makes_nothing_that_is_accepted_after_its_keys_were_replaced() {
             node.post_feed(&seals.authority(), "").status,
             node.desk("GET", "/v1/roster", &seals.organisation("o-1"), None)
                 .status,
+            node.desk("GET", entries, &seals.staff("s-1", "440106"), None)
+                .status,
+            // Credentials are judged before what is asked: of a good operator no token is named.
+            match Ask::post("/v1/revocations", "{}")
+                .json()
+                .bearer(&seals.operator())
+                .at(node.address(Door::Back))
+                .status
+            {
+                422 => 200,
+                status => status,
+            },
         ]
         .map(|status| status == 200)
     };
     for thief in &thieves {
-        assert_eq!(accepted(thief), [true; 5]);
+        assert_eq!(accepted(thief), [true; 7]);
     }
     assert!(at(&node.store, &["keys", "replace"]).status.success());
     node.signal(libc::SIGHUP);
@@ -425,7 +439,71 @@ fn a_stolen_ring_makes_nothing_that_is_accepted_after_its_keys_were_replaced() {
         node.log().contains("the key ring was read again")
     });
     for thief in &thieves {
-        assert_eq!(accepted(thief), [false; 5]);
+        assert_eq!(accepted(thief), [false; 7]);
     }
-    assert_eq!(accepted(&node.seals()), [true; 5]);
+    assert_eq!(accepted(&node.seals()), [true; 7]);
+}
+
+#[test]
+fn a_node_that_holds_keys_leaves_no_core_file() {
+    let node = Node::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"));
+    let core: Vec<&str> = core.unwrap().split_whitespace().collect();
+    assert_eq!(core[..2], ["0", "0"]);
+}
+
+#[test]
+fn names_and_numbers_are_read_from_files_and_standard_input_as_well() {
+    use std::io::Write;
+    let node = Node::start();
+    let person = person(1);
+    let folder = folder();
+    let number = folder.path().join("number");
+    std::fs::write(&number, format!("{}\r\n", person.cert_no)).unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "\n").unwrap();
+    let ask = |cert_no: &str, name: &str, input: &str| {
+        let mut asked = command();
+        asked.args(["token", "resident", "--cert-type", "10"]);
+        asked.args([
+            "--assurance",
+            "real_person",
+            "--cert-no",
+            cert_no,
+            "--name",
+            name,
+        ]);
+        asked.arg("--store").arg(&node.store);
+        asked.stdin(std::process::Stdio::piped());
+        asked.stdout(std::process::Stdio::piped());
+        asked.stderr(std::process::Stdio::piped());
+        let mut child = asked.spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(input.as_bytes()).unwrap();
+        drop(pipe);
+        child.wait_with_output().unwrap()
+    };
+    let file = format!("@{}", number.display());
+    let both = format!("{}\n{}\n", person.cert_no, person.name);
+    for (cert_no, name, input) in [
+        (&*file, person.name, ""),
+        ("-", person.name, &*person.cert_no),
+        (&*file, "-", person.name),
+        ("-", "-", &*both),
+    ] {
+        let made = ask(cert_no, name, input);
+        let token = String::from_utf8(made.stdout).unwrap();
+        assert!(made.status.success(), "{cert_no} {name}");
+        let shown = node.show(token.trim()).json();
+        assert_eq!(shown["cert_no"], person.mask(), "{cert_no} {name}");
+    }
+    let missing = format!("@{}", folder.path().join("none").display());
+    let empty = format!("@{}", empty.display());
+    for bad in [&*missing, &*empty, "-", "@"] {
+        let made = ask(bad, person.name, "");
+        assert!(!made.status.success() && made.stdout.is_empty(), "{bad}");
+    }
 }

@@ -20,7 +20,20 @@ use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Makes a file that its owner alone reads, or empties the one that is there.
+fn private(path: &Path) -> std::io::Result<File> {
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
 
 /// Bytes of changes that are sorted in memory; twice this is held at most.
 pub const RUN_BYTES: usize = 128 << 20;
@@ -126,7 +139,7 @@ impl Bulk<'_> {
         let folder = folder(self.store);
         super::make_private(&folder).map_err(failed)?;
         let path = folder.join(format!("run-{}", self.runs.len()));
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
+        let mut file = BufWriter::with_capacity(1 << 20, private(&path).map_err(failed)?);
         for (_, at) in &self.index {
             let change = &self.arena[*at as usize..];
             let length = change_len(change).ok_or(Error::Damaged("an import in memory"))?;
