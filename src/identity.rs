@@ -207,11 +207,11 @@ impl Platform {
             validation.validate_nbf = false;
             match decode::<Claims>(assertion, &trusted.key, &validation) {
                 Ok(token) => return Ok(token.claims),
-                Err(error) => match error.kind() {
-                    // Genuine, and not what was agreed.
-                    ErrorKind::Json(_) => refusal = Refusal::Malformed,
-                    _ => {}
-                },
+                // Genuine, and not what was agreed.
+                Err(error) if matches!(error.kind(), ErrorKind::Json(_)) => {
+                    refusal = Refusal::Malformed;
+                }
+                Err(_) => {}
             }
         }
         Err(refusal)

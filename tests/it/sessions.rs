@@ -307,8 +307,6 @@ fn an_assertion_is_of_one_use_one_purpose_and_these_minutes() {
         .refuses(401, "unauthorized");
 }
 
-/// The set of the tests, with some changes to it.
-
 const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 fn base64(bytes: &[u8]) -> String {
@@ -414,6 +412,7 @@ fn a_log_in_that_was_refused_may_be_tried_again_with_the_same_assertion() {
     until("it was used", || log_in(&node, &refused).status == 401);
 }
 
+/// The set of the tests, with some changes to it.
 fn jwks(change: impl FnOnce(&mut Vec<Value>)) -> String {
     let mut set: Value = serde_json::from_str(&std::fs::read_to_string(JWKS).unwrap()).unwrap();
     change(set["keys"].as_array_mut().unwrap());
