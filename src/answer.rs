@@ -28,6 +28,8 @@ pub enum Refusal {
     OfflineRegistration,
     RecordUnchangeable,
     GrantRevoked,
+    /// An offline code of a generation that was revoked.
+    CodeRevoked,
     NotOnRoster,
     NoConsent,
     TooMany,
@@ -35,7 +37,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 23] = [
+    pub const ALL: [Refusal; 24] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
         Refusal::Warming,
@@ -55,6 +57,7 @@ impl Refusal {
         Refusal::OfflineRegistration,
         Refusal::RecordUnchangeable,
         Refusal::GrantRevoked,
+        Refusal::CodeRevoked,
         Refusal::NotOnRoster,
         Refusal::NoConsent,
         Refusal::TooMany,
@@ -83,6 +86,7 @@ impl Refusal {
             Refusal::OfflineRegistration => "offline_registration",
             Refusal::RecordUnchangeable => "record_unchangeable",
             Refusal::GrantRevoked => "grant_revoked",
+            Refusal::CodeRevoked => "code_revoked",
             Refusal::NotOnRoster => "not_on_roster",
             Refusal::NoConsent => "no_consent",
             Refusal::TooMany => "too_many",
@@ -165,6 +169,20 @@ pub struct Verdict {
     pub with_reasons: bool,
 }
 
+/// An offline code just issued.
+pub struct OfflineIssued {
+    pub code: String,
+    pub issued_at: Time,
+    pub expires_at: Time,
+    pub face: Face,
+}
+
+/// What a gate is told of an offline code: a colour from memory, and that the holder's document is to be checked.
+pub struct OfflineVerdict {
+    pub verdict: Verdict,
+    pub expires_at: Time,
+}
+
 /// A session just opened.
 pub struct Opened {
     pub session: String,
@@ -207,6 +225,8 @@ pub enum Answer {
     Verdict(Verdict, Language),
     Opened(Opened),
     Explained(Explained, Language),
+    OfflineCode(Box<OfflineIssued>),
+    OfflineVerdict(Box<OfflineVerdict>, Language),
     /// What the desk says; rare beside the others, so that they carry no place for it.
     Desk(Box<crate::desk::Said>, Language),
 }

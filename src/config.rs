@@ -4,6 +4,7 @@
 
 use crate::http::doors;
 use crate::http::query::Door;
+use crate::offline::issue::OfflineSettings;
 use crate::paper::Keep;
 use crate::store::redis;
 use crate::store::redis::dial::{SentinelLogin, read_password};
@@ -334,6 +335,30 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "bulk scans with one scanner token at once; one more is `rate_limited`",
     ),
     (
+        "issuer",
+        "none",
+        "six digits",
+        "the division of GB/T 2260 in whose name offline codes are signed; without it there are none",
+    ),
+    (
+        "offline_life",
+        "72h",
+        "1h to 366d",
+        "an offline code lasts this long, whole hours, unless fewer or more are asked for",
+    ),
+    (
+        "offline_life_max",
+        "90d",
+        "1h to 366d",
+        "the longest life that may be asked for, whole hours",
+    ),
+    (
+        "offline_codes_per_second",
+        "200",
+        "1 to 1000000",
+        "offline codes that each thread of the resident door signs in a second; past that `busy`",
+    ),
+    (
         "pages_per_second",
         "1000",
         "0 to 1000000",
@@ -442,6 +467,8 @@ impl StorePlace {
 pub struct Settings {
     pub store: StorePlace,
     pub keys: PathBuf,
+    /// The longest life of an offline code, also where none are issued.
+    pub offline_life_max: Duration,
     pub doors: Vec<(Door, doors::Settings)>,
     pub http: http::Settings,
     pub seal: seal::Settings,
@@ -632,7 +659,9 @@ impl Said {
         if jwks.is_some() && issuer.is_none() {
             read.bad("identity_issuer", "is missing beside identity_jwks");
         }
+        let (offline, offline_life_max) = read.offline();
         let settings = Settings {
+            offline_life_max,
             store,
             keys,
             doors,
@@ -679,6 +708,7 @@ impl Said {
                     bulk_codes_saved: bulk_lines_max,
                 },
                 gate_reasons: read.one_of("gate_reasons", &["none", "all"]) == "all",
+                offline,
                 pages_per_second: read.number("pages_per_second", 0..=1_000_000) as u32,
             },
             identity: identity::Settings {
@@ -782,6 +812,36 @@ impl Reader {
                 self.bad(name, &format!("is one of {}", words.join(", ")));
                 words[0]
             })
+    }
+
+    /// Reads what offline codes need; None where no issuer was said. The longest life counts for the key ring all the same.
+    fn offline(&mut self) -> (Option<OfflineSettings>, Duration) {
+        let (hour, year) = (secs(3_600), days(366));
+        let life = self.duration("offline_life", hour..=year);
+        let life_max = self.duration("offline_life_max", hour..=year);
+        if life > life_max {
+            self.bad("offline_life", "is longer than offline_life_max");
+        }
+        for (name, value) in [("offline_life", life), ("offline_life_max", life_max)] {
+            if !value.as_millis().is_multiple_of(hour.as_millis()) {
+                self.bad(name, "is no number of whole hours");
+            }
+        }
+        let codes_per_second = self.number("offline_codes_per_second", 1..=1_000_000) as u32;
+        let Some(text) = self.said("issuer") else {
+            return (None, life_max);
+        };
+        let Some(issuer) = crate::feed::parse_region(&text) else {
+            self.bad("issuer", "is no division of GB/T 2260, six digits");
+            return (None, life_max);
+        };
+        let settings = OfflineSettings {
+            issuer,
+            life,
+            life_max,
+            codes_per_second,
+        };
+        (Some(settings), life_max)
     }
 
     /// Reads a size in bytes.

@@ -9,6 +9,7 @@ mod family;
 pub mod grant;
 pub mod guidance;
 mod health;
+pub mod offline_code;
 mod overrides;
 mod registration;
 pub mod revocation;
@@ -21,6 +22,7 @@ use crate::cold::Cold;
 use crate::feed::{Rejection, is_source};
 use crate::identity::{AssertionNumber, Platform};
 use crate::language::Language;
+use crate::offline::issue::OfflineIssuer;
 use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
 use crate::person::{Document, Face, Identity, MaskedName, Profile, is_name};
 use crate::seal::{Caller, Nonces, Seal, base32};
@@ -117,6 +119,8 @@ pub struct Desk<'r> {
     pub gones: &'r Gones,
     pub nonces: &'r Nonces,
     pub settings: &'r Settings,
+    /// None where no offline codes are issued.
+    pub offline: Option<&'r OfflineIssuer>,
     pub now: Time,
 }
 
@@ -179,6 +183,7 @@ impl Desk<'_> {
             (Act::Revoke, Caller::Pass(_, pass, _)) => self.revoke(pass, asked).await,
             (Act::Override, Caller::Pass(_, pass, _)) => self.override_status(pass, asked).await,
             (Act::EndSessions, Caller::Session(session)) => self.end_sessions(session).await,
+            (Act::RevokeOffline, caller) => self.revoke_offline(caller, asked).await,
             // No act of the table comes here with another caller.
             _ => Err(Refusal::NotPermitted.into()),
         }

@@ -7,6 +7,7 @@ pub mod bulk;
 pub mod desk;
 pub mod doors;
 pub mod gather;
+pub mod lists;
 pub mod pages;
 pub mod query;
 pub mod reply;
@@ -103,6 +104,15 @@ pub async fn answer(
                 let session = head.credential;
                 ask(session.map(|session| Query::Show { session, language })).await
             }
+            Route::OfflineCode => {
+                let hours = query::param(&parts.uri, "hours");
+                let session = head.credential;
+                ask(session.map(|session| Query::OfflineCode { session, hours })).await
+            }
+            Route::SigningKeys => match service.admit_keys(started) {
+                Ok(()) => lists::keys(service, &parts.headers, started),
+                Err(refusal) => ask(Err(refusal)).await,
+            },
             Route::Explain => {
                 let session = head.credential;
                 ask(session.map(|session| Query::Explain { session, language })).await

@@ -291,6 +291,10 @@ pub enum Kind {
     Metrics,
     Feed,
     Page,
+    /// An offline code is asked for.
+    OfflineCode,
+    /// Public keys and status lists.
+    List,
     /// Whatever the desk keeps papers of.
     Desk,
     /// Nothing that we have.
@@ -298,7 +302,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 14] = [
         Kind::Show,
         Kind::Scan,
         Kind::Bulk,
@@ -309,6 +313,8 @@ impl Kind {
         Kind::Metrics,
         Kind::Feed,
         Kind::Page,
+        Kind::OfflineCode,
+        Kind::List,
         Kind::Desk,
         Kind::Other,
     ];
@@ -325,6 +331,8 @@ impl Kind {
             Kind::Metrics => "metrics",
             Kind::Feed => "feed",
             Kind::Page => "page",
+            Kind::OfflineCode => "offline_code",
+            Kind::List => "list",
             Kind::Desk => "desk",
             Kind::Other => "other",
         }
@@ -382,7 +390,8 @@ impl From<&Result<Answer, Refusal>> for Outcome {
             Ok(Answer::Shown(shown, _)) => Outcome::Told(shown.standing),
             Ok(Answer::Verdict(verdict, _)) => Outcome::Told(verdict.standing),
             Ok(Answer::Explained(explained, _)) => Outcome::Told(explained.standing),
-            Ok(Answer::Opened(_) | Answer::Desk(..)) => Outcome::Done,
+            Ok(Answer::OfflineVerdict(told, _)) => Outcome::Told(told.verdict.standing),
+            Ok(Answer::Opened(_) | Answer::OfflineCode(_) | Answer::Desk(..)) => Outcome::Done,
             Err(refusal) => Outcome::Refused(*refusal),
         }
     }

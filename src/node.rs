@@ -8,6 +8,7 @@ use crate::http::doors::{self, Stage};
 use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::meters::Meters;
+use crate::offline::issue::OfflineIssuer;
 use crate::paper::Keep;
 use crate::seal::Seal;
 use crate::service::{self, Rooms};
@@ -28,6 +29,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub platform: Platform,
     pub guidance: Guidance,
+    /// None where no offline codes are issued.
+    pub offline: Option<Arc<OfflineIssuer>>,
     pub meters: Arc<Meters>,
 }
 
@@ -106,7 +109,7 @@ impl Node {
     /// Reads what was revoked, opens the doors and begins to fill the board. Queries are answered from the first resident on;
     /// what is not there yet is `warming`, and so is every credential where the store did not tell in time what was revoked.
     pub async fn open(parts: Parts, settings: Settings) -> Result<Node, String> {
-        let rooms = Arc::new(Rooms::new(
+        let rooms = Rooms::new(
             parts.board,
             parts.seal,
             parts.store,
@@ -114,7 +117,8 @@ impl Node {
             parts.guidance,
             parts.meters,
             settings.service.clone(),
-        ));
+        );
+        let rooms = Arc::new(rooms.issuing(parts.offline));
         first_reading(&rooms).await;
         watch_platform(&rooms)?;
         let (front, front_stage) = watch::channel(Stage::Open);
@@ -315,7 +319,11 @@ async fn watch_clock(rooms: Arc<Rooms>) {
 /// What was revoked is read before the doors open; a store that does not tell is not waited for any longer than a feed would.
 async fn first_reading(rooms: &Rooms) {
     let wait = rooms.cold.store_wait();
-    let why = match tokio::time::timeout(wait, rooms.refresh_revoked()).await {
+    let read = async {
+        rooms.refresh_revoked().await?;
+        rooms.refresh_generations(0).await
+    };
+    let why = match tokio::time::timeout(wait, read).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {wait:?}"),
@@ -329,12 +337,18 @@ async fn first_reading(rooms: &Rooms) {
 /// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
 async fn refresh(rooms: Arc<Rooms>) {
     let _vital = Vital("the reader of revocations");
+    let mut nth = 0;
     loop {
         let known = rooms.seal.revoked.is_read();
         match tokio::time::timeout(REFRESH_WAIT, rooms.refresh_revoked()).await {
             Ok(Ok(())) if !known => tracing::info!("what was revoked is known: doors let in"),
             Ok(Err(error)) => tracing::debug!(%error, "the revocations could not be read"),
             Ok(Ok(())) | Err(_) => {}
+        }
+        match tokio::time::timeout(REFRESH_WAIT, rooms.refresh_generations(nth)).await {
+            Ok(Ok(())) => nth += 1,
+            Ok(Err(error)) => tracing::debug!(%error, "the revoked generations could not be read"),
+            Err(_) => {}
         }
         tokio::time::sleep(revocation::REFRESH_EVERY).await;
     }

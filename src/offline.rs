@@ -3,6 +3,7 @@
 
 pub mod code;
 pub mod gate;
+pub mod issue;
 pub mod list;
 pub mod permutation;
 pub mod ribbon;

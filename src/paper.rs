@@ -41,10 +41,12 @@ pub enum Kind {
     GrantScan = 17,
     /// A hash of what a caller asked for under an idempotency key.
     Request = 18,
+    /// A generation of the owner's offline codes was revoked.
+    OfflineGeneration = 19,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Certificate,
         Kind::Notice,
         Kind::Temperature,
@@ -63,6 +65,7 @@ impl Kind {
         Kind::Revocation,
         Kind::GrantScan,
         Kind::Request,
+        Kind::OfflineGeneration,
     ];
 
     pub fn from_bits(bits: u8) -> Option<Kind> {
@@ -90,6 +93,7 @@ impl Kind {
             Kind::Revocation => "revocation",
             Kind::GrantScan => "grant_scan",
             Kind::Request => "request",
+            Kind::OfflineGeneration => "offline_generation",
         }
     }
 
@@ -106,8 +110,8 @@ impl Kind {
             Kind::Member | Kind::MemberGone => Purpose::Family,
             Kind::Grant | Kind::GrantGone => Purpose::Grants,
             Kind::Access | Kind::Audit | Kind::GrantScan => Purpose::Audit,
-            // Every service needs both, so their key must not be destroyed with one service.
-            Kind::Revocation | Kind::Request => Purpose::Revocations,
+            // Every service needs these, so their key must not be destroyed with one service.
+            Kind::Revocation | Kind::Request | Kind::OfflineGeneration => Purpose::Revocations,
             Kind::Registration => Purpose::Registration,
             Kind::Appeal | Kind::AppealState => Purpose::Appeals,
         }
@@ -133,7 +137,8 @@ impl Kind {
             | Kind::GrantScan
             | Kind::Appeal
             | Kind::AppealState
-            | Kind::Revocation => UNBOUNDED,
+            | Kind::Revocation
+            | Kind::OfflineGeneration => UNBOUNDED,
             Kind::Certificate | Kind::Notice | Kind::Temperature | Kind::Trip | Kind::Request => {
                 512
             }
@@ -345,6 +350,9 @@ pub fn room(kind: Kind, count: usize, oldest: Option<Cursor>, more: Cursor) -> R
 /// A revocation is of no use once what it revokes is over; clocks may differ.
 const REVOCATION_KEPT: Duration = Duration::from_secs(86_400);
 
+/// A generation that were forgotten would be given again, and its revoked codes would be good.
+const GENERATION_KEPT: Duration = Duration::from_secs(36_500 * 86_400);
+
 /// How long the content under an idempotency key is compared.
 const REQUEST_KEPT: Duration = Duration::from_secs(86_400);
 
@@ -380,6 +388,7 @@ impl Keep {
             Kind::Access | Kind::Audit | Kind::GrantScan => self.accesses,
             Kind::Revocation => REVOCATION_KEPT,
             Kind::Request => REQUEST_KEPT,
+            Kind::OfflineGeneration => GENERATION_KEPT,
         }
     }
 

@@ -222,6 +222,11 @@ impl Seal {
         self.settings.code_life
     }
 
+    /// Returns how far the clocks of two nodes may be apart.
+    pub fn clock_skew(&self) -> Duration {
+        self.settings.clock_skew
+    }
+
     /// The keyed hash of a document.
     pub fn identify(&self, document: &Document) -> Identity {
         let ring = self.ring.load();

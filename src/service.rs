@@ -5,7 +5,8 @@ use crate::admission::Budget;
 use crate::admission::at_once::{AtOnce, UnderWay};
 use crate::admission::turns::Turns;
 use crate::answer::{
-    Answer, Detail, Explained, Freshness, Opened, Refusal, SaidBy, Shown, Standing, Verdict,
+    Answer, Detail, Explained, Freshness, OfflineIssued, OfflineVerdict, Opened, Refusal, SaidBy,
+    Shown, Standing, Verdict,
 };
 use crate::board::{Board, Found};
 use crate::clock::offset::ClockWatch;
@@ -14,6 +15,7 @@ use crate::cold::{self, Cold};
 use crate::desk::audit::{Audit, Feeder, Feeds};
 use crate::desk::grant::{Gone, Gones, Organisation};
 use crate::desk::guidance::Guidance;
+use crate::desk::offline_code::read_generations;
 use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
 use crate::desk::told::{Scan, Scans, Seen};
@@ -21,15 +23,17 @@ use crate::desk::{self, Desk};
 use crate::identity::{AssertionNumber, Platform, Purpose, Reloaded};
 use crate::language::Language;
 use crate::meters::{Kind, Meters, Outcome, Tally};
+use crate::offline::code::OFFLINE_CODE_CHARS;
+use crate::offline::issue::{OfflineHolder, OfflineIssuer, OfflineSettings, OpenedOffline};
 use crate::person::{Face, Identity, MaskedName, Profile, ResidentId};
-use crate::seal::ring::Kind as Sealed;
+use crate::seal::ring::{Kind as Sealed, RingFile};
 use crate::seal::{Caller, Class, Code, GRANT_CHARS, Nonces, Pass, PassId, Seal, Session};
 use crate::status::Word;
 use crate::store::{Store, record};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
@@ -45,6 +49,8 @@ pub struct Settings {
     pub fair: Fair,
     /// Whether gates are told why somebody is red.
     pub gate_reasons: bool,
+    /// None where no offline codes are issued.
+    pub offline: Option<OfflineSettings>,
     /// Pages that each thread of a door serves in a second; 0 for none at all.
     pub pages_per_second: u32,
 }
@@ -80,6 +86,18 @@ const SCANNER_PLACES: usize = 1 << 16;
 /// Residents whose desk queries are counted at once; the rest begin anew.
 const DESK_COUNTED_MAX: u64 = 200_000;
 
+/// Offline codes of one resident and generation in a day, from one node.
+const OFFLINE_CODES_A_DAY: u8 = 4;
+
+/// Residents whose offline codes are counted at once; the rest begin anew.
+const OFFLINE_COUNTED_MAX: u64 = 200_000;
+
+/// Answers with keys that each thread of a door gives in a second.
+const LISTS_PER_SECOND: u32 = 200;
+
+/// Readings of what is new between two of all revoked generations.
+const GENERATIONS_WHOLE_EVERY: u64 = 600;
+
 /// The rooms that every thread shares.
 pub struct Rooms {
     pub board: Arc<Board>,
@@ -93,6 +111,9 @@ pub struct Rooms {
     gones: Gones,
     scans: Scans,
     guidance: Guidance,
+    /// None where no offline codes are issued.
+    pub offline: Option<Arc<OfflineIssuer>>,
+    offline_codes: moka::sync::Cache<(Identity, u8), Arc<AtomicU8>>,
     settings: Settings,
     desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
     show_turns: Turns,
@@ -114,6 +135,11 @@ pub enum Query<'q> {
         scanner: AdmittedScanner<'q>,
         code: &'q [u8],
         language: Language,
+    },
+    /// An offline code that lasts so many hours, as they were said.
+    OfflineCode {
+        session: &'q [u8],
+        hours: Option<&'q str>,
     },
     OpenSession {
         assertion: &'q str,
@@ -192,6 +218,11 @@ impl Rooms {
             gones: Gones::default(),
             scans: Scans::default(),
             guidance,
+            offline: None,
+            offline_codes: moka::sync::Cache::builder()
+                .max_capacity(OFFLINE_COUNTED_MAX)
+                .time_to_live(Duration::from_secs(86_400))
+                .build(),
             settings,
             desk_turns: moka::sync::Cache::builder()
                 .max_capacity(DESK_COUNTED_MAX)
@@ -200,6 +231,11 @@ impl Rooms {
             revoked_readings: AtomicU32::new(0),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the same rooms, issuing offline codes where there is an issuer.
+    pub fn issuing(self, offline: Option<Arc<OfflineIssuer>>) -> Rooms {
+        Rooms { offline, ..self }
     }
 
     /// Whether the system's clock and the store's are further apart than they may be.
@@ -239,6 +275,30 @@ impl Rooms {
         let nth = self.revoked_readings.fetch_add(1, Relaxed);
         let whole = !self.seal.revoked.is_read() || nth.is_multiple_of(revocation::WHOLE_EVERY);
         revocation::refresh(&*self.store, &self.seal, whole).await
+    }
+
+    /// Reads which generations of offline codes were revoked: what is new, and now and then all. `nth` counts the readings.
+    pub async fn refresh_generations(&self, nth: u64) -> Result<(), crate::store::Error> {
+        let Some(offline) = &self.offline else {
+            return Ok(());
+        };
+        let began = Time::now();
+        let from = offline.generations.read_to();
+        let from = from.filter(|_| !nth.is_multiple_of(GENERATIONS_WHOLE_EVERY));
+        let revoked = read_generations(&*self.store, &self.seal, from).await?;
+        offline.generations.add(&revoked);
+        offline.generations.was_read(began);
+        Ok(())
+    }
+
+    /// Takes up a key ring that was rotated meanwhile.
+    pub fn reload_ring(&self, ring: &RingFile) {
+        self.seal.reload(ring);
+        if let Some(offline) = &self.offline
+            && !offline.reload(ring)
+        {
+            tracing::error!("the key ring has no signing keys: those in force stay");
+        }
     }
 
     /// Tells those whose grants were scanned, as soon as there are any; or, at the `end`, those whom nobody has told yet.
@@ -303,6 +363,8 @@ pub struct Service {
     /// For parts of pages that are asked for by their version: who has a page gets its parts, whatever others ask for.
     part_budget: RefCell<Budget>,
     grants_seen: RefCell<Seen>,
+    offline_budget: RefCell<Budget>,
+    list_budget: RefCell<Budget>,
 }
 
 impl Service {
@@ -312,6 +374,11 @@ impl Service {
             page_budget: RefCell::new(page_budget),
             part_budget: RefCell::new(page_budget),
             grants_seen: RefCell::default(),
+            list_budget: RefCell::new(full_budget(LISTS_PER_SECOND, Instant::now())),
+            offline_budget: RefCell::new(full_budget(
+                (rooms.settings.offline.as_ref()).map_or(0, |offline| offline.codes_per_second),
+                Instant::now(),
+            )),
             tally: rooms.meters.tally(),
             rooms,
             nonces: Nonces::new(),
@@ -346,8 +413,20 @@ impl Service {
                 language,
             } => {
                 self.still_admits(scanner.pass, scanner.token, now.time)?; // Unauthorized: the token was revoked while the body came
-                let verdict = self.scan(scanner.token, code, now).await?; // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
-                Ok(Answer::Verdict(verdict, language))
+                match self.scan(scanner.token, code, now).await {
+                    Ok(verdict) => Ok(Answer::Verdict(verdict, language)),
+                    // CodeRevoked, and as below
+                    Err(Refusal::CodeInvalid) if code.len() == OFFLINE_CODE_CHARS => {
+                        let told = Box::pin(self.scan_offline(code, now)).await?;
+                        Ok(Answer::OfflineVerdict(Box::new(told), language))
+                    }
+                    Err(refusal) => Err(refusal), // CodeInvalid, CodeExpired; UpstreamBusy while the board fills
+                }
+            }
+            Query::OfflineCode { session, hours } => {
+                let session = self.rooms.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
+                let issued = Box::pin(self.issue_offline(&session, hours, now)).await?; // NotFound, Malformed, RateLimited, Busy, Warming
+                Ok(Answer::OfflineCode(Box::new(issued)))
             }
             Query::OpenSession { assertion } => {
                 let Rooms { platform, .. } = &*self.rooms;
@@ -418,9 +497,11 @@ impl Service {
             audit,
             gones,
             settings,
+            offline,
             ..
         } = &*self.rooms;
         Desk {
+            offline: offline.as_deref(),
             seal,
             cold,
             platform,
@@ -495,6 +576,119 @@ impl Service {
                 self.scan_grant(code, Some(&gone), now)
             }
             verdict => verdict,
+        }
+    }
+
+    /// Reads an offline code whose length says that it may be one: as memory knows the resident, or the store while the board is
+    /// being filled.
+    async fn scan_offline(&self, code: &[u8], now: Now) -> Result<OfflineVerdict, Refusal> {
+        match self.scan_offline_now(code, now) {
+            Err(Refusal::Warming) => {
+                let opened = self.open_offline(code, now.time)?;
+                let (word, as_of) = self.rooms.cold.word(opened.resident).await?;
+                let board = &self.rooms.board;
+                // What came by another way meanwhile may be newer.
+                let known = board.word(opened.resident);
+                let word = word.map_or(known, |word| Some(newer(known, word)));
+                self.offline_verdict(&opened, word, board.freshness_at(as_of, now))
+            }
+            told => told,
+        }
+    }
+
+    /// As memory knows it; `Warming` where the board is not there yet.
+    pub fn scan_offline_now(&self, code: &[u8], now: Now) -> Result<OfflineVerdict, Refusal> {
+        let opened = self.open_offline(code, now.time)?;
+        let board = &self.rooms.board;
+        // Before the word, which is as new as that or newer.
+        let freshness = board.freshness_of(opened.resident, now);
+        let word = board.word(opened.resident);
+        if board.is_unheard(opened.resident) || word.is_none() && !board.is_filled() {
+            return Err(Refusal::Warming);
+        }
+        self.offline_verdict(&opened, word, freshness)
+    }
+
+    fn open_offline(&self, code: &[u8], now: Time) -> Result<OpenedOffline, Refusal> {
+        let offline = self.rooms.offline.as_ref().ok_or(Refusal::CodeInvalid)?;
+        offline.open(code, now, self.rooms.seal.clock_skew())
+    }
+
+    fn offline_verdict(
+        &self,
+        opened: &OpenedOffline,
+        word: Option<Word>,
+        freshness: Freshness,
+    ) -> Result<OfflineVerdict, Refusal> {
+        let own = own(word, opened.code.check)?;
+        Ok(OfflineVerdict {
+            verdict: Verdict {
+                standing: self.rooms.board.standing(own, &freshness),
+                face: opened.code.face,
+                issued_at: opened.code.issued_at,
+                freshness,
+                with_reasons: self.rooms.settings.gate_reasons,
+            },
+            expires_at: opened.code.expires_at(),
+        })
+    }
+
+    /// Signs an offline code for whom a session shows. `NotFound` where none are issued, or the person is not on record;
+    /// `RateLimited` past what one resident gets in a day, `Busy` past what this thread signs in a second.
+    async fn issue_offline(
+        &self,
+        session: &Session,
+        hours: Option<&str>,
+        now: Now,
+    ) -> Result<OfflineIssued, Refusal> {
+        let offline = self.rooms.offline.as_ref().ok_or(Refusal::NotFound)?;
+        let life = offline.life(hours)?;
+        turn(
+            &self.rooms.show_turns,
+            session.identity.home.0,
+            Instant::now(),
+        )?;
+        let (resident, word) = self.on_record(session).await?;
+        let generation = offline.generations.current(resident)?;
+        let count = self
+            .rooms
+            .offline_codes
+            .get_with((session.identity, generation), Arc::default);
+        let counted = |count: u8| (count < OFFLINE_CODES_A_DAY).then_some(count + 1);
+        if count.load(Relaxed) >= OFFLINE_CODES_A_DAY {
+            return Err(Refusal::RateLimited);
+        }
+        if !self.offline_budget.borrow_mut().take(Instant::now()) {
+            return Err(Refusal::Busy);
+        }
+        count
+            .fetch_update(Relaxed, Relaxed, counted)
+            .map_err(|_| Refusal::RateLimited)?;
+        let holder = OfflineHolder {
+            resident,
+            check: word.check(),
+            face: session.face,
+        };
+        let (text, code) = offline.issue(&holder, life, now.time)?;
+        Ok(OfflineIssued {
+            code: text,
+            issued_at: code.issued_at,
+            expires_at: code.expires_at(),
+            face: session.face,
+        })
+    }
+
+    /// Returns whom a session shows, as the board knows it or the store. `NotFound` for who is not on record.
+    async fn on_record(&self, session: &Session) -> Result<(ResidentId, Word), Refusal> {
+        let resident = session.resident();
+        match self.rooms.board.find(resident, session.identity.check()) {
+            Found::Word(word) => Ok((resident, word)),
+            Found::Absent => Err(Refusal::NotFound),
+            Found::NotYet | Found::Ask => {
+                let looked = self.rooms.cold.look(session.identity).await?;
+                let placed = looked.placed.ok_or(Refusal::NotFound)?;
+                Ok((placed.id, placed.word))
+            }
         }
     }
 
@@ -754,6 +948,14 @@ impl Service {
                 true => Ok(()),
                 false => Err(Refusal::Busy),
             },
+        }
+    }
+
+    /// Whether this thread may serve keys now, or is `Busy`.
+    pub fn admit_keys(&self, started: Instant) -> Result<(), Refusal> {
+        match self.list_budget.borrow_mut().take(started) {
+            true => Ok(()),
+            false => Err(Refusal::Busy),
         }
     }
 

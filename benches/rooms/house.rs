@@ -403,6 +403,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
             desk_per_second: 20,
             // The clock stands still here: a limit would end the first burst for good. Turns are a room of their own.
             pages_per_second: 0,
+            offline: None,
             fair: service::Fair {
                 shows_per_second: 0,
                 scans_per_second: 0,

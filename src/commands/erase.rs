@@ -6,6 +6,7 @@ use super::{
 };
 use crate::clock::Time;
 use crate::desk::audit;
+use crate::desk::offline_code::{newest_of, revoking};
 use crate::paper::{Kinds, Purpose};
 use crate::seal::Seal;
 use crate::seal::base32;
@@ -120,12 +121,20 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
                 None => break,
             }
         }
+        let newest = newest_of(&*store, &seal, who).await?;
         if let Some((deed, end)) = audit::of_command(&seal, audit::ERASE, Some(who)) {
             store.apply(deed).await?;
             tracing::info!(audit_end = %end, "the erasure is in the audit log");
         }
         let what = Said::Erase;
         store.apply(vec![Change { who, what }]).await?;
+        if let Some(placed) = &placed {
+            // What the person saved or printed is good no more, on the list that nodes read and nowhere else.
+            let generation = newest.map_or(0, |newest| newest.saturating_add(1));
+            let [listed, _own] = revoking(&seal, who, placed.id, generation, now)
+                .ok_or_else(|| Failure::Other(anyhow!("the papers of revocations have no key")))?;
+            store.apply(vec![listed]).await?;
+        }
         // Proof is what is found afterwards, not what was ordered.
         let left = store.papers(who, Kinds::ALL, None, 1).await?.len();
         let profile = store.find(who).await?.is_some_and(|placed| !placed.record.profile.is_empty());

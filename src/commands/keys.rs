@@ -3,7 +3,7 @@
 use super::{Outcome, Sources, note, say, settings};
 use crate::clock::Time;
 use crate::config::parse_duration;
-use crate::seal::ring::{KeyState, RingFile};
+use crate::seal::ring::{KeyLine, KeyState, RingFile};
 use clap::{Args, Subcommand};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ pub struct Keys {
 enum What {
     /// Make a key ring (mode 0600) where there is none
     New(Sources),
-    /// Show the token keys: id, state, since when; nothing secret
+    /// Show the token keys and the signing keys: id, state, since when; nothing secret
     List(Sources),
     /// Seal with the next key from now on
     ///
@@ -29,21 +29,31 @@ enum What {
     Rotate {
         #[command(flatten)]
         sources: Sources,
-        /// Previous keys leave this long after they retired: as long as the longest token lives
-        #[arg(long, value_name = "TIME", default_value = "31d", value_parser = time)]
-        keep: Duration,
+        /// Rotate the keys that sign offline codes and status lists, and leave the token keys as they are. Gates must have
+        /// read the next key (`GET /v1/keys`) before: rotate no more often than gates read it
+        #[arg(long)]
+        sign: bool,
+        /// Previous keys leave this long after they retired: as long as the longest token lives, 31d; with --sign
+        /// `offline_life_max` and a day
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        keep: Option<Duration>,
         /// Remove the key that was current and all before it: every session, code, grant and token is refused from now on.
         /// Whoever copied the ring also has the next key: after a theft use `keys replace`
         #[arg(long, conflicts_with = "keep")]
         drop_previous: bool,
     },
-    /// Replace the current and the next key by new ones at once, after the ring was stolen
+    /// Replace the current and the next key, and the signing keys, by new ones at once, after the ring was stolen
     ///
     /// Every session, code, grant and token is refused from now on, those of operators too: issue new ones. A copy of the ring
     /// from before makes nothing that a node accepts once it has read the new one. It still reads names and numbers where the
-    /// thief also has the store: the keys `identity`, `rest` and those of papers stay.
+    /// thief also has the store: the keys `identity`, `rest`, `offline` and those of papers stay.
     Replace(Sources),
 }
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// As long as the longest token lives.
+const TOKENS_KEPT: Duration = DAY.saturating_mul(31);
 
 fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time is a number and ms, s, m, h or d".to_owned())
@@ -71,15 +81,29 @@ impl Keys {
             What::List(sources) => list(&RingFile::read(&settings(sources.said())?.keys)?)?,
             What::Rotate {
                 sources,
+                sign,
                 keep,
                 drop_previous,
             } => {
-                let path = settings(sources.said())?.keys;
+                let settings = settings(sources.said())?;
+                let path = settings.keys;
                 let mut file = RingFile::read(&path)?;
-                let keep = if drop_previous { Duration::ZERO } else { keep };
-                file.rotate(Time::now(), keep)?;
-                if drop_previous {
-                    file.drop_previous();
+                let usual = match sign {
+                    true => settings.offline_life_max + DAY,
+                    false => TOKENS_KEPT,
+                };
+                let keep = match drop_previous {
+                    true => Duration::ZERO,
+                    false => keep.unwrap_or(usual),
+                };
+                match sign {
+                    true => file.rotate_sign(Time::now(), keep)?,
+                    false => file.rotate(Time::now(), keep)?,
+                }
+                match (sign, drop_previous) {
+                    (true, true) => file.drop_previous_sign(),
+                    (false, true) => file.drop_previous(),
+                    _ => {}
                 }
                 file.replace(&path)?;
                 list(&file)?;
@@ -102,7 +126,15 @@ impl Keys {
 
 fn list(ring: &RingFile) -> std::io::Result<()> {
     say("id\tstate\tmade\tretired")?;
-    for key in ring.lines() {
+    print(&ring.lines())?;
+    if !ring.sign_lines().is_empty() {
+        say("signing id\tstate\tmade\tretired")?;
+    }
+    print(&ring.sign_lines())
+}
+
+fn print(lines: &[KeyLine]) -> std::io::Result<()> {
+    for key in lines {
         let state = match key.state {
             KeyState::Next => "next",
             KeyState::Current => "current",

@@ -11,6 +11,7 @@ use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::meters::Meters;
 use crate::node::{self, Node, Parts};
+use crate::offline::issue::{OfflineIssuer, OfflineKeys};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::store::Store;
@@ -152,6 +153,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
             guidance
         }
     };
+    let offline = offline(settings, ring)?;
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
     let residents = match &opened {
         Opened::Embedded(opened) => opened.residents()?,
@@ -173,11 +175,26 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         store,
         platform,
         guidance,
+        offline,
         meters,
     };
     Ok(Node::open(parts, node_settings)
         .await
         .map_err(|why| anyhow::anyhow!(why))?)
+}
+
+/// Makes what issues offline codes; None where no issuer is set.
+fn offline(settings: &Settings, ring: &RingFile) -> Result<Option<Arc<OfflineIssuer>>, Failure> {
+    let Some(offline) = &settings.service.offline else {
+        return Ok(None);
+    };
+    let keys = OfflineKeys::of(ring, offline.issuer).ok_or_else(|| {
+        Failure::Settings(vec![
+            "issuer: the key ring has no signing keys; `liangma keys rotate --sign` makes them"
+                .to_owned(),
+        ])
+    })?;
+    Ok(Some(Arc::new(OfflineIssuer::new(keys, offline.clone()))))
 }
 
 /// Takes up a rotated ring and the identity platform's keys; bad ones change nothing.
@@ -190,7 +207,7 @@ fn reload(node: &Node, keys: &Path) {
             tracing::error!("this key ring belongs to another store; the one in force stays");
         }
         Ok(ring) => {
-            node.rooms.seal.reload(&ring);
+            node.rooms.reload_ring(&ring);
             tracing::info!("the key ring was read again");
         }
         Err(error) => tracing::error!(%error, "the key ring in force stays"),

@@ -90,10 +90,12 @@ pub enum Act {
     /// To clear a reason in the place of its source.
     Override,
     EndSessions,
+    IssueOffline,
+    RevokeOffline,
 }
 
 impl Act {
-    pub const ALL: [Act; 30] = [
+    pub const ALL: [Act; 32] = [
         Act::Show,
         Act::Explain,
         Act::Scan,
@@ -124,6 +126,8 @@ impl Act {
         Act::Revoke,
         Act::Override,
         Act::EndSessions,
+        Act::IssueOffline,
+        Act::RevokeOffline,
     ];
 
     pub fn word(self) -> &'static str {
@@ -158,6 +162,8 @@ impl Act {
             Act::Revoke => "revoke",
             Act::Override => "override",
             Act::EndSessions => "end_sessions",
+            Act::IssueOffline => "issue_offline",
+            Act::RevokeOffline => "revoke_offline",
         }
     }
 
@@ -165,7 +171,7 @@ impl Act {
     pub fn roles(self) -> &'static [Role] {
         use Role::*;
         match self {
-            Act::Show | Act::Explain => &[Resident, Member],
+            Act::Show | Act::Explain | Act::IssueOffline => &[Resident, Member],
             Act::Scan | Act::ScanBulk => &[Scanner],
             Act::Feed => &[Authority],
             Act::ReadHealth | Act::ReadTrip | Act::ReadDeclarations => &[Resident, Member],
@@ -182,6 +188,7 @@ impl Act {
             Act::ReadAppeals => &[Resident, Member, Authority],
             Act::AnswerAppeal => &[Authority],
             Act::ReadAccesses | Act::EndSessions => &[Resident],
+            Act::RevokeOffline => &[Resident, Member, Staff],
             Act::Revoke | Act::Override => &[Operator],
         }
     }

@@ -15,6 +15,7 @@ use crate::desk::grant::{Gone, Organisation};
 use crate::language::Language;
 use crate::lines::Lines;
 use crate::meters::{Kind, Outcome};
+use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::seal::GRANT_CHARS;
 use crate::service::{BulkTurn, Service};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -97,6 +98,7 @@ pub fn response(
         looking: None,
         last: false,
         lines_left: settings.bulk_lines_max,
+        signatures: 0,
         pause_max: settings.bulk_pause_max,
         pause: None,
         language,
@@ -135,6 +137,12 @@ impl Scanner {
     }
 }
 
+/// A signature is checked in the time of so many other lines, and costs the scanner as much.
+const SIGNATURE_LINES: u64 = 64;
+
+/// Bytes that are answered at a time where offline codes are among them: some six.
+const SIGNATURES_STEP_BYTES: usize = 1 << 10;
+
 /// A bulk scan under way.
 pub struct Scans {
     service: Rc<Service>,
@@ -152,6 +160,8 @@ pub struct Scans {
     /// All codes have come; what stands behind the last end of a line is answered next.
     last: bool,
     lines_left: u64,
+    /// Offline codes among the lines that were answered last.
+    signatures: u64,
     language: Language,
     now: Now,
     started: Instant,
@@ -217,7 +227,12 @@ impl Scans {
                 self.end(refusal);
             }
             if !self.piece.is_empty() {
-                let step = self.piece.len().min(STEP_BYTES).min(self.foreseen);
+                let step = match self.signatures {
+                    0 => STEP_BYTES,
+                    // Where there are some there are more.
+                    _ => SIGNATURES_STEP_BYTES,
+                };
+                let step = self.piece.len().min(step).min(self.foreseen);
                 let codes = self.piece.split_to(step);
                 self.foreseen -= step;
                 self.answer(Some(&codes));
@@ -281,12 +296,13 @@ impl Scans {
     fn answer(&mut self, codes: Option<&[u8]>) {
         self.now = Now::read();
         let before = self.lines_left;
+        self.signatures = 0;
         self.write_verdicts(codes);
         if self.ended && codes.is_some() {
             // There were too many; the rest is not read.
             self.seat.unread.set(true);
         }
-        let lines = before - self.lines_left;
+        let lines = before - self.lines_left + self.signatures * SIGNATURE_LINES;
         let wait = self.service.charge_bulk(self.scanner.turn.pass, lines);
         if !wait.is_zero() {
             let wait = wait.min(self.pause_max);
@@ -305,6 +321,7 @@ impl Scans {
             now,
             ended,
             outcome,
+            signatures,
             ..
         } = self;
         let each = |_, line: Option<&[u8]>| {
@@ -324,6 +341,19 @@ impl Scans {
                     match service.scan_now(code, *now) {
                         Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
                             scanner.scan_grant(service, code, *now)
+                        }
+                        Err(Refusal::CodeInvalid) if code.len() == OFFLINE_CODE_CHARS => {
+                            *signatures += 1;
+                            match service.scan_offline_now(code, *now) {
+                                Ok(told) => {
+                                    let standing = told.verdict.standing;
+                                    reply::write_offline_verdict(out, &told, *language);
+                                    out.put_u8(b'\n');
+                                    service.tally.code(Outcome::Told(standing));
+                                    return;
+                                }
+                                Err(refusal) => Err(refusal),
+                            }
                         }
                         verdict => verdict,
                     }

@@ -64,6 +64,9 @@ impl Place<'_> {
             ("sessions", Some("revoke"), None) if desk => {
                 (&[("POST", Act::EndSessions)], "POST", None)
             }
+            ("offline-codes", Some("revoke"), None) if desk => {
+                (&[("POST", Act::RevokeOffline)], "POST", None)
+            }
             ("accesses", None, None) if desk => (&[("GET", Act::ReadAccesses)], "GET, HEAD", None),
             ("appeals", None, None) if desk => (&APPEALS, "GET, HEAD, POST", None),
             ("appeals", None, None) if door == Door::Back => {

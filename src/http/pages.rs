@@ -157,7 +157,7 @@ fn encoding(headers: &HeaderMap) -> (usize, Option<&'static str>) {
 }
 
 /// Whether an `If-None-Match` names this tag. A cache may have weakened it.
-fn names(tags: &[u8], tag: &[u8]) -> bool {
+pub(super) fn names(tags: &[u8], tag: &[u8]) -> bool {
     tags.split(|byte| *byte == b',').any(|one| {
         let one = one.trim_ascii();
         one == b"*" || one.strip_prefix(b"W/").unwrap_or(one) == tag

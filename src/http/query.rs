@@ -50,6 +50,10 @@ pub enum Route {
     Metrics,
     Feed,
     Page(&'static Page),
+    /// An offline code for whom a session shows.
+    OfflineCode,
+    /// The public keys of offline codes and lists.
+    SigningKeys,
     /// Something that the desk keeps papers of.
     Desk(Act),
     /// Nothing that this door has.
@@ -76,6 +80,9 @@ impl Route {
             (Door::Back, "/ready") => (Route::Ready, Method::GET),
             (Door::Back, "/metrics") => (Route::Metrics, Method::GET),
             (Door::Back, "/v1/feed") => (Route::Feed, Method::POST),
+            (Door::Resident, "/v1/code/offline") => (Route::OfflineCode, Method::GET),
+            (Door::Resident, "/v1/keys") => (Route::SigningKeys, Method::GET),
+            (Door::Gate, "/v1/keys") => (Route::SigningKeys, Method::GET),
             // After what is asked for a thousand times a second.
             (door, path) => (Route::Page(pages::find(door, path)?), Method::GET),
         })
@@ -88,12 +95,14 @@ impl Route {
             | Route::Bulk
             | Route::Explain
             | Route::Feed
+            | Route::OfflineCode
             | Route::Desk(_) => Needs::Bearer,
             Route::OpenSession
             | Route::Live
             | Route::Ready
             | Route::Metrics
             | Route::Page(_)
+            | Route::SigningKeys
             | Route::None => Needs::Nothing,
         }
     }
@@ -110,6 +119,8 @@ impl Route {
             Route::Metrics => Kind::Metrics,
             Route::Feed => Kind::Feed,
             Route::Page(_) => Kind::Page,
+            Route::OfflineCode => Kind::OfflineCode,
+            Route::SigningKeys => Kind::List,
             Route::Desk(_) => Kind::Desk,
             Route::None => Kind::Other,
         }
@@ -325,7 +336,7 @@ impl Route {
             Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
                 Some("GET, HEAD")
             }
-            Route::Page(_) => Some("GET, HEAD"),
+            Route::Page(_) | Route::OfflineCode | Route::SigningKeys => Some("GET, HEAD"),
             Route::Desk(_) | Route::None => None,
         }
     }
@@ -376,6 +387,15 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
         return Err(Refusal::Unauthorized);
     }
     Ok(token)
+}
+
+/// Returns what is said behind the question mark under a name: the last one, where it is said twice.
+pub fn param<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
+    let mut pairs = uri.query()?.split('&').rev();
+    pairs.find_map(|pair| match pair.split_once('=') {
+        Some((known, value)) => (known == name).then_some(value),
+        None => (pair == name).then_some(""),
+    })
 }
 
 /// The code in the body of a scan.

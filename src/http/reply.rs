@@ -2,7 +2,10 @@
 
 use super::bulk::Scans;
 use super::doors::Seat;
-use crate::answer::{Answer, Explained, Freshness, Opened, Refusal, Shown, Standing, Verdict};
+use crate::answer::{
+    Answer, Explained, Freshness, OfflineIssued, OfflineVerdict, Opened, Refusal, Shown, Standing,
+    Verdict,
+};
 use crate::language::Language;
 use crate::person::Face;
 use crate::status::{self, Reasons};
@@ -113,6 +116,12 @@ pub fn response(result: Result<Answer, Refusal>, language: Language) -> Response
         Ok(Answer::Explained(explained, language)) => {
             json(StatusCode::OK, explained_json(&explained, language))
         }
+        Ok(Answer::OfflineCode(issued)) => json(StatusCode::OK, issued_json(&issued)),
+        Ok(Answer::OfflineVerdict(told, language)) => {
+            let mut out = BytesMut::with_capacity(512);
+            write_offline_verdict(&mut out, &told, language);
+            json(StatusCode::OK, out.freeze())
+        }
         Ok(Answer::Desk(said, language)) => super::desk::response(*said, language),
         Err(refusal) => refused(refusal, language),
     }
@@ -194,6 +203,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::CodeExpired
         | Refusal::OfflineRegistration
         | Refusal::GrantRevoked
+        | Refusal::CodeRevoked
         | Refusal::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::NotOnRoster | Refusal::NoConsent => StatusCode::FORBIDDEN,
@@ -278,6 +288,11 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::GrantRevoked, Hant) => "授權已撤銷或已到期，請對方重新授權或亮碼",
         (Refusal::GrantRevoked, En) => {
             "The grant was revoked or is over, ask for a new one or for a fresh code"
+        }
+        (Refusal::CodeRevoked, Hans) => "该离线码已作废，请对方亮码或重新领取",
+        (Refusal::CodeRevoked, Hant) => "該離線碼已作廢，請對方亮碼或重新領取",
+        (Refusal::CodeRevoked, En) => {
+            "The offline code was revoked, ask for a fresh code or for a new offline one"
         }
         (Refusal::NotOnRoster, Hans) => "该人员未授权本单位，请先由本人授权",
         (Refusal::NotOnRoster, Hant) => "該人員未授權本單位，請先由本人授權",
@@ -537,6 +552,26 @@ pub fn write_verdict(out: &mut BytesMut, verdict: &Verdict, language: Language) 
     out.put_slice(b",\"age_ms\":");
     put_number(out, verdict.freshness.age.as_millis() as u64);
     out.put_slice(b"}");
+}
+
+/// Writes one verdict on an offline code as JSON, without a line end.
+pub fn write_offline_verdict(out: &mut BytesMut, told: &OfflineVerdict, language: Language) {
+    write_verdict(out, &told.verdict, language);
+    out.truncate(out.len() - 1);
+    put_time(out, b"expires_at", told.expires_at);
+    out.put_slice(b",\"class\":\"offline\",\"check_document\":true}");
+}
+
+fn issued_json(issued: &OfflineIssued) -> Bytes {
+    let mut out = BytesMut::with_capacity(512);
+    out.put_slice(b"{\"code\":\"");
+    out.put_slice(issued.code.as_bytes());
+    out.put_slice(b"\"");
+    put_time(&mut out, b"issued_at", issued.issued_at);
+    put_time(&mut out, b"expires_at", issued.expires_at);
+    put_face(&mut out, &issued.face);
+    out.put_slice(b"}");
+    out.freeze()
 }
 
 fn opened_json(opened: &Opened) -> Bytes {

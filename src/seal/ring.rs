@@ -106,6 +106,75 @@ struct RestKey {
     secret: Secret,
 }
 
+/// A private key of P-256 as PKCS#8, wiped when dropped, and never printed.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(try_from = "String", into = "String")]
+struct SignSecret(Vec<u8>);
+
+/// Bytes of such a key at most.
+const SIGN_SECRET_BYTES_MAX: usize = 256;
+
+impl SignSecret {
+    fn random() -> SignSecret {
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            .expect("the system gives random bytes");
+        SignSecret(der.as_ref().to_vec())
+    }
+}
+
+impl TryFrom<String> for SignSecret {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<SignSecret, &'static str> {
+        let text = Zeroizing::new(text);
+        let why = "a signing key is hexadecimal digits of PKCS#8";
+        if !text.len().is_multiple_of(2)
+            || text.len() > 2 * SIGN_SECRET_BYTES_MAX
+            || !text.bytes().all(|b| b.is_ascii_hexdigit())
+        {
+            return Err(why);
+        }
+        let mut bytes = SignSecret(Vec::with_capacity(text.len() / 2));
+        for at in (0..text.len()).step_by(2) {
+            let byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| why)?;
+            bytes.0.push(byte);
+        }
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+        match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &bytes.0) {
+            Ok(_) => Ok(bytes),
+            Err(_) => Err("a signing key is no PKCS#8 of P-256"),
+        }
+    }
+}
+
+impl From<SignSecret> for String {
+    fn from(secret: SignSecret) -> String {
+        secret.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A key that signs offline codes and status lists.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignKey {
+    id: u8,
+    state: KeyState,
+    created: u64,
+    /// When it became previous.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired: Option<u64>,
+    secret: SignSecret,
+}
+
+/// What offline codes and lists need of a ring.
+pub struct OfflineSecrets<'r> {
+    /// Makes list ids of resident ids. It can never change: every list id would.
+    pub permutation: [u8; 16],
+    /// Id, state and PKCS#8 of each signing key.
+    pub signing: Vec<(u8, KeyState, &'r [u8])>,
+}
+
 /// The key of one service's papers, or when it was destroyed.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +198,13 @@ pub struct RingFile {
     /// One a service; those of a ring that is older than papers are made of `rest`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     papers: Vec<PapersKey>,
+    /// Makes list ids of resident ids. It can never change: every list id would. Absent from a ring that is older than
+    /// offline codes, until its first `keys rotate --sign`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offline: Option<Secret>,
+    /// Sign offline codes and status lists; absent where `offline` is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sign: Vec<SignKey>,
 }
 
 /// A line of `keys list`: nothing secret.
@@ -143,7 +219,7 @@ pub struct KeyLine {
 const KEYS_MAX: usize = 64;
 
 const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes and read names: keep it at mode 0600.\n\
-# `liangma keys rotate` changes the token keys; the others stay for the life of the store.\n\n";
+# `liangma keys rotate` changes the token keys, with --sign the signing keys; the others stay for the life of the store.\n\n";
 
 impl RingFile {
     pub fn generate(now: Time) -> RingFile {
@@ -169,7 +245,35 @@ impl RingFile {
                     destroyed: None,
                 })
                 .collect(),
+            offline: Some(Secret::random()),
+            sign: vec![
+                sign_key(1, KeyState::Current, now),
+                sign_key(2, KeyState::Next, now),
+            ],
         }
+    }
+
+    /// Returns what offline codes and lists need; None for a ring that is older than they are.
+    pub fn offline(&self) -> Option<OfflineSecrets<'_>> {
+        struct Bytes16;
+        impl hkdf::KeyType for Bytes16 {
+            fn len(&self) -> usize {
+                16
+            }
+        }
+        let mut permutation = [0; 16];
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma")
+            .extract(&self.offline.as_ref()?.0)
+            .expand(&[b"liangma list id 1"], Bytes16)
+            .and_then(|okm| okm.fill(&mut permutation))
+            .expect("16 bytes are within HKDF's bound");
+        let signing = self.sign.iter();
+        Some(OfflineSecrets {
+            permutation,
+            signing: signing
+                .map(|key| (key.id, key.state, &key.secret.0[..]))
+                .collect(),
+        })
     }
 
     /// Destroys the key of a service's papers: whatever it sealed is rubbish from now on, and nothing more is sealed. False
@@ -222,6 +326,18 @@ impl RingFile {
         ids.sort_unstable();
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err("two token keys have the same id");
+        }
+        let with = |state| self.sign.iter().filter(|key| key.state == state).count();
+        if self.offline.is_some() && (with(KeyState::Current), with(KeyState::Next)) != (1, 1) {
+            return Err("exactly one signing key must be current, and one next");
+        }
+        if self.offline.is_none() && !self.sign.is_empty() {
+            return Err("there are signing keys, and no key `offline`");
+        }
+        let mut ids: Vec<u8> = self.sign.iter().map(|key| key.id).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("two signing keys have the same id");
         }
         let mut purposes: Vec<Purpose> = self.papers.iter().map(|key| key.purpose).collect();
         purposes.sort_unstable();
@@ -314,6 +430,49 @@ impl RingFile {
         Ok(())
     }
 
+    /// As [`RingFile::rotate`], of the signing keys; gates must have read the next one's public half before. A ring that is
+    /// older than offline codes gets its first keys.
+    pub fn rotate_sign(&mut self, now: Time, keep: Duration) -> Result<(), RingError> {
+        if self.offline.is_none() {
+            self.offline = Some(Secret::random());
+            self.sign = vec![
+                sign_key(1, KeyState::Current, now),
+                sign_key(2, KeyState::Next, now),
+            ];
+            return Ok(());
+        }
+        self.sign.retain(|key| {
+            key.retired
+                .is_none_or(|retired| now.since(Time(retired)) < keep)
+        });
+        if self.sign.len() >= KEYS_MAX {
+            return Err(RingError::Full(self.sign.len() - 2));
+        }
+        let mut newest = 0;
+        for key in &mut self.sign {
+            match key.state {
+                KeyState::Next => {
+                    key.state = KeyState::Current;
+                    newest = key.id;
+                }
+                KeyState::Current => {
+                    key.state = KeyState::Previous;
+                    key.retired = Some(now.0);
+                }
+                KeyState::Previous => {}
+            }
+        }
+        let used: Vec<u8> = self.sign.iter().map(|key| key.id).collect();
+        let id = free_ids(newest, &used).next().expect("fewer keys than ids");
+        self.sign.push(sign_key(id, KeyState::Next, now));
+        Ok(())
+    }
+
+    /// Removes every signing key that signs no more: codes and lists from before the last rotation are refused from now on.
+    pub fn drop_previous_sign(&mut self) {
+        self.sign.retain(|key| key.state != KeyState::Previous);
+    }
+
     /// Removes every key that only opens: what was sealed before the last rotation is refused from now on.
     pub fn drop_previous(&mut self) {
         self.token.retain(|key| key.state != KeyState::Previous);
@@ -335,6 +494,27 @@ impl RingFile {
             secret: Secret::random(),
         };
         self.token = vec![key(KeyState::Current), key(KeyState::Next)];
+        if self.offline.is_some() {
+            // Whoever has the old ring could sign codes and lists as well.
+            let used: Vec<u8> = self.sign.iter().map(|key| key.id).collect();
+            let newest = used.iter().copied().max().unwrap_or(0);
+            let mut free = free_ids(newest, &used);
+            let mut key = |state| sign_key(free.next().expect("fewer keys than ids"), state, now);
+            self.sign = vec![key(KeyState::Current), key(KeyState::Next)];
+        }
+    }
+
+    /// As [`RingFile::lines`], of the signing keys.
+    pub fn sign_lines(&self) -> Vec<KeyLine> {
+        self.sign
+            .iter()
+            .map(|key| KeyLine {
+                id: key.id,
+                state: key.state,
+                created: Time(key.created),
+                retired: key.retired.map(Time),
+            })
+            .collect()
     }
 
     pub fn lines(&self) -> Vec<KeyLine> {
@@ -348,6 +528,23 @@ impl RingFile {
             })
             .collect()
     }
+}
+
+fn sign_key(id: u8, state: KeyState, now: Time) -> SignKey {
+    SignKey {
+        id,
+        state,
+        created: now.0,
+        retired: None,
+        secret: SignSecret::random(),
+    }
+}
+
+/// Returns ids that no key has, from the one behind `newest` on.
+fn free_ids(newest: u8, used: &[u8]) -> impl Iterator<Item = u8> {
+    (1..=u8::MAX)
+        .map(move |step| newest.wrapping_add(step))
+        .filter(|id| *id != 0 && !used.contains(id))
 }
 
 /// Makes a new name in a folder durable.
@@ -561,8 +758,60 @@ mod tests {
         for i in 0..600 {
             ring.rotate(Time(i * 10), Duration::from_millis(50))
                 .unwrap();
+            ring.rotate_sign(Time(i * 10), Duration::from_millis(50))
+                .unwrap();
             assert!(ring.check().is_ok());
-            assert!(ring.lines().iter().all(|key| key.id != 0));
+            let mut lines = ring.lines().into_iter().chain(ring.sign_lines());
+            assert!(lines.all(|key| key.id != 0));
         }
+    }
+
+    #[test]
+    fn signing_keys_rotate_by_themselves_and_a_theft_replaces_them_too() {
+        let mut ring = RingFile::generate(Time(0));
+        let permutation = ring.offline().unwrap().permutation;
+        let tokens = |ring: &RingFile| ring.lines().iter().map(|key| key.id).collect::<Vec<_>>();
+        let before = tokens(&ring);
+        ring.rotate_sign(Time(10), Duration::from_millis(100))
+            .unwrap();
+        assert_eq!(tokens(&ring), before);
+        let states = |ring: &RingFile| {
+            let lines = ring.sign_lines().into_iter();
+            lines.map(|key| (key.id, key.state)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            states(&ring),
+            [
+                (1, KeyState::Previous),
+                (2, KeyState::Current),
+                (3, KeyState::Next)
+            ]
+        );
+        ring.replace_token_keys(Time(20));
+        assert_eq!(states(&ring), [(4, KeyState::Current), (5, KeyState::Next)]);
+        assert!(ring.check().is_ok());
+        assert_eq!(ring.offline().unwrap().permutation, permutation);
+    }
+
+    #[test]
+    fn a_ring_of_before_offline_codes_is_read_and_gets_its_keys_by_a_rotation() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let mut ring = RingFile::generate(Time(1));
+        (ring.offline, ring.sign) = (None, Vec::new());
+        ring.write_new(&path).unwrap();
+        let mut read = RingFile::read(&path).unwrap();
+        assert!(read.offline().is_none());
+        read.rotate_sign(Time(2), Duration::ZERO).unwrap();
+        read.replace(&path).unwrap();
+        assert_eq!(
+            RingFile::read(&path)
+                .unwrap()
+                .offline()
+                .unwrap()
+                .signing
+                .len(),
+            2
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Every door's paths that take a body, and who may use them.
-const WITH_BODIES: [(Door, &str, &str); 14] = [
+const WITH_BODIES: [(Door, &str, &str); 15] = [
     (Door::Gate, "/v1/scan", "scanner"),
     (Door::Gate, "/v1/scan/bulk", "scanner"),
     (Door::Back, "/v1/feed", "authority"),
@@ -24,6 +24,7 @@ const WITH_BODIES: [(Door, &str, &str); 14] = [
     (Door::Desk, "/v1/registrations", "staff"),
     (Door::Desk, "/v1/appeals", "resident"),
     (Door::Desk, "/v1/sessions/revoke", "resident"),
+    (Door::Desk, "/v1/offline-codes/revoke", "resident"),
 ];
 
 fn token(seals: &Seals, role: &str) -> String {

@@ -424,6 +424,7 @@ impl Inside {
             store: store.clone(),
             platform: Platform::read(settings.identity.clone()).expect("no platform"),
             guidance: liangma::desk::guidance::Guidance::default(),
+            offline: None,
             meters,
         };
         let runtime = liangma_runtime();

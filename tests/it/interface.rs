@@ -28,8 +28,10 @@ fn operations() -> BTreeSet<(String, String, String)> {
     for (path, item) in interface()["paths"].as_object().unwrap() {
         for method in ["get", "post", "put", "delete"] {
             if let Some(asked) = item.get(method) {
-                let door = asked["tags"][0].as_str().unwrap();
-                all.insert((door.to_owned(), path.clone(), method.to_uppercase()));
+                for door in asked["tags"].as_array().unwrap() {
+                    let door = door.as_str().unwrap();
+                    all.insert((door.to_owned(), path.clone(), method.to_uppercase()));
+                }
             }
         }
     }

@@ -19,6 +19,7 @@ mod interface;
 mod keys_and_settings;
 mod misses;
 mod nodes;
+mod offline_codes;
 mod ops;
 mod output;
 mod overload;

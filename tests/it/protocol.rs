@@ -217,6 +217,7 @@ fn a_body_with_a_coding_is_taken_nowhere() {
         (Door::Back, "/v1/appeals/AAAA", seals.authority()),
         (Door::Desk, "/v1/sessions", String::new()),
         (Door::Desk, "/v1/sessions/revoke", resident.clone()),
+        (Door::Desk, "/v1/offline-codes/revoke", resident.clone()),
         (Door::Desk, "/v1/declarations", resident.clone()),
         (
             Door::Desk,

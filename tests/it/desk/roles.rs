@@ -38,6 +38,8 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
         Act::Revoke => (Back, "POST", "/v1/revocations"),
         Act::Override => (Back, "POST", "/v1/overrides"),
         Act::EndSessions => (Desk, "POST", "/v1/sessions/revoke"),
+        Act::IssueOffline => (Resident, "GET", "/v1/code/offline"),
+        Act::RevokeOffline => (Desk, "POST", "/v1/offline-codes/revoke"),
     }
 }
 
@@ -176,6 +178,18 @@ const PLACES: &[Place] = {
             "/v1/sessions/revoke",
             &[("POST", Some(EndSessions))],
         ),
+        (
+            Door::Desk,
+            "/v1/offline-codes/revoke",
+            &[("POST", Some(RevokeOffline))],
+        ),
+        (
+            Door::Resident,
+            "/v1/code/offline",
+            &[("GET", Some(IssueOffline))],
+        ),
+        (Door::Resident, "/v1/keys", &[("GET", None)]),
+        (Door::Gate, "/v1/keys", &[("GET", None)]),
         (Door::Desk, "/v1/accesses", &[("GET", Some(ReadAccesses))]),
         (
             Door::Desk,

@@ -1,0 +1,411 @@
+//! Issues offline codes and opens them at a door: the signing keys in force, and which generations were revoked.
+//! In: the key ring, who is shown. Out: codes, or whose one is. Never: the board, stores, HTTP.
+
+use super::ListId;
+use super::code::{CodeFault, OFFLINE_CODE_CHARS, OfflineCode};
+use super::permutation::Permutation;
+use super::sign::{SigningKey, VerifyingKey};
+use crate::answer::Refusal;
+use crate::clock::Time;
+use crate::person::{Face, ResidentId};
+use crate::seal::NumberHasher;
+use crate::seal::ring::{KeyState, RingFile};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use serde_json::json;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct OfflineSettings {
+    /// Division of GB/T 2260 as a number.
+    pub issuer: u32,
+    /// How long a code lasts where nothing else is asked for.
+    pub life: Duration,
+    pub life_max: Duration,
+    /// Codes that a thread signs in a second.
+    pub codes_per_second: u32,
+}
+
+/// The keys of a ring, ready for use.
+pub struct OfflineKeys {
+    pub permutation: Permutation,
+    pub signing: SigningKey,
+    /// All public keys: the current one, the next, those before.
+    pub verifying: Vec<VerifyingKey>,
+    /// The same as a JWKS, and its entity tag.
+    pub jwks: Bytes,
+    pub jwks_tag: String,
+}
+
+impl OfflineKeys {
+    /// Returns the keys of a ring; None for one that is older than offline codes.
+    pub fn of(ring: &RingFile, issuer: u32) -> Option<OfflineKeys> {
+        let secrets = ring.offline()?;
+        let mut pairs: Vec<(KeyState, SigningKey)> = secrets
+            .signing
+            .iter()
+            .filter_map(|(id, state, der)| Some((*state, SigningKey::from_pkcs8(*id, der)?)))
+            .collect();
+        pairs.sort_by_key(|(state, _)| match state {
+            KeyState::Current => 0,
+            KeyState::Next => 1,
+            KeyState::Previous => 2,
+        });
+        let verifying: Vec<VerifyingKey> = pairs.iter().map(|(_, key)| key.verifying()).collect();
+        let jwks = jwks(issuer, &verifying);
+        let (_, signing) = pairs
+            .into_iter()
+            .find(|(state, _)| *state == KeyState::Current)?;
+        Some(OfflineKeys {
+            permutation: Permutation::new(secrets.permutation),
+            signing,
+            verifying,
+            jwks_tag: etag(&jwks),
+            jwks,
+        })
+    }
+}
+
+/// Returns a strong entity tag of some bytes.
+pub fn etag(bytes: &[u8]) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let hash = u64::from_be_bytes(hash.as_ref()[..8].try_into().expect("8 of 32"));
+    format!("\"{hash:016x}\"")
+}
+
+/// Prints public keys as RFC 7517 has it, and the issuer beside them.
+fn jwks(issuer: u32, keys: &[VerifyingKey]) -> Bytes {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            // An uncompressed point: 4, x, y.
+            let (x, y) = key.public[1..].split_at(32);
+            json!({
+                "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key.id.to_string(),
+                "x": BASE64_URL_SAFE_NO_PAD.encode(x), "y": BASE64_URL_SAFE_NO_PAD.encode(y),
+            })
+        })
+        .collect();
+    json!({ "issuer": format!("{issuer:06}"), "keys": keys })
+        .to_string()
+        .into()
+}
+
+type Newest = HashMap<u64, u8, BuildHasherDefault<NumberHasher>>;
+
+/// The newest generation of each resident that was revoked, in memory; that and all before it are good no more.
+#[derive(Default)]
+pub struct Generations {
+    newest: ArcSwap<Newest>,
+    /// Up to when a reading told all of them; 0 before the first one.
+    read_to: AtomicU64,
+}
+
+impl Generations {
+    /// Returns the newest revoked generation. `Warming` while nobody has said what was revoked.
+    pub fn newest(&self, resident: ResidentId) -> Result<Option<u8>, Refusal> {
+        match self.read_to.load(Acquire) {
+            0 => Err(Refusal::Warming),
+            _ => Ok(self.newest.load().get(&resident.0).copied()),
+        }
+    }
+
+    /// Returns the generation that the resident's next code is of.
+    pub fn current(&self, resident: ResidentId) -> Result<u8, Refusal> {
+        match self.newest(resident)? {
+            None => Ok(0),
+            Some(newest) => newest.checked_add(1).ok_or(Refusal::TooMany),
+        }
+    }
+
+    /// Adds what was revoked. A generation is never taken back.
+    pub fn add(&self, revoked: &[(ResidentId, u8)]) {
+        let known = self.newest.load();
+        let is_news = |(id, generation): &&(ResidentId, u8)| {
+            known.get(&id.0).is_none_or(|known| known < generation)
+        };
+        let news: Vec<_> = revoked.iter().filter(is_news).collect();
+        if news.is_empty() {
+            return;
+        }
+        self.newest.rcu(|known| {
+            let mut newest = Newest::clone(known);
+            for (id, generation) in &news {
+                let known = newest.entry(id.0).or_insert(*generation);
+                *known = (*known).max(*generation);
+            }
+            newest
+        });
+    }
+
+    /// Returns up to when a reading told all; None before the first one.
+    pub fn read_to(&self) -> Option<Time> {
+        Some(Time(self.read_to.load(Acquire))).filter(|at| at.0 > 0)
+    }
+
+    /// Says that everything filed before this was added.
+    pub fn was_read(&self, to: Time) {
+        self.read_to.fetch_max(to.0.max(1), AcqRel);
+    }
+
+    /// Returns every resident of whom something was revoked.
+    pub fn all(&self) -> Vec<(ResidentId, u8)> {
+        let newest = self.newest.load();
+        let all = newest.iter();
+        all.map(|(id, generation)| (ResidentId(*id), *generation))
+            .collect()
+    }
+}
+
+/// Issues and opens the codes of one issuer.
+pub struct OfflineIssuer {
+    pub settings: OfflineSettings,
+    keys: ArcSwap<OfflineKeys>,
+    pub generations: Generations,
+}
+
+/// Whose code was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedOffline {
+    pub resident: ResidentId,
+    pub code: OfflineCode,
+}
+
+/// Who a code is issued for.
+pub struct OfflineHolder {
+    pub resident: ResidentId,
+    /// Check bits of the resident's word.
+    pub check: u16,
+    pub face: Face,
+}
+
+impl OfflineIssuer {
+    pub fn new(keys: OfflineKeys, settings: OfflineSettings) -> OfflineIssuer {
+        OfflineIssuer {
+            settings,
+            keys: ArcSwap::from_pointee(keys),
+            generations: Generations::default(),
+        }
+    }
+
+    /// Takes up a ring that was rotated meanwhile. False, and the keys in force stay, where it has none.
+    pub fn reload(&self, ring: &RingFile) -> bool {
+        let keys = OfflineKeys::of(ring, self.settings.issuer);
+        let has_some = keys.is_some();
+        if let Some(keys) = keys {
+            self.keys.store(Arc::new(keys));
+        }
+        has_some
+    }
+
+    pub fn keys(&self) -> Arc<OfflineKeys> {
+        self.keys.load_full()
+    }
+
+    /// Returns the life that is asked for in hours, or the usual one; `Malformed` where there is no such life.
+    pub fn life(&self, hours: Option<&str>) -> Result<u16, Refusal> {
+        let most = self.settings.life_max.as_secs() / 3_600;
+        let hours = match hours {
+            None => self.settings.life.as_secs() / 3_600,
+            // A sign or blanks are no digits.
+            Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => {
+                text.parse().map_err(|_| Refusal::Malformed)?
+            }
+            Some(_) => return Err(Refusal::Malformed),
+        };
+        match (1..=most).contains(&hours) {
+            true => u16::try_from(hours).map_err(|_| Refusal::Malformed),
+            false => Err(Refusal::Malformed),
+        }
+    }
+
+    /// Signs a code. `UpstreamBusy` if the system gives no random bytes.
+    pub fn issue(
+        &self,
+        holder: &OfflineHolder,
+        life_hours: u16,
+        now: Time,
+    ) -> Result<(String, OfflineCode), Refusal> {
+        let generation = self.generations.current(holder.resident)?;
+        let keys = self.keys.load();
+        let code = OfflineCode {
+            key: keys.signing.id,
+            issuer: self.settings.issuer,
+            list_id: keys.permutation.list_id(holder.resident, generation),
+            generation,
+            check: holder.check,
+            // Rounded up: a list from before the code says nothing of its holder.
+            issued_at: Time(now.0.div_ceil(1_000) * 1_000),
+            life_hours,
+            face: holder.face,
+        };
+        let text = code.sign(&keys.signing).ok_or(Refusal::UpstreamBusy)?;
+        Ok((text, code))
+    }
+
+    /// Returns the list id of a resident's codes of a generation.
+    pub fn list_id(&self, resident: ResidentId, generation: u8) -> ListId {
+        self.keys.load().permutation.list_id(resident, generation)
+    }
+
+    /// Opens a code that a gate read: `CodeInvalid` for what is none of ours, `CodeExpired` for what is over or from the future,
+    /// `CodeRevoked`, or `Warming` while nobody has said what was revoked.
+    pub fn open(&self, text: &[u8], now: Time, skew: Duration) -> Result<OpenedOffline, Refusal> {
+        if text.len() != OFFLINE_CODE_CHARS {
+            return Err(Refusal::CodeInvalid);
+        }
+        let text = text.to_ascii_uppercase();
+        let keys = self.keys.load();
+        let own = self.settings.issuer;
+        let keys_of = |issuer| match issuer == own {
+            true => &keys.verifying[..],
+            false => &[],
+        };
+        let code = OfflineCode::open(&text, keys_of).map_err(|fault| match fault {
+            CodeFault::Form | CodeFault::UnknownKey | CodeFault::Signature => Refusal::CodeInvalid,
+        })?;
+        // Issue times are rounded up to seconds.
+        if now.plus(skew + Duration::from_secs(1)) < code.issued_at || now >= code.expires_at() {
+            return Err(Refusal::CodeExpired);
+        }
+        let resident = keys.permutation.resident(code.list_id, code.generation);
+        match self.generations.newest(resident)? {
+            Some(newest) if code.generation <= newest => Err(Refusal::CodeRevoked),
+            _ => Ok(OpenedOffline { resident, code }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::person::{Assurance, Document, MaskedName};
+
+    const NOW: Time = Time(1_795_500_000_400);
+    const SKEW: Duration = Duration::from_secs(2);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn issuer_of(ring: &RingFile, issuer: u32) -> OfflineIssuer {
+        let settings = OfflineSettings {
+            issuer,
+            life: 72 * HOUR,
+            life_max: 100 * HOUR,
+            codes_per_second: 1,
+        };
+        let issuer = OfflineIssuer::new(OfflineKeys::of(ring, issuer).unwrap(), settings);
+        issuer.generations.was_read(NOW);
+        issuer
+    }
+
+    fn holder() -> OfflineHolder {
+        let document = Document::parse("10", "440106199003077211", 20_261_128).unwrap();
+        OfflineHolder {
+            resident: ResidentId(0x1234_5678_9abc_def0),
+            check: 77,
+            face: Face {
+                name: MaskedName::of("陈美玲"),
+                cert_no: document.mask(),
+                assurance: Assurance::RealName,
+            },
+        }
+    }
+
+    #[test]
+    fn an_issued_code_leads_back_to_its_holder_until_its_end() {
+        let issuer = issuer_of(&RingFile::generate(NOW), 440_000);
+        let (text, code) = issuer.issue(&holder(), 1, NOW).unwrap();
+        assert_eq!(code.issued_at, Time(1_795_500_001_000));
+        let at = |now: Time| issuer.open(text.as_bytes(), now, SKEW);
+        assert_eq!(at(NOW).unwrap().resident, holder().resident);
+        assert_eq!(at(NOW).unwrap().code.check, 77);
+        let lower = text.to_ascii_lowercase();
+        assert!(issuer.open(lower.as_bytes(), NOW, SKEW).is_ok());
+        assert!(at(Time(code.expires_at().0 - 1)).is_ok());
+        assert_eq!(at(code.expires_at()), Err(Refusal::CodeExpired));
+        assert_eq!(at(Time(NOW.0 - 10_000)), Err(Refusal::CodeExpired));
+    }
+
+    #[test]
+    fn what_another_ring_or_issuer_signed_is_invalid() {
+        let ring = RingFile::generate(NOW);
+        let (text, _) = issuer_of(&ring, 440_000).issue(&holder(), 1, NOW).unwrap();
+        for other in [
+            issuer_of(&RingFile::generate(NOW), 440_000),
+            issuer_of(&ring, 820_000),
+        ] {
+            let opened = other.open(text.as_bytes(), NOW, SKEW);
+            assert_eq!(opened, Err(Refusal::CodeInvalid));
+        }
+    }
+
+    #[test]
+    fn codes_outlive_rotations_until_their_key_leaves() {
+        let mut ring = RingFile::generate(NOW);
+        let issuer = issuer_of(&ring, 440_000);
+        let (text, _) = issuer.issue(&holder(), 1, NOW).unwrap();
+        ring.rotate_sign(NOW, HOUR).unwrap();
+        assert!(issuer.reload(&ring));
+        assert!(issuer.open(text.as_bytes(), NOW, SKEW).is_ok());
+        assert_eq!(issuer.issue(&holder(), 1, NOW).unwrap().1.key, 2);
+        ring.drop_previous_sign();
+        assert!(issuer.reload(&ring));
+        let gone = issuer.open(text.as_bytes(), NOW, SKEW);
+        assert_eq!(gone, Err(Refusal::CodeInvalid));
+    }
+
+    #[test]
+    fn a_revoked_generation_is_refused_and_the_next_one_is_another_id() {
+        let issuer = issuer_of(&RingFile::generate(NOW), 440_000);
+        let (old, before) = issuer.issue(&holder(), 1, NOW).unwrap();
+        issuer.generations.add(&[(holder().resident, 0)]);
+        let refused = issuer.open(old.as_bytes(), NOW, SKEW);
+        assert_eq!(refused, Err(Refusal::CodeRevoked));
+        let (new, after) = issuer.issue(&holder(), 1, NOW).unwrap();
+        assert_eq!(after.generation, 1);
+        assert_ne!(before.list_id, after.list_id);
+        assert!(issuer.open(new.as_bytes(), NOW, SKEW).is_ok());
+        // An older revocation that is read later changes nothing.
+        issuer.generations.add(&[(holder().resident, 0)]);
+        assert!(issuer.open(new.as_bytes(), NOW, SKEW).is_ok());
+        issuer.generations.add(&[(holder().resident, u8::MAX)]);
+        let more = issuer.issue(&holder(), 1, NOW).map(|(_, code)| code);
+        assert_eq!(more, Err(Refusal::TooMany));
+    }
+
+    #[test]
+    fn nothing_is_told_before_what_was_revoked_is_known() {
+        let ring = RingFile::generate(NOW);
+        let (text, _) = issuer_of(&ring, 440_000).issue(&holder(), 1, NOW).unwrap();
+        let fresh = issuer_of(&ring, 440_000);
+        fresh.generations.read_to.store(0, Release);
+        let opened = fresh.open(text.as_bytes(), NOW, SKEW);
+        assert_eq!(opened, Err(Refusal::Warming));
+        let issued = fresh.issue(&holder(), 1, NOW).map(|(_, code)| code);
+        assert_eq!(issued, Err(Refusal::Warming));
+    }
+
+    #[test]
+    fn a_life_is_hours_within_the_longest() {
+        let issuer = issuer_of(&RingFile::generate(NOW), 440_000);
+        assert_eq!(issuer.life(None), Ok(72));
+        assert_eq!(issuer.life(Some("1")), Ok(1));
+        assert_eq!(issuer.life(Some("100")), Ok(100));
+        for bad in [
+            "0",
+            "101",
+            "-1",
+            "+5",
+            "",
+            "1h",
+            " 5",
+            "99999999999999999999",
+        ] {
+            assert_eq!(issuer.life(Some(bad)), Err(Refusal::Malformed), "{bad:?}");
+        }
+    }
+}
