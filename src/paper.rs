@@ -424,7 +424,7 @@ mod tests {
             assert_eq!(Purpose::parse(kind.purpose().word()), Some(kind.purpose()));
             assert!(Kinds::ALL.has(kind) && Kinds::of(&[kind]).has(kind));
         }
-        assert_eq!((Kind::from_bits(0), Kind::from_bits(19)), (None, None));
+        assert_eq!((Kind::from_bits(0), Kind::from_bits(20)), (None, None));
         assert!(!Kinds::of(&[Kind::Trip]).has(Kind::Notice));
     }
 
