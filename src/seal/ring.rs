@@ -62,17 +62,21 @@ impl TryFrom<String> for Secret {
 }
 
 impl Serialize for Secret {
-    /// Writes the digits from a text that is wiped.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        // As long as it will be: a text that grows leaves copies.
-        let mut text = Zeroizing::new(String::with_capacity(64));
-        for byte in &self.0 {
-            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            text.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&digits(&self.0))
     }
+}
+
+/// Returns the hexadecimal digits of a secret, in a text that is wiped.
+fn digits(secret: &[u8]) -> Zeroizing<String> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // As long as it will be: a text that grows leaves copies.
+    let mut text = Zeroizing::new(String::with_capacity(2 * secret.len()));
+    for byte in secret {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// The states of a key that seals tokens.
@@ -107,8 +111,8 @@ struct RestKey {
 }
 
 /// A private key of P-256 as PKCS#8, wiped when dropped, and never printed.
-#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(try_from = "String")]
 struct SignSecret(Vec<u8>);
 
 /// Bytes of such a key at most.
@@ -148,9 +152,9 @@ impl TryFrom<String> for SignSecret {
     }
 }
 
-impl From<SignSecret> for String {
-    fn from(secret: SignSecret) -> String {
-        secret.0.iter().map(|byte| format!("{byte:02x}")).collect()
+impl Serialize for SignSecret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&digits(&self.0))
     }
 }
 

@@ -6,9 +6,10 @@ use liangma::http::query::Door;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Deref;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// Nobody takes it while its node is away: the kernel gives out ports from 32,768 on, and Redis has those below 30,000.
 fn free_address() -> SocketAddr {
@@ -165,24 +166,42 @@ impl Town {
 
     /// Crowds at L4 and at L7, once all in them were answered.
     #[track_caller]
-    fn crowds(&self) -> [Arc<Crowd>; 2] {
+    fn crowds(&self) -> [Callers; 2] {
         let crowds = [&self.l4, &self.l7].map(|front| {
             let crowd = Arc::<Crowd>::default();
             let asks = self.asks().into_iter().cycle();
             for (nth, (ask, keeps)) in asks.zip([true, true, false, false]).enumerate() {
-                let (crowd, address) = (Arc::downgrade(&crowd), front.address(ask.0));
-                std::thread::spawn(move || call(crowd, nth, address, &ask.1, keeps));
+                let (crowd, address) = (crowd.clone(), front.address(ask.0));
+                std::thread::spawn(move || call(&crowd, nth, address, &ask.1, keeps));
             }
-            crowd
+            Callers(crowd)
         });
         go_on(&crowds);
         crowds
     }
 }
 
-/// Callers who show or scan again and again until it is dropped.
+/// Who show or scan again and again until this is dropped.
+struct Callers(Arc<Crowd>);
+
+impl Deref for Callers {
+    type Target = Crowd;
+
+    fn deref(&self) -> &Crowd {
+        &self.0
+    }
+}
+
+impl Drop for Callers {
+    fn drop(&mut self) {
+        self.stopped.store(true, Relaxed);
+    }
+}
+
+/// What callers and their test share.
 #[derive(Default)]
 struct Crowd {
+    stopped: AtomicBool,
     /// How often, each their own.
     answered: [AtomicUsize; 4],
     /// What came instead of answers.
@@ -190,9 +209,9 @@ struct Crowd {
 }
 
 /// On one connection until it is told to close it, or on a fresh one each time.
-fn call(crowd: Weak<Crowd>, nth: usize, address: SocketAddr, ask: &[u8], keeps: bool) {
+fn call(crowd: &Crowd, nth: usize, address: SocketAddr, ask: &[u8], keeps: bool) {
     let mut kept = None;
-    while let Some(crowd) = crowd.upgrade() {
+    while !crowd.stopped.load(Relaxed) {
         let mut connection = kept.take().or_else(|| Connection::try_to(address));
         let answer = connection.as_mut().and_then(|connection| {
             connection.try_send(ask);
@@ -211,7 +230,7 @@ fn call(crowd: Weak<Crowd>, nth: usize, address: SocketAddr, ask: &[u8], keeps: 
 
 /// Waits until every caller was answered some more.
 #[track_caller]
-fn go_on(crowds: &[Arc<Crowd>; 2]) {
+fn go_on(crowds: &[Callers; 2]) {
     for answered in crowds.iter().flat_map(|crowd| &crowd.answered) {
         let before = answered.load(Relaxed);
         until("all are answered", || answered.load(Relaxed) > before + 20);
@@ -289,6 +308,61 @@ fn a_scan_whose_body_comes_later_outlives_its_node_at_l7() {
     for gate in &mut gates {
         gate.send(body);
         assert_eq!(gate.answer().state(), "red");
+    }
+}
+
+#[test]
+fn whoever_would_wait_in_a_long_queue_at_l7_is_told_at_once_and_nobody_is_silent() {
+    let Some(town) = open("5m") else { return };
+    let session = town.ring.seals.session(&person(1));
+    let show = Ask::get("/v1/code").bearer(&session).bytes();
+    for node in &town.nodes {
+        node.signal(libc::SIGSTOP);
+    }
+    // Three pools of 64, a queue of 64, and as many who are too many.
+    let crowd = (0..640).map(|_| {
+        let mut phone = Connection::to(town.l7.address(Door::Resident));
+        phone.send(&show);
+        phone
+    });
+    let mut crowd: Vec<Connection> = crowd.collect();
+    let denied = "haproxy_frontend_requests_denied_total{proxy=\"l7\"} ";
+    let told_at_once = || {
+        let meters = town.meters();
+        let line = meters.lines().find_map(|line| line.strip_prefix(denied));
+        line.and_then(|count| count.parse::<u64>().ok())
+    };
+    until("some are told at once", || told_at_once() > Some(0));
+    for node in &town.nodes {
+        node.signal(libc::SIGCONT);
+    }
+    let (mut shown, mut busy) = (0, 0);
+    for phone in &mut crowd {
+        let answer = phone.answer();
+        match answer.status {
+            200 => shown += 1,
+            _ => {
+                answer.refuses(503, "busy");
+                busy += 1;
+            }
+        }
+    }
+    assert!(shown >= 1 && busy >= 1, "{shown} shown, {busy} busy");
+}
+
+#[test]
+fn every_path_of_residents_is_answered_by_their_door_through_l7() {
+    let Some(town) = open("1s") else { return };
+    // Without an issuer there are no offline codes: their door says so itself, and another door would say it of every caller.
+    let session = town.ring.seals.session(&person(1));
+    for path in ["/v1/code/offline", "/v1/keys"] {
+        let at = |address| Ask::get(path).bearer(&session).at(address);
+        let (direct, through) = (
+            at(town.nodes[0].address(Door::Resident)),
+            at(town.l7.address(Door::Resident)),
+        );
+        assert_eq!(direct.status, through.status, "{path}");
+        assert_eq!(text(&direct.body), text(&through.body), "{path}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A store in memory that does as it is told: works, stalls or errs, each call by itself.
 
 use liangma::board::Board;
-use liangma::clock::Time;
+use liangma::clock::{Moment, Time};
 use liangma::paper::{self, Cursor, Keep, Key, Kinds, Paper};
 use liangma::person::{Identity, ResidentId};
 use liangma::status::{Reasons, Word};
@@ -63,6 +63,12 @@ impl FakeStore {
     pub fn post_displaced(&self, who: Identity, reasons: Reasons) {
         self.board
             .post(who.slot(1), Word::new(2, who.check(), reasons));
+        self.confirm();
+    }
+
+    /// Says that the board has all that the store has, as a store that is followed does again and again.
+    pub fn confirm(&self) {
+        self.board.confirm(Moment::now());
     }
 
     /// On record, and not on the board yet.

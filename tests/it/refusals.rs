@@ -126,6 +126,8 @@ fn a_node_that_is_being_filled_asks_the_store_for_whom_it_has_not_loaded() {
     );
     assert_eq!(node.get(Door::Back, "/live").status, 200);
     node.store.set(Moods::default());
+    // Looks have told of later than the board knew.
+    node.store.confirm();
     let node = node.filled();
     assert_eq!(node.show(&node.seals.session(&nobody)).state(), "unknown");
     assert_eq!(node.get(Door::Back, "/ready").status, 200);
