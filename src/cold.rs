@@ -78,6 +78,17 @@ pub struct Cold {
 /// What an entry takes beside the record in it, about.
 const ENTRY_BYTES: u32 = 200;
 
+/// Waits until the board is so; `UpstreamBusy` where it is not in time.
+async fn reached(wait: Duration, is_so: impl Fn() -> bool) -> Result<(), Refusal> {
+    let looks = async {
+        while !is_so() {
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
+        }
+    };
+    let looks = tokio::time::timeout(wait, looks).await;
+    looks.map_err(|_| Refusal::UpstreamBusy)
+}
+
 fn weigh(placed: &Placed) -> u32 {
     let standings = placed.record.standings.iter();
     let standings: usize = standings.map(|standing| 64 + standing.source.len()).sum();
@@ -272,18 +283,12 @@ impl Cold {
 
     /// Waits for the board to know of a record what the store knows: the desk says nothing that a show would not.
     async fn catch_up(&self, placed: &Placed) -> Result<(), Refusal> {
-        let reached = async {
-            while self
-                .board
-                .word(placed.id)
-                .is_none_or(|word| word.version() < placed.word.version())
-            {
-                tokio::time::sleep(CATCH_UP_PAUSE).await;
-            }
-        };
-        tokio::time::timeout(self.settings.store_wait, reached)
-            .await
-            .map_err(|_| Refusal::UpstreamBusy)
+        let version = placed.word.version();
+        let has_it = |word: Word| word.version() >= version;
+        reached(self.settings.store_wait, || {
+            self.board.word(placed.id).is_some_and(has_it)
+        })
+        .await
     }
 
     /// The record as the store has it now.
@@ -379,14 +384,7 @@ impl Cold {
 
     /// Waits until the board tells of an id what looks into the store have told already.
     pub async fn caught_up(&self, id: ResidentId) -> Result<(), Refusal> {
-        let reached = async {
-            while self.board.cannot_tell(id) {
-                tokio::time::sleep(CATCH_UP_PAUSE).await;
-            }
-        };
-        tokio::time::timeout(self.settings.miss_wait, reached)
-            .await
-            .map_err(|_| Refusal::UpstreamBusy)
+        reached(self.settings.miss_wait, || !self.board.cannot_tell(id)).await
     }
 
     /// How long the desk waits for the store.

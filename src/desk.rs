@@ -236,19 +236,9 @@ impl Desk<'_> {
             Some(user) => self.seal.paper_key(&[b"assertion user", user]),
             None => self.seal.fresh_key(),
         };
-        let request = Request {
-            content: base32::text(&by),
-        };
-        let change = self.filing(owner, Kind::Request, key, &request)?;
-        if self.cold.apply(vec![change]).await? == [true] {
-            return Ok(());
-        }
-        let papers = self.cold.some_now(owner, &[key]).await?;
-        match papers.iter().flatten().next() {
-            Some(paper) if self.open::<Request>(&owner, paper)?.content == request.content => {
-                Ok(())
-            }
-            _ => Err(Refusal::Unauthorized),
+        match self.is_bound_to(owner, key, &by).await? {
+            Some(true) => Ok(()),
+            Some(false) | None => Err(Refusal::Unauthorized),
         }
     }
 
@@ -266,20 +256,33 @@ impl Desk<'_> {
         };
         let key = self.request_key(noun, &caller, word);
         let hash = self.seal.paper_key(&[b"request content", content]);
+        match self.is_bound_to(caller, key, &hash).await? {
+            Some(false) => Err(Refusal::IdempotencyMismatch),
+            Some(true) | None => Ok(()),
+        }
+    }
+
+    /// Files what a key of an owner is bound to, unless it is bound already; the store decides which of two came first. Returns
+    /// whether it is bound to this content now; None where the store does not tell.
+    async fn is_bound_to(
+        &self,
+        owner: Identity,
+        key: Key,
+        content: &Key,
+    ) -> Result<Option<bool>, Refusal> {
         let request = Request {
-            content: base32::text(&hash),
+            content: base32::text(content),
         };
-        let change = self.filing(caller, Kind::Request, key, &request)?;
+        let change = self.filing(owner, Kind::Request, key, &request)?;
         if self.cold.apply(vec![change]).await? == [true] {
-            return Ok(());
+            return Ok(Some(true));
         }
-        let papers = self.cold.some_now(caller, &[key]).await?;
-        match papers.iter().flatten().next() {
-            Some(paper) if self.open::<Request>(&caller, paper)?.content != request.content => {
-                Err(Refusal::IdempotencyMismatch)
-            }
-            _ => Ok(()),
-        }
+        let papers = self.cold.some_now(owner, &[key]).await?;
+        let Some(paper) = papers.iter().flatten().next() else {
+            return Ok(None);
+        };
+        let known = self.open::<Request>(&owner, paper)?;
+        Ok(Some(known.content == request.content))
     }
 
     fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> Key {

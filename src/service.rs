@@ -528,24 +528,23 @@ impl Service {
                 if let Some(placed) = &looked.placed {
                     resident = placed.id;
                 }
-                let look_tells = board.note_look(resident, looked.as_of);
-                if !look_tells {
+                let word;
+                if board.note_look(resident, looked.as_of) {
+                    freshness = board.freshness_at(looked.as_of, now);
+                    let known = board.word(resident);
+                    word = match looked.placed {
+                        // What came by another way meanwhile may be newer.
+                        Some(placed) => Some(newer(known, placed.word)),
+                        None => known.filter(|word| word.check() == check),
+                    };
+                } else {
                     self.rooms.cold.caught_up(resident).await?;
-                }
-                // Before the word, which is as new as that or newer.
-                let known_at = board.freshness_of(resident, now);
-                let known = board.word(resident);
-                let word = match looked.placed {
-                    // What came by another way meanwhile may be newer.
-                    Some(placed) if look_tells => Some(newer(known, placed.word)),
+                    let known;
+                    (known, freshness) = self.known(resident, now)?;
                     // Where two share a home, the look tells the id; the colour is what anybody else is told of it.
-                    Some(_) => known,
-                    None => known.filter(|word| word.check() == check),
-                };
-                freshness = match look_tells {
-                    true => board.freshness_at(looked.as_of, now),
-                    false => known_at,
-                };
+                    let is_own = |word: &Word| looked.placed.is_some() || word.check() == check;
+                    word = known.filter(is_own);
+                }
                 check = word.map_or(check, Word::check);
                 word
             }
@@ -585,12 +584,8 @@ impl Service {
         match self.scan_offline_now(code, now) {
             Err(Refusal::Warming) => {
                 let opened = self.open_offline(code, now.time)?;
-                let (word, as_of) = self.rooms.cold.word(opened.resident).await?;
-                let board = &self.rooms.board;
-                // What came by another way meanwhile may be newer.
-                let known = board.word(opened.resident);
-                let word = word.map_or(known, |word| Some(newer(known, word)));
-                self.offline_verdict(&opened, word, board.freshness_at(as_of, now))
+                let (word, freshness) = self.looked(opened.resident, now).await?;
+                self.offline_verdict(&opened, word, freshness)
             }
             told => told,
         }
@@ -599,13 +594,7 @@ impl Service {
     /// As memory knows it; `Warming` where the board is not there yet.
     pub fn scan_offline_now(&self, code: &[u8], now: Now) -> Result<OfflineVerdict, Refusal> {
         let opened = self.open_offline(code, now.time)?;
-        let board = &self.rooms.board;
-        // Before the word, which is as new as that or newer.
-        let freshness = board.freshness_of(opened.resident, now);
-        let word = board.word(opened.resident);
-        if board.is_unheard(opened.resident) || word.is_none() && !board.is_filled() {
-            return Err(Refusal::Warming);
-        }
+        let (word, freshness) = self.known(opened.resident, now)?;
         self.offline_verdict(&opened, word, freshness)
     }
 
@@ -743,14 +732,10 @@ impl Service {
             Some(true) => return Err(Refusal::GrantRevoked),
             None => return Err(Refusal::UpstreamBusy),
         }
-        let mut freshness = board.freshness_of(grant.resident, now);
+        let (word, mut freshness) = self.known(grant.resident, now)?;
         if gone.as_of < freshness.moment {
             // Whether it was taken back since is not known.
             freshness = board.freshness_at(gone.as_of, now);
-        }
-        let word = board.word(grant.resident);
-        if board.is_unheard(grant.resident) || word.is_none() && !board.is_filled() {
-            return Err(Refusal::Warming);
         }
         let own = own(word, grant.check)?;
         let scan = Scan {
@@ -771,34 +756,43 @@ impl Service {
 
     /// As memory knows it; `Warming` where the board is not there yet.
     pub fn scan_now(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        let Rooms { board, seal, .. } = &*self.rooms;
-        let code = seal.open_code(code, now.time)?;
-        // Before the word, which is as new as that or newer.
-        let freshness = board.freshness_of(code.resident, now);
-        let word = board.word(code.resident);
-        if board.is_unheard(code.resident) || word.is_none() && !board.is_filled() {
-            return Err(Refusal::Warming);
-        }
+        let code = self.rooms.seal.open_code(code, now.time)?;
+        let (word, freshness) = self.known(code.resident, now)?;
         self.verdict(&code, word, freshness)
     }
 
     /// Asks the store while the board is being filled.
     async fn scan_cold(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        let Rooms {
-            board, seal, cold, ..
-        } = &*self.rooms;
-        let code = seal.open_code(code, now.time)?;
-        let (word, as_of) = cold.word(code.resident).await?;
-        let look_tells = board.cannot_tell(code.resident) && board.note_look(code.resident, as_of);
+        let code = self.rooms.seal.open_code(code, now.time)?;
+        let (word, freshness) = self.looked(code.resident, now).await?;
+        self.verdict(&code, word, freshness)
+    }
+
+    /// Returns the word at an id as memory knows it, and of when that is; `Warming` where the board cannot tell yet.
+    #[inline]
+    fn known(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
+        let board = &self.rooms.board;
         // Before the word, which is as new as that or newer.
-        let known_at = board.freshness_of(code.resident, now);
-        let known = board.word(code.resident);
-        if !look_tells {
-            return self.verdict(&code, known, known_at);
+        let freshness = board.freshness_of(id, now);
+        let word = board.word(id);
+        match board.is_unheard(id) || word.is_none() && !board.is_filled() {
+            true => Err(Refusal::Warming),
+            false => Ok((word, freshness)),
+        }
+    }
+
+    /// Returns the word at an id as a look into the store tells it, or as memory does where it has caught up meanwhile.
+    async fn looked(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
+        let Rooms { board, cold, .. } = &*self.rooms;
+        let (word, as_of) = cold.word(id).await?;
+        if !board.note_look(id, as_of) {
+            cold.caught_up(id).await?;
+            return self.known(id, now);
         }
         // What came by another way meanwhile may be newer.
+        let known = board.word(id);
         let word = word.map_or(known, |word| Some(newer(known, word)));
-        self.verdict(&code, word, board.freshness_at(as_of, now))
+        Ok((word, board.freshness_at(as_of, now)))
     }
 
     /// The code was sealed with the check bits of its id's word. Other bits mean that the id was another's then or is now:

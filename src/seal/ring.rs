@@ -37,7 +37,7 @@ pub enum RingError {
 #[serde(try_from = "String")]
 struct Secret([u8; 32]);
 
-impl Secret {
+impl RandomSecret for Secret {
     fn random() -> Secret {
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
@@ -93,14 +93,99 @@ pub enum KeyState {
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokenKey {
+struct RotatedKey<S> {
     id: u8,
     state: KeyState,
     created: u64,
     /// When it became previous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retired: Option<u64>,
-    secret: Secret,
+    secret: S,
+}
+
+/// A key that seals tokens and codes.
+type TokenKey = RotatedKey<Secret>;
+
+/// A key that signs offline codes and status lists.
+type SignKey = RotatedKey<SignSecret>;
+
+/// What a rotation makes anew.
+trait RandomSecret {
+    fn random() -> Self;
+}
+
+impl<S: RandomSecret> RotatedKey<S> {
+    fn new(id: u8, state: KeyState, now: Time) -> RotatedKey<S> {
+        RotatedKey {
+            id,
+            state,
+            created: now.0,
+            retired: None,
+            secret: S::random(),
+        }
+    }
+}
+
+/// Makes the next key the current one and the current one previous, drops those that retired `keep` ago, and adds a next one.
+fn rotate<S: RandomSecret>(
+    keys: &mut Vec<RotatedKey<S>>,
+    now: Time,
+    keep: Duration,
+) -> Result<(), RingError> {
+    keys.retain(|key| {
+        key.retired
+            .is_none_or(|retired| now.since(Time(retired)) < keep)
+    });
+    if keys.len() >= KEYS_MAX {
+        return Err(RingError::Full(keys.len() - 2));
+    }
+    let mut newest = 0;
+    for key in keys.iter_mut() {
+        match key.state {
+            KeyState::Next => {
+                key.state = KeyState::Current;
+                newest = key.id;
+            }
+            KeyState::Current => {
+                key.state = KeyState::Previous;
+                key.retired = Some(now.0);
+            }
+            KeyState::Previous => {}
+        }
+    }
+    let id = free_ids(newest, keys).next().expect("fewer keys than ids");
+    keys.push(RotatedKey::new(id, KeyState::Next, now));
+    Ok(())
+}
+
+/// Replaces all keys by new ones. Ids are not used again, so that no old key is taken for a new one.
+fn replace<S: RandomSecret>(keys: &mut Vec<RotatedKey<S>>, now: Time) {
+    let newest = keys.iter().map(|key| key.id).max().unwrap_or(0);
+    let mut free = free_ids(newest, keys);
+    let mut key = |state| RotatedKey::new(free.next().expect("fewer keys than ids"), state, now);
+    *keys = vec![key(KeyState::Current), key(KeyState::Next)];
+}
+
+/// Returns ids that no key has, from the one behind `newest` on.
+fn free_ids<S>(newest: u8, keys: &[RotatedKey<S>]) -> impl Iterator<Item = u8> + use<S> {
+    let used: Vec<u8> = keys.iter().map(|key| key.id).collect();
+    (1..=u8::MAX)
+        .map(move |step| newest.wrapping_add(step))
+        .filter(move |id| *id != 0 && !used.contains(id))
+}
+
+fn drop_previous<S>(keys: &mut Vec<RotatedKey<S>>) {
+    keys.retain(|key| key.state != KeyState::Previous);
+}
+
+fn lines<S>(keys: &[RotatedKey<S>]) -> Vec<KeyLine> {
+    let line = |key: &RotatedKey<S>| KeyLine {
+        id: key.id,
+        state: key.state,
+        created: Time(key.created),
+        retired: key.retired.map(Time),
+    };
+    keys.iter().map(line).collect()
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -118,7 +203,7 @@ struct SignSecret(Vec<u8>);
 /// Bytes of such a key at most.
 const SIGN_SECRET_BYTES_MAX: usize = 256;
 
-impl SignSecret {
+impl RandomSecret for SignSecret {
     fn random() -> SignSecret {
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
         let random = aws_lc_rs::rand::SystemRandom::new();
@@ -156,19 +241,6 @@ impl Serialize for SignSecret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&digits(&self.0))
     }
-}
-
-/// A key that signs offline codes and status lists.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignKey {
-    id: u8,
-    state: KeyState,
-    created: u64,
-    /// When it became previous.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    retired: Option<u64>,
-    secret: SignSecret,
 }
 
 /// What offline codes and lists need of a ring.
@@ -227,13 +299,7 @@ const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes
 
 impl RingFile {
     pub fn generate(now: Time) -> RingFile {
-        let token = |id, state| TokenKey {
-            id,
-            state,
-            created: now.0,
-            retired: None,
-            secret: Secret::random(),
-        };
+        let token = |id, state| TokenKey::new(id, state, now);
         RingFile {
             identity: Secret::random(),
             rest: RestKey {
@@ -251,8 +317,8 @@ impl RingFile {
                 .collect(),
             offline: Some(Secret::random()),
             sign: vec![
-                sign_key(1, KeyState::Current, now),
-                sign_key(2, KeyState::Next, now),
+                RotatedKey::new(1, KeyState::Current, now),
+                RotatedKey::new(2, KeyState::Next, now),
             ],
         }
     }
@@ -399,39 +465,7 @@ impl RingFile {
     /// The next key seals from now on, the current one only opens, and a new next one is made. Previous keys leave once
     /// `keep` has passed since they retired: nothing that they sealed lives longer.
     pub fn rotate(&mut self, now: Time, keep: Duration) -> Result<(), RingError> {
-        self.token.retain(|key| {
-            key.retired
-                .is_none_or(|retired| now.since(Time(retired)) < keep)
-        });
-        if self.token.len() >= KEYS_MAX {
-            return Err(RingError::Full(self.token.len() - 2));
-        }
-        let mut newest = 0;
-        for key in &mut self.token {
-            match key.state {
-                KeyState::Next => {
-                    key.state = KeyState::Current;
-                    newest = key.id;
-                }
-                KeyState::Current => {
-                    key.state = KeyState::Previous;
-                    key.retired = Some(now.0);
-                }
-                KeyState::Previous => {}
-            }
-        }
-        let id = (1..=u8::MAX)
-            .map(|step| newest.wrapping_add(step))
-            .find(|id| *id != 0 && self.token.iter().all(|key| key.id != *id))
-            .expect("fewer keys than ids");
-        self.token.push(TokenKey {
-            id,
-            state: KeyState::Next,
-            created: now.0,
-            retired: None,
-            secret: Secret::random(),
-        });
-        Ok(())
+        rotate(&mut self.token, now, keep)
     }
 
     /// As [`RingFile::rotate`], of the signing keys; gates must have read the next one's public half before. A ring that is
@@ -440,115 +474,42 @@ impl RingFile {
         if self.offline.is_none() {
             self.offline = Some(Secret::random());
             self.sign = vec![
-                sign_key(1, KeyState::Current, now),
-                sign_key(2, KeyState::Next, now),
+                RotatedKey::new(1, KeyState::Current, now),
+                RotatedKey::new(2, KeyState::Next, now),
             ];
             return Ok(());
         }
-        self.sign.retain(|key| {
-            key.retired
-                .is_none_or(|retired| now.since(Time(retired)) < keep)
-        });
-        if self.sign.len() >= KEYS_MAX {
-            return Err(RingError::Full(self.sign.len() - 2));
-        }
-        let mut newest = 0;
-        for key in &mut self.sign {
-            match key.state {
-                KeyState::Next => {
-                    key.state = KeyState::Current;
-                    newest = key.id;
-                }
-                KeyState::Current => {
-                    key.state = KeyState::Previous;
-                    key.retired = Some(now.0);
-                }
-                KeyState::Previous => {}
-            }
-        }
-        let used: Vec<u8> = self.sign.iter().map(|key| key.id).collect();
-        let id = free_ids(newest, &used).next().expect("fewer keys than ids");
-        self.sign.push(sign_key(id, KeyState::Next, now));
-        Ok(())
+        rotate(&mut self.sign, now, keep)
     }
 
     /// Removes every signing key that signs no more: codes and lists from before the last rotation are refused from now on.
     pub fn drop_previous_sign(&mut self) {
-        self.sign.retain(|key| key.state != KeyState::Previous);
+        drop_previous(&mut self.sign);
     }
 
     /// Removes every key that only opens: what was sealed before the last rotation is refused from now on.
     pub fn drop_previous(&mut self) {
-        self.token.retain(|key| key.state != KeyState::Previous);
+        drop_previous(&mut self.token);
     }
 
     /// Replaces all token keys, the next one too, by new ones: a copy of the ring taken before makes nothing that is accepted,
     /// and opens nothing that is sealed from now on. Ids are not used again, so that no old key is taken for a new one.
     pub fn replace_token_keys(&mut self, now: Time) {
-        let used: Vec<u8> = self.token.iter().map(|key| key.id).collect();
-        let newest = used.iter().copied().max().unwrap_or(0);
-        let mut free = (1..=u8::MAX)
-            .map(|step| newest.wrapping_add(step))
-            .filter(|id| *id != 0 && !used.contains(id));
-        let mut key = |state| TokenKey {
-            id: free.next().expect("fewer keys than ids"),
-            state,
-            created: now.0,
-            retired: None,
-            secret: Secret::random(),
-        };
-        self.token = vec![key(KeyState::Current), key(KeyState::Next)];
+        replace(&mut self.token, now);
         if self.offline.is_some() {
             // Whoever has the old ring could sign codes and lists as well.
-            let used: Vec<u8> = self.sign.iter().map(|key| key.id).collect();
-            let newest = used.iter().copied().max().unwrap_or(0);
-            let mut free = free_ids(newest, &used);
-            let mut key = |state| sign_key(free.next().expect("fewer keys than ids"), state, now);
-            self.sign = vec![key(KeyState::Current), key(KeyState::Next)];
+            replace(&mut self.sign, now);
         }
     }
 
     /// As [`RingFile::lines`], of the signing keys.
     pub fn sign_lines(&self) -> Vec<KeyLine> {
-        self.sign
-            .iter()
-            .map(|key| KeyLine {
-                id: key.id,
-                state: key.state,
-                created: Time(key.created),
-                retired: key.retired.map(Time),
-            })
-            .collect()
+        lines(&self.sign)
     }
 
     pub fn lines(&self) -> Vec<KeyLine> {
-        self.token
-            .iter()
-            .map(|key| KeyLine {
-                id: key.id,
-                state: key.state,
-                created: Time(key.created),
-                retired: key.retired.map(Time),
-            })
-            .collect()
+        lines(&self.token)
     }
-}
-
-fn sign_key(id: u8, state: KeyState, now: Time) -> SignKey {
-    SignKey {
-        id,
-        state,
-        created: now.0,
-        retired: None,
-        secret: SignSecret::random(),
-    }
-}
-
-/// Returns ids that no key has, from the one behind `newest` on.
-fn free_ids(newest: u8, used: &[u8]) -> impl Iterator<Item = u8> {
-    (1..=u8::MAX)
-        .map(move |step| newest.wrapping_add(step))
-        .filter(|id| *id != 0 && !used.contains(id))
 }
 
 /// Makes a new name in a folder durable.

@@ -246,9 +246,9 @@ mod tests {
         assert_eq!(record.profile, number());
     }
 
-    #[test]
-    fn an_override_replaces_what_a_source_said_and_adds_nothing() {
-        let of = |source: &str, seq, active| Standing {
+    /// What a source says of one reason.
+    fn of(source: &str, seq: u64, active: bool) -> Standing {
+        Standing {
             reason: Reason::CloseContact,
             source: source.into(),
             seq,
@@ -256,7 +256,11 @@ mod tests {
             at: Time(0),
             until: None,
             region: None,
-        };
+        }
+    }
+
+    #[test]
+    fn an_override_replaces_what_a_source_said_and_adds_nothing() {
         let mut record = said(&[of("gd-cdc", u64::MAX, true), of("gz-cdc", 1, true)]);
         assert!(!record.take(What::Override(of("any-lab", 5, false))));
         assert!(record.take(What::Override(of("gd-cdc", 4, false))));
@@ -275,15 +279,6 @@ mod tests {
 
     #[test]
     fn a_reason_stays_while_any_source_has_it_set() {
-        let of = |source: &str, seq, active| Standing {
-            reason: Reason::CloseContact,
-            source: source.into(),
-            seq,
-            active,
-            at: Time(0),
-            until: None,
-            region: None,
-        };
         let mut record = said(&[of("gd-cdc", 1, true), of("gz-cdc", 1, true)]);
         record.take(What::Status(of("gd-cdc", 2, false), [].into()));
         assert!(record.reasons().has(Reason::CloseContact));

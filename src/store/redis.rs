@@ -364,21 +364,17 @@ impl Redis {
         if last.0 > 0 && Moment::now().since(last) < MISSING_PAUSE {
             return Err(Error::NotReplicated(0, waited_for));
         }
-        let asking = &self.opened.asking[partition];
         // Never a new connection, which may lead to another server.
         let another = || Error::Away("another primary was named".to_owned());
-        let mut link = asking.lock().await.held().ok_or_else(another)?;
+        let link = self.opened.asking[partition].lock().await.held();
+        let mut link = link.ok_or_else(another)?;
         // It waits for what the server had written by the command before on this connection, whoever wrote it.
         let had: Result<u32, _> = redis::cmd("WAIT")
             .arg(waited_for)
             .arg(LOOK_COMMIT_WAIT.as_millis() as u64)
             .query_async(&mut link)
             .await;
-        let mut held = asking.lock().await;
-        let had = had.map_err(|error| held.failed(&error))?;
-        if !held.is_current() {
-            return Err(another());
-        }
+        let had = self.judged(partition, had).await?;
         if had < waited_for {
             missing.store(Moment::now().0, Relaxed);
             return Err(Error::NotReplicated(had, waited_for));
