@@ -131,21 +131,11 @@ impl Cluster {
     pub fn move_keys(&self, slot: u16, to: usize, most: usize) -> usize {
         let from = &self.servers[self.primary_of(slot)];
         let (slot, most) = (slot.to_string(), most.to_string());
-        let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, &most]);
-        let keys: Vec<&str> = keys.lines().collect();
-        if !keys.is_empty() {
-            let port = self.servers[to].port().to_string();
-            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000"];
-            if let Some(password) = &self.servers[to].password {
-                command.extend(["AUTH", password]);
-            }
-            command.push("KEYS");
-            command.extend(&keys);
-            // Keys that expired or were deleted in the meantime need no move.
-            let said = from.ask(&command);
-            assert!(["OK", "NOKEY"].contains(&said.as_str()), "{said}");
-        }
-        keys.len()
+        let port = self.servers[to].port().to_string();
+        let mut command = vec!["EVAL", MOVE, "0", &slot, &most, &port];
+        command.extend(self.servers[to].password.as_deref());
+        let moved = from.ask(&command);
+        moved.parse().unwrap_or_else(|_| panic!("{moved}"))
     }
 
     /// Moves what keys are left, and gives the slot away.
@@ -167,6 +157,25 @@ impl Cluster {
         }
     }
 }
+
+/// Moves keys inside the server, because keys are bytes and not all of them are text. ARGV: slot, how many, port, and a password
+/// if there is one. Returns how many there were; those that expired or were deleted in the meantime need no move.
+const MOVE: &str = "
+local keys = redis.call('CLUSTER', 'GETKEYSINSLOT', ARGV[1], ARGV[2])
+if #keys == 0 then
+  return 0
+end
+local command = { 'MIGRATE', '127.0.0.1', ARGV[3], '', 0, 5000 }
+if ARGV[4] then
+  command[#command + 1] = 'AUTH'
+  command[#command + 1] = ARGV[4]
+end
+command[#command + 1] = 'KEYS'
+for _, key in ipairs(keys) do
+  command[#command + 1] = key
+end
+redis.call(unpack(command))
+return #keys";
 
 /// What a server of a cluster takes another one for, or itself.
 struct Seen {
