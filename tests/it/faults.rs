@@ -406,16 +406,15 @@ fn report(fault: &str, fresh: Option<Duration>, well: Duration, meanwhile: &Mean
     );
 }
 
-/// All keys of a partition.
-fn keys_of(server: &Server, partition: usize) -> Vec<String> {
+/// A pattern of all keys of a partition.
+fn keys_of(partition: usize) -> String {
     let meta = partition::meta(partition);
-    let pattern = format!("{}*", &meta[..meta.len() - 1]);
-    let keys = server.ask(&["KEYS", &pattern]);
-    keys.lines().map(ToOwned::to_owned).collect()
+    format!("{}*", &meta[..meta.len() - 1])
 }
 
-fn delete(server: &Server, keys: &[String]) {
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let deleted = server.ask(&[&["DEL"], &keys[..]].concat());
-    assert_eq!(deleted, keys.len().to_string());
+/// Deletes the keys of a pattern inside the server, because not all of them are text.
+fn delete(server: &Server, pattern: &str) {
+    const DELETE: &str =
+        "local keys = redis.call('KEYS', ARGV[1]) return redis.call('DEL', unpack(keys)) - #keys";
+    assert_eq!(server.ask(&["EVAL", DELETE, "0", pattern]), "0");
 }
