@@ -223,21 +223,40 @@ impl<'de> Visitor<'de> for Only<'_> {
     }
 }
 
-impl Fields<'_> {
-    /// Whom it is about: a document, or the number by which staff registered somebody who has none of those.
-    fn document(&self, today: u32) -> Result<Document, Rejection> {
-        if let Some(number) = &self.registration {
-            return match self.cert_type.is_none() && self.cert_no.is_none() {
-                true => Ok(Document::registration(&number.0)?),
-                false => Err(Rejection::BadDocument),
-            };
+/// Returns whom an event or an override is about: a document, or the number by which staff registered somebody who has none of
+/// those.
+pub fn document(
+    registration: Option<&str>,
+    cert_type: Option<&str>,
+    cert_no: Option<&str>,
+    today: u32,
+) -> Result<Document, Rejection> {
+    let missing = Rejection::MissingField;
+    match registration {
+        Some(number) if cert_type.is_none() && cert_no.is_none() => {
+            Ok(Document::registration(number)?)
         }
-        let cert_type = must(&self.cert_type, "cert_type")?;
-        Ok(Document::parse(
-            cert_type,
-            must(&self.cert_no, "cert_no")?,
+        Some(_) => Err(Rejection::BadDocument),
+        None => Ok(Document::parse(
+            cert_type.ok_or(missing("cert_type"))?,
+            cert_no.ok_or(missing("cert_no"))?,
             today,
-        )?)
+        )?),
+    }
+}
+
+impl Fields<'_> {
+    fn document(&self, today: u32) -> Result<Document, Rejection> {
+        fn text<'f>(field: &'f Option<Text<'_>>) -> Option<&'f str> {
+            field.as_ref().map(|text| &*text.0)
+        }
+        let registration = text(&self.registration);
+        document(
+            registration,
+            text(&self.cert_type),
+            text(&self.cert_no),
+            today,
+        )
     }
 
     fn resident(&self, document: Document) -> Result<Event, Rejection> {

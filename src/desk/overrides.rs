@@ -5,8 +5,7 @@ use super::{Asked, Desk, No, Said, object, purpose};
 use crate::answer::Refusal;
 use crate::desk::audit::Deed;
 use crate::desk::roles::{Act, Role};
-use crate::feed::{Rejection, is_source};
-use crate::person::Document;
+use crate::feed::{Rejection, document, is_source};
 use crate::seal::Pass;
 use crate::status::Reason;
 use crate::store::record::Standing;
@@ -32,17 +31,12 @@ impl Desk<'_> {
     pub(super) async fn override_status(&self, by: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
         let said: Overriding = object(asked.body)?;
         let missing = Rejection::MissingField;
-        let document = match (&said.registration, &said.cert_type, &said.cert_no) {
-            (Some(number), None, None) => {
-                Document::registration(number).map_err(Rejection::from)?
-            }
-            (Some(_), ..) => return Err(Rejection::BadDocument.into()),
-            (None, cert_type, cert_no) => {
-                let cert_type = cert_type.as_deref().ok_or(missing("cert_type"))?;
-                let cert_no = cert_no.as_deref().ok_or(missing("cert_no"))?;
-                Document::parse(cert_type, cert_no, self.now.day()).map_err(Rejection::from)?
-            }
-        };
+        let document = document(
+            said.registration.as_deref(),
+            said.cert_type.as_deref(),
+            said.cert_no.as_deref(),
+            self.now.day(),
+        )?;
         let reason = said.reason.as_deref().ok_or(missing("reason"))?;
         let reason = Reason::parse(reason).ok_or(Rejection::UnknownReason)?;
         let source = said.source.as_deref().ok_or(missing("source"))?;
