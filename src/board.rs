@@ -280,6 +280,16 @@ impl Board {
         self.keeps.load(Relaxed)
     }
 
+    /// The same of the `nth` sixteenth of the ids; it goes through all of them.
+    pub fn keeps_in(&self, nth: usize) -> u64 {
+        if self.keeps.load(Relaxed) == 0 {
+            return 0;
+        }
+        let kept = self.kept.iter();
+        kept.filter(|kept| sixteenth(ResidentId(*kept.key())) == nth)
+            .count() as u64
+    }
+
     /// Takes down what was read of a sixteenth before anything of it was told: it came from a server that nobody vouched for.
     pub fn forget_unheard(&self, nth: usize) {
         debug_assert_eq!(self.as_of[nth].load(Relaxed), 0, "it was told");

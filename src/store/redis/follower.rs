@@ -101,7 +101,7 @@ pub struct Follower {
     position: Position,
     /// Replies without an entry although the partition has newer ones.
     silent: u32,
-    /// The store forgot once: what is read whole from it no longer takes a red away.
+    /// The store forgot, and may still lack what this board knows: what is read whole from it takes no red away.
     forgetful: bool,
     synced: bool,
     /// Where the last entry is that replicas had; None while it is the last one read.
@@ -234,8 +234,12 @@ impl Follower {
         self.sure = None;
         self.doubts_whole = false;
         self.doubts.lose();
-        // What was lost may be lost of residents whom nobody has changed since: from now on a whole reading takes no red away.
-        self.forgetful |= matches!(why, Some(Fault::Emptied | Fault::Replaced | Fault::Behind));
+        // What was lost may be lost of residents whom nobody has changed since: until the store was seen to have all that this board
+        // knows, a whole reading takes no red away.
+        let lacks = self.shared.tally.ahead[self.partition].load(Relaxed) > 0
+            || self.shared.board.keeps_in(self.partition) > 0;
+        let forgot = matches!(why, Some(Fault::Emptied | Fault::Replaced | Fault::Behind));
+        self.forgetful = forgot || self.forgetful && lacks;
         let reading = Reading {
             wary: self.forgetful,
             // Where replicas are missing, nobody knows since when they are.

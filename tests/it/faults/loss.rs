@@ -75,6 +75,35 @@ fn a_store_that_is_flushed_takes_no_colour_away() {
 }
 
 #[test]
+fn a_store_that_has_all_again_is_believed_by_a_node_that_missed_its_stream() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let mut town = Town::over(&server.url());
+    server.ask(&["FLUSHALL"]);
+    for node in 0..2 {
+        until("the loss is seen", || town.faults(node, &LOSSES) >= 16.0);
+    }
+    town.feed(&town.lines());
+    until("nothing is missed any more", || town.ahead() == [0.0, 0.0]);
+    let red = town.known[0].person.clone();
+    assert_eq!(town.known[0].colour, "red");
+    town.nodes[1].signal(libc::SIGSTOP);
+    // The first change after that is in its socket already.
+    let other = town.newcomer(town.partition(&red));
+    town.feed(&[other.resident()]);
+    town.feed(&[red.clear("suspected", 2)]);
+    town.know(red, "green");
+    for partition in 0..PARTITIONS {
+        server.ask(&["XTRIM", &partition::stream(partition), "MAXLEN", "0"]);
+    }
+    town.nodes[1].signal(libc::SIGCONT);
+    until("what was cleared is told", || town.is_fresh());
+    assert!(town.faults(1, &["trimmed"]) >= 1.0);
+}
+
+#[test]
 fn a_store_put_back_from_a_backup_takes_no_colour_away_and_new_changes_are_told() {
     if is_missing() {
         return;
