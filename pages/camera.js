@@ -4,15 +4,17 @@
 const LOOK_EVERY = 120;
 const LOOK_WIDTH = 720;
 
-const camera = { stream: null, round: 0 };
+const camera = { stream: null, round: 0, awake: null };
 
-function openCamera(video, seen, lost) {
+// `device` is the lens to take, where one was chosen.
+function openCamera(video, seen, lost, device) {
   closeCamera(video);
   const round = camera.round;
   if (!navigator.mediaDevices || !navigator.mediaDevices.getUserMedia) {
     return Promise.reject(new Error(window.isSecureContext === false ? "camera_secure" : "camera_none"));
   }
-  const wanted = { audio: false, video: { facingMode: "environment", width: { ideal: 1280 } } };
+  const lens = device ? { deviceId: { exact: device } } : { facingMode: "environment" };
+  const wanted = { audio: false, video: Object.assign({ width: { ideal: 1280 } }, lens) };
   const opened = navigator.mediaDevices.getUserMedia(wanted).catch(() => {
     throw new Error("camera_none");
   });
@@ -21,6 +23,7 @@ function openCamera(video, seen, lost) {
     camera.stream = stream;
     for (const track of stream.getTracks()) track.addEventListener("ended", lost);
     video.srcObject = stream;
+    stayAwake();
     const look = () => {
       if (round !== camera.round) return;
       const next = () => setTimeout(look, LOOK_EVERY);
@@ -39,7 +42,42 @@ function closeCamera(video) {
   camera.round += 1;
   if (camera.stream) camera.stream.getTracks().forEach((track) => track.stop());
   camera.stream = null;
+  if (camera.awake) camera.awake.release();
+  camera.awake = null;
   video.srcObject = null;
+}
+
+function track() {
+  return camera.stream ? camera.stream.getVideoTracks()[0] : null;
+}
+
+function hasTorch() {
+  const now = track();
+  return Boolean(now && now.getCapabilities && now.getCapabilities().torch);
+}
+
+// Returns a promise of whether it is lit.
+function lightTorch(on) {
+  const now = track();
+  return now ? now.applyConstraints({ advanced: [{ torch: on }] }).then(() => on, () => false) : Promise.resolve(false);
+}
+
+function lenses() {
+  return navigator.mediaDevices.enumerateDevices().then((all) => all.filter((one) => one.kind === "videoinput").map((one) => one.deviceId), () => []);
+}
+
+function lensNow() {
+  const now = track();
+  return now ? now.getSettings().deviceId : "";
+}
+
+// The screen stays on while the camera is; the browser takes that back whenever the page is hidden.
+function stayAwake() {
+  if (!camera.stream || document.hidden || !navigator.wakeLock) return;
+  navigator.wakeLock.request("screen").then((lock) => {
+    if (!camera.stream) return lock.release();
+    camera.awake = lock;
+  }, () => {});
 }
 
 // A function from a video to a promise of the code in it, or nothing.
@@ -65,15 +103,4 @@ function decodeByHand(decode) {
     const found = decode(frame.data, frame.width, frame.height, { inversionAttempts: "dontInvert" });
     return Promise.resolve(found ? found.data : "");
   };
-}
-
-function load(address) {
-  if (window.jsQR) return Promise.resolve();
-  return new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = address;
-    script.onload = resolve;
-    script.onerror = () => reject(new Error("offline"));
-    document.head.appendChild(script);
-  });
 }

@@ -1,27 +1,69 @@
-// Divisions of GB/T 2260 by name: the provinces by their first two digits, the cities of Guangdong by their first four.
-// What has no name here is told by its code.
+// Names of divisions, and fields by which one is chosen: province, then city, then district where they are known.
 
-const DIVISIONS =
-  "11 12 13 14 15 21 22 23 31 32 33 34 35 36 37 41 42 43 44 45 46 50 51 52 53 54 61 62 63 64 65 71 81 82 " +
-  "4401 4402 4403 4404 4405 4406 4407 4408 4409 4412 4413 4414 4415 4416 4417 4418 4419 4420 4451 4452 4453";
-const DIVISION_NAMES = {
-  "zh-Hans":
-    "北京 天津 河北 山西 内蒙古 辽宁 吉林 黑龙江 上海 江苏 浙江 安徽 福建 江西 山东 河南 湖北 湖南 广东 广西 海南 重庆 四川 贵州 云南 西藏 陕西 甘肃 青海 宁夏 新疆 台湾 香港 澳门 " +
-    "广州 韶关 深圳 珠海 汕头 佛山 江门 湛江 茂名 肇庆 惠州 梅州 汕尾 河源 阳江 清远 东莞 中山 潮州 揭阳 云浮",
-  "zh-Hant":
-    "北京 天津 河北 山西 內蒙古 遼寧 吉林 黑龍江 上海 江蘇 浙江 安徽 福建 江西 山東 河南 湖北 湖南 廣東 廣西 海南 重慶 四川 貴州 雲南 西藏 陝西 甘肅 青海 寧夏 新疆 台灣 香港 澳門 " +
-    "廣州 韶關 深圳 珠海 汕頭 佛山 江門 湛江 茂名 肇慶 惠州 梅州 汕尾 河源 陽江 清遠 東莞 中山 潮州 揭陽 雲浮",
-  en:
-    "Beijing Tianjin Hebei Shanxi Inner_Mongolia Liaoning Jilin Heilongjiang Shanghai Jiangsu Zhejiang Anhui Fujian Jiangxi Shandong Henan Hubei Hunan Guangdong Guangxi Hainan Chongqing Sichuan Guizhou Yunnan Tibet Shaanxi Gansu Qinghai Ningxia Xinjiang Taiwan Hong_Kong Macao " +
-    "Guangzhou Shaoguan Shenzhen Zhuhai Shantou Foshan Jiangmen Zhanjiang Maoming Zhaoqing Huizhou Meizhou Shanwei Heyuan Yangjiang Qingyuan Dongguan Zhongshan Chaozhou Jieyang Yunfu",
-};
+const placeOf = {};
+DIVISIONS.forEach((code, nth) => (placeOf[code] = nth));
 
-// 440100: 广东 广州; 420100: 湖北 420100.
-function division(code) {
-  const codes = DIVISIONS.split(" ");
-  const names = DIVISION_NAMES[language].split(" ");
-  const named = (digits) => (names[codes.indexOf(code.slice(0, digits))] || "").replace("_", " ");
-  const [province, city] = [named(2), named(4)];
-  const whole = city ? "00" : province ? "0000" : "";
-  return [province, city, whole && code.slice(-whole.length) === whole ? "" : code].filter(Boolean).join(" ");
+function nameOf(code) {
+  const nth = placeOf[code];
+  return nth === undefined ? "" : DIVISION_NAMES[window.liangma.language()][nth].replace(/_/g, " ");
 }
+
+// 440106: 广东 广州市 天河区; 420102: 湖北 武汉市（420102）.
+function division(code) {
+  const parts = [nameOf(code.slice(0, 2)), nameOf(code.slice(0, 4)), nameOf(code)].filter(Boolean);
+  if (!parts.length) return code;
+  const whole = /0000$/.test(code) ? 1 : /00$/.test(code) ? 2 : 3;
+  // Cities that are provinces have no second name, and districts elsewhere have no third.
+  const known = parts.length >= whole || (whole === 2 && parts.length === 1 && /^(11|12|31|50|71|81|82)/.test(code));
+  return parts.join(" ") + (known ? "" : "（" + code + "）");
+}
+
+// The divisions right under one; "" for the provinces.
+function under(code) {
+  const length = code.length + 2;
+  return DIVISIONS.filter((one) => one.length === length && one.slice(0, code.length) === code);
+}
+
+// Fields in which a division is chosen, and a hidden one that has its six digits. `start` is what is chosen at first.
+function divisionFields(name, required, start, words) {
+  const { made: make, say: tell } = window.liangma;
+  const value = make("input", { type: "hidden", name });
+  const group = make("fieldset", {}, make("legend", {}, words), value);
+  const selects = ["province", "city", "district"].map((level) => {
+    const select = make("select", { "aria-label": words + " " + tell(level), "data-for": name });
+    group.appendChild(make("label", {}, make("span", {}, tell(level)), select));
+    return select;
+  });
+  const offer = (nth, codes) => {
+    const select = selects[nth];
+    select.textContent = "";
+    select.appendChild(make("option", { value: "" }, tell("choose")));
+    for (const code of codes) select.appendChild(make("option", { value: code }, nameOf(code)));
+    select.parentNode.hidden = !codes.length;
+    select.required = required && nth === 0;
+  };
+  const settle = () => {
+    const chosen = selects.map((select) => select.value).filter(Boolean).pop() || "";
+    value.value = chosen && (chosen + "0000").slice(0, 6);
+    // A city has its districts, or none here; below a province that has cities one of them is meant.
+    group.dataset.whole = String(Boolean(chosen) && (chosen.length > 2 || !under(chosen).length));
+  };
+  selects.forEach((select, nth) => select.addEventListener("change", () => {
+    for (let next = nth + 1; next < 3; next += 1) offer(next, next === nth + 1 && select.value ? under(select.value) : []);
+    settle();
+  }));
+  const reset = () => {
+    offer(0, under(""));
+    offer(1, []);
+    offer(2, []);
+    if (start) {
+      selects[0].value = start;
+      offer(1, under(start));
+    }
+    settle();
+  };
+  reset();
+  return { group, value, reset, selects };
+}
+
+window.liangma = Object.assign(window.liangma || {}, { divisions: { division, divisionFields } });

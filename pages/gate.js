@@ -11,7 +11,8 @@ const RETRY_FOR = 50000;
 const SCAN_WAIT = 5000;
 
 const gate = {
-  scanner: token("t"),
+  scanner: null,
+  site: null,
   continuous: keep.get("continuous") === "1",
   // What is on the screen: { view, state, answer, says, code, at, retry: { from, after } }
   now: { view: "ready", at: moment() },
@@ -21,7 +22,15 @@ const gate = {
   failures: 0,
 };
 
+// The scanner's token, and what its link calls the place.
+function admit() {
+  const { t, n } = tokens({ t: "t" });
+  gate.scanner = t;
+  gate.site = n;
+}
+
 function seen(code) {
+  if (sheets.length) return;
   const same = gate.last.code === code && since(gate.last.at) < SAME_FOR;
   gate.last = { code, at: moment() };
   const free = gate.now.view === "ready" || (gate.continuous && gate.now.view !== "checking");
@@ -37,7 +46,10 @@ function read(code) {
 function scan(code, from) {
   if (!gate.scanner) return;
   const begun = from || moment();
-  if (!from) gate.failures = 0;
+  if (!from) {
+    gate.failures = 0;
+    leaveSheets();
+  }
   gate.now = { view: "checking", code, at: moment(), begun };
   render();
   ask("v1/scan", { method: "POST", credential: gate.scanner, body: code, type: "text/plain", wait: SCAN_WAIT }).then((outcome) => {
@@ -55,16 +67,16 @@ function tell(code, begun, { answer, refusal, silence }) {
   if (answer && WORDS[language][answer.state + "_says"]) {
     gate.now = Object.assign(now, { view: answer.state, answer });
     gate.failures = 0;
-    count(answer.state);
+    count(answer.state, code);
   } else if (refusal && (refusal.status === 401 || refusal.status === 403)) {
     keepHere.set("t", null);
     gate.scanner = null;
     gate.now = Object.assign(now, { view: "login" });
   } else if (refusal && refusal.status < 500 && refusal.status !== 429) {
-    const known = refusal.code === "code_expired" ? "code_expired" : "code_invalid";
+    const known = ["code_expired", "code_revoked", "grant_revoked"].find((one) => one === refusal.code) || "code_invalid";
     gate.now = Object.assign(now, { view: "refused", known });
     gate.failures = 0;
-    count("other");
+    count("other", code);
   } else {
     gate.failures += 1;
     const told = refusal && refusal.wait;
@@ -75,9 +87,8 @@ function tell(code, begun, { answer, refusal, silence }) {
       says: refusal && refusal.title,
       retry: { from: moment(), after: told || guess },
     });
-    if (gate.failures === 1) count("other");
   }
-  if (gate.failures < 2) sing(gate.now.view); // once, not with each attempt
+  if (gate.failures < 2) sing(gate.now.answer && checks(gate.now.answer) && gate.now.view === "green" ? "check" : gate.now.view); // once, not with each attempt
   render();
 }
 
@@ -93,6 +104,10 @@ function tick() {
   const shown = since(at);
   if (view === "trouble" && since(begun) < RETRY_FOR) {
     if (since(retry.from) >= retry.after) return scan(code, begun);
+  } else if (view === "trouble" && !gate.now.counted) {
+    // Given up: now it is one who was not checked, and not one for each attempt.
+    gate.now.counted = true;
+    count("other", code);
   } else if (view !== "ready" && view !== "checking" && view !== "login") {
     const stays = gate.continuous ? SHOWN[view] || SHOWN.other : SHOWN.most;
     if (shown >= stays) return ready();
@@ -100,18 +115,41 @@ function tick() {
   render();
 }
 
+const MARKS = { green: "✓", yellow: "!", red: "✕" };
+
+// Whether a document must be looked at before anybody passes: nobody checked the face, or the code may be a copy.
+function checks(answer) {
+  return answer.assurance === "unverified" || Boolean(answer.check_document);
+}
+
+function settled(view) {
+  return view !== "ready" && view !== "checking" && view !== "login";
+}
+
+function mark(name, on) {
+  if (on) document.body.dataset[name] = "";
+  else delete document.body.dataset[name];
+}
+
 function render() {
   const { view, answer, known, says, at, retry, begun } = gate.now;
   const shown = gate.scanner ? view : "login";
   set(document.body, "view", shown);
-  text("clock", clockTime(new Date()));
+  mark("colour", Boolean(MARKS[shown]));
+  mark("checks", Boolean(MARKS[shown]) && checks(answer));
+  text("clock", clockTime(Date.now()));
+  if (gate.site) text("site", gate.site + " · " + say("title"));
   const word = known || shown;
+  show("mark", Boolean(MARKS[shown]));
+  text("mark", MARKS[shown] || "");
   text("word", say(word));
-  text("sentence", shown === "checking" ? "" : (word === "busy" && says) || say(word + "_says"));
+  const looks = shown === "green" && checks(answer);
+  text("sentence", shown === "checking" ? "" : looks ? say("look") : (word === "busy" && says) || say(word + "_says"));
   show("person", Boolean(answer));
   if (answer) renderPerson(answer);
-  const settled = shown !== "ready" && shown !== "checking" && shown !== "login";
-  show("next", settled);
+  show("next", settled(shown));
+  show("camera-open", shown === "ready" && !("camera" in document.body.dataset));
+  show("lens", shown === "ready" && "camera" in document.body.dataset);
   let wait = "";
   if (shown === "trouble" && since(begun) < RETRY_FOR) {
     wait = say("again", Math.max(0, Math.ceil((retry.after - since(retry.from)) / 1000)));
@@ -126,14 +164,12 @@ function renderPerson(answer) {
   text("name", answer.name);
   text("number", answer.cert_no);
   fill("reasons", answer.reasons.map((reason) => element("li", reason.text)));
-  text("assurance", say(answer.assurance) || "");
-  if (answer.assurance === "unverified") part("assurance").dataset.unverified = "";
-  else delete part("assurance").dataset.unverified;
+  text("assurance", (answer.class === "offline" ? say("offline_code") + " · " : "") + (say(answer.assurance) || ""));
   text("checked", [
-    say("as_of", clockTime(new Date(answer.as_of))),
+    say("as_of", clockTime(answer.as_of)),
     answer.age_ms >= 1000 ? say("late", Math.round(answer.age_ms / 1000)) : "",
     answer.stale ? say("stale") : "",
-    say("issued", clockTime(new Date(answer.issued_at))),
+    say("issued", clockTime(answer.issued_at)),
   ].filter(Boolean).join(" · "));
 }
 
@@ -148,7 +184,19 @@ function readShift() {
   return { since: Date.now(), green: 0, yellow: 0, red: 0, unknown: 0, too_old: 0, other: 0 };
 }
 
-function count(what) {
+// One code counts once, as what it was found to be last.
+const counted = [];
+
+function count(what, code) {
+  const before = counted.find((one) => one.code === code);
+  if (before && before.what === what) return;
+  if (before) {
+    gate.shift[before.what] -= 1;
+    before.what = what;
+  } else {
+    counted.push({ code, what });
+    if (counted.length > 500) counted.shift();
+  }
   gate.shift[what] = (gate.shift[what] || 0) + 1;
   keep.set("shift", JSON.stringify(gate.shift));
 }
@@ -163,32 +211,48 @@ function renderShift() {
   const list = part("shift");
   if (list.dataset.key === key) return;
   list.dataset.key = key;
-  list.title = say("shift_since", clockTime(new Date(shift.since)));
+  list.title = say("shift_since", clockTime(shift.since));
   fill("shift", rows.map(([name, number]) => element("div", element("dt", name + " "), element("dd", number))));
 }
 
 function endShift() {
   if (!window.confirm(say("shift_sure"))) return;
   keep.set("shift", null);
+  counted.length = 0;
   gate.shift = readShift();
   render();
 }
 
-function switchCamera(on) {
+function switchCamera(on, device) {
   const video = part("video");
   keep.set("camera", on ? "1" : null);
   press("camera", on);
+  mark("camera", on);
   show("view", on);
   show("camera-says", false);
+  render();
   if (!on) return closeCamera(video);
   const lost = (why) => {
     closeCamera(video);
     press("camera", false);
+    mark("camera", false);
     show("view", false);
     show("camera-says", true);
     text("camera-says", say(why.message === "camera_secure" || why.message === "offline" ? why.message : "camera_none"));
+    render();
   };
-  openCamera(video, seen, lost).catch(lost);
+  openCamera(video, seen, lost, device).then(() => {
+    show("torch", hasTorch());
+    press("torch", false);
+    lenses().then((all) => show("lens-next", all.length > 1));
+  }).catch(lost);
+}
+
+function nextLens() {
+  lenses().then((all) => {
+    const at = all.indexOf(lensNow());
+    if (all.length) switchCamera(true, all[(at + 1) % all.length]);
+  });
 }
 
 function pressed(id) {
@@ -201,11 +265,36 @@ function submit() {
   if (code) read(code);
 }
 
-offerLanguages(render);
+// What is in the page already, moved onto a sheet for as long as that is open.
+function panel(id) {
+  return (body) => {
+    body.appendChild(part(id));
+    return () => part("panels").appendChild(part(id));
+  };
+}
+
+admit();
+SHEETS.more = panel("more-panel");
+SHEETS.roster = panel("roster");
+offerLanguages(() => {
+  if (sheets.length) text("sheet-title", say("more"));
+  render();
+});
+offerSheets();
 sound.on = keep.get("sound") !== "0";
 press("sound", sound.on);
 press("continuous", gate.continuous);
-part("camera").addEventListener("click", () => switchCamera(!pressed("camera")));
+part("camera-open").addEventListener("click", () => switchCamera(true));
+part("camera").addEventListener("click", () => {
+  leaveSheets();
+  switchCamera(!pressed("camera"));
+});
+part("torch").addEventListener("click", () => {
+  lightTorch(!pressed("torch")).then((on) => press("torch", on));
+});
+part("lens-next").addEventListener("click", nextLens);
+part("more").addEventListener("click", () => openSheet("more", say("more")));
+part("roster-open").addEventListener("click", () => openSheet("roster", say("roster")));
 part("continuous").addEventListener("click", () => {
   gate.continuous = !gate.continuous;
   keep.set("continuous", gate.continuous ? "1" : null);
@@ -216,7 +305,10 @@ part("sound").addEventListener("click", () => {
   keep.set("sound", sound.on ? null : "0");
   press("sound", sound.on);
 });
-part("next").addEventListener("click", ready);
+// A glove need not aim: a tap anywhere on a verdict brings the next person.
+part("stage").addEventListener("click", (event) => {
+  if (settled(gate.now.view) && gate.scanner && !event.target.closest("#lens, #camera-open")) ready();
+});
 part("shift-end").addEventListener("click", endShift);
 part("check").addEventListener("click", submit);
 part("typed").addEventListener("keydown", (event) => {
@@ -225,9 +317,10 @@ part("typed").addEventListener("keydown", (event) => {
 for (const touch of ["pointerdown", "keydown"]) document.addEventListener(touch, wakeSound);
 window.addEventListener("hashchange", () => {
   if (!location.hash) return;
-  gate.scanner = token("t");
+  admit();
   ready();
 });
+document.addEventListener("visibilitychange", stayAwake);
 listenToKeys(read, part("typed"), submit);
 offerRoster(() => gate.scanner);
 setInterval(tick, 200);

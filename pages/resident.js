@@ -1,6 +1,7 @@
 // The resident's page: brings up the code, keeps it fresh, and never shows as current what is not.
 // What is seen follows from `held` and the time alone; `ask` is the only way to the service.
 
+const brought = broughtBack();
 const own = token("s");
 const held = {
   own,
@@ -13,6 +14,7 @@ const held = {
   failures: 0,
   next: { from: moment(), after: 0 }, // when to ask again
   drawn: "", // what the canvas shows
+  notice: "", // what is said beside a code that is current
 };
 
 // Nobody is told to stay away for longer: two minutes, and the spread.
@@ -27,7 +29,7 @@ function bringUp() {
     if (round !== held.round) return;
     held.asking = false;
     if (outcome.answer && outcome.answer.code) take(outcome.answer, born);
-    else if (outcome.refusal && (outcome.refusal.status === 401 || outcome.refusal.status === 403)) leave();
+    else if (outcome.refusal && (outcome.refusal.status === 401 || outcome.refusal.status === 403)) leave(outcome.refusal);
     else refused(outcome.refusal);
     render();
   });
@@ -42,6 +44,7 @@ function take(answer, born) {
   held.trouble = null;
   held.failures = 0;
   keepHere.set("away", null);
+  familyInBackground();
   // Somewhere in the last third before the time, so that those who came together do not return together.
   const refresh = Math.min(answer.refresh_after_ms || 30000, answer.life * 0.9);
   held.next = { from: born, after: Math.max(1000, refresh * (0.7 + 0.3 * Math.random())) };
@@ -84,15 +87,18 @@ function become(session, member, says) {
     held.trouble = { code: "member", says };
     held.next = { from: moment(), after: 5000 };
   }
+  held.notice = "";
   closeDetails();
-  closeDesk();
+  leaveSheets();
   tick();
 }
 
 // The session is over; that of a member gives way to the own.
-function leave() {
-  if (held.member) return become(held.own, null, say("member_gone"));
+function leave(refusal) {
+  if (held.member) return memberRefused(refusal);
   keepHere.set("s", null);
+  keepHere.set("family", null);
+  family.members = [];
   held.own = null;
   become(null, null);
 }
@@ -122,37 +128,67 @@ function view() {
   return answer.state;
 }
 
+// What the colour of the browser's own bar says: the same.
+const BAR = { green: "#0b7a3b", yellow: "#ffd21f", red: "#b4121d" };
+const MARKS = { green: "✓", yellow: "!", red: "✕" };
+
 function render() {
   const now = view();
   const { answer, trouble } = held;
   const elapsed = answer ? since(answer.born) : 0;
+  const live = Boolean(MARKS[now]);
   set(document.body, "view", now);
   set(document.body, "assurance", answer && now !== "past" ? answer.assurance : "");
-  const clock = answer ? new Date(answer.issued + elapsed) : new Date();
+  if (live) document.body.dataset.live = "";
+  else delete document.body.dataset.live;
+  document.querySelector("[name=theme-color]").content = BAR[now] || "#4a5560";
+  // A clock that runs says that what is under it is of now; where nobody is logged in there is nothing to say that of.
+  show("clock", now !== "login");
+  show("day", now !== "login");
+  const clock = answer ? answer.issued + elapsed : Date.now();
   text("clock", clockTime(clock));
-  text("day", clock.toLocaleDateString(language === "en" ? "en-GB" : language, { year: "numeric", month: "long", day: "numeric", weekday: "long" }));
+  text("day", dayOf(clock));
   renderVerdict(now, answer, elapsed);
   renderTrouble(now, trouble);
   const scannable = Boolean(answer) && elapsed < answer.life;
   show("card", Boolean(answer) && now !== "login");
   show("code", scannable);
+  show("hint", scannable);
   show("code-over", Boolean(answer) && !scannable);
   text("code-left", now === "past" && scannable ? say("still", Math.ceil((answer.life - elapsed) / 1000)) : "");
-  if (scannable) draw(answer.code);
+  if (scannable && held.drawn !== answer.code) {
+    held.drawn = answer.code;
+    drawCode(part("code"), answer.code, 10);
+  }
   show("who", Boolean(answer));
   show("checked", Boolean(answer) && now !== "past");
+  show("for-whom", Boolean(held.member) && Boolean(answer));
   if (answer) {
+    const tail = tailOf(answer.cert_no);
     text("name", answer.name);
-    text("number", answer.cert_no);
+    text("number", tail && tail !== answer.cert_no ? say("tail", tail) : answer.cert_no);
     text("assurance", say(answer.assurance) || "");
-    text("as-of", "· " + say("as_of", clockTime(new Date(answer.as_of))) + (answer.stale ? " · " + say("stale") : ""));
+    text("as-of", "· " + say("as_of", clockTime(answer.as_of)) + (answer.stale ? " · " + say("stale") : ""));
+    text("sheet-who", answer.name + " " + tail);
   }
   renderReasons(now, answer);
-  show("more", Boolean(answer) && held.desk !== false);
+  show("sole", live);
+  show("family", Boolean(held.own) && (Boolean(answer) || family.members.length > 0));
+  drawTabs();
+  show("desk", Boolean(answer) && held.desk !== false);
+  drawTiles();
   show("appeal-open", held.desk !== false);
 }
 
+function dayOf(time) {
+  const tag = language === "en" ? "en-GB" : language;
+  const day = new Date(time).toLocaleDateString(tag, { timeZone: "Asia/Shanghai", month: "long", day: "numeric", weekday: "long" });
+  return isElsewhere() ? day + " " + say("beijing_time") : day;
+}
+
 function renderVerdict(now, answer, elapsed) {
+  show("mark", Boolean(MARKS[now]));
+  text("mark", MARKS[now] || "");
   if (now === "past") {
     text("word", say("past"));
     text("sentence", say("past_says", say(answer.state), age(elapsed)));
@@ -167,12 +203,22 @@ function renderVerdict(now, answer, elapsed) {
 
 function renderTrouble(now, trouble) {
   const refreshing = now === "past" && !trouble;
-  show("trouble", Boolean(trouble) || refreshing);
+  show("trouble", Boolean(trouble) || refreshing || Boolean(held.notice));
   const offline = trouble && trouble.code === "silence";
   const says = trouble && (trouble.says || (offline && navigator.onLine === false ? say("offline") : say("away")));
-  text("trouble-says", refreshing ? say("refreshing") : says || "");
+  text("trouble-says", refreshing ? say("refreshing") : says || held.notice || "");
   const left = Math.ceil((held.next.after - since(held.next.from)) / 1000);
   text("trouble-wait", trouble ? (held.asking || left <= 0 ? say("refreshing") : say("again", left)) : "");
+  // After a silence whoever holds the phone may try; after a refusal that named a time nobody may.
+  show("again", Boolean(offline) && !held.asking && !held.next.told);
+}
+
+// At most once in three seconds.
+function again() {
+  if (held.asking || held.next.told || (held.pressed && since(held.pressed) < 3000)) return;
+  held.pressed = moment();
+  held.next = { from: moment(), after: 0 };
+  tick();
 }
 
 function renderReasons(now, answer) {
@@ -182,36 +228,19 @@ function renderReasons(now, answer) {
   const list = part("reasons");
   if (list.dataset.key === key) return;
   list.dataset.key = key;
-  fill("reasons", reasons.map((reason) => element("li", element("strong", reason.text), reason.guidance || "")));
-  show("details", false);
+  fill("reasons", reasons.map((reason) => element("li", element("strong", reason.text), calling(reason.guidance || ""))));
+  closeDetails();
   show("details-open", held.explains !== false);
-  part("details-open").setAttribute("aria-expanded", "false");
 }
 
-// What the desk adds: since when, until when, who said so. Where this door has no desk behind it, the button goes.
-function explain() {
-  const details = part("details");
-  if (!details.hidden) return closeDetails();
-  const { round } = held;
-  askDesk("v1/status", { credential: held.session }).then((outcome) => {
-    if (round !== held.round) return;
-    if (outcome.refusal && outcome.refusal.status === 404) {
-      held.explains = false;
-      return show("details-open", false);
-    }
-    const explained = outcome.answer;
-    details.textContent = explained ? "" : outcome.refusal ? whyNot(outcome) : say("no_details");
-    for (const reason of explained ? explained.reasons : []) {
-      details.appendChild(element("p", together([
-        reason.text,
-        reason.since ? say("since") + " " + dayInChina(reason.since) : "",
-        reason.until ? say("until") + " " + reason.until : "",
-        reason.source ? say("source") + " " + reason.source : "",
-      ])));
-    }
-    show("details", true);
-    part("details-open").setAttribute("aria-expanded", "true");
+// A sentence in which the number to call is a link.
+function calling(words) {
+  const said = element("span");
+  words.split("12345").forEach((piece, nth) => {
+    if (nth) said.appendChild(made("a", { href: "tel:12345" }, "12345"));
+    said.appendChild(document.createTextNode(piece));
   });
+  return said;
 }
 
 function closeDetails() {
@@ -219,23 +248,35 @@ function closeDetails() {
   part("details-open").setAttribute("aria-expanded", "false");
 }
 
-function draw(code) {
-  if (held.drawn === code) return;
-  const symbol = qr(code) || { size: 0 }; // longer than the contract allows: nothing is drawn, least of all the one before
-  held.drawn = code;
-  const canvas = part("code");
-  const quiet = 2; // and the card around it
-  const scale = 10;
-  canvas.width = canvas.height = (symbol.size + 2 * quiet) * scale;
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = "#ffffff";
-  pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.fillStyle = "#000000";
-  for (let y = 0; y < symbol.size; y += 1) {
-    for (let x = 0; x < symbol.size; x += 1) {
-      if (symbol.dark(x, y)) pen.fillRect((x + quiet) * scale, (y + quiet) * scale, scale, scale);
-    }
-  }
+// What the desk adds is in a part of its own: since when, until when, where, and who said so.
+function explain() {
+  if (!part("details").hidden) return closeDetails();
+  return load("{desk.js}").then(() => window.liangma.explain(), () => {
+    text("details", say("away"));
+    show("details", true);
+  });
+}
+
+// What there is beside the code. The last ones concern the resident's own standing towards others, and are not a member's.
+const TILES = ["health", "declare", "trip", "entry", "appeals", "family", "grants", "accesses"];
+const OWN_TILES = ["family", "grants", "accesses"];
+
+function drawTiles() {
+  const key = language + (held.member ? "member" : "");
+  const tiles = part("tiles");
+  if (tiles.dataset.key === key) return;
+  tiles.dataset.key = key;
+  fill("tiles", TILES.filter((id) => !held.member || OWN_TILES.indexOf(id) < 0).map((id) => {
+    const tile = button("", () => openTile(id), "tile");
+    tile.dataset.sheet = id;
+    tile.appendChild(made("i", { "aria-hidden": "true" }, say("glyph_" + id)));
+    tile.appendChild(document.createTextNode(say("tile_" + id)));
+    return tile;
+  }));
+}
+
+function openTile(id) {
+  return openSheet(id, say("tile_" + id), "{desk.js}");
 }
 
 function age(elapsed) {
@@ -248,37 +289,74 @@ function age(elapsed) {
 function large(on) {
   if (on) document.documentElement.dataset.large = "";
   else delete document.documentElement.dataset.large;
-  press("large", on);
   keep.set("large", on ? "1" : null);
 }
 
-offerLanguages(() => {
+// The network has gone: what is shown is not current from now on, and nobody waits for the next refresh to hear it.
+function cut() {
+  if (!held.session || held.asking || held.next.told) return;
+  refused(null);
   render();
-  if (!part("desk").hidden) readDesk();
-});
-large(keep.get("large") === "1");
-part("large").addEventListener("click", () => large(!("large" in document.documentElement.dataset)));
-part("details-open").addEventListener("click", explain);
-part("more").addEventListener("click", openDesk);
-part("appeal-open").addEventListener("click", () => {
-  const opened = part("desk").hidden ? openDesk() : Promise.resolve();
-  opened.then(() => {
-    if (held.desk === false) return;
-    part("appeals").open = true;
-    part("appeals").scrollIntoView();
-    part("appeals-title").focus();
+}
+
+SHEETS.settings = (body) => {
+  const languages = made("div", { class: "row", role: "group", "aria-label": say("languages") });
+  for (const [tag, name] of [["zh-Hans", "简体中文"], ["zh-Hant", "繁體中文"], ["en", "English"]]) {
+    languages.appendChild(made("button", { type: "button", "data-language": tag, lang: tag }, name));
+  }
+  const size = made("button", { type: "button", id: "large", "aria-pressed": String("large" in document.documentElement.dataset) }, say("large"));
+  size.addEventListener("click", () => {
+    large(!("large" in document.documentElement.dataset));
+    press("large", "large" in document.documentElement.dataset);
   });
-});
+  body.appendChild(element("h2", say("languages")));
+  body.appendChild(languages);
+  body.appendChild(element("h2", say("text_size")));
+  body.appendChild(made("div", { class: "row" }, size));
+  if (held.own && held.desk !== false) {
+    body.appendChild(element("h2", say("lost")));
+    body.appendChild(made("p", { class: "quiet" }, say("lost_says")));
+    body.appendChild(button(say("lost_open"), () => openSheet("lost", say("lost"), "{desk.js}")));
+  }
+  offerLanguages(() => {
+    body.textContent = "";
+    SHEETS.settings(body);
+    text("sheet-title", say("tile_settings"));
+    document.body.dataset.print = say("no_print");
+    render();
+  });
+};
+
+family.members = held.own ? keptFamily() : [];
+offerLanguages(render);
+offerSheets();
+large(keep.get("large") === "1");
+document.body.dataset.print = say("no_print");
+part("settings").addEventListener("click", () => openTile("settings"));
+part("details-open").addEventListener("click", explain);
+part("again").addEventListener("click", again);
+part("appeal-open").addEventListener("click", () => openTile("appeals"));
 document.addEventListener("visibilitychange", back);
 window.addEventListener("pageshow", back);
 window.addEventListener("online", back);
+window.addEventListener("offline", cut);
 // Another link opened in this tab is another session.
 window.addEventListener("hashchange", () => {
   if (!location.hash) return;
   const before = held.own;
   held.own = token("s");
-  if (held.own !== before) become(held.own, null);
+  if (held.own === before) return;
+  keepFamily([]);
+  become(held.own, null);
 });
+// What the other parts of this page use.
+window.liangma = {
+  part, text, show, set, press, element, made, button, row, fill, load, say, learn, ask, askDesk, tellDesk, whyNot, sayWhyNot,
+  moment, since, clockTime, inChina, dayInChina, keep, keepHere, tailOf, calling,
+  language: () => language,
+  held, family, readFamily, keepFamily, showFor, become, openSheet, SHEETS, sheets, closeDetails, render,
+};
 stayAway();
 setInterval(tick, 250);
 tick();
+if (brought && held.own) openSheet("added", say("tile_family"), "{desk.js}", brought);

@@ -1,19 +1,12 @@
-// A roster: a file of codes through the bulk scan, its verdicts as a table and as a file. Verdicts come while codes still
-// go; what was cut off is said to be unchecked, never filled in.
+// A roster at the gate: a file of codes, alone or beside names of one's own, through the bulk scan; its verdicts as a table and as
+// a file.
 
 const ROSTER_BYTES_MOST = 60e6;
 const ROSTER_ROWS_SHOWN = 500;
 
-const roster = { verdicts: [], busy: false };
+const roster = { rows: [], own: [], verdicts: [], busy: false };
 
 function offerRoster(credential) {
-  const open = (on) => {
-    show("roster", on);
-    part("roster-open").setAttribute("aria-expanded", String(on));
-    part(on ? "roster-file" : "roster-open").focus();
-  };
-  part("roster-open").addEventListener("click", () => open(true));
-  part("roster-close").addEventListener("click", () => open(false));
   part("roster-only").addEventListener("change", rosterTable);
   part("roster-download").addEventListener("click", rosterDownload);
   part("roster-file").addEventListener("change", (event) => {
@@ -26,58 +19,55 @@ function offerRoster(credential) {
 function rosterCheck(file, credential) {
   if (roster.busy) return;
   if (file.size > ROSTER_BYTES_MOST) return rosterSays(say("roster_large"));
-  roster.verdicts = [];
   roster.busy = true;
+  roster.verdicts = [];
   show("roster-tools", false);
   show("roster-scroll", false);
   rosterSays(say("roster_working", 0));
-  const headers = { "Content-Type": "text/plain", "Accept-Language": language, Authorization: "Bearer " + credential };
-  fetch("v1/scan/bulk", { method: "POST", headers, body: file, cache: "no-store", credentials: "omit" })
-    .then((response) => {
-      if (!response.ok) return response.json().then((problem) => rosterSays(problem.title));
-      return rosterRead(response).then(() => rosterDone(say("roster_done", roster.verdicts.length)));
-    })
-    .catch(() => rosterDone(say("roster_cut", roster.verdicts.length)))
-    .then(() => {
-      roster.busy = false;
-    });
-}
-
-function rosterRead(response) {
-  let rest = "";
-  const take = (piece) => {
-    const lines = (rest + piece).split("\n");
-    rest = lines.pop();
-    for (const line of lines) if (line) roster.verdicts.push(JSON.parse(line));
-    rosterSays(say("roster_working", roster.verdicts.length));
-  };
-  if (!response.body || !response.body.getReader || typeof TextDecoder !== "function") return response.text().then(take);
-  const reader = response.body.getReader();
-  const decode = new TextDecoder();
-  const step = () => reader.read().then(({ done, value }) => {
-    if (done) return undefined;
-    take(decode.decode(value, { stream: true }));
-    return step();
+  textOf(file).then((text) => {
+    const rows = rowsOf(text);
+    const column = columnOf(rows, A_CODE);
+    // A first row without a code is the names of the columns.
+    const headed = column !== null && rows.length > 1 && !A_CODE.test(rows[0][column] || "");
+    roster.own = headed ? rows[0].filter((cell, nth) => nth !== column) : [];
+    roster.rows = (headed ? rows.slice(1) : rows).map((row) => ({
+      code: row[column === null ? 0 : column] || "", own: row.filter((cell, nth) => nth !== (column === null ? 0 : column)),
+    }));
+    const width = roster.rows.reduce((most, row) => Math.max(most, row.own.length), 0);
+    while (roster.own.length < width) roster.own.push("");
+    // A code has no blanks, and a line that has none of a code is asked for as what it is: not valid.
+    const lines = roster.rows.map((row) => row.code.replace(/\s+/g, "") || "-");
+    return bulkScan(lines, credential, (count) => rosterSays(say("roster_working", count)));
+  }).then(({ verdicts, whole, refusal }) => {
+    roster.verdicts = verdicts;
+    rosterDone(refusal ? refusal.title || say("away") : say(whole ? "roster_done" : "roster_cut", verdicts.length));
+  }, () => rosterSays(say("roster_unread"))).then(() => {
+    roster.busy = false;
   });
-  return step();
 }
 
 function rosterDone(words) {
   rosterSays(words);
-  const counts = {};
-  for (const verdict of roster.verdicts) {
-    const state = verdict.state || verdict.error;
-    counts[state] = (counts[state] || 0) + 1;
-  }
-  const sums = Object.keys(counts).sort().map((state) => rosterWord(state) + " " + counts[state]);
-  text("roster-counts", sums.join(" · "));
+  text("roster-counts", sumsOf(roster.verdicts));
   show("roster-tools", roster.verdicts.length > 0);
   show("roster-scroll", roster.verdicts.length > 0);
   rosterTable();
 }
 
+// 绿码 3 · 红码 1, the least usual states first named.
+function sumsOf(verdicts) {
+  const counts = {};
+  for (const verdict of verdicts) {
+    const state = verdict.state || verdict.error;
+    counts[state] = (counts[state] || 0) + 1;
+  }
+  return Object.keys(counts).sort().map((state) => rosterWord(state) + " " + counts[state]).join(" · ");
+}
+
 function rosterTable() {
   const only = part("roster-only").checked;
+  const heads = [say("line")].concat(roster.own, ["state", "name", "cert_no", "assurance", "reasons"].map((name) => say(name)));
+  fill("roster-head", heads.map((words) => made("th", { scope: "col" }, words || "\u00a0")));
   const rows = document.createDocumentFragment();
   let shown = 0;
   let left = 0;
@@ -88,9 +78,10 @@ function rosterTable() {
       return;
     }
     shown += 1;
-    const cells = rosterCells(verdict, nth).slice(0, 6);
-    const line = row(cells.map((words, column) => (column === 1 || column === 4 ? rosterWord(words) : words)));
-    line.children[1].dataset.state = cells[1];
+    const { own } = roster.rows[nth];
+    const cells = verdictCells(verdict);
+    const line = row([String(nth + 1)].concat(roster.own.map((name, column) => own[column] || ""), [rosterWord(cells[0]), cells[1], cells[2], rosterWord(cells[3]), cells[4]]));
+    line.children[1 + roster.own.length].dataset.state = cells[0];
     rows.appendChild(line);
   });
   const body = part("roster-rows");
@@ -99,38 +90,21 @@ function rosterTable() {
   text("roster-shown", left ? say("roster_shown", shown) : "");
 }
 
-function rosterCells(verdict, nth) {
+function verdictCells(verdict) {
   return [
-    String(nth + 1),
-    verdict.state || verdict.error,
-    verdict.name || "",
-    verdict.cert_no || "",
-    verdict.assurance || "",
-    (verdict.reasons || []).map((reason) => reason.text).join(", "),
-    verdict.status || "",
-    verdict.issued_at || "",
-    verdict.as_of || "",
-    verdict.stale ? "stale" : "",
+    verdict.state || verdict.error, verdict.name || "", verdict.cert_no || "", verdict.assurance || "", (verdict.reasons || []).map((reason) => reason.text).join(", "),
+    verdict.status || "", verdict.issued_at || "", verdict.as_of || "", verdict.stale ? "stale" : "",
   ];
 }
 
 function rosterWord(word) {
-  return say(word) || word;
+  return word && (say(word) || word);
 }
 
 function rosterDownload() {
-  // A cell that begins like a formula is text to a spreadsheet too.
-  const cell = (words) => '"' + (/^[=+@-]/.test(words) ? "'" : "") + words.replace(/"/g, '""') + '"';
-  const names = ["line", "state", "name", "cert_no", "assurance", "reasons", "status", "issued_at", "as_of", "stale"];
-  const lines = [names].concat(roster.verdicts.map(rosterCells)).map((row) => row.map(cell).join(","));
-  const file = new Blob(["\ufeff" + lines.join("\r\n") + "\r\n"], { type: "text/csv;charset=utf-8" });
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(file);
-  link.download = "verdicts-" + new Date().toISOString().slice(0, 19).replace(/:/g, "") + ".csv";
-  document.body.appendChild(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  const names = ["line"].concat(roster.own, ["state", "name", "cert_no", "assurance", "reasons", "status", "issued_at", "as_of", "stale"]);
+  const lines = roster.verdicts.map((verdict, nth) => [String(nth + 1)].concat(roster.own.map((name, column) => roster.rows[nth].own[column] || ""), verdictCells(verdict)));
+  save("verdicts", [names].concat(lines));
 }
 
 function rosterSays(words) {

@@ -5,33 +5,66 @@ const KEPT = 150; // readings in a line: five minutes
 const DOORS = ["resident", "gate", "desk", "back"];
 const ANSWERED = ["done", "green", "yellow", "red", "unknown", "too_old"];
 
+// A node that hangs holds its connections open: what has not answered by then counts as no answer.
+const ANSWER_WITHIN = 4000;
+
 const history = {};
 let before = null;
+let heard = null; // when the last answer came
+
+function within(path) {
+  const cut = typeof AbortController === "function" ? new AbortController() : null;
+  let timer;
+  const late = new Promise((resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(new Error("late"));
+      if (cut) cut.abort();
+    }, ANSWER_WITHIN);
+  });
+  const answer = fetch(path, { cache: "no-store", signal: cut ? cut.signal : undefined }).then((response) => response.text());
+  return Promise.race([answer, late]).then((body) => {
+    clearTimeout(timer);
+    return body;
+  }, (error) => {
+    clearTimeout(timer);
+    throw error;
+  });
+}
 
 function read() {
-  const asked = performance.now();
-  Promise.all([
-    fetch("metrics", { cache: "no-store" }).then((response) => response.text()),
-    fetch("ready", { cache: "no-store" }).then((response) => response.json()),
-  ]).then(([text, ready]) => {
-    const now = { at: asked, meters: exposition(text) };
+  const asked = moment();
+  Promise.all([within("metrics"), within("ready").then(JSON.parse)]).then(([text, ready]) => {
+    const now = { at: asked.steady, meters: exposition(text) };
     if (before && total(now.meters, "liangma_connections_accepted_total") < total(before.meters, "liangma_connections_accepted_total")) before = null;
     draw(now, before || now, ready);
     before = now;
-  }).catch(() => {
-    part("ready").textContent = "no answer";
-    delete part("ready").dataset.good;
-  }).then(() => setTimeout(read, EVERY));
+    heard = moment();
+    age();
+  }).catch(age).then(() => setTimeout(read, EVERY));
+}
+
+// Figures of a node that has ceased to answer are of the past, and look it.
+function age() {
+  const silent = heard ? since(heard) : null;
+  const old = silent === null || silent > EVERY + ANSWER_WITHIN;
+  document.body.dataset.old = String(old && before !== null);
+  if (!old) return;
+  text("ready", silent === null ? "no answer" : "no answer for " + Math.round(silent / 1000) + " s");
+  delete part("ready").dataset.good;
+  show("old", silent !== null);
+  if (silent !== null) text("old", "Everything below is of " + Math.round(silent / 1000) + " s ago.");
 }
 
 function draw(now, then, ready) {
   const seconds = Math.max(0.001, (now.at - then.at) / 1000);
   const value = (name, labels) => total(now.meters, name, labels);
   const rate = (name, labels) => now === then ? 0 : Math.max(0, (value(name, labels) || 0) - (total(then.meters, name, labels) || 0)) / seconds;
-  part("ready").textContent = ready.state;
+  text("ready", ready.state);
+  show("old", false);
   if (ready.state === "ready") part("ready").dataset.good = "";
   else delete part("ready").dataset.good;
-  part("read").textContent = new Date().toLocaleTimeString();
+  text("read", clockTime(Date.now()) + " UTC+8");
+  text("node", location.host);
   const build = (now.meters.liangma_build_info || [])[0];
   part("version").textContent = build ? build.labels.version : "";
   drawFacts(value, rate);
@@ -47,20 +80,20 @@ function draw(now, then, ready) {
 
 function drawFacts(value, rate) {
   const facts = [
-    ["residents on the board", count(value("liangma_residents"))],
-    ["on record at the start", count(value("liangma_residents_on_record"))],
-    ["board filled", value("liangma_board_filled") ? "yes" : "no"],
-    ["age of what is known", time(value("liangma_age_seconds"))],
-    ["changes fed/s", perSecond(rate("liangma_feed_events_total", { outcome: "applied" }))],
-    ["lines rejected/s", perSecond(rate("liangma_feed_events_total", { outcome: "rejected" }))],
-    ["codes in bulk/s", perSecond(rate("liangma_bulk_codes_total"))],
-    ["with the store", count(value("liangma_misses_in_flight")) + " of " + count(value("liangma_misses_limit"))],
-    ["store takes", time(value("liangma_store_rtt_seconds", { of: "smoothed" }))],
-    ["kept red", count(value("liangma_board_kept"))],
-    ["ahead of the store", count(value("liangma_board_ahead"))],
-    ["store failures", count(value("liangma_store_failures_total"))],
+    ["residents on the board", count(value("liangma_residents")), "people of whom this node can tell at once"],
+    ["on record at the start", count(value("liangma_residents_on_record")), "people in the store when this node started"],
+    ["board filled", value("liangma_board_filled") ? "yes" : "no", "whether everybody on record is on the board"],
+    ["age of what is known", time(value("liangma_age_seconds")), "how far this node is behind the store"],
+    ["changes fed/s", perSecond(rate("liangma_feed_events_total", { outcome: "applied" })), "lines of feeds to this node that changed something"],
+    ["lines rejected/s", perSecond(rate("liangma_feed_events_total", { outcome: "rejected" })), "lines of feeds to this node that were wrong"],
+    ["codes in bulk/s", perSecond(rate("liangma_bulk_codes_total")), "codes checked by bulk scans"],
+    ["asking the store", count(value("liangma_misses_in_flight")) + " of " + count(value("liangma_misses_limit")), "queries that memory could not answer, now and at most"],
+    ["store takes", time(value("liangma_store_rtt_seconds", { of: "smoothed" })), "how long the store takes to answer a query of late"],
+    ["held red", count(value("liangma_board_kept")), "people who stay red for what the store has lost"],
+    ["ahead of the store", count(value("liangma_board_ahead")), "people of whom this node knows more than the store"],
+    ["store failures", count(value("liangma_store_failures_total")), "commits that failed since the start"],
   ];
-  fill("facts", facts.map(([name, words]) => element("div", element("dt", name), element("dd", words))));
+  fill("facts", facts.map(([name, words, what]) => element("div", element("dt", name), element("dd", words), made("dd", { class: "what" }, what))));
 }
 
 // The same that the alerts of deploy/prometheus look at, as they stand this moment.
@@ -135,4 +168,5 @@ function time(seconds) {
   return seconds.toFixed(seconds < 10 ? 1 : 0) + " s";
 }
 
+setInterval(age, 1000);
 read();

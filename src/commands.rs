@@ -375,15 +375,25 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Progress on a terminal, silence elsewhere. `total` of what `unit` names, where it is known.
 fn progress(total: Option<u64>, what: &'static str, bytes: bool) -> indicatif::ProgressBar {
-    use indicatif::{ProgressBar, ProgressStyle};
+    use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
     let (bar, count) = match (total, bytes) {
         (Some(total), true) => (ProgressBar::new(total), "{bytes}/{total_bytes}"),
         (Some(total), false) => (ProgressBar::new(total), "{human_pos}/{human_len}"),
         (None, _) => (ProgressBar::new_spinner(), "{human_pos}"),
     };
-    let template = format!("{{prefix}} {{wide_bar}} {count} {{per_sec}} {{elapsed}} {{msg}}");
+    // A rate names its unit, and has no more digits than anybody reads.
+    let rate = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let rate = state.per_sec().round().max(0.0) as u64;
+        // A bar that cannot be written is passed over.
+        let _ = match bytes {
+            true => write!(out, "{}/s", HumanBytes(rate)),
+            false => write!(out, "{}/s", HumanCount(rate)),
+        };
+    };
+    let left = if total.is_some() { "ETA {eta}" } else { "" };
+    let template = format!("{{prefix}} {{wide_bar}} {count} {{rate}} {{elapsed}} {left} {{msg}}");
     if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style);
+        bar.set_style(style.with_key("rate", rate));
     }
     bar.set_prefix(what);
     bar

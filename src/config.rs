@@ -378,6 +378,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "`aud` of its assertions",
     ),
     (
+        "identity_member_url",
+        "none",
+        "an address, https://",
+        "where the resident's page sends a resident who adds a family member; the platform sends back to `return` with `#a=ASSERTION&state=STATE`",
+    ),
+    (
         "keep_health",
         "730d",
         "1d to 36500d",
@@ -697,6 +703,7 @@ impl Said {
                 desk: desk::Settings {
                     session_life: read.duration("session_life", secs(60)..=seal::SESSION_LIFE_MAX),
                     family_max: read.number("family_max", 0..=64) as usize,
+                    member_url: read.page_address("identity_member_url"),
                 },
                 desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,
                 fair: service::Fair {
@@ -777,28 +784,48 @@ impl Reader {
     }
 
     /// Reads one within its bounds; a bad one is noted, and a good one stands in so that the others are read too.
+    /// `form` says how a value is written, to whoever wrote it otherwise.
     fn read<T: PartialOrd + Copy>(
         &mut self,
         name: &str,
         bounds: RangeInclusive<T>,
         parse: impl Fn(&str) -> Option<T>,
+        form: &str,
     ) -> T {
-        let value = parse(&self.text(name)).filter(|value| bounds.contains(value));
-        value.unwrap_or_else(|| {
-            let knob = KNOBS.iter().find(|(known, ..)| *known == name);
-            let (_, _, range, _) = knob.expect("every knob is listed");
-            self.bad(name, &format!("is not within {range}"));
-            *bounds.start()
-        })
+        let text = self.text(name);
+        let value = parse(&text);
+        value
+            .filter(|value| bounds.contains(value))
+            .unwrap_or_else(|| {
+                let knob = KNOBS.iter().find(|(known, ..)| *known == name);
+                let (_, _, range, _) = knob.expect("every knob is listed");
+                let wrong = match value {
+                    Some(_) => format!("is not within {range}"),
+                    None => format!("{form}; it must be within {range}"),
+                };
+                self.bad(name, &wrong);
+                *bounds.start()
+            })
     }
 
     fn duration(&mut self, name: &str, bounds: RangeInclusive<Duration>) -> Duration {
-        self.read(name, bounds, parse_duration)
+        let form = match parse_count(&self.text(name)) {
+            Some(number) => {
+                &format!("needs a unit: {number}ms, {number}s, {number}m, {number}h or {number}d")
+            }
+            None => "is no duration such as 60s",
+        };
+        self.read(name, bounds, parse_duration, form)
     }
 
     /// Reads a count, which has no unit.
     fn number(&mut self, name: &str, bounds: RangeInclusive<u64>) -> u64 {
-        self.read(name, bounds, parse_count)
+        self.read(
+            name,
+            bounds,
+            parse_count,
+            "is no whole number without a unit",
+        )
     }
 
     /// Reads one of these words; the first where another was said, which is then bad.
@@ -812,6 +839,24 @@ impl Reader {
                 self.bad(name, &format!("is one of {}", words.join(", ")));
                 words[0]
             })
+    }
+
+    /// Reads the address of a page that people are sent to. Only this machine has one without TLS.
+    fn page_address(&mut self, name: &str) -> Option<String> {
+        let text = self.said(name)?;
+        let is_safe = ["https://", "http://127.0.0.1:", "http://localhost:"]
+            .iter()
+            .any(|start| text.len() > start.len() && text.starts_with(start));
+        let is_plain = text.bytes().all(|b| b.is_ascii_graphic())
+            && !text.contains(['#', '"', '\'', '<', '>', '\\']);
+        if !is_safe || !is_plain || text.len() > 512 {
+            self.bad(
+                name,
+                "is no address such as https://id.example/member, of at most 512 characters",
+            );
+            return None;
+        }
+        Some(text)
     }
 
     /// Reads what offline codes need; None where no issuer was said. The longest life counts for the key ring all the same.
@@ -846,7 +891,12 @@ impl Reader {
 
     /// Reads a size in bytes.
     fn bytes(&mut self, name: &str, bounds: RangeInclusive<u64>) -> u64 {
-        self.read(name, bounds, parse_bytes)
+        self.read(
+            name,
+            bounds,
+            parse_bytes,
+            "is no number of bytes such as 64MiB",
+        )
     }
 
     /// Reads the filter of the log. To tracing a word that is no level is a target that nothing has, and the log is silent.
@@ -884,12 +934,17 @@ impl Reader {
                 None
             }
         };
-        let replicas = self.read("store_replicas", None..=Some(5), |text| match text {
-            "auto" => Some(None),
-            text => parse_count(text)
-                .and_then(|count| u32::try_from(count).ok())
-                .map(Some),
-        });
+        let replicas = self.read(
+            "store_replicas",
+            None..=Some(5),
+            |text| match text {
+                "auto" => Some(None),
+                text => parse_count(text)
+                    .and_then(|count| u32::try_from(count).ok())
+                    .map(Some),
+            },
+            "is neither auto nor a whole number",
+        );
         let changes_kept = self.number("store_changes_kept", 1_000..=100_000_000);
         let open_wait = self.duration("command_wait", ms(0)..=secs(3_600));
         let place = match meant(&text) {
@@ -983,10 +1038,15 @@ impl Reader {
                 self.bad(name, "is no address:port");
                 SocketAddr::from(([127, 0, 0, 1], 0))
             });
-            let threads = self.read(&format!("{name}_threads"), 1..=256, |text| match text {
-                "cores" => Some(cores.min(256)),
-                text => parse_count(text).and_then(|count| usize::try_from(count).ok()),
-            });
+            let threads = self.read(
+                &format!("{name}_threads"),
+                1..=256,
+                |text| match text {
+                    "cores" => Some(cores.min(256)),
+                    text => parse_count(text).and_then(|count| usize::try_from(count).ok()),
+                },
+                "is neither cores nor a whole number",
+            );
             let connections_max = self.number(&format!("{name}_connections_max"), 1..=1_000_000);
             let settings = doors::Settings {
                 address,
@@ -1140,7 +1200,7 @@ mod tests {
         let bad = said.settings().unwrap_err();
         let all = bad.join("\n");
         for word in [
-            "LIANGMA_CODE_LIFE: code_life = \"forever\" is not within 1s to 10m",
+            "LIANGMA_CODE_LIFE: code_life = \"forever\" is no duration such as 60s; it must be within 1s to 10m",
             "--gate: gate = \"door\" is no address:port",
             "liangma.toml: there is no setting gate_thread; is it gate_threads?",
             "stale_after = \"40s\" is longer than too_old_after",
@@ -1153,6 +1213,45 @@ mod tests {
         }
         assert!(!all.contains("hush"), "{all}");
         assert_eq!(bad.len(), 8, "{all}");
+    }
+
+    #[test]
+    fn a_bad_value_is_told_by_what_is_wrong_with_it() {
+        for (name, value, wrong) in [
+            (
+                "code_life",
+                "60",
+                "needs a unit: 60ms, 60s, 60m, 60h or 60d; it must be within 1s to 10m",
+            ),
+            (
+                "code_life",
+                "banana",
+                "is no duration such as 60s; it must be within 1s to 10m",
+            ),
+            ("code_life", "60h", "is not within 1s to 10m"),
+            (
+                "family_max",
+                "8s",
+                "is no whole number without a unit; it must be within ",
+            ),
+            ("family_max", "999999", "is not within "),
+            (
+                "store_cache_bytes",
+                "64MB",
+                "is no number of bytes such as 64MiB; it must be within ",
+            ),
+            (
+                "gate_threads",
+                "some",
+                "is neither cores nor a whole number; it must be within ",
+            ),
+        ] {
+            let bad = said(&[(name, value)]).unwrap_err().join("\n");
+            assert!(
+                bad.contains(&format!("{name} = {value:?} {wrong}")),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

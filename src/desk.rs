@@ -40,6 +40,8 @@ pub struct Settings {
     pub session_life: std::time::Duration,
     /// Family members of one resident.
     pub family_max: usize,
+    /// Where a page sends a resident who adds a family member; None: members are added in another app.
+    pub member_url: Option<String>,
 }
 
 /// A question to the desk, read and not yet believed.

@@ -399,6 +399,7 @@ fn rooms(residents: u64) -> Arc<Rooms> {
             desk: desk::Settings {
                 session_life: Duration::from_secs(86_400),
                 family_max: 8,
+                member_url: None,
             },
             desk_per_second: 20,
             // The clock stands still here: a limit would end the first burst for good. Turns are a room of their own.

@@ -45,6 +45,11 @@ const CACHE_BYTES: usize = 1 << 30;
 
 impl Import {
     pub fn run(self) -> Outcome {
+        // Before a key ring or a store is made for files that are not there. A pipe must not be opened twice.
+        for path in self.files.iter().filter(|path| !is_stdin(path)) {
+            std::fs::metadata(path)
+                .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        }
         let fed = match (&self.to, &self.token) {
             (Some(to), Some(token)) => self.send(to, token)?,
             _ => self.load()?,

@@ -1,12 +1,13 @@
 //! `synth`: a synthetic province as feed lines.
 
-use super::{Outcome, progress};
+use super::{Outcome, note, progress};
 use crate::synth::{RESIDENTS_MAX, Town};
 use clap::Args;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Make a synthetic province: residents with valid documents, one in two hundred of them red
 ///
@@ -30,6 +31,7 @@ impl Synth {
             residents: self.residents,
             seed: self.seed,
         };
+        let started = Instant::now();
         let mut out: Box<dyn Write> = match &self.out {
             None => Box::new(std::io::stdout().lock()),
             Some(path) => Box::new(
@@ -42,6 +44,13 @@ impl Synth {
             bar.set_position(done);
         })?;
         bar.finish_and_clear();
+        out.flush()?;
+        let seconds = started.elapsed().as_secs_f64();
+        note(&format!(
+            "{} residents in {seconds:.1} s, {:.0} a second",
+            self.residents,
+            self.residents as f64 / seconds.max(0.001)
+        ));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -208,9 +208,11 @@ impl Desk<'_> {
             }
         }
         let most = self.settings.family_max;
-        Ok(Said::Found(
-            json!({ "members": members, "shown_by": shown_by, "members_max": most }),
-        ))
+        let mut told = json!({ "members": members, "shown_by": shown_by, "members_max": most });
+        if let Some(address) = &self.settings.member_url {
+            told["add_at"] = address.clone().into();
+        }
+        Ok(Said::Found(told))
     }
 
     /// Ends a membership: who added removes, who was added withdraws.

@@ -32,7 +32,7 @@ pub static PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
 /// What is loaded comes from here, and nothing in a page runs that is not a file of ours.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
@@ -53,6 +53,8 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
     let name = match (door, path) {
         (Door::Resident | Door::Desk, "/") => "resident.html",
         (Door::Gate, "/") | (Door::Gate | Door::Desk, "/gate") => "gate.html",
+        (Door::Desk, "/organisation") => "organisation.html",
+        (Door::Desk, "/staff") => "staff.html",
         (Door::Back, "/") => "status.html",
         (_, "/interface") => "interface.html",
         (_, "/openapi.json") => "openapi.json",
@@ -226,6 +228,9 @@ mod tests {
         assert_eq!(name(Door::Desk, "/"), Some("resident.html"));
         assert_eq!(name(Door::Gate, "/"), Some("gate.html"));
         assert_eq!(name(Door::Desk, "/gate"), Some("gate.html"));
+        assert_eq!(name(Door::Desk, "/organisation"), Some("organisation.html"));
+        assert_eq!(name(Door::Desk, "/staff"), Some("staff.html"));
+        assert_eq!(name(Door::Gate, "/staff"), None);
         assert_eq!(name(Door::Back, "/"), Some("status.html"));
         for door in Door::ALL {
             assert_eq!(name(door, "/pages/icon.svg"), Some("icon.svg"));

