@@ -2,6 +2,7 @@
 //! turn. Pure counts and times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
 
 pub mod at_once;
+pub mod bytes;
 pub mod cap;
 pub mod crowd;
 pub mod limit;

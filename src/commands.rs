@@ -6,6 +6,7 @@ mod erase;
 mod export;
 mod import;
 mod keys;
+mod list;
 mod remote;
 mod serve;
 mod synth;
@@ -53,6 +54,7 @@ enum Command {
     Synth(synth::Synth),
     Token(token::Token),
     Keys(keys::Keys),
+    List(list::List),
     Audit(audit::Audit),
     Erase(erase::Erase),
 }
@@ -192,6 +194,7 @@ pub fn run() -> ExitCode {
         Command::Synth(synth) => synth.run(),
         Command::Token(token) => token.run(),
         Command::Keys(keys) => keys.run(),
+        Command::List(list) => list.run(),
         Command::Audit(audit) => audit.run(),
         Command::Erase(erase) => erase.run(),
     };

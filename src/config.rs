@@ -4,6 +4,7 @@
 
 use crate::http::doors;
 use crate::http::query::Door;
+use crate::lists::ListSettings;
 use crate::offline::issue::OfflineSettings;
 use crate::paper::Keep;
 use crate::store::redis;
@@ -359,6 +360,36 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "offline codes that each thread of the resident door signs in a second; past that `busy`",
     ),
     (
+        "list_every",
+        "10m",
+        "1s to 1h",
+        "a new status list for gates without a network is published this often, by one of the nodes",
+    ),
+    (
+        "list_base_every",
+        "3h",
+        "1s to 24h",
+        "its base is made anew this often; between two bases there are files of changes",
+    ),
+    (
+        "list_stale_after",
+        "30m",
+        "1s to 24h",
+        "gates without a network mark a colour when their list is older",
+    ),
+    (
+        "list_too_old_after",
+        "12h",
+        "1s to 24h",
+        "an older list gives no colour, and no file may be used longer",
+    ),
+    (
+        "list_bytes_per_second",
+        "4MiB",
+        "64KiB to 1GiB",
+        "bytes of status lists that each thread of a door sends in a second; past that `busy`",
+    ),
+    (
         "pages_per_second",
         "1000",
         "0 to 1000000",
@@ -666,6 +697,7 @@ impl Said {
             read.bad("identity_issuer", "is missing beside identity_jwks");
         }
         let (offline, offline_life_max) = read.offline();
+        let lists = read.lists();
         let settings = Settings {
             offline_life_max,
             store,
@@ -716,6 +748,7 @@ impl Said {
                 },
                 gate_reasons: read.one_of("gate_reasons", &["none", "all"]) == "all",
                 offline,
+                lists,
                 pages_per_second: read.number("pages_per_second", 0..=1_000_000) as u32,
             },
             identity: identity::Settings {
@@ -887,6 +920,28 @@ impl Reader {
             codes_per_second,
         };
         (Some(settings), life_max)
+    }
+
+    /// Reads what status lists need.
+    fn lists(&mut self) -> ListSettings {
+        let lists = ListSettings {
+            every: self.duration("list_every", secs(1)..=secs(3_600)),
+            base_every: self.duration("list_base_every", secs(1)..=days(1)),
+            stale_after: self.duration("list_stale_after", secs(1)..=days(1)),
+            too_old_after: self.duration("list_too_old_after", secs(1)..=days(1)),
+            bytes_per_second: self.bytes("list_bytes_per_second", 1 << 16..=1 << 30),
+        };
+        if lists.base_every < lists.every {
+            self.bad("list_base_every", "is shorter than list_every");
+        }
+        if lists.stale_after > lists.too_old_after {
+            self.bad("list_stale_after", "is longer than list_too_old_after");
+        }
+        // A gate must be able to miss one.
+        if lists.too_old_after < lists.every * 2 {
+            self.bad("list_too_old_after", "is shorter than two of list_every");
+        }
+        lists
     }
 
     /// Reads a size in bytes.

@@ -113,6 +113,21 @@ pub async fn answer(
                 Ok(()) => lists::keys(service, &parts.headers, started),
                 Err(refusal) => ask(Err(refusal)).await,
             },
+            Route::List(path) => {
+                let admitted = match path.part.is_sealed() {
+                    true => service.admit_keys(started),
+                    false => head
+                        .credential
+                        .and_then(|token| service.admit_scan(token, now.time, started))
+                        .map(drop),
+                };
+                match admitted.and_then(|()| {
+                    lists::list(service, path, &parts.method, &parts.headers, started, now)
+                }) {
+                    Ok(response) => response,
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
             Route::Explain => {
                 let session = head.credential;
                 ask(session.map(|session| Query::Explain { session, language })).await

@@ -19,6 +19,7 @@
 pub mod commands;
 pub mod config;
 pub mod node;
+pub mod publishing;
 
 pub mod http;
 pub mod service;
@@ -30,6 +31,7 @@ pub mod cold;
 pub mod desk;
 pub mod feed;
 pub mod identity;
+pub mod lists;
 pub mod meters;
 pub mod offline;
 pub mod seal;

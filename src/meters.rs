@@ -275,6 +275,60 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "",
         "panics: faults of this program, each named in the log",
     ),
+    (
+        "liangma_list_age_seconds",
+        "gauge",
+        "",
+        "age of the status list that this node serves; before the first one, since the node started",
+    ),
+    (
+        "liangma_list_residents",
+        "gauge",
+        "",
+        "residents on record by the status list that this node serves",
+    ),
+    (
+        "liangma_list_listed",
+        "gauge",
+        "state",
+        "ids in that list that are `red`, `yellow` or `void`",
+    ),
+    (
+        "liangma_list_clashes",
+        "gauge",
+        "",
+        "ids in that list that two residents would have; they are void",
+    ),
+    (
+        "liangma_list_bytes",
+        "gauge",
+        "file",
+        "bytes of the newest `base` and of its `changes`",
+    ),
+    (
+        "liangma_list_published_total",
+        "counter",
+        "outcome",
+        "turns of this node to publish: `published`, `withheld` (the node is warming, stale, leaving, or its clock is apart), `wrong` (the proof failed), `failed` (it could not be built or stored), `late`",
+    ),
+    (
+        "liangma_list_wrong_total",
+        "counter",
+        "",
+        "answers of lists that this node built and did not publish because they would have been wrong",
+    ),
+    (
+        "liangma_list_build_seconds",
+        "gauge",
+        "",
+        "how long the last list of this node took, from its turn to the store",
+    ),
+    (
+        "liangma_offline_codes_total",
+        "counter",
+        "outcome",
+        "offline codes: `issued`; scanned and `opened`, `expired`, `revoked`, or `invalid`",
+    ),
     ("liangma_build_info", "gauge", "version", "always 1"),
 ];
 
@@ -651,6 +705,22 @@ pub struct Facts {
     pub clock_steps: u64,
     pub clock_apart: f64,
     pub audit_links: u64,
+    /// None where no offline codes are issued.
+    pub offline: Option<OfflineFacts>,
+}
+
+/// What is known of offline codes and of the status list when somebody scrapes.
+pub struct OfflineFacts {
+    pub list_age: Duration,
+    pub residents: u64,
+    /// Label and count.
+    pub listed: [(&'static str, u64); 3],
+    pub clashes: u64,
+    pub bytes: [(&'static str, u64); 2],
+    pub published: [(&'static str, u64); 5],
+    pub wrong: u64,
+    pub build: Duration,
+    pub codes: [(&'static str, u64); 5],
 }
 
 /// What can befall a store, and be told apart.
@@ -909,6 +979,9 @@ impl Meters {
         );
 
         self.publish_store();
+        if let Some(offline) = &facts.offline {
+            self.publish_offline(offline);
+        }
 
         let mut out = self.handle.render();
         out.push_str("# TYPE liangma_query_seconds histogram\n");
@@ -924,6 +997,29 @@ impl Meters {
         let changes = std::iter::once(&store.change_times);
         Histogram::print(&mut out, "liangma_change_seconds", "", changes);
         out
+    }
+
+    fn publish_offline(&self, facts: &OfflineFacts) {
+        let [age, build] = [facts.list_age, facts.build].map(|time| time.as_secs_f64());
+        self.gauge("liangma_list_age_seconds", &[], age);
+        self.gauge("liangma_list_residents", &[], facts.residents as f64);
+        for (state, listed) in facts.listed {
+            self.gauge("liangma_list_listed", &[("state", state)], listed as f64);
+        }
+        self.gauge("liangma_list_clashes", &[], facts.clashes as f64);
+        for (file, bytes) in facts.bytes {
+            self.gauge("liangma_list_bytes", &[("file", file)], bytes as f64);
+        }
+        for (outcome, published) in facts.published {
+            let outcome = ("outcome", outcome);
+            self.count("liangma_list_published_total", &[outcome], published);
+        }
+        self.count("liangma_list_wrong_total", &[], facts.wrong);
+        self.gauge("liangma_list_build_seconds", &[], build);
+        for (outcome, codes) in facts.codes {
+            let outcome = ("outcome", outcome);
+            self.count("liangma_offline_codes_total", &[outcome], codes);
+        }
     }
 
     fn publish_store(&self) {
@@ -1097,6 +1193,19 @@ mod tests {
             clock_steps: 0,
             clock_apart: 0.0,
             audit_links: 0,
+            offline: Some(OfflineFacts {
+                list_age: Duration::ZERO,
+                residents: 3,
+                listed: [("red", 1), ("yellow", 0), ("void", 0)],
+                clashes: 0,
+                bytes: [("base", 200), ("changes", 128)],
+                published: ["published", "withheld", "wrong", "failed", "late"]
+                    .map(|outcome| (outcome, 0)),
+                wrong: 0,
+                build: Duration::ZERO,
+                codes: ["issued", "opened", "expired", "revoked", "invalid"]
+                    .map(|outcome| (outcome, 0)),
+            }),
         }
     }
 

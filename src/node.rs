@@ -14,7 +14,7 @@ use crate::seal::Seal;
 use crate::service::{self, Rooms};
 use crate::store::{self, Store};
 use crate::vital::Vital;
-use crate::{config, http};
+use crate::{config, http, publishing};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -72,6 +72,7 @@ pub struct Node {
     clock: JoinHandle<()>,
     teller: JoinHandle<()>,
     recorder: JoinHandle<()>,
+    publisher: JoinHandle<()>,
     /// The back door outlives the others, so that the drain can be watched.
     front: watch::Sender<Stage>,
     back: watch::Sender<Stage>,
@@ -143,6 +144,7 @@ impl Node {
             clock: tokio::spawn(watch_clock(rooms.clone())),
             teller: tokio::spawn(tell(rooms.clone())),
             recorder: tokio::spawn(record(rooms.clone())),
+            publisher: tokio::spawn(publishing::run(rooms.clone())),
             rooms,
             settings,
             front,
@@ -197,6 +199,7 @@ impl Node {
         self.clock.abort();
         self.teller.abort();
         self.recorder.abort();
+        self.publisher.abort();
         let _ = tokio::time::timeout(TELL_WAIT, self.rooms.record_feeds()).await;
         self.rooms
             .tell_audit_end("the audit log of this node ends here");

@@ -2,10 +2,12 @@
 //! Pure: bytes, keys and times in; bytes, or what may be said, out. Never: the board, stores, HTTP.
 
 pub mod code;
+pub mod daily;
 pub mod gate;
 pub mod issue;
 pub mod list;
 pub mod permutation;
+pub mod publisher;
 pub mod ribbon;
 pub mod sign;
 

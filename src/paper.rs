@@ -43,10 +43,16 @@ pub enum Kind {
     Request = 18,
     /// A generation of the owner's offline codes was revoked.
     OfflineGeneration = 19,
+    /// A node has the turn to publish the status list of a slot.
+    ListTurn = 20,
+    /// A part of a file of a status list.
+    ListPart = 21,
+    /// The status list of a slot: which files it is made of.
+    ListHead = 22,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Certificate,
         Kind::Notice,
         Kind::Temperature,
@@ -66,7 +72,13 @@ impl Kind {
         Kind::GrantScan,
         Kind::Request,
         Kind::OfflineGeneration,
+        Kind::ListTurn,
+        Kind::ListPart,
+        Kind::ListHead,
     ];
+
+    /// What is made again by itself, and no export holds.
+    pub const MADE_AGAIN: [Kind; 3] = [Kind::ListTurn, Kind::ListPart, Kind::ListHead];
 
     pub fn from_bits(bits: u8) -> Option<Kind> {
         Kind::ALL.get(usize::from(bits).checked_sub(1)?).copied()
@@ -94,6 +106,9 @@ impl Kind {
             Kind::GrantScan => "grant_scan",
             Kind::Request => "request",
             Kind::OfflineGeneration => "offline_generation",
+            Kind::ListTurn => "list_turn",
+            Kind::ListPart => "list_part",
+            Kind::ListHead => "list_head",
         }
     }
 
@@ -111,7 +126,12 @@ impl Kind {
             Kind::Grant | Kind::GrantGone => Purpose::Grants,
             Kind::Access | Kind::Audit | Kind::GrantScan => Purpose::Audit,
             // Every service needs these, so their key must not be destroyed with one service.
-            Kind::Revocation | Kind::Request | Kind::OfflineGeneration => Purpose::Revocations,
+            Kind::Revocation
+            | Kind::Request
+            | Kind::OfflineGeneration
+            | Kind::ListTurn
+            | Kind::ListPart
+            | Kind::ListHead => Purpose::Revocations,
             Kind::Registration => Purpose::Registration,
             Kind::Appeal | Kind::AppealState => Purpose::Appeals,
         }
@@ -138,7 +158,10 @@ impl Kind {
             | Kind::Appeal
             | Kind::AppealState
             | Kind::Revocation
-            | Kind::OfflineGeneration => UNBOUNDED,
+            | Kind::OfflineGeneration
+            | Kind::ListTurn
+            | Kind::ListPart
+            | Kind::ListHead => UNBOUNDED,
             Kind::Certificate | Kind::Notice | Kind::Temperature | Kind::Trip | Kind::Request => {
                 512
             }
@@ -220,6 +243,11 @@ impl Kinds {
             nth += 1;
         }
         Kinds(bits)
+    }
+
+    /// Returns these kinds but for some.
+    pub const fn without(self, kinds: &[Kind]) -> Kinds {
+        Kinds(self.0 & !Kinds::of(kinds).0)
     }
 
     pub fn has(self, kind: Kind) -> bool {
@@ -353,6 +381,9 @@ const REVOCATION_KEPT: Duration = Duration::from_secs(86_400);
 /// A generation that were forgotten would be given again, and its revoked codes would be good.
 const GENERATION_KEPT: Duration = Duration::from_secs(36_500 * 86_400);
 
+/// Files of a status list: the longest time between two bases, twice, and what a list may be used for.
+const LIST_KEPT: Duration = Duration::from_secs(3 * 86_400);
+
 /// How long the content under an idempotency key is compared.
 const REQUEST_KEPT: Duration = Duration::from_secs(86_400);
 
@@ -389,6 +420,7 @@ impl Keep {
             Kind::Revocation => REVOCATION_KEPT,
             Kind::Request => REQUEST_KEPT,
             Kind::OfflineGeneration => GENERATION_KEPT,
+            Kind::ListTurn | Kind::ListPart | Kind::ListHead => LIST_KEPT,
         }
     }
 
@@ -424,7 +456,7 @@ mod tests {
             assert_eq!(Purpose::parse(kind.purpose().word()), Some(kind.purpose()));
             assert!(Kinds::ALL.has(kind) && Kinds::of(&[kind]).has(kind));
         }
-        assert_eq!((Kind::from_bits(0), Kind::from_bits(20)), (None, None));
+        assert_eq!((Kind::from_bits(0), Kind::from_bits(23)), (None, None));
         assert!(!Kinds::of(&[Kind::Trip]).has(Kind::Notice));
     }
 
@@ -474,7 +506,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back_as_it_was_written(kind in 1u8..19, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
+        fn reads_back_as_it_was_written(kind in 1u8..=22, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
             let paper = Paper { body: body.into(), ..paper(Kind::from_bits(kind).unwrap(), 7, at) };
             prop_assert_eq!(Paper::read(paper.key, &paper.value()), Some(paper.clone()));
             let cursor = paper.cursor();

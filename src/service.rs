@@ -3,6 +3,7 @@
 
 use crate::admission::Budget;
 use crate::admission::at_once::{AtOnce, UnderWay};
+use crate::admission::bytes::ByteBudget;
 use crate::admission::turns::Turns;
 use crate::answer::{
     Answer, Detail, Explained, Freshness, OfflineIssued, OfflineVerdict, Opened, Refusal, SaidBy,
@@ -22,9 +23,12 @@ use crate::desk::told::{Scan, Scans, Seen};
 use crate::desk::{self, Desk};
 use crate::identity::{AssertionNumber, Platform, Purpose, Reloaded};
 use crate::language::Language;
-use crate::meters::{Kind, Meters, Outcome, Tally};
+use crate::lists::{ListSettings, Lists, Published, ServedFile, ServedPair};
+use crate::meters::{Kind, Meters, OfflineFacts, Outcome, Tally};
 use crate::offline::code::OFFLINE_CODE_CHARS;
-use crate::offline::issue::{OfflineHolder, OfflineIssuer, OfflineSettings, OpenedOffline};
+use crate::offline::issue::{
+    CodeOutcome, OfflineHolder, OfflineIssuer, OfflineSettings, OpenedOffline,
+};
 use crate::person::{Face, Identity, MaskedName, Profile, ResidentId};
 use crate::seal::ring::{Kind as Sealed, RingFile};
 use crate::seal::{Caller, Class, Code, GRANT_CHARS, Nonces, Pass, PassId, Seal, Session};
@@ -51,6 +55,7 @@ pub struct Settings {
     pub gate_reasons: bool,
     /// None where no offline codes are issued.
     pub offline: Option<OfflineSettings>,
+    pub lists: ListSettings,
     /// Pages that each thread of a door serves in a second; 0 for none at all.
     pub pages_per_second: u32,
 }
@@ -113,6 +118,8 @@ pub struct Rooms {
     guidance: Guidance,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
+    /// None where no offline codes are issued.
+    pub lists: Option<Arc<Lists>>,
     offline_codes: moka::sync::Cache<(Identity, u8), Arc<AtomicU8>>,
     settings: Settings,
     desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
@@ -219,6 +226,7 @@ impl Rooms {
             scans: Scans::default(),
             guidance,
             offline: None,
+            lists: None,
             offline_codes: moka::sync::Cache::builder()
                 .max_capacity(OFFLINE_COUNTED_MAX)
                 .time_to_live(Duration::from_secs(86_400))
@@ -235,7 +243,12 @@ impl Rooms {
 
     /// Returns the same rooms, issuing offline codes where there is an issuer.
     pub fn issuing(self, offline: Option<Arc<OfflineIssuer>>) -> Rooms {
-        Rooms { offline, ..self }
+        let lists = offline.as_ref().map(|_| self.settings.lists.clone());
+        Rooms {
+            lists: lists.map(|settings| Arc::new(Lists::new(settings))),
+            offline,
+            ..self
+        }
     }
 
     /// Whether the system's clock and the store's are further apart than they may be.
@@ -289,6 +302,36 @@ impl Rooms {
         offline.generations.add(&revoked);
         offline.generations.was_read(began);
         Ok(())
+    }
+
+    /// Returns what the meters tell of offline codes and of the status list; None where no offline codes are issued.
+    pub fn offline_facts(&self, now: Now) -> Option<OfflineFacts> {
+        let (offline, lists) = self.offline.as_ref().zip(self.lists.as_ref())?;
+        let served = lists.served();
+        let head = served.as_ref().map(|served| &served.head);
+        let [red, yellow, void] = head.map_or([0; 3], |head| head.listed);
+        let newest = served.as_ref().and_then(|served| served.pairs.first());
+        let bytes = |file: fn(&ServedPair) -> &ServedFile| {
+            newest.map_or(0, |pair| file(pair).bytes.len() as u64)
+        };
+        let tally = &lists.tally;
+        Some(OfflineFacts {
+            list_age: match &served {
+                Some(served) => now.time.since(served.as_of()),
+                None => now.moment.since(lists.since),
+            },
+            residents: head.map_or(0, |head| head.residents),
+            listed: [("red", red), ("yellow", yellow), ("void", void)],
+            clashes: head.map_or(0, |head| head.clashes),
+            bytes: [
+                ("base", bytes(|pair| &pair.base)),
+                ("changes", bytes(|pair| &pair.changes)),
+            ],
+            published: Published::ALL.map(|outcome| (outcome.label(), tally.counted(outcome))),
+            wrong: tally.wrong.load(Relaxed),
+            build: Duration::from_millis(tally.build_ms.load(Relaxed)),
+            codes: CodeOutcome::ALL.map(|outcome| (outcome.label(), offline.counted(outcome))),
+        })
     }
 
     /// Takes up a key ring that was rotated meanwhile.
@@ -365,6 +408,7 @@ pub struct Service {
     grants_seen: RefCell<Seen>,
     offline_budget: RefCell<Budget>,
     list_budget: RefCell<Budget>,
+    list_bytes: RefCell<ByteBudget>,
 }
 
 impl Service {
@@ -375,6 +419,10 @@ impl Service {
             part_budget: RefCell::new(page_budget),
             grants_seen: RefCell::default(),
             list_budget: RefCell::new(full_budget(LISTS_PER_SECOND, Instant::now())),
+            list_bytes: RefCell::new(ByteBudget::new(
+                rooms.settings.lists.bytes_per_second,
+                Instant::now(),
+            )),
             offline_budget: RefCell::new(full_budget(
                 (rooms.settings.offline.as_ref()).map_or(0, |offline| offline.codes_per_second),
                 Instant::now(),
@@ -948,6 +996,14 @@ impl Service {
     /// Whether this thread may serve keys now, or is `Busy`.
     pub fn admit_keys(&self, started: Instant) -> Result<(), Refusal> {
         match self.list_budget.borrow_mut().take(started) {
+            true => Ok(()),
+            false => Err(Refusal::Busy),
+        }
+    }
+
+    /// Whether this thread may send so many bytes of a list now, or is `Busy`.
+    pub fn admit_list_bytes(&self, bytes: u64, started: Instant) -> Result<(), Refusal> {
+        match self.list_bytes.borrow_mut().take(bytes, started) {
             true => Ok(()),
             false => Err(Refusal::Busy),
         }

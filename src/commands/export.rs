@@ -86,9 +86,10 @@ impl Export {
                 Error::Closed
             })
         };
+        let kinds = Kinds::ALL.without(&Kind::MADE_AGAIN);
         let done = match &store {
-            Opened::Embedded(store) => store.each_paper(Kinds::ALL, each),
-            Opened::Redis(store) => runtime.block_on(store.each_paper(Kinds::ALL, each)),
+            Opened::Embedded(store) => store.each_paper(kinds, each),
+            Opened::Redis(store) => runtime.block_on(store.each_paper(kinds, each)),
         };
         match failed {
             Some(error) => return Err(error.into()),

@@ -97,6 +97,7 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         clock_steps: offset::steps(),
         clock_apart: rooms.clock.apart_ms() as f64 / 1_000.0,
         audit_links: rooms.audit_links(),
+        offline: rooms.offline_facts(now),
     });
     service
         .tally

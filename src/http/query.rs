@@ -54,10 +54,91 @@ pub enum Route {
     OfflineCode,
     /// The public keys of offline codes and lists.
     SigningKeys,
+    /// Something of the status list of an issuer.
+    List(ListPath),
     /// Something that the desk keeps papers of.
     Desk(Act),
     /// Nothing that this door has.
     None,
+}
+
+/// A path of a status list: `/v1/list/440000`, and what stands behind that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListPath {
+    /// Division of GB/T 2260 as a number.
+    pub issuer: u32,
+    pub part: ListPartPath,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListPartPath {
+    /// What there is: numbers, sizes, times.
+    Index,
+    /// `base`: the newest base.
+    Base,
+    /// `changes-NUMBER`: the changes of the base with this number.
+    Changes(u64),
+    /// `days`: the keys of the days.
+    Days,
+    /// `base.sealed` and `changes-NUMBER.sealed`: the same for caches that anybody may read.
+    SealedBase,
+    SealedChanges(u64),
+}
+
+impl ListPartPath {
+    /// Whether it is nothing to whoever has no key of the day.
+    pub fn is_sealed(self) -> bool {
+        matches!(
+            self,
+            ListPartPath::SealedBase | ListPartPath::SealedChanges(_)
+        )
+    }
+}
+
+impl ListPath {
+    const PREFIX: &'static str = "/v1/list/";
+
+    /// Returns what a path of a door names; None for nothing that there could be. Each has one spelling.
+    fn parse(door: Door, path: &str) -> Option<ListPath> {
+        let rest = path.strip_prefix(ListPath::PREFIX)?;
+        let (issuer, part) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_index = part.is_empty() && !rest.ends_with('/');
+        let (name, is_sealed) = match part.strip_suffix(".sealed") {
+            Some(name) => (name, true),
+            None => (part, false),
+        };
+        let part = match (name, is_sealed) {
+            ("", false) if is_index => ListPartPath::Index,
+            ("base", false) => ListPartPath::Base,
+            ("base", true) => ListPartPath::SealedBase,
+            ("days", false) => ListPartPath::Days,
+            (name, _) => {
+                let number = digits(name.strip_prefix("changes-")?)?;
+                match is_sealed {
+                    false => ListPartPath::Changes(number),
+                    true => ListPartPath::SealedChanges(number),
+                }
+            }
+        };
+        // Only the gate's door has what is not sealed.
+        if door != Door::Gate && !part.is_sealed() || issuer.len() != 6 {
+            return None;
+        }
+        let issuer = issuer
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then_some(issuer)?;
+        Some(ListPath {
+            issuer: issuer.parse().ok()?,
+            part,
+        })
+    }
+}
+
+/// Returns a number that is written without sign or leading zeros.
+fn digits(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    is_plain.then_some(text)?.parse().ok()
 }
 
 /// How the caller proves to be somebody.
@@ -83,6 +164,9 @@ impl Route {
             (Door::Resident, "/v1/code/offline") => (Route::OfflineCode, Method::GET),
             (Door::Resident, "/v1/keys") => (Route::SigningKeys, Method::GET),
             (Door::Gate, "/v1/keys") => (Route::SigningKeys, Method::GET),
+            (door @ (Door::Gate | Door::Resident), path) if path.starts_with(ListPath::PREFIX) => {
+                (Route::List(ListPath::parse(door, path)?), Method::GET)
+            }
             // After what is asked for a thousand times a second.
             (door, path) => (Route::Page(pages::find(door, path)?), Method::GET),
         })
@@ -97,12 +181,14 @@ impl Route {
             | Route::Feed
             | Route::OfflineCode
             | Route::Desk(_) => Needs::Bearer,
+            Route::List(path) if !path.part.is_sealed() => Needs::Bearer,
             Route::OpenSession
             | Route::Live
             | Route::Ready
             | Route::Metrics
             | Route::Page(_)
             | Route::SigningKeys
+            | Route::List(_)
             | Route::None => Needs::Nothing,
         }
     }
@@ -120,7 +206,7 @@ impl Route {
             Route::Feed => Kind::Feed,
             Route::Page(_) => Kind::Page,
             Route::OfflineCode => Kind::OfflineCode,
-            Route::SigningKeys => Kind::List,
+            Route::SigningKeys | Route::List(_) => Kind::List,
             Route::Desk(_) => Kind::Desk,
             Route::None => Kind::Other,
         }
@@ -336,7 +422,9 @@ impl Route {
             Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
                 Some("GET, HEAD")
             }
-            Route::Page(_) | Route::OfflineCode | Route::SigningKeys => Some("GET, HEAD"),
+            Route::Page(_) | Route::OfflineCode | Route::SigningKeys | Route::List(_) => {
+                Some("GET, HEAD")
+            }
             Route::Desk(_) | Route::None => None,
         }
     }

@@ -35,12 +35,32 @@ pub struct Body {
 enum Content {
     Whole(Bytes),
     Scans(Box<Scans>),
+    /// What is large goes out piece by piece, and other connections of the thread have their turn between two.
+    Pieces(Bytes, PiecePause),
 }
+
+/// Whether the next piece waits for others first.
+#[derive(PartialEq)]
+enum PiecePause {
+    Before,
+    Over,
+}
+
+/// Bytes of a piece: some microseconds of copying.
+const PIECE_BYTES: usize = 32 << 10;
 
 impl Body {
     pub fn whole(bytes: impl Into<Bytes>) -> Body {
         Body {
             content: Content::Whole(bytes.into()),
+            seat: None,
+        }
+    }
+
+    /// Returns a body that is sent in pieces.
+    pub fn pieces(bytes: Bytes) -> Body {
+        Body {
+            content: Content::Pieces(bytes, PiecePause::Over),
             seat: None,
         }
     }
@@ -77,6 +97,17 @@ impl hyper::body::Body for Body {
         match &mut self.get_mut().content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Pieces(bytes, _) if bytes.is_empty() => Poll::Ready(None),
+            Content::Pieces(_, pause) if *pause == PiecePause::Before => {
+                *pause = PiecePause::Over;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Content::Pieces(bytes, pause) => {
+                *pause = PiecePause::Before;
+                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Content::Scans(scans) => scans
                 .poll(cx)
                 .map(|piece| piece.map(|piece| piece.map(Frame::data))),
@@ -84,12 +115,14 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+        matches!(&self.content, Content::Whole(bytes) | Content::Pieces(bytes, _) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Whole(bytes) | Content::Pieces(bytes, _) => {
+                SizeHint::with_exact(bytes.len() as u64)
+            }
             Content::Scans(_) => SizeHint::default(),
         }
     }

@@ -3,8 +3,9 @@
 
 use super::ListId;
 use super::code::{CodeFault, OFFLINE_CODE_CHARS, OfflineCode};
+use super::daily::DayKeys;
 use super::permutation::Permutation;
-use super::sign::{SigningKey, VerifyingKey};
+use super::sign::{SignatureAlgorithm, SigningKey, VerifyingKey};
 use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::person::{Face, ResidentId};
@@ -36,6 +37,7 @@ pub struct OfflineKeys {
     pub signing: SigningKey,
     /// All public keys: the current one, the next, those before.
     pub verifying: Vec<VerifyingKey>,
+    pub days: DayKeys,
     /// The same as a JWKS, and its entity tag.
     pub jwks: Bytes,
     pub jwks_tag: String,
@@ -64,6 +66,7 @@ impl OfflineKeys {
             permutation: Permutation::new(secrets.permutation),
             signing,
             verifying,
+            days: DayKeys::new(&secrets.days[..]),
             jwks_tag: etag(&jwks),
             jwks,
         })
@@ -94,6 +97,30 @@ fn jwks(issuer: u32, keys: &[VerifyingKey]) -> Bytes {
     json!({ "issuer": format!("{issuer:06}"), "keys": keys })
         .to_string()
         .into()
+}
+
+/// Reads a JWKS that [`OfflineKeys`] printed: the issuer, and its keys. None for anything else; a key of another kind is passed over.
+pub fn read_jwks(bytes: &[u8]) -> Option<(u32, Vec<VerifyingKey>)> {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+    let read: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let issuer = crate::feed::parse_region(read["issuer"].as_str()?)?;
+    let part = |key: &serde_json::Value, name: &str| {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(key[name].as_str()?).ok()?;
+        <[u8; 32]>::try_from(bytes).ok()
+    };
+    let point = |key: &serde_json::Value| {
+        if key["kty"] != "EC" || key["crv"] != "P-256" {
+            return None;
+        }
+        let public = [&[4][..], &part(key, "x")?, &part(key, "y")?].concat();
+        Some(VerifyingKey {
+            id: key["kid"].as_str()?.parse().ok()?,
+            algorithm: SignatureAlgorithm::Es256,
+            public: public.into(),
+        })
+    };
+    let keys = read["keys"].as_array()?.iter().filter_map(point);
+    Some((issuer, keys.collect()))
 }
 
 type Newest = HashMap<u64, u8, BuildHasherDefault<NumberHasher>>;
@@ -162,11 +189,44 @@ impl Generations {
     }
 }
 
+/// What became of an offline code, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeOutcome {
+    Issued,
+    /// A gate read it, and it was good.
+    Opened,
+    Expired,
+    Revoked,
+    Invalid,
+}
+
+impl CodeOutcome {
+    pub const ALL: [CodeOutcome; 5] = [
+        CodeOutcome::Issued,
+        CodeOutcome::Opened,
+        CodeOutcome::Expired,
+        CodeOutcome::Revoked,
+        CodeOutcome::Invalid,
+    ];
+
+    /// Returns the label of the meter.
+    pub fn label(self) -> &'static str {
+        match self {
+            CodeOutcome::Issued => "issued",
+            CodeOutcome::Opened => "opened",
+            CodeOutcome::Expired => "expired",
+            CodeOutcome::Revoked => "revoked",
+            CodeOutcome::Invalid => "invalid",
+        }
+    }
+}
+
 /// Issues and opens the codes of one issuer.
 pub struct OfflineIssuer {
     pub settings: OfflineSettings,
     keys: ArcSwap<OfflineKeys>,
     pub generations: Generations,
+    counts: [AtomicU64; 5],
 }
 
 /// Whose code was opened.
@@ -190,7 +250,17 @@ impl OfflineIssuer {
             settings,
             keys: ArcSwap::from_pointee(keys),
             generations: Generations::default(),
+            counts: Default::default(),
         }
+    }
+
+    fn count(&self, outcome: CodeOutcome) {
+        self.counts[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Returns how many codes this became of.
+    pub fn counted(&self, outcome: CodeOutcome) -> u64 {
+        self.counts[outcome as usize].load(Relaxed)
     }
 
     /// Takes up a ring that was rotated meanwhile. False, and the keys in force stay, where it has none.
@@ -245,6 +315,7 @@ impl OfflineIssuer {
             face: holder.face,
         };
         let text = code.sign(&keys.signing).ok_or(Refusal::UpstreamBusy)?;
+        self.count(CodeOutcome::Issued);
         Ok((text, code))
     }
 
@@ -256,6 +327,19 @@ impl OfflineIssuer {
     /// Opens a code that a gate read: `CodeInvalid` for what is none of ours, `CodeExpired` for what is over or from the future,
     /// `CodeRevoked`, or `Warming` while nobody has said what was revoked.
     pub fn open(&self, text: &[u8], now: Time, skew: Duration) -> Result<OpenedOffline, Refusal> {
+        let opened = self.read(text, now, skew);
+        match &opened {
+            Ok(_) => self.count(CodeOutcome::Opened),
+            Err(Refusal::CodeExpired) => self.count(CodeOutcome::Expired),
+            Err(Refusal::CodeRevoked) => self.count(CodeOutcome::Revoked),
+            Err(Refusal::CodeInvalid) => self.count(CodeOutcome::Invalid),
+            // It is asked for again.
+            Err(_) => {}
+        }
+        opened
+    }
+
+    fn read(&self, text: &[u8], now: Time, skew: Duration) -> Result<OpenedOffline, Refusal> {
         if text.len() != OFFLINE_CODE_CHARS {
             return Err(Refusal::CodeInvalid);
         }
@@ -341,6 +425,17 @@ mod tests {
             let opened = other.open(text.as_bytes(), NOW, SKEW);
             assert_eq!(opened, Err(Refusal::CodeInvalid));
         }
+    }
+
+    #[test]
+    fn printed_keys_are_read_back() {
+        let keys = OfflineKeys::of(&RingFile::generate(NOW), 440_000).unwrap();
+        assert_eq!(read_jwks(&keys.jwks), Some((440_000, keys.verifying)));
+        for bad in ["", "{}", "[]", "{\"issuer\":\"44\",\"keys\":[]}"] {
+            assert_eq!(read_jwks(bad.as_bytes()), None, "{bad:?}");
+        }
+        let none = b"{\"issuer\":\"440000\",\"keys\":[{\"kty\":\"RSA\"}]}";
+        assert_eq!(read_jwks(none), Some((440_000, Vec::new())));
     }
 
     #[test]

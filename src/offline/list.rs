@@ -139,17 +139,21 @@ impl Fields<'_> {
     }
 }
 
-/// The head of a file, how many planes it has, and the 20 bytes that its kind gives a meaning to.
-fn read_head(
-    file: &[u8],
-    kind: u8,
-    keys: &[VerifyingKey],
-) -> Result<(ListHead, u8, [u32; 5]), FileFault> {
+/// The head of a file as its bytes have it.
+struct UnsignedHead {
+    head: ListHead,
+    algorithm: SignatureAlgorithm,
+    key: u8,
+    planes: u8,
+    /// The 20 bytes that its kind gives a meaning to.
+    own: [u32; 5],
+}
+
+fn unsigned_head(file: &[u8], kind: u8) -> Result<UnsignedHead, FileFault> {
     if file.len() < HEAD_BYTES + SIGNATURE_BYTES || file.len() > FILE_BYTES_MAX {
         return Err(FileFault::Form);
     }
-    let (signed, signature) = file.split_at(file.len() - SIGNATURE_BYTES);
-    let rest = signed.strip_prefix(MAGIC).ok_or(FileFault::Form)?;
+    let rest = file.strip_prefix(MAGIC).ok_or(FileFault::Form)?;
     let mut fields = Fields { rest };
     let mut head = || {
         let (found, algorithm, key, planes) =
@@ -167,16 +171,71 @@ fn read_head(
             *place = fields.u32()?;
         }
         let algorithm = SignatureAlgorithm::from_bits(algorithm)?;
-        (found == kind && zero == 0 && planes <= 2).then_some((head, planes, own, algorithm, key))
+        (found == kind && zero == 0 && planes <= 2).then_some(UnsignedHead {
+            head,
+            algorithm,
+            key,
+            planes,
+            own,
+        })
     };
-    let (head, planes, own, algorithm, key) = head().ok_or(FileFault::Form)?;
+    head().ok_or(FileFault::Form)
+}
+
+/// The head of a file whose signature is good, how many planes it has, and what its kind says.
+fn read_head(
+    file: &[u8],
+    kind: u8,
+    keys: &[VerifyingKey],
+) -> Result<(ListHead, u8, [u32; 5]), FileFault> {
+    let read = unsigned_head(file, kind)?;
+    let (signed, signature) = file.split_at(file.len() - SIGNATURE_BYTES);
     let key = keys
         .iter()
-        .find(|known| known.id == key && known.algorithm == algorithm)
+        .find(|known| known.id == read.key && known.algorithm == read.algorithm)
         .ok_or(FileFault::UnknownKey)?;
     match key.verifies(signed, signature) {
-        true => Ok((head, planes, own)),
+        true => Ok((read.head, read.planes, read.own)),
         false => Err(FileFault::Signature),
+    }
+}
+
+/// What a file says of itself, before its signature is checked.
+pub struct ListFile {
+    pub head: ListHead,
+    pub is_base: bool,
+    /// The signing key that it names.
+    pub key: u8,
+    /// Ids that are listed: those of a base that are not green, or all of a changes file.
+    pub listed: u64,
+}
+
+impl ListFile {
+    /// Reads the head of a file.
+    pub fn read(file: &[u8]) -> Result<ListFile, FileFault> {
+        let is_base = file.get(4) == Some(&KIND_BASE);
+        let kind = if is_base { KIND_BASE } else { KIND_CHANGES };
+        let read = unsigned_head(file, kind)?;
+        let own = &read.own;
+        Ok(ListFile {
+            listed: match is_base {
+                true => own[0].into(),
+                false => own[..4].iter().map(|count| u64::from(*count)).sum(),
+            },
+            is_base,
+            key: read.key,
+            head: read.head,
+        })
+    }
+
+    /// Returns whether one of these keys signed the file.
+    pub fn is_signed(&self, file: &[u8], keys: &[VerifyingKey]) -> bool {
+        let kind = if self.is_base {
+            KIND_BASE
+        } else {
+            KIND_CHANGES
+        };
+        read_head(file, kind, keys).is_ok()
     }
 }
 

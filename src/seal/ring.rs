@@ -247,6 +247,8 @@ impl Serialize for SignSecret {
 pub struct OfflineSecrets<'r> {
     /// Makes list ids of resident ids. It can never change: every list id would.
     pub permutation: [u8; 16],
+    /// Makes the keys of the days that seal lists for caches.
+    pub days: Zeroizing<[u8; 32]>,
     /// Id, state and PKCS#8 of each signing key.
     pub signing: Vec<(u8, KeyState, &'r [u8])>,
 }
@@ -325,21 +327,28 @@ impl RingFile {
 
     /// Returns what offline codes and lists need; None for a ring that is older than they are.
     pub fn offline(&self) -> Option<OfflineSecrets<'_>> {
-        struct Bytes16;
-        impl hkdf::KeyType for Bytes16 {
+        struct Length(usize);
+        impl hkdf::KeyType for Length {
             fn len(&self) -> usize {
-                16
+                self.0
             }
         }
+        let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma");
+        let secret = secret.extract(&self.offline.as_ref()?.0);
+        let expand = |what: &[u8], bytes: &mut [u8]| {
+            let okm = [what];
+            let okm = secret.expand(&okm, Length(bytes.len()));
+            okm.and_then(|okm| okm.fill(bytes))
+                .expect("a few bytes are within HKDF's bound");
+        };
         let mut permutation = [0; 16];
-        hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma")
-            .extract(&self.offline.as_ref()?.0)
-            .expand(&[b"liangma list id 1"], Bytes16)
-            .and_then(|okm| okm.fill(&mut permutation))
-            .expect("16 bytes are within HKDF's bound");
+        expand(b"liangma list id 1", &mut permutation);
+        let mut days = Zeroizing::new([0; 32]);
+        expand(b"liangma list days 1", &mut days[..]);
         let signing = self.sign.iter();
         Some(OfflineSecrets {
             permutation,
+            days,
             signing: signing
                 .map(|key| (key.id, key.state, &key.secret.0[..]))
                 .collect(),

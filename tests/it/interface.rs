@@ -62,9 +62,18 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
     for route in &served {
         assert!(operations().contains(route), "{route:?} is not documented");
     }
-    let node = Node::start();
+    let node = Start::new(&["issuer=440000"]).node();
+    until("there is a status list", || {
+        node.meter("liangma_list_bytes{file=\"base\"}") > 0.0
+    });
+    let index = Ask::get("/v1/list/440000")
+        .bearer(&node.seals().scanner())
+        .at(node.address(Door::Gate));
+    let number = index.json()["bases"][0]["number"].clone();
     for (name, path, method) in operations() {
         let path = path.replace("{id}", "AAAAAAAAAAAAAAAAAAAAAAAAAA");
+        let path = path.replace("{issuer}", "440000");
+        let path = path.replace("{number}", number.as_str().unwrap());
         let answer = Ask::new(&method, &path).at(node.address(door(&name)));
         assert!(
             !matches!(answer.status, 404 | 405),

@@ -79,7 +79,7 @@ fn meters(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_meter_of_a_panel_or_an_alert_is_printed_by_a_node() {
-    let node = Node::start();
+    let node = Start::new(&["issuer=440000"]).node();
     let seals = node.seals();
     let chen = person(1);
     node.feed(&seals.authority(), &[chen.resident()]);

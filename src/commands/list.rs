@@ -1,0 +1,283 @@
+//! `list`: builds a status list from a store, shows what a file says, and judges a code by files as a gate without a network does.
+
+use super::{Failure, Opened, Outcome, Sources, log, open_existing, ring, runtime, say, settings};
+use crate::board::Board;
+use crate::clock::Now;
+use crate::config::parse_duration;
+use crate::desk::offline_code::read_generations;
+use crate::offline::code::{CodeFault, OfflineCode};
+use crate::offline::gate::{HeldLists, ListAges, OfflineVerdict};
+use crate::offline::issue::{OfflineKeys, read_jwks};
+use crate::offline::list::{BaseList, ListChanges, ListFile};
+use crate::offline::publisher::{ListSource, publish};
+use crate::offline::sign::VerifyingKey;
+use crate::seal::Seal;
+use crate::store::Store;
+use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Build, show and ask status lists for gates without a network
+#[derive(Args)]
+pub struct List {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Build a list from the store, prove it for every resident, and write base.lml, changes.lml and keys.json
+    ///
+    /// Nodes publish lists by themselves; this one is for a first delivery on a medium, and for tests. The embedded store must not be
+    /// in use.
+    Build {
+        #[command(flatten)]
+        sources: Sources,
+        /// The folder to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Judge a code as a gate without a network does; prints the verdict as JSON
+    ///
+    /// Exit code 0: the code is genuine and has a colour or is void; 1: it has none, and `state` says why.
+    Check {
+        /// The code, 154 characters; `@FILE` or `-` reads it
+        #[arg(long, value_name = "CODE|@FILE|-", value_parser = super::private_value)]
+        code: String,
+        /// The issuer's public keys, as `GET /v1/keys` gives them
+        #[arg(long, value_name = "FILE")]
+        jwks: PathBuf,
+        /// The base
+        #[arg(long, value_name = "FILE")]
+        base: PathBuf,
+        /// Its changes
+        #[arg(long, value_name = "FILE")]
+        changes: Option<PathBuf>,
+        /// A colour is marked when the list is older
+        #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
+        stale_after: Duration,
+        /// There is no colour when the list is older
+        #[arg(long, value_name = "TIME", default_value = "12h", value_parser = duration)]
+        too_old_after: Duration,
+    },
+    /// Show what a base or changes file says of itself, as JSON; its signature is checked if keys are given
+    Show {
+        /// The file
+        file: PathBuf,
+        /// The issuer's public keys, as `GET /v1/keys` gives them
+        #[arg(long, value_name = "FILE")]
+        jwks: Option<PathBuf>,
+    },
+}
+
+impl List {
+    pub fn run(self) -> Outcome {
+        match self.what {
+            What::Build { sources, out } => build(&sources, &out),
+            What::Check {
+                code,
+                jwks,
+                base,
+                changes,
+                stale_after,
+                too_old_after,
+            } => {
+                let ages = ListAges {
+                    stale_after,
+                    too_old_after,
+                };
+                check(&code, &jwks, &base, changes.as_deref(), &ages)
+            }
+            What::Show { file, jwks } => show(&file, jwks.as_deref()),
+        }
+    }
+}
+
+/// How long the store may take to confirm what was read, and how often that is looked at.
+const CONFIRM_WAIT: Duration = Duration::from_secs(10);
+const CONFIRM_LOOK: Duration = Duration::from_millis(20);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "is no time, like 30m or 12h".to_owned())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(bytes)
+}
+
+/// Reads public keys and the issuer that they are of.
+fn keys(path: &Path) -> Result<(u32, Vec<VerifyingKey>), Failure> {
+    let keys = read_jwks(&read(path)?);
+    let keys = keys.with_context(|| format!("{}: no JWKS with an issuer", path.display()))?;
+    Ok(keys)
+}
+
+fn check(code: &str, jwks: &Path, base: &Path, changes: Option<&Path>, ages: &ListAges) -> Outcome {
+    let (issuer, keys) = keys(jwks)?;
+    let named = |path: &Path| path.display().to_string();
+    let mut held = HeldLists::default();
+    let base_list = BaseList::open(read(base)?.into(), &keys).with_context(|| named(base))?;
+    let is_ours = base_list.head.issuer == issuer;
+    held.take_base(base_list).with_context(|| named(base))?;
+    if let Some(path) = changes {
+        let changes = ListChanges::open(&read(path)?, &keys).with_context(|| named(path))?;
+        held.take_changes(changes).with_context(|| named(path))?;
+    }
+    if !is_ours {
+        return Err(anyhow!("{}: of another issuer than the keys", base.display()).into());
+    }
+    let now = Now::read();
+    let as_of = held.as_of().map(|as_of| as_of.to_string());
+    let code = code.trim().to_ascii_uppercase();
+    let keys_of = |own| match own == issuer {
+        true => &keys[..],
+        false => &[],
+    };
+    let mut said = json!({ "class": "offline", "by": "list", "as_of": as_of });
+    let is_told = match OfflineCode::open(code.as_bytes(), keys_of) {
+        Err(fault) => {
+            said["state"] = match fault {
+                CodeFault::Form | CodeFault::UnknownKey | CodeFault::Signature => "code_invalid",
+            }
+            .into();
+            false
+        }
+        Ok(code) => {
+            let (state, stale, is_told) = match held.judge(&code, now.time, ages) {
+                OfflineVerdict::Colour { state, stale } => (state.word(), stale, true),
+                OfflineVerdict::Void => ("void", false, true),
+                OfflineVerdict::NotCovered => ("not_covered", false, false),
+                OfflineVerdict::Expired => ("code_expired", false, false),
+                OfflineVerdict::TooOld => ("too_old", false, false),
+                OfflineVerdict::Clock => ("clock", false, false),
+            };
+            said["state"] = state.into();
+            if stale {
+                said["stale"] = true.into();
+            }
+            said["check_document"] = true.into();
+            said["name"] = code.face.name.print().into();
+            said["cert_no"] = code.face.cert_no.print().into();
+            said["assurance"] = code.face.assurance.word().into();
+            said["issued_at"] = code.issued_at.to_string().into();
+            said["expires_at"] = code.expires_at().to_string().into();
+            is_told
+        }
+    };
+    say(&said.to_string())?;
+    Ok(match is_told {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn show(path: &Path, jwks: Option<&Path>) -> Outcome {
+    let bytes = read(path)?;
+    let file = ListFile::read(&bytes).with_context(|| path.display().to_string())?;
+    let signature = match jwks {
+        None => "not_checked",
+        Some(jwks) => match file.is_signed(&bytes, &keys(jwks)?.1) {
+            true => "good",
+            false => "wrong",
+        },
+    };
+    let head = &file.head;
+    let said = json!({
+        "kind": if file.is_base { "base" } else { "changes" },
+        "issuer": format!("{:06}", head.issuer), "number": head.number.to_string(),
+        "as_of": head.as_of.to_string(), "until": head.until.to_string(),
+        "residents": head.residents, "listed": file.listed, "key": file.key.to_string(),
+        "bytes": bytes.len(), "signature": signature,
+    });
+    say(&said.to_string())?;
+    Ok(match signature {
+        "wrong" => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn build(sources: &Sources, out: &Path) -> Outcome {
+    let settings = settings(sources.said())?;
+    log(&settings.log)?;
+    let ring = ring(&settings)?;
+    let Some(offline) = &settings.service.offline else {
+        return Err(Failure::Settings(vec![
+            "issuer: is missing: lists are signed in the name of a division".to_owned(),
+        ]));
+    };
+    let keys = OfflineKeys::of(&ring, offline.issuer).ok_or_else(|| {
+        anyhow!("the key ring has no signing keys; `liangma keys rotate --sign` makes them")
+    })?;
+    let seal = Seal::new(&ring, settings.seal.clone());
+    let (board, revoked, as_of) = runtime()?.block_on(async {
+        let opened = open_existing(&settings, &seal).await?;
+        let residents = match &opened {
+            Opened::Embedded(store) => store.residents()?,
+            Opened::Redis(store) => store.residents(),
+        };
+        let board = Arc::new(Board::new(residents, settings.board.clone()));
+        let store: Box<dyn Store> = match opened {
+            Opened::Embedded(store) => Box::new(store.start(board.clone(), Arc::default())),
+            Opened::Redis(store) => Box::new(store.start(Some(board.clone()), Arc::default())),
+        };
+        let read = async {
+            // Everything acknowledged before is read after.
+            let began = Now::read().time;
+            store.fill(Arc::new(|_| {})).await?;
+            let revoked = read_generations(&*store, &seal, None).await?;
+            let confirmed = async {
+                while board.freshness(Now::read()).stale {
+                    tokio::time::sleep(CONFIRM_LOOK).await;
+                }
+            };
+            if tokio::time::timeout(CONFIRM_WAIT, confirmed).await.is_err() {
+                return Err(anyhow!("the store does not confirm what was read").into());
+            }
+            let heard = board.freshness(Now::read()).as_of;
+            Ok::<_, Failure>((revoked, began.min(heard)))
+        };
+        let read = read.await;
+        store.close().await;
+        let (revoked, as_of) = read?;
+        Ok::<_, Failure>((board, revoked, as_of))
+    })?;
+    let mut newest: HashMap<u64, u8> = HashMap::new();
+    for (resident, generation) in revoked {
+        let known = newest.entry(resident.0).or_insert(generation);
+        *known = generation.max(*known);
+    }
+    let source = ListSource {
+        keys: &keys,
+        issuer: offline.issuer,
+        residents: &*board,
+        revoked: &newest,
+        as_of,
+        life: settings.service.lists.too_old_after,
+        recent: u64::MAX,
+    };
+    let edition = publish(&source, &[], true).map_err(anyhow::Error::from)?;
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let pair = &edition.pairs[0];
+    for (name, bytes) in [
+        ("base.lml", &pair.base[..]),
+        ("changes.lml", &pair.changes[..]),
+        ("keys.json", &keys.jwks[..]),
+    ] {
+        let path = out.join(name);
+        std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+    }
+    let [red, yellow, void] = edition.listed;
+    let said = json!({
+        "number": pair.number.to_string(), "as_of": as_of.to_string(), "until": edition.until.to_string(),
+        "residents": board.residents(), "red": red, "yellow": yellow, "void": void, "clashes": edition.clashes,
+        "asked": edition.asked, "base_bytes": pair.base.len(),
+    });
+    say(&said.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,193 @@
+//! Files of status lists in the store, as papers: a file is cut into parts, and the head of a slot names whole files. A part or a head
+//! that is filed stays as it is, so that a reader finds all of an edition or nothing of it.
+
+use crate::clock::Time;
+use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::person::Identity;
+use crate::seal::{PLAIN_BYTES_MAX, Seal};
+use crate::store::{Change, Error, Store, What};
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+/// Parts that are filed in one call.
+const PARTS_AT_ONCE: usize = 64;
+
+/// Heads that a reader looks at: the newest, and some before it should that be of no use.
+const HEADS_READ: usize = 8;
+
+/// A file by its contents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileName {
+    pub bytes: u32,
+    /// SHA-256.
+    #[serde(with = "hash_digits")]
+    pub hash: [u8; 32],
+}
+
+mod hash_digits {
+    use crate::seal::base32;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(hash: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&base32::text(hash))
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(from)?;
+        let mut hash = [0; 32];
+        match base32::decode(text.as_bytes(), &mut hash) {
+            Some(32) => Ok(hash),
+            _ => Err(D::Error::custom("no hash of 32 bytes")),
+        }
+    }
+}
+
+impl FileName {
+    pub fn of(bytes: &[u8]) -> FileName {
+        let hash = digest(&SHA256, bytes);
+        FileName {
+            bytes: bytes.len() as u32,
+            hash: hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
+        }
+    }
+
+    /// Returns the entity tag of the file.
+    pub fn tag(&self) -> String {
+        let half = u128::from_be_bytes(self.hash[..16].try_into().expect("16 of 32"));
+        format!("\"{half:032x}\"")
+    }
+
+    fn owner(&self, seal: &Seal) -> Identity {
+        let name = self.tag();
+        seal.owner("list file", &name, self.hash[0])
+    }
+
+    fn parts(&self) -> usize {
+        (self.bytes as usize).div_ceil(PLAIN_BYTES_MAX)
+    }
+
+    fn key(&self, seal: &Seal, part: usize) -> Key {
+        seal.paper_key(&[b"list part", &self.hash, &(part as u64).to_be_bytes()])
+    }
+}
+
+/// A base and its changes, as a head names them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairNames {
+    pub number: u64,
+    pub base: FileName,
+    pub changes: FileName,
+}
+
+/// The edition of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditionHead {
+    /// When the slot began, in milliseconds.
+    pub slot: u64,
+    pub as_of: u64,
+    pub until: u64,
+    /// When the newest base was made.
+    pub based: u64,
+    pub residents: u64,
+    /// Red, yellow and void ids.
+    pub listed: [u64; 3],
+    pub clashes: u64,
+    /// The newest base first.
+    pub pairs: Vec<PairNames>,
+}
+
+/// Puts files, turns and heads into a store, and reads them.
+pub struct Shelf<'s> {
+    pub store: &'s dyn Store,
+    pub seal: &'s Seal,
+}
+
+const NO_KEY: Error = Error::Damaged("the papers of revocations have no key");
+
+impl Shelf<'_> {
+    /// Puts a file; one that is there already is left as it is.
+    pub async fn put(&self, bytes: &[u8], now: Time) -> Result<FileName, Error> {
+        let name = FileName::of(bytes);
+        let owner = name.owner(self.seal);
+        let parts: Vec<&[u8]> = bytes.chunks(PLAIN_BYTES_MAX).collect();
+        for (nth, some) in parts.chunks(PARTS_AT_ONCE).enumerate() {
+            let mut changes = Vec::with_capacity(some.len());
+            for (beside, part) in some.iter().enumerate() {
+                let key = name.key(self.seal, nth * PARTS_AT_ONCE + beside);
+                changes.push(self.filing(owner, Kind::ListPart, key, now, part)?);
+            }
+            self.store.apply(changes).await?;
+        }
+        Ok(name)
+    }
+
+    /// Returns a file, or None where it is not there, whole and as it was put.
+    pub async fn get(&self, name: &FileName) -> Result<Option<Vec<u8>>, Error> {
+        let owner = name.owner(self.seal);
+        let keys: Vec<Key> = (0..name.parts())
+            .map(|part| name.key(self.seal, part))
+            .collect();
+        let mut bytes = Vec::with_capacity(name.bytes as usize);
+        for keys in keys.chunks(PAGE_MAX) {
+            for part in self.store.some(owner, keys).await? {
+                let Some(part) = part.and_then(|part| self.seal.open_paper(&owner, &part)) else {
+                    return Ok(None);
+                };
+                bytes.extend_from_slice(&part);
+            }
+        }
+        Ok(Some(bytes).filter(|bytes| FileName::of(bytes) == *name))
+    }
+
+    /// Takes the turn to publish in a slot. False where another node has it; `attempt` counts the turns that came to nothing.
+    pub async fn take_turn(&self, slot: Time, attempt: u64, now: Time) -> Result<bool, Error> {
+        let parts = [slot.0.to_be_bytes(), attempt.to_be_bytes()].concat();
+        let key = self.seal.paper_key(&[b"list turn", &parts]);
+        // Two nodes that ask for one turn must not file the same bytes.
+        let mine = self.seal.fresh_key();
+        let turn = self.filing(self.heads_owner(), Kind::ListTurn, key, now, &mine)?;
+        let filed = self.store.apply(vec![turn]).await?;
+        Ok(filed == [true])
+    }
+
+    /// Puts the head of a slot, once all of its files are there. False where the slot has one.
+    pub async fn put_head(&self, head: &EditionHead) -> Result<bool, Error> {
+        let key = self
+            .seal
+            .paper_key(&[b"list head", &head.slot.to_be_bytes()]);
+        let body = serde_json::to_vec(head).map_err(|error| Error::Failed(error.into()))?;
+        let owner = self.heads_owner();
+        let head = self.filing(owner, Kind::ListHead, key, Time(head.slot), &body)?;
+        Ok(self.store.apply(vec![head]).await? == [true])
+    }
+
+    /// Returns the newest heads, the newest slot first.
+    pub async fn heads(&self) -> Result<Vec<EditionHead>, Error> {
+        let owner = self.heads_owner();
+        let kinds = Kinds::of(&[Kind::ListHead]);
+        let papers = self.store.papers(owner, kinds, None, HEADS_READ).await?;
+        let read = |paper: &Paper| {
+            let body = self.seal.open_paper(&owner, paper)?;
+            serde_json::from_slice(&body).ok()
+        };
+        // One that cannot be read spoils no other.
+        Ok(papers.iter().filter_map(read).collect())
+    }
+
+    fn heads_owner(&self) -> Identity {
+        self.seal.owner("list heads", "all", 0)
+    }
+
+    fn filing(
+        &self,
+        who: Identity,
+        kind: Kind,
+        key: Key,
+        at: Time,
+        body: &[u8],
+    ) -> Result<Change, Error> {
+        let paper = self.seal.paper(&who, kind, key, at, body).ok_or(NO_KEY)?;
+        let what = What::Paper(paper);
+        Ok(Change { who, what })
+    }
+}

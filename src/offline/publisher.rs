@@ -1,0 +1,676 @@
+//! Makes the files of a status list by walks over all residents, and proves them: everybody is asked for as a gate would ask.
+//! In: who is on record, which generations were revoked, the lists so far. Out: signed files, all of them true, or none.
+
+use super::code::OfflineCode;
+use super::gate::{HeldLists, ListAges, OfflineVerdict};
+use super::issue::OfflineKeys;
+use super::list::{BaseList, BuildFault, FileFault, ListChanges, ListHead, build_base};
+use super::permutation::Permutation;
+use super::{ListId, ListState};
+use crate::clock::Time;
+use crate::person::{Assurance, CertType, Face, MaskedName, MaskedNumber, ResidentId};
+use crate::status::{Colour, Word};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+/// Bases that are served: the newest, and the one before for gates that have not read it yet. Each has its changes.
+pub const BASES_KEPT: usize = 2;
+
+/// Changes are worth a new base when they are larger than this part of the base, and larger than so many bytes.
+const CHANGES_PART: usize = 4;
+const CHANGES_BYTES: usize = 8 << 10;
+
+/// Random bits below the milliseconds in the number of a base. Two publishers that begin in one millisecond make two numbers,
+/// and a number stays below 2^53, which every language reads exactly, until 2248.
+const NUMBER_BITS: u32 = 10;
+
+/// Who is on record, as a publication sees them.
+pub trait OnRecord {
+    /// Calls `each` with every resident who was on record before the call, once, and perhaps with some who come meanwhile.
+    fn each(&self, each: &mut dyn FnMut(ResidentId, Word));
+    /// Returns whether somebody has this id.
+    fn has(&self, resident: ResidentId) -> bool;
+}
+
+/// What a publication is made of.
+pub struct ListSource<'s> {
+    pub keys: &'s OfflineKeys,
+    /// Division of GB/T 2260 as a number.
+    pub issuer: u32,
+    pub residents: &'s dyn OnRecord,
+    /// The newest revoked generation of each resident of whom one was revoked; that and all before it are void.
+    pub revoked: &'s HashMap<u64, u8>,
+    /// Everything acknowledged before is known to `residents` and `revoked`.
+    pub as_of: Time,
+    /// How long the files may be used.
+    pub life: Duration,
+    /// Words of this version and later ones may have changed while the residents are walked over.
+    pub recent: u64,
+}
+
+/// Why there is no new list.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishFault {
+    #[error("no base could be built: {0}")]
+    Build(#[from] BuildFault),
+    #[error("a file that was made cannot be read: {0}")]
+    Unreadable(#[from] FileFault),
+    #[error("a gate would not take a file that was made")]
+    NotTaken,
+    #[error("of {asked} answers {wrong} would be wrong")]
+    Wrong { asked: u64, wrong: u64 },
+    #[error("more residents than a list can hold")]
+    TooMany,
+}
+
+/// A base and the changes since, both signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPair {
+    pub number: u64,
+    pub base: Box<[u8]>,
+    pub changes: Box<[u8]>,
+}
+
+/// Files that belong together, the newest base first.
+#[derive(Debug)]
+pub struct Edition {
+    pub as_of: Time,
+    pub until: Time,
+    pub pairs: Vec<ListPair>,
+    /// Whether the newest base is new.
+    pub is_rebased: bool,
+    /// Residents of this edition who are red, yellow, and ids that are void.
+    pub listed: [u64; 3],
+    /// Ids that two would have. They are void.
+    pub clashes: u64,
+    /// Answers that were asked for, all of them right.
+    pub asked: u64,
+}
+
+/// The ids of a list: which one is whose, and what it must say.
+struct ListIds<'s> {
+    permutation: &'s Permutation,
+    revoked: &'s HashMap<u64, u8>,
+    void: HashSet<ListId>,
+    clashes: u64,
+}
+
+impl<'s> ListIds<'s> {
+    fn new(source: &ListSource<'s>) -> ListIds<'s> {
+        let mut ids = ListIds {
+            permutation: &source.keys.permutation,
+            revoked: source.revoked,
+            void: HashSet::new(),
+            clashes: 0,
+        };
+        let in_force: BTreeSet<u8> = (source.revoked.values())
+            .filter_map(|newest| newest.checked_add(1))
+            .chain([0])
+            .collect();
+        for (resident, newest) in source.revoked {
+            let resident = ResidentId(*resident);
+            for generation in 0..=*newest {
+                let id = ids.permutation.list_id(resident, generation);
+                if !ids.void.insert(id) || ids.is_of_another(id, resident, &in_force, source) {
+                    ids.clashes += 1;
+                }
+            }
+            // Generations above 0 may meet the id of somebody else's; both are void then, which is not green.
+            if let Some(id) = ids.current(resident)
+                && ids.is_of_another(id, resident, &in_force, source)
+            {
+                ids.void.insert(id);
+                ids.clashes += 1;
+            }
+        }
+        ids
+    }
+
+    /// Returns whether an id is the current one of somebody else who is on record.
+    fn is_of_another(
+        &self,
+        id: ListId,
+        resident: ResidentId,
+        in_force: &BTreeSet<u8>,
+        source: &ListSource<'_>,
+    ) -> bool {
+        in_force.iter().any(|generation| {
+            let owner = self.permutation.resident(id, *generation);
+            owner != resident && self.current(owner) == Some(id) && source.residents.has(owner)
+        })
+    }
+
+    /// Returns the id of codes that are issued now; None for a resident who has no generation left.
+    fn current(&self, resident: ResidentId) -> Option<ListId> {
+        let generation = match self.revoked.get(&resident.0) {
+            None => 0,
+            Some(newest) => newest.checked_add(1)?,
+        };
+        Some(self.permutation.list_id(resident, generation))
+    }
+
+    /// Returns what the list must say of a resident's id.
+    fn state(&self, id: ListId, word: Word) -> ListState {
+        match word.reasons().colour() {
+            _ if self.void.contains(&id) => ListState::Void,
+            Colour::Green => ListState::Green,
+            Colour::Yellow => ListState::Yellow,
+            Colour::Red => ListState::Red,
+        }
+    }
+
+    /// Calls `each` with the id, state and word of everybody on record.
+    fn each(&self, source: &ListSource<'_>, each: &mut dyn FnMut(ListId, ListState, Word)) {
+        source.residents.each(&mut |resident, word| {
+            if let Some(id) = self.current(resident) {
+                each(id, self.state(id, word), word);
+            }
+        });
+    }
+}
+
+/// Makes the next edition from the bases so far, the newest first. `rebase` asks for a new base; there is one as well where there
+/// is none so far, where the changes grew too large, and where a base so far is of a key that is gone.
+pub fn publish(
+    source: &ListSource<'_>,
+    so_far: &[BaseList],
+    rebase: bool,
+) -> Result<Edition, PublishFault> {
+    let ids = ListIds::new(source);
+    let so_far = &so_far[..so_far.len().min(BASES_KEPT)];
+    // What holds while this walk goes by is what the files say.
+    let mut residents = 0u64;
+    let mut listed = Vec::new();
+    let mut changes = vec![Vec::new(); so_far.len()];
+    let mut note = |id: ListId, state: ListState| {
+        if state != ListState::Green {
+            listed.push((id, state));
+        }
+        for (base, changes) in so_far.iter().zip(&mut changes) {
+            if base.state(id) != state {
+                changes.push((id, state));
+            }
+        }
+    };
+    ids.each(source, &mut |id, state, _| {
+        residents += 1;
+        note(id, state);
+    });
+    ids.void.iter().for_each(|id| note(*id, ListState::Void));
+    listed.sort_unstable();
+    listed.dedup();
+    let residents = u32::try_from(residents).map_err(|_| PublishFault::TooMany)?;
+    let until = source.as_of.plus(source.life);
+    let head = |number| ListHead {
+        issuer: source.issuer,
+        number,
+        as_of: source.as_of,
+        until,
+        residents,
+    };
+    let signing = &source.keys.signing;
+    let mut pairs = Vec::with_capacity(BASES_KEPT);
+    let is_large = |base: &BaseList, changes: &Vec<_>| {
+        changes.len() * 8 > CHANGES_BYTES.max(base.file().len() / CHANGES_PART)
+    };
+    let outgrown = so_far
+        .first()
+        .is_none_or(|base| is_large(base, &changes[0]));
+    let is_rebased = rebase || outgrown;
+    if is_rebased {
+        let number = next_number(source.as_of, so_far)?;
+        let everybody = |each: &mut dyn FnMut(ListId)| {
+            ids.each(source, &mut |id, _, _| each(id));
+        };
+        let base = build_base(&head(number), &listed, everybody, signing)?;
+        let changes = ListChanges::write(&head(number), &[], signing);
+        pairs.push(ListPair {
+            number,
+            base: base.into(),
+            changes: changes.ok_or(BuildFault::Random)?.into(),
+        });
+    }
+    for (base, changes) in so_far.iter().zip(changes) {
+        if pairs.len() == BASES_KEPT {
+            break;
+        }
+        let number = base.head.number;
+        let changes = ListChanges::write(&head(number), &changes, signing);
+        pairs.push(ListPair {
+            number,
+            base: base.file().into(),
+            changes: changes.ok_or(BuildFault::Random)?.into(),
+        });
+    }
+    let asked = prove(source, &ids, &listed, &pairs)?;
+    let count = |wanted| {
+        let of_state = listed.iter().filter(|(_, state)| *state == wanted);
+        of_state.count() as u64
+    };
+    Ok(Edition {
+        as_of: source.as_of,
+        until,
+        pairs,
+        is_rebased,
+        listed: [
+            count(ListState::Red),
+            count(ListState::Yellow),
+            count(ListState::Void),
+        ],
+        clashes: ids.clashes,
+        asked,
+    })
+}
+
+/// Returns a number above that of every base so far, which no other publisher takes.
+fn next_number(as_of: Time, so_far: &[BaseList]) -> Result<u64, PublishFault> {
+    let mut random = [0; 2];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| BuildFault::Random)?;
+    let random = u64::from(u16::from_le_bytes(random)) & ((1 << NUMBER_BITS) - 1);
+    let last = so_far.iter().map(|base| base.head.number).max();
+    Ok((as_of.0 << NUMBER_BITS | random).max(last.map_or(0, |last| last + 1)))
+}
+
+/// Reads the files as a gate does and asks for everybody with each pair. Returns how many answers there were.
+///
+/// An answer must be what the walk before saw, and what holds now unless the word is a recent one: a change of meanwhile may be in
+/// the files or not, and of who came meanwhile the files say nothing.
+fn prove(
+    source: &ListSource<'_>,
+    ids: &ListIds<'_>,
+    listed: &[(ListId, ListState)],
+    pairs: &[ListPair],
+) -> Result<u64, PublishFault> {
+    let ages = ListAges::default();
+    let mut gates = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let keys = &source.keys.verifying;
+        let mut held = HeldLists::default();
+        let taken = held.take_base(BaseList::open(pair.base.clone(), keys)?);
+        let changes = ListChanges::open(&pair.changes, keys)?;
+        let taken = taken.and_then(|()| held.take_changes(changes));
+        taken.map_err(|_| PublishFault::NotTaken)?;
+        gates.push(held);
+    }
+    let mut code = OfflineCode {
+        key: source.keys.signing.id,
+        issuer: source.issuer,
+        list_id: ListId(0),
+        generation: 0,
+        check: 1,
+        issued_at: source.as_of,
+        life_hours: 1,
+        face: Face {
+            name: MaskedName::of(""),
+            cert_no: MaskedNumber {
+                cert_type: CertType::IdentityCard,
+                ends: *b"0000",
+            },
+            assurance: Assurance::Unverified,
+        },
+    };
+    let (mut asked, mut wrong) = (0u64, 0u64);
+    let mut ask = |id: ListId, now: ListState, is_recent: bool| {
+        code.list_id = id;
+        let before = listed.binary_search_by_key(&id, |(id, _)| *id);
+        let before = before.ok().map(|at| listed[at].1);
+        for gate in &gates {
+            asked += 1;
+            let said = match gate.judge(&code, source.as_of, &ages) {
+                OfflineVerdict::Colour { state, .. } => Some(state),
+                OfflineVerdict::Void => Some(ListState::Void),
+                _ => None,
+            };
+            let is_right = match before {
+                Some(before) => said == Some(before) && (before == now || is_recent),
+                None => said == Some(now) || said.is_some() && is_recent,
+            };
+            wrong += u64::from(!is_right);
+        }
+    };
+    ids.each(source, &mut |id, state, word| {
+        ask(id, state, word.version() >= source.recent);
+    });
+    ids.void
+        .iter()
+        .for_each(|id| ask(*id, ListState::Void, false));
+    match wrong {
+        0 => Ok(asked),
+        wrong => Err(PublishFault::Wrong { asked, wrong }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::ring::RingFile;
+    use crate::status::{Reason, Reasons};
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    const ISSUER: u32 = 440_000;
+    const START: u64 = 1_795_500_000_000;
+    const SLOT: u64 = 600_000;
+    const LIFE: Duration = Duration::from_secs(12 * 3_600);
+
+    /// A board whose walks can be told what happens while they go by.
+    #[derive(Default)]
+    struct Town {
+        words: RefCell<BTreeMap<u64, Word>>,
+        /// Of each walk to come, what happens before it.
+        before_walks: RefCell<Vec<Vec<(u64, Word)>>>,
+    }
+
+    impl OnRecord for Town {
+        fn each(&self, each: &mut dyn FnMut(ResidentId, Word)) {
+            if let Some(words) = self.before_walks.borrow_mut().pop() {
+                self.words.borrow_mut().extend(words);
+            }
+            for (id, word) in &*self.words.borrow() {
+                each(ResidentId(*id), *word);
+            }
+        }
+
+        fn has(&self, resident: ResidentId) -> bool {
+            self.words.borrow().contains_key(&resident.0)
+        }
+    }
+
+    fn spread(nth: u64) -> u64 {
+        (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn word(version: u64, is_red: bool) -> Word {
+        let reasons = match is_red {
+            true => Reasons::NONE.with(Reason::CloseContact),
+            false => Reasons::NONE,
+        };
+        Word::new(version, 7, reasons)
+    }
+
+    fn keys() -> OfflineKeys {
+        OfflineKeys::of(&RingFile::generate(Time(START)), ISSUER).unwrap()
+    }
+
+    fn source<'s>(
+        keys: &'s OfflineKeys,
+        residents: &'s Town,
+        revoked: &'s HashMap<u64, u8>,
+        as_of: u64,
+    ) -> ListSource<'s> {
+        ListSource {
+            keys,
+            issuer: ISSUER,
+            residents,
+            revoked,
+            as_of: Time(as_of),
+            life: LIFE,
+            recent: as_of,
+        }
+    }
+
+    fn bases(edition: &Edition, keys: &OfflineKeys) -> Vec<BaseList> {
+        let pairs = edition.pairs.iter();
+        pairs
+            .map(|pair| BaseList::open(pair.base.clone(), &keys.verifying).unwrap())
+            .collect()
+    }
+
+    fn code(id: ListId, issued_at: u64) -> OfflineCode {
+        OfflineCode {
+            key: 1,
+            issuer: ISSUER,
+            list_id: id,
+            generation: 0,
+            check: 7,
+            issued_at: Time(issued_at),
+            life_hours: 72,
+            face: Face {
+                name: MaskedName::of("陈"),
+                cert_no: MaskedNumber {
+                    cert_type: CertType::IdentityCard,
+                    ends: *b"4419",
+                },
+                assurance: Assurance::RealName,
+            },
+        }
+    }
+
+    /// What a gate is offered in a slot.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Offer {
+        Nothing,
+        Changes,
+        Everything,
+        /// The files of an earlier slot.
+        Earlier,
+    }
+
+    /// What happens to whom before a slot, whether it makes a new base, and what the gate is offered then.
+    type Slot = (Vec<(u64, u8)>, bool, Offer);
+
+    fn days() -> impl Strategy<Value = Vec<Slot>> {
+        let event = (0u64..60, 0u8..8);
+        let offer = prop_oneof![
+            Just(Offer::Nothing),
+            Just(Offer::Changes),
+            Just(Offer::Everything),
+            Just(Offer::Earlier),
+        ];
+        let slot = (prop::collection::vec(event, 0..40), any::<bool>(), offer);
+        prop::collection::vec(slot, 1..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_gate_says_of_everybody_what_was_so_at_its_list(days in days()) {
+            let (keys, town) = (keys(), Town::default());
+            let mut revoked: HashMap<u64, u8> = HashMap::new();
+            // When each id was first given to somebody, and of each edition what was true of every id.
+            let mut codes: BTreeMap<ListId, u64> = BTreeMap::new();
+            let mut truths: BTreeMap<Time, BTreeMap<ListId, ListState>> = BTreeMap::new();
+            let mut editions: Vec<Edition> = Vec::new();
+            let mut held = HeldLists::default();
+            for (nth, (events, rebase, offer)) in days.into_iter().enumerate() {
+                let as_of = START + (nth as u64 + 1) * SLOT;
+                for (who, what) in events {
+                    let id = spread(who);
+                    match what {
+                        0..=3 => drop(town.words.borrow_mut().insert(id, word(as_of - 9, false))),
+                        4 | 5 => drop(town.words.borrow_mut().insert(id, word(as_of - 9, true))),
+                        _ => {
+                            revoked.entry(id).and_modify(|newest| *newest += 1).or_insert(0);
+                        }
+                    }
+                }
+                let source = source(&keys, &town, &revoked, as_of);
+                let ids = ListIds::new(&source);
+                let mut truth: BTreeMap<ListId, ListState> =
+                    ids.void.iter().map(|id| (*id, ListState::Void)).collect();
+                ids.each(&source, &mut |id, state, _| {
+                    truth.insert(id, state);
+                    codes.entry(id).or_insert(as_of - 5);
+                });
+                let so_far = editions.last().map_or(Vec::new(), |last| bases(last, &keys));
+                let edition = publish(&source, &so_far, rebase).unwrap();
+                prop_assert!(edition.pairs.len() <= BASES_KEPT);
+                prop_assert!(edition.asked >= truth.len() as u64);
+                truths.insert(edition.as_of, truth);
+                editions.push(edition);
+                let offered = match offer {
+                    Offer::Nothing => None,
+                    Offer::Earlier => editions.get(nth / 2),
+                    Offer::Changes | Offer::Everything => editions.last(),
+                };
+                let before = held.as_of();
+                if let Some(edition) = offered {
+                    let pairs = edition.pairs.iter().rev();
+                    for (pair, base) in pairs.zip(bases(edition, &keys).into_iter().rev()) {
+                        if offer != Offer::Changes {
+                            let _ = held.take_base(base);
+                        }
+                        let changes = ListChanges::open(&pair.changes, &keys.verifying).unwrap();
+                        let _ = held.take_changes(changes);
+                    }
+                }
+                prop_assert!(held.as_of() >= before, "a gate went back");
+                let Some(at) = held.as_of() else { continue };
+                let truth = &truths[&at];
+                for (id, issued_at) in &codes {
+                    let said = held.judge(&code(*id, *issued_at), Time(as_of), &ListAges {
+                        too_old_after: LIFE, ..ListAges::default()
+                    });
+                    if Time(*issued_at) > at {
+                        prop_assert_eq!(said, OfflineVerdict::NotCovered);
+                        continue;
+                    }
+                    match (truth.get(id), said) {
+                        (Some(ListState::Void), OfflineVerdict::Void) => {}
+                        (Some(wanted), OfflineVerdict::Colour { state, .. }) => prop_assert_eq!(state, *wanted),
+                        (wanted, said) => prop_assert!(false, "{:?} said of {:?}", said, wanted),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_changes_while_residents_are_walked_over_spoils_no_list() {
+        let (keys, town, revoked) = (keys(), Town::default(), HashMap::new());
+        for nth in 0..3_000 {
+            let old = word(START - 9, nth % 50 == 0);
+            town.words.borrow_mut().insert(spread(nth), old);
+        }
+        let changed = |from: u64| -> Vec<(u64, Word)> {
+            let near = (from..from + 90).map(|nth| (spread(nth), word(START + 5, nth % 3 == 0)));
+            near.collect()
+        };
+        // Before the walk that proves, the one that looks for others, and the first.
+        *town.before_walks.borrow_mut() = vec![changed(2_950), changed(100), changed(10)];
+        let edition = publish(&source(&keys, &town, &revoked, START), &[], true).unwrap();
+        // Of who was on record then the list says what held.
+        let mut held = HeldLists::default();
+        held.take_base(bases(&edition, &keys).remove(0)).unwrap();
+        let say = |nth: u64| {
+            let id = keys.permutation.list_id(ResidentId(spread(nth)), 0);
+            held.judge(&code(id, START), Time(START), &ListAges::default())
+        };
+        let colour = |state| OfflineVerdict::Colour {
+            state,
+            stale: false,
+        };
+        for nth in 200..2_900 {
+            let wanted = match nth % 50 {
+                0 => ListState::Red,
+                _ => ListState::Green,
+            };
+            assert_eq!(say(nth), colour(wanted), "{nth}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_answer_is_no_list() {
+        let (keys, town, revoked) = (keys(), Town::default(), HashMap::new());
+        for nth in 0..500 {
+            let old = word(START - 9, nth % 50 == 0);
+            town.words.borrow_mut().insert(spread(nth), old);
+        }
+        // A change that the versions do not show: the proof sees what the walk before did not.
+        let hidden = vec![(spread(7), word(START - 9, true))];
+        *town.before_walks.borrow_mut() = vec![hidden, Vec::new(), Vec::new()];
+        let published = publish(&source(&keys, &town, &revoked, START), &[], true);
+        assert_eq!(
+            published.map(|edition| edition.asked),
+            Err(PublishFault::Wrong {
+                asked: 500,
+                wrong: 1
+            })
+        );
+        // A list that is not of this town: the numbers are right, the answers are not.
+        let other = Town::default();
+        let old = (0..500).map(|nth| (spread(nth + 9_000), word(START - 9, nth % 2 == 0)));
+        other.words.borrow_mut().extend(old);
+        let edition = publish(&source(&keys, &other, &revoked, START), &[], true).unwrap();
+        let ids = ListIds::new(&source(&keys, &town, &revoked, START));
+        let proved = prove(
+            &source(&keys, &town, &revoked, START),
+            &ids,
+            &[],
+            &edition.pairs,
+        );
+        assert!(matches!(proved, Err(PublishFault::Wrong { .. })));
+    }
+
+    #[test]
+    fn two_who_would_have_one_id_are_both_void() {
+        let (keys, town) = (keys(), Town::default());
+        let one = ResidentId(spread(1));
+        // Another, whose first id is the one's second.
+        let shared = keys.permutation.list_id(one, 1);
+        let other = keys.permutation.resident(shared, 0);
+        for (id, is_red) in [(one, true), (other, false), (ResidentId(spread(3)), false)] {
+            town.words
+                .borrow_mut()
+                .insert(id.0, word(START - 9, is_red));
+        }
+        let revoked = HashMap::from([(one.0, 0)]);
+        let edition = publish(&source(&keys, &town, &revoked, START), &[], true).unwrap();
+        assert_eq!((edition.clashes, edition.listed), (1, [0, 0, 2]));
+        let mut held = HeldLists::default();
+        held.take_base(bases(&edition, &keys).remove(0)).unwrap();
+        let say = |id| held.judge(&code(id, START), Time(START), &ListAges::default());
+        assert_eq!(say(shared), OfflineVerdict::Void);
+        assert_eq!(say(keys.permutation.list_id(one, 0)), OfflineVerdict::Void);
+        // An id of before that is another's now is void as well.
+        let taken = keys
+            .permutation
+            .resident(keys.permutation.list_id(one, 0), 0);
+        assert_eq!(taken, one);
+    }
+
+    #[test]
+    fn a_person_without_a_generation_left_and_one_who_is_gone_are_void() {
+        let (keys, town) = (keys(), Town::default());
+        let (spent, gone) = (spread(1), spread(2));
+        town.words
+            .borrow_mut()
+            .insert(spent, word(START - 9, false));
+        let revoked = HashMap::from([(spent, 255), (gone, 0)]);
+        let edition = publish(&source(&keys, &town, &revoked, START), &[], true).unwrap();
+        assert_eq!(edition.listed, [0, 0, 257]);
+    }
+
+    #[test]
+    fn changes_that_outgrow_their_base_make_a_new_one_and_the_one_before_stays_true() {
+        let (keys, town, revoked) = (keys(), Town::default(), HashMap::new());
+        let put = |version, red: u64| {
+            let all = (0..4_000).map(|nth| (spread(nth), word(version, nth % red == 0)));
+            town.words.borrow_mut().extend(all);
+        };
+        put(START - 9, 400);
+        let first = publish(&source(&keys, &town, &revoked, START), &[], false).unwrap();
+        assert!(first.is_rebased && first.pairs.len() == 1);
+        put(START + 9, 401);
+        let at = START + SLOT;
+        let second = publish(
+            &source(&keys, &town, &revoked, at),
+            &bases(&first, &keys),
+            false,
+        )
+        .unwrap();
+        assert!(!second.is_rebased && second.pairs[0].number == first.pairs[0].number);
+        put(at + 9, 3);
+        let third = publish(
+            &source(&keys, &town, &revoked, at + SLOT),
+            &bases(&second, &keys),
+            false,
+        )
+        .unwrap();
+        assert!(third.is_rebased && third.pairs.len() == 2);
+        assert!(third.pairs[0].number > third.pairs[1].number);
+        assert!(third.pairs[0].number < 1 << 53);
+        assert_eq!(third.pairs[1].base, first.pairs[0].base);
+    }
+}

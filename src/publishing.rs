@@ -1,0 +1,323 @@
+//! A node's part in publishing status lists: it takes up what is published, and publishes where it has the turn.
+//!
+//! In each slot one node publishes. A turn is a paper that only one node can file, and so is the head of a slot; a node that was held up
+//! and comes late with an older list finds the slot taken, or files a head that nobody takes up.
+
+use crate::board::Board;
+use crate::clock::{Now, Time};
+use crate::kernel;
+use crate::lists::shelf::Shelf;
+use crate::lists::{Lists, Published};
+use crate::offline::issue::OfflineIssuer;
+use crate::offline::publisher::{Edition, ListSource, OnRecord, PublishFault, publish};
+use crate::person::ResidentId;
+use crate::service::Rooms;
+use crate::status::Word;
+use crate::vital::Vital;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Looks into the store in a slot, and their bounds: what another node published is served about so much later.
+const LOOKS_A_SLOT: u32 = 200;
+const LOOK_LEAST: Duration = Duration::from_millis(50);
+const LOOK_MOST: Duration = Duration::from_secs(2);
+
+/// Turns in a slot: where one came to nothing, the next begins after this part of it.
+const TURNS_A_SLOT: u32 = 4;
+
+/// A proof that fails is tried once more: a change that was taken back meanwhile is no fault of the list.
+const TRIES: u32 = 2;
+
+/// The thread that builds lists steps back behind all others by so much.
+const NICENESS: i32 = 19;
+
+impl OnRecord for Board {
+    fn each(&self, each: &mut dyn FnMut(ResidentId, Word)) {
+        self.walk(each);
+    }
+
+    fn has(&self, resident: ResidentId) -> bool {
+        self.word(resident).is_some()
+    }
+}
+
+/// Why a node does not publish now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is leaving.
+    Draining,
+    /// Not every resident on record is on its board.
+    Warming,
+    /// What it knows is stale.
+    Stale,
+    /// Its clock is apart from the store's.
+    Clock,
+    /// It could not read what was revoked, or knows nothing newer than the last list.
+    Behind,
+}
+
+impl Withheld {
+    /// Returns the word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Withheld::Draining => "draining",
+            Withheld::Warming => "warming",
+            Withheld::Stale => "stale",
+            Withheld::Clock => "clock",
+            Withheld::Behind => "behind",
+        }
+    }
+}
+
+/// Returns whether what a node knows may be published.
+fn may_publish(rooms: &Rooms, now: Now) -> Result<(), Withheld> {
+    if rooms.is_draining() {
+        return Err(Withheld::Draining);
+    }
+    if !rooms.board.is_filled() {
+        return Err(Withheld::Warming);
+    }
+    if rooms.board.freshness(now).stale {
+        return Err(Withheld::Stale);
+    }
+    if rooms.clock_is_apart() {
+        return Err(Withheld::Clock);
+    }
+    Ok(())
+}
+
+/// Takes up what is published, and publishes, until it is aborted.
+pub async fn run(rooms: Arc<Rooms>) {
+    let _vital = Vital("the publisher of status lists");
+    let (Some(lists), Some(offline)) = (rooms.lists.clone(), rooms.offline.clone()) else {
+        return std::future::pending().await;
+    };
+    let pause = (lists.settings.every / LOOKS_A_SLOT).clamp(LOOK_LEAST, LOOK_MOST);
+    let mut publisher = Publisher {
+        rooms,
+        lists,
+        offline,
+        tried: None,
+        withheld: None,
+    };
+    loop {
+        publisher.look().await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+struct Publisher {
+    rooms: Arc<Rooms>,
+    lists: Arc<Lists>,
+    offline: Arc<OfflineIssuer>,
+    /// The slot and turn that this node asked for last.
+    tried: Option<(Time, u64)>,
+    /// The slot in which it was told last why this node does not publish.
+    withheld: Option<(Time, Withheld)>,
+}
+
+impl Publisher {
+    async fn look(&mut self) {
+        let rooms = &self.rooms;
+        let keys = self.offline.keys();
+        let read = self.lists.refresh(&*rooms.store, &rooms.seal, &keys).await;
+        if let Err(error) = read {
+            // Without knowing what is published nobody publishes.
+            tracing::debug!(%error, "the status lists in the store could not be read");
+            return;
+        }
+        let now = Now::read();
+        let slot = self.lists.slot_of(now.time);
+        let served = self.lists.served();
+        if served.is_some_and(|served| served.head.slot >= slot.0) {
+            return;
+        }
+        if let Err(why) = may_publish(rooms, now) {
+            self.withhold(slot, why);
+            return;
+        }
+        let turn_ms = (self.lists.settings.every / TURNS_A_SLOT)
+            .as_millis()
+            .max(1);
+        let turn = now.time.since(slot).as_millis() / turn_ms;
+        let turn = (slot, turn as u64);
+        if self.tried == Some(turn) {
+            return;
+        }
+        let shelf = Shelf {
+            store: &*rooms.store,
+            seal: &rooms.seal,
+        };
+        match shelf.take_turn(turn.0, turn.1, now.time).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.tried = Some(turn);
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no turn to publish could be taken");
+                return;
+            }
+        }
+        self.tried = Some(turn);
+        let outcome = self.publish(slot).await;
+        if let Some(outcome) = outcome {
+            self.lists.tally.count(outcome);
+        }
+    }
+
+    fn withhold(&mut self, slot: Time, why: Withheld) {
+        if self.withheld != Some((slot, why)) {
+            self.withheld = Some((slot, why));
+            self.lists.tally.count(Published::Withheld);
+            tracing::warn!(
+                why = why.word(),
+                "this node publishes no status list in this slot"
+            );
+        }
+    }
+
+    /// Publishes in a slot of which this node has the turn. None where it was withheld, which is counted already.
+    async fn publish(&mut self, slot: Time) -> Option<Published> {
+        let started = Instant::now();
+        let mut edition = None;
+        for nth in 1..=TRIES {
+            match self.build(slot).await {
+                Ok(built) => {
+                    edition = Some(built);
+                    break;
+                }
+                Err(Unbuilt::Withheld(why)) => {
+                    self.withhold(slot, why);
+                    return None;
+                }
+                Err(Unbuilt::Fault(PublishFault::Wrong { asked, wrong })) => {
+                    tracing::error!(
+                        asked,
+                        wrong,
+                        nth,
+                        "answers of a new status list would be wrong: it is not published"
+                    );
+                    if nth == TRIES {
+                        self.lists.tally.wrong.fetch_add(wrong, Relaxed);
+                        return Some(Published::Wrong);
+                    }
+                }
+                Err(Unbuilt::Fault(error)) => {
+                    tracing::error!(%error, "no status list could be built");
+                    return Some(Published::Failed);
+                }
+                Err(Unbuilt::Ended) => return Some(Published::Failed),
+            }
+        }
+        let edition = edition?;
+        let rooms = &self.rooms;
+        let now = Now::read();
+        // While it was built the clock may have been found wrong, and the slot may be long over.
+        if let Err(why @ (Withheld::Draining | Withheld::Clock)) = may_publish(rooms, now) {
+            self.withhold(slot, why);
+            return None;
+        }
+        if now.time.since(slot) >= self.lists.settings.every * 2 {
+            tracing::warn!("a status list was built too slowly for its slot: it is not published");
+            return Some(Published::Late);
+        }
+        let shelf = Shelf {
+            store: &*rooms.store,
+            seal: &rooms.seal,
+        };
+        let residents = rooms.board.residents();
+        let put = self.lists.put(&shelf, slot, &edition, residents, now.time);
+        match put.await {
+            Ok(true) => {
+                let ms = started.elapsed().as_millis() as u64;
+                self.lists.tally.build_ms.store(ms, Relaxed);
+                let [red, yellow, void] = edition.listed;
+                tracing::info!(
+                    number = edition.pairs[0].number, rebased = edition.is_rebased, as_of = %edition.as_of, residents, red, yellow, void,
+                    clashes = edition.clashes, asked = edition.asked, ms, "a status list is published"
+                );
+                Some(Published::Done)
+            }
+            Ok(false) => Some(Published::Late),
+            Err(error) => {
+                tracing::warn!(%error, "the store did not take a status list");
+                Some(Published::Failed)
+            }
+        }
+    }
+
+    /// Builds and proves an edition on a thread of its own.
+    async fn build(&self, slot: Time) -> Result<Edition, Unbuilt> {
+        let rooms = self.rooms.clone();
+        // All of what was revoked, and not what this node happens to know.
+        if rooms.refresh_generations(0).await.is_err() {
+            return Err(Unbuilt::Withheld(Withheld::Behind));
+        }
+        let revoked_to = self.offline.generations.read_to().unwrap_or_default();
+        let now = Now::read();
+        // What this node knows is looked at before the first word is read.
+        may_publish(&rooms, now).map_err(Unbuilt::Withheld)?;
+        let as_of = rooms.board.freshness(now).as_of.min(revoked_to);
+        let served = self.lists.served();
+        if served
+            .as_ref()
+            .is_some_and(|served| as_of <= served.as_of())
+        {
+            return Err(Unbuilt::Withheld(Withheld::Behind));
+        }
+        let keys = self.offline.keys();
+        let so_far = served
+            .as_ref()
+            .map_or(Vec::new(), |served| served.bases(&keys));
+        let settings = &self.lists.settings;
+        let base_every = settings.base_every.as_millis() as u64;
+        let based = served.as_ref().map_or(0, |served| served.head.based);
+        // By slots, so that a base comes in the slot that it is due in and not in the one after.
+        let rebase = slot.0.saturating_sub(self.lists.slot_of(Time(based)).0) >= base_every;
+        let revoked: HashMap<u64, u8> = self
+            .offline
+            .generations
+            .all()
+            .into_iter()
+            .map(|(resident, generation)| (resident.0, generation))
+            .collect();
+        let (issuer, life) = (self.offline.settings.issuer, settings.too_old_after);
+        // Versions are times of the store, which may be behind this node's clock by so much.
+        let apart = rooms.clock_apart_max().as_millis() as u64 * 2;
+        let recent = as_of.0.saturating_sub(apart);
+        let (done, built) = oneshot::channel();
+        let work = move || {
+            kernel::step_back(NICENESS);
+            let source = ListSource {
+                keys: &keys,
+                issuer,
+                residents: &*rooms.board,
+                revoked: &revoked,
+                as_of,
+                life,
+                recent,
+            };
+            let _ = done.send(publish(&source, &so_far, rebase));
+        };
+        let thread = std::thread::Builder::new().name("list-publisher".into());
+        if thread.spawn(work).is_err() {
+            return Err(Unbuilt::Ended);
+        }
+        match built.await {
+            Ok(edition) => edition.map_err(Unbuilt::Fault),
+            Err(_) => Err(Unbuilt::Ended),
+        }
+    }
+}
+
+/// Why there is no edition.
+enum Unbuilt {
+    Withheld(Withheld),
+    Fault(PublishFault),
+    /// The thread that built it ended before, or could not be started.
+    Ended,
+}
