@@ -52,7 +52,7 @@ function scan(code, from) {
   }
   gate.now = { view: "checking", code, at: moment(), begun };
   render();
-  ask("v1/scan", { method: "POST", credential: gate.scanner, body: code, type: "text/plain", wait: SCAN_WAIT }).then((outcome) => {
+  ask("v1/scan", { method: "POST", credential: gate.scanner, body: code, type: "text/plain", wait: doorWait(code, SCAN_WAIT) }).then((outcome) => withoutDoor(code, outcome)).then((outcome) => {
     tell(code, begun, outcome);
     if (gate.pending) {
       const next = gate.pending;
@@ -62,9 +62,13 @@ function scan(code, from) {
   });
 }
 
-function tell(code, begun, { answer, refusal, silence }) {
+function tell(code, begun, { answer, refusal, silence, here }) {
   const now = { code, begun, at: moment() };
-  if (answer && WORDS[language][answer.state + "_says"]) {
+  if (here) {
+    gate.now = Object.assign(now, here);
+    gate.failures = 0;
+    count(COLOURS.indexOf(here.view) === -1 ? "other" : here.view);
+  } else if (answer && WORDS[language][answer.state + "_says"]) {
     gate.now = Object.assign(now, { view: answer.state, answer });
     gate.failures = 0;
     count(answer.state, code);
@@ -83,7 +87,7 @@ function tell(code, begun, { answer, refusal, silence }) {
     const guess = Math.min(8000, 1000 * Math.pow(2, Math.min(3, gate.failures)));
     gate.now = Object.assign(now, {
       view: "trouble",
-      known: silence || !refusal.code ? "offline" : "busy",
+      known: silence || !refusal.code ? silentWord() : "busy",
       says: refusal && refusal.title,
       retry: { from: moment(), after: told || guess },
     });
@@ -157,6 +161,7 @@ function render() {
     wait = say("ago", Math.floor(since(at) / 1000));
   }
   text("wait", wait);
+  renderOffline();
   renderShift();
 }
 
@@ -325,4 +330,5 @@ listenToKeys(read, part("typed"), submit);
 offerRoster(() => gate.scanner);
 setInterval(tick, 200);
 render();
+startOffline();
 if (keep.get("camera") === "1" && gate.scanner) switchCamera(true);

@@ -15,6 +15,7 @@ use liangma::http::query::{Door, Head};
 use liangma::http::reply;
 use liangma::identity::{self, Platform};
 use liangma::language::Language;
+use liangma::lists::ListSettings;
 use liangma::meters::{Kind, Meters};
 use liangma::paper::{Cursor, Keep, Key, Kinds, Paper};
 use liangma::person::{Assurance, Document, Face, Identity, MaskedName, ResidentId};
@@ -405,6 +406,13 @@ fn rooms(residents: u64) -> Arc<Rooms> {
             // The clock stands still here: a limit would end the first burst for good. Turns are a room of their own.
             pages_per_second: 0,
             offline: None,
+            lists: ListSettings {
+                every: Duration::from_secs(600),
+                base_every: Duration::from_secs(10_800),
+                stale_after: Duration::from_secs(1_800),
+                too_old_after: Duration::from_secs(43_200),
+                bytes_per_second: 0,
+            },
             fair: service::Fair {
                 shows_per_second: 0,
                 scans_per_second: 0,

@@ -56,6 +56,8 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
         (Door::Desk, "/organisation") => "organisation.html",
         (Door::Desk, "/staff") => "staff.html",
         (Door::Back, "/") => "status.html",
+        // Beside the page: a worker keeps what is at its own place and below.
+        (Door::Gate | Door::Desk, "/gate-worker.js") => "gate-worker.js",
         (_, "/interface") => "interface.html",
         (_, "/openapi.json") => "openapi.json",
         (_, path) => path
@@ -232,6 +234,8 @@ mod tests {
         assert_eq!(name(Door::Desk, "/staff"), Some("staff.html"));
         assert_eq!(name(Door::Gate, "/staff"), None);
         assert_eq!(name(Door::Back, "/"), Some("status.html"));
+        assert_eq!(name(Door::Gate, "/gate-worker.js"), Some("gate-worker.js"));
+        assert_eq!(name(Door::Resident, "/gate-worker.js"), None);
         for door in Door::ALL {
             assert_eq!(name(door, "/pages/icon.svg"), Some("icon.svg"));
             for none in [

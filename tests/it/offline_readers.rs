@@ -182,8 +182,11 @@ fn left_out(tool: &str) {
     eprintln!("LEFT OUT: {tool} is missing; this reader is not tried");
 }
 
+/// What it is about, the gate's clock, files in the order in which they are offered, and codes.
+type Case<'c> = (&'c str, u64, Vec<Vec<u8>>, Vec<String>);
+
 /// Runs each reader over the files and codes, and holds it against ours.
-fn all_agree(keys: &OfflineKeys, cases: &[(&str, u64, Vec<Vec<u8>>, Vec<String>)]) {
+fn all_agree(keys: &OfflineKeys, cases: &[Case<'_>]) {
     let folder = folder();
     let readers = readers(folder.path());
     let jwks = folder.path().join("keys.json");

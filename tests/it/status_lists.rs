@@ -654,3 +654,45 @@ async fn a_publisher_that_dies_at_any_step_leaves_the_list_before_or_a_whole_one
         assert_eq!(served.number(), second.pairs[0].number);
     }
 }
+
+/// Prints what a list of a whole city costs; `LIANGMA_RESIDENTS` says how many.
+#[test]
+#[ignore = "takes minutes; prints seconds and memory"]
+fn the_list_of_a_million_residents_is_proved_in_seconds() {
+    let residents = std::env::var("LIANGMA_RESIDENTS").unwrap_or_else(|_| "1000000".to_owned());
+    let folder = folder();
+    let (store, lines) = (
+        folder.path().join("store"),
+        folder.path().join("town.ndjson"),
+    );
+    let town = ["synth", "--seed", "1", "--residents", &residents, "--out"];
+    for command in [
+        command().args(town).arg(&lines),
+        command()
+            .arg("import")
+            .arg(&lines)
+            .arg("--store")
+            .arg(&store),
+    ] {
+        let done = command.output().expect("the binary runs");
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    }
+    let node = Start::new(&["issuer=440000", "list_every=1h"])
+        .over(&store)
+        .node();
+    let before = node.memory();
+    until("there is a list", || {
+        node.meter("liangma_list_bytes{file=\"base\"}") > 0.0
+    });
+    let meter = |name| node.meter(name);
+    println!(
+        "{residents} residents: {} s, base {} bytes, {} red, memory {} KiB before and {} KiB after",
+        meter("liangma_list_build_seconds"),
+        meter("liangma_list_bytes{file=\"base\"}"),
+        meter("liangma_list_listed{state=\"red\"}"),
+        before,
+        node.memory(),
+    );
+    assert_eq!(meter("liangma_list_wrong_total"), 0.0);
+    assert_eq!(meter("liangma_list_residents").to_string(), residents);
+}

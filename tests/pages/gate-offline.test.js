@@ -1,0 +1,168 @@
+// The gate's page without a network: offline codes by the kept list, and the page itself from its worker.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { barriers, closeTab, launch, screenshot, seen, shows, tab, words } from "./browser.js";
+import { Node, person, until } from "./node.js";
+
+let browser;
+const green = person(1);
+const red = person(2);
+const revoked = person(3);
+
+before(async () => {
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+});
+
+/// A node that publishes lists.
+async function issuing(...settings) {
+  const node = await Node.start({ settings: ["issuer=440000", ...settings] });
+  for (const someone of [green, red, revoked]) await node.register(someone);
+  await node.say("set", red, "close_contact");
+  return node;
+}
+
+async function offlineCode(node, someone) {
+  const response = await fetch(node.doors.resident + "/v1/code/offline", { headers: { authorization: "Bearer " + node.session(someone) } });
+  return (await response.json()).code;
+}
+
+async function open(node, page) {
+  await page.goto(`${node.doors.gate}/#t=${node.scanner()}`);
+  await shows(page, "ready");
+}
+
+/// The page holds a list that covers what was issued until now.
+async function covered(page, codesBefore = Date.now()) {
+  await until("the page keeps a list", () => page.evaluate((from) => new Promise((resolve) => {
+    const asked = indexedDB.open("liangma-gate", 1);
+    asked.onupgradeneeded = () => asked.result.createObjectStore("kept");
+    asked.onsuccess = () => {
+      const got = asked.result.transaction("kept").objectStore("kept");
+      const newest = got.get("changes");
+      newest.onsuccess = () => {
+        asked.result.close();
+        const file = newest.result;
+        if (!file) return resolve(false);
+        const view = new DataView(file.buffer, file.byteOffset);
+        resolve(view.getUint32(24) * 4294967296 + view.getUint32(28) > from);
+      };
+    };
+  }), codesBefore + 1000));
+  await until("the worker keeps the page", () => page.evaluate(async () => {
+    const cache = await caches.open("liangma-gate-1");
+    return Boolean(navigator.serviceWorker.controller) && (await cache.keys()).length > 3;
+  }));
+}
+
+async function paste(page, text) {
+  await page.evaluate((pasted) => {
+    const data = new DataTransfer();
+    data.setData("text", pasted);
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+  }, text);
+}
+
+const says = (page, word) => until(`it says ${word}`, async () => word.test(await words(page, "#verdict")));
+
+test("with the door gone the kept list judges saved codes, visibly, and the page opens from its worker", async () => {
+  const node = await issuing("list_every=1s");
+  try {
+    const codes = { green: await offlineCode(node, green), red: await offlineCode(node, red) };
+    const live = await node.code(node.session(green));
+    const page = await tab(browser);
+    await open(node, page);
+    await paste(page, codes.green);
+    await shows(page, "green");
+    assert.equal(await seen(page, "#offline"), false);
+    await covered(page);
+    await node.end();
+    for (const state of ["green", "red"]) {
+      await paste(page, codes[state]);
+      await until("the verdict is the list's", () => seen(page, "#offline"));
+      await shows(page, state);
+      assert.match(await words(page, "#offline"), /离线核验：清单时间 \d\d-\d\d \d\d:\d\d（\d+ 分钟前）/);
+      assert.match(await words(page, "#reasons"), /核对证件/);
+      assert.equal(await words(page, "#name"), "陈**");
+    }
+    await screenshot(page, "gate-offline-list");
+    assert.deepEqual(await barriers(page), []);
+    await paste(page, live);
+    await shows(page, "trouble");
+    await says(page, /网络中断[\s\S]*离线码/);
+    await paste(page, codes.green.slice(0, 100) + (codes.green[100] === "A" ? "B" : "A") + codes.green.slice(101));
+    await says(page, /无效的码/);
+    assert.equal(await seen(page, "#person"), false);
+    // Again from nothing but what is kept.
+    await page.reload();
+    await shows(page, "ready");
+    await paste(page, codes.green);
+    await shows(page, "green");
+    assert.equal(await seen(page, "#offline"), true);
+    // Another clock: behind the list, half an hour later, and a day.
+    const later = async (ms) => {
+      const other = await page.browserContext().newPage();
+      await other.evaluateOnNewDocument((shift) => {
+        const now = Date.now.bind(Date);
+        Date.now = () => now() + shift;
+      }, ms);
+      await other.goto(`${node.doors.gate}/#t=${node.scanner()}`);
+      await shows(other, "ready");
+      await paste(other, codes.green);
+      return other;
+    };
+    await says(await later(-3600000), /时钟有误/);
+    const stale = await later(1900000);
+    await shows(stale, "green");
+    assert.match(await words(stale, "#offline"), /清单较旧/);
+    assert.match(await words(stale, "#checked"), /更新有延迟/);
+    await says(await later(13 * 3600000), /清单过旧/);
+    // That page saw a late time: the clock was set back since.
+    await says(await later(0), /时钟有误/);
+    await closeTab(page);
+  } finally {
+    await node.close();
+  }
+});
+
+test("a refusal of the door is an answer, and a code that is newer than the list has no colour", async () => {
+  const node = await issuing("list_every=1s");
+  try {
+    const code = await offlineCode(node, revoked);
+    const page = await tab(browser);
+    await open(node, page);
+    await covered(page);
+    // From here on there is no newer list.
+    await node.end();
+    node.settings = ["issuer=440000", "list_every=1h"];
+    await node.open();
+    const session = node.session(revoked);
+    const said = await fetch(node.doors.desk + "/v1/offline-codes/revoke", { method: "POST", headers: { authorization: "Bearer " + session } });
+    assert.equal(said.status, 201);
+    await paste(page, code);
+    await shows(page, "refused");
+    assert.equal(await seen(page, "#offline"), false);
+    const next = await offlineCode(node, revoked);
+    await node.end();
+    await paste(page, next);
+    await says(page, /清单未覆盖/);
+    assert.equal(await seen(page, "#person"), false);
+    // A list that has heard of it.
+    node.settings = ["issuer=440000", "list_every=1s"];
+    await node.open();
+    await page.reload();
+    await covered(page);
+    await node.end();
+    await paste(page, code);
+    await says(page, /码已作废/);
+    await paste(page, next);
+    await shows(page, "green");
+    await closeTab(page);
+  } finally {
+    await node.close();
+  }
+});
