@@ -32,7 +32,12 @@ const ASSETS: &[(&str, &str, &[&str])] = &[
     (
         "resident.css",
         STYLE,
-        &["tokens.css", "screen.css", "resident.css"],
+        &[
+            "tokens.css",
+            "screen.css",
+            "resident.css",
+            "resident-offline.css",
+        ],
     ),
     (
         "resident.js",
@@ -42,6 +47,7 @@ const ASSETS: &[(&str, &str, &[&str])] = &[
             "words.js",
             "verdict-words.js",
             "resident-words.js",
+            "resident-offline-words.js",
             "screen.js",
             "elapsed.js",
             "ask.js",
@@ -50,6 +56,7 @@ const ASSETS: &[(&str, &str, &[&str])] = &[
             "draw.js",
             "sheet.js",
             "family.js",
+            "resident-offline.js",
             "resident.js",
         ],
     ),

@@ -67,7 +67,7 @@ function tell(code, begun, { answer, refusal, silence, here }) {
   if (here) {
     gate.now = Object.assign(now, here);
     gate.failures = 0;
-    count(COLOURS.indexOf(here.view) === -1 ? "other" : here.view);
+    count(COLOURS.indexOf(here.view) === -1 ? "other" : here.view, code);
   } else if (answer && WORDS[language][answer.state + "_says"]) {
     gate.now = Object.assign(now, { view: answer.state, answer });
     gate.failures = 0;

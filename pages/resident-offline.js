@@ -64,11 +64,10 @@ function renderSaved(now) {
   text("saved-who", name + " " + cert_no);
   text("saved-note", say("saved_note"));
   text("saved-print", say("saved_print"));
-  text("saved-heading", say("saved_title"));
   part("saved-code").setAttribute("aria-label", say("saved"));
   if (saved.drawn !== code) {
     saved.drawn = code;
-    drawSaved(part("saved-code"), code);
+    drawCode(part("saved-code"), code, 6);
   }
 }
 
@@ -82,23 +81,25 @@ function buildSaved() {
   canvas.setAttribute("role", "img");
   const print = named("button", "saved-print");
   print.type = "button";
-  print.addEventListener("click", () => window.print());
-  const card = named("section", "saved", named("h2", "saved-title"), named("p", "saved-heading"), canvas,
+  print.addEventListener("click", printSaved);
+  const card = named("section", "saved", named("h2", "saved-title"), canvas,
     named("p", "saved-who"), named("p", "saved-says"), named("p", "saved-note"), print);
-  part("card").after(card);
+  part("verdict").after(card);
 }
 
-function drawSaved(canvas, words) {
-  const symbol = qr(words);
-  const [quiet, scale] = [4, 6];
-  canvas.width = canvas.height = (symbol.size + 2 * quiet) * scale;
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = "#ffffff";
-  pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.fillStyle = "#000000";
-  for (let y = 0; y < symbol.size; y += 1) {
-    for (let x = 0; x < symbol.size; x += 1) {
-      if (symbol.dark(x, y)) pen.fillRect((x + quiet) * scale, (y + quiet) * scale, scale, scale);
-    }
-  }
+// The page itself is not for print. A card beside it is, for as long as it is being printed.
+function printSaved() {
+  const { code, name, cert_no, issued_at, expires_at } = saved.code;
+  const picture = element("canvas");
+  drawCode(picture, code, 6);
+  const card = element("section", picture, element("h2", say("saved_title")), element("p", name + " " + cert_no),
+    element("p", say("saved_says", inChina(issued_at), inChina(expires_at))), element("p", say("saved_note")));
+  card.id = "saved-card";
+  document.body.appendChild(card);
+  document.body.dataset.card = "";
+  window.addEventListener("afterprint", () => {
+    card.remove();
+    delete document.body.dataset.card;
+  }, { once: true });
+  window.print();
 }

@@ -172,6 +172,8 @@ function render() {
     text("sheet-who", answer.name + " " + tail);
   }
   renderReasons(now, answer);
+  saveOffline();
+  renderSaved(now);
   show("sole", live);
   show("family", Boolean(held.own) && (Boolean(answer) || family.members.length > 0));
   drawTabs();
