@@ -10,7 +10,7 @@ const saved = {
   // When to ask for the next, once a show was good; null where none is issued here.
   next: { from: moment(), after: Math.random() * SAVE_WITHIN },
   asking: false,
-  none: false,
+  none: keepHere.get("no-offline") === "1",
   drawn: "",
 };
 
@@ -41,7 +41,10 @@ function saveOffline() {
   return ask("v1/code/offline", { credential: held.own }).then(({ answer, refusal }) => {
     saved.asking = false;
     saved.next = { from: moment(), after: SAVE_WITHIN * (1 + Math.random()) };
-    if (refusal && refusal.status === 404) saved.none = true;
+    if (refusal && refusal.status === 404) {
+      saved.none = true;
+      keepHere.set("no-offline", "1");
+    }
     if (!answer || !answer.code || round !== held.round) return;
     saved.code = answer;
     keep.set("offline", JSON.stringify(answer));
