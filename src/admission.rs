@@ -8,6 +8,7 @@ pub mod crowd;
 pub mod limit;
 pub mod share;
 pub mod turns;
+pub mod window;
 
 use cap::Cap;
 use std::time::{Duration, Instant};

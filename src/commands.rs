@@ -372,6 +372,8 @@ fn started(opened: Opened, settings: &Settings) -> Box<dyn Store> {
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        // The threads that filled the board have no more to do; each look at the store would wake one after the other.
+        .thread_keep_alive(std::time::Duration::from_secs(1))
         .enable_all()
         .build()
 }

@@ -44,6 +44,18 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     ("desk", "127.0.0.1:8082", "address:port", "the desk door"),
     ("back", "127.0.0.1:9090", "address:port", "the back door"),
     (
+        "agent",
+        "none",
+        "none, or address:port",
+        "the agent port: tells balancers how many requests a door can have in flight, and that the node leaves; an inner network's",
+    ),
+    (
+        "balancers",
+        "1",
+        "1 to 1000",
+        "balancers that share what the agent port and `/ready` tell",
+    ),
+    (
         "doors",
         "resident,gate,desk,back",
         "a list of these",
@@ -507,6 +519,8 @@ pub struct Settings {
     /// The longest life of an offline code, also where none are issued.
     pub offline_life_max: Duration,
     pub doors: Vec<(Door, doors::Settings)>,
+    /// Where balancers ask how much the doors can take.
+    pub agent: Option<SocketAddr>,
     pub http: http::Settings,
     pub seal: seal::Settings,
     pub board: board::Settings,
@@ -703,7 +717,9 @@ impl Said {
             store,
             keys,
             doors,
+            agent: read.agent(),
             http: http::Settings {
+                balancers: read.number("balancers", 1..=1_000) as u32,
                 bulk_pause_max,
                 bulk_lines_max,
                 feed_bytes_max: read.bytes("feed_bytes_max", 1 << 10..=1 << 40),
@@ -1064,6 +1080,18 @@ impl Reader {
             open_wait: Some(open_wait),
             ..settings
         }))
+    }
+
+    fn agent(&mut self) -> Option<SocketAddr> {
+        let text = self.text("agent");
+        if text == "none" {
+            return None;
+        }
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.bad("agent", "is neither none nor address:port");
+        }
+        address
     }
 
     fn doors(&mut self, cores: usize) -> Vec<(Door, doors::Settings)> {

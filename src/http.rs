@@ -1,9 +1,11 @@
 //! The wing that speaks HTTP: doors, what is asked there, how it is answered. A request comes in here and its answer
 //! leaves from here; nothing below knows what a header is.
 
+pub mod agent;
 pub mod ahead;
 pub mod back;
 pub mod bulk;
+pub mod busy_page;
 pub mod desk;
 pub mod doors;
 pub mod gather;
@@ -17,9 +19,11 @@ use crate::clock::Now;
 use crate::desk::Asked as AskedOfDesk;
 use crate::desk::roles::Act;
 use crate::service::{Asked, Query, Service};
+use busy_page::is_page_load;
 use doors::Seat;
 use gather::{Gathered, gather};
 use hyper::body::{Body as _, Incoming};
+use hyper::header::ACCEPT;
 use hyper::{Method, Request, Response, StatusCode};
 use query::{ContentType, DeskHead, Door, Head, Route};
 use reply::Body;
@@ -30,6 +34,8 @@ use std::time::{Duration, Instant};
 /// Bounds of what one request may bring, and of the time that it may take.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Balancers that share what the node says it can take.
+    pub balancers: u32,
     /// Lines of a bulk scan at most.
     pub bulk_lines_max: u64,
     /// Bytes of a feed's body at most.
@@ -84,7 +90,12 @@ pub async fn answer(
             started,
             now: whole_at.get(),
         };
-        reply::response(service.answer(asked).await, language)
+        match service.answer(asked).await {
+            Err(refusal) if is_page_load(&parts.method, parts.headers.get(ACCEPT)) => {
+                reply::refused_page(refusal, language)
+            }
+            result => reply::response(result, language),
+        }
     };
     // What the head says of the body, for who was admitted.
     let takes = |bytes_max: u64| match head.body_refusal {
@@ -286,7 +297,7 @@ pub async fn answer(
                 }
             }
             Route::Live => back::live(service, started),
-            Route::Ready => back::ready(service, started, now),
+            Route::Ready => back::ready(service, settings, started, now),
             Route::Metrics => back::metrics(service, started, now),
             Route::Page(page) => {
                 match service.admit_page(pages::is_versioned(page, &parts.uri), started) {

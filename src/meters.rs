@@ -102,6 +102,18 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "connections that the door admits now, steered by the wait",
     ),
     (
+        "liangma_in_flight_max",
+        "gauge",
+        "door",
+        "requests in flight that the door answers within half of `wait_max`; the agent port divides it among the balancers",
+    ),
+    (
+        "liangma_balancer_weight_ratio",
+        "gauge",
+        "door",
+        "the part of its usual traffic that the agent port asks for: below 1 while requests wait for longer than half of `wait_max`",
+    ),
+    (
         "liangma_kernel_wait_seconds",
         "gauge",
         "door, quantile",
@@ -679,6 +691,9 @@ pub struct DoorTally {
     pub overflowed: AtomicU64,
     /// Milliseconds.
     pub retry_after: AtomicU64,
+    /// What balancers are told: requests in flight, and the weight in hundredths.
+    pub in_flight_max: AtomicU64,
+    pub weight: AtomicU64,
     closed: [AtomicU64; 6],
 }
 
@@ -907,6 +922,13 @@ impl Meters {
         tally
     }
 
+    /// Each open door's name and counts.
+    pub fn doors(&self) -> Vec<(&'static str, Arc<DoorTally>)> {
+        let doors = lock(&self.doors);
+        let doors = doors.iter().map(|(name, _, tally)| (*name, tally.clone()));
+        doors.collect()
+    }
+
     /// Everything in the text format of Prometheus.
     pub fn print(&self, facts: &Facts) -> String {
         let tallies = lock(&self.tallies).clone();
@@ -1127,6 +1149,14 @@ impl Meters {
                 ),
                 ("liangma_connections_cap", tally.cap.load(Relaxed) as f64),
                 ("liangma_accept_queue", tally.queued.load(Relaxed) as f64),
+                (
+                    "liangma_in_flight_max",
+                    tally.in_flight_max.load(Relaxed) as f64,
+                ),
+                (
+                    "liangma_balancer_weight_ratio",
+                    tally.weight.load(Relaxed) as f64 / 100.0,
+                ),
                 ("liangma_retry_after_seconds", seconds(&tally.retry_after)),
             ] {
                 self.gauge(name, &[door], value);

@@ -4,6 +4,7 @@ use crate::board::Board;
 use crate::clock::{Moment, Time, offset};
 use crate::desk::guidance::Guidance;
 use crate::desk::{revocation, told};
+use crate::http::agent;
 use crate::http::doors::{self, Stage};
 use crate::http::query::Door;
 use crate::identity::Platform;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -38,6 +40,7 @@ pub struct Parts {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub doors: Vec<(Door, doors::Settings)>,
+    pub agent: Option<SocketAddr>,
     pub http: http::Settings,
     pub service: service::Settings,
     pub drain_notice: Duration,
@@ -50,6 +53,7 @@ impl From<&config::Settings> for Settings {
     fn from(settings: &config::Settings) -> Settings {
         Settings {
             doors: settings.doors.clone(),
+            agent: settings.agent,
             http: settings.http.clone(),
             service: settings.service.clone(),
             drain_notice: settings.drain_notice,
@@ -65,6 +69,8 @@ pub struct Node {
     pub rooms: Arc<Rooms>,
     /// Each door and its real address.
     pub doors: Vec<(Door, SocketAddr)>,
+    /// The real address of the agent port, where it is open.
+    pub agent: Option<SocketAddr>,
     settings: Settings,
     fill: JoinHandle<Result<(), store::Error>>,
     sweeper: JoinHandle<()>,
@@ -73,6 +79,7 @@ pub struct Node {
     teller: JoinHandle<()>,
     recorder: JoinHandle<()>,
     publisher: JoinHandle<()>,
+    agent_task: Option<JoinHandle<()>>,
     /// The back door outlives the others, so that the drain can be watched.
     front: watch::Sender<Stage>,
     back: watch::Sender<Stage>,
@@ -132,7 +139,19 @@ impl Node {
                     .map_err(|error| format!("the {} door at {address}: {error}", door.name()))?,
             );
         }
+        let agent = match settings.agent {
+            None => None,
+            Some(address) => {
+                let listener = TcpListener::bind(address)
+                    .await
+                    .map_err(|error| format!("the agent port at {address}: {error}"))?;
+                let address = listener.local_addr().map_err(|error| error.to_string())?;
+                Some((listener, address))
+            }
+        };
         let mut node = Node {
+            agent: agent.as_ref().map(|(_, address)| *address),
+            agent_task: None,
             doors: bound.iter().map(|b| (b.door, b.address)).collect(),
             fill: tokio::spawn(fill(rooms.clone())),
             sweeper: tokio::spawn(sweep(
@@ -163,6 +182,11 @@ impl Node {
             node.threads
                 .extend(threads.into_iter().map(|thread| (door, thread)));
         }
+        // After the doors: whoever is named there is open.
+        node.agent_task = agent.map(|(listener, _)| {
+            let balancers = node.settings.http.balancers;
+            tokio::spawn(agent::serve(listener, node.rooms.clone(), balancers))
+        });
         Ok(node)
     }
 
@@ -200,6 +224,7 @@ impl Node {
         self.teller.abort();
         self.recorder.abort();
         self.publisher.abort();
+        self.agent_task.iter().for_each(JoinHandle::abort);
         let _ = tokio::time::timeout(TELL_WAIT, self.rooms.record_feeds()).await;
         self.rooms
             .tell_audit_end("the audit log of this node ends here");

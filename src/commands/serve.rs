@@ -126,6 +126,9 @@ fn print_doors(node: &Node) -> std::io::Result<()> {
     for (door, address) in &node.doors {
         writeln!(out, "{} http://{address}", door.name())?;
     }
+    if let Some(address) = node.agent {
+        writeln!(out, "agent tcp://{address}")?;
+    }
     out.flush()
 }
 

@@ -1,6 +1,7 @@
 //! The back door: whether the node lives, whether it may be sent traffic, what it counted, and what authorities feed.
 
 use super::Settings;
+use super::agent;
 use super::doors::Seat;
 use super::reply::{self, Body};
 use crate::answer::Refusal;
@@ -15,6 +16,7 @@ use crate::service::{Rooms, Service};
 use crate::store::{Change, What};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -50,7 +52,19 @@ pub fn live(service: &Service, started: Instant) -> Response<Body> {
     reply::json(StatusCode::OK, r#"{"state":"live"}"#)
 }
 
-pub fn ready(service: &Service, started: Instant, now: Now) -> Response<Body> {
+/// How many requests each door can have in flight from one balancer, for balancers that ask here.
+const IN_FLIGHT_MAX: HeaderName = HeaderName::from_static("in-flight-max");
+
+pub fn ready(service: &Service, settings: &Settings, started: Instant, now: Now) -> Response<Body> {
+    let mut response = readiness(service, started, now);
+    let told = agent::header(&service.rooms, settings.balancers);
+    if let Ok(told) = HeaderValue::try_from(told) {
+        response.headers_mut().insert(IN_FLIGHT_MAX, told);
+    }
+    response
+}
+
+fn readiness(service: &Service, started: Instant, now: Now) -> Response<Body> {
     let rooms = &service.rooms;
     let state = state(rooms, now);
     let freshness = rooms.board.freshness(now);

@@ -70,6 +70,10 @@ pub struct Bound {
 /// How often connections are looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How often the connections of a thread are looked at while they all rest; their door is steered half as often. Both go on at
+/// full pace as soon as anything comes in.
+const QUIET_LOOK: Duration = Duration::from_secs(2);
+
 /// How often the cap is steered, and connections are let go for it.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -110,6 +114,9 @@ impl Bound {
         // Until the first second has told what to say.
         let soon = admission::crowd::LEAST.as_millis() as u64;
         tally.cap.store(cap as u64, Relaxed);
+        let window = steer::window(&self.settings).advice();
+        tally.in_flight_max.store(window.in_flight_max, Relaxed);
+        tally.weight.store(window.weight, Relaxed);
         tally.retry_after.store(soon, Relaxed);
         let shared = Arc::new(Shared {
             door: Mutex::new(admission::Door::new(
@@ -117,6 +124,9 @@ impl Bound {
                 Instant::now(),
             )),
             left: Notify::new(),
+            steers: Notify::new(),
+            looks: (0..threads).map(|_| Notify::new()).collect(),
+            is_quiet: AtomicBool::new(false),
             tally,
             open: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             waits: Waits::default(),
@@ -135,6 +145,7 @@ impl Bound {
         let mut handles = Vec::new();
         for (nth, arrivals) in receivers.into_iter().enumerate() {
             let work = Work {
+                nth,
                 door: self.door,
                 settings: self.settings.clone(),
                 bounds: bounds.clone(),
@@ -156,6 +167,12 @@ struct Shared {
     door: Mutex<admission::Door>,
     /// Somebody left a full door.
     left: Notify,
+    /// Steering was put off and is to go on at its pace.
+    steers: Notify,
+    /// The same for the looks of each thread.
+    looks: Vec<Notify>,
+    /// Steering is put off: nothing came in of late.
+    is_quiet: AtomicBool,
     tally: Arc<DoorTally>,
     /// Connections of each thread.
     open: Vec<AtomicUsize>,
@@ -182,6 +199,13 @@ impl Shared {
         self.door
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Lets steering go on at its pace, if it was put off.
+    fn stir(&self) {
+        if self.is_quiet.load(Relaxed) {
+            self.steers.notify_one();
+        }
     }
 
     fn least_busy(&self) -> usize {
@@ -224,6 +248,7 @@ type Arrival = (std::net::TcpStream, Place);
 
 /// One thread of a door.
 struct Work {
+    nth: usize,
     door: Door,
     settings: Settings,
     bounds: Bounds,
@@ -259,6 +284,7 @@ impl Work {
             self.settings.clone(),
             self.bounds.clone(),
             self.shared.clone(),
+            self.nth,
         ));
         if let Some((listener, hands)) = self.acceptor.take() {
             let (shared, stage) = (self.shared.clone(), self.stage.clone());
@@ -288,10 +314,12 @@ impl Work {
             if stage == Stage::Ended || stage == Stage::Leaving && done {
                 return;
             }
+            let quiet = hall.is_quiet();
             tokio::select! {
                 Some((stream, place)) = self.arrivals.recv() => hall.receive(stream, place),
-                _ = look.tick() => hall.look(),
-                _ = step.tick() => hall.step(),
+                _ = look.tick(), if !quiet => hall.look(),
+                _ = step.tick(), if !quiet => hall.step(),
+                () = hall.slow_look(), if quiet => hall.look(),
                 changed = self.stage.changed() => if changed.is_err() { return },
             }
         }
@@ -314,6 +342,8 @@ async fn accept(
         }
         let room = shared.door().may_accept(Instant::now());
         if let Err(wait) = room {
+            // A door that is full is steered.
+            shared.stir();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = shared.left.notified() => {}

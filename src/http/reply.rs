@@ -1,6 +1,7 @@
 //! Answers and refusals as responses; alone in knowing HTTP status codes, JSON and languages on the wire.
 
 use super::bulk::Scans;
+use super::busy_page;
 use super::doors::Seat;
 use crate::answer::{
     Answer, Explained, Freshness, OfflineIssued, OfflineVerdict, Opened, Refusal, Shown, Standing,
@@ -12,8 +13,8 @@ use crate::status::{self, Reasons};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderValue, REFRESH, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -188,6 +189,24 @@ pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
         Some(wait) => later(response, wait),
         None => response,
     }
+}
+
+/// As [`refused`], for a browser that loads a page: a refusal that passes is a page that asks again by itself.
+pub fn refused_page(refusal: Refusal, language: Language) -> Response<Body> {
+    let Some(wait) = wait(refusal) else {
+        return refused(refusal, language);
+    };
+    let seconds = whole_seconds(wait);
+    let page = busy_page::busy_page(refusal, language, seconds);
+    let page_type = HeaderValue::from_static(busy_page::BUSY_PAGE_TYPE);
+    let mut response = typed(status_of(refusal), page_type, Body::whole(page));
+    let headers = response.headers_mut();
+    let policy = HeaderValue::from_static(busy_page::BUSY_PAGE_POLICY);
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+    headers.insert(REFRESH, seconds.into());
+    headers.insert(RETRY_AFTER, seconds.into());
+    response
 }
 
 /// The same response, saying when to come back.
@@ -370,7 +389,7 @@ fn problem(refusal: Refusal, language: Language, retry: Option<Duration>) -> Byt
 }
 
 /// Half to one and a half times as long, so that those refused together do not come back together.
-fn spread(retry: Duration) -> Duration {
+pub(super) fn spread(retry: Duration) -> Duration {
     thread_local! {
         static DICE: Cell<u64> = Cell::new(crate::clock::Time::now().0 | 1);
     }
@@ -387,7 +406,7 @@ fn spread(retry: Duration) -> Duration {
 }
 
 /// For a header that counts in seconds: rounded up.
-fn whole_seconds(retry: Duration) -> u64 {
+pub(super) fn whole_seconds(retry: Duration) -> u64 {
     retry.as_millis().div_ceil(1000) as u64
 }
 

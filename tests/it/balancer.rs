@@ -4,12 +4,16 @@ use crate::harness::*;
 use crate::redis::{self, Cluster, Server};
 use liangma::http::query::Door;
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
 
 /// Nobody takes it while its node is away: the kernel gives out ports from 32,768 on, and Redis has those below 30,000.
 fn free_address() -> SocketAddr {
@@ -26,6 +30,11 @@ fn free_address() -> SocketAddr {
 /// One way through the balancer, to all doors but the back one.
 struct Front([SocketAddr; 3]);
 
+/// A node's agent port, beside its back door.
+fn agent_of(place: &[SocketAddr; 4]) -> SocketAddr {
+    ([127, 0, 0, 2], place[Door::Back as usize].port()).into()
+}
+
 impl Doors for Front {
     fn address(&self, door: Door) -> SocketAddr {
         self.0[door as usize]
@@ -36,6 +45,9 @@ impl Doors for Front {
 struct Town {
     haproxy: Child,
     meters: SocketAddr,
+    /// Where haproxy tells more of its servers, and the folder that it is in.
+    socket: PathBuf,
+    _folder: TempDir,
     l4: Front,
     l7: Front,
     nodes: Vec<Node>,
@@ -64,16 +76,37 @@ fn open(drain_notice: &str) -> Option<Town> {
 /// The same over a store, with settings of the nodes.
 #[track_caller]
 fn open_over(url: &str, redis: Option<Server>, settings: &[&str]) -> Option<Town> {
+    open_sized(url, redis, settings, &[])
+}
+
+/// The same with sizes of the balancer.
+#[track_caller]
+fn open_sized(
+    url: &str,
+    redis: Option<Server>,
+    settings: &[&str],
+    sizes: &[(&str, &str)],
+) -> Option<Town> {
     let places = [(); 3].map(|()| Door::ALL.map(|_| free_address()));
     let fronts = [(); 5].map(|()| free_address());
     let mut command = Command::new("haproxy");
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy"));
-    command.args("-db -f common.cfg -f l4.cfg -f l7.cfg".split(' '));
+    let folder = folder();
+    let (socket, more) = (folder.path().join("socket"), folder.path().join("more.cfg"));
+    let extra = format!("global\n\tstats socket {} mode 600\n", socket.display());
+    std::fs::write(&more, extra).expect("a folder of ours");
+    command.args("-db -f common.cfg -f l4.cfg -f l7.cfg -f".split(' '));
+    command.arg(&more);
     let names = ["L4_RESIDENT", "L4_GATE", "L4_DESK", "L7", "METERS"];
     command.envs(names.into_iter().zip(fronts.map(|front| front.to_string())));
+    command.env("BUSY", format!("abns@{}", more.display()));
+    command.envs(sizes.iter().copied());
     for (node, place) in (1..).zip(places) {
         let names = Door::ALL.map(|door| format!("NODE{node}_{}", door.name().to_uppercase()));
         command.envs(names.into_iter().zip(place.map(|door| door.to_string())));
+        let agent = agent_of(&place);
+        command.env(format!("NODE{node}_AGENT_HOST"), agent.ip().to_string());
+        command.env(format!("NODE{node}_AGENT_PORT"), agent.port().to_string());
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let Ok(mut haproxy) = command.stderr(Stdio::piped()).spawn() else {
@@ -86,6 +119,8 @@ fn open_over(url: &str, redis: Option<Server>, settings: &[&str]) -> Option<Town
     let mut town = Town {
         haproxy,
         meters,
+        socket,
+        _folder: folder,
         l4: Front([resident, gate, desk]),
         l7: Front([paths; 3]),
         nodes: Vec::new(),
@@ -122,6 +157,7 @@ impl Town {
         for (door, address) in Door::ALL.iter().zip(place) {
             start.settings.push(format!("{}={address}", door.name()));
         }
+        start.settings.push(format!("agent={}", agent_of(&place)));
         self.nodes
             .push(start.over_redis(&self.url, &self.ring).node());
     }
@@ -153,6 +189,36 @@ impl Town {
         let is_up = |line: &&str| line.starts_with(&node) && line.ends_with("\"UP\"} 1");
         let up = || self.meters().lines().filter(is_up).count();
         until("haproxy has noticed", || up() == nodes);
+    }
+
+    /// What haproxy counts of a server.
+    fn of_server(&self, what: &str, backend: &str, server: &str, more: &str) -> Option<f64> {
+        let name =
+            format!("haproxy_server_{what}{{proxy=\"{backend}\",server=\"{server}\"{more}}} ");
+        let meters = self.meters();
+        let value = meters.lines().find_map(|line| line.strip_prefix(&name));
+        value.and_then(|value| value.parse().ok())
+    }
+
+    /// How many requests haproxy gives to the resident door of a node at once.
+    fn maxconn(&self, server: &str) -> f64 {
+        let most = self.of_server("limit_sessions", "l7_resident", server, "");
+        most.expect("the backend has it")
+    }
+
+    /// Whether the agent of a node's resident door said `drain`.
+    fn is_drained(&self, server: &str) -> bool {
+        const FORCED_DRAIN: u32 = 8; // SRV_ADMF_FDRAIN
+        let mut socket = UnixStream::connect(&self.socket).expect("haproxy runs");
+        socket
+            .write_all(b"show servers state l7_resident\n")
+            .expect("it listens");
+        let mut said = String::new();
+        socket.read_to_string(&mut said).expect("it answers");
+        let mut lines = said.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let fields = lines.find(|fields| fields.get(3) == Some(&server));
+        let fields = fields.unwrap_or_else(|| panic!("no such server: {said}"));
+        fields[6].parse::<u32>().expect("a number") & FORCED_DRAIN != 0
     }
 
     /// The bytes of a show, and of a scan.
@@ -351,6 +417,103 @@ fn whoever_would_wait_in_a_long_queue_at_l7_is_told_at_once_and_nobody_is_silent
 }
 
 #[test]
+fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves() {
+    if redis::is_missing() {
+        return;
+    }
+    let redis = Server::start(&[]);
+    let url = redis.url();
+    let settings = ["drain_notice=5m", "balancers=2", "wait_max=200ms"];
+    let Some(mut town) = open_over(&url, Some(redis), &settings) else {
+        return;
+    };
+    let servers = ["n1", "n2", "n3"];
+    until("every node's agent is heard", || {
+        servers.iter().all(|server| town.maxconn(server) == 32.0)
+    });
+    // One node shows that it can do more.
+    let fast = &town.nodes[0];
+    let [(_, show), _] = town.asks();
+    let mut phone = Connection::to(fast.address(Door::Resident));
+    let many = show.repeat(50);
+    let answered_in_turn = |phone: &mut Connection| {
+        phone.send(&many);
+        (0..50).for_each(|_| assert_eq!(phone.answer().status, 200));
+    };
+    until("haproxy gives it more", || {
+        answered_in_turn(&mut phone);
+        town.maxconn("n1") > 40.0
+    });
+    assert_eq!(town.maxconn("n2"), 32.0);
+    // It is given the processor for a moment only, again and again: what it is asked waits.
+    let halted = "liangma_kernel_wait_seconds{door=\"resident\",quantile=\"0.9\"}";
+    until("haproxy gives it less", || {
+        fast.halt();
+        phone.send(&many);
+        std::thread::sleep(Duration::from_millis(150));
+        fast.signal(libc::SIGCONT);
+        (0..50).for_each(|_| assert_eq!(phone.answer().status, 200));
+        town.maxconn("n1") == 32.0
+            && town.of_server("weight", "l7_resident", "n1", "") < Some(100.0)
+    });
+    assert!(fast.meter(halted) > 0.0);
+    // And what it can do is known again once it has the processor.
+    until("haproxy gives it more", || {
+        answered_in_turn(&mut phone);
+        town.maxconn("n1") > 40.0
+    });
+    fast.signal(libc::SIGTERM);
+    until("haproxy has heard that it leaves", || town.is_drained("n1"));
+    assert!(!town.is_drained("n2") && !town.is_drained("n3"));
+    // Who has its address after it is taken in again.
+    let place = town.end(libc::SIGKILL);
+    town.start(place);
+    until("haproxy has heard that it is back", || {
+        !town.is_drained("n1")
+    });
+}
+
+#[test]
+fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
+    if redis::is_missing() {
+        return;
+    }
+    let redis = Server::start(&[]);
+    let url = redis.url();
+    let sizes = [("L4_RESIDENT_FULL", "8")];
+    let Some(town) = open_sized(&url, Some(redis), &["drain_notice=0ms"], &sizes) else {
+        return;
+    };
+    let [(_, show), (_, scan)] = town.asks();
+    let front = town.l4.address(Door::Resident);
+    let mut inside: Vec<Connection> = (0..8).map(|_| Connection::to(front)).collect();
+    for phone in &mut inside {
+        phone.send(&show);
+        assert_eq!(phone.answer().status, 200);
+    }
+    for _ in 0..20 {
+        let mut newcomer = Connection::to(front);
+        newcomer.send(&show);
+        newcomer.answer().refuses(503, "busy");
+        assert_eq!(newcomer.ended(), b"");
+    }
+    // The others are neither told nor cut, and gates have a front of their own.
+    for phone in &mut inside {
+        phone.send(&show);
+        assert_eq!(phone.answer().status, 200);
+    }
+    let mut gate = Connection::to(town.l4.address(Door::Gate));
+    gate.send(&scan);
+    assert_eq!(gate.answer().state(), "red");
+    inside.pop();
+    until("there is room", || {
+        let mut newcomer = Connection::to(front);
+        newcomer.send(&show);
+        newcomer.answer().status == 200
+    });
+}
+
+#[test]
 fn every_path_of_residents_is_answered_by_their_door_through_l7() {
     let Some(town) = open("1s") else { return };
     // Without an issuer there are no offline codes: their door says so itself, and another door would say it of every caller.
@@ -367,7 +530,7 @@ fn every_path_of_residents_is_answered_by_their_door_through_l7() {
 }
 
 #[test]
-fn without_a_ready_node_l7_says_busy_in_the_language_asked_and_l4_nothing() {
+fn without_a_ready_node_either_front_says_busy_in_the_language_asked() {
     let Some(town) = open("5m") else { return };
     for node in &town.nodes {
         node.signal(libc::SIGTERM);
@@ -387,9 +550,48 @@ fn without_a_ready_node_l7_says_busy_in_the_language_asked_and_l4_nothing() {
             waits.insert(said["retry_after_ms"].as_u64());
         }
     }
+    let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
+    for (language, tag, words) in [
+        (
+            "fr",
+            "zh-Hans",
+            ["系统繁忙，当前查询人数过多，请稍后再试", "秒后自动重试"],
+        ),
+        (
+            "zh-TW",
+            "zh-Hant",
+            ["系統繁忙，當前查詢人數過多，請稍後再試", "秒後自動重試"],
+        ),
+        (
+            "en-GB",
+            "en",
+            [
+                "The system is busy, too many people are",
+                "seconds until this page",
+            ],
+        ),
+    ] {
+        for path in ["/", "/gate", "/%67ate"] {
+            let ask = Ask::get(path).header("accept-language", language);
+            let front = town.l7.address(Door::Desk);
+            let page = ask.header("accept", browser).at(front);
+            page.is_busy_page(tag, &words);
+        }
+    }
+    // Whoever is no browser is answered as before, there too.
+    Ask::get("/")
+        .at(town.l7.address(Door::Desk))
+        .refuses(503, "busy");
     assert!(waits.len() > 3, "they would come back together: {waits:?}");
     for door in [Door::Resident, Door::Gate, Door::Desk] {
-        assert_eq!(Connection::to(town.l4.address(door)).ended(), b"");
+        let front = town.l4.address(door);
+        let said = Ask::post("/v1/scan", "x".repeat(400)).at(front);
+        said.refuses(503, "busy");
+        let english = Ask::get("/").header("accept-language", "en-GB");
+        let page = english.header("accept", browser).at(front);
+        page.is_busy_page("en", &["The system is busy", "seconds until this page"]);
+        // Whoever asks nothing is let go.
+        assert_eq!(Connection::to(front).ended(), b"");
     }
 }
 

@@ -353,6 +353,20 @@ impl Node {
         send(&self.child, signal);
     }
 
+    /// Stops all its threads until SIGCONT, and waits until they have stopped: one that runs goes on for a while.
+    #[track_caller]
+    pub fn halt(&self) {
+        self.signal(libc::SIGSTOP);
+        until("every thread has stopped", || {
+            let folder = format!("/proc/{}/task", self.pid());
+            let mut tasks = std::fs::read_dir(folder).expect("it runs").flatten();
+            tasks.all(|task| {
+                let status = std::fs::read_to_string(task.path().join("status"));
+                status.is_ok_and(|status| status.contains("\nState:\tT"))
+            })
+        });
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> ExitStatus {
@@ -824,6 +838,34 @@ impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| panic!("no JSON: {}", text(&self.body)))
+    }
+
+    /// Holds a busy page against what a browser needs of it: words in its language, and when to ask again.
+    #[track_caller]
+    pub fn is_busy_page(&self, language: &str, words: &[&str]) {
+        let page = text(&self.body);
+        assert_eq!(self.status, 503, "{page}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("text/html; charset=utf-8"),
+            "{page}"
+        );
+        assert_eq!(self.header("content-language"), Some(language));
+        assert_eq!(self.header("cache-control"), Some("no-store"));
+        assert!(self.header("content-security-policy").is_some());
+        let seconds = self.header("retry-after").expect("when to come back");
+        assert!(seconds.parse::<u64>().expect("seconds") >= 1);
+        assert_eq!(self.header("refresh"), Some(seconds));
+        assert!(
+            page.contains(&format!("<html lang=\"{language}\">")),
+            "{page}"
+        );
+        assert!(
+            page.contains(&format!("<b id=\"s\">{seconds}</b>")),
+            "{page}"
+        );
+        assert!(words.iter().all(|word| page.contains(word)), "{page}");
+        assert!(page.len() < 1_024, "it is small");
     }
 
     /// Holds a refusal against the contract.

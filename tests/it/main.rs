@@ -5,6 +5,7 @@ mod harness;
 mod process;
 mod redis;
 
+mod agent;
 mod balancer;
 mod bodies;
 mod bulk;

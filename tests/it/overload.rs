@@ -1,6 +1,6 @@
 //! More people than a door has room for: who stays, who goes, and what those are told who must wait.
 
-use crate::harness::{Ask, Connection, Doors, Start, person, until};
+use crate::harness::{Ask, Connection, Doors, Node, Start, person, until};
 use liangma::http::query::Door;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -57,6 +57,43 @@ fn the_first_who_is_turned_away_is_told_when_to_come_back() {
     busy.refuses(503, "busy");
     assert!(busy.json()["retry_after_ms"].as_u64() >= Some(1_000));
     assert_ne!(busy.header("retry-after"), Some("0"));
+}
+
+#[test]
+fn a_browser_that_loads_a_page_is_told_by_a_page_before_and_after_its_request_is_read() {
+    let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
+    let languages = [
+        ("fr", "zh-Hans", "秒后自动重试"),
+        ("zh-HK", "zh-Hant", "秒後自動重試"),
+        ("en", "en", "seconds until this page tries again"),
+    ];
+    let full = Start::new(&["resident_connections_max=1"]).node();
+    let _inside = Connection::to(full.address(Door::Resident));
+    // One page a second is given, and then refusals.
+    let spent = Start::new(&["pages_per_second=1", "resident_threads=1"]).node();
+    for node in [&full, &spent] {
+        let refused = |ask: &dyn Fn() -> Ask| {
+            let mut answer = None;
+            until("it is refused", || {
+                let said = ask().at(node.address(Door::Resident));
+                answer = (said.status != 200).then_some(said);
+                answer.is_some()
+            });
+            answer.expect("just seen")
+        };
+        for (asked, language, words) in languages {
+            let ask = || Ask::get("/").header("accept-language", asked);
+            let page = refused(&|| ask().header("accept", browser));
+            page.is_busy_page(language, &[words]);
+            refused(&ask).refuses(503, "busy");
+        }
+        let no_html = "text/html;q=0, application/json";
+        refused(&|| Ask::get("/").header("accept", no_html)).refuses(503, "busy");
+    }
+    // A refusal that no asking again helps is none of these pages.
+    let ask = Ask::get("/v1/code").header("accept", browser);
+    ask.at(spent.address(Door::Resident))
+        .refuses(401, "unauthorized");
 }
 
 #[test]
@@ -131,6 +168,63 @@ fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
         "{heard} {evicted} {idled}: whoever is not heard was closed"
     );
     Some([heard, evicted])
+}
+
+/// How often each thread of a node's doors gave up the processor by itself so far.
+fn wakes(node: &Node) -> Vec<(String, u64)> {
+    let folder = format!("/proc/{}/task", node.pid());
+    let tasks = std::fs::read_dir(folder).expect("it runs").flatten();
+    let threads = tasks.filter_map(|task| {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let name = field("Name:")?.trim().to_owned();
+        let wakes = field("voluntary_ctxt_switches:")?.trim().parse().ok()?;
+        let is_door = Door::ALL.iter().any(|door| name.starts_with(door.name()));
+        is_door.then_some((name, wakes))
+    });
+    let mut threads: Vec<_> = threads.collect();
+    threads.sort();
+    threads
+}
+
+#[test]
+fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
+    let node = Start::new(&["wait_max=5ms", "resident_threads=2", "head_timeout=2s"]).node();
+    let session = node.seals().session(&person(1));
+    let ask = Ask::get("/v1/code").bearer(&session).bytes();
+    let mut kept = Connection::to(node.address(Door::Resident));
+    for _ in 0..2 {
+        // Connections that rest are no work.
+        kept.send(&ask);
+        assert_eq!(kept.answer().status, 200);
+        until("every thread wakes less than twice a second", || {
+            let before = wakes(&node);
+            std::thread::sleep(Duration::from_secs(4));
+            let pairs = wakes(&node).into_iter().zip(before);
+            let counts: Vec<_> = pairs.map(|(now, then)| (now.0, now.1 - then.1)).collect();
+            assert!(counts.len() >= 5, "{counts:?}");
+            counts.iter().all(|(_, wakes)| *wakes < 8)
+        });
+        // Time-outs go on by the right clock: a head that has begun after a long rest has all of its time, and no more.
+        let mut slow = Connection::to(node.address(Door::Resident));
+        slow.send("GET /nothing HTTP/1.1\r\nhost: test\r\n");
+        std::thread::sleep(Duration::from_millis(100));
+        slow.send("\r\n");
+        slow.answer().refuses(404, "not_found");
+        let silent = Connection::to(node.address(Door::Resident));
+        assert_eq!(silent.ended(), b"");
+        // The wait in the kernel is seen at once.
+        let wait = "liangma_kernel_wait_seconds{door=\"resident\",quantile=\"0.99\"}";
+        node.halt();
+        kept.send(&ask);
+        std::thread::sleep(Duration::from_millis(40));
+        node.signal(libc::SIGCONT);
+        assert_eq!(kept.answer().status, 200);
+        until("the wait is told", || node.meter(wait) >= 0.02);
+        kept.send(&ask);
+        assert_eq!(kept.answer().status, 200);
+        until("the next is told as well", || node.meter(wait) < 0.02);
+    }
 }
 
 #[test]

@@ -58,6 +58,8 @@ const SAMPLES: u32 = 20;
 /// The connections of one thread.
 pub struct Hall {
     pub service: Rc<Service>,
+    /// Which of the door's threads this is.
+    nth: usize,
     pub door: Door,
     pub settings: Settings,
     pub bounds: Rc<Bounds>,
@@ -77,6 +79,10 @@ pub struct Hall {
     /// Connections whose request waits unread, about, and where they were looked for last.
     pending: Cell<usize>,
     looked: Cell<usize>,
+    /// Something came in or went out since the last look.
+    active: Cell<bool>,
+    /// All connections rest, and steps and looks are put off.
+    quiet: Cell<bool>,
     /// Requests and answers since the last step, and of how many requests the wait of one is asked for.
     heard: Cell<u32>,
     answered: Cell<u32>,
@@ -90,8 +96,12 @@ impl Hall {
         settings: Settings,
         bounds: Bounds,
         shared: Arc<Shared>,
+        nth: usize,
     ) -> Hall {
         Hall {
+            nth,
+            active: Cell::new(true),
+            quiet: Cell::new(false),
             service: Rc::new(service),
             door,
             bounds: Rc::new(bounds),
@@ -120,6 +130,7 @@ impl Hall {
         let Ok(stream) = TcpStream::from_std(stream) else {
             return;
         };
+        self.stir();
         let _ = stream.set_nodelay(true);
         let seat = Rc::new(Seat {
             hall: self.clone(),
@@ -201,6 +212,7 @@ impl Hall {
     /// Every connection ends after the query that it has begun; those without one end a moment later.
     pub fn leave(&self) {
         if self.leaving.get() == Leaving::No {
+            self.stir();
             self.leaving.set(Leaving::Told);
             for seat in self.seats.borrow().iter() {
                 self.thaw(seat);
@@ -233,6 +245,39 @@ impl Hall {
                 seat.wake();
             }
         }
+        let came = self.active.replace(false) || self.heard.get() > 0 || self.answered.get() > 0;
+        let waited_for = self.shared.waiting.load(Relaxed) + self.shared.surplus.load(Relaxed) > 0;
+        let quiet = !came && !waited_for && self.leaving.get() == Leaving::No && self.all_rest();
+        self.quiet.set(quiet);
+    }
+
+    /// Whether every connection rests, and none is to end or is not heard.
+    fn all_rest(&self) -> bool {
+        let rests = |seat: &Rc<Seat>| seat.resting.get() && !seat.closed.get();
+        self.frozen.get() == 0 && self.surplus.get() == 0 && self.seats.borrow().iter().all(rests)
+    }
+
+    /// Whether looks and steps are put off.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.get()
+    }
+
+    /// Waits until it is time for a look at connections that all rest, or somebody asks for one.
+    pub async fn slow_look(&self) {
+        let every = (self.settings.idle_timeout / 8).clamp(super::LOOK, super::QUIET_LOOK);
+        let asked = self.shared.looks[self.nth].notified();
+        if tokio::time::timeout(every, asked).await.is_ok() {
+            self.stir();
+        }
+    }
+
+    /// Ends the quiet, if it is quiet: something came in.
+    fn stir(&self) {
+        if self.quiet.replace(false) {
+            self.active.set(true);
+            self.clock.set(Instant::now());
+            self.shared.stir();
+        }
     }
 
     /// Returns 0 below four fifths of the cap, and 1 at it.
@@ -254,8 +299,13 @@ impl Hall {
     /// Makes room where there are too many, or newcomers wait, by those first that were idle for longest; or where there is
     /// room, hears those again who had to make it.
     pub fn step(&self) {
-        self.every.set((self.heard.take() / SAMPLES).max(1));
+        let heard = self.heard.take();
+        self.every.set((heard / SAMPLES).max(1));
         let answered = self.answered.take() as usize;
+        if heard > 0 || answered > 0 {
+            self.active.set(true);
+            self.shared.stir();
+        }
         self.shared.answered.fetch_add(answered as u64, Relaxed);
         if self.leaving.get() != Leaving::No {
             return;
@@ -509,7 +559,19 @@ impl Seat {
         }
         self.moved.set(self.hall.clock.get());
         self.later.set(true);
-        self.phase.get() == Phase::Head && self.hall.samples()
+        self.phase.get() == Phase::Head && self.samples()
+    }
+
+    /// Whether the wait of these bytes is asked for; that of the first after a quiet time always is.
+    fn samples(&self) -> bool {
+        let samples = self.hall.samples();
+        if samples && self.hall.quiet.get() {
+            self.hall.stir();
+            self.hall.shared.looks[self.hall.nth].notify_one();
+            // By the clock of now.
+            self.enter(Phase::Head);
+        }
+        samples
     }
 
     pub fn waited(&self, wait: Duration) {

@@ -1,6 +1,7 @@
 //! Tells a connection that is not served that we are busy, in its language, and lets it go.
 
 use crate::answer::Refusal;
+use crate::http::busy_page::{self, takes_html};
 use crate::http::reply;
 use crate::kernel;
 use crate::language::Language;
@@ -20,7 +21,7 @@ pub async fn tell_busy(stream: std::net::TcpStream, wait: Duration) {
     let mut head = [0; 2048];
     let read = tokio::time::timeout(HEAD_WAIT, read_some(&stream, &mut head)).await;
     let length = read.map_or(0, Result::unwrap_or_default);
-    let bytes = reply::whole(Refusal::Busy, language_of(&head[..length]), Some(wait));
+    let bytes = busy_answer(&head[..length], wait);
     // A fresh socket's buffer takes it whole.
     let _ = stream.try_write(&bytes);
     let _ = SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
@@ -73,17 +74,33 @@ async fn read_some(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Returns the answer to a head that is not parsed, as much of it as is there: a page for a browser that loads one, and
+/// JSON for all others, in the language asked.
+fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
+    let language = language_of(head);
+    let is_page = head.starts_with(b"GET ") && value_of(head, b"accept:").is_some_and(takes_html);
+    match is_page {
+        true => busy_page::whole(Refusal::Busy, language, reply::spread(wait)),
+        false => reply::whole(Refusal::Busy, language, Some(wait)),
+    }
+}
+
 /// The language that an unread head asks for.
 fn language_of(head: &[u8]) -> Language {
-    const NAME: &[u8] = b"accept-language:";
-    head.split(|b| *b == b'\n')
-        .skip(1)
-        .find_map(|line| {
-            let (name, value) = line.split_at_checked(NAME.len())?;
-            name.eq_ignore_ascii_case(NAME)
-                .then(|| std::str::from_utf8(value).ok())?
-        })
-        .map_or(Language::Hans, |value| Language::accepted(value.trim()))
+    let value = value_of(head, b"accept-language:").map(std::str::from_utf8);
+    match value {
+        Some(Ok(value)) => Language::accepted(value),
+        _ => Language::Hans,
+    }
+}
+
+/// The value of the first header of this name, which is given with its colon.
+fn value_of<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
+    head.split(|b| *b == b'\n').skip(1).find_map(|line| {
+        let (its_name, value) = line.split_at_checked(name.len())?;
+        let is_it = its_name.eq_ignore_ascii_case(name);
+        is_it.then(|| value.trim_ascii())
+    })
 }
 
 #[cfg(test)]
@@ -95,9 +112,32 @@ mod tests {
         let head = b"GET /v1/code HTTP/1.1\r\nHost: x\r\nACCEPT-Language: en-GB\r\n\r\n";
         assert_eq!(language_of(head), Language::En);
         assert_eq!(language_of(b""), Language::Hans);
+        let bad = b"GET / HTTP/1.1\r\naccept-language: \xff\r\n";
+        assert_eq!(language_of(bad), Language::Hans);
         assert_eq!(
             language_of(b"GET / HTTP/1.1\r\naccept-language"),
             Language::Hans
         );
+    }
+
+    #[test]
+    fn a_browser_that_loads_a_page_gets_one_and_everybody_else_json() {
+        let wait = Duration::from_secs(4);
+        for (head, html) in [
+            (
+                &b"GET / HTTP/1.1\r\nAccept: text/html,*/*\r\n\r\n"[..],
+                true,
+            ),
+            (b"GET / HTTP/1.1\r\naccept:text/html", true),
+            (b"GET / HTTP/1.1\r\naccept: */*\r\n\r\n", false),
+            (b"POST / HTTP/1.1\r\naccept: text/html\r\n\r\n", false),
+            (b"GET /?accept: text/html", false),
+            (b"", false),
+        ] {
+            let answer = String::from_utf8(busy_answer(head, wait)).unwrap();
+            assert_eq!(answer.contains("content-type: text/html"), html, "{answer}");
+            assert_eq!(answer.contains("\r\nrefresh: "), html, "{answer}");
+            assert!(answer.contains("\r\nretry-after: "), "{answer}");
+        }
     }
 }

@@ -1,15 +1,20 @@
 //! Steers one door: how many connections it admits, how many may queue before it, when those who are turned away should
-//! come back. Twenty times a second, beside the accept loop.
+//! come back, and how many requests balancers should give it. Twenty times a second, beside the accept loop.
 
-use super::{Listener, STEP, Settings, Shared};
+use super::{Listener, QUIET_LOOK, STEP, Settings, Shared};
 use crate::admission::crowd::Crowd;
+use crate::admission::window::{Window, WindowSettings};
 use crate::kernel;
 use socket2::SockRef;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
-/// Steps between two looks at the crowd.
-const CROWD_STEPS: u32 = 20;
+/// Between two looks at the crowd.
+const CROWD_LOOK: Duration = Duration::from_secs(1);
+
+/// Steps in a row in which nothing came in, after which steering is put off until something does.
+const QUIET_STEPS: u32 = 20;
 
 /// What it costs to accept a connection and answer its first query.
 const ANSWERS_PER_NEWCOMER: f64 = 5.0;
@@ -17,17 +22,44 @@ const ANSWERS_PER_NEWCOMER: f64 = 5.0;
 /// Of an overloaded door: fewer would turn away a crowd that could be served within a moment.
 const BACKLOG_LEAST: u32 = 32;
 
+/// The window of a door that has answered nothing yet.
+pub fn window(settings: &Settings) -> Window {
+    Window::new(WindowSettings {
+        most: settings.admission.connections_max,
+        wait_max: settings.admission.wait_max,
+    })
+}
+
 pub async fn steer(listener: &Listener, shared: &Shared, settings: &Settings) {
     let mut second = Second::begin();
     let mut backlog = settings.backlog;
     let mut pace = Pace::begin();
+    let mut window = window(settings);
     let mut step = tokio::time::interval(STEP);
     step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for nth in 1u32.. {
-        step.tick().await;
+    let mut quiet_steps = 0;
+    loop {
+        if quiet_steps < QUIET_STEPS {
+            step.tick().await;
+        } else {
+            shared.is_quiet.store(true, Relaxed);
+            let stirred = tokio::time::timeout(QUIET_LOOK * 2, shared.steers.notified()).await;
+            shared.is_quiet.store(false, Relaxed);
+            if stirred.is_ok() {
+                quiet_steps = 0;
+                continue;
+            }
+        }
         let now = Instant::now();
-        let answers = pace.step(shared.answered.load(Relaxed), now);
+        let took = now.saturating_duration_since(pace.since);
+        let answered = shared.answered.load(Relaxed);
+        let came = answered != pace.answered;
+        let answers = pace.step(answered, now);
         let seen = shared.waits.take();
+        let advice = window.step(seen.map(|seen| seen.p90), answers, took);
+        let tally = &shared.tally;
+        tally.in_flight_max.store(advice.in_flight_max, Relaxed);
+        tally.weight.store(advice.weight, Relaxed);
         let has_room = look(shared, settings, seen.map(|seen| seen.p90), answers, now);
         if has_room {
             // The cap may have risen.
@@ -38,6 +70,16 @@ pub async fn steer(listener: &Listener, shared: &Shared, settings: &Settings) {
             .waiting
             .store(if has_room { 0 } else { queued }, Relaxed);
         shared.tally.queued.store(queued as u64, Relaxed);
+        let put_off = shared.surplus.load(Relaxed) > 0 || shared.waiting.load(Relaxed) > 0;
+        if put_off {
+            shared.looks.iter().for_each(Notify::notify_one);
+        }
+        let is_calm = !came && seen.is_none() && queued == 0 && has_room && !put_off;
+        let frozen = shared.tally.frozen.load(Relaxed) > 0;
+        quiet_steps = match is_calm && !frozen {
+            true => (quiet_steps + 1).min(QUIET_STEPS),
+            false => 0,
+        };
         if let Some(seen) = seen {
             for (meter, wait) in shared
                 .tally
@@ -57,7 +99,7 @@ pub async fn steer(listener: &Listener, shared: &Shared, settings: &Settings) {
                 queue_up_to(listener, &mut backlog, fitting);
             }
         }
-        if nth.is_multiple_of(CROWD_STEPS)
+        if now.saturating_duration_since(second.since) >= CROWD_LOOK
             && !second.end(shared, now)
             && backlog != settings.backlog
         {

@@ -1,0 +1,242 @@
+//! How many requests a door should have in flight at once: as many as it answers within half of the wait that it allows.
+//! Balancers ask for it and hold the rest. Pure: waits, answers and times in, two numbers out.
+//!
+//! Requests in flight are answers a second times the wait of each (Little's law). What a door can answer is known while its
+//! requests wait, and is at least what it answered of late while they do not. So the number follows the demand up, by a
+//! factor of two ahead of it, and falls to what is answered where requests wait.
+
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct WindowSettings {
+    /// Requests in flight, however fast the door is.
+    pub most: usize,
+    /// The wait that the door allows; the window keeps to half of it.
+    pub wait_max: Duration,
+}
+
+/// The window never falls below this: a door without traffic shows nothing of what it can do.
+pub const IN_FLIGHT_LEAST: usize = 64;
+
+/// Steps in a row with too long a wait before the window falls: a machine that stops for a moment is not slow.
+const LONG_STEPS: u32 = 3;
+
+/// How far ahead of what was answered the window goes while requests do not wait, and by how much of that it rises in a step.
+const AHEAD_MAX: f64 = 2.0;
+const AHEAD_RISE: f64 = 1.05;
+
+/// After so long without traffic half of what a door has shown is forgotten.
+const FORGETS_HALF: Duration = Duration::from_secs(60);
+
+/// The part of the way to its goal that the window goes in a step.
+const WINDOW_UP: f64 = 0.25;
+const WINDOW_DOWN: f64 = 0.5;
+
+/// The weight of a door whose requests wait for ten times too long or more.
+const WEIGHT_LEAST: f64 = 10.0;
+
+#[derive(Debug)]
+pub struct Window {
+    settings: WindowSettings,
+    /// Answers a second that the door has shown it can give.
+    shown: f64,
+    ahead: f64,
+    /// Steps in a row with too long a wait.
+    long: u32,
+    size: f64,
+    weight: f64,
+}
+
+/// What balancers should give to a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Requests in flight from all balancers together.
+    pub in_flight_max: u64,
+    /// Its part of the traffic in hundredths of its usual one, 10 to 100.
+    pub weight: u64,
+}
+
+impl Window {
+    pub fn new(settings: WindowSettings) -> Window {
+        let mut window = Window {
+            settings,
+            shown: 0.0,
+            ahead: AHEAD_MAX,
+            long: 0,
+            size: 0.0,
+            weight: 100.0,
+        };
+        window.size = window.clamped(0.0);
+        window
+    }
+
+    /// Takes what was seen in a step that `took` so long: the wait of nine requests in ten (None where none came), and
+    /// answers a second of late.
+    pub fn step(&mut self, wait: Option<Duration>, answers: f64, took: Duration) -> Advice {
+        let target = self.settings.wait_max / 2;
+        let wait = wait.unwrap_or_default();
+        self.long = if wait > target { self.long + 1 } else { 0 };
+        let mut weight = 100.0;
+        if self.long >= LONG_STEPS {
+            self.shown = answers;
+            self.ahead = 1.0;
+            weight = 100.0 * target.as_secs_f64() / wait.as_secs_f64();
+        } else {
+            let kept = 0.5f64.powf(took.as_secs_f64() / FORGETS_HALF.as_secs_f64());
+            self.shown = answers.max(self.shown * kept);
+            if wait < target * 3 / 4 {
+                self.ahead = (self.ahead * AHEAD_RISE).min(AHEAD_MAX);
+            }
+        }
+        let goal = self.clamped(self.shown * target.as_secs_f64() * self.ahead);
+        let part = if goal < self.size {
+            WINDOW_DOWN
+        } else {
+            WINDOW_UP
+        };
+        self.size += part * (goal - self.size);
+        self.weight += part * (weight.clamp(WEIGHT_LEAST, 100.0) - self.weight);
+        self.advice()
+    }
+
+    pub fn advice(&self) -> Advice {
+        Advice {
+            in_flight_max: self.size.round() as u64,
+            weight: self.weight.round() as u64,
+        }
+    }
+
+    fn clamped(&self, size: f64) -> f64 {
+        let most = self.settings.most as f64;
+        size.clamp(most.min(IN_FLIGHT_LEAST as f64), most)
+    }
+}
+
+impl Advice {
+    /// Returns what one of so many balancers should give.
+    pub fn shared(self, balancers: u64) -> Advice {
+        Advice {
+            in_flight_max: (self.in_flight_max / balancers.max(1)).max(1),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: Duration = Duration::from_millis(60);
+    const STEP: Duration = Duration::from_millis(50);
+
+    fn window(most: usize) -> Window {
+        Window::new(WindowSettings {
+            most,
+            wait_max: MAX,
+        })
+    }
+
+    /// A server of some capacity before which a balancer holds what the window does not let in.
+    fn simulate(window: &mut Window, capacity: f64, wanting: f64, steps: u32) -> Duration {
+        const EMPTY_TRIP: f64 = 0.000_5;
+        let mut wait = Duration::ZERO;
+        for _ in 0..steps {
+            let inside = (window.advice().in_flight_max as f64).min(wanting);
+            let answers = capacity.min(inside / EMPTY_TRIP);
+            wait = Duration::from_secs_f64(inside / answers.max(1.0) - EMPTY_TRIP.min(inside));
+            window.step(Some(wait), answers, STEP);
+        }
+        wait
+    }
+
+    #[test]
+    fn a_door_without_traffic_advises_the_least_at_full_weight() {
+        let mut window = window(10_000);
+        for _ in 0..10_000 {
+            window.step(None, 0.0, STEP);
+        }
+        let least = Advice {
+            in_flight_max: IN_FLIGHT_LEAST as u64,
+            weight: 100,
+        };
+        assert_eq!(window.advice(), least);
+        assert_eq!(super::tests::window(7).advice().in_flight_max, 7);
+    }
+
+    #[test]
+    fn a_door_that_slows_down_advises_what_it_still_answers_in_time() {
+        let mut window = window(10_000);
+        simulate(&mut window, 100_000.0, 1e9, 200);
+        assert!(window.advice().in_flight_max >= 3_000, "{window:?}");
+        // A twentieth of the machine is left.
+        let wait = simulate(&mut window, 5_000.0, 1e9, 60);
+        assert!(wait <= MAX + MAX / 4, "{wait:?}");
+        // And all of it again.
+        simulate(&mut window, 100_000.0, 1e9, 200);
+        assert!(window.advice().in_flight_max >= 3_000, "{window:?}");
+        assert_eq!(window.advice().weight, 100);
+    }
+
+    #[test]
+    fn a_machine_that_stops_for_a_moment_is_not_slow() {
+        let mut window = window(10_000);
+        simulate(&mut window, 20_000.0, 10.0, 100);
+        let before = window.advice();
+        for wait in [MAX * 5, MAX * 3, Duration::ZERO].repeat(10) {
+            window.step(Some(wait), 20_000.0, STEP);
+        }
+        assert!(window.advice().in_flight_max >= before.in_flight_max * 9 / 10);
+        assert_eq!(window.advice().weight, 100);
+    }
+
+    #[test]
+    fn a_door_whose_requests_wait_gets_less_of_the_traffic() {
+        let mut window = window(10_000);
+        for _ in 0..40 {
+            window.step(Some(MAX), 1_000.0, STEP);
+        }
+        assert_eq!(window.advice().weight, 50);
+        for _ in 0..40 {
+            window.step(Some(MAX * 100), 1_000.0, STEP);
+        }
+        assert_eq!(window.advice().weight, WEIGHT_LEAST as u64);
+    }
+
+    #[test]
+    fn balancers_share_what_there_is_and_each_has_some() {
+        let advice = Advice {
+            in_flight_max: 100,
+            weight: 70,
+        };
+        for (balancers, each) in [(0, 100), (1, 100), (3, 33), (1_000, 1)] {
+            let shared = advice.shared(balancers);
+            assert_eq!((shared.in_flight_max, shared.weight), (each, 70));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stays_within_its_bounds_whatever_is_seen(
+            most in 1usize..20_000,
+            steps in proptest::collection::vec((0u64..2_000, 0.0f64..1e7, 0u64..5_000), 0..200),
+        ) {
+            let mut window = window(most);
+            for (wait, answers, took) in steps {
+                let wait = (wait % 3 > 0).then(|| Duration::from_millis(wait));
+                let advice = window.step(wait, answers, Duration::from_millis(took));
+                prop_assert!(advice.in_flight_max <= most as u64);
+                prop_assert!(advice.in_flight_max >= IN_FLIGHT_LEAST.min(most) as u64);
+                prop_assert!((10..=100).contains(&advice.weight));
+            }
+        }
+
+        #[test]
+        fn any_capacity_is_used_whole_and_nobody_waits_too_long(capacity in 2_000.0f64..200_000.0) {
+            let mut window = window(100_000);
+            let wait = simulate(&mut window, capacity, 1e9, 300);
+            prop_assert!(wait <= MAX + MAX / 4, "{wait:?}");
+            prop_assert!(window.advice().in_flight_max as f64 >= capacity * 0.001);
+        }
+    }
+}

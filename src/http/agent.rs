@@ -1,0 +1,139 @@
+//! The agent port: tells balancers how many requests a door can have in flight now, and whether the node leaves, in the agent
+//! protocol of HAProxy. A caller names a door in a line and gets one line. It is answered by threads that serve no door.
+
+use crate::admission::window::Advice;
+use crate::service::Rooms;
+use crate::vital::Vital;
+use socket2::SockRef;
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Callers at once; one more is closed without an answer.
+const CALLERS_MAX: usize = 64;
+
+/// For a whole exchange.
+const EXCHANGE_WAIT: Duration = Duration::from_secs(1);
+
+/// The name of a door, and its line's end.
+const LINE_BYTES_MAX: usize = 32;
+
+/// After an accept that failed, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers callers until the task is aborted. `balancers` share each number.
+pub async fn serve(listener: TcpListener, rooms: Arc<Rooms>, balancers: u32) {
+    let _vital = Vital("the agent port");
+    let places = Arc::new(Semaphore::new(CALLERS_MAX));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "an accept at the agent port failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            continue;
+        };
+        let rooms = rooms.clone();
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(EXCHANGE_WAIT, exchange(stream, &rooms, balancers)).await;
+            drop(place);
+        });
+    }
+}
+
+async fn exchange(stream: TcpStream, rooms: &Rooms, balancers: u32) -> io::Result<()> {
+    let mut line = [0; LINE_BYTES_MAX];
+    let mut length = 0;
+    while length < line.len() && !line[..length].contains(&b'\n') {
+        stream.readable().await?;
+        match stream.try_read(&mut line[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let said = match advice(rooms, door_of(&line[..length]), balancers) {
+        Some(advice) => state(advice, rooms.is_draining()),
+        None => "failed#agent-send names no open door\n".to_owned(),
+    };
+    // A fresh socket's buffer takes it whole.
+    stream.writable().await?;
+    stream.try_write(said.as_bytes())?;
+    SockRef::from(&stream).shutdown(Shutdown::Write)
+}
+
+/// The first line; nothing where its end did not come.
+fn door_of(bytes: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b'\n', bytes).unwrap_or_default();
+    bytes[..end].trim_ascii()
+}
+
+/// Returns what one of so many balancers should give to a door; None where no open door has this name.
+fn advice(rooms: &Rooms, door: &[u8], balancers: u32) -> Option<Advice> {
+    let mut doors = rooms.meters.doors().into_iter();
+    let (_, tally) = doors.find(|(name, _)| name.as_bytes() == door)?;
+    let advice = Advice {
+        in_flight_max: tally.in_flight_max.load(Relaxed),
+        weight: tally.weight.load(Relaxed),
+    };
+    Some(advice.shared(balancers.into()))
+}
+
+/// `ready` takes back a `drain` that the process said which had this address before.
+fn state(advice: Advice, is_draining: bool) -> String {
+    let Advice {
+        in_flight_max,
+        weight,
+    } = advice;
+    match is_draining {
+        true => format!("drain maxconn:{in_flight_max}\n"),
+        false => format!("ready up {weight}% maxconn:{in_flight_max}\n"),
+    }
+}
+
+/// The same for balancers that ask `/ready`: a dictionary (RFC 9651) of the doors that people and gates come to.
+pub fn header(rooms: &Rooms, balancers: u32) -> String {
+    let told = ["resident", "gate"].into_iter().filter_map(|door| {
+        let advice = advice(rooms, door.as_bytes(), balancers)?;
+        Some(format!("{door}={}", advice.in_flight_max))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_is_named_by_a_whole_line() {
+        for (bytes, door) in [
+            (&b"gate\n"[..], &b"gate"[..]),
+            (b"gate\r\nresident\n", b"gate"),
+            (b" gate \n", b"gate"),
+            (b"gate", b""),
+            (b"", b""),
+            (b"\n", b""),
+        ] {
+            assert_eq!(door_of(bytes), door);
+        }
+    }
+
+    #[test]
+    fn a_node_that_leaves_says_drain_and_no_other_does() {
+        let advice = Advice {
+            in_flight_max: 96,
+            weight: 100,
+        };
+        assert_eq!(state(advice, false), "ready up 100% maxconn:96\n");
+        assert_eq!(state(advice, true), "drain maxconn:96\n");
+    }
+}
