@@ -256,6 +256,32 @@ impl Board {
         self.keep(id, kept);
     }
 
+    /// Takes over a word that a store wrote after it had lost the one that is up, although its version is lower.
+    ///
+    /// What the board knew stays, without reasons in `held`: those the store has had since. Words above `top` are not of the
+    /// life that was lost.
+    pub fn adopt(&self, id: ResidentId, word: Word, held: Reasons, top: u64) {
+        let Entry::Occupied(mut slot) = self.words.entry(id.0) else {
+            return;
+        };
+        let is_lost = |known: &Word| word.version() < known.version() && known.version() <= top;
+        let Some(known) = Word::from_bits(*slot.get()).filter(is_lost) else {
+            return;
+        };
+        let mut kept = self.kept_of(id);
+        let reasons = kept.reasons.and(known.reasons()).without(held);
+        kept.reasons = reasons.without(word.reasons());
+        kept.since = known.version().max(kept.since);
+        // Who is at this id now is the store's to say.
+        let check = match word.check() == known.check() {
+            true => known.check(),
+            false => 0,
+        };
+        slot.insert(Word::new(known.version(), check, word.reasons().and(kept.reasons)).bits());
+        self.contradicted.fetch_add(1, Relaxed);
+        self.keep(id, kept);
+    }
+
     /// Returns the highest version that was ever up in a sixteenth of the ids.
     pub fn top(&self, nth: usize) -> u64 {
         self.tops[nth].load(Relaxed)
@@ -381,6 +407,16 @@ impl Board {
     pub fn freshness(&self, now: Now) -> Freshness {
         let as_of = self.as_of.iter().map(|as_of| as_of.load(Relaxed)).min();
         self.freshness_at(Moment(as_of.unwrap_or_default()), now)
+    }
+
+    /// A bit for each sixteenth of the ids of which what is known is too old to be told.
+    pub fn too_old_in(&self, now: Now) -> u16 {
+        let is_old = |nth: &usize| {
+            let as_of = Moment(self.as_of[*nth].load(Relaxed));
+            self.is_too_old(&self.freshness_at(as_of, now))
+        };
+        let old = (0..SIXTEENTHS).filter(is_old);
+        old.fold(0, |bits, nth| bits | 1 << nth)
     }
 
     /// How fresh is what it knows of this id.

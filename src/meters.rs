@@ -53,6 +53,18 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("liangma_ready", "gauge", "", "1 while `/ready` says 200"),
     (
+        "liangma_sixteenths_too_old",
+        "gauge",
+        "",
+        "sixteenths of the residents of whom this node tells no colour, because what it knows is too old",
+    ),
+    (
+        "liangma_sixteenths_lost",
+        "gauge",
+        "",
+        "sixteenths of the residents whose primary has failed, as a majority of the cluster says; every node is without them",
+    ),
+    (
         "liangma_clock_steps_total",
         "counter",
         "",
@@ -717,6 +729,10 @@ pub struct Facts {
     pub store_rtt_smoothed: Duration,
     pub age: Duration,
     pub ready: bool,
+    /// Sixteenths of the residents of whom nothing may be told any more.
+    pub too_old: u32,
+    /// Sixteenths that the store itself has lost.
+    pub lost: u32,
     pub clock_steps: u64,
     pub clock_apart: f64,
     pub audit_links: u64,
@@ -962,6 +978,8 @@ impl Meters {
         }
         self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
+        self.gauge("liangma_sixteenths_too_old", &[], facts.too_old.into());
+        self.gauge("liangma_sixteenths_lost", &[], facts.lost.into());
         self.count("liangma_clock_steps_total", &[], facts.clock_steps);
         self.gauge("liangma_clock_apart_seconds", &[], facts.clock_apart);
         self.count("liangma_audit_links_total", &[], facts.audit_links);
@@ -1220,6 +1238,8 @@ mod tests {
             store_rtt_smoothed: Duration::ZERO,
             age: Duration::from_millis(1500),
             ready: true,
+            too_old: 0,
+            lost: 0,
             clock_steps: 0,
             clock_apart: 0.0,
             audit_links: 0,

@@ -296,6 +296,40 @@ fn watch_platform(rooms: &Arc<Rooms>) -> Result<(), String> {
     started.map_err(|error| format!("the reader of the platform's keys: {error}"))
 }
 
+/// What nodes say of the time to each other, where the clock of their store is wrong.
+#[derive(Default)]
+struct ClockWord {
+    /// Whether this node's time was once confirmed: by the system's clock and the store's, or by other nodes.
+    confirmed: bool,
+    asked: Option<Moment>,
+}
+
+impl ClockWord {
+    /// Returns the offset that stands for the store's: what other nodes say where it is apart from the clocks of this one. A node
+    /// whose time was confirmed says so to those that start meanwhile.
+    async fn witness(&mut self, rooms: &Rooms, store: i64, bound: Duration) -> i64 {
+        let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= bound.as_millis();
+        let (own, system) = (offset::own(), offset::system_offset());
+        if near(store, own) && near(store, system) {
+            self.confirmed = true;
+            return store;
+        }
+        let told = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.fleet_offset());
+        let told = told.await.ok().and_then(Result::ok).flatten();
+        let now = Moment::now();
+        let is_due = |asked: Moment| now.since(asked) >= STORE_CLOCK_EVERY;
+        self.confirmed |= told.is_some_and(|told| near(told, own));
+        if self.confirmed && !near(store, own) && self.asked.is_none_or(is_due) {
+            self.asked = Some(now);
+            let tell = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.tell_offset(own));
+            if let Ok(Err(error)) = tell.await {
+                tracing::debug!(%error, "the time of this node cannot be told to others");
+            }
+        }
+        told.unwrap_or(store)
+    }
+}
+
 /// Watches the system's clock and the store's: whether one stepped, and how far they are apart.
 async fn watch_clock(rooms: Arc<Rooms>) {
     let _vital = Vital("the watch of clocks");
@@ -304,6 +338,7 @@ async fn watch_clock(rooms: Arc<Rooms>) {
     let mut store: Option<(i64, Moment)> = None;
     let mut asked: Option<Moment> = None;
     let mut apart = false;
+    let mut word = ClockWord::default();
     loop {
         let now = Moment::now();
         if asked.is_none_or(|asked| now.since(asked) >= STORE_CLOCK_EVERY) {
@@ -315,7 +350,11 @@ async fn watch_clock(rooms: Arc<Rooms>) {
         }
         let known = store.filter(|(_, at)| Moment::now().since(*at) < STORE_CLOCK_LIFE);
         let known = known.map(|(offset, _)| offset);
-        match offset::look(&mut judge, known, bound) {
+        let witness = match known {
+            Some(store) => Some(word.witness(&rooms, store, bound).await),
+            None => None,
+        };
+        match offset::look(&mut judge, witness, bound) {
             offset::Seen::Agreed | offset::Seen::Apart(_) => {}
             offset::Seen::Stepped(ms) => tracing::error!(
                 ms,

@@ -145,6 +145,21 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// A bit for each sixteenth of the ids that the store itself has lost, so that no node can be any better.
+    fn lost(&self) -> u16 {
+        0
+    }
+
+    /// The offset that other nodes say holds, because the store's clock is wrong; None while nobody says so.
+    async fn fleet_offset(&self) -> Result<Option<i64>, Error> {
+        Ok(None)
+    }
+
+    /// Says to other nodes that this offset holds, for some seconds.
+    async fn tell_offset(&self, _offset: i64) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Ends what runs for the store; what was acknowledged stays.
     async fn close(&self);
 }

@@ -51,6 +51,15 @@ pub(super) fn fraction_ns() -> u64 {
     FRACTION.load(Relaxed)
 }
 
+/// Returns our offset, in milliseconds.
+pub fn own() -> i64 {
+    let offset = OFFSET.load(Relaxed);
+    match offset == UNREAD {
+        true => begin(),
+        false => offset,
+    }
+}
+
 /// Reads the first offset, before anybody else reads a clock or beside them.
 #[cold]
 fn begin() -> i64 {
@@ -78,7 +87,7 @@ fn system_offset_ns() -> i64 {
 }
 
 /// Returns the offset of the system's clock to a [`Moment`], in milliseconds.
-fn system_offset() -> i64 {
+pub fn system_offset() -> i64 {
     (system_offset_ns() - fraction_ns() as i64 + NS_A_MS / 2).div_euclid(NS_A_MS)
 }
 
@@ -166,8 +175,7 @@ impl Judge {
 /// Called a few times a second by one task of the process.
 pub fn look(judge: &mut Judge, store_offset: Option<i64>, bound: Duration) -> Seen {
     let now = Moment::now();
-    let own = (time_at(now).0 as i64).saturating_sub(now.0 as i64);
-    let (offset, seen) = judge.look(own, system_offset(), store_offset, bound, now);
+    let (offset, seen) = judge.look(own(), system_offset(), store_offset, bound, now);
     OFFSET.store(offset, Relaxed);
     if let Seen::Stepped(_) = seen {
         STEPS.fetch_add(1, Relaxed);

@@ -5,6 +5,7 @@ use super::agent;
 use super::doors::Seat;
 use super::reply::{self, Body};
 use crate::answer::Refusal;
+use crate::board::SIXTEENTHS;
 use crate::clock::{Now, Time, offset};
 use crate::desk::audit::{Feeder, Feeds};
 use crate::feed::{self, LINE_BYTES_MAX, Outcome as Fed};
@@ -35,13 +36,26 @@ fn state(rooms: &Rooms, now: Now) -> &'static str {
         "draining"
     } else if !rooms.board.is_filled() || !rooms.seal.revoked.is_read() {
         "warming"
-    } else if rooms.board.is_too_old(&rooms.board.freshness(now)) {
+    } else if is_worse(rooms, rooms.board.too_old_in(now)) {
         "too_old"
     } else if rooms.clock_is_apart() {
         "clock"
+    } else if rooms.board.too_old_in(now) != 0 {
+        "degraded"
     } else {
         "ready"
     }
+}
+
+/// Whether another node could tell of somebody of whom this one knows too little: `old` are sixteenths that are too old here. What
+/// the store itself has lost no node can tell. A node that can tell of nobody is of no use.
+fn is_worse(rooms: &Rooms, old: u16) -> bool {
+    old == u16::MAX || old & !rooms.store.lost() != 0
+}
+
+/// Whether a node in this state may be sent traffic.
+fn is_ready(state: &str) -> bool {
+    matches!(state, "ready" | "degraded")
 }
 
 pub fn live(service: &Service, started: Instant) -> Response<Body> {
@@ -78,8 +92,13 @@ fn readiness(service: &Service, started: Instant, now: Now) -> Response<Body> {
         .tally
         .enter(Kind::Ready, started)
         .leave(Outcome::Done);
+    let old = rooms.board.too_old_in(now);
+    if state == "degraded" || state == "too_old" {
+        let sixteenths = (0..SIXTEENTHS).filter(|nth| old & 1 << nth != 0);
+        body["too_old"] = sixteenths.collect::<Vec<_>>().into();
+    }
     let refusal = match state {
-        "ready" => return reply::json(StatusCode::OK, body.to_string()),
+        _ if is_ready(state) => return reply::json(StatusCode::OK, body.to_string()),
         "draining" => Refusal::Draining,
         "warming" => Refusal::Warming,
         _ => Refusal::UpstreamBusy,
@@ -107,7 +126,9 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         store_rtt_floor: misses.floor,
         store_rtt_smoothed: misses.smoothed,
         age: rooms.board.freshness(now).age,
-        ready: state(rooms, now) == "ready",
+        ready: is_ready(state(rooms, now)),
+        too_old: rooms.board.too_old_in(now).count_ones(),
+        lost: rooms.store.lost().count_ones(),
         clock_steps: offset::steps(),
         clock_apart: rooms.clock.apart_ms() as f64 / 1_000.0,
         audit_links: rooms.audit_links(),

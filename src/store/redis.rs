@@ -16,6 +16,7 @@ pub mod partition;
 pub mod place;
 pub mod primaries;
 mod scripts;
+mod trail;
 mod writer;
 
 use super::record::Record;
@@ -77,6 +78,9 @@ const OPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often an open says that it waits.
 const OPEN_REPORT: Duration = Duration::from_secs(5);
+
+/// What a node says of the time holds for so long; it says it each second.
+const OFFSET_LIFE: Duration = Duration::from_secs(3);
 
 /// At the end, for what is under way.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -181,12 +185,49 @@ impl Opened {
         Ok(clock::offset::offset_of(time, before, Moment::now()))
     }
 
-    /// On record when it was reached.
+    /// The key of what nodes say of the time, while the clock of the first partition's primary is wrong.
+    fn offset_key() -> String {
+        let meta = partition::meta(0);
+        format!("{}c", &meta[..meta.len() - 1])
+    }
+
+    /// What is to be added to the clock of the first partition's primary, as nodes say, and that clock.
+    async fn fleet_offset(&self) -> Result<Option<i64>, Error> {
+        let mut held = self.asking[0].lock().await;
+        let mut link = held.get().await?;
+        let before = Moment::now();
+        let (told, (seconds, micros)): (Option<i64>, (u64, u64)) = redis::pipe()
+            .cmd("GET")
+            .arg(Opened::offset_key())
+            .cmd("TIME")
+            .query_async(&mut link)
+            .await
+            .map_err(|error| held.failed(&error))?;
+        let time = Time(seconds * 1_000 + micros / 1_000);
+        let own = clock::offset::offset_of(time, before, Moment::now());
+        Ok(told.map(|ahead| own.saturating_add(ahead)))
+    }
+
+    async fn tell_offset(&self, offset: i64) -> Result<(), Error> {
+        let ahead = offset - self.clock_offset(0).await?;
+        let mut held = self.asking[0].lock().await;
+        let mut link = held.get().await?;
+        redis::cmd("SET")
+            .arg(Opened::offset_key())
+            .arg(ahead)
+            .arg("PX")
+            .arg(OFFSET_LIFE.as_millis() as u64)
+            .query_async(&mut link)
+            .await
+            .map_err(|error| held.failed(&error))
+    }
+
     /// Whether anything was ever written to it.
     pub fn was_written(&self) -> bool {
         self.written
     }
 
+    /// On record when it was reached.
     pub fn residents(&self) -> u64 {
         self.residents
     }
@@ -519,6 +560,18 @@ impl Store for Redis {
         }
         offsets.sort_unstable();
         Ok(offsets.get(offsets.len() / 2).copied())
+    }
+
+    async fn fleet_offset(&self) -> Result<Option<i64>, Error> {
+        self.opened.fleet_offset().await
+    }
+
+    async fn tell_offset(&self, offset: i64) -> Result<(), Error> {
+        self.opened.tell_offset(offset).await
+    }
+
+    fn lost(&self) -> u16 {
+        self.opened.primaries.lost(Moment::now())
     }
 
     fn as_of(&self) -> Moment {

@@ -612,8 +612,12 @@ fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_
         .collect();
     town.nodes[0].feed(&town.ring.seals.authority(), &lines);
     cluster.servers[0].kill();
-    town.until_ready(0);
-    town.until_up("answering", 3);
+    for node in &town.nodes {
+        until("no node can be any better", || {
+            node.get(Door::Back, "/ready").json()["state"] == "degraded"
+        });
+    }
+    town.until_ready(3);
     let mut told = HashSet::new();
     for nth in people {
         let session = town.ring.seals.session(&person(nth));
@@ -631,6 +635,17 @@ fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_
     }
     assert_eq!(told.len(), 2, "some of each: {told:?}");
     assert!(!told.contains("green"), "{told:?}");
+    // Without a majority nobody knows anything, and that is told as well.
+    cluster.servers[1].kill();
+    town.until_ready(0);
+    town.until_up("answering", 3);
+    let session = town.ring.seals.session(&person(1));
+    for front in [&town.l4, &town.l7] {
+        let answer = Ask::get("/v1/code")
+            .bearer(&session)
+            .at(front.address(Door::Resident));
+        assert_eq!(answer.json()["state"], "too_old");
+    }
 }
 
 #[test]

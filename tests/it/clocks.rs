@@ -190,3 +190,62 @@ fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
         });
     }
 }
+
+#[test]
+fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_those_that_run() {
+    if redis::is_missing() {
+        return;
+    }
+    for step in STEPS {
+        let folder = folder();
+        let clock = Clock::new(folder.path());
+        let ring = Ring::make();
+        let server = Server::start_shifted(&clock.0);
+        let start = || {
+            Start::new(&["clock_apart_max=2s"])
+                .over_redis(&server.url(), &ring)
+                .starting()
+                .open()
+        };
+        let node = start();
+        until("it is ready", || {
+            node.get(Door::Back, "/ready").status == 200
+        });
+        let session = ring.seals.session(&person(1));
+        let scanner = ring.seals.scanner();
+        node.feed(&ring.seals.authority(), &[person(1).resident()]);
+        clock.set(step);
+        until("it says that the clocks are apart", || {
+            state(&node.get(Door::Back, "/ready")) == "clock"
+        });
+        until("it says so to others", || {
+            !server.ask(&["KEYS", "lm:*:c"]).is_empty()
+        });
+        let new = start();
+        until("the new node tells", || {
+            new.show(&session).status == 200 && state(&new.show(&session)) == "green"
+        });
+        until("its clock was judged", || {
+            state(&new.get(Door::Back, "/ready")) == "clock"
+        });
+        // Each takes what the other issues, as of the same time.
+        for (from, to) in [(&node, &new), (&new, &node)] {
+            let code = from.code(&session);
+            assert_eq!(state(&to.scan(&scanner, &code)), "green", "{step}");
+        }
+        let as_of = |node: &Node| {
+            let shown = node.show(&session).json();
+            liangma::feed::parse_time(shown["as_of"].as_str().expect("a time"))
+                .expect("a time")
+                .0
+        };
+        let (one, other) = (as_of(&node), as_of(&new));
+        assert!(one.abs_diff(other) < 60_000, "{step}: {one} and {other}");
+        clock.set(0);
+        for node in [&node, &new] {
+            until("the clocks agree again", || {
+                node.get(Door::Back, "/ready").status == 200
+            });
+        }
+    }
+}

@@ -148,6 +148,11 @@ impl Town {
         });
     }
 
+    /// Everybody of whom every node knows, and the colour.
+    pub fn known(&self) -> impl Iterator<Item = (&Person, &'static str)> {
+        self.known.iter().map(|known| (&known.person, known.colour))
+    }
+
     /// Feeds to the first node what must be taken in the end; on a busy machine Redis may be slower than `store_wait`.
     #[track_caller]
     pub fn feed(&self, lines: &[String]) {

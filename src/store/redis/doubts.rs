@@ -18,12 +18,56 @@ struct Shown {
 }
 
 /// How words that are read whole are taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// The store may have lost some.
     pub wary: bool,
     /// Replicas may lack words from this version on.
     pub recent: u64,
+    /// The highest version that the board knew before.
+    pub top: u64,
+    /// What the store was told since it went back.
+    pub since: Since,
+}
+
+/// Changes that a store took after it had lost others. Their versions may be below those that boards know of the lost ones.
+#[derive(Clone, Debug)]
+pub enum Since {
+    /// By the stream, which holds all of them: of each resident the last word, on the ground of the first change.
+    Told(HashMap<ResidentId, Told>),
+    /// The stream does not hold all. They have no version below this one.
+    From(u64),
+}
+
+impl Default for Since {
+    fn default() -> Since {
+        Since::From(u64::MAX)
+    }
+}
+
+impl Since {
+    /// Adds the next change of a stream.
+    pub fn add(&mut self, told: &Told) {
+        if let Since::Told(all) = self {
+            all.entry(told.id)
+                .and_modify(|last| {
+                    last.word = told.word;
+                    last.ground.held = last.ground.held.and(told.ground.held);
+                })
+                .or_insert(*told);
+        }
+    }
+
+    /// The ground on which a word was made, if it was made since then; None otherwise.
+    fn ground_of(&self, id: ResidentId, word: Word) -> Option<Ground> {
+        match self {
+            Since::Told(all) => {
+                let told = all.get(&id).filter(|told| told.word == word)?;
+                Some(told.ground)
+            }
+            Since::From(least) => (word.version() >= *least).then(Ground::default),
+        }
+    }
 }
 
 /// Each resident's, the oldest first.
@@ -55,11 +99,14 @@ impl Doubts {
 
     /// Puts up a word that was read whole. Whether the board knew a later one that was not doubtful: then the store has lost it.
     pub fn read(&mut self, board: &Board, id: ResidentId, word: Word, reading: &Reading) -> bool {
+        let sure = word.version() < reading.recent;
+        let since = reading.since.ground_of(id, word);
+        // What a change proves that may yet be lost could not be taken back.
+        let ground = since.filter(|_| sure).unwrap_or_default();
         let post = || match reading.wary {
-            true => board.follow(id, word, Ground::default()),
+            true => board.follow(id, word, ground),
             false => board.post(id, word),
         };
-        let sure = word.version() < reading.recent;
         let mut before = board.word(id);
         post();
         // Behind it: what the store has is never taken back, not even for a moment.
@@ -73,7 +120,11 @@ impl Doubts {
         if !sure && !is_behind && version_of(before) < word.version() {
             self.shown(id, Shown { word, before });
         }
-        is_behind && !self.doubtful.contains_key(&id)
+        let is_lost = is_behind && !self.doubtful.contains_key(&id);
+        if is_lost && reading.wary && since.is_some() {
+            board.adopt(id, word, ground.held, reading.top);
+        }
+        is_lost
     }
 
     fn shown(&mut self, id: ResidentId, shown: Shown) {
@@ -170,10 +221,6 @@ mod tests {
     use std::time::Duration;
 
     const ID: ResidentId = ResidentId(7);
-    const WHOLE: Reading = Reading {
-        wary: false,
-        recent: 0,
-    };
 
     fn board() -> Board {
         let settings = Settings {
@@ -237,7 +284,10 @@ mod tests {
         assert_eq!((doubts.settle(&board), version(&board)), (0, 4));
         let (board, mut doubts) = lost();
         let whole = told(4, 2).word;
-        assert!(!doubts.read(&board, ID, whole, &WHOLE), "nothing is lost");
+        assert!(
+            !doubts.read(&board, ID, whole, &Reading::default()),
+            "nothing is lost"
+        );
         assert_eq!((doubts.settle(&board), version(&board)), (0, 4));
     }
 
@@ -259,7 +309,7 @@ mod tests {
     fn a_later_word_that_nobody_doubts_is_a_loss_of_the_store() {
         let (board, mut doubts) = (board(), Doubts::default());
         doubts.follow(&board, &told(5, 0), true);
-        assert!(doubts.read(&board, ID, told(4, 0).word, &WHOLE));
+        assert!(doubts.read(&board, ID, told(4, 0).word, &Reading::default()));
         assert_eq!(version(&board), 5);
     }
 
@@ -300,7 +350,7 @@ mod tests {
     fn read_whole(board: &Board, doubts: &mut Doubts, log: &[Told]) {
         doubts.lose();
         for (id, word) in words(log) {
-            doubts.read(board, id, word, &WHOLE);
+            doubts.read(board, id, word, &Reading::default());
         }
         doubts.settle(board);
     }

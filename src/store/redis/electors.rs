@@ -16,6 +16,14 @@ use tokio::task::JoinSet;
 /// The primary of each partition.
 pub type Of = [Option<Address>; PARTITIONS];
 
+/// What a majority of the electors says.
+#[derive(Clone, Debug, Default)]
+pub struct Elected {
+    pub of: Of,
+    /// A bit for each partition that they say is lost: to everybody, then.
+    pub lost: u16,
+}
+
 /// An answer takes no longer than connecting and being asked may.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
@@ -32,11 +40,13 @@ pub struct Electors {
 struct Vote {
     of: Of,
     electors: Vec<Address>,
+    /// A bit for each partition without a primary that lives.
+    lost: u16,
 }
 
 impl Electors {
     /// What a majority of all electors says now.
-    pub async fn vote(&mut self, settings: &Settings) -> Result<Of, Error> {
+    pub async fn vote(&mut self, settings: &Settings) -> Result<Elected, Error> {
         if let Topology::Sentinel { .. } = settings.place.topology {
             for host in &settings.place.hosts {
                 self.links.entry(host.clone()).or_default();
@@ -98,7 +108,8 @@ impl Electors {
                 "no majority of {count} who elect primaries names one"
             )));
         }
-        Ok(of)
+        let lost = lost(&votes, count);
+        Ok(Elected { of, lost })
     }
 
     /// The electors of a cluster by the table of whoever answers first: its seeds, and those known.
@@ -155,6 +166,13 @@ fn elected(votes: &[Vote], count: usize) -> Of {
     })
 }
 
+/// The partitions of which more than half of `count` electors say that they are lost.
+fn lost(votes: &[Vote], count: usize) -> u16 {
+    let is_lost = |bit: &u16| votes.iter().filter(|vote| vote.lost & bit != 0).count() > count / 2;
+    let bits = (0..PARTITIONS).map(|partition| 1u16 << partition);
+    bits.filter(is_lost).fold(0, |all, bit| all | bit)
+}
+
 /// Asks one elector, on its connection or a new one.
 async fn ask(
     settings: &Settings,
@@ -188,6 +206,7 @@ async fn ask(
             Vote {
                 of: std::array::from_fn(|_| primary.clone()),
                 electors: Vec::new(),
+                lost: 0,
             }
         }
         Topology::Single | Topology::Cluster => {
@@ -195,17 +214,37 @@ async fn ask(
                 .arg("SLOTS")
                 .query_async(&mut link)
                 .await?;
-            vote_of(rows, elector)
+            let asked = redis::cmd("CLUSTER").arg("NODES").to_owned();
+            let nodes: String = match asked.query_async(&mut link).await {
+                Ok(nodes) => nodes,
+                // A user who may not ask this still votes; what is lost is then not known.
+                Err(error) if error.code() == Some("NOPERM") => String::new(),
+                Err(error) => return Err(error),
+            };
+            vote_of(rows, &failed_of(&nodes), elector)
         }
     };
     Ok((vote, link))
 }
 
-/// What `CLUSTER SLOTS` says: of each stretch of slots the first, the last, the primary, its replicas.
-fn vote_of(rows: Vec<Value>, asked: &Address) -> Vote {
+/// The ids of nodes that `CLUSTER NODES` says have failed: a majority of the primaries agreed on it.
+fn failed_of(nodes: &str) -> Vec<&str> {
+    let failed = nodes.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (id, flags) = (words.next()?, words.nth(1)?);
+        let mut flags = flags.split(',');
+        flags.any(|flag| flag == "fail").then_some(id)
+    });
+    failed.collect()
+}
+
+/// What `CLUSTER SLOTS` says: of each stretch of slots the first, the last, the primary, its replicas. `failed`: ids of nodes.
+fn vote_of(rows: Vec<Value>, failed: &[&str], asked: &Address) -> Vote {
     let mut vote = Vote {
         of: [const { None }; PARTITIONS],
         electors: Vec::new(),
+        // Until a row names who has it.
+        lost: u16::MAX,
     };
     for row in rows {
         let Value::Array(parts) = row else {
@@ -214,12 +253,16 @@ fn vote_of(rows: Vec<Value>, asked: &Address) -> Vote {
         let [Value::Int(first), Value::Int(last), primary, ..] = &parts[..] else {
             continue;
         };
+        let has_failed = id_of(primary).is_some_and(|id| failed.contains(&id));
         let Some(primary) = address_of(primary, asked) else {
             continue;
         };
         for (nth, of) in vote.of.iter_mut().enumerate() {
             if (*first..=*last).contains(&i64::from(partition::slot(nth))) {
                 *of = Some(primary.clone());
+                if !has_failed {
+                    vote.lost &= !(1 << nth);
+                }
             }
         }
         if !vote.electors.contains(&primary) {
@@ -227,6 +270,17 @@ fn vote_of(rows: Vec<Value>, asked: &Address) -> Vote {
         }
     }
     vote
+}
+
+/// The id of a node as `CLUSTER SLOTS` tells it.
+fn id_of(node: &Value) -> Option<&str> {
+    match node {
+        Value::Array(parts) => match parts.get(2)? {
+            Value::BulkString(id) => std::str::from_utf8(id).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Host and port of a node as `CLUSTER SLOTS` tells them; a node that does not know its own host has that by which it was asked.
@@ -262,6 +316,7 @@ mod tests {
         Vote {
             of: std::array::from_fn(|_| Some(address.clone())),
             electors: vec![],
+            lost: 0,
         }
     }
 
@@ -306,8 +361,10 @@ mod tests {
         };
         let vote = vote_of(
             vec![row(0, 8191, 1), row(8192, 16_000, 2), Value::Nil],
+            &[],
             &asked,
         );
+        assert_eq!(vote.lost, 0);
         assert_eq!(
             vote.of[7].as_ref().map(ToString::to_string),
             Some("a:1".to_owned())
@@ -317,6 +374,41 @@ mod tests {
             Some("a:2".to_owned())
         );
         assert_eq!(vote.electors.len(), 2);
-        assert!(vote_of(vec![row(0, 100, 1)], &asked).of[0].is_none());
+        assert!(vote_of(vec![row(0, 100, 1)], &[], &asked).of[0].is_none());
+    }
+
+    #[test]
+    fn a_partition_is_lost_where_a_majority_says_that_its_primary_has_failed() {
+        let row = |first, last, id: &str| {
+            let node = Value::Array(vec![
+                Value::BulkString(b"h".to_vec()),
+                Value::Int(1),
+                Value::BulkString(id.into()),
+            ]);
+            Value::Array(vec![Value::Int(first), Value::Int(last), node])
+        };
+        let nodes = "one h:1@2 master,fail - 0 0 1 disconnected 0-8191\n\
+                     two h:1@2 myself,master - 0 0 2 connected 8192-12000\n\
+                     three h:1@2 master,fail? - 0 0 3 connected\n";
+        assert_eq!(failed_of(nodes), ["one"]);
+        let asked = Address {
+            host: "a".to_owned(),
+            port: 1,
+        };
+        let vote = |failed: &[&str]| {
+            vote_of(
+                vec![row(0, 8191, "one"), row(8192, 12_000, "two")],
+                failed,
+                &asked,
+            )
+        };
+        // Nobody holds the last five.
+        let unheld = 0xf000;
+        assert_eq!(vote(&[]).lost, unheld);
+        assert_eq!(vote(&failed_of(nodes)).lost, unheld | 0x00ff);
+        let votes = [vote(&["one"]), vote(&["one"]), vote(&[])];
+        assert_eq!(lost(&votes, 3), unheld | 0x00ff);
+        assert_eq!(lost(&votes[1..], 3), unheld);
+        assert_eq!(lost(&votes[..1], 3), 0);
     }
 }

@@ -8,11 +8,12 @@
 //! A primary that was replaced goes on taking changes, and versions them above what is acknowledged elsewhere meanwhile. So
 //! what is read is shown only once replicas have it too, as many as a change waits for.
 
-use super::doubts::{Doubts, Reading};
+use super::doubts::{Doubts, Reading, Since};
 use super::health::Health;
 use super::partition;
 use super::primaries::{BLOCK, Link, Primaries, Purpose, is_primary};
 use super::scripts::{self, FORMAT, RAISE, READ, State};
+use super::trail::Trail;
 use super::writer::Followed;
 use crate::board::{Board, Posted};
 use crate::clock::{Moment, Time};
@@ -20,7 +21,8 @@ use crate::meters::{Fault, StoreTally};
 use crate::store::Error;
 use crate::vital::Vital;
 use redis::Value;
-use redis::streams::StreamReadReply;
+use redis::streams::{StreamRangeReply, StreamReadReply};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -114,6 +116,12 @@ pub struct Follower {
     put_off: u32,
     /// When the store is to be compared again with the board, which knew more.
     recount: Option<Instant>,
+    /// Versions could not be raised, because the store takes no writes; whether it had gone back.
+    unraised: Option<bool>,
+    /// Entries that were read, to find where a store that went back parted from what it was.
+    trail: Trail,
+    /// When all that the store had was last known to be on the board.
+    told: Moment,
 }
 
 impl Follower {
@@ -133,6 +141,9 @@ impl Follower {
             doubts_whole: false,
             put_off: 0,
             recount: None,
+            unraised: None,
+            trail: Trail::default(),
+            told: Moment::default(),
         }
     }
 
@@ -199,16 +210,23 @@ impl Follower {
     async fn sync(&mut self, why: Option<Fault>) -> Result<Step, Error> {
         let started = Instant::now();
         let asked = Moment::now();
-        if self.synced {
-            // Numbers of another life of the store say nothing of this one.
-            self.shared.followed.note(self.partition, 0);
-            self.raise(why == Some(Fault::Behind)).await?;
-        }
         let entry = match self.synced {
             true => self.position.entry.clone(),
             false => "0-0".to_owned(),
         };
-        let state = self.state(&entry).await?;
+        let mut state = self.state(&entry).await?;
+        let top = self.shared.board.top(self.partition);
+        let was_raised = self.unraised.is_none();
+        if self.synced {
+            // Numbers of another life of the store say nothing of this one.
+            self.shared.followed.note(self.partition, 0);
+            let went_back = why == Some(Fault::Behind) || self.unraised == Some(true);
+            if went_back || state.top < top {
+                let raised = self.raise(top, went_back).await?;
+                self.unraised = (!raised).then_some(went_back);
+                state = self.state(&entry).await?;
+            }
+        }
         let (_, sure) = self.committed(asked).await?;
         if !sure && self.put_off < PUT_OFF_MAX {
             // It may be one that is being replaced: what is read whole from it could not be taken back.
@@ -239,13 +257,19 @@ impl Follower {
         let lacks = self.shared.tally.ahead[self.partition].load(Relaxed) > 0
             || self.shared.board.keeps_in(self.partition) > 0;
         let forgot = matches!(why, Some(Fault::Emptied | Fault::Replaced | Fault::Behind));
+        let forgot = forgot || !was_raised || self.unraised.is_some();
         self.forgetful = forgot || self.forgetful && lacks;
         let reading = Reading {
             wary: self.forgetful,
             // Where replicas are missing, nobody knows since when they are.
             recent: match sure {
-                true => state.top.max(state.now) + 1,
+                true => state.top + 1,
                 false => state.acked + 1,
+            },
+            top,
+            since: match forgot && self.synced {
+                true => self.since(&state).await?,
+                false => Since::default(),
             },
         };
         let read = self.read_vouched(&state, reading, asked).await;
@@ -259,18 +283,19 @@ impl Follower {
             return read.map(|_| Step::Sync(why));
         };
         self.settle();
+        if !goes_on && self.unraised.is_none() {
+            self.trail.begin(&self.position.entry, self.position.seq);
+        }
         self.shared.followed.note(self.partition, self.position.seq);
         if self.position.seq == state.seq {
-            self.shared
-                .board
-                .confirm_sixteenth(self.partition, vouched.min(asked));
+            self.confirm(vouched.min(asked));
         }
         // All that the store has is on the board now, and what comes meanwhile is counted by the store alone.
         let here = self.shared.board.residents_in(self.partition);
         let missing = here.saturating_sub(self.state("0-0").await?.count);
         let ahead = read.ahead + missing;
         let known = self.shared.tally.ahead[self.partition].swap(ahead, Relaxed);
-        self.recount = (ahead > 0)
+        self.recount = (ahead > 0 || self.unraised.is_some())
             .then(|| Instant::now() + RECOUNT_PAUSE.max(started.elapsed() * RECOUNT_TIMES));
         if let Some(fault) = why {
             self.shared.tally.fault(fault);
@@ -301,28 +326,75 @@ impl Follower {
 
     /// Lets the store's versions go on above what this board knows, before anything is read whole: whatever the store's clock
     /// says, and whatever it has lost. A store that went back gets another epoch, which tells nodes that slept meanwhile.
-    async fn raise(&mut self, went_back: bool) -> Result<(), Error> {
+    /// Returns false where the server takes no writes: it is read all the same, and raised at the next reading.
+    async fn raise(&mut self, top: u64, went_back: bool) -> Result<bool, Error> {
         let mut epoch = [0; 8];
         aws_lc_rs::rand::fill(&mut epoch).expect("the system gives random bytes");
         let mut link = self.link.get().await?;
-        let renewed: u64 = RAISE
+        let renewed = RAISE
             .key(partition::meta(self.partition))
-            .arg(self.shared.board.top(self.partition))
+            .arg(top)
             .arg(match went_back {
                 true => &self.position.epoch[..],
                 false => &[],
             })
             .arg(&epoch)
             .invoke_async(&mut link)
-            .await
-            .map_err(|error| self.link.failed(&error))?;
-        if renewed == 1 {
-            tracing::warn!(
+            .await;
+        match renewed {
+            Ok(0u64) => {}
+            Ok(_) => tracing::warn!(
                 partition = self.partition,
                 "the store went back: the partition has another epoch from now on"
-            );
+            ),
+            Err(error) if takes_no_writes(&error) => {
+                tracing::warn!(partition = self.partition, %error, "the store takes no writes: it is read without");
+                return Ok(false);
+            }
+            Err(error) => return Err(self.link.failed(&error)),
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// What the store was told since it parted from what this node read of it.
+    async fn since(&mut self, state: &State) -> Result<Since, Error> {
+        let mut link = self.link.get().await?;
+        let stream = partition::stream(self.partition);
+        let parted = self.trail.parted(&mut link, &stream).await;
+        let parted = parted.map_err(|error| self.link.failed(&error))?;
+        let Some(mut after) = parted else {
+            // By the server's own clock: when this node was last told all.
+            let silent = Moment::now().since(self.told).as_millis() as u64;
+            return Ok(Since::From(state.now.saturating_sub(silent)));
+        };
+        let mut since = Since::Told(HashMap::new());
+        loop {
+            let entries: StreamRangeReply = redis::cmd("XRANGE")
+                .arg(&stream)
+                .arg(format!("({after}"))
+                .arg("+")
+                .arg("COUNT")
+                .arg(ENTRIES_MAX)
+                .query_async(&mut link)
+                .await
+                .map_err(|error| self.link.failed(&error))?;
+            let Some(last) = entries.ids.last() else {
+                return Ok(since);
+            };
+            after = last.id.clone();
+            for entry in &entries.ids {
+                let words: Vec<u8> = entry.get("w").unwrap_or_default();
+                for told in scripts::told(&words).unwrap_or_default() {
+                    since.add(&told);
+                }
+            }
+        }
+    }
+
+    /// The store was seen alive at `now`, and all that it has is on the board.
+    fn confirm(&mut self, now: Moment) {
+        self.told = now.max(self.told);
+        self.shared.board.confirm_sixteenth(self.partition, now);
     }
 
     /// What was read whole, and up to when the server is vouched for that it was read from; None as [`Follower::read_whole`].
@@ -527,6 +599,7 @@ impl Follower {
             }
         }
         let mut gap = false;
+        let mut read = Vec::with_capacity(count);
         for entry in entries {
             let number: u64 = entry.get("n").unwrap_or_default();
             let words: Vec<u8> = entry.get("w").unwrap_or_default();
@@ -535,9 +608,14 @@ impl Follower {
             gap |= number != self.position.seq + 1 || posted.is_err();
             self.position.seq = number;
             self.position.entry = entry.id;
+            read.push((self.position.entry.clone(), number, words));
         }
         if !gap && epoch == self.position.epoch {
             self.shared.followed.note(self.partition, self.position.seq);
+            // Versions of a store that could not be raised may be below those that the board knows of another life.
+            for (entry, number, words) in read.iter().filter(|_| self.unraised.is_none()) {
+                self.trail.add(entry, *number, words);
+            }
         }
         if epoch != self.position.epoch {
             return Ok(Step::Sync(Some(match epoch.is_empty() {
@@ -567,7 +645,7 @@ impl Follower {
                 ));
             }
             self.settle();
-            self.shared.board.confirm_sixteenth(self.partition, vouched);
+            self.confirm(vouched);
             if count > 0 {
                 tokio::time::sleep(GATHER).await;
             }
@@ -586,6 +664,14 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// Whether a server refused a write for its own state, and would be read.
+fn takes_no_writes(error: &redis::RedisError) -> bool {
+    matches!(
+        error.code(),
+        Some("OOM" | "MISCONF" | "NOREPLICAS" | "READONLY")
+    )
 }
 
 /// What reading whole found.

@@ -5,7 +5,7 @@
 //! connection for everything; sixteen fixed slots need neither.
 
 use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
-use super::electors::{Electors, Of};
+use super::electors::{Elected, Electors, Of};
 use super::partition;
 use super::place::{Address, Place, Topology};
 use super::scripts::TAKE;
@@ -28,6 +28,9 @@ pub const REPLICA_WAIT: Duration = Duration::from_secs(1);
 
 /// What was looked up is looked up again after a failure, but not more often than this.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a majority said of lost partitions holds for so long.
+const LOST_LIFE: Duration = Duration::from_secs(3);
 
 /// Electors are asked this often who the primaries are.
 const WATCH_PAUSE: Duration = Duration::from_millis(250);
@@ -53,6 +56,8 @@ pub struct Primaries {
 #[derive(Default)]
 struct Known {
     of: Of,
+    /// A bit for each partition that a majority says is lost.
+    lost: u16,
     /// When it was asked who the primaries are, the last time that a majority answered.
     asked: Moment,
     looked: Option<Instant>,
@@ -107,6 +112,15 @@ impl Primaries {
         self.asked(&self.known()).min(now)
     }
 
+    /// A bit for each partition that a majority says is lost, for as long as it says so: no node can know more of it.
+    pub fn lost(&self, now: Moment) -> u16 {
+        let known = self.known();
+        match now.since(self.asked(&known).min(now)) <= LOST_LIFE {
+            true => known.lost,
+            false => 0,
+        }
+    }
+
     /// When a majority last named the primaries; a single server needs nobody to.
     fn asked(&self, known: &Known) -> Moment {
         match self.settings.place.topology {
@@ -142,7 +156,10 @@ impl Primaries {
         let found = match &self.settings.place.topology {
             Topology::Single => {
                 let only = &self.settings.place.hosts[0];
-                Ok(std::array::from_fn(|_| Some(only.clone())))
+                Ok(Elected {
+                    of: std::array::from_fn(|_| Some(only.clone())),
+                    lost: 0,
+                })
             }
             Topology::Sentinel { .. } => electors.vote(&self.settings).await,
             Topology::Cluster => match electors.vote(&self.settings).await {
@@ -158,7 +175,9 @@ impl Primaries {
         known.looked = Some(Instant::now());
         known.turn = turn.wrapping_add(1);
         known.doubted = found.is_err();
-        known.of = found?;
+        let found = found?;
+        known.of = found.of;
+        known.lost = found.lost;
         known.asked = asked;
         Ok(())
     }

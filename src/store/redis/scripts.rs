@@ -31,7 +31,8 @@ pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
 pub static PAPERS: Script = script!(" flags=no-writes", "scripts/pile.lua", "scripts/papers.lua");
 pub static SWEEP: Script = script!("", "scripts/pile.lua", "scripts/sweep.lua");
-pub static RAISE: Script = script!("", "scripts/raise.lua");
+/// A store that is out of memory is read too.
+pub static RAISE: Script = script!(" flags=allow-oom", "scripts/raise.lua");
 pub static LEASE: Script = script!("", "scripts/lease.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 

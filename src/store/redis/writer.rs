@@ -94,7 +94,9 @@ pub struct Writer {
     /// The highest version of ours that replicas have.
     acked: u64,
     /// Replicas that followed the primary when it was last asked.
-    online: u32,
+    online: Vec<String>,
+    /// When one of those that had followed it was missing for the first time, or the primary was new here.
+    missed: Moment,
 }
 
 impl Writer {
@@ -117,7 +119,8 @@ impl Writer {
             settings,
             failed: None,
             acked: 0,
-            online: 0,
+            online: Vec::new(),
+            missed: Moment::default(),
         };
         (send, tokio::spawn(writer.run(waiting)))
     }
@@ -228,6 +231,7 @@ impl Writer {
     }
 
     async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<Taken, Error> {
+        let is_new = self.link.held().is_none();
         let mut link = self.link.get().await?;
         let top = self
             .board
@@ -252,8 +256,11 @@ impl Writer {
         }
         let least = self.settings.replicas;
         // Nobody waits where no replica counts.
-        let wanted = |online: u32| if least == 0 { 0 } else { online.max(least) };
-        let asked = wanted(self.online);
+        let wanted = |online: &[String]| match least {
+            0 => 0,
+            least => least.max(online.len() as u32),
+        };
+        let asked = wanted(&self.online);
         let sent = Moment::now();
         pipe.cmd("ROLE");
         pipe.cmd("WAIT")
@@ -263,10 +270,14 @@ impl Writer {
             .query_async(&mut link)
             .await
             .map_err(|error| self.link.failed(&error))?;
-        self.online = replicas_of(&role);
-        if wanted(self.online) > asked && replicas >= asked {
+        let online = replicas_of(&role);
+        if is_new || self.online.iter().any(|known| !online.contains(known)) {
+            self.missed = sent;
+        }
+        self.online = online;
+        if wanted(&self.online) > asked && replicas >= asked {
             replicas = redis::cmd("WAIT")
-                .arg(self.online)
+                .arg(wanted(&self.online))
                 .arg(REPLICA_WAIT.as_millis() as u64)
                 .query_async(&mut link)
                 .await
@@ -280,10 +291,12 @@ impl Writer {
             return Err(Error::NotReplicated(replicas, self.settings.replicas));
         }
         // One that is cut off from the majority may still have a replica with it. Where all who follow it have the change, it was
-        // named a moment ago; where one is silent, that one may be the successor, so it must be named after the change was sent.
-        let is_whole = replicas >= wanted(self.online);
+        // named a moment ago, and since one of them left; where one is silent, that one may be the successor, so it must be named
+        // after the change was sent.
+        let is_whole = replicas >= wanted(&self.online);
+        let named_within = Moment(sent.0.saturating_sub(NAMED_WITHIN.as_millis() as u64));
         self.named_since(match is_whole {
-            true => Moment(sent.0.saturating_sub(NAMED_WITHIN.as_millis() as u64)),
+            true => named_within.max(self.missed),
             false => sent,
         })
         .await?;
@@ -314,15 +327,23 @@ impl Writer {
     }
 }
 
-/// How many replicas follow a primary, as its `ROLE` says: those that have the whole data, dead ones until it notices.
-fn replicas_of(role: &Value) -> u32 {
-    match role {
-        Value::Array(parts) => match parts.get(2) {
-            Some(Value::Array(replicas)) => replicas.len() as u32,
-            _ => 0,
-        },
-        _ => 0,
-    }
+/// The replicas that follow a primary, as its `ROLE` says: those that have the whole data, dead ones until it notices.
+fn replicas_of(role: &Value) -> Vec<String> {
+    let Value::Array(parts) = role else {
+        return Vec::new();
+    };
+    let Some(Value::Array(replicas)) = parts.get(2) else {
+        return Vec::new();
+    };
+    let address = |replica: &Value| match replica {
+        Value::Array(parts) => {
+            let parts = parts.iter().take(2);
+            let parts = parts.filter_map(|part| redis::from_redis_value_ref(part).ok());
+            parts.collect::<Vec<String>>().join(":")
+        }
+        _ => String::new(),
+    };
+    replicas.iter().map(address).collect()
 }
 
 /// Waits until this node's board has an entry of the stream, and all before it.

@@ -3,6 +3,7 @@
 use super::{Town, report};
 use crate::harness::*;
 use crate::redis::{Cluster, is_missing};
+use liangma::http::query::Door;
 use liangma::store::redis::partition::{self, PARTITIONS};
 use std::time::Instant;
 
@@ -169,4 +170,87 @@ fn slots_that_move_while_feeds_come_are_refused_or_applied_and_never_by_halves()
         );
     }
     town.has_lost_nothing(&meanwhile.refused);
+}
+
+#[test]
+fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others() {
+    if is_missing() {
+        return;
+    }
+    let mut cluster = Cluster::start(3, 1, &["cluster-require-full-coverage no"]);
+    let settings = ["stale_after=1s", "too_old_after=3s"];
+    let town = Town::with(&cluster.url(), 1, &settings);
+    let lost: Vec<usize> = (0..PARTITIONS)
+        .filter(|nth| cluster.primary_of(partition::slot(*nth)) == 0)
+        .collect();
+    assert!((5..=6).contains(&lost.len()), "{lost:?}");
+    cluster.servers[3].kill();
+    cluster.servers[0].kill();
+    let ready = |node: &Node| node.get(Door::Back, "/ready");
+    until("the node says what it is without", || {
+        let answer = ready(&town.nodes[0]);
+        answer.status == 200 && answer.json()["state"] == "degraded"
+    });
+    let told = ready(&town.nodes[0]).json();
+    assert_eq!(told["too_old"], serde_json::json!(lost));
+    let node = &town.nodes[0];
+    for (meter, value) in [
+        ("liangma_sixteenths_too_old", lost.len() as f64),
+        ("liangma_sixteenths_lost", lost.len() as f64),
+        ("liangma_ready", 1.0),
+    ] {
+        assert_eq!(node.meter(meter), value, "{meter}");
+    }
+    for (person, colour) in town.known() {
+        let is_lost = lost.contains(&town.partition(person));
+        let session = town.ring.seals.session(person);
+        let shown = node.show(&session);
+        match is_lost {
+            true => assert_eq!(shown.state(), "too_old"),
+            false => {
+                assert_eq!(shown.state(), colour);
+                assert_ne!(shown.json()["stale"], true, "{}", shown.json());
+            }
+        }
+    }
+    // Feeds for the others go on.
+    let other = (0..PARTITIONS).find(|nth| !lost.contains(nth));
+    assert!(!town.is_refused(other.expect("some are not lost")));
+    assert!(town.is_refused(lost[0]));
+    // Two of three are lost: nobody is left who could say so, and nothing may be told of anybody.
+    let majority = [1, 4].map(|nth| &cluster.servers[nth]);
+    majority.iter().for_each(|server| server.freeze());
+    until("the node is not ready", || ready(node).status == 503);
+    assert_eq!(ready(node).json()["state"], "too_old");
+    majority.iter().for_each(|server| server.thaw());
+    until("it is ready without the lost ones again", || {
+        ready(node).json()["state"] == "degraded"
+    });
+    cluster.servers[0].restart();
+    cluster.servers[3].restart();
+    town.well_after(Instant::now());
+    assert_eq!(ready(&town.nodes[0]).json()["state"], "ready");
+    assert_eq!(town.nodes[0].meter("liangma_sixteenths_lost"), 0.0);
+    town.is_all_kept(&[]);
+}
+
+#[test]
+fn a_node_that_alone_cannot_reach_a_shard_is_not_ready() {
+    if is_missing() {
+        return;
+    }
+    let mut cluster = Cluster::start(3, 0, &["cluster-require-full-coverage no"]);
+    let settings = ["store_replicas=0", "stale_after=1s", "too_old_after=2s"];
+    let town = Town::with(&cluster.url(), 1, &settings);
+    let node = &town.nodes[0];
+    // This server lets nobody in any more; the others hear it, so that it has not failed.
+    cluster.servers[0].ask(&["CONFIG", "SET", "requirepass", "another"]);
+    cluster.servers[0].password = Some("another".to_owned());
+    cluster.servers[0].ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+    until("it is not ready", || {
+        let answer = node.get(Door::Back, "/ready");
+        answer.status == 503 && answer.json()["state"] == "too_old"
+    });
+    assert_eq!(node.meter("liangma_sixteenths_lost"), 0.0);
+    assert!(node.meter("liangma_sixteenths_too_old") >= 5.0);
 }

@@ -549,3 +549,117 @@ fn what_is_acknowledged_is_on_the_board_of_the_node_that_acknowledges() {
         }
     }
 }
+
+/// What became of the store while every node slept.
+#[derive(Clone, Copy, Debug)]
+enum Return {
+    /// A backup of before its clock was ahead for a while.
+    Restored,
+    /// Nothing, and a clock that is behind.
+    Empty,
+}
+
+/// What a node that was started over a store that went back acknowledges before any other node has raised the store's versions.
+fn told_to_those_who_slept(how: Return) {
+    let (_folder, file) = clock();
+    let mut server = Server::start_shifted(&file);
+    let mut town = Town::over(&server.url());
+    let people: Vec<Person> = (0..32).map(|_| town.anybody()).collect();
+    let mut residents: Vec<String> = people.iter().map(Person::resident).collect();
+    residents.extend(people[..8].iter().map(|person| person.set("suspected", 1)));
+    town.feed(&residents);
+    let backup = server.keep();
+    if let Return::Restored = how {
+        shift(&file, 3600);
+    }
+    // These versions are above all that the store gives once it is back.
+    let later = |person: &Person| [person.set("confirmed", 1), person.clear("confirmed", 2)];
+    town.feed(&people.iter().flat_map(later).collect::<Vec<_>>());
+    // A red that the store forgets, and a clear: the store has the red again.
+    town.feed(&[
+        people[30].set("close_contact", 1),
+        people[0].clear("suspected", 2),
+    ]);
+    for (nth, person) in people.iter().enumerate() {
+        let is_red = (1..8).contains(&nth) || nth == 30;
+        town.know(person.clone(), if is_red { "red" } else { "green" });
+    }
+    until("every node knows", || town.is_told());
+    for node in &town.nodes {
+        node.signal(libc::SIGSTOP);
+    }
+    server.kill();
+    match how {
+        Return::Restored => {
+            shift(&file, 0);
+            server.restore(&backup);
+        }
+        Return::Empty => {
+            shift(&file, -2 * 3600);
+            server.empty();
+        }
+    }
+    server.restart();
+    // Beside a store whose clock is behind it is not ready; it takes feeds all the same.
+    let new = town.start_at(&server.url()).starting().open();
+    let feed = |lines: &[String]| {
+        until("the new node takes it", || {
+            let fed = new.post_feed(&town.authority, lines.join("\n"));
+            fed.status == 200 && fed.json()["rejected"] == serde_json::json!([])
+        });
+    };
+    if let Return::Empty = how {
+        feed(&residents);
+    }
+    // Reds of people who were green, and one clear of what the store has.
+    let reds: Vec<String> = people[8..24]
+        .iter()
+        .map(|person| person.set("suspected", 1))
+        .collect();
+    feed(&reds);
+    if let Return::Restored = how {
+        // The streams have a past in common with what the sleepers read.
+        feed(&[people[1].clear("suspected", 3)]);
+        town.know(people[1].clone(), "green");
+    }
+    for person in &people[8..24] {
+        until("the new node tells it", || {
+            town.state(&new, person) == "red"
+        });
+    }
+    for node in &town.nodes {
+        node.signal(libc::SIGCONT);
+    }
+    for person in &people[8..24] {
+        town.know(person.clone(), "red");
+    }
+    if let Return::Empty = how {
+        // To a store that has lost all, whoever feeds an older history again tells it.
+        town.know(people[0].clone(), "red");
+    }
+    until("those who slept tell it", || town.is_told());
+    // Whatever follows is told as ever.
+    let clears: Vec<String> = people[8..24]
+        .iter()
+        .map(|person| person.clear("suspected", 2))
+        .collect();
+    town.feed(&clears);
+    for person in &people[8..24] {
+        town.know(person.clone(), "green");
+    }
+    until("and what comes then", || town.is_told());
+}
+
+#[test]
+fn what_a_new_node_acknowledges_over_a_restored_store_is_told_by_those_who_slept() {
+    if !is_missing() {
+        told_to_those_who_slept(Return::Restored);
+    }
+}
+
+#[test]
+fn what_a_new_node_acknowledges_over_an_empty_store_is_told_by_those_who_slept() {
+    if !is_missing() {
+        told_to_those_who_slept(Return::Empty);
+    }
+}

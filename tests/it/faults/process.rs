@@ -1,8 +1,9 @@
 //! One server that dies, sleeps or is full: it comes back with all that it acknowledged.
 
-use super::{Town, report};
+use super::{Town, delete, keys_of, report};
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
+use liangma::store::redis::partition;
 use std::time::Instant;
 
 #[test]
@@ -74,4 +75,63 @@ fn a_server_without_memory_refuses_feeds_and_shows_go_on() {
     assert!(town.nodes[0].meter("liangma_store_failures_total") >= 1.0);
     assert_eq!(town.faults(1, &["gone", "stuck", "refused"]), 0.0);
     town.is_all_kept(&meanwhile.refused);
+}
+
+/// What makes a server refuse every write, and what ends that.
+const REFUSALS: [[&str; 3]; 2] = [
+    ["maxmemory", "1mb", "0"],
+    // As a server whose volume is full, or whose replicas are gone, refuses.
+    ["min-replicas-to-write", "1", "0"],
+];
+
+/// A partition must be read whole, from a server that takes no writes.
+#[track_caller]
+fn is_read_although_it_refuses_writes(refusal: [&str; 3], lose: impl Fn(&Server)) {
+    let server = Server::start(&[]);
+    let town = Town::over(&server.url());
+    for node in &town.nodes {
+        node.signal(libc::SIGSTOP);
+    }
+    lose(&server);
+    let [name, refuses, takes] = refusal;
+    server.ask(&["CONFIG", "SET", name, refuses]);
+    for node in &town.nodes {
+        node.signal(libc::SIGCONT);
+    }
+    for node in 0..2 {
+        let faults = ["emptied", "replaced", "behind", "trimmed"];
+        until("it is read anew", || town.faults(node, &faults) >= 1.0);
+    }
+    assert!(town.is_refused(3));
+    until("everybody is told, and fresh", || town.is_fresh());
+    server.ask(&["CONFIG", "SET", name, takes]);
+    town.well_after(Instant::now());
+}
+
+#[test]
+fn a_server_that_takes_no_writes_is_read_whole_after_a_loss() {
+    if is_missing() {
+        return;
+    }
+    for refusal in REFUSALS {
+        is_read_although_it_refuses_writes(refusal, |server| delete(server, &keys_of(0)));
+        is_read_although_it_refuses_writes(refusal, |server| {
+            delete(server, &partition::meta(0));
+        });
+    }
+}
+
+#[test]
+fn a_server_that_takes_no_writes_is_read_whole_by_a_node_that_slept() {
+    if is_missing() {
+        return;
+    }
+    for refusal in REFUSALS {
+        is_read_although_it_refuses_writes(refusal, |server| {
+            // One more entry that no node has seen, and the stream has forgotten it.
+            let meta = partition::meta(0);
+            server.ask(&["HINCRBY", &meta, "seq", "1"]);
+            server.ask(&["XTRIM", &partition::stream(0), "MAXLEN", "0"]);
+        });
+    }
 }
