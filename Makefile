@@ -45,14 +45,14 @@ format: ## rustfmt
 	$(CARGO) fmt
 
 bench: ## the rooms of the hot path in wall time
-	$(CARGO) bench --locked --bench rooms
+	$(CARGO) bench --locked --bench steps
 
 instructions: ## the same in instructions (needs valgrind)
 	$(CARGO) build $(FLAGS) --example instructions
 	loadtest/instructions
 
 sidebyside: ## CPU a request beside an epoll loop, nginx and HAProxy (needs wrk, nginx, haproxy; four minutes)
-	$(CARGO) build $(FLAGS) --bins --example floor
+	$(CARGO) build $(FLAGS) --bins --example baseline
 	loadtest/sidebyside
 
 storm: ## goodput at ten times the load and after a spike, beside nginx and HAProxy (as root; needs nginx, haproxy; five minutes)

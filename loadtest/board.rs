@@ -67,15 +67,15 @@ fn main() {
 
 /// Each look-up hangs on the last one's outcome, so that the processor cannot overlap them: a query's cannot be either.
 fn find(board: &Board, residents: u64, seed: u64) -> Duration {
-    let mut dice = spread(seed);
+    let mut rng = spread(seed);
     let started = Instant::now();
     for _ in 0..LOOKUPS {
-        let id = spread(dice % residents);
+        let id = spread(rng % residents);
         let Found::Word(word) = board.find(ResidentId(id), check_of(id)) else {
             panic!("a resident on the board");
         };
         // All 64 bits are kept: the outcome alone would soon go round among a few thousand residents.
-        dice = spread(dice ^ word.bits());
+        rng = spread(rng ^ word.bits());
     }
     started.elapsed()
 }

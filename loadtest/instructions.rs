@@ -1,10 +1,10 @@
 //! Does what one room on the hot path does, N times, so that `loadtest/instructions` can count its instructions.
 //! In: `ROOM N`, or nothing to list the rooms. Never: a clock.
 
-#[path = "../benches/rooms/house.rs"]
-mod house;
+#[path = "../benches/steps/fixtures.rs"]
+mod fixtures;
 
-use house::{House, ROOMS};
+use fixtures::{Fixtures, STEPS};
 use std::process::ExitCode;
 
 /// The service's own; its instructions count too.
@@ -17,25 +17,25 @@ const RESIDENTS: u64 = 4_096;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, times] = &arguments[..] else {
-        for room in ROOMS {
-            println!("{room}");
+        for step in STEPS {
+            println!("{step}");
         }
         return ExitCode::SUCCESS;
     };
-    let room = ROOMS.iter().find(|room| room.name == name);
-    let (Some(room), Ok(times)) = (room, times.parse()) else {
+    let step = STEPS.iter().find(|step| step.name == name);
+    let (Some(step), Ok(times)) = (step, times.parse()) else {
         eprintln!("usage: instructions [ROOM N]");
         return ExitCode::from(2);
     };
-    measured(&House::new(RESIDENTS), room.once, times);
+    measured(&Fixtures::new(RESIDENTS), step.once, times);
     ExitCode::SUCCESS
 }
 
 /// The counter is on in here alone: making the house depends on chance and on the clock.
 #[unsafe(no_mangle)]
 #[inline(never)]
-fn measured(house: &House, once: fn(&House), times: u64) {
+fn measured(fixtures: &Fixtures, once: fn(&Fixtures), times: u64) {
     for _ in 0..times {
-        once(house);
+        once(fixtures);
     }
 }

@@ -2,6 +2,8 @@
 //! In: rates, a shape, a key ring. Out: one JSON result, plots. It says so itself when it was too slow to be believed.
 //! One thread and one epoll loop in `load/run.rs`; README.md here says how to read the figures.
 
+#[path = "load/abuse.rs"]
+mod abuse;
 #[path = "load/answer.rs"]
 mod answer;
 #[path = "load/arrivals.rs"]
@@ -12,14 +14,14 @@ mod asking;
 mod capacity;
 #[path = "load/class.rs"]
 mod class;
-#[path = "load/dice.rs"]
-mod dice;
 #[path = "load/histogram.rs"]
 mod histogram;
 #[path = "load/machine.rs"]
 mod machine;
 #[path = "load/measure.rs"]
 mod measure;
+#[path = "load/tally.rs"]
+mod metrics;
 #[path = "load/options.rs"]
 mod options;
 #[path = "load/plot.rs"]
@@ -30,8 +32,8 @@ mod record;
 mod report;
 #[path = "load/retry.rs"]
 mod retry;
-#[path = "load/rude.rs"]
-mod rude;
+#[path = "load/rng.rs"]
+mod rng;
 #[path = "load/run.rs"]
 mod run;
 #[path = "load/shape.rs"]
@@ -40,8 +42,6 @@ mod shape;
 mod slot;
 #[path = "load/sys.rs"]
 mod sys;
-#[path = "load/tally.rs"]
-mod tally;
 #[path = "load/watch.rs"]
 mod watch;
 

@@ -69,10 +69,10 @@ function draw(now, then, ready) {
   part("version").textContent = build ? build.labels.version : "";
   drawFacts(value, rate);
   drawAlarms(value, rate, ready);
-  fill("doors", DOORS.filter((door) => value("liangma_connections_max", { door }) !== null).map((door) => row([
-    door, count(value("liangma_connections", { door })), count(value("liangma_connections_cap", { door })), count(value("liangma_connections_max", { door })),
-    perSecond(rate("liangma_connections_accepted_total", { door })), perSecond(rate("liangma_connections_busy_total", { door })),
-    time(value("liangma_kernel_wait_seconds", { door, quantile: "0.9" })), count(value("liangma_accept_queue", { door })),
+  fill("doors", DOORS.filter((door) => value("liangma_connections_limit_max", { door }) !== null).map((door) => row([
+    door, count(value("liangma_connections", { door })), count(value("liangma_connections_limit", { door })), count(value("liangma_connections_limit_max", { door })),
+    perSecond(rate("liangma_connections_accepted_total", { door })), perSecond(rate("liangma_connections_rejected_total", { door })),
+    time(value("liangma_queue_delay_seconds", { door, quantile: "0.9" })), count(value("liangma_accept_queue", { door })),
     time(value("liangma_retry_after_seconds", { door })),
   ])));
   drawQueries(now, then, rate);
@@ -83,14 +83,14 @@ function drawFacts(value, rate) {
     ["residents on the board", count(value("liangma_residents")), "people of whom this node can tell at once"],
     ["on record at the start", count(value("liangma_residents_on_record")), "people in the store when this node started"],
     ["board filled", value("liangma_board_filled") ? "yes" : "no", "whether everybody on record is on the board"],
-    ["age of what is known", time(value("liangma_age_seconds")), "how far this node is behind the store"],
+    ["age of what is known", time(value("liangma_data_age_seconds")), "how far this node is behind the store"],
     ["changes fed/s", perSecond(rate("liangma_feed_events_total", { outcome: "applied" })), "lines of feeds to this node that changed something"],
     ["lines rejected/s", perSecond(rate("liangma_feed_events_total", { outcome: "rejected" })), "lines of feeds to this node that were wrong"],
     ["codes in bulk/s", perSecond(rate("liangma_bulk_codes_total")), "codes checked by bulk scans"],
-    ["asking the store", count(value("liangma_misses_in_flight")) + " of " + count(value("liangma_misses_limit")), "queries that memory could not answer, now and at most"],
+    ["asking the store", count(value("liangma_store_lookups_in_flight")) + " of " + count(value("liangma_store_lookups_limit")), "queries that memory could not answer, now and at most"],
     ["store takes", time(value("liangma_store_rtt_seconds", { of: "smoothed" })), "how long the store takes to answer a query of late"],
-    ["held red", count(value("liangma_board_kept")), "people who stay red for what the store has lost"],
-    ["ahead of the store", count(value("liangma_board_ahead")), "people of whom this node knows more than the store"],
+    ["held red", count(value("liangma_board_retained_reds")), "people who stay red for what the store has lost"],
+    ["ahead of the store", count(value("liangma_board_lost_by_store")), "people of whom this node knows more than the store"],
     ["store failures", count(value("liangma_store_failures_total")), "commits that failed since the start"],
   ];
   fill("facts", facts.map(([name, words, what]) => element("div", element("dt", name), element("dd", words), made("dd", { class: "what" }, what))));
@@ -100,14 +100,14 @@ function drawFacts(value, rate) {
 function drawAlarms(value, rate, ready) {
   const alarms = [
     [ready.state !== "ready", "This node is " + ready.state + " and should get no traffic."],
-    [value("liangma_age_seconds") > 2, "What is known is old: look at the store and the way to it."],
-    [value("liangma_board_ahead") > 0, "The store has lost what it acknowledged: feed it again."],
-    [value("liangma_board_kept") > 0, "Residents stay red for what the store has lost: feed it again."],
+    [value("liangma_data_age_seconds") > 2, "What is known is old: look at the store and the way to it."],
+    [value("liangma_board_lost_by_store") > 0, "The store has lost what it acknowledged: feed it again."],
+    [value("liangma_board_retained_reds") > 0, "Residents stay red for what the store has lost: feed it again."],
     [rate("liangma_store_failures_total") > 0, "Commits fail: look at the store's disk."],
-    ...DOORS.map((door) => [rate("liangma_connections_busy_total", { door }) > 0, "The " + door + " door is full and turns people away."]),
+    ...DOORS.map((door) => [rate("liangma_connections_rejected_total", { door }) > 0, "The " + door + " door is full and turns people away."]),
     [rate("liangma_connections_overflowed_total") > 0, "Connections find the accept queue full."],
     [rate("liangma_accept_errors_total") > 0, "Accepts fail: look at the limit of descriptors."],
-    [rate("liangma_misses_total", { outcome: "busy" }) > 0, "Queries find no room before the store."],
+    [rate("liangma_store_lookups_total", { outcome: "busy" }) > 0, "Queries find no room before the store."],
   ].filter(([rings]) => rings);
   part("alarms-section").hidden = !alarms.length;
   fill("alarms", alarms.map(([, words]) => element("li", words)));

@@ -1,26 +1,26 @@
 //! Admission: lets a connection in while there is room, a query to the store while few are there, and everybody in their
 //! turn. Pure counts and times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
 
-pub mod at_once;
 pub mod bytes;
-pub mod cap;
-pub mod crowd;
-pub mod limit;
-pub mod share;
-pub mod turns;
+pub mod concurrency;
+pub mod concurrency_limit;
+pub mod connection_limit;
+pub mod descriptors;
+pub mod rate_limit;
+pub mod retry_after;
 pub mod window;
 
-use cap::Cap;
+use connection_limit::ConnectionLimit;
 use std::time::{Duration, Instant};
 
 /// The bounds of one door.
 #[derive(Clone, Debug)]
-pub struct DoorSettings {
+pub struct AdmissionSettings {
     /// Connections open at once, at most; past the cap, newcomers wait in the kernel or are told that we are busy.
     pub connections_max: usize,
     /// How long requests may wait in the kernel before the cap falls.
-    pub wait_max: Duration,
-    /// Newcomers a second that are told so at the cap, at most; see [`Door::can_answer`]. The others wait unaccepted.
+    pub queue_delay_target: Duration,
+    /// Newcomers a second that are told so at the cap, at most; see [`Admission::can_answer`]. The others wait unaccepted.
     pub busy_answers_per_second: u32,
 }
 
@@ -32,7 +32,7 @@ const BUSY_ANSWERS_LEAST: u32 = 20;
 
 /// What to do with a newcomer who was taken out of the kernel's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Newcomer {
+pub enum AdmissionDecision {
     /// There is room.
     Admit,
     /// No room, and budget left to say so.
@@ -40,8 +40,8 @@ pub enum Newcomer {
 }
 
 /// Who is inside one door, and the budget for busy answers.
-pub struct Door {
-    cap: Cap,
+pub struct Admission {
+    limit: ConnectionLimit,
     most: usize,
     inside: usize,
     frozen: usize,
@@ -49,16 +49,16 @@ pub struct Door {
     busy_answers_per_second: u32,
 }
 
-impl Door {
-    pub fn new(settings: DoorSettings, now: Instant) -> Door {
+impl Admission {
+    pub fn new(settings: AdmissionSettings, now: Instant) -> Admission {
         let busy_answers_per_second = settings.busy_answers_per_second;
         let budget = Budget::new(busy_answers_per_second.min(BUSY_ANSWERS_LEAST), now);
-        let cap = Cap::new(cap::Settings {
+        let limit = ConnectionLimit::new(connection_limit::Settings {
             most: settings.connections_max,
-            wait_max: settings.wait_max,
+            queue_delay_target: settings.queue_delay_target,
         });
-        Door {
-            cap,
+        Admission {
+            limit,
             most: settings.connections_max,
             inside: 0,
             frozen: 0,
@@ -84,14 +84,14 @@ impl Door {
         self.budget.wait(now).map_or(Ok(()), Err)
     }
 
-    /// Decides about a newcomer; [`Newcomer::Admit`] counts it in.
-    pub fn seat(&mut self, now: Instant) -> Newcomer {
+    /// Decides about a newcomer; [`AdmissionDecision::Admit`] counts it in.
+    pub fn admit(&mut self, now: Instant) -> AdmissionDecision {
         if self.has_room() {
             self.inside += 1;
-            return Newcomer::Admit;
+            return AdmissionDecision::Admit;
         }
         self.budget.take(now);
-        Newcomer::TellBusy
+        AdmissionDecision::TellBusy
     }
 
     /// One who was admitted is gone.
@@ -114,7 +114,7 @@ impl Door {
     }
 
     pub fn has_room(&self) -> bool {
-        self.inside < self.cap.get() && !self.is_full()
+        self.inside < self.limit.get() && !self.is_full()
     }
 
     /// As many are open as ever may be.
@@ -131,21 +131,21 @@ impl Door {
         self.frozen
     }
 
-    pub fn cap(&self) -> usize {
-        self.cap.get()
+    pub fn limit(&self) -> usize {
+        self.limit.get()
     }
 
     /// Steers the cap: nine in ten waited no longer than that in the kernel, so many requests wait there now, and so many are
     /// answered a second.
-    pub fn steer(&mut self, wait: Duration, pending: usize, answers: f64, now: Instant) {
+    pub fn adjust(&mut self, wait: Duration, pending: usize, answers: f64, now: Instant) {
         let inside = self.inside;
-        let sight = cap::Sight {
+        let sample = connection_limit::LimitSample {
             wait,
             inside,
             pending,
             answers,
         };
-        self.cap.step(sight, now);
+        self.limit.step(sample, now);
     }
 }
 
@@ -212,32 +212,32 @@ mod tests {
     #[test]
     fn sheds_at_the_limit_and_admits_after_a_release() {
         let now = Instant::now();
-        let mut door = Door::new(
-            DoorSettings {
+        let mut door = Admission::new(
+            AdmissionSettings {
                 connections_max: 2,
-                wait_max: Duration::from_millis(60),
+                queue_delay_target: Duration::from_millis(60),
                 busy_answers_per_second: 0,
             },
             now,
         );
         for _ in 0..2 {
             assert_eq!(door.may_accept(now), Ok(()));
-            assert_eq!(door.seat(now), Newcomer::Admit);
+            assert_eq!(door.admit(now), AdmissionDecision::Admit);
         }
         assert!(door.may_accept(now).is_err());
         door.leave();
         assert_eq!(door.may_accept(now), Ok(()));
-        assert_eq!(door.seat(now), Newcomer::Admit);
+        assert_eq!(door.admit(now), AdmissionDecision::Admit);
     }
 
     #[test]
     fn busy_answers_are_few_beside_the_answers_that_a_door_can_give() {
         let start = Instant::now();
         for (answers, told) in [(0.0, 20), (8_000.0, 100), (1e6, 200)] {
-            let mut door = Door::new(
-                DoorSettings {
+            let mut door = Admission::new(
+                AdmissionSettings {
                     connections_max: 0,
-                    wait_max: Duration::from_millis(60),
+                    queue_delay_target: Duration::from_millis(60),
                     busy_answers_per_second: 200,
                 },
                 start,
@@ -247,7 +247,7 @@ mod tests {
             for ms in 0..1_000 {
                 let now = start + Duration::from_millis(ms);
                 while door.may_accept(now).is_ok() {
-                    assert_eq!(door.seat(now), Newcomer::TellBusy);
+                    assert_eq!(door.admit(now), AdmissionDecision::TellBusy);
                     count += 1;
                 }
             }
@@ -258,21 +258,21 @@ mod tests {
     #[test]
     fn a_million_who_are_turned_away_change_nothing_for_those_inside() {
         let mut now = Instant::now();
-        let mut door = Door::new(
-            DoorSettings {
+        let mut door = Admission::new(
+            AdmissionSettings {
                 connections_max: 1,
-                wait_max: Duration::from_millis(60),
+                queue_delay_target: Duration::from_millis(60),
                 busy_answers_per_second: 100_000,
             },
             now,
         );
-        assert_eq!(door.seat(now), Newcomer::Admit);
+        assert_eq!(door.admit(now), AdmissionDecision::Admit);
         door.can_answer(8e6);
         let mut told = 0;
         while told < 1_000_000 {
             match door.may_accept(now) {
                 Ok(()) => {
-                    assert_eq!(door.seat(now), Newcomer::TellBusy);
+                    assert_eq!(door.admit(now), AdmissionDecision::TellBusy);
                     told += 1;
                 }
                 Err(wait) => now += wait,
@@ -280,23 +280,23 @@ mod tests {
             assert_eq!((door.inside(), door.frozen()), (1, 0));
         }
         door.leave();
-        assert_eq!(door.seat(now), Newcomer::Admit);
+        assert_eq!(door.admit(now), AdmissionDecision::Admit);
     }
 
     proptest! {
         #[test]
         fn never_more_inside_than_the_cap_nor_more_busy_answers_than_the_budget(
             steps in proptest::collection::vec((0u64..50, 0u8..4), 0..400),
-            cap in 0usize..8,
+            limit in 0usize..8,
             per_second in 0u32..100,
             answers in 0.0f64..100_000.0,
         ) {
             let start = Instant::now();
             let mut now = start;
-            let mut door = Door::new(
-                DoorSettings {
-                    connections_max: cap,
-                    wait_max: Duration::from_millis(60),
+            let mut door = Admission::new(
+                AdmissionSettings {
+                    connections_max: limit,
+                    queue_delay_target: Duration::from_millis(60),
                     busy_answers_per_second: per_second,
                 },
                 start,
@@ -306,9 +306,9 @@ mod tests {
             for (ms, what) in steps {
                 now += Duration::from_millis(ms);
                 match what {
-                    0 => match door.may_accept(now).map(|()| door.seat(now)) {
-                        Ok(Newcomer::Admit) => inside += 1,
-                        Ok(Newcomer::TellBusy) => told += 1,
+                    0 => match door.may_accept(now).map(|()| door.admit(now)) {
+                        Ok(AdmissionDecision::Admit) => inside += 1,
+                        Ok(AdmissionDecision::TellBusy) => told += 1,
                         Err(wait) => prop_assert!(wait > Duration::ZERO && wait <= SAVED_MAX),
                     },
                     1 if inside > 0 => {
@@ -325,7 +325,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert!(inside + frozen <= cap);
+                prop_assert!(inside + frozen <= limit);
                 prop_assert_eq!((door.inside(), door.frozen()), (inside, frozen));
                 let budget = u64::from(per_second) * ((now - start).as_millis() as u64 + 1000) / 1000;
                 prop_assert!(told <= budget + 1);

@@ -2,7 +2,7 @@
 
 use crate::clock::{Moment, Time};
 use crate::language::Language;
-use crate::person::Face;
+use crate::person::MaskedIdentity;
 use crate::status::Reasons;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub enum Refusal {
     CodeRevoked,
     NotOnRoster,
     NoConsent,
-    TooMany,
+    LimitReached,
     IdempotencyMismatch,
 }
 
@@ -60,7 +60,7 @@ impl Refusal {
         Refusal::CodeRevoked,
         Refusal::NotOnRoster,
         Refusal::NoConsent,
-        Refusal::TooMany,
+        Refusal::LimitReached,
         Refusal::IdempotencyMismatch,
     ];
 
@@ -89,7 +89,7 @@ impl Refusal {
             Refusal::CodeRevoked => "code_revoked",
             Refusal::NotOnRoster => "not_on_roster",
             Refusal::NoConsent => "no_consent",
-            Refusal::TooMany => "too_many",
+            Refusal::LimitReached => "limit_reached",
             Refusal::IdempotencyMismatch => "idempotency_mismatch",
         }
     }
@@ -110,7 +110,7 @@ impl Refusal {
 
 /// What a node knows of one resident at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ResidentStatus {
     /// On record: the active reasons, from which the colour follows.
     Known(Reasons),
     /// Genuine, and not on record.
@@ -119,13 +119,13 @@ pub enum Standing {
     TooOld,
 }
 
-impl Standing {
+impl ResidentStatus {
     /// The `state` of the contract.
     pub fn state(self) -> &'static str {
         match self {
-            Standing::Known(reasons) => reasons.colour().word(),
-            Standing::Unknown => "unknown",
-            Standing::TooOld => "too_old",
+            ResidentStatus::Known(reasons) => reasons.colour().word(),
+            ResidentStatus::Unknown => "unknown",
+            ResidentStatus::TooOld => "too_old",
         }
     }
 }
@@ -150,9 +150,9 @@ pub const CODE_CHARS: usize = 88;
 pub struct CodeText(pub [u8; CODE_CHARS]);
 
 /// A resident's own code, brought up.
-pub struct Shown {
-    pub standing: Standing,
-    pub face: Face,
+pub struct ShownCode {
+    pub status: ResidentStatus,
+    pub masked: MaskedIdentity,
     pub code: CodeText,
     pub issued_at: Time,
     pub expires_at: Time,
@@ -161,8 +161,8 @@ pub struct Shown {
 
 /// What a gate is told of a code.
 pub struct Verdict {
-    pub standing: Standing,
-    pub face: Face,
+    pub status: ResidentStatus,
+    pub masked: MaskedIdentity,
     pub issued_at: Time,
     pub freshness: Freshness,
     /// Whether the gate is told why, beside the colour.
@@ -174,7 +174,7 @@ pub struct OfflineIssued {
     pub code: String,
     pub issued_at: Time,
     pub expires_at: Time,
-    pub face: Face,
+    pub masked: MaskedIdentity,
 }
 
 /// What a gate is told of an offline code: a colour from memory, and that the holder's document is to be checked.
@@ -184,23 +184,23 @@ pub struct OfflineVerdict {
 }
 
 /// A session just opened.
-pub struct Opened {
+pub struct OpenedSession {
     pub session: String,
     pub expires_at: Time,
-    pub face: Face,
+    pub masked: MaskedIdentity,
 }
 
 /// One active reason of a resident.
-pub struct Detail {
+pub struct ReasonDetail {
     pub reason: crate::status::Reason,
     /// What to do, where the person is.
     pub guidance: String,
     /// None where the store has lost what it held of it.
-    pub said: Option<SaidBy>,
+    pub said: Option<ReasonSource>,
 }
 
 /// What the source of a reason said of it.
-pub struct SaidBy {
+pub struct ReasonSource {
     pub since: Time,
     /// `yyyymmdd`
     pub until: Option<u32>,
@@ -210,23 +210,23 @@ pub struct SaidBy {
 }
 
 /// A resident's status in detail.
-pub struct Explained {
-    pub standing: Standing,
-    pub details: Vec<Detail>,
+pub struct StatusExplanation {
+    pub status: ResidentStatus,
+    pub details: Vec<ReasonDetail>,
     /// What was set once and is cleared: by whom and when; the newest first.
-    pub released: Vec<(crate::status::Reason, SaidBy)>,
-    pub face: Face,
+    pub released: Vec<(crate::status::Reason, ReasonSource)>,
+    pub masked: MaskedIdentity,
     pub freshness: Freshness,
 }
 
 /// What a query ends in when it is not refused, and the language to say it in.
 pub enum Answer {
-    Shown(Shown, Language),
+    Shown(ShownCode, Language),
     Verdict(Verdict, Language),
-    Opened(Opened),
-    Explained(Explained, Language),
+    Opened(OpenedSession),
+    Explained(StatusExplanation, Language),
     OfflineCode(Box<OfflineIssued>),
     OfflineVerdict(Box<OfflineVerdict>, Language),
     /// What the desk says; rare beside the others, so that they carry no place for it.
-    Desk(Box<crate::desk::Said>, Language),
+    Desk(Box<crate::desk::DeskResponse>, Language),
 }

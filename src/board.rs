@@ -1,7 +1,7 @@
 //! The board: every resident's status in this process's memory, fenced by version, and how fresh it is.
 //! In: words from the store. Out: what is known of one resident now. Never: the store, codes, HTTP. Never waits.
 
-use crate::answer::{Freshness, Standing};
+use crate::answer::{Freshness, ResidentStatus};
 use crate::clock::{Moment, Now, Time};
 use crate::person::ResidentId;
 use crate::status::{Reasons, Word};
@@ -42,35 +42,35 @@ pub enum Found {
 pub struct Board {
     words: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
     /// Reasons that stay in a word although the store has lost them; empty but after a loss. Locked within a shard of `words`.
-    kept: DashMap<u64, Kept, BuildHasherDefault<IdHasher>>,
-    keeps: AtomicU64,
+    retained: DashMap<u64, RetainedReasons, BuildHasherDefault<IdHasher>>,
+    retained_count: AtomicU64,
     settings: Settings,
     /// Of each sixteenth of the ids the [`Moment`] up to which everything acknowledged is here; 0 before the store was first heard.
-    as_of: [AtomicU64; SIXTEENTHS],
+    as_of: [AtomicU64; PARTITIONS],
     filled: AtomicBool,
     /// Kept beside the map, whose own count locks every shard; by the sixteenth of the ids that they are in.
-    residents: [AtomicU64; SIXTEENTHS],
+    residents: [AtomicU64; PARTITIONS],
     /// Of each sixteenth the highest version that was ever up: later changes must have a higher one, whatever became of the store.
-    tops: [AtomicU64; SIXTEENTHS],
+    tops: [AtomicU64; PARTITIONS],
     /// While the board is being filled: of each id that a look into the store has told of, of which moment that was.
-    looked: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
+    looked_up: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
     /// All has been read, and looks tell no more.
     settling: AtomicBool,
-    fenced: AtomicU64,
-    contradicted: AtomicU64,
+    dropped_stale: AtomicU64,
+    conflicts: AtomicU64,
 }
 
 /// What is known is as old as its sixteenth of the ids: a store in several places may be lost in one of them.
-pub const SIXTEENTHS: usize = 16;
+pub const PARTITIONS: usize = 16;
 
 /// Which sixteenth an id is in: its four topmost bits.
-pub fn sixteenth(id: ResidentId) -> usize {
+pub fn partition(id: ResidentId) -> usize {
     (id.0 >> 60) as usize
 }
 
 /// What a change tells beside the word that it made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ground {
+pub struct ChangeContext {
     /// The version by which the store knew the resident before; 0: not at all.
     pub before: u64,
     /// Reasons that the store had as active in the course of the change.
@@ -79,7 +79,7 @@ pub struct Ground {
 
 /// Reasons that the board keeps although the store does not have them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kept {
+struct RetainedReasons {
     reasons: Reasons,
     /// The version by which the board knew the resident when it last kept one. A later change on whose ground the store had a
     /// reason proves that it has heard of it again.
@@ -88,7 +88,7 @@ struct Kept {
 
 /// What became of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Posted {
+pub enum PostOutcome {
     /// It is up.
     Up,
     /// It was there already.
@@ -131,22 +131,22 @@ impl Board {
                 BuildHasherDefault::default(),
                 settings.shards,
             ),
-            kept: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 4),
-            keeps: AtomicU64::new(0),
+            retained: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 4),
+            retained_count: AtomicU64::new(0),
             settings,
-            as_of: [const { AtomicU64::new(0) }; SIXTEENTHS],
+            as_of: [const { AtomicU64::new(0) }; PARTITIONS],
             filled: AtomicBool::new(false),
-            residents: [const { AtomicU64::new(0) }; SIXTEENTHS],
-            tops: [const { AtomicU64::new(0) }; SIXTEENTHS],
-            looked: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 4),
+            residents: [const { AtomicU64::new(0) }; PARTITIONS],
+            tops: [const { AtomicU64::new(0) }; PARTITIONS],
+            looked_up: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), 4),
             settling: AtomicBool::new(false),
-            fenced: AtomicU64::new(0),
-            contradicted: AtomicU64::new(0),
+            dropped_stale: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
         }
     }
 
     /// Puts a resident's word up, unless a newer one, or this one, is there: late fills, replays and resyncs change nothing.
-    pub fn post(&self, id: ResidentId, word: Word) -> Posted {
+    pub fn post(&self, id: ResidentId, word: Word) -> PostOutcome {
         self.put(id, word, None)
     }
 
@@ -154,89 +154,89 @@ impl Board {
     ///
     /// Where the board knows a later version than that the store has lost something since, and a word made without it
     /// cannot take a red away: reasons that the board knew stay until the store has them again, whence they can be cleared.
-    pub fn follow(&self, id: ResidentId, word: Word, ground: Ground) -> Posted {
-        self.put(id, word, Some(ground))
+    pub fn apply_change(&self, id: ResidentId, word: Word, context: ChangeContext) -> PostOutcome {
+        self.put(id, word, Some(context))
     }
 
-    fn put(&self, id: ResidentId, word: Word, ground: Option<Ground>) -> Posted {
-        let top = &self.tops[sixteenth(id)];
+    fn put(&self, id: ResidentId, word: Word, context: Option<ChangeContext>) -> PostOutcome {
+        let top = &self.tops[partition(id)];
         if word.version() > top.load(Relaxed) {
             top.fetch_max(word.version(), Relaxed);
         }
         let mut slot = match self.words.entry(id.0) {
             Entry::Vacant(slot) => {
                 slot.insert(word.bits());
-                self.residents[sixteenth(id)].fetch_add(1, Relaxed);
-                return Posted::Up;
+                self.residents[partition(id)].fetch_add(1, Relaxed);
+                return PostOutcome::Up;
             }
             Entry::Occupied(slot) => slot,
         };
         let bits = *slot.get();
         if !word.is_newer_than(bits) {
             if word.bits() == bits {
-                return Posted::Same;
+                return PostOutcome::Same;
             }
             // The word was read before the changes that made it were heard of.
-            let kept = self.kept_of(id);
-            if let Some(ground) = ground
+            let retained = self.retained_of(id);
+            if let Some(context) = context
                 && let Some(known) = Word::from_bits(bits)
-                && let left = kept.reasons.without(ground.held)
-                && left != kept.reasons
+                && let left = retained.reasons.without(context.held)
+                && left != retained.reasons
             {
                 let after = if word.version() == known.version() {
                     Some(word.and(left))
-                } else if kept.since < word.version() && kept.since < known.version() {
+                } else if retained.since < word.version() && retained.since < known.version() {
                     // What is kept is none of what the store said when this word came up.
-                    let reasons = known.reasons().without(kept.reasons).and(left);
+                    let reasons = known.reasons().without(retained.reasons).and(left);
                     Some(Word::new(known.version(), known.check(), reasons))
                 } else {
                     None
                 };
                 if let Some(after) = after {
                     slot.insert(after.bits());
-                    let kept = Kept {
+                    let retained = RetainedReasons {
                         reasons: left,
-                        ..kept
+                        ..retained
                     };
-                    self.keep(id, kept);
-                    return Posted::Up;
+                    self.set_retained(id, retained);
+                    return PostOutcome::Up;
                 }
             }
-            self.fenced.fetch_add(1, Relaxed);
-            return Posted::Behind;
+            self.dropped_stale.fetch_add(1, Relaxed);
+            return PostOutcome::Behind;
         }
-        let mut kept = self.kept_of(id);
-        if let (Some(ground), Some(known)) = (ground, Word::from_bits(bits)) {
-            if ground.before < known.version() {
-                kept.reasons = kept.reasons.and(known.reasons());
-                kept.since = known.version().max(kept.since);
-                self.contradicted.fetch_add(1, Relaxed);
+        let mut retained = self.retained_of(id);
+        if let (Some(context), Some(known)) = (context, Word::from_bits(bits)) {
+            if context.before < known.version() {
+                retained.reasons = retained.reasons.and(known.reasons());
+                retained.since = known.version().max(retained.since);
+                self.conflicts.fetch_add(1, Relaxed);
             }
-            kept.reasons = kept.reasons.without(ground.held);
+            retained.reasons = retained.reasons.without(context.held);
         }
-        kept.reasons = kept.reasons.without(word.reasons());
-        slot.insert(word.and(kept.reasons).bits());
-        self.keep(id, kept);
-        Posted::Up
+        retained.reasons = retained.reasons.without(word.reasons());
+        slot.insert(word.and(retained.reasons).bits());
+        self.set_retained(id, retained);
+        PostOutcome::Up
     }
 
-    fn keep(&self, id: ResidentId, kept: Kept) {
-        let none = kept.reasons == Reasons::NONE;
+    fn set_retained(&self, id: ResidentId, retained: RetainedReasons) {
+        let none = retained.reasons == Reasons::NONE;
         let before = match none {
-            true if self.keeps.load(Relaxed) == 0 => return,
-            true => self.kept.remove(&id.0).map(|(_, before)| before),
-            false => self.kept.insert(id.0, kept),
+            true if self.retained_count.load(Relaxed) == 0 => return,
+            true => self.retained.remove(&id.0).map(|(_, before)| before),
+            false => self.retained.insert(id.0, retained),
         };
         match (before.is_some(), none) {
-            (false, false) => self.keeps.fetch_add(1, Relaxed),
-            (true, true) => self.keeps.fetch_sub(1, Relaxed),
+            (false, false) => self.retained_count.fetch_add(1, Relaxed),
+            (true, true) => self.retained_count.fetch_sub(1, Relaxed),
             _ => 0,
         };
     }
 
     /// Takes back a change of `version` that was shown and is lost with the server that took it: what was known before it
     /// stands again. A reason that it set stays all the same, until the store has it; one that it cleared is there again.
-    pub fn take_back(&self, id: ResidentId, version: u64, before: Option<Word>) {
+    pub fn roll_back(&self, id: ResidentId, version: u64, before: Option<Word>) {
         let Entry::Occupied(mut slot) = self.words.entry(id.0) else {
             return;
         };
@@ -248,12 +248,12 @@ impl Board {
             before.map_or((0, Reasons::NONE), |word| (word.version(), word.reasons()));
         let reasons = shown.reasons().and(known);
         slot.insert(Word::new(last, shown.check(), reasons).bits());
-        let kept = self.kept_of(id);
-        let kept = Kept {
-            reasons: kept.reasons.and(shown.reasons().without(known)),
-            since: version.max(kept.since),
+        let retained = self.retained_of(id);
+        let retained = RetainedReasons {
+            reasons: retained.reasons.and(shown.reasons().without(known)),
+            since: version.max(retained.since),
         };
-        self.keep(id, kept);
+        self.set_retained(id, retained);
     }
 
     /// Takes over a word that a store wrote after it had lost the one that is up, although its version is lower.
@@ -268,18 +268,18 @@ impl Board {
         let Some(known) = Word::from_bits(*slot.get()).filter(is_lost) else {
             return;
         };
-        let mut kept = self.kept_of(id);
-        let reasons = kept.reasons.and(known.reasons()).without(held);
-        kept.reasons = reasons.without(word.reasons());
-        kept.since = known.version().max(kept.since);
+        let mut retained = self.retained_of(id);
+        let reasons = retained.reasons.and(known.reasons()).without(held);
+        retained.reasons = reasons.without(word.reasons());
+        retained.since = known.version().max(retained.since);
         // Who is at this id now is the store's to say.
         let check = match word.check() == known.check() {
             true => known.check(),
             false => 0,
         };
-        slot.insert(Word::new(known.version(), check, word.reasons().and(kept.reasons)).bits());
-        self.contradicted.fetch_add(1, Relaxed);
-        self.keep(id, kept);
+        slot.insert(Word::new(known.version(), check, word.reasons().and(retained.reasons)).bits());
+        self.conflicts.fetch_add(1, Relaxed);
+        self.set_retained(id, retained);
     }
 
     /// Returns the highest version that was ever up in a sixteenth of the ids.
@@ -288,38 +288,39 @@ impl Board {
     }
 
     /// Reasons that this board alone still knows of a resident: the store has lost them.
-    pub fn kept(&self, id: ResidentId) -> Reasons {
-        self.kept_of(id).reasons
+    pub fn retained(&self, id: ResidentId) -> Reasons {
+        self.retained_of(id).reasons
     }
 
-    fn kept_of(&self, id: ResidentId) -> Kept {
-        if self.keeps.load(Relaxed) == 0 {
-            return Kept::default();
+    fn retained_of(&self, id: ResidentId) -> RetainedReasons {
+        if self.retained_count.load(Relaxed) == 0 {
+            return RetainedReasons::default();
         }
-        self.kept
+        self.retained
             .get(&id.0)
-            .map_or_else(Kept::default, |kept| *kept)
+            .map_or_else(RetainedReasons::default, |retained| *retained)
     }
 
     /// Residents of whom the store has lost reasons that stay here.
-    pub fn keeps(&self) -> u64 {
-        self.keeps.load(Relaxed)
+    pub fn retained_count(&self) -> u64 {
+        self.retained_count.load(Relaxed)
     }
 
     /// The same of the `nth` sixteenth of the ids; it goes through all of them.
-    pub fn keeps_in(&self, nth: usize) -> u64 {
-        if self.keeps.load(Relaxed) == 0 {
+    pub fn retained_in(&self, nth: usize) -> u64 {
+        if self.retained_count.load(Relaxed) == 0 {
             return 0;
         }
-        let kept = self.kept.iter();
-        kept.filter(|kept| sixteenth(ResidentId(*kept.key())) == nth)
+        let retained = self.retained.iter();
+        retained
+            .filter(|retained| partition(ResidentId(*retained.key())) == nth)
             .count() as u64
     }
 
     /// Takes down what was read of a sixteenth before anything of it was told: it came from a server that nobody vouched for.
-    pub fn forget_unheard(&self, nth: usize) {
+    pub fn discard_unconfirmed(&self, nth: usize) {
         debug_assert_eq!(self.as_of[nth].load(Relaxed), 0, "it was told");
-        self.words.retain(|id, _| sixteenth(ResidentId(*id)) != nth);
+        self.words.retain(|id, _| partition(ResidentId(*id)) != nth);
         self.residents[nth].store(0, Relaxed);
     }
 
@@ -333,7 +334,7 @@ impl Board {
     /// The word of the resident whose check bits these are.
     pub fn find(&self, id: ResidentId, check: u16) -> Found {
         match self.word(id) {
-            Some(_) if self.is_unheard(id) => Found::NotYet,
+            Some(_) if self.is_unconfirmed(id) => Found::NotYet,
             Some(word) if word.check() == check && check != 0 => Found::Word(word),
             Some(_) => Found::Ask,
             None if self.filled.load(Relaxed) => Found::Absent,
@@ -343,33 +344,37 @@ impl Board {
 
     /// Whether this board cannot tell of the word at an id while it is being filled: words come before it is known of when they
     /// are, and a look into the store may have told of later already.
-    pub fn is_unheard(&self, id: ResidentId) -> bool {
+    pub fn is_unconfirmed(&self, id: ResidentId) -> bool {
         if self.filled.load(Relaxed) {
             return false;
         }
-        let as_of = self.as_of[sixteenth(id)].load(SeqCst);
-        let is_behind = || self.looked.get(&id.0).is_some_and(|looked| *looked > as_of);
+        let as_of = self.as_of[partition(id)].load(SeqCst);
+        let is_behind = || {
+            self.looked_up
+                .get(&id.0)
+                .is_some_and(|looked_up| *looked_up > as_of)
+        };
         as_of == 0 || is_behind()
     }
 
     /// Whether the store must be asked for an id: it is unheard, or nobody is here yet who may be in the store.
     pub fn cannot_tell(&self, id: ResidentId) -> bool {
-        self.is_unheard(id) || !self.is_filled() && self.word(id).is_none()
+        self.is_unconfirmed(id) || !self.is_filled() && self.word(id).is_none()
     }
 
     /// Notes that a look into the store for `id` was told what held at `as_of`: from now on the board does not tell of it what
     /// held before. Returns false where what was found may not be told, because the board tells of this id, or is about to.
-    pub fn note_look(&self, id: ResidentId, as_of: Moment) -> bool {
+    pub fn note_lookup(&self, id: ResidentId, as_of: Moment) -> bool {
         let is_late = || {
-            let heard = self.as_of[sixteenth(id)].load(SeqCst) > 0;
+            let heard = self.as_of[partition(id)].load(SeqCst) > 0;
             self.settling.load(SeqCst) || heard && self.word(id).is_some()
         };
         if is_late() {
             return false;
         }
-        let mut looked = self.looked.entry(id.0).or_insert(as_of.0);
-        *looked = as_of.0.max(*looked);
-        drop(looked);
+        let mut looked_up = self.looked_up.entry(id.0).or_insert(as_of.0);
+        *looked_up = as_of.0.max(*looked_up);
+        drop(looked_up);
         // Whoever tells from the board now sees what was noted, or is seen here.
         fence(SeqCst);
         !is_late()
@@ -380,22 +385,23 @@ impl Board {
     pub fn fill_done(&self) -> bool {
         self.settling.store(true, SeqCst);
         fence(SeqCst);
-        self.looked
-            .retain(|id, looked| *looked > self.as_of[sixteenth(ResidentId(*id))].load(SeqCst));
-        let done = self.looked.is_empty();
+        self.looked_up.retain(|id, looked_up| {
+            *looked_up > self.as_of[partition(ResidentId(*id))].load(SeqCst)
+        });
+        let done = self.looked_up.is_empty();
         self.filled.store(done, SeqCst);
         done
     }
 
     /// The store was seen alive at `now`, and all that it acknowledged before is here.
     pub fn confirm(&self, now: Moment) {
-        for nth in 0..SIXTEENTHS {
-            self.confirm_sixteenth(nth, now);
+        for nth in 0..PARTITIONS {
+            self.confirm_partition(nth, now);
         }
     }
 
     /// The same of one sixteenth of the ids.
-    pub fn confirm_sixteenth(&self, nth: usize, now: Moment) {
+    pub fn confirm_partition(&self, nth: usize, now: Moment) {
         self.as_of[nth].fetch_max(now.0, Relaxed);
     }
 
@@ -415,13 +421,13 @@ impl Board {
             let as_of = Moment(self.as_of[*nth].load(Relaxed));
             self.is_too_old(&self.freshness_at(as_of, now))
         };
-        let old = (0..SIXTEENTHS).filter(is_old);
+        let old = (0..PARTITIONS).filter(is_old);
         old.fold(0, |bits, nth| bits | 1 << nth)
     }
 
     /// How fresh is what it knows of this id.
     pub fn freshness_of(&self, id: ResidentId, now: Now) -> Freshness {
-        self.freshness_at(Moment(self.as_of[sixteenth(id)].load(Relaxed)), now)
+        self.freshness_at(Moment(self.as_of[partition(id)].load(Relaxed)), now)
     }
 
     /// How fresh is what was known at `as_of`.
@@ -445,11 +451,13 @@ impl Board {
     }
 
     /// What may be told of a word, or of its absence, at this freshness.
-    pub fn standing(&self, word: Option<Word>, freshness: &Freshness) -> Standing {
+    pub fn status(&self, word: Option<Word>, freshness: &Freshness) -> ResidentStatus {
         if self.is_too_old(freshness) {
-            return Standing::TooOld;
+            return ResidentStatus::TooOld;
         }
-        word.map_or(Standing::Unknown, |word| Standing::Known(word.reasons()))
+        word.map_or(ResidentStatus::Unknown, |word| {
+            ResidentStatus::Known(word.reasons())
+        })
     }
 
     /// Calls `each` with every resident who is on the board from before the walk, and perhaps with some who come meanwhile.
@@ -480,13 +488,13 @@ impl Board {
     }
 
     /// Words that came late and were kept off.
-    pub fn fenced(&self) -> u64 {
-        self.fenced.load(Relaxed)
+    pub fn dropped_stale(&self) -> u64 {
+        self.dropped_stale.load(Relaxed)
     }
 
     /// Changes that did not follow from what was known here: the store has lost something.
-    pub fn contradicted(&self) -> u64 {
-        self.contradicted.load(Relaxed)
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts.load(Relaxed)
     }
 }
 
@@ -522,17 +530,20 @@ mod tests {
         board.confirm(Moment(1));
         let id = ResidentId(9);
         let red = Reasons::NONE.with(Reason::Confirmed);
-        assert_eq!(board.post(id, Word::new(5, 7, red)), Posted::Up);
-        assert_eq!(board.post(id, Word::new(5, 7, red)), Posted::Same);
+        assert_eq!(board.post(id, Word::new(5, 7, red)), PostOutcome::Up);
+        assert_eq!(board.post(id, Word::new(5, 7, red)), PostOutcome::Same);
         for late in [4, 5] {
             assert_eq!(
                 board.post(id, Word::new(late, 7, Reasons::NONE)),
-                Posted::Behind
+                PostOutcome::Behind
             );
         }
         assert_eq!(board.find(id, 7), Found::Word(Word::new(5, 7, red)));
-        assert_eq!(board.post(id, Word::new(6, 7, Reasons::NONE)), Posted::Up);
-        assert_eq!((board.residents(), board.fenced()), (1, 2));
+        assert_eq!(
+            board.post(id, Word::new(6, 7, Reasons::NONE)),
+            PostOutcome::Up
+        );
+        assert_eq!((board.residents(), board.dropped_stale()), (1, 2));
     }
 
     #[test]
@@ -541,50 +552,54 @@ mod tests {
         let id = ResidentId(9);
         let reasons = |reason| Reasons::NONE.with(reason);
         let at = || board.word(id).unwrap().reasons();
-        let follow = |version, reasons, before, held| {
-            let ground = Ground { before, held };
-            board.follow(id, Word::new(version, 7, reasons), ground);
+        let apply_change = |version, reasons, before, held| {
+            let context = ChangeContext { before, held };
+            board.apply_change(id, Word::new(version, 7, reasons), context);
         };
         let [confirmed, suspected] = [Reason::Confirmed, Reason::Suspected].map(reasons);
-        follow(5, confirmed, 0, confirmed);
+        apply_change(5, confirmed, 0, confirmed);
         // The store was emptied, and another source cleared what it never heard of.
-        follow(9, Reasons::NONE, 0, Reasons::NONE);
+        apply_change(9, Reasons::NONE, 0, Reasons::NONE);
         assert_eq!(at(), confirmed);
         // It was read whole before the change was heard of: what the store had, it could clear.
         let seen = ResidentId(10);
         board.post(seen, Word::new(5, 7, confirmed));
-        board.follow(seen, Word::new(8, 7, Reasons::NONE), Ground::default());
+        board.apply_change(
+            seen,
+            Word::new(8, 7, Reasons::NONE),
+            ChangeContext::default(),
+        );
         assert_eq!(
-            (board.word(seen).unwrap().reasons(), board.keeps()),
+            (board.word(seen).unwrap().reasons(), board.retained_count()),
             (confirmed, 2)
         );
-        let ground = Ground {
+        let context = ChangeContext {
             before: 5,
             held: confirmed,
         };
-        board.follow(seen, Word::new(8, 7, Reasons::NONE), ground);
+        board.apply_change(seen, Word::new(8, 7, Reasons::NONE), context);
         assert_eq!(
-            (board.word(seen).unwrap().reasons(), board.keeps()),
+            (board.word(seen).unwrap().reasons(), board.retained_count()),
             (Reasons::NONE, 1)
         );
         // Another reason comes and goes: the first is not among what the store can clear.
-        follow(12, suspected, 9, suspected);
+        apply_change(12, suspected, 9, suspected);
         assert_eq!(at(), confirmed.and(suspected));
-        follow(13, Reasons::NONE, 12, suspected);
+        apply_change(13, Reasons::NONE, 12, suspected);
         assert_eq!(
-            (at(), board.kept(id), board.keeps()),
+            (at(), board.retained(id), board.retained_count()),
             (confirmed, confirmed, 1)
         );
         // It was restored from before all of this.
-        follow(15, suspected, 4, suspected);
+        apply_change(15, suspected, 4, suspected);
         assert_eq!(at(), confirmed.and(suspected));
-        assert_eq!(board.contradicted(), 3);
+        assert_eq!(board.conflicts(), 3);
         // Once it has the first again, that is cleared as ever.
-        follow(16, confirmed.and(suspected), 15, confirmed.and(suspected));
-        follow(17, suspected, 16, confirmed.and(suspected));
-        assert_eq!((at(), board.keeps()), (suspected, 0));
-        follow(18, Reasons::NONE, 17, suspected);
-        assert_eq!((at(), board.contradicted()), (Reasons::NONE, 3));
+        apply_change(16, confirmed.and(suspected), 15, confirmed.and(suspected));
+        apply_change(17, suspected, 16, confirmed.and(suspected));
+        assert_eq!((at(), board.retained_count()), (suspected, 0));
+        apply_change(18, Reasons::NONE, 17, suspected);
+        assert_eq!((at(), board.conflicts()), (Reasons::NONE, 3));
     }
 
     #[test]
@@ -593,14 +608,14 @@ mod tests {
         let id = ResidentId(9);
         let confirmed = Reasons::NONE.with(Reason::Confirmed);
         board.post(id, Word::new(5, 7, confirmed));
-        let lost = Ground::default();
-        board.follow(id, Word::new(9, 7, Reasons::NONE), lost);
+        let lost = ChangeContext::default();
+        board.apply_change(id, Word::new(9, 7, Reasons::NONE), lost);
         assert_eq!(board.word(id).unwrap().reasons(), confirmed);
-        let again = Ground {
+        let again = ChangeContext {
             before: 9,
             held: confirmed,
         };
-        board.follow(id, Word::new(10, 7, Reasons::NONE), again);
+        board.apply_change(id, Word::new(10, 7, Reasons::NONE), again);
         assert_eq!(board.word(id).unwrap().reasons(), Reasons::NONE);
     }
 
@@ -617,32 +632,32 @@ mod tests {
         // One is cleared and another set, by a server that is given up.
         let lost = Word::new(20, 7, suspected);
         board.post(id, lost);
-        board.take_back(id, 20, Some(first));
+        board.roll_back(id, 20, Some(first));
         assert_eq!(
-            (at(), board.kept(id)),
+            (at(), board.retained(id)),
             (confirmed.and(suspected), suspected)
         );
         // What its successor took meanwhile has a lower version, and counts.
-        let ground = Ground {
+        let context = ChangeContext {
             before: 5,
             held: confirmed.and(contact),
         };
         assert_eq!(
-            board.follow(id, Word::new(12, 7, contact), ground),
-            Posted::Up
+            board.apply_change(id, Word::new(12, 7, contact), context),
+            PostOutcome::Up
         );
-        assert_eq!((at(), board.contradicted()), (contact.and(suspected), 0));
+        assert_eq!((at(), board.conflicts()), (contact.and(suspected), 0));
         // Only what is still shown is taken back.
-        board.take_back(id, 20, None);
+        board.roll_back(id, 20, None);
         assert_eq!(board.word(id).unwrap().version(), 12);
         // A resident who was first heard of so is not unknown again.
         let other = ResidentId(10);
         board.post(other, Word::new(20, 7, suspected));
-        board.take_back(other, 20, None);
+        board.roll_back(other, 20, None);
         assert_eq!(board.word(other).unwrap().reasons(), suspected);
         assert_eq!(
             board.post(other, Word::new(1, 7, Reasons::NONE)),
-            Posted::Up
+            PostOutcome::Up
         );
         assert_eq!(board.word(other).unwrap().reasons(), suspected);
     }
@@ -654,7 +669,7 @@ mod tests {
         for id in ids {
             board.post(id, Word::new(5, 7, Reasons::NONE));
         }
-        board.forget_unheard(3);
+        board.discard_unconfirmed(3);
         assert_eq!(ids.map(|id| board.word(id).is_some()), [false, true]);
         assert_eq!((board.residents_in(3), board.residents()), (0, 1));
     }
@@ -688,33 +703,45 @@ mod tests {
         let (board, id) = (board(), ResidentId(2));
         let red = Reasons::NONE.with(Reason::Suspected);
         let at = |version, reasons| Word::new(version, 7, reasons);
-        let ground = |before, held| Ground { before, held };
+        let context = |before, held| ChangeContext { before, held };
         // It was set, cleared, and something else happened; the last of it was read whole, by a board that trusts no whole reading.
-        board.follow(id, at(5, red), ground(0, Reasons::NONE));
-        board.follow(id, at(8, Reasons::NONE), Ground::default());
-        assert_eq!(board.kept(id), red);
+        board.apply_change(id, at(5, red), context(0, Reasons::NONE));
+        board.apply_change(id, at(8, Reasons::NONE), ChangeContext::default());
+        assert_eq!(board.retained(id), red);
         // What the board knew before it kept the reason says nothing of it.
-        assert_eq!(board.follow(id, at(5, red), ground(0, red)), Posted::Behind);
+        assert_eq!(
+            board.apply_change(id, at(5, red), context(0, red)),
+            PostOutcome::Behind
+        );
         assert_eq!(board.word(id).map(|word| word.reasons()), Some(red));
-        let cleared = board.follow(id, at(7, Reasons::NONE), ground(5, red));
-        assert_eq!(cleared, Posted::Up);
+        let cleared = board.apply_change(id, at(7, Reasons::NONE), context(5, red));
+        assert_eq!(cleared, PostOutcome::Up);
         assert_eq!(board.word(id), Some(at(8, Reasons::NONE)));
-        assert_eq!((board.kept(id), board.keeps()), (Reasons::NONE, 0));
+        assert_eq!(
+            (board.retained(id), board.retained_count()),
+            (Reasons::NONE, 0)
+        );
     }
 
     #[test]
     fn a_board_that_is_behind_a_look_into_the_store_does_not_answer_before_it_has_caught_up() {
         let (board, id) = (board(), ResidentId(2));
         board.post(id, Word::new(5, 7, Reasons::NONE));
-        assert!(board.note_look(id, Moment(20)));
+        assert!(board.note_lookup(id, Moment(20)));
         board.confirm(Moment(10));
         assert_eq!(board.find(id, 7), Found::NotYet);
-        assert!(!board.note_look(id, Moment(30)), "the board tells it soon");
+        assert!(
+            !board.note_lookup(id, Moment(30)),
+            "the board tells it soon"
+        );
         // Others are not kept from theirs.
-        assert!(!board.is_unheard(ResidentId(3)));
-        assert!(board.note_look(ResidentId(3), Moment(12)), "it is not here");
+        assert!(!board.is_unconfirmed(ResidentId(3)));
+        assert!(
+            board.note_lookup(ResidentId(3), Moment(12)),
+            "it is not here"
+        );
         assert!(!board.fill_done() && !board.is_filled());
-        assert!(!board.note_look(ResidentId(3), Moment(30)), "no more");
+        assert!(!board.note_lookup(ResidentId(3), Moment(30)), "no more");
         board.confirm(Moment(20));
         assert!(matches!(board.find(id, 7), Found::Word(_)));
         assert!(board.fill_done() && board.is_filled());
@@ -726,12 +753,15 @@ mod tests {
         let reasons = Reasons::NONE.with(Reason::Suspected);
         let word = Some(Word::new(5, 7, reasons));
         let at = |now| board.freshness(at(now));
-        assert_eq!(board.standing(word, &at(60_000)), Standing::TooOld);
+        assert_eq!(board.status(word, &at(60_000)), ResidentStatus::TooOld);
         board.confirm(Moment(100_000));
         assert!(!at(102_000).stale && at(102_001).stale);
-        assert_eq!(board.standing(word, &at(130_000)), Standing::Known(reasons));
-        assert_eq!(board.standing(word, &at(130_001)), Standing::TooOld);
-        assert_eq!(board.standing(None, &at(130_001)), Standing::TooOld);
+        assert_eq!(
+            board.status(word, &at(130_000)),
+            ResidentStatus::Known(reasons)
+        );
+        assert_eq!(board.status(word, &at(130_001)), ResidentStatus::TooOld);
+        assert_eq!(board.status(None, &at(130_001)), ResidentStatus::TooOld);
         board.confirm(Moment(90_000));
         assert_eq!(at(100_000).moment, Moment(100_000));
         // A time of day that steps changes no age.
@@ -740,8 +770,8 @@ mod tests {
             time: Time(5_000),
         };
         assert_eq!(
-            board.standing(word, &board.freshness(stepped)),
-            Standing::TooOld
+            board.status(word, &board.freshness(stepped)),
+            ResidentStatus::TooOld
         );
     }
 
@@ -776,7 +806,7 @@ mod tests {
     fn each_sixteenth_is_as_old_as_it_is_and_the_whole_as_the_oldest() {
         let board = board();
         board.confirm(Moment(10_000));
-        board.confirm_sixteenth(3, Moment(20_000));
+        board.confirm_partition(3, Moment(20_000));
         let id = |nth: u64| ResidentId(nth << 60 | 5);
         assert_eq!(board.freshness_of(id(3), at(20_000)).moment, Moment(20_000));
         assert_eq!(board.freshness_of(id(4), at(20_000)).moment, Moment(10_000));
@@ -792,8 +822,8 @@ mod tests {
                 let word = Word::new(version, 7, Reasons::from_bits(bits).unwrap());
                 let posted = board.post(ResidentId(id), word);
                 let before = newest.get(&id).copied();
-                prop_assert_eq!(posted == Posted::Up, before.is_none_or(|(last, _)| version > last));
-                if posted == Posted::Up {
+                prop_assert_eq!(posted == PostOutcome::Up, before.is_none_or(|(last, _)| version > last));
+                if posted == PostOutcome::Up {
                     newest.insert(id, (version, bits));
                 }
                 let (version, bits) = newest[&id];

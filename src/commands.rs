@@ -14,9 +14,9 @@ mod token;
 
 use crate::board::Board;
 use crate::clock::Time;
-use crate::config::{Said, Settings, StorePlace};
+use crate::config::{RawSettings, Settings, StoreSettings};
 use crate::kernel;
-use crate::logging::Lines;
+use crate::logging::LogQueue;
 use crate::person::{BadDocument, Document};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
@@ -55,13 +55,13 @@ enum Command {
     Token(token::Token),
     Keys(keys::Keys),
     List(list::List),
-    Audit(audit::Audit),
+    Audit(audit::AuditCommand),
     Erase(erase::Erase),
 }
 
 /// Whom a command is about.
 #[derive(Args)]
-struct Whom {
+struct DocumentArgs {
     /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
     #[arg(long, value_name = "TYPE")]
     cert_type: String,
@@ -70,7 +70,7 @@ struct Whom {
     cert_no: String,
 }
 
-impl Whom {
+impl DocumentArgs {
     fn document(&self, now: Time) -> anyhow::Result<Document> {
         Document::parse(&self.cert_type, &self.cert_no, now.day()).map_err(|bad| {
             anyhow::anyhow!(match bad {
@@ -127,21 +127,21 @@ struct Sources {
 }
 
 impl Sources {
-    fn said(&self) -> Said {
-        let mut said = Said::default();
+    fn raw(&self) -> RawSettings {
+        let mut raw = RawSettings::default();
         if let Some(path) = &self.config {
-            said.say_file(path);
+            raw.load_file(path);
         }
-        said.say_environment(std::env::vars_os());
+        raw.load_environment(std::env::vars_os());
         for pair in &self.pairs {
-            said.say_pair(pair);
+            raw.set_pair(pair);
         }
-        for (name, value) in [("store", &self.store), ("keys", &self.keys)] {
+        for (name, value) in [("store", &self.store), ("key_ring", &self.keys)] {
             if let Some(value) = value {
-                said.say(name, value, format!("--{name}"));
+                raw.set(name, value, format!("--{name}"));
             }
         }
-        said
+        raw
     }
 }
 
@@ -158,7 +158,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-type Outcome = Result<ExitCode, Failure>;
+type CommandResult = Result<ExitCode, Failure>;
 
 /// Some lines were rejected.
 const REJECTED: u8 = 3;
@@ -220,7 +220,7 @@ pub fn run() -> ExitCode {
 }
 
 /// Where the log goes, once there is one.
-static LOG: OnceLock<Lines> = OnceLock::new();
+static LOG: OnceLock<LogQueue> = OnceLock::new();
 
 /// Prints a line to standard error; one that cannot be written is left out.
 fn note(line: &str) {
@@ -240,15 +240,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn settings(said: Said) -> Result<Settings, Failure> {
-    said.settings().map_err(Failure::Settings)
+fn settings(raw: RawSettings) -> Result<Settings, Failure> {
+    raw.settings().map_err(Failure::Settings)
 }
 
 /// Logs go to standard error, so that standard output holds what was asked for and nothing else.
 fn log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::Settings(vec![format!("log = {filter:?}: {error}")]))?;
-    let lines = LOG.get_or_init(|| Lines::start(io::stderr()).expect("a thread can be started"));
+    let lines = LOG.get_or_init(|| LogQueue::start(io::stderr()).expect("a thread can be started"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(lines.clone())
@@ -297,9 +297,9 @@ fn make_private(folder: &Path) -> Result<(), Failure> {
 }
 
 /// A store, opened.
-enum Opened {
-    Embedded(Box<embedded::Opened>),
-    Redis(Box<redis::Opened>),
+enum StoreHandle {
+    Embedded(Box<embedded::OpenedEmbedded>),
+    Redis(Box<redis::OpenedRedis>),
 }
 
 /// The store of these settings; `cache_bytes` are pages of the embedded one.
@@ -307,13 +307,13 @@ async fn open_store(
     settings: &Settings,
     seal: &Seal,
     cache_bytes: usize,
-) -> Result<Opened, Failure> {
+) -> Result<StoreHandle, Failure> {
     Ok(match &settings.store {
-        StorePlace::Embedded(folder) => {
-            Opened::Embedded(Box::new(open_embedded(folder, seal, cache_bytes)?))
+        StoreSettings::Embedded(folder) => {
+            StoreHandle::Embedded(Box::new(open_embedded(folder, seal, cache_bytes)?))
         }
-        StorePlace::Redis(settings) => Opened::Redis(Box::new(
-            redis::Opened::open((**settings).clone(), seal.mark()).await?,
+        StoreSettings::Redis(settings) => StoreHandle::Redis(Box::new(
+            redis::OpenedRedis::open((**settings).clone(), seal.mark()).await?,
         )),
     })
 }
@@ -322,13 +322,13 @@ fn open_embedded(
     folder: &Path,
     seal: &Seal,
     cache_bytes: usize,
-) -> Result<embedded::Opened, Failure> {
+) -> Result<embedded::OpenedEmbedded, Failure> {
     let settings = embedded::Settings {
         cache_bytes,
         fill_threads: std::thread::available_parallelism().map_or(1, usize::from),
         ..embedded::Settings::new(folder.to_owned())
     };
-    Ok(embedded::Opened::open(
+    Ok(embedded::OpenedEmbedded::open(
         settings,
         seal.mark(),
         seal.status_tags(),
@@ -346,11 +346,11 @@ fn must_exist(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Opens a store that must have been written to; see [`must_exist`] for what precedes it.
-async fn open_existing(settings: &Settings, seal: &Seal) -> Result<Opened, Failure> {
+async fn open_existing(settings: &Settings, seal: &Seal) -> Result<StoreHandle, Failure> {
     must_exist(settings)?;
     let opened = open_store(settings, seal, settings.store_cache_bytes).await?;
     match &opened {
-        Opened::Redis(store) if !store.was_written() => {
+        StoreHandle::Redis(store) if !store.was_written() => {
             Err(anyhow::anyhow!("there is no store in this Redis: nothing was ever written").into())
         }
         _ => Ok(opened),
@@ -358,13 +358,13 @@ async fn open_existing(settings: &Settings, seal: &Seal) -> Result<Opened, Failu
 }
 
 /// A store that a command writes to and nobody is served from.
-fn started(opened: Opened, settings: &Settings) -> Box<dyn Store> {
+fn started(opened: StoreHandle, settings: &Settings) -> Box<dyn Store> {
     match opened {
-        Opened::Embedded(store) => {
+        StoreHandle::Embedded(store) => {
             let board = Arc::new(Board::new(0, settings.board.clone()));
             Box::new(store.start(board, Arc::default()))
         }
-        Opened::Redis(store) => Box::new(store.start(None, Arc::default())),
+        StoreHandle::Redis(store) => Box::new(store.start(None, Arc::default())),
     }
 }
 

@@ -6,11 +6,11 @@ use crate::http::doors;
 use crate::http::query::Door;
 use crate::lists::ListSettings;
 use crate::offline::issue::OfflineSettings;
-use crate::paper::Keep;
+use crate::paper::Retention;
 use crate::store::redis;
 use crate::store::redis::dial::{SentinelLogin, read_password};
-use crate::store::redis::place::{Meant, Topology, meant};
-use crate::{admission, board, cold, desk, http, identity, seal, service};
+use crate::store::redis::url::{StoreLocation, Topology, meant};
+use crate::{admission, board, desk, http, identity, seal, service, store_client};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A knob: name, default, bounds, meaning. `docs/operate/settings.md` is generated from this list.
-pub const KNOBS: &[(&str, &str, &str, &str)] = &[
+pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
     (
         "store",
         "./liangma-data",
@@ -29,7 +29,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "where residents and statuses are kept",
     ),
     (
-        "keys",
+        "key_ring",
         "STORE/keys",
         "a file, mode 0600",
         "the key ring; must be said where the store is Redis",
@@ -42,7 +42,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     ),
     ("gate", "127.0.0.1:8081", "address:port", "the gate door"),
     ("desk", "127.0.0.1:8082", "address:port", "the desk door"),
-    ("back", "127.0.0.1:9090", "address:port", "the back door"),
+    (
+        "ops",
+        "127.0.0.1:9090",
+        "address:port",
+        "the operations door",
+    ),
     (
         "agent",
         "none",
@@ -57,7 +62,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "doors",
-        "resident,gate,desk,back",
+        "resident,gate,desk,ops",
         "a list of these",
         "which doors to open",
     ),
@@ -74,7 +79,12 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "threads of the gate door",
     ),
     ("desk_threads", "1", "1 to 256", "threads of the desk door"),
-    ("back_threads", "1", "1 to 256", "threads of the back door"),
+    (
+        "ops_threads",
+        "1",
+        "1 to 256",
+        "threads of the operations door",
+    ),
     (
         "resident_connections_max",
         "10000",
@@ -94,10 +104,10 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "connections that the desk door admits",
     ),
     (
-        "back_connections_max",
+        "ops_connections_max",
         "256",
         "1 to 1000000",
-        "connections that the back door admits",
+        "connections that the operations door admits",
     ),
     (
         "resident_niceness",
@@ -106,7 +116,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "steps by which the threads of the resident and desk doors let those of the gates go first",
     ),
     (
-        "wait_max",
+        "queue_delay_target",
         "60ms",
         "5ms to 5s",
         "past this wait in the kernel (of nine requests in ten) a door admits fewer connections, below three quarters of it more again",
@@ -209,7 +219,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "older knowledge gives no colour, and the node is not ready",
     ),
     (
-        "clock_apart_max",
+        "clock_offset_max",
         "5s",
         "500ms to 1h",
         "a node is not ready while its system's clock is further from that of Redis",
@@ -221,7 +231,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "shards of the board; thousands keep a growing one from being felt",
     ),
     (
-        "store_wait",
+        "store_timeout",
         "5s",
         "10ms to 5m",
         "the desk and feeds wait this long for the store, then it is `upstream_busy`",
@@ -245,7 +255,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "replicas in Redis that must have a change before it is acknowledged, and all that follow the primary should; `auto`: 1, or 0 for a single server that has none at the start",
     ),
     (
-        "store_changes_kept",
+        "store_stream_entries_max",
         "100000",
         "1000 to 100000000",
         "changes that each of the 16 streams in Redis keeps for nodes that are behind",
@@ -269,50 +279,50 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "the password of the sentinels, where it is not that of Redis; read at every connection",
     ),
     (
-        "store_ca",
+        "store_ca_file",
         "none",
         "a PEM file",
         "who signed the certificates of `rediss://` servers; the system's authorities without it",
     ),
     (
-        "store_cert",
+        "store_cert_file",
         "none",
         "a PEM file",
         "our certificate, for `rediss://` servers that ask for one",
     ),
-    ("store_cert_key", "none", "a PEM file", "and its key"),
+    ("store_cert_key_file", "none", "a PEM file", "and its key"),
     (
-        "miss_wait",
+        "store_read_timeout",
         "250ms",
         "10ms to 5m",
         "a show or scan that memory cannot answer waits this long for the store, then it is `upstream_busy`",
     ),
     (
-        "cold_bytes",
+        "record_cache_bytes",
         "64MiB",
         "1MiB to 1TiB",
         "records and absences kept in memory beside the board",
     ),
     (
-        "desk_per_second",
+        "desk_requests_per_second",
         "20",
         "1 to 10000",
         "log-ins and explanations a second for one resident",
     ),
     (
-        "guidance",
+        "guidance_file",
         "none",
         "a TOML file",
         "texts of release guidance per reason and region, checked at the start; docs/api.md has its form",
     ),
     (
-        "reddened_per_hour",
+        "red_alarm_per_hour",
         "1000",
         "1 to 1000000000",
-        "people whom one source turns red in an hour before it raises an alarm (`liangma_reddened_alarms`); nothing is refused",
+        "people whom one source turns red in an hour before it raises an alarm (`liangma_red_alarms`); nothing is refused",
     ),
     (
-        "family_max",
+        "family_members_max",
         "8",
         "0 to 64",
         "family members that one resident may add",
@@ -342,13 +352,13 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "lines of bulk scans with one scanner token, `bulk_lines_max` at once after a rest; then bulks go no faster, and few begin; 0 for no limit",
     ),
     (
-        "bulks_per_token",
+        "bulk_scans_per_token",
         "2",
         "1 to 10000",
         "bulk scans with one scanner token at once; one more is `rate_limited`",
     ),
     (
-        "issuer",
+        "offline_issuer",
         "none",
         "six digits",
         "the division of GB/T 2260 in whose name offline codes are signed; without it there are none",
@@ -408,7 +418,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "pages that a thread of a door serves in a second, then `busy`; as many parts of pages beside them, asked for by their version; 0 for no pages here, where something before us keeps them",
     ),
     (
-        "identity_jwks",
+        "identity_jwks_file",
         "none",
         "a file",
         "the identity platform's public keys; without it nobody can open a session",
@@ -427,49 +437,49 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "where the resident's page sends a resident who adds a family member; the platform sends back to `return` with `#a=ASSERTION&state=STATE`",
     ),
     (
-        "keep_health",
+        "retention_health",
         "730d",
         "1d to 36500d",
         "certificates and notices of release are kept this long, then swept",
     ),
     (
-        "keep_temperatures",
+        "retention_temperatures",
         "30d",
         "1d to 36500d",
         "the same for temperatures",
     ),
     (
-        "keep_trips",
+        "retention_trips",
         "14d",
         "1d to 36500d",
         "the same for trip cards",
     ),
     (
-        "keep_declarations",
+        "retention_declarations",
         "180d",
         "1d to 36500d",
         "the same for declarations, those of entry too",
     ),
     (
-        "keep_arrangements",
+        "retention_arrangements",
         "1095d",
         "1d to 36500d",
         "the same for family members, grants, registrations and appeals",
     ),
     (
-        "keep_accesses",
+        "retention_accesses",
         "1095d",
         "1d to 36500d",
         "the same for recorded looks at a person, scans of grants and the audit log",
     ),
     (
-        "sweep_every",
+        "retention_sweep_interval",
         "24h",
         "1s to 30d",
         "between two sweeps of what is past its time; of nodes over one Redis one sweeps",
     ),
     (
-        "drain_notice",
+        "drain_delay",
         "1s",
         "0ms to 5m",
         "on SIGTERM: `/ready` says no this long before the doors close",
@@ -481,7 +491,7 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
         "and then queries have this long to end",
     ),
     (
-        "command_wait",
+        "command_store_timeout",
         "30s",
         "0ms to 1h",
         "a command other than `serve` waits this long for a store in Redis that cannot be reached, then it fails",
@@ -496,17 +506,17 @@ pub const KNOBS: &[(&str, &str, &str, &str)] = &[
 
 /// Where residents and statuses are kept.
 #[derive(Clone, Debug)]
-pub enum StorePlace {
+pub enum StoreSettings {
     Embedded(PathBuf),
     Redis(Box<redis::Settings>),
 }
 
-impl StorePlace {
+impl StoreSettings {
     /// The directory of the embedded store.
     pub fn folder(&self) -> Option<&Path> {
         match self {
-            StorePlace::Embedded(folder) => Some(folder),
-            StorePlace::Redis(_) => None,
+            StoreSettings::Embedded(folder) => Some(folder),
+            StoreSettings::Redis(_) => None,
         }
     }
 }
@@ -514,7 +524,7 @@ impl StorePlace {
 /// Everything that a node is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub store: StorePlace,
+    pub store: StoreSettings,
     pub keys: PathBuf,
     /// The longest life of an offline code, also where none are issued.
     pub offline_life_max: Duration,
@@ -527,26 +537,26 @@ pub struct Settings {
     pub service: service::Settings,
     pub identity: identity::Settings,
     pub store_cache_bytes: usize,
-    pub drain_notice: Duration,
+    pub drain_delay: Duration,
     pub drain_timeout: Duration,
     pub log: String,
     /// Texts of release guidance.
     pub guidance: Option<PathBuf>,
     /// How long papers are kept, and how often what is past it is swept.
-    pub keep: Keep,
-    pub sweep_every: Duration,
+    pub keep: Retention,
+    pub retention_sweep_interval: Duration,
 }
 
 /// What was said, from weak to strong; later sources win.
 #[derive(Default)]
-pub struct Said {
+pub struct RawSettings {
     values: BTreeMap<String, (String, String)>,
     bad: Vec<String>,
 }
 
-impl Said {
+impl RawSettings {
     /// One value; `origin` is named when it is bad.
-    pub fn say(&mut self, name: &str, value: impl Into<String>, origin: impl Display) {
+    pub fn set(&mut self, name: &str, value: impl Into<String>, origin: impl Display) {
         let (value, origin) = (value.into(), origin.to_string());
         if !is_known(name) {
             let hint = nearest(name).map_or(String::new(), |near| format!("; is it {near}?"));
@@ -568,7 +578,7 @@ impl Said {
     /// A TOML file of `name = value`.
     ///
     /// A line that is no TOML is named, and the others are read all the same. No error repeats a value: it may be a password.
-    pub fn say_file(&mut self, path: &Path) {
+    pub fn load_file(&mut self, path: &Path) {
         let place = path.display().to_string();
         let text = match read_small(path) {
             Ok(text) => text,
@@ -577,14 +587,14 @@ impl Said {
                 return;
             }
         };
-        self.say_text(&text, &place);
+        self.load_text(&text, &place);
     }
 
     /// The text of such a file; `place` is named where it is bad.
-    pub fn say_text(&mut self, text: &str, place: &str) {
+    pub fn load_text(&mut self, text: &str, place: &str) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Ok(table) = text.parse::<toml::Table>() {
-            self.say_table(table, place);
+            self.load_table(table, place);
             return;
         }
         let mut seen = BTreeMap::new();
@@ -600,7 +610,7 @@ impl Said {
                             ));
                         }
                     }
-                    self.say_table(table, place);
+                    self.load_table(table, place);
                 }
                 Err(error) => {
                     let why = error
@@ -619,11 +629,11 @@ impl Said {
         }
     }
 
-    fn say_table(&mut self, table: toml::Table, place: &str) {
+    fn load_table(&mut self, table: toml::Table, place: &str) {
         for (name, value) in table {
             match value {
-                toml::Value::String(text) => self.say(&name, text, place),
-                toml::Value::Integer(number) => self.say(&name, number.to_string(), place),
+                toml::Value::String(text) => self.set(&name, text, place),
+                toml::Value::Integer(number) => self.set(&name, number.to_string(), place),
                 _ => self
                     .bad
                     .push(format!("{place}: {name} is a string or a number")),
@@ -634,7 +644,7 @@ impl Said {
     /// `LIANGMA_…`, each a setting in capitals.
     ///
     /// A variable whose name is nearly such a one is named too: it would be passed over in silence.
-    pub fn say_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
+    pub fn load_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
         for (variable, value) in variables {
             let variable = variable.to_string_lossy();
             let Some(name) = variable.strip_prefix("LIANGMA_") else {
@@ -652,16 +662,16 @@ impl Said {
                 continue;
             }
             match value.to_str() {
-                Some(value) => self.say(&name.to_ascii_lowercase(), value, &variable),
+                Some(value) => self.set(&name.to_ascii_lowercase(), value, &variable),
                 None => self.bad.push(format!("{variable}: is no UTF-8")),
             }
         }
     }
 
     /// `name=value`, as `--set` takes it.
-    pub fn say_pair(&mut self, pair: &str) {
+    pub fn set_pair(&mut self, pair: &str) {
         match pair.split_once('=') {
-            Some((name, value)) => self.say(name, value, "--set"),
+            Some((name, value)) => self.set(name, value, "--set"),
             // Other text may be an address with a password.
             None => {
                 let is_word = pair.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -674,14 +684,14 @@ impl Said {
     /// All settings, or everything that is wrong with them.
     pub fn settings(self) -> Result<Settings, Vec<String>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut read = Reader { said: self };
+        let mut read = SettingsReader { raw: self };
         let store = read.store();
-        let keys = match (read.said("keys"), store.folder()) {
+        let keys = match (read.raw("key_ring"), store.folder()) {
             (Some(keys), _) => PathBuf::from(keys),
             (None, Some(folder)) => folder.join("keys"),
             (None, None) => {
                 read.bad(
-                    "keys",
+                    "key_ring",
                     "is missing: a store in Redis has no directory to keep it in",
                 );
                 PathBuf::new()
@@ -705,10 +715,10 @@ impl Said {
         if !shards.is_power_of_two() {
             read.bad("board_shards", "is no power of two");
         }
-        let jwks = read.said("identity_jwks").map(PathBuf::from);
-        let issuer = read.said("identity_issuer");
+        let jwks = read.raw("identity_jwks_file").map(PathBuf::from);
+        let issuer = read.raw("identity_issuer");
         if jwks.is_some() && issuer.is_none() {
-            read.bad("identity_issuer", "is missing beside identity_jwks");
+            read.bad("identity_issuer", "is missing beside identity_jwks_file");
         }
         let (offline, offline_life_max) = read.offline();
         let lists = read.lists();
@@ -739,27 +749,28 @@ impl Said {
                 shards,
             },
             service: service::Settings {
-                clock_apart_max: read.duration("clock_apart_max", ms(500)..=secs(3600)),
+                clock_offset_max: read.duration("clock_offset_max", ms(500)..=secs(3600)),
                 session_life: read.duration("session_life", secs(60)..=seal::SESSION_LIFE_MAX),
-                cold: cold::Settings {
-                    store_wait: read.duration("store_wait", ms(10)..=secs(300)),
-                    miss_wait: read.duration("miss_wait", ms(10)..=secs(300)),
+                store_client: store_client::Settings {
+                    store_timeout: read.duration("store_timeout", ms(10)..=secs(300)),
+                    store_read_timeout: read.duration("store_read_timeout", ms(10)..=secs(300)),
                     store_in_flight_max: read.number("store_in_flight_max", 1..=65_536) as usize,
-                    reddened_per_hour: read.number("reddened_per_hour", 1..=1_000_000_000),
-                    cold_bytes: read.bytes("cold_bytes", 1 << 20..=1 << 40),
+                    red_alarm_per_hour: read.number("red_alarm_per_hour", 1..=1_000_000_000),
+                    record_cache_bytes: read.bytes("record_cache_bytes", 1 << 20..=1 << 40),
                 },
                 desk: desk::Settings {
                     session_life: read.duration("session_life", secs(60)..=seal::SESSION_LIFE_MAX),
-                    family_max: read.number("family_max", 0..=64) as usize,
+                    family_members_max: read.number("family_members_max", 0..=64) as usize,
                     member_url: read.page_address("identity_member_url"),
                 },
-                desk_per_second: read.number("desk_per_second", 1..=10_000) as u32,
-                fair: service::Fair {
+                desk_requests_per_second: read.number("desk_requests_per_second", 1..=10_000)
+                    as u32,
+                rate_limits: service::RateLimits {
                     shows_per_second: read.number("shows_per_second", 0..=1_000_000) as u32,
                     scans_per_second: read.number("scans_per_second", 0..=1_000_000) as u32,
                     bulk_codes_per_second: read.number("bulk_codes_per_second", 0..=100_000_000)
                         as u32,
-                    bulks_per_token: read.number("bulks_per_token", 1..=10_000) as u32,
+                    bulk_scans_per_token: read.number("bulk_scans_per_token", 1..=10_000) as u32,
                     bulk_codes_saved: bulk_lines_max,
                 },
                 gate_reasons: read.one_of("gate_reasons", &["none", "all"]) == "all",
@@ -772,22 +783,22 @@ impl Said {
                 issuer: issuer.unwrap_or_default(),
                 audience: read.text("identity_audience"),
             },
-            keep: Keep {
-                health: read.duration("keep_health", days(1)..=days(36_500)),
-                temperatures: read.duration("keep_temperatures", days(1)..=days(36_500)),
-                trips: read.duration("keep_trips", days(1)..=days(36_500)),
-                declarations: read.duration("keep_declarations", days(1)..=days(36_500)),
-                arrangements: read.duration("keep_arrangements", days(1)..=days(36_500)),
-                accesses: read.duration("keep_accesses", days(1)..=days(36_500)),
+            keep: Retention {
+                health: read.duration("retention_health", days(1)..=days(36_500)),
+                temperatures: read.duration("retention_temperatures", days(1)..=days(36_500)),
+                trips: read.duration("retention_trips", days(1)..=days(36_500)),
+                declarations: read.duration("retention_declarations", days(1)..=days(36_500)),
+                arrangements: read.duration("retention_arrangements", days(1)..=days(36_500)),
+                accesses: read.duration("retention_accesses", days(1)..=days(36_500)),
             },
-            sweep_every: read.duration("sweep_every", secs(1)..=days(30)),
-            guidance: read.said("guidance").map(PathBuf::from),
+            retention_sweep_interval: read.duration("retention_sweep_interval", secs(1)..=days(30)),
+            guidance: read.raw("guidance_file").map(PathBuf::from),
             store_cache_bytes: read.bytes("store_cache_bytes", 1 << 20..=1 << 40) as usize,
-            drain_notice: read.duration("drain_notice", ms(0)..=secs(300)),
+            drain_delay: read.duration("drain_delay", ms(0)..=secs(300)),
             drain_timeout,
             log: read.log(),
         };
-        let bad = read.said.bad;
+        let bad = read.raw.bad;
         if bad.is_empty() {
             Ok(settings)
         } else {
@@ -809,22 +820,22 @@ fn days(n: u64) -> Duration {
 }
 
 /// Takes settings out one by one and notes what is wrong with them.
-struct Reader {
-    said: Said,
+struct SettingsReader {
+    raw: RawSettings,
 }
 
-impl Reader {
-    fn said(&self, name: &str) -> Option<String> {
-        self.said.values.get(name).map(|(value, _)| value.clone())
+impl SettingsReader {
+    fn raw(&self, name: &str) -> Option<String> {
+        self.raw.values.get(name).map(|(value, _)| value.clone())
     }
 
     fn text(&self, name: &str) -> String {
-        self.said(name).unwrap_or_else(|| default(name).to_owned())
+        self.raw(name).unwrap_or_else(|| default(name).to_owned())
     }
 
     fn bad(&mut self, name: &str, why: &str) {
-        let said = self.said.values.get(name);
-        self.said.bad.push(match said {
+        let raw = self.raw.values.get(name);
+        self.raw.bad.push(match raw {
             // An address may hold a password.
             Some((_, origin)) if name == "store" => format!("{origin}: store {why}"),
             Some((value, origin)) => format!("{origin}: {name} = {value:?} {why}"),
@@ -846,7 +857,7 @@ impl Reader {
         value
             .filter(|value| bounds.contains(value))
             .unwrap_or_else(|| {
-                let knob = KNOBS.iter().find(|(known, ..)| *known == name);
+                let knob = SETTINGS.iter().find(|(known, ..)| *known == name);
                 let (_, _, range, _) = knob.expect("every knob is listed");
                 let wrong = match value {
                     Some(_) => format!("is not within {range}"),
@@ -892,7 +903,7 @@ impl Reader {
 
     /// Reads the address of a page that people are sent to. Only this machine has one without TLS.
     fn page_address(&mut self, name: &str) -> Option<String> {
-        let text = self.said(name)?;
+        let text = self.raw(name)?;
         let is_safe = ["https://", "http://127.0.0.1:", "http://localhost:"]
             .iter()
             .any(|start| text.len() > start.len() && text.starts_with(start));
@@ -922,11 +933,11 @@ impl Reader {
             }
         }
         let codes_per_second = self.number("offline_codes_per_second", 1..=1_000_000) as u32;
-        let Some(text) = self.said("issuer") else {
+        let Some(text) = self.raw("offline_issuer") else {
             return (None, life_max);
         };
         let Some(issuer) = crate::feed::parse_region(&text) else {
-            self.bad("issuer", "is no division of GB/T 2260, six digits");
+            self.bad("offline_issuer", "is no division of GB/T 2260, six digits");
             return (None, life_max);
         };
         let settings = OfflineSettings {
@@ -990,18 +1001,21 @@ impl Reader {
         text
     }
 
-    fn store(&mut self) -> StorePlace {
+    fn store(&mut self) -> StoreSettings {
         let text = self.text("store");
-        let file = |read: &Reader, name| read.said(name).map(PathBuf::from);
-        let cert = match (file(self, "store_cert"), file(self, "store_cert_key")) {
+        let file = |read: &SettingsReader, name| read.raw(name).map(PathBuf::from);
+        let cert = match (
+            file(self, "store_cert_file"),
+            file(self, "store_cert_key_file"),
+        ) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
             (Some(_), None) => {
-                self.bad("store_cert_key", "is missing beside store_cert");
+                self.bad("store_cert_key_file", "is missing beside store_cert_file");
                 None
             }
             (None, Some(_)) => {
-                self.bad("store_cert", "is missing beside store_cert_key");
+                self.bad("store_cert_file", "is missing beside store_cert_key_file");
                 None
             }
         };
@@ -1016,26 +1030,26 @@ impl Reader {
             },
             "is neither auto nor a whole number",
         );
-        let changes_kept = self.number("store_changes_kept", 1_000..=100_000_000);
-        let open_wait = self.duration("command_wait", ms(0)..=secs(3_600));
+        let changes_kept = self.number("store_stream_entries_max", 1_000..=100_000_000);
+        let open_wait = self.duration("command_store_timeout", ms(0)..=secs(3_600));
         let place = match meant(&text) {
-            Ok(Meant::Directory) => return StorePlace::Embedded(text.into()),
-            Ok(Meant::Address(place)) => place,
+            Ok(StoreLocation::Directory) => return StoreSettings::Embedded(text.into()),
+            Ok(StoreLocation::Address(place)) => place,
             Err(why) => {
                 self.bad("store", &why);
-                return StorePlace::Embedded(PathBuf::new());
+                return StoreSettings::Embedded(PathBuf::new());
             }
         };
         // Whoever names certificates believes that the way is encrypted.
         if !place.tls {
-            for name in ["store_ca", "store_cert", "store_cert_key"] {
-                if self.said(name).is_some() {
+            for name in ["store_ca_file", "store_cert_file", "store_cert_key_file"] {
+                if self.raw(name).is_some() {
                     self.bad(name, "is of no use: store has no TLS (rediss://…)");
                 }
             }
         }
         let own = file(self, "store_sentinel_password_file");
-        let user = self.said("store_sentinel_user");
+        let user = self.raw("store_sentinel_user");
         if user.is_some() && own.is_none() {
             self.bad(
                 "store_sentinel_password_file",
@@ -1057,7 +1071,7 @@ impl Reader {
                 self.bad(name, &format!("cannot be used: {why}"));
             }
         }
-        for name in ["store_ca", "store_cert", "store_cert_key"] {
+        for name in ["store_ca_file", "store_cert_file", "store_cert_key_file"] {
             if let Some(Err(why)) = file(self, name).map(std::fs::File::open) {
                 self.bad(name, &format!("cannot be read: {why}"));
             }
@@ -1067,11 +1081,11 @@ impl Reader {
             password_file,
         });
         let settings = redis::Settings::new(place);
-        StorePlace::Redis(Box::new(redis::Settings {
+        StoreSettings::Redis(Box::new(redis::Settings {
             dial: redis::dial::Settings {
                 password_file: file(self, "store_password_file"),
                 sentinel,
-                ca: file(self, "store_ca"),
+                ca: file(self, "store_ca_file"),
                 cert,
                 ..settings.dial
             },
@@ -1108,7 +1122,7 @@ impl Reader {
         }
         let backlog = self.number("backlog", 1..=65_535) as u32;
         let niceness = self.number("resident_niceness", 0..=19) as i32;
-        let wait_max = self.duration("wait_max", ms(5)..=secs(5));
+        let queue_delay_target = self.duration("queue_delay_target", ms(5)..=secs(5));
         let busy_answers_per_second = self.number("busy_answers_per_second", 0..=100_000) as u32;
         let head_timeout = self.duration("head_timeout", ms(100)..=secs(300));
         let idle_timeout = self.duration("idle_timeout", ms(100)..=secs(3600));
@@ -1136,11 +1150,11 @@ impl Reader {
                 threads,
                 niceness: match door {
                     Door::Resident | Door::Desk => niceness,
-                    Door::Gate | Door::Back => 0,
+                    Door::Gate | Door::Ops => 0,
                 },
-                admission: admission::DoorSettings {
+                admission: admission::AdmissionSettings {
                     connections_max: connections_max as usize,
-                    wait_max,
+                    queue_delay_target,
                     busy_answers_per_second,
                 },
                 backlog,
@@ -1158,13 +1172,13 @@ impl Reader {
 }
 
 fn is_known(name: &str) -> bool {
-    KNOBS.iter().any(|(known, ..)| *known == name)
+    SETTINGS.iter().any(|(known, ..)| *known == name)
 }
 
 /// Returns the setting that is most like a name, if one is.
 fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    let known = || KNOBS.iter().map(|(known, ..)| *known);
+    let known = || SETTINGS.iter().map(|(known, ..)| *known);
     let near = known().min_by_key(|known| strsim::osa_distance(known, &name));
     let by_letters = near.filter(|near| strsim::osa_distance(near, &name) <= 3.min(name.len() / 2));
     by_letters.or_else(|| {
@@ -1185,7 +1199,7 @@ fn nearly_ours(variable: &str) -> Option<&'static str> {
         return None;
     }
     let rest = rest.trim_start_matches('_').to_ascii_lowercase();
-    let known = KNOBS.iter().map(|(known, ..)| *known);
+    let known = SETTINGS.iter().map(|(known, ..)| *known);
     known
         .into_iter()
         .find(|known| strsim::osa_distance(known, &rest) <= 1)
@@ -1205,7 +1219,7 @@ fn read_small(path: &Path) -> std::io::Result<String> {
 }
 
 fn default(name: &str) -> &'static str {
-    let knob = KNOBS.iter().find(|(known, ..)| *known == name);
+    let knob = SETTINGS.iter().find(|(known, ..)| *known == name);
     knob.expect("every knob is listed").1
 }
 
@@ -1249,38 +1263,38 @@ fn parse_bytes(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn said(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
-        let mut said = Said::default();
+    fn raw(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let mut raw = RawSettings::default();
         for (name, value) in pairs {
-            said.say(name, *value, "test");
+            raw.set(name, *value, "test");
         }
-        said.settings()
+        raw.settings()
     }
 
     #[test]
     fn every_default_is_within_its_bounds() {
-        let settings = said(&[]).unwrap();
+        let settings = raw(&[]).unwrap();
         assert_eq!(settings.doors.len(), 4);
         assert_eq!(settings.keys, Path::new("./liangma-data/keys"));
-        for (name, default, ..) in KNOBS {
+        for (name, default, ..) in SETTINGS {
             if !matches!(*default, "none" | "STORE/keys") {
-                said(&[(name, default)]).unwrap();
+                raw(&[(name, default)]).unwrap();
             }
         }
     }
 
     #[test]
     fn all_that_is_bad_is_named_at_once() {
-        let mut said = Said::default();
-        said.say("code_life", "forever", "LIANGMA_CODE_LIFE");
-        said.say("gate", "door", "--gate");
-        said.say("gate_thread", "2", "liangma.toml");
-        said.say("stale_after", "40s", "test");
-        said.say("board_shards", "1000", "test");
-        said.say("doors", "gate,window", "--doors");
-        said.say("store", "redis://u:hush@x:y", "--store");
-        said.say_pair("nonsense");
-        let bad = said.settings().unwrap_err();
+        let mut raw = RawSettings::default();
+        raw.set("code_life", "forever", "LIANGMA_CODE_LIFE");
+        raw.set("gate", "door", "--gate");
+        raw.set("gate_thread", "2", "liangma.toml");
+        raw.set("stale_after", "40s", "test");
+        raw.set("board_shards", "1000", "test");
+        raw.set("doors", "gate,window", "--doors");
+        raw.set("store", "redis://u:hush@x:y", "--store");
+        raw.set_pair("nonsense");
+        let bad = raw.settings().unwrap_err();
         let all = bad.join("\n");
         for word in [
             "LIANGMA_CODE_LIFE: code_life = \"forever\" is no duration such as 60s; it must be within 1s to 10m",
@@ -1313,11 +1327,11 @@ mod tests {
             ),
             ("code_life", "60h", "is not within 1s to 10m"),
             (
-                "family_max",
+                "family_members_max",
                 "8s",
                 "is no whole number without a unit; it must be within ",
             ),
-            ("family_max", "999999", "is not within "),
+            ("family_members_max", "999999", "is not within "),
             (
                 "store_cache_bytes",
                 "64MB",
@@ -1329,7 +1343,7 @@ mod tests {
                 "is neither cores nor a whole number; it must be within ",
             ),
         ] {
-            let bad = said(&[(name, value)]).unwrap_err().join("\n");
+            let bad = raw(&[(name, value)]).unwrap_err().join("\n");
             assert!(
                 bad.contains(&format!("{name} = {value:?} {wrong}")),
                 "{bad}"
@@ -1340,15 +1354,20 @@ mod tests {
     #[test]
     fn a_store_in_redis_needs_its_key_ring_named() {
         let redis = ("store", "redis+cluster://a,b");
-        let bad = said(&[redis, ("store_cert", "c.pem"), ("store_replicas", "6")]).unwrap_err();
-        for name in ["keys", "store_cert_key", "store_replicas", "no TLS"] {
+        let bad = raw(&[redis, ("store_cert_file", "c.pem"), ("store_replicas", "6")]).unwrap_err();
+        for name in [
+            "key_ring",
+            "store_cert_key_file",
+            "store_replicas",
+            "no TLS",
+        ] {
             assert!(
                 bad.iter().any(|line| line.contains(name)),
                 "{name}: {bad:?}"
             );
         }
-        let settings = said(&[redis, ("keys", "ring"), ("store_replicas", "2")]).unwrap();
-        let StorePlace::Redis(redis) = settings.store else {
+        let settings = raw(&[redis, ("key_ring", "ring"), ("store_replicas", "2")]).unwrap();
+        let StoreSettings::Redis(redis) = settings.store else {
             panic!("an address of Redis");
         };
         assert_eq!((redis.replicas, redis.changes_kept), (Some(2), 100_000));
@@ -1366,7 +1385,7 @@ mod tests {
              A bad or unknown setting stops the start with exit code 78. All of them are named at once.\n\n\
              | setting | default | bounds | meaning |\n| --- | --- | --- | --- |\n",
         );
-        for (name, default, bounds, meaning) in KNOBS {
+        for (name, default, bounds, meaning) in SETTINGS {
             page += &format!("| `{name}` | `{default}` | {bounds} | {meaning} |\n");
         }
         crate::generated_docs::check("operate/settings.md", &page);
@@ -1377,9 +1396,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("liangma.toml");
         std::fs::write(&file, "code_life = \"30s\"\nbacklog = 77\nlog = \"warn\"\n").unwrap();
-        let mut said = Said::default();
-        said.say_file(&file);
-        said.say_environment(
+        let mut raw = RawSettings::default();
+        raw.load_file(&file);
+        raw.load_environment(
             [
                 ("LIANGMA_CODE_LIFE", "40s"),
                 ("LIANGMA_LOG", "debug"),
@@ -1388,8 +1407,8 @@ mod tests {
             .map(|(name, value)| (name.into(), value.into()))
             .into_iter(),
         );
-        said.say_pair("log=error");
-        let settings = said.settings().unwrap();
+        raw.set_pair("log=error");
+        let settings = raw.settings().unwrap();
         assert_eq!(settings.seal.code_life, secs(40));
         assert_eq!(settings.doors[0].1.backlog, 77);
         assert_eq!(settings.log, "error");
@@ -1400,10 +1419,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("liangma.toml");
         std::fs::write(&file, "code_life = [1]\nnot toml").unwrap();
-        let mut said = Said::default();
-        said.say_file(&file);
-        said.say_file(&folder.path().join("missing.toml"));
-        let bad = said.settings().unwrap_err();
+        let mut raw = RawSettings::default();
+        raw.load_file(&file);
+        raw.load_file(&folder.path().join("missing.toml"));
+        let bad = raw.settings().unwrap_err();
         assert_eq!(bad.len(), 3, "{bad:?}");
     }
 
@@ -1413,9 +1432,9 @@ mod tests {
         let file = folder.path().join("liangma.toml");
         let text = "store = redis://u:hush@a\ncode_life = \"0s\"\nbacklog = 1\nbacklog = 2\ngate_thread = 1\n";
         std::fs::write(&file, text).unwrap();
-        let mut said = Said::default();
-        said.say_file(&file);
-        let all = said.settings().unwrap_err().join("\n");
+        let mut raw = RawSettings::default();
+        raw.load_file(&file);
+        let all = raw.settings().unwrap_err().join("\n");
         for word in [
             "line 1:",
             "code_life",
@@ -1430,9 +1449,9 @@ mod tests {
     /// Of every setting: what was not understood is refused by name, whatever kind of value it takes.
     #[test]
     fn no_setting_takes_what_it_does_not_understand() {
-        for (name, default, ..) in KNOBS {
+        for (name, default, ..) in SETTINGS {
             for junk in ["", " ", "\t1", "1s ", "\u{7}"] {
-                let bad = said(&[(name, junk)]).expect_err(name);
+                let bad = raw(&[(name, junk)]).expect_err(name);
                 assert!(
                     bad.iter().any(|line| line.contains(name)),
                     "{name}: {bad:?}"
@@ -1470,7 +1489,7 @@ mod tests {
                 junk.push("4KiB");
             }
             for junk in junk {
-                let bad = said(&[(name, junk)]).expect_err(&format!("{name} = {junk}"));
+                let bad = raw(&[(name, junk)]).expect_err(&format!("{name} = {junk}"));
                 assert!(
                     bad.iter().any(|line| line.contains(name)),
                     "{name}: {bad:?}"
@@ -1491,7 +1510,7 @@ mod tests {
             ("gate", "127.0.0.1"),
             ("store", "redis-sentinel://a/m"),
         ] {
-            let bad = said(&[(name, junk)]).expect_err(junk);
+            let bad = raw(&[(name, junk)]).expect_err(junk);
             assert!(
                 bad.iter().any(|line| line.contains(name)),
                 "{name}: {bad:?}"
@@ -1501,7 +1520,7 @@ mod tests {
 
     #[test]
     fn names_that_are_nearly_ours_are_named() {
-        let mut said = Said::default();
+        let mut raw = RawSettings::default();
         let variables = [
             "LIANGMA_STOER",
             "liangma_store",
@@ -1512,9 +1531,9 @@ mod tests {
             "HOME",
             "LIANG_STORE",
         ];
-        said.say_environment(variables.into_iter().map(|name| (name.into(), "x".into())));
-        said.say_pair("code-life=30s");
-        let bad = said.settings().unwrap_err();
+        raw.load_environment(variables.into_iter().map(|name| (name.into(), "x".into())));
+        raw.set_pair("code-life=30s");
+        let bad = raw.settings().unwrap_err();
         assert_eq!(bad.len(), 7, "{bad:#?}");
         let all = bad.join("\n");
         for word in ["no setting stoer; is it store?", "is it code_life?"] {

@@ -7,6 +7,7 @@ mod declaration;
 mod entry;
 mod family;
 pub mod grant;
+pub mod grant_scan_notices;
 pub mod guidance;
 mod health;
 pub mod offline_code;
@@ -14,21 +15,20 @@ mod overrides;
 mod registration;
 pub mod revocation;
 pub mod roles;
-pub mod told;
 
 use crate::answer::Refusal;
 use crate::clock::Time;
-use crate::cold::Cold;
 use crate::feed::{Rejection, is_source};
 use crate::identity::{AssertionNumber, Platform};
 use crate::language::Language;
 use crate::offline::issue::OfflineIssuer;
-use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
-use crate::person::{Document, Face, Identity, MaskedName, Profile, is_name};
+use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
+use crate::person::{Document, Identity, MaskedIdentity, MaskedName, Profile, is_name};
 use crate::seal::{Caller, Nonces, Seal, base32};
-use crate::store::{Change, What};
+use crate::store::{Change, ChangeKind};
+use crate::store_client::StoreClient;
 use audit::Audit;
-use grant::Gones;
+use grant::RevokedGrantCache;
 use roles::Act;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,13 +39,13 @@ pub struct Settings {
     /// How long a session lasts by which a family member is shown.
     pub session_life: std::time::Duration,
     /// Family members of one resident.
-    pub family_max: usize,
+    pub family_members_max: usize,
     /// Where a page sends a resident who adds a family member; None: members are added in another app.
     pub member_url: Option<String>,
 }
 
 /// A question to the desk, read and not yet believed.
-pub struct Asked<'q> {
+pub struct DeskRequest<'q> {
     pub act: Act,
     /// The paper that the path names.
     pub id: Option<&'q str>,
@@ -68,7 +68,7 @@ pub struct Params<'q> {
 }
 
 /// What the desk says; printed as it is.
-pub enum Said {
+pub enum DeskResponse {
     /// Found.
     Found(Value),
     /// Done, and on record.
@@ -79,20 +79,20 @@ pub enum Said {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum No {
+pub enum DeskError {
     Refused(Refusal),
     Rejected(Rejection),
 }
 
-impl From<Refusal> for No {
-    fn from(refusal: Refusal) -> No {
-        No::Refused(refusal)
+impl From<Refusal> for DeskError {
+    fn from(refusal: Refusal) -> DeskError {
+        DeskError::Refused(refusal)
     }
 }
 
-impl From<Rejection> for No {
-    fn from(rejection: Rejection) -> No {
-        No::Rejected(rejection)
+impl From<Rejection> for DeskError {
+    fn from(rejection: Rejection) -> DeskError {
+        DeskError::Rejected(rejection)
     }
 }
 
@@ -115,10 +115,10 @@ const LIMIT_MAX: usize = 100;
 /// What the desk works with.
 pub struct Desk<'r> {
     pub seal: &'r Seal,
-    pub cold: &'r Cold,
+    pub store_client: &'r StoreClient,
     pub platform: &'r Platform,
     pub audit: &'r Audit,
-    pub gones: &'r Gones,
+    pub revoked_grants: &'r RevokedGrantCache,
     pub nonces: &'r Nonces,
     pub settings: &'r Settings,
     /// None where no offline codes are issued.
@@ -129,24 +129,32 @@ pub struct Desk<'r> {
 impl Desk<'_> {
     /// Answers whoever has been let in for this act, within the time that the desk waits for the store in all. What was being
     /// filed when that was over is filed or not, as after any `UpstreamBusy`.
-    pub async fn answer(&self, asked: &Asked<'_>, caller: &Caller) -> Result<Said, Refusal> {
+    pub async fn answer(
+        &self,
+        asked: &DeskRequest<'_>,
+        caller: &Caller,
+    ) -> Result<DeskResponse, Refusal> {
         let answer = self.walk(asked, caller);
         let answer = match asked.act {
             // Thousands of lines go batch by batch, each with a wait of its own.
             Act::DeclareBulk => answer.await,
-            _ => tokio::time::timeout(self.cold.store_wait(), answer)
+            _ => tokio::time::timeout(self.store_client.store_timeout(), answer)
                 .await
-                .unwrap_or(Err(No::Refused(Refusal::UpstreamBusy))),
+                .unwrap_or(Err(DeskError::Refused(Refusal::UpstreamBusy))),
         };
         match answer {
             Ok(said) => Ok(said),
-            Err(No::Refused(refusal)) => Err(refusal),
-            Err(No::Rejected(rejection)) => Ok(Said::Rejected(rejection)),
+            Err(DeskError::Refused(refusal)) => Err(refusal),
+            Err(DeskError::Rejected(rejection)) => Ok(DeskResponse::Rejected(rejection)),
         }
     }
 
     /// One line a promise.
-    async fn walk(&self, asked: &Asked<'_>, caller: &Caller) -> Result<Said, No> {
+    async fn walk(
+        &self,
+        asked: &DeskRequest<'_>,
+        caller: &Caller,
+    ) -> Result<DeskResponse, DeskError> {
         match (asked.act, caller) {
             (Act::ReadHealth, Caller::Session(session)) => self.health(session, asked).await,
             (Act::ReadTrip, Caller::Session(session)) => {
@@ -154,7 +162,7 @@ impl Desk<'_> {
             }
             (Act::ChangeRecord, _) => Err(Refusal::RecordUnchangeable.into()),
             (Act::Declare, caller) => self.declare(caller, asked).await,
-            (Act::DeclareBulk, Caller::Pass(_, pass, _)) => self.declare_bulk(pass, asked).await,
+            (Act::DeclareBulk, Caller::Token(_, pass, _)) => self.declare_bulk(pass, asked).await,
             (Act::ReadDeclarations, Caller::Session(session)) => {
                 self.declarations(session, asked).await
             }
@@ -162,7 +170,7 @@ impl Desk<'_> {
                 self.declare_entry(session, asked).await
             }
             (Act::ReadEntries, Caller::Session(session)) => self.own_entries(session, asked).await,
-            (Act::ReadEntries, Caller::Pass(_, staff, _)) => self.entries_for(staff, asked).await,
+            (Act::ReadEntries, Caller::Token(_, staff, _)) => self.entries_for(staff, asked).await,
             (Act::AddMember, Caller::Session(session)) => self.add_member(session, asked).await,
             (Act::ListMembers, Caller::Session(session)) => self.members(session).await,
             (Act::RemoveMember, Caller::Session(session)) => {
@@ -173,17 +181,17 @@ impl Desk<'_> {
             (Act::Grant, Caller::Session(session)) => self.grant(session, asked).await,
             (Act::ListGrants, Caller::Session(session)) => self.grants(session).await,
             (Act::RevokeGrant, Caller::Session(session)) => self.revoke_grant(session, asked).await,
-            (Act::ReadRoster, Caller::Pass(_, pass, _)) => self.roster(pass, asked).await,
-            (Act::Register, Caller::Pass(_, pass, _)) => self.register_offline(pass, asked).await,
-            (Act::FindRegistered, Caller::Pass(_, pass, _)) => {
+            (Act::ReadRoster, Caller::Token(_, pass, _)) => self.roster(pass, asked).await,
+            (Act::Register, Caller::Token(_, pass, _)) => self.register_offline(pass, asked).await,
+            (Act::FindRegistered, Caller::Token(_, pass, _)) => {
                 self.find_registered(pass, asked).await
             }
             (Act::Appeal, Caller::Session(session)) => self.appeal(session, asked).await,
             (Act::ReadAppeals, Caller::Session(session)) => self.own_appeals(session, asked).await,
-            (Act::ReadAppeals, Caller::Pass(_, pass, _)) => self.all_appeals(pass, asked).await,
-            (Act::AnswerAppeal, Caller::Pass(_, pass, _)) => self.answer_appeal(pass, asked).await,
-            (Act::Revoke, Caller::Pass(_, pass, _)) => self.revoke(pass, asked).await,
-            (Act::Override, Caller::Pass(_, pass, _)) => self.override_status(pass, asked).await,
+            (Act::ReadAppeals, Caller::Token(_, pass, _)) => self.all_appeals(pass, asked).await,
+            (Act::AnswerAppeal, Caller::Token(_, pass, _)) => self.answer_appeal(pass, asked).await,
+            (Act::Revoke, Caller::Token(_, pass, _)) => self.revoke(pass, asked).await,
+            (Act::Override, Caller::Token(_, pass, _)) => self.override_status(pass, asked).await,
             (Act::EndSessions, Caller::Session(session)) => self.end_sessions(session).await,
             (Act::RevokeOffline, caller) => self.revoke_offline(caller, asked).await,
             // No act of the table comes here with another caller.
@@ -194,7 +202,7 @@ impl Desk<'_> {
     /// Puts a person on record, or what is new of one: a log-in names the nameless and raises the assurance. What an authority's
     /// feed said of the person is never lowered by it. The slots from the home to the resident's own.
     pub async fn register(&self, who: Identity, profile: &Profile) -> Result<u8, Refusal> {
-        let placed = self.cold.record_now(who).await?;
+        let placed = self.store_client.record_now(who).await?;
         let known = placed
             .as_ref()
             .and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
@@ -203,9 +211,9 @@ impl Desk<'_> {
         let placed = match placed {
             Some(placed) if !news => placed,
             _ => {
-                let what = What::Profile(self.seal.profile(&who, profile).into());
-                self.cold.apply(vec![Change { who, what }]).await?;
-                let placed = self.cold.record_now(who).await?;
+                let what = ChangeKind::Profile(self.seal.profile(&who, profile).into());
+                self.store_client.apply(vec![Change { who, what }]).await?;
+                let placed = self.store_client.record_now(who).await?;
                 placed.ok_or(Refusal::UpstreamBusy)?
             }
         };
@@ -214,7 +222,7 @@ impl Desk<'_> {
 
     /// Returns the key of the paper that a caller files: the same key for the same content under the same idempotency key of
     /// the same caller. Other content has another key, so that no paper is taken for another.
-    fn key_of(&self, noun: &str, caller: &[u8], word: Option<&str>, content: &[u8]) -> Key {
+    fn key_of(&self, noun: &str, caller: &[u8], word: Option<&str>, content: &[u8]) -> PaperKey {
         match word {
             Some(word) => {
                 let parts = [noun.as_bytes(), caller, word.as_bytes(), content];
@@ -269,25 +277,25 @@ impl Desk<'_> {
     async fn is_bound_to(
         &self,
         owner: Identity,
-        key: Key,
-        content: &Key,
+        key: PaperKey,
+        content: &PaperKey,
     ) -> Result<Option<bool>, Refusal> {
-        let request = Request {
+        let request = IdempotentRequest {
             content: base32::text(content),
         };
-        let change = self.filing(owner, Kind::Request, key, &request)?;
-        if self.cold.apply(vec![change]).await? == [true] {
+        let change = self.filing(owner, PaperKind::Request, key, &request)?;
+        if self.store_client.apply(vec![change]).await? == [true] {
             return Ok(Some(true));
         }
-        let papers = self.cold.some_now(owner, &[key]).await?;
+        let papers = self.store_client.some_now(owner, &[key]).await?;
         let Some(paper) = papers.iter().flatten().next() else {
             return Ok(None);
         };
-        let known = self.open::<Request>(&owner, paper)?;
+        let known = self.open::<IdempotentRequest>(&owner, paper)?;
         Ok(Some(known.content == request.content))
     }
 
-    fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> Key {
+    fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> PaperKey {
         let parts = [
             b"request",
             noun.as_bytes(),
@@ -308,17 +316,19 @@ impl Desk<'_> {
     async fn bound_a_day(
         &self,
         owner: Identity,
-        kind: Kind,
-        key: &Key,
+        kind: PaperKind,
+        key: &PaperKey,
         most: usize,
     ) -> Result<(), Refusal> {
-        let papers = self.cold.papers_now(owner, Kinds::of(&[kind]), None, most);
+        let papers = self
+            .store_client
+            .papers_now(owner, PaperKinds::of(&[kind]), None, most);
         let papers = papers.await?;
         let day_ago = Time(self.now.0.saturating_sub(86_400_000));
         let today = papers.iter().filter(|paper| paper.at > day_ago).count();
         match today < most || papers.iter().any(|paper| paper.key == *key) {
             true => Ok(()),
-            false => Err(Refusal::TooMany),
+            false => Err(Refusal::LimitReached),
         }
     }
 
@@ -326,13 +336,16 @@ impl Desk<'_> {
     async fn page(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         params: &Params<'_>,
     ) -> Result<(Vec<Paper>, Option<String>), Refusal> {
         let limit = params.limit(LIMIT, LIMIT_MAX)?;
         let after = params.after.map(cursor).transpose()?;
         // One more tells whether there is a next page.
-        let mut papers = self.cold.papers(owner, kinds, after, limit + 1).await?;
+        let mut papers = self
+            .store_client
+            .papers(owner, kinds, after, limit + 1)
+            .await?;
         let next = cut(&mut papers, limit).map(next);
         Ok((papers, next))
     }
@@ -341,7 +354,7 @@ impl Desk<'_> {
     async fn told_page(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         params: &Params<'_>,
     ) -> Result<(Vec<Value>, Option<String>), Refusal> {
         let (papers, next) = self.page(owner, kinds, params).await?;
@@ -369,8 +382,8 @@ impl Desk<'_> {
     fn filing(
         &self,
         owner: Identity,
-        kind: Kind,
-        key: Key,
+        kind: PaperKind,
+        key: PaperKey,
         body: &impl Serialize,
     ) -> Result<Change, Refusal> {
         self.filing_at(owner, kind, key, self.now, body)
@@ -380,8 +393,8 @@ impl Desk<'_> {
     fn filing_at(
         &self,
         owner: Identity,
-        kind: Kind,
-        key: Key,
+        kind: PaperKind,
+        key: PaperKey,
         at: Time,
         body: &impl Serialize,
     ) -> Result<Change, Refusal> {
@@ -392,7 +405,7 @@ impl Desk<'_> {
         // The service has ended: its key was destroyed.
         let paper = self.seal.paper(&owner, kind, key, at, &body);
         let paper = paper.ok_or(Refusal::NotFound)?;
-        let what = What::Paper(paper);
+        let what = ChangeKind::Paper(paper);
         Ok(Change { who: owner, what })
     }
 }
@@ -409,7 +422,7 @@ fn opened<T: DeserializeOwned>(seal: &Seal, owner: &Identity, paper: &Paper) -> 
 
 /// What a caller asked for under an idempotency key, as it rests.
 #[derive(Serialize, Deserialize)]
-struct Request {
+struct IdempotentRequest {
     /// A keyed hash of the content.
     content: String,
 }
@@ -422,13 +435,13 @@ fn content_of(body: &[u8]) -> Result<Vec<u8>, Refusal> {
 
 /// A person whom a caller names.
 #[derive(Deserialize)]
-struct Named {
+struct NamedPerson {
     cert_type: String,
     cert_no: String,
     name: String,
 }
 
-impl Named {
+impl NamedPerson {
     fn check(&self, now: Time) -> Result<Document, Rejection> {
         let document = Document::parse(&self.cert_type, &self.cert_no, now.day())?;
         match is_name(&self.name) {
@@ -440,24 +453,24 @@ impl Named {
 
 /// A person as others are told of one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Masked {
+struct MaskedPerson {
     name: String,
     cert_no: String,
     assurance: String,
 }
 
-impl From<&Face> for Masked {
-    fn from(face: &Face) -> Masked {
-        Masked {
-            name: face.name.print(),
-            cert_no: face.cert_no.print(),
-            assurance: face.assurance.word().to_owned(),
+impl From<&MaskedIdentity> for MaskedPerson {
+    fn from(masked: &MaskedIdentity) -> MaskedPerson {
+        MaskedPerson {
+            name: masked.name.print(),
+            cert_no: masked.cert_no.print(),
+            assurance: masked.assurance.word().to_owned(),
         }
     }
 }
 
-fn face_of(profile: &Profile) -> Face {
-    Face {
+fn masked_of(profile: &Profile) -> MaskedIdentity {
+    MaskedIdentity {
         name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),
         cert_no: profile.document.mask(),
         assurance: profile.assurance,
@@ -485,13 +498,13 @@ fn read_who(text: &str) -> Result<Identity, Refusal> {
 
 /// The sixteenth of the ids that somebody is in: lists that many are on are cut by it, so that what is filed of a person and
 /// of a list lies in one place of the store.
-fn sixteenth(who: &Identity) -> u8 {
+fn partition(who: &Identity) -> u8 {
     (who.home.0 >> 60) as u8
 }
 
 /// A key that tells of which sixteenth its owner's part of a list is.
-fn sixteenth_in(mut key: Key, who: &Identity) -> Key {
-    key[0] = key[0] & 0x0f | sixteenth(who) << 4;
+fn partition_in(mut key: PaperKey, who: &Identity) -> PaperKey {
+    key[0] = key[0] & 0x0f | partition(who) << 4;
     key
 }
 
@@ -513,7 +526,7 @@ fn purpose(said: Option<&str>) -> Result<&str, Rejection> {
 }
 
 /// The key that an id of a path names.
-fn key_in(id: Option<&str>) -> Result<Key, Refusal> {
+fn key_in(id: Option<&str>) -> Result<PaperKey, Refusal> {
     let bytes = base32::bytes(id.ok_or(Refusal::NotFound)?, 16).ok_or(Refusal::NotFound)?;
     bytes.as_slice().try_into().map_err(|_| Refusal::NotFound)
 }

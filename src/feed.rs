@@ -2,19 +2,19 @@
 //! In: a line, the seal, today. Out: a change, or why the line was rejected. Never: the store, HTTP.
 
 use crate::clock::{self, Time};
-use crate::paper::{Key, Paper};
+use crate::paper::{Paper, PaperKey};
 use crate::person::{self, Assurance, Document, Identity, Profile, ResidentId};
 use crate::seal::{NAME_BYTES_MAX, Seal, base32};
 use crate::status::Reason;
-use crate::store::record::Standing;
-use crate::store::{Change, What};
+use crate::store::record::Assertion;
+use crate::store::{Change, ChangeKind};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 pub mod health;
 mod rejection;
-pub use health::{Certificate, Health, Notice, Temperature, Trip};
+pub use health::{Certificate, HealthEvent, Notice, Temperature, TripCard};
 pub use rejection::Rejection;
 
 /// Bytes of a line at most; the longest true event has some 400.
@@ -25,55 +25,55 @@ pub const REJECTED_LISTED_MAX: usize = 10_000;
 
 /// A string that borrows from the line where it can; `Option<Cow>` alone would always copy.
 #[derive(Deserialize)]
-struct Text<'l>(#[serde(borrow)] Cow<'l, str>);
+struct BorrowedText<'l>(#[serde(borrow)] Cow<'l, str>);
 
 /// Every field of every event; which must be there depends on the event. Fields that this version does not know are passed
 /// over, so that an authority may send more to newer nodes.
 #[derive(Deserialize)]
-struct Fields<'l> {
+struct EventFields<'l> {
     #[serde(borrow)]
-    event: Option<Text<'l>>,
+    event: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    cert_type: Option<Text<'l>>,
+    cert_type: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    cert_no: Option<Text<'l>>,
+    cert_no: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    registration: Option<Text<'l>>,
+    registration: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    name: Option<Text<'l>>,
+    name: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    assurance: Option<Text<'l>>,
+    assurance: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    reason: Option<Text<'l>>,
+    reason: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    action: Option<Text<'l>>,
+    action: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    at: Option<Text<'l>>,
+    at: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    source: Option<Text<'l>>,
+    source: Option<BorrowedText<'l>>,
     seq: Option<u64>,
     #[serde(borrow)]
-    until: Option<Text<'l>>,
+    until: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    region: Option<Text<'l>>,
+    region: Option<BorrowedText<'l>>,
     celsius: Option<f64>,
     #[serde(borrow)]
-    certificate: Option<Text<'l>>,
+    certificate: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    result: Option<Text<'l>>,
+    result: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    number: Option<Text<'l>>,
+    number: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    from: Option<Text<'l>>,
+    from: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    places: Option<Vec<Text<'l>>>,
+    places: Option<Vec<BorrowedText<'l>>>,
     #[serde(borrow)]
-    owner: Option<Text<'l>>,
+    owner: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    paper: Option<Text<'l>>,
+    paper: Option<BorrowedText<'l>>,
 }
 
-fn must<'f>(field: &'f Option<Text<'_>>, name: &'static str) -> Result<&'f str, Rejection> {
+fn must<'f>(field: &'f Option<BorrowedText<'_>>, name: &'static str) -> Result<&'f str, Rejection> {
     match field {
         Some(text) => Ok(&text.0),
         None => Err(Rejection::MissingField(name)),
@@ -85,11 +85,11 @@ fn must<'f>(field: &'f Option<Text<'_>>, name: &'static str) -> Result<&'f str, 
 pub enum Event {
     Resident(Profile),
     /// What a source says, and the profile that registers the person who is not on record.
-    Status(Standing, Profile),
+    Status(Assertion, Profile),
     /// A clear, and the notice of release that is issued with it.
-    Notice(Standing, Profile, Notice),
+    Notice(Assertion, Profile, Notice),
     /// Something for the person's health information, and the source and number that tell it from others.
-    Health(Document, Origin, Health),
+    Health(Document, Origin, HealthEvent),
     /// A paper as `export` wrote it, sealed.
     Paper(Identity, Paper),
 }
@@ -98,7 +98,7 @@ impl Event {
     /// Who says so; None for what carries no source.
     pub fn source(&self) -> Option<&str> {
         match self {
-            Event::Status(standing, _) | Event::Notice(standing, ..) => Some(&standing.source),
+            Event::Status(assertion, _) | Event::Notice(assertion, ..) => Some(&assertion.source),
             Event::Health(_, origin, _) => Some(&origin.source),
             Event::Resident(_) | Event::Paper(..) => None,
         }
@@ -136,16 +136,16 @@ pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
         "notice" => fields.notice(document, today),
         event => {
             let health = match event {
-                "certificate" => Health::Certificate(fields.certificate()?),
-                "temperature" => Health::Temperature(fields.temperature()?),
-                _ => Health::Trip(fields.trip()?),
+                "certificate" => HealthEvent::Certificate(fields.certificate()?),
+                "temperature" => HealthEvent::Temperature(fields.temperature()?),
+                _ => HealthEvent::Trip(fields.trip()?),
             };
             Ok(Event::Health(document, fields.origin(today)?, health))
         }
     }
 }
 
-fn fields(line: &[u8]) -> Result<Fields<'_>, Rejection> {
+fn fields(line: &[u8]) -> Result<EventFields<'_>, Rejection> {
     let object = line.trim_ascii_start().first() == Some(&b'{');
     if object && let Ok(fields) = serde_json::from_slice(line) {
         return Ok(fields);
@@ -159,11 +159,11 @@ fn fields(line: &[u8]) -> Result<Fields<'_>, Rejection> {
 }
 
 /// The fields of this line's own event; fields of other events are passed over, whatever they hold.
-fn own_fields(line: &[u8]) -> Result<Fields<'static>, Rejection> {
+fn own_fields(line: &[u8]) -> Result<EventFields<'static>, Rejection> {
     let read = |own: &[&str]| {
         let mut line = serde_json::Deserializer::from_slice(line);
-        let read = Only(own).deserialize(&mut line).ok();
-        read.and_then(|read| Fields::deserialize(read).ok())
+        let read = OnlyFields(own).deserialize(&mut line).ok();
+        read.and_then(|read| EventFields::deserialize(read).ok())
             .ok_or(Rejection::BadField)
     };
     let head = read(&["event"])?;
@@ -193,9 +193,9 @@ fn own_fields(line: &[u8]) -> Result<Fields<'static>, Rejection> {
 }
 
 /// Reads an object's fields of these names, each at most once, and passes over the others.
-struct Only<'o>(&'o [&'o str]);
+struct OnlyFields<'o>(&'o [&'o str]);
 
-impl<'de> DeserializeSeed<'de> for Only<'_> {
+impl<'de> DeserializeSeed<'de> for OnlyFields<'_> {
     type Value = serde_json::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Self::Value, D::Error> {
@@ -203,7 +203,7 @@ impl<'de> DeserializeSeed<'de> for Only<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Only<'_> {
+impl<'de> Visitor<'de> for OnlyFields<'_> {
     type Value = serde_json::Value;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -245,9 +245,9 @@ pub fn document(
     }
 }
 
-impl Fields<'_> {
+impl EventFields<'_> {
     fn document(&self, today: u32) -> Result<Document, Rejection> {
-        fn text<'f>(field: &'f Option<Text<'_>>) -> Option<&'f str> {
+        fn text<'f>(field: &'f Option<BorrowedText<'_>>) -> Option<&'f str> {
             field.as_ref().map(|text| &*text.0)
         }
         let registration = text(&self.registration);
@@ -281,23 +281,23 @@ impl Fields<'_> {
             "clear" => false,
             _ => return Err(Rejection::UnknownAction),
         };
-        let (standing, nameless) = self.standing(document, reason, active, today)?;
-        Ok(Event::Status(standing, nameless))
+        let (assertion, nameless) = self.assertion(document, reason, active, today)?;
+        Ok(Event::Status(assertion, nameless))
     }
 
-    fn standing(
+    fn assertion(
         &self,
         document: Document,
         reason: Reason,
         active: bool,
         today: u32,
-    ) -> Result<(Standing, Profile), Rejection> {
+    ) -> Result<(Assertion, Profile), Rejection> {
         let at = parse_time(must(&self.at, "at")?).ok_or(Rejection::BadTime)?;
         let source = must(&self.source, "source")?;
         if !is_source(source) {
             return Err(Rejection::BadSource);
         }
-        let standing = Standing {
+        let assertion = Assertion {
             reason,
             source: source.into(),
             seq: self.seq(today)?,
@@ -311,7 +311,7 @@ impl Fields<'_> {
             name: None,
             assurance: Assurance::Unverified,
         };
-        Ok((standing, nameless))
+        Ok((assertion, nameless))
     }
 
     fn seq(&self, today: u32) -> Result<u64, Rejection> {
@@ -323,12 +323,12 @@ impl Fields<'_> {
     }
 
     fn until(&self) -> Result<Option<u32>, Rejection> {
-        let day = |text: &Text<'_>| parse_day(&text.0).ok_or(Rejection::BadUntil);
+        let day = |text: &BorrowedText<'_>| parse_day(&text.0).ok_or(Rejection::BadUntil);
         self.until.as_ref().map(day).transpose()
     }
 
     fn region(&self) -> Result<Option<u32>, Rejection> {
-        let region = |text: &Text<'_>| parse_region(&text.0).ok_or(Rejection::BadRegion);
+        let region = |text: &BorrowedText<'_>| parse_region(&text.0).ok_or(Rejection::BadRegion);
         self.region.as_ref().map(region).transpose()
     }
 }
@@ -450,10 +450,10 @@ fn digits(bytes: &[u8]) -> Option<u32> {
 /// Makes the changes of an event: the resident's id, and the profile sealed, so that no name goes further than this. One
 /// event is one change, but for a notice, which follows the clear that it is issued with.
 pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
-    let (profile, standing, notice) = match event {
+    let (profile, assertion, notice) = match event {
         Event::Resident(profile) => (profile, None, None),
-        Event::Status(standing, profile) => (profile, Some(standing), None),
-        Event::Notice(standing, profile, notice) => (profile, Some(standing), Some(notice)),
+        Event::Status(assertion, profile) => (profile, Some(assertion), None),
+        Event::Notice(assertion, profile, notice) => (profile, Some(assertion), Some(notice)),
         Event::Health(document, origin, health) => {
             let who = seal.identify(&document);
             return Ok(vec![health.change(who, &origin, seal)?]);
@@ -461,25 +461,25 @@ pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
         Event::Paper(who, paper) => {
             seal.open_paper(&who, &paper)
                 .ok_or(Rejection::ForeignPaper)?;
-            let what = What::Paper(paper);
+            let what = ChangeKind::Paper(paper);
             return Ok(vec![Change { who, what }]);
         }
     };
     let who = seal.identify(&profile.document);
     let sealed = seal.profile(&who, &profile).into_boxed_slice();
-    let Some(standing) = standing else {
-        let what = What::Profile(sealed);
+    let Some(assertion) = assertion else {
+        let what = ChangeKind::Profile(sealed);
         return Ok(vec![Change { who, what }]);
     };
     let notice = notice.map(|notice| {
         let origin = Origin {
-            source: standing.source.clone(),
-            seq: standing.seq,
-            at: standing.at,
+            source: assertion.source.clone(),
+            seq: assertion.seq,
+            at: assertion.at,
         };
-        Health::Notice(notice).change(who, &origin, seal)
+        HealthEvent::Notice(notice).change(who, &origin, seal)
     });
-    let what = What::Status(standing, sealed);
+    let what = ChangeKind::Status(assertion, sealed);
     let mut changes = vec![Change { who, what }];
     changes.extend(notice.transpose()?);
     Ok(changes)
@@ -497,7 +497,7 @@ pub fn paper_line(owner: &Identity, paper: &Paper) -> String {
     serde_json::json!({ "event": "paper", "owner": owner, "paper": paper }).to_string()
 }
 
-impl Fields<'_> {
+impl EventFields<'_> {
     fn paper(&self) -> Result<Event, Rejection> {
         let bad = Rejection::ForeignPaper;
         let owner = base32::bytes(must(&self.owner, "owner")?, 24).ok_or(bad)?;
@@ -508,14 +508,14 @@ impl Fields<'_> {
             claim: claim.try_into().map_err(|_| bad)?,
         };
         let (key, value) = bytes.split_first_chunk::<16>().ok_or(bad)?;
-        let key: Key = *key;
+        let key: PaperKey = *key;
         Ok(Event::Paper(who, Paper::read(key, value).ok_or(bad)?))
     }
 }
 
 /// What became of a feed, as the contract prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct IngestReport {
     pub applied: u64,
     pub unchanged: u64,
     /// Line number and reason, the first [`REJECTED_LISTED_MAX`] of them.
@@ -523,7 +523,7 @@ pub struct Outcome {
     pub rejected_unlisted: u64,
 }
 
-impl Outcome {
+impl IngestReport {
     pub fn reject(&mut self, line: u64, rejection: Rejection) {
         if self.rejected.len() < REJECTED_LISTED_MAX {
             self.rejected.push((line, rejection));
@@ -540,25 +540,25 @@ impl Outcome {
 
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
-        struct Line {
+        struct RejectedEvent {
             line: u64,
             code: &'static str,
             detail: Cow<'static, str>,
         }
         #[derive(Serialize)]
-        struct Printed {
+        struct IngestJson {
             applied: u64,
             unchanged: u64,
-            rejected: Vec<Line>,
+            rejected: Vec<RejectedEvent>,
             #[serde(skip_serializing_if = "is_none")]
             rejected_unlisted: u64,
         }
-        let rejected = self.rejected.iter().map(|(line, why)| Line {
+        let rejected = self.rejected.iter().map(|(line, why)| RejectedEvent {
             line: *line,
             code: why.code(),
             detail: why.detail(),
         });
-        let printed = Printed {
+        let printed = IngestJson {
             applied: self.applied,
             unchanged: self.unchanged,
             rejected: rejected.collect(),
@@ -602,7 +602,7 @@ mod tests {
     fn what_is_said_of_health_is_a_paper_with_the_key_of_its_source_and_number() {
         let seal = ring();
         let paper = |line: &str| match changes(line, &seal).remove(0).what {
-            What::Paper(paper) => paper,
+            ChangeKind::Paper(paper) => paper,
             what => panic!("{what:?}"),
         };
         for line in [TEMPERATURE, CERTIFICATE, TRIP] {
@@ -626,7 +626,7 @@ mod tests {
             panic!("two changes");
         };
         assert!(
-            matches!(&clear.what, What::Status(standing, _) if !standing.active && standing.seq == 124)
+            matches!(&clear.what, ChangeKind::Status(assertion, _) if !assertion.active && assertion.seq == 124)
         );
         assert!(clear.what.is_counted() && !notice.what.is_counted());
         assert_eq!(clear.who, notice.who);
@@ -636,7 +636,7 @@ mod tests {
     fn a_paper_that_was_exported_comes_back_and_no_other() {
         let seal = ring();
         let change = changes(TEMPERATURE, &seal).remove(0);
-        let What::Paper(paper) = &change.what else {
+        let ChangeKind::Paper(paper) = &change.what else {
             panic!("a paper");
         };
         let line = paper_line(&change.who, paper);
@@ -663,12 +663,12 @@ mod tests {
             panic!("a resident");
         };
         assert_eq!(profile.name.as_deref(), Some("陈美玲"));
-        let Event::Status(standing, profile) = parse(STATUS.as_bytes(), TODAY).unwrap() else {
+        let Event::Status(assertion, profile) = parse(STATUS.as_bytes(), TODAY).unwrap() else {
             panic!("a status");
         };
-        assert_eq!(standing.at.to_string(), "2020-04-20T00:00:00.000Z");
+        assert_eq!(assertion.at.to_string(), "2020-04-20T00:00:00.000Z");
         assert_eq!(
-            (standing.until, standing.region, standing.seq),
+            (assertion.until, assertion.region, assertion.seq),
             (Some(20_200_504), Some(440_106), 123)
         );
         assert_eq!(

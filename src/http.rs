@@ -2,26 +2,25 @@
 //! leaves from here; nothing below knows what a header is.
 
 pub mod agent;
-pub mod ahead;
-pub mod back;
 pub mod bulk;
 pub mod busy_page;
 pub mod desk;
 pub mod doors;
-pub mod gather;
 pub mod lists;
+pub mod ops;
 pub mod pages;
 pub mod query;
+pub mod read_ahead;
 pub mod reply;
+pub mod whole_body;
 
 use crate::answer::Refusal;
 use crate::clock::Now;
-use crate::desk::Asked as AskedOfDesk;
+use crate::desk::DeskRequest;
 use crate::desk::roles::Act;
-use crate::service::{Asked, Query, Service};
+use crate::service::{Query, Service, TimedQuery};
 use busy_page::is_page_load;
-use doors::Seat;
-use gather::{Gathered, gather};
+use doors::ConnectionState;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::ACCEPT;
 use hyper::{Method, Request, Response, StatusCode};
@@ -30,6 +29,7 @@ use reply::Body;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use whole_body::{WholeBody, gather};
 
 /// Bounds of what one request may bring, and of the time that it may take.
 #[derive(Clone, Debug)]
@@ -68,12 +68,12 @@ pub async fn answer(
     service: &Rc<Service>,
     door: Door,
     settings: &Rc<Settings>,
-    seat: &Rc<Seat>,
+    connection: &Rc<ConnectionState>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let started = Instant::now();
     let now = Now::read();
-    seat.begin(settings.answer_timeout);
+    connection.begin(settings.answer_timeout);
     let (parts, body) = request.into_parts();
     let head = Head::read(door, &parts.method, &parts.uri, &parts.headers);
     let length = body.size_hint();
@@ -84,7 +84,7 @@ pub async fn answer(
     // A query is answered as of when all of it was there.
     let whole_at = Cell::new(now);
     let ask = async |query| {
-        let asked = Asked {
+        let asked = TimedQuery {
             kind,
             query,
             started,
@@ -154,12 +154,12 @@ pub async fn answer(
                     .and_then(|scanner| takes(bytes_max as u64).map(|()| scanner));
                 match admitted {
                     Ok(scanner) => {
-                        let body = gather(body, bytes_max, settings.head_timeout, seat).await;
+                        let body = gather(body, bytes_max, settings.head_timeout, connection).await;
                         unread = body.is_err();
-                        if seat.came_later() {
+                        if connection.came_later() {
                             whole_at.set(Now::read());
                         }
-                        seat.begin(settings.answer_timeout);
+                        connection.begin(settings.answer_timeout);
                         let code = match &body {
                             Ok(body) => query::code(body, head.content_type),
                             Err(refusal) => Err(*refusal),
@@ -179,10 +179,11 @@ pub async fn answer(
             }
             Route::OpenSession => match takes(SESSION_BYTES_MAX as u64) {
                 Ok(()) => {
-                    let body = gather(body, SESSION_BYTES_MAX, settings.head_timeout, seat).await;
+                    let body =
+                        gather(body, SESSION_BYTES_MAX, settings.head_timeout, connection).await;
                     unread = body.is_err();
                     whole_at.set(Now::read());
-                    seat.begin(settings.answer_timeout);
+                    connection.begin(settings.answer_timeout);
                     let assertion = body.and_then(|body| query::assertion(&body));
                     let query = match &assertion {
                         Ok(assertion) => Ok(Query::OpenSession { assertion }),
@@ -193,7 +194,7 @@ pub async fn answer(
                 Err(refusal) => ask(Err(refusal)).await,
             },
             Route::Bulk => {
-                seat.begin(settings.bulk_timeout);
+                connection.begin(settings.bulk_timeout);
                 let admitted = head
                     .credential
                     .and_then(|token| service.admit_bulk(token, now.time, started));
@@ -204,34 +205,34 @@ pub async fn answer(
                         let token = head.credential.unwrap_or_default();
                         // Only a scanner of an organisation has grants to scan.
                         let organisation = service.organisation(token, now).unwrap_or_default();
-                        let scanner = bulk::Scanner::new(token, turn, organisation);
-                        let asked = bulk::AskedBulk {
+                        let scanner = bulk::BulkScanner::new(token, turn, organisation);
+                        let asked = bulk::BulkRequest {
                             codes: body,
                             language,
                             started,
                             now,
                         };
-                        bulk::response(service, settings, seat, scanner, asked)
+                        bulk::response(service, settings, connection, scanner, asked)
                     }
                     Err(refusal) => ask(Err(refusal)).await,
                 }
             }
             Route::Feed => {
-                seat.begin(settings.bulk_timeout);
+                connection.begin(settings.bulk_timeout);
                 let admitted = head.credential.and_then(|token| {
                     service.admit_authority(token, now.time)?;
                     takes(settings.feed_bytes_max).map(|()| token)
                 });
                 match admitted {
                     Ok(token) => {
-                        let fed = back::AskedFeed {
+                        let fed = ops::FeedRequest {
                             token,
                             body,
                             language,
                             started,
                             now: now.time,
                         };
-                        let response = back::feed(service, settings, seat, fed).await;
+                        let response = ops::feed(service, settings, connection, fed).await;
                         unread = response.status() != StatusCode::OK;
                         response
                     }
@@ -256,12 +257,12 @@ pub async fn answer(
                         let idempotency = takes(if reads { bytes_max as u64 } else { u64::MAX })
                             .and(at_desk.idempotency);
                         let body = match idempotency {
-                            Ok(_) if reads => gather(body, bytes_max, wait, seat).await,
-                            Ok(_) => Ok(Gathered::default()),
+                            Ok(_) if reads => gather(body, bytes_max, wait, connection).await,
+                            Ok(_) => Ok(WholeBody::default()),
                             Err(refusal) => Err(refusal),
                         };
                         unread = brings_body && (body.is_err() || !reads);
-                        seat.begin(settings.answer_timeout);
+                        connection.begin(settings.answer_timeout);
                         if reads {
                             whole_at.set(Now::read());
                         }
@@ -275,7 +276,7 @@ pub async fn answer(
                         };
                         let query = match &body {
                             Ok(body) => permits().map(|()| {
-                                let asked = AskedOfDesk {
+                                let asked = DeskRequest {
                                     act,
                                     id: at_desk.id,
                                     params: at_desk.params,
@@ -296,9 +297,9 @@ pub async fn answer(
                     Err(refusal) => ask(Err(refusal)).await,
                 }
             }
-            Route::Live => back::live(service, started),
-            Route::Ready => back::ready(service, settings, started, now),
-            Route::Metrics => back::metrics(service, started, now),
+            Route::Live => ops::live(service, started),
+            Route::Ready => ops::ready(service, settings, started, now),
+            Route::Metrics => ops::metrics(service, started, now),
             Route::Page(page) => {
                 match service.admit_page(pages::is_versioned(page, &parts.uri), started) {
                     Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),
@@ -308,11 +309,11 @@ pub async fn answer(
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };
-    seat.unread.set(unread);
-    let leaves = service.rooms.is_draining() && door != Door::Back;
+    connection.unread.set(unread);
+    let leaves = service.app.is_draining() && door != Door::Ops;
     // What hyper would have to read to hear the next request is not worth it.
     let ends = unread && (chunked || length.lower() > SMALL_BYTES) || protocol.is_some();
-    seat.answering(match leaves || ends || seat.is_last() {
+    connection.answering(match leaves || ends || connection.is_last() {
         // Whoever asks again asks another node, or waits for a place.
         true => reply::last(response),
         false => response,

@@ -32,18 +32,18 @@ const JWKS_BYTES_MAX: u64 = 1 << 20;
 
 /// What an assertion was issued for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum AssertionPurpose {
     /// To open the person's own session. An assertion that names no purpose is for this.
     LogIn,
     /// To be added to a family.
     Family,
 }
 
-impl Purpose {
+impl AssertionPurpose {
     fn word(self) -> &'static str {
         match self {
-            Purpose::LogIn => "log_in",
-            Purpose::Family => "family",
+            AssertionPurpose::LogIn => "log_in",
+            AssertionPurpose::Family => "family",
         }
     }
 }
@@ -67,11 +67,11 @@ impl AssertionNumber {
 pub struct Platform {
     keys: ArcSwap<Vec<TrustedKey>>,
     /// Of the file that the keys were read from: modification time, inode and length.
-    stamp: Mutex<Option<Stamp>>,
+    stamp: Mutex<Option<FileStamp>>,
     settings: Settings,
 }
 
-type Stamp = (std::time::SystemTime, u64, u64);
+type FileStamp = (std::time::SystemTime, u64, u64);
 
 /// What became of looking at the file of keys again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl Platform {
     pub fn person(
         &self,
         assertion: &str,
-        purpose: Purpose,
+        purpose: AssertionPurpose,
         now: Time,
     ) -> Result<(Profile, AssertionNumber), Refusal> {
         if assertion.len() > ASSERTION_BYTES_MAX {
@@ -161,7 +161,10 @@ impl Platform {
         }
         let claims = self.verify(assertion)?;
         check_life(&claims, now)?;
-        let said = claims.purpose.as_deref().unwrap_or(Purpose::LogIn.word());
+        let said = claims
+            .purpose
+            .as_deref()
+            .unwrap_or(AssertionPurpose::LogIn.word());
         if said != purpose.word() {
             return Err(Refusal::Unauthorized);
         }
@@ -243,7 +246,7 @@ fn check_life(claims: &Claims, now: Time) -> Result<(), Refusal> {
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+fn stamp(path: &Path) -> Option<FileStamp> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
@@ -300,12 +303,13 @@ fn modulus_bits(text: &str) -> Option<usize> {
 
 fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
     #[derive(Deserialize)]
-    struct Set {
+    struct KeySet {
         keys: Vec<serde_json::Value>,
     }
     // Byte order marks are written by some editors.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let set: Set = serde_json::from_slice(text).map_err(|error| format!("not a JWKS: {error}"))?;
+    let set: KeySet =
+        serde_json::from_slice(text).map_err(|error| format!("not a JWKS: {error}"))?;
     if set.keys.is_empty() {
         return Err("the JWKS holds no key".into());
     }

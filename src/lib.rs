@@ -6,7 +6,7 @@
 //! (`service`). The spine opens what the caller holds (`seal`), looks at the board (`board`), and answers from the closed
 //! set (`answer`), which `http::reply` prints. A code tells who somebody is; the board tells how they stand; neither waits.
 //!
-//! A change comes in at the back door (`http::back`), line by line (`lines`, `feed`), goes to the store (`store`), and is
+//! A change comes in at the operations door (`http::back`), line by line (`lines`, `feed`), goes to the store (`store`), and is
 //! acknowledged when it is durable and on the board.
 //!
 //! A node's life is in `node`; what it is told, in `config`; what a person types, in `commands`.
@@ -27,7 +27,6 @@ pub mod service;
 pub mod admission;
 pub mod answer;
 pub mod board;
-pub mod cold;
 pub mod desk;
 pub mod feed;
 pub mod identity;
@@ -36,9 +35,10 @@ pub mod meters;
 pub mod offline;
 pub mod seal;
 pub mod store;
+pub mod store_client;
 
 pub mod clock;
-pub mod drain;
+pub mod critical;
 #[cfg(test)]
 mod generated_docs;
 pub mod kernel;
@@ -47,6 +47,6 @@ pub mod lines;
 pub mod logging;
 pub mod paper;
 pub mod person;
+pub mod signals;
 pub mod status;
 pub mod synth;
-pub mod vital;

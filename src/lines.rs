@@ -5,7 +5,7 @@ pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Lines end in LF or CRLF and are numbered as the body numbers them, from 1. A byte order mark before the first line of a body or
 /// of a file is none of it.
-pub struct Lines {
+pub struct LineSplitter {
     bytes_max: usize,
     carry: Vec<u8>,
     line: u64,
@@ -15,10 +15,10 @@ pub struct Lines {
     skipping: bool,
 }
 
-impl Lines {
+impl LineSplitter {
     /// A line has at most `bytes_max` bytes without its end.
-    pub fn new(bytes_max: usize) -> Lines {
-        Lines {
+    pub fn new(bytes_max: usize) -> LineSplitter {
+        LineSplitter {
             bytes_max,
             carry: Vec::new(),
             line: 0,
@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn cut(pieces: &[&[u8]]) -> Vec<(u64, Option<Vec<u8>>)> {
-        let mut lines = Lines::new(20);
+        let mut lines = LineSplitter::new(20);
         let mut all = Vec::new();
         for piece in pieces {
             lines.push(piece, |nth, line| all.push((nth, line.map(<[u8]>::to_vec))));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn each_file_may_begin_with_a_byte_order_mark() {
-        let mut lines = Lines::new(20);
+        let mut lines = LineSplitter::new(20);
         let mut all = Vec::new();
         for file in [
             &b"\xef\xbb\xbfa\nb"[..],
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_costs_no_memory_and_spoils_itself_alone() {
-        let mut lines = Lines::new(512);
+        let mut lines = LineSplitter::new(512);
         let mut got = Vec::new();
         for _ in 0..1000 {
             lines.push(&[b'x'; 400], |nth, line| got.push((nth, line.is_some())));

@@ -13,7 +13,7 @@ use crate::store::{Error, Store};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use serde_json::json;
-use shelf::{EditionHead, FileName, PairNames, Shelf};
+use shelf::{EditionHead, FileName, ListShelf, PairNames};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -199,7 +199,7 @@ impl ListTally {
 /// The list of one issuer on one node.
 pub struct Lists {
     pub settings: ListSettings,
-    pub tally: ListTally,
+    pub metrics: ListTally,
     /// Since when this node has looked for one.
     pub since: Moment,
     served: ArcSwapOption<ServedEdition>,
@@ -209,7 +209,7 @@ impl Lists {
     pub fn new(settings: ListSettings) -> Lists {
         Lists {
             settings,
-            tally: ListTally::default(),
+            metrics: ListTally::default(),
             since: Moment::now(),
             served: ArcSwapOption::empty(),
         }
@@ -234,7 +234,7 @@ impl Lists {
         seal: &Seal,
         keys: &OfflineKeys,
     ) -> Result<(), Error> {
-        let shelf = Shelf { store, seal };
+        let shelf = ListShelf { store, seal };
         let served = self.served();
         let is_news = |head: &EditionHead| {
             let number = head.pairs.first().map_or(0, |pair| pair.number);
@@ -264,7 +264,7 @@ impl Lists {
     /// Puts an edition into the store, its head last. False where the slot has one already.
     pub async fn put(
         &self,
-        shelf: &Shelf<'_>,
+        shelf: &ListShelf<'_>,
         slot: Time,
         edition: &Edition,
         residents: u64,
@@ -306,7 +306,7 @@ impl Lists {
 
 /// Returns the edition of a head, or None where a file is missing or is not what the head says.
 async fn load(
-    shelf: &Shelf<'_>,
+    shelf: &ListShelf<'_>,
     head: EditionHead,
     served: Option<&ServedEdition>,
     keys: &OfflineKeys,

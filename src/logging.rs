@@ -28,18 +28,18 @@ enum Message {
 
 /// Writes lines without ever waiting or failing.
 #[derive(Clone)]
-pub struct Lines {
+pub struct LogQueue {
     sender: SyncSender<Message>,
 }
 
-impl Lines {
+impl LogQueue {
     /// Starts the thread that writes to `out`.
-    pub fn start(out: impl Write + Send + 'static) -> io::Result<Lines> {
+    pub fn start(out: impl Write + Send + 'static) -> io::Result<LogQueue> {
         let (sender, receiver) = sync_channel(LINES_WAITING_MAX);
         std::thread::Builder::new()
             .name("log".into())
             .spawn(move || write_all(out, &receiver))?;
-        Ok(Lines { sender })
+        Ok(LogQueue { sender })
     }
 
     /// Waits until what was logged is written, for a moment at most.
@@ -78,7 +78,7 @@ fn write_all(mut out: impl Write, messages: &Receiver<Message>) {
     }
 }
 
-impl Write for Lines {
+impl Write for LogQueue {
     /// Takes one line; one that finds no room is counted as lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
@@ -92,10 +92,10 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
+impl<'a> MakeWriter<'a> for LogQueue {
+    type Writer = LogQueue;
 
-    fn make_writer(&'a self) -> Lines {
+    fn make_writer(&'a self) -> LogQueue {
         self.clone()
     }
 }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn lines_that_cannot_be_written_are_lost_and_counted_and_stop_nothing() {
         let disk = Disk::default();
-        let mut lines = Lines::start(disk.clone()).unwrap();
+        let mut lines = LogQueue::start(disk.clone()).unwrap();
         let before = lost();
         writeln!(lines, "one").unwrap();
         lines.flush();
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!((lines[0], lines[2]), ("one", "three"));
 
         let (_reader, sleeping) = sync_channel(0);
-        let mut lines = Lines::start(Blocked(sleeping)).unwrap();
+        let mut lines = LogQueue::start(Blocked(sleeping)).unwrap();
         let before = lost();
         for _ in 0..LINES_WAITING_MAX + 100 {
             lines.write_all(b"line\n").unwrap();

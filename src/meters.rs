@@ -1,7 +1,7 @@
 //! Every meter: name, labels, meaning. Hot ones are a plain add on the counting thread's own line of memory, summed when
 //! somebody scrapes; nothing here is shared between threads that serve.
 
-use crate::answer::{Answer, Refusal, Standing};
+use crate::answer::{Answer, Refusal, ResidentStatus};
 use crate::clock::Moment;
 use crate::status::Colour;
 use metrics::{Key, Label, Level, Metadata, Recorder};
@@ -40,13 +40,13 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "1 when every resident on record is on the board",
     ),
     (
-        "liangma_board_fenced_total",
+        "liangma_board_stale_writes_dropped_total",
         "counter",
         "",
         "words that came late and were kept off the board by their version",
     ),
     (
-        "liangma_age_seconds",
+        "liangma_data_age_seconds",
         "gauge",
         "",
         "age of what this node knows",
@@ -71,7 +71,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "steps of the system's clock by more than half a second; the node's time did not follow at once",
     ),
     (
-        "liangma_clock_apart_seconds",
+        "liangma_clock_offset_seconds",
         "gauge",
         "",
         "how far the system's clock is ahead of that of Redis; behind it is negative",
@@ -84,7 +84,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "of them those that made room and are not heard",
     ),
     (
-        "liangma_connections_max",
+        "liangma_connections_limit_max",
         "gauge",
         "door",
         "connections that the door admits",
@@ -96,7 +96,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "connections admitted",
     ),
     (
-        "liangma_connections_busy_total",
+        "liangma_connections_rejected_total",
         "counter",
         "door",
         "connections told that we are busy",
@@ -104,11 +104,11 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
     (
         "liangma_connections_closed_total",
         "counter",
-        "door, why",
+        "door, reason",
         "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up), `evicted` (idle, or waited for its body, while others waited to come in), `body` (a request's body took too long)",
     ),
     (
-        "liangma_connections_cap",
+        "liangma_connections_limit",
         "gauge",
         "door",
         "connections that the door admits now, steered by the wait",
@@ -117,16 +117,16 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_in_flight_max",
         "gauge",
         "door",
-        "requests in flight that the door answers within half of `wait_max`; the agent port divides it among the balancers",
+        "requests in flight that the door answers within half of `queue_delay_target`; the agent port divides it among the balancers",
     ),
     (
         "liangma_balancer_weight_ratio",
         "gauge",
         "door",
-        "the part of its usual traffic that the agent port asks for: below 1 while requests wait for longer than half of `wait_max`",
+        "the part of its usual traffic that the agent port asks for: below 1 while requests wait for longer than half of `queue_delay_target`",
     ),
     (
-        "liangma_kernel_wait_seconds",
+        "liangma_queue_delay_seconds",
         "gauge",
         "door, quantile",
         "from a request's bytes to our reading them, sampled, in the last step in which there were any",
@@ -192,7 +192,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "residents in the store when this node started; `liangma_residents` beside it is how far a start is",
     ),
     (
-        "liangma_change_seconds",
+        "liangma_replication_lag_seconds",
         "histogram",
         "",
         "from a change in Redis to this board, by the clocks of both",
@@ -204,37 +204,37 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "what befell the store: `gone`, `stuck`, `refused`, `emptied`, `replaced`, `behind`, `trimmed`",
     ),
     (
-        "liangma_board_ahead",
+        "liangma_board_lost_by_store",
         "gauge",
         "",
         "residents of whom this board knows more than the store: it has lost what it acknowledged",
     ),
     (
-        "liangma_board_contradicted_total",
+        "liangma_board_conflicts_total",
         "counter",
         "",
         "changes made by a store that had forgotten what this board knows; they took no red away",
     ),
     (
-        "liangma_board_kept",
+        "liangma_board_retained_reds",
         "gauge",
         "",
         "residents who stay red although the store, which has lost why, says otherwise",
     ),
     (
-        "liangma_misses_total",
+        "liangma_store_lookups_total",
         "counter",
         "outcome",
         "looks into the store because memory could not answer: `found`, `absent`, `busy`",
     ),
     (
-        "liangma_misses_limit",
+        "liangma_store_lookups_limit",
         "gauge",
         "",
         "queries that may be with the store at once; it follows how long the store takes",
     ),
     (
-        "liangma_misses_in_flight",
+        "liangma_store_lookups_in_flight",
         "gauge",
         "",
         "queries that are with the store",
@@ -242,23 +242,23 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
     (
         "liangma_store_rtt_seconds",
         "gauge",
-        "of",
+        "stat",
         "how long the store takes to answer a query: `floor`, undisturbed; `smoothed`, of late",
     ),
     (
-        "liangma_cold_bytes",
+        "liangma_record_cache_bytes",
         "gauge",
         "",
         "records and absences kept beside the board",
     ),
     (
-        "liangma_papers_filed_total",
+        "liangma_entries_written_total",
         "counter",
         "outcome",
         "papers that came: `new`, or `known` because their key was there already",
     ),
     (
-        "liangma_papers_swept_total",
+        "liangma_entries_expired_total",
         "counter",
         "",
         "papers that were past their time and are gone",
@@ -276,16 +276,16 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "links of the audit log that this node filed; its end is in the log of the node each hour, as `audit_end`",
     ),
     (
-        "liangma_reddened_per_hour",
+        "liangma_red_set_hourly_max",
         "gauge",
         "",
         "people whom the source that turned most red did so in this hour, by feeds to this node",
     ),
     (
-        "liangma_reddened_alarms",
+        "liangma_red_alarms",
         "gauge",
         "",
-        "sources that are beyond `reddened_per_hour` in this hour: look at what they fed",
+        "sources that are beyond `red_alarm_per_hour` in this hour: look at what they fed",
     ),
     (
         "liangma_log_lines_lost_total",
@@ -358,7 +358,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
 
 /// What a query asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RequestKind {
     Show,
     Scan,
     Bulk,
@@ -379,50 +379,50 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
-    const ALL: [Kind; 14] = [
-        Kind::Show,
-        Kind::Scan,
-        Kind::Bulk,
-        Kind::Session,
-        Kind::Status,
-        Kind::Live,
-        Kind::Ready,
-        Kind::Metrics,
-        Kind::Feed,
-        Kind::Page,
-        Kind::OfflineCode,
-        Kind::List,
-        Kind::Desk,
-        Kind::Other,
+impl RequestKind {
+    const ALL: [RequestKind; 14] = [
+        RequestKind::Show,
+        RequestKind::Scan,
+        RequestKind::Bulk,
+        RequestKind::Session,
+        RequestKind::Status,
+        RequestKind::Live,
+        RequestKind::Ready,
+        RequestKind::Metrics,
+        RequestKind::Feed,
+        RequestKind::Page,
+        RequestKind::OfflineCode,
+        RequestKind::List,
+        RequestKind::Desk,
+        RequestKind::Other,
     ];
 
     fn label(self) -> &'static str {
         match self {
-            Kind::Show => "show",
-            Kind::Scan => "scan",
-            Kind::Bulk => "bulk",
-            Kind::Session => "session",
-            Kind::Status => "status",
-            Kind::Live => "live",
-            Kind::Ready => "ready",
-            Kind::Metrics => "metrics",
-            Kind::Feed => "feed",
-            Kind::Page => "page",
-            Kind::OfflineCode => "offline_code",
-            Kind::List => "list",
-            Kind::Desk => "desk",
-            Kind::Other => "other",
+            RequestKind::Show => "show",
+            RequestKind::Scan => "scan",
+            RequestKind::Bulk => "bulk",
+            RequestKind::Session => "session",
+            RequestKind::Status => "status",
+            RequestKind::Live => "live",
+            RequestKind::Ready => "ready",
+            RequestKind::Metrics => "metrics",
+            RequestKind::Feed => "feed",
+            RequestKind::Page => "page",
+            RequestKind::OfflineCode => "offline_code",
+            RequestKind::List => "list",
+            RequestKind::Desk => "desk",
+            RequestKind::Other => "other",
         }
     }
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum QueryOutcome {
     /// Answered, with something that is no verdict.
     Done,
-    Told(Standing),
+    Told(ResidentStatus),
     Refused(Refusal),
     /// The asker left, or was cut off, before the answer.
     Gone,
@@ -433,21 +433,21 @@ const GONE: usize = 6;
 const REFUSED: usize = 7;
 const OUTCOMES: usize = REFUSED + Refusal::ALL.len();
 
-impl Outcome {
+impl QueryOutcome {
     fn index(self) -> usize {
         match self {
-            Outcome::Done => 0,
-            Outcome::Told(Standing::Known(reasons)) => {
+            QueryOutcome::Done => 0,
+            QueryOutcome::Told(ResidentStatus::Known(reasons)) => {
                 TOLD + match reasons.colour() {
                     Colour::Green => 0,
                     Colour::Yellow => 1,
                     Colour::Red => 2,
                 }
             }
-            Outcome::Told(Standing::Unknown) => TOLD + 3,
-            Outcome::Told(Standing::TooOld) => TOLD + 4,
-            Outcome::Gone => GONE,
-            Outcome::Refused(refusal) => REFUSED + refusal as usize,
+            QueryOutcome::Told(ResidentStatus::Unknown) => TOLD + 3,
+            QueryOutcome::Told(ResidentStatus::TooOld) => TOLD + 4,
+            QueryOutcome::Gone => GONE,
+            QueryOutcome::Refused(refusal) => REFUSED + refusal as usize,
         }
     }
 
@@ -462,15 +462,15 @@ impl Outcome {
     }
 }
 
-impl From<&Result<Answer, Refusal>> for Outcome {
-    fn from(result: &Result<Answer, Refusal>) -> Outcome {
+impl From<&Result<Answer, Refusal>> for QueryOutcome {
+    fn from(result: &Result<Answer, Refusal>) -> QueryOutcome {
         match result {
-            Ok(Answer::Shown(shown, _)) => Outcome::Told(shown.standing),
-            Ok(Answer::Verdict(verdict, _)) => Outcome::Told(verdict.standing),
-            Ok(Answer::Explained(explained, _)) => Outcome::Told(explained.standing),
-            Ok(Answer::OfflineVerdict(told, _)) => Outcome::Told(told.verdict.standing),
-            Ok(Answer::Opened(_) | Answer::OfflineCode(_) | Answer::Desk(..)) => Outcome::Done,
-            Err(refusal) => Outcome::Refused(*refusal),
+            Ok(Answer::Shown(shown, _)) => QueryOutcome::Told(shown.status),
+            Ok(Answer::Verdict(verdict, _)) => QueryOutcome::Told(verdict.status),
+            Ok(Answer::Explained(explained, _)) => QueryOutcome::Told(explained.status),
+            Ok(Answer::OfflineVerdict(told, _)) => QueryOutcome::Told(told.verdict.status),
+            Ok(Answer::Opened(_) | Answer::OfflineCode(_) | Answer::Desk(..)) => QueryOutcome::Done,
+            Err(refusal) => QueryOutcome::Refused(*refusal),
         }
     }
 }
@@ -563,8 +563,8 @@ impl<const N: usize> Histogram<N> {
     /// Counts one; only its own thread may.
     pub fn record(&self, took: Duration) {
         let nanos = took.as_nanos() as u64;
-        bump(self.bucket(nanos), 1);
-        bump(&self.nanos, nanos);
+        add_local(self.bucket(nanos), 1);
+        add_local(&self.nanos, nanos);
     }
 
     /// Counts one, from any thread.
@@ -617,68 +617,68 @@ impl<const N: usize> Histogram<N> {
 }
 
 /// An add by the one thread that writes: a load and a store, no locked instruction.
-fn bump(count: &AtomicU64, by: u64) {
+fn add_local(count: &AtomicU64, by: u64) {
     count.store(count.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
 /// The counts of one serving thread.
 #[repr(align(128))]
-pub struct Tally {
-    queries: [[AtomicU64; OUTCOMES]; Kind::ALL.len()],
+pub struct ThreadMetrics {
+    queries: [[AtomicU64; OUTCOMES]; RequestKind::ALL.len()],
     codes: [AtomicU64; OUTCOMES],
-    times: [QueryTimes; Kind::ALL.len()],
+    times: [QueryTimes; RequestKind::ALL.len()],
 }
 
-impl Tally {
-    fn new() -> Tally {
-        Tally {
-            queries: [const { [const { AtomicU64::new(0) }; OUTCOMES] }; Kind::ALL.len()],
+impl ThreadMetrics {
+    fn new() -> ThreadMetrics {
+        ThreadMetrics {
+            queries: [const { [const { AtomicU64::new(0) }; OUTCOMES] }; RequestKind::ALL.len()],
             codes: [const { AtomicU64::new(0) }; OUTCOMES],
             times: std::array::from_fn(|_| Histogram::new(&QUERY_BOUNDS)),
         }
     }
 
     /// A query that begins; dropped unfinished, it counts as gone.
-    pub fn enter(&self, kind: Kind, started: Instant) -> Visit<'_> {
-        Visit {
-            tally: self,
+    pub fn enter(&self, kind: RequestKind, started: Instant) -> RequestGuard<'_> {
+        RequestGuard {
+            metrics: self,
             kind,
             started,
-            outcome: Outcome::Gone,
+            outcome: QueryOutcome::Gone,
         }
     }
 
     /// A line of a bulk scan.
-    pub fn code(&self, outcome: Outcome) {
-        bump(&self.codes[outcome.index()], 1);
+    pub fn code(&self, outcome: QueryOutcome) {
+        add_local(&self.codes[outcome.index()], 1);
     }
 }
 
 /// A query under way.
-pub struct Visit<'t> {
-    tally: &'t Tally,
-    kind: Kind,
+pub struct RequestGuard<'t> {
+    metrics: &'t ThreadMetrics,
+    kind: RequestKind,
     started: Instant,
-    outcome: Outcome,
+    outcome: QueryOutcome,
 }
 
-impl Visit<'_> {
-    pub fn leave(mut self, outcome: Outcome) {
+impl RequestGuard<'_> {
+    pub fn leave(mut self, outcome: QueryOutcome) {
         self.outcome = outcome;
     }
 }
 
-impl Drop for Visit<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
         let kind = self.kind as usize;
-        bump(&self.tally.queries[kind][self.outcome.index()], 1);
-        self.tally.times[kind].record(self.started.elapsed());
+        add_local(&self.metrics.queries[kind][self.outcome.index()], 1);
+        self.metrics.times[kind].record(self.started.elapsed());
     }
 }
 
 /// Why we closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub enum CloseReason {
     Idle,
     Head,
     Stalled,
@@ -689,13 +689,13 @@ pub enum Closed {
 
 /// The counts of one door.
 #[derive(Default)]
-pub struct DoorTally {
+pub struct DoorMetrics {
     pub open: AtomicU64,
     pub accepted: AtomicU64,
     pub busy: AtomicU64,
     pub accept_errors: AtomicU64,
     /// Connections that are admitted now.
-    pub cap: AtomicU64,
+    pub limit: AtomicU64,
     pub frozen: AtomicU64,
     /// Milliseconds that 50, 90 and 99 of a hundred waited in the kernel.
     pub waits: [AtomicU64; 3],
@@ -709,22 +709,22 @@ pub struct DoorTally {
     closed: [AtomicU64; 6],
 }
 
-impl DoorTally {
-    pub fn closed(&self, why: Closed) {
+impl DoorMetrics {
+    pub fn closed(&self, why: CloseReason) {
         self.closed[why as usize].fetch_add(1, Relaxed);
     }
 }
 
 /// What the rooms know when somebody scrapes.
-pub struct Facts {
+pub struct ScrapeSnapshot {
     pub residents: u64,
     pub filled: bool,
-    pub fenced: u64,
-    pub contradicted: u64,
-    pub kept: u64,
-    pub cold_bytes: u64,
-    pub misses_limit: u64,
-    pub misses_in_flight: u64,
+    pub stale_writes_dropped: u64,
+    pub conflicts: u64,
+    pub retained_reds: u64,
+    pub record_cache_bytes: u64,
+    pub store_lookups_limit: u64,
+    pub store_lookups_in_flight: u64,
     pub store_rtt_floor: Duration,
     pub store_rtt_smoothed: Duration,
     pub age: Duration,
@@ -756,7 +756,7 @@ pub struct OfflineFacts {
 
 /// What can befall a store, and be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum StoreFault {
     /// Nobody answers there, or nobody who may.
     Gone,
     /// It took a question, and says nothing.
@@ -773,33 +773,33 @@ pub enum Fault {
     Trimmed,
 }
 
-impl Fault {
-    const ALL: [Fault; 7] = [
-        Fault::Gone,
-        Fault::Stuck,
-        Fault::Refused,
-        Fault::Emptied,
-        Fault::Replaced,
-        Fault::Behind,
-        Fault::Trimmed,
+impl StoreFault {
+    const ALL: [StoreFault; 7] = [
+        StoreFault::Gone,
+        StoreFault::Stuck,
+        StoreFault::Refused,
+        StoreFault::Emptied,
+        StoreFault::Replaced,
+        StoreFault::Behind,
+        StoreFault::Trimmed,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Fault::Gone => "gone",
-            Fault::Stuck => "stuck",
-            Fault::Refused => "refused",
-            Fault::Emptied => "emptied",
-            Fault::Replaced => "replaced",
-            Fault::Behind => "behind",
-            Fault::Trimmed => "trimmed",
+            StoreFault::Gone => "gone",
+            StoreFault::Stuck => "stuck",
+            StoreFault::Refused => "refused",
+            StoreFault::Emptied => "emptied",
+            StoreFault::Replaced => "replaced",
+            StoreFault::Behind => "behind",
+            StoreFault::Trimmed => "trimmed",
         }
     }
 }
 
 /// Counts of the feed and of the store; not hot.
 #[derive(Default)]
-pub struct StoreTally {
+pub struct StoreMetrics {
     pub applied: AtomicU64,
     pub unchanged: AtomicU64,
     pub rejected: AtomicU64,
@@ -814,19 +814,19 @@ pub struct StoreTally {
     pub ahead: [AtomicU64; 16],
     /// Residents on record when the store was opened.
     pub on_record: AtomicU64,
-    faults: [AtomicU64; Fault::ALL.len()],
-    misses: [AtomicU64; 3],
+    faults: [AtomicU64; StoreFault::ALL.len()],
+    lookups: [AtomicU64; 3],
     /// Known, and new.
     papers: [AtomicU64; 2],
     pub swept: AtomicU64,
-    reddened: Mutex<Reddened>,
+    red_alarm: Mutex<RedAlarm>,
     /// Reasons that were set, by the source that the feed's token was made for.
     fed_reds: Mutex<HashMap<Box<str>, u64>>,
 }
 
 /// Whom each source turned red in this hour; a wrong list is noticed by its length.
 #[derive(Default)]
-struct Reddened {
+struct RedAlarm {
     hour: u64,
     most: u64,
     counts: HashMap<Box<str>, u64>,
@@ -837,7 +837,7 @@ const SOURCES_MAX: usize = 1_000;
 
 const HOUR_MS: u64 = 3_600_000;
 
-impl Reddened {
+impl RedAlarm {
     fn enter(&mut self, now: Moment) {
         let hour = now.0 / HOUR_MS;
         if self.hour != hour {
@@ -850,7 +850,7 @@ impl Reddened {
 /// Tokens that a meter names; the rest are counted together.
 const TOKENS_MAX: usize = 64;
 
-impl StoreTally {
+impl StoreMetrics {
     /// Feeds of a token set so many reasons.
     pub fn fed_reds(&self, token: &str, reds: u64) {
         let mut fed = lock(&self.fed_reds);
@@ -860,13 +860,13 @@ impl StoreTally {
     }
 
     /// A source turned one more red; true where it is beyond `most` in this hour with just this one.
-    pub fn reddened(&self, source: &str, most: u64, now: Moment) -> bool {
-        let mut reddened = lock(&self.reddened);
-        reddened.enter(now);
-        reddened.most = most;
-        let full = reddened.counts.len() >= SOURCES_MAX && !reddened.counts.contains_key(source);
+    pub fn red_alarm(&self, source: &str, most: u64, now: Moment) -> bool {
+        let mut red_alarm = lock(&self.red_alarm);
+        red_alarm.enter(now);
+        red_alarm.most = most;
+        let full = red_alarm.counts.len() >= SOURCES_MAX && !red_alarm.counts.contains_key(source);
         let source = if full { "others" } else { source };
-        let count = reddened.counts.entry(source.into()).or_default();
+        let count = red_alarm.counts.entry(source.into()).or_default();
         *count += 1;
         *count == most + 1
     }
@@ -875,18 +875,18 @@ impl StoreTally {
         self.papers[usize::from(new)].fetch_add(1, Relaxed);
     }
 
-    pub fn fault(&self, fault: Fault) {
+    pub fn fault(&self, fault: StoreFault) {
         self.faults[fault as usize].fetch_add(1, Relaxed);
     }
 
-    pub fn miss(&self, miss: Miss) {
-        self.misses[miss as usize].fetch_add(1, Relaxed);
+    pub fn lookup(&self, lookup: LookupOutcome) {
+        self.lookups[lookup as usize].fetch_add(1, Relaxed);
     }
 }
 
 /// What came of a look into the store, because memory could not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Miss {
+pub enum LookupOutcome {
     Found,
     Absent,
     Busy,
@@ -896,9 +896,9 @@ pub enum Miss {
 pub struct Meters {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    tallies: Mutex<Vec<Arc<Tally>>>,
-    doors: Mutex<Vec<(&'static str, u64, Arc<DoorTally>)>>,
-    pub store: Arc<StoreTally>,
+    all_metrics: Mutex<Vec<Arc<ThreadMetrics>>>,
+    doors: Mutex<Vec<(&'static str, u64, Arc<DoorMetrics>)>>,
+    pub store: Arc<StoreMetrics>,
 }
 
 impl Default for Meters {
@@ -918,73 +918,91 @@ impl Meters {
         Meters {
             handle: recorder.handle(),
             recorder,
-            tallies: Mutex::default(),
+            all_metrics: Mutex::default(),
             doors: Mutex::default(),
             store: Arc::default(),
         }
     }
 
     /// The counts of one more serving thread.
-    pub fn tally(&self) -> Arc<Tally> {
-        let tally = Arc::new(Tally::new());
-        lock(&self.tallies).push(tally.clone());
-        tally
+    pub fn metrics(&self) -> Arc<ThreadMetrics> {
+        let metrics = Arc::new(ThreadMetrics::new());
+        lock(&self.all_metrics).push(metrics.clone());
+        metrics
     }
 
     /// The counts of a door that admits `connections_max`.
-    pub fn door(&self, name: &'static str, connections_max: usize) -> Arc<DoorTally> {
-        let tally = Arc::new(DoorTally::default());
-        lock(&self.doors).push((name, connections_max as u64, tally.clone()));
-        tally
+    pub fn door(&self, name: &'static str, connections_max: usize) -> Arc<DoorMetrics> {
+        let metrics = Arc::new(DoorMetrics::default());
+        lock(&self.doors).push((name, connections_max as u64, metrics.clone()));
+        metrics
     }
 
     /// Each open door's name and counts.
-    pub fn doors(&self) -> Vec<(&'static str, Arc<DoorTally>)> {
+    pub fn doors(&self) -> Vec<(&'static str, Arc<DoorMetrics>)> {
         let doors = lock(&self.doors);
-        let doors = doors.iter().map(|(name, _, tally)| (*name, tally.clone()));
+        let doors = doors
+            .iter()
+            .map(|(name, _, metrics)| (*name, metrics.clone()));
         doors.collect()
     }
 
     /// Everything in the text format of Prometheus.
-    pub fn print(&self, facts: &Facts) -> String {
-        let tallies = lock(&self.tallies).clone();
-        self.publish_queries(&tallies);
+    pub fn print(&self, snapshot: &ScrapeSnapshot) -> String {
+        let all_metrics = lock(&self.all_metrics).clone();
+        self.publish_queries(&all_metrics);
         self.publish_doors();
-        self.gauge("liangma_residents", &[], facts.residents as f64);
+        self.gauge("liangma_residents", &[], snapshot.residents as f64);
         self.gauge(
             "liangma_board_filled",
             &[],
-            f64::from(u8::from(facts.filled)),
+            f64::from(u8::from(snapshot.filled)),
         );
-        self.count("liangma_board_fenced_total", &[], facts.fenced);
-        self.count("liangma_board_contradicted_total", &[], facts.contradicted);
-        self.gauge("liangma_board_kept", &[], facts.kept as f64);
-        self.gauge("liangma_cold_bytes", &[], facts.cold_bytes as f64);
-        self.gauge("liangma_misses_limit", &[], facts.misses_limit as f64);
-        self.gauge(
-            "liangma_misses_in_flight",
+        self.count(
+            "liangma_board_stale_writes_dropped_total",
             &[],
-            facts.misses_in_flight as f64,
+            snapshot.stale_writes_dropped,
+        );
+        self.count("liangma_board_conflicts_total", &[], snapshot.conflicts);
+        self.gauge(
+            "liangma_board_retained_reds",
+            &[],
+            snapshot.retained_reds as f64,
+        );
+        self.gauge(
+            "liangma_record_cache_bytes",
+            &[],
+            snapshot.record_cache_bytes as f64,
+        );
+        self.gauge(
+            "liangma_store_lookups_limit",
+            &[],
+            snapshot.store_lookups_limit as f64,
+        );
+        self.gauge(
+            "liangma_store_lookups_in_flight",
+            &[],
+            snapshot.store_lookups_in_flight as f64,
         );
         for (of, rtt) in [
-            ("floor", facts.store_rtt_floor),
-            ("smoothed", facts.store_rtt_smoothed),
+            ("floor", snapshot.store_rtt_floor),
+            ("smoothed", snapshot.store_rtt_smoothed),
         ] {
             self.gauge(
                 "liangma_store_rtt_seconds",
-                &[("of", of)],
+                &[("stat", of)],
                 rtt.as_secs_f64(),
             );
         }
-        self.gauge("liangma_age_seconds", &[], facts.age.as_secs_f64());
-        self.gauge("liangma_ready", &[], f64::from(u8::from(facts.ready)));
-        self.gauge("liangma_sixteenths_too_old", &[], facts.too_old.into());
-        self.gauge("liangma_sixteenths_lost", &[], facts.lost.into());
-        self.count("liangma_clock_steps_total", &[], facts.clock_steps);
-        self.gauge("liangma_clock_apart_seconds", &[], facts.clock_apart);
-        self.count("liangma_audit_links_total", &[], facts.audit_links);
+        self.gauge("liangma_data_age_seconds", &[], snapshot.age.as_secs_f64());
+        self.gauge("liangma_ready", &[], f64::from(u8::from(snapshot.ready)));
+        self.gauge("liangma_sixteenths_too_old", &[], snapshot.too_old.into());
+        self.gauge("liangma_sixteenths_lost", &[], snapshot.lost.into());
+        self.count("liangma_clock_steps_total", &[], snapshot.clock_steps);
+        self.gauge("liangma_clock_offset_seconds", &[], snapshot.clock_apart);
+        self.count("liangma_audit_links_total", &[], snapshot.audit_links);
         self.count("liangma_log_lines_lost_total", &[], crate::logging::lost());
-        self.count("liangma_panics_total", &[], crate::vital::panics());
+        self.count("liangma_panics_total", &[], crate::critical::panics());
         self.gauge(
             "liangma_build_info",
             &[("version", env!("CARGO_PKG_VERSION"))],
@@ -1019,44 +1037,46 @@ impl Meters {
         );
 
         self.publish_store();
-        if let Some(offline) = &facts.offline {
+        if let Some(offline) = &snapshot.offline {
             self.publish_offline(offline);
         }
 
         let mut out = self.handle.render();
         out.push_str("# TYPE liangma_query_seconds histogram\n");
-        for kind in Kind::ALL {
+        for kind in RequestKind::ALL {
             let labels = format!("kind=\"{}\"", kind.label());
-            let parts = tallies.iter().map(|tally| &tally.times[kind as usize]);
+            let parts = all_metrics
+                .iter()
+                .map(|metrics| &metrics.times[kind as usize]);
             Histogram::print(&mut out, "liangma_query_seconds", &labels, parts);
         }
         out.push_str("# TYPE liangma_store_commit_seconds histogram\n");
         let commits = std::iter::once(&store.commit_times);
         Histogram::print(&mut out, "liangma_store_commit_seconds", "", commits);
-        out.push_str("# TYPE liangma_change_seconds histogram\n");
+        out.push_str("# TYPE liangma_replication_lag_seconds histogram\n");
         let changes = std::iter::once(&store.change_times);
-        Histogram::print(&mut out, "liangma_change_seconds", "", changes);
+        Histogram::print(&mut out, "liangma_replication_lag_seconds", "", changes);
         out
     }
 
-    fn publish_offline(&self, facts: &OfflineFacts) {
-        let [age, build] = [facts.list_age, facts.build].map(|time| time.as_secs_f64());
+    fn publish_offline(&self, snapshot: &OfflineFacts) {
+        let [age, build] = [snapshot.list_age, snapshot.build].map(|time| time.as_secs_f64());
         self.gauge("liangma_list_age_seconds", &[], age);
-        self.gauge("liangma_list_residents", &[], facts.residents as f64);
-        for (state, listed) in facts.listed {
+        self.gauge("liangma_list_residents", &[], snapshot.residents as f64);
+        for (state, listed) in snapshot.listed {
             self.gauge("liangma_list_listed", &[("state", state)], listed as f64);
         }
-        self.gauge("liangma_list_clashes", &[], facts.clashes as f64);
-        for (file, bytes) in facts.bytes {
+        self.gauge("liangma_list_clashes", &[], snapshot.clashes as f64);
+        for (file, bytes) in snapshot.bytes {
             self.gauge("liangma_list_bytes", &[("file", file)], bytes as f64);
         }
-        for (outcome, published) in facts.published {
+        for (outcome, published) in snapshot.published {
             let outcome = ("outcome", outcome);
             self.count("liangma_list_published_total", &[outcome], published);
         }
-        self.count("liangma_list_wrong_total", &[], facts.wrong);
+        self.count("liangma_list_wrong_total", &[], snapshot.wrong);
         self.gauge("liangma_list_build_seconds", &[], build);
-        for (outcome, codes) in facts.codes {
+        for (outcome, codes) in snapshot.codes {
             let outcome = ("outcome", outcome);
             self.count("liangma_offline_codes_total", &[outcome], codes);
         }
@@ -1064,7 +1084,7 @@ impl Meters {
 
     fn publish_store(&self) {
         let store = &self.store;
-        for fault in Fault::ALL {
+        for fault in StoreFault::ALL {
             let count = store.faults[fault as usize].load(Relaxed);
             self.count(
                 "liangma_store_faults_total",
@@ -1072,19 +1092,27 @@ impl Meters {
                 count,
             );
         }
-        for (outcome, count) in ["found", "absent", "busy"].into_iter().zip(&store.misses) {
-            let outcome = ("outcome", outcome);
-            self.count("liangma_misses_total", &[outcome], count.load(Relaxed));
-        }
-        for (outcome, count) in ["known", "new"].into_iter().zip(&store.papers) {
+        for (outcome, count) in ["found", "absent", "busy"].into_iter().zip(&store.lookups) {
             let outcome = ("outcome", outcome);
             self.count(
-                "liangma_papers_filed_total",
+                "liangma_store_lookups_total",
                 &[outcome],
                 count.load(Relaxed),
             );
         }
-        self.count("liangma_papers_swept_total", &[], store.swept.load(Relaxed));
+        for (outcome, count) in ["known", "new"].into_iter().zip(&store.papers) {
+            let outcome = ("outcome", outcome);
+            self.count(
+                "liangma_entries_written_total",
+                &[outcome],
+                count.load(Relaxed),
+            );
+        }
+        self.count(
+            "liangma_entries_expired_total",
+            &[],
+            store.swept.load(Relaxed),
+        );
         for (token, reds) in &*lock(&store.fed_reds) {
             let label = Label::new("token", token.to_string());
             let key = Key::from_parts("liangma_feed_reds_total", vec![label]);
@@ -1092,33 +1120,33 @@ impl Meters {
             counter.absolute(*reds);
         }
         let (most, alarms) = {
-            let mut reddened = lock(&store.reddened);
-            reddened.enter(Moment::now());
-            let beyond = reddened
+            let mut red_alarm = lock(&store.red_alarm);
+            red_alarm.enter(Moment::now());
+            let beyond = red_alarm
                 .counts
                 .values()
-                .filter(|count| **count > reddened.most);
-            let most = reddened.counts.values().copied().max().unwrap_or(0);
+                .filter(|count| **count > red_alarm.most);
+            let most = red_alarm.counts.values().copied().max().unwrap_or(0);
             (most, beyond.count())
         };
-        self.gauge("liangma_reddened_per_hour", &[], most as f64);
-        self.gauge("liangma_reddened_alarms", &[], alarms as f64);
+        self.gauge("liangma_red_set_hourly_max", &[], most as f64);
+        self.gauge("liangma_red_alarms", &[], alarms as f64);
         let ahead: u64 = store.ahead.iter().map(|part| part.load(Relaxed)).sum();
         for (name, value) in [
-            ("liangma_board_ahead", ahead),
+            ("liangma_board_lost_by_store", ahead),
             ("liangma_residents_on_record", store.on_record.load(Relaxed)),
         ] {
             self.gauge(name, &[], value as f64);
         }
     }
 
-    fn publish_queries(&self, tallies: &[Arc<Tally>]) {
+    fn publish_queries(&self, all_metrics: &[Arc<ThreadMetrics>]) {
         for index in 0..OUTCOMES {
-            let outcome = ("outcome", Outcome::label(index));
-            for kind in Kind::ALL {
-                let sum = tallies
+            let outcome = ("outcome", QueryOutcome::label(index));
+            for kind in RequestKind::ALL {
+                let sum = all_metrics
                     .iter()
-                    .map(|tally| tally.queries[kind as usize][index].load(Relaxed))
+                    .map(|metrics| metrics.queries[kind as usize][index].load(Relaxed))
                     .sum::<u64>();
                 if sum > 0 {
                     self.count(
@@ -1128,9 +1156,9 @@ impl Meters {
                     );
                 }
             }
-            let sum = tallies
+            let sum = all_metrics
                 .iter()
-                .map(|tally| tally.codes[index].load(Relaxed))
+                .map(|metrics| metrics.codes[index].load(Relaxed))
                 .sum::<u64>();
             if sum > 0 {
                 self.count("liangma_bulk_codes_total", &[outcome], sum);
@@ -1139,51 +1167,58 @@ impl Meters {
     }
 
     fn publish_doors(&self) {
-        for (name, connections_max, tally) in lock(&self.doors).iter() {
+        for (name, connections_max, metrics) in lock(&self.doors).iter() {
             let door = ("door", *name);
             self.gauge(
                 "liangma_connections",
                 &[door],
-                tally.open.load(Relaxed) as f64,
+                metrics.open.load(Relaxed) as f64,
             );
-            self.gauge("liangma_connections_max", &[door], *connections_max as f64);
+            self.gauge(
+                "liangma_connections_limit_max",
+                &[door],
+                *connections_max as f64,
+            );
             for (name, count) in [
-                ("liangma_connections_accepted_total", &tally.accepted),
-                ("liangma_connections_busy_total", &tally.busy),
-                ("liangma_accept_errors_total", &tally.accept_errors),
-                ("liangma_connections_overflowed_total", &tally.overflowed),
+                ("liangma_connections_accepted_total", &metrics.accepted),
+                ("liangma_connections_rejected_total", &metrics.busy),
+                ("liangma_accept_errors_total", &metrics.accept_errors),
+                ("liangma_connections_overflowed_total", &metrics.overflowed),
             ] {
                 self.count(name, &[door], count.load(Relaxed));
             }
             let seconds = |ms: &AtomicU64| ms.load(Relaxed) as f64 / 1000.0;
-            for (quantile, ms) in ["0.5", "0.9", "0.99"].iter().zip(&tally.waits) {
+            for (quantile, ms) in ["0.5", "0.9", "0.99"].iter().zip(&metrics.waits) {
                 let labels = [door, ("quantile", *quantile)];
-                self.gauge("liangma_kernel_wait_seconds", &labels, seconds(ms));
+                self.gauge("liangma_queue_delay_seconds", &labels, seconds(ms));
             }
             for (name, value) in [
                 (
                     "liangma_connections_frozen",
-                    tally.frozen.load(Relaxed) as f64,
+                    metrics.frozen.load(Relaxed) as f64,
                 ),
-                ("liangma_connections_cap", tally.cap.load(Relaxed) as f64),
-                ("liangma_accept_queue", tally.queued.load(Relaxed) as f64),
+                (
+                    "liangma_connections_limit",
+                    metrics.limit.load(Relaxed) as f64,
+                ),
+                ("liangma_accept_queue", metrics.queued.load(Relaxed) as f64),
                 (
                     "liangma_in_flight_max",
-                    tally.in_flight_max.load(Relaxed) as f64,
+                    metrics.in_flight_max.load(Relaxed) as f64,
                 ),
                 (
                     "liangma_balancer_weight_ratio",
-                    tally.weight.load(Relaxed) as f64 / 100.0,
+                    metrics.weight.load(Relaxed) as f64 / 100.0,
                 ),
-                ("liangma_retry_after_seconds", seconds(&tally.retry_after)),
+                ("liangma_retry_after_seconds", seconds(&metrics.retry_after)),
             ] {
                 self.gauge(name, &[door], value);
             }
             for (why, count) in ["idle", "head", "stalled", "late", "evicted", "body"]
                 .iter()
-                .zip(&tally.closed)
+                .zip(&metrics.closed)
             {
-                let labels = [door, ("why", *why)];
+                let labels = [door, ("reason", *why)];
                 self.count(
                     "liangma_connections_closed_total",
                     &labels,
@@ -1224,16 +1259,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        Facts {
+    fn snapshot() -> ScrapeSnapshot {
+        ScrapeSnapshot {
             residents: 3,
             filled: true,
-            fenced: 0,
-            contradicted: 0,
-            kept: 0,
-            cold_bytes: 0,
-            misses_limit: 32,
-            misses_in_flight: 0,
+            stale_writes_dropped: 0,
+            conflicts: 0,
+            retained_reds: 0,
+            record_cache_bytes: 0,
+            store_lookups_limit: 32,
+            store_lookups_in_flight: 0,
             store_rtt_floor: Duration::from_millis(1),
             store_rtt_smoothed: Duration::ZERO,
             age: Duration::from_millis(1500),
@@ -1262,17 +1297,17 @@ mod tests {
     #[test]
     fn a_query_that_is_dropped_counts_as_gone() {
         let meters = Meters::new();
-        let tally = meters.tally();
-        drop(tally.enter(Kind::Show, Instant::now()));
-        tally
-            .enter(Kind::Scan, Instant::now())
-            .leave(Outcome::Refused(Refusal::CodeExpired));
-        let text = meters.print(&facts());
+        let metrics = meters.metrics();
+        drop(metrics.enter(RequestKind::Show, Instant::now()));
+        metrics
+            .enter(RequestKind::Scan, Instant::now())
+            .leave(QueryOutcome::Refused(Refusal::CodeExpired));
+        let text = meters.print(&snapshot());
         for line in [
             "liangma_queries_total{kind=\"show\",outcome=\"gone\"} 1",
             "liangma_queries_total{kind=\"scan\",outcome=\"code_expired\"} 1",
             "liangma_query_seconds_count{kind=\"show\"} 1",
-            "liangma_age_seconds 1.5",
+            "liangma_data_age_seconds 1.5",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
@@ -1283,7 +1318,7 @@ mod tests {
         let mut page = String::from(
             "# Metrics\n\n\
              Generated from `src/meters.rs`; see CONTRIBUTING.md before you edit it.\n\n\
-             `GET /metrics` at the back door answers in the text format of Prometheus.\n\n\
+             `GET /metrics` at the operations door answers in the text format of Prometheus.\n\n\
              | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
         );
         for (name, kind, labels, meaning) in METERS {
@@ -1294,9 +1329,9 @@ mod tests {
 
     #[test]
     fn a_source_that_turns_many_red_raises_one_alarm_an_hour() {
-        let tally = StoreTally::default();
+        let metrics = StoreMetrics::default();
         let at = |minute: u64| Moment(9 * HOUR_MS + minute * 60_000);
-        let alarms = |source, minute| tally.reddened(source, 2, at(minute));
+        let alarms = |source, minute| metrics.red_alarm(source, 2, at(minute));
         assert_eq!([alarms("a", 0), alarms("a", 1), alarms("b", 1)], [false; 3]);
         assert!(alarms("a", 2));
         assert!(!alarms("a", 3) && !alarms("b", 59));
@@ -1312,7 +1347,7 @@ mod tests {
         for nth in 0..TOKENS_MAX + 10 {
             meters.store.fed_reds(&format!("t-{nth}"), 2);
         }
-        let text = meters.print(&facts());
+        let text = meters.print(&snapshot());
         let of = |line: &&str| line.starts_with("liangma_feed_reds_total{");
         assert_eq!(text.lines().filter(of).count(), TOKENS_MAX + 1);
         assert!(text.contains("liangma_feed_reds_total{token=\"others\"} 20"));
@@ -1322,23 +1357,25 @@ mod tests {
     fn threads_are_summed_and_never_go_back() {
         let meters = Meters::new();
         for _ in 0..3 {
-            let tally = meters.tally();
-            tally.code(Outcome::Told(Standing::Unknown));
-            let text = meters.print(&facts());
+            let metrics = meters.metrics();
+            metrics.code(QueryOutcome::Told(ResidentStatus::Unknown));
+            let text = meters.print(&snapshot());
             assert!(text.contains("liangma_bulk_codes_total{outcome=\"unknown\"}"));
         }
-        assert!(meters.print(&facts()).contains("outcome=\"unknown\"} 3"));
+        assert!(meters.print(&snapshot()).contains("outcome=\"unknown\"} 3"));
     }
 
     #[test]
     fn every_meter_that_is_printed_is_on_the_list_and_the_other_way_round() {
         let meters = Meters::new();
-        let tally = meters.tally();
+        let metrics = meters.metrics();
         meters.door("gate", 10);
-        tally.code(Outcome::Done);
-        tally.enter(Kind::Show, Instant::now()).leave(Outcome::Done);
+        metrics.code(QueryOutcome::Done);
+        metrics
+            .enter(RequestKind::Show, Instant::now())
+            .leave(QueryOutcome::Done);
         meters.store.fed_reds("gd-cdc", 1);
-        let text = meters.print(&facts());
+        let text = meters.print(&snapshot());
         let mut printed: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())

@@ -2,19 +2,19 @@
 
 use crate::board::Board;
 use crate::clock::{Moment, Time, offset};
+use crate::critical::CriticalTask;
 use crate::desk::guidance::Guidance;
-use crate::desk::{revocation, told};
+use crate::desk::{grant_scan_notices, revocation};
 use crate::http::agent;
-use crate::http::doors::{self, Stage};
+use crate::http::doors::{self, ShutdownPhase};
 use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::meters::Meters;
 use crate::offline::issue::OfflineIssuer;
-use crate::paper::Keep;
+use crate::paper::Retention;
 use crate::seal::Seal;
-use crate::service::{self, Rooms};
+use crate::service::{self, AppState};
 use crate::store::{self, Store};
-use crate::vital::Vital;
 use crate::{config, http, publishing};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The rooms that a node is made of.
-pub struct Parts {
+pub struct Components {
     pub board: Arc<Board>,
     pub seal: Seal,
     pub store: Arc<dyn Store>,
@@ -43,10 +43,10 @@ pub struct Settings {
     pub agent: Option<SocketAddr>,
     pub http: http::Settings,
     pub service: service::Settings,
-    pub drain_notice: Duration,
+    pub drain_delay: Duration,
     pub drain_timeout: Duration,
-    pub keep: Keep,
-    pub sweep_every: Duration,
+    pub keep: Retention,
+    pub retention_sweep_interval: Duration,
 }
 
 impl From<&config::Settings> for Settings {
@@ -56,17 +56,17 @@ impl From<&config::Settings> for Settings {
             agent: settings.agent,
             http: settings.http.clone(),
             service: settings.service.clone(),
-            drain_notice: settings.drain_notice,
+            drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
             keep: settings.keep.clone(),
-            sweep_every: settings.sweep_every,
+            retention_sweep_interval: settings.retention_sweep_interval,
         }
     }
 }
 
 /// A node with its doors open.
 pub struct Node {
-    pub rooms: Arc<Rooms>,
+    pub app: Arc<AppState>,
     /// Each door and its real address.
     pub doors: Vec<(Door, SocketAddr)>,
     /// The real address of the agent port, where it is open.
@@ -80,9 +80,9 @@ pub struct Node {
     recorder: JoinHandle<()>,
     publisher: JoinHandle<()>,
     agent_task: Option<JoinHandle<()>>,
-    /// The back door outlives the others, so that the drain can be watched.
-    front: watch::Sender<Stage>,
-    back: watch::Sender<Stage>,
+    /// The operations door outlives the others, so that the drain can be watched.
+    front: watch::Sender<ShutdownPhase>,
+    ops: watch::Sender<ShutdownPhase>,
     threads: Vec<(Door, std::thread::JoinHandle<()>)>,
 }
 
@@ -90,7 +90,7 @@ pub struct Node {
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
 /// At the end, for telling whose grants were scanned.
-const TELL_WAIT: Duration = Duration::from_secs(1);
+const DELIVER_WAIT: Duration = Duration::from_secs(1);
 
 /// Between two links of the audit log that tell of feeds.
 const RECORD_EVERY: Duration = Duration::from_secs(2);
@@ -116,8 +116,8 @@ const FILL_REPORT: Duration = Duration::from_secs(5);
 impl Node {
     /// Reads what was revoked, opens the doors and begins to fill the board. Queries are answered from the first resident on;
     /// what is not there yet is `warming`, and so is every credential where the store did not tell in time what was revoked.
-    pub async fn open(parts: Parts, settings: Settings) -> Result<Node, String> {
-        let rooms = Rooms::new(
+    pub async fn open(parts: Components, settings: Settings) -> Result<Node, String> {
+        let app = AppState::new(
             parts.board,
             parts.seal,
             parts.store,
@@ -126,11 +126,11 @@ impl Node {
             parts.meters,
             settings.service.clone(),
         );
-        let rooms = Arc::new(rooms.issuing(parts.offline));
-        first_reading(&rooms).await;
-        watch_platform(&rooms)?;
-        let (front, front_stage) = watch::channel(Stage::Open);
-        let (back, back_stage) = watch::channel(Stage::Open);
+        let app = Arc::new(app.issuing(parts.offline));
+        first_reading(&app).await;
+        watch_platform(&app)?;
+        let (front, front_stage) = watch::channel(ShutdownPhase::Open);
+        let (ops, ops_stage) = watch::channel(ShutdownPhase::Open);
         let mut bound = Vec::new();
         for (door, settings) in &settings.doors {
             let address = settings.address;
@@ -153,31 +153,31 @@ impl Node {
             agent: agent.as_ref().map(|(_, address)| *address),
             agent_task: None,
             doors: bound.iter().map(|b| (b.door, b.address)).collect(),
-            fill: tokio::spawn(fill(rooms.clone())),
+            fill: tokio::spawn(fill(app.clone())),
             sweeper: tokio::spawn(sweep(
-                rooms.clone(),
+                app.clone(),
                 settings.keep.clone(),
-                settings.sweep_every,
+                settings.retention_sweep_interval,
             )),
-            refresher: tokio::spawn(refresh(rooms.clone())),
-            clock: tokio::spawn(watch_clock(rooms.clone())),
-            teller: tokio::spawn(tell(rooms.clone())),
-            recorder: tokio::spawn(record(rooms.clone())),
-            publisher: tokio::spawn(publishing::run(rooms.clone())),
-            rooms,
+            refresher: tokio::spawn(refresh(app.clone())),
+            clock: tokio::spawn(watch_clock(app.clone())),
+            teller: tokio::spawn(tell(app.clone())),
+            recorder: tokio::spawn(record(app.clone())),
+            publisher: tokio::spawn(publishing::run(app.clone())),
+            app,
             settings,
             front,
-            back,
+            ops,
             threads: Vec::new(),
         };
         for bound in bound {
             let door = bound.door;
             let stage = match door {
-                Door::Back => &back_stage,
+                Door::Ops => &ops_stage,
                 Door::Resident | Door::Gate | Door::Desk => &front_stage,
             };
             let threads = bound
-                .open(&node.rooms, &node.settings.http, stage)
+                .open(&node.app, &node.settings.http, stage)
                 .map_err(|error| format!("the {} door: {error}", door.name()))?;
             node.threads
                 .extend(threads.into_iter().map(|thread| (door, thread)));
@@ -185,7 +185,7 @@ impl Node {
         // After the doors: whoever is named there is open.
         node.agent_task = agent.map(|(listener, _)| {
             let balancers = node.settings.http.balancers;
-            tokio::spawn(agent::serve(listener, node.rooms.clone(), balancers))
+            tokio::spawn(agent::serve(listener, node.app.clone(), balancers))
         });
         Ok(node)
     }
@@ -199,21 +199,21 @@ impl Node {
 
     /// Leaves: `/ready` says no at once, the doors close after the notice, queries end or are cut, the store closes.
     pub async fn drain(self) {
-        self.rooms.drain();
-        tokio::time::sleep(self.settings.drain_notice).await;
+        self.app.drain();
+        tokio::time::sleep(self.settings.drain_delay).await;
         let timeout = self.settings.drain_timeout;
         self.end(timeout).await;
     }
 
     /// Closes the doors; whatever is open after `timeout` is cut.
     pub async fn end(mut self, timeout: Duration) {
-        self.rooms.drain();
+        self.app.drain();
         let deadline = Instant::now() + timeout;
-        for (stage, back) in [(&self.front, false), (&self.back, true)] {
-            let _ = stage.send(Stage::Leaving);
+        for (stage, ops) in [(&self.front, false), (&self.ops, true)] {
+            let _ = stage.send(ShutdownPhase::Leaving);
             let (these, others) = std::mem::take(&mut self.threads)
                 .into_iter()
-                .partition(|(door, _)| (*door == Door::Back) == back);
+                .partition(|(door, _)| (*door == Door::Ops) == ops);
             self.threads = others;
             join(these, stage, deadline).await;
         }
@@ -225,18 +225,18 @@ impl Node {
         self.recorder.abort();
         self.publisher.abort();
         self.agent_task.iter().for_each(JoinHandle::abort);
-        let _ = tokio::time::timeout(TELL_WAIT, self.rooms.record_feeds()).await;
-        self.rooms
+        let _ = tokio::time::timeout(DELIVER_WAIT, self.app.record_feeds()).await;
+        self.app
             .tell_audit_end("the audit log of this node ends here");
-        let rest = self.rooms.tell_scans(true);
-        let _ = tokio::time::timeout(TELL_WAIT, rest).await;
-        self.rooms.store.close().await;
+        let rest = self.app.deliver_grant_scans(true);
+        let _ = tokio::time::timeout(DELIVER_WAIT, rest).await;
+        self.app.store.close().await;
     }
 }
 
 async fn join(
     threads: Vec<(Door, std::thread::JoinHandle<()>)>,
-    stage: &watch::Sender<Stage>,
+    stage: &watch::Sender<ShutdownPhase>,
     deadline: Instant,
 ) {
     let mut ended = tokio::task::spawn_blocking(move || {
@@ -251,27 +251,27 @@ async fn join(
         .is_err()
     {
         tracing::warn!("queries that did not end in time are cut");
-        let _ = stage.send(Stage::Ended);
+        let _ = stage.send(ShutdownPhase::Ended);
         let _ = ended.await;
     }
 }
 
 /// Removes what is past its time, again and again. Nodes begin at odds, so that they do not all sweep one store at once.
-async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
-    let _vital = Vital("the sweeper");
+async fn sweep(app: Arc<AppState>, keep: Retention, every: Duration) {
+    let _vital = CriticalTask("the sweeper");
     let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
     tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
     loop {
-        if rooms.clock_is_apart() {
+        if app.clock_offset_is_too_large() {
             // What is past its time by a wrong clock is not past it.
             tracing::warn!("nothing is swept while the clocks are apart");
             tokio::time::sleep(every.min(SWEEP_RETRY)).await;
             continue;
         }
-        match rooms.store.sweep(&keep, Time::now(), every).await {
+        match app.store.sweep(&keep, Time::now(), every).await {
             Ok(0) => {}
             Ok(papers) => {
-                rooms.meters.store.swept.fetch_add(papers, Relaxed);
+                app.meters.store.swept.fetch_add(papers, Relaxed);
                 tracing::info!(papers, "papers past their time are gone");
             }
             Err(error) => tracing::warn!(%error, "papers past their time could not be swept"),
@@ -282,12 +282,12 @@ async fn sweep(rooms: Arc<Rooms>, keep: Keep, every: Duration) {
 
 /// Reads the identity platform's keys again when their file is another. A thread of its own, because a file on a mount that hangs
 /// holds up its reader for as long; it ends with the node.
-fn watch_platform(rooms: &Arc<Rooms>) -> Result<(), String> {
-    let rooms = Arc::downgrade(rooms);
+fn watch_platform(app: &Arc<AppState>) -> Result<(), String> {
+    let app = Arc::downgrade(app);
     let watch = move || {
-        while let Some(rooms) = rooms.upgrade() {
-            rooms.reload_platform(false);
-            drop(rooms);
+        while let Some(app) = app.upgrade() {
+            app.reload_platform(false);
+            drop(app);
             std::thread::sleep(PLATFORM_LOOK_EVERY);
         }
     };
@@ -307,21 +307,21 @@ struct ClockWord {
 impl ClockWord {
     /// Returns the offset that stands for the store's: what other nodes say where it is apart from the clocks of this one. A node
     /// whose time was confirmed says so to those that start meanwhile.
-    async fn witness(&mut self, rooms: &Rooms, store: i64, bound: Duration) -> i64 {
+    async fn witness(&mut self, app: &AppState, store: i64, bound: Duration) -> i64 {
         let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= bound.as_millis();
         let (own, system) = (offset::own(), offset::system_offset());
         if near(store, own) && near(store, system) {
             self.confirmed = true;
             return store;
         }
-        let told = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.fleet_offset());
+        let told = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.fleet_offset());
         let told = told.await.ok().and_then(Result::ok).flatten();
         let now = Moment::now();
         let is_due = |asked: Moment| now.since(asked) >= STORE_CLOCK_EVERY;
         self.confirmed |= told.is_some_and(|told| near(told, own));
         if self.confirmed && !near(store, own) && self.asked.is_none_or(is_due) {
             self.asked = Some(now);
-            let tell = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.tell_offset(own));
+            let tell = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.tell_offset(own));
             if let Ok(Err(error)) = tell.await {
                 tracing::debug!(%error, "the time of this node cannot be told to others");
             }
@@ -331,10 +331,10 @@ impl ClockWord {
 }
 
 /// Watches the system's clock and the store's: whether one stepped, and how far they are apart.
-async fn watch_clock(rooms: Arc<Rooms>) {
-    let _vital = Vital("the watch of clocks");
-    let bound = rooms.clock_apart_max();
-    let mut judge = offset::Judge::default();
+async fn watch_clock(app: Arc<AppState>) {
+    let _vital = CriticalTask("the watch of clocks");
+    let bound = app.clock_offset_max();
+    let mut judge = offset::OffsetJudge::default();
     let mut store: Option<(i64, Moment)> = None;
     let mut asked: Option<Moment> = None;
     let mut apart = false;
@@ -343,7 +343,7 @@ async fn watch_clock(rooms: Arc<Rooms>) {
         let now = Moment::now();
         if asked.is_none_or(|asked| now.since(asked) >= STORE_CLOCK_EVERY) {
             asked = Some(now);
-            let read = tokio::time::timeout(STORE_CLOCK_WAIT, rooms.store.clock_offset());
+            let read = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.clock_offset());
             if let Ok(Ok(Some(offset))) = read.await {
                 store = Some((offset, now));
             }
@@ -351,26 +351,26 @@ async fn watch_clock(rooms: Arc<Rooms>) {
         let known = store.filter(|(_, at)| Moment::now().since(*at) < STORE_CLOCK_LIFE);
         let known = known.map(|(offset, _)| offset);
         let witness = match known {
-            Some(store) => Some(word.witness(&rooms, store, bound).await),
+            Some(store) => Some(word.witness(&app, store, bound).await),
             None => None,
         };
         match offset::look(&mut judge, witness, bound) {
-            offset::Seen::Agreed | offset::Seen::Apart(_) => {}
-            offset::Seen::Stepped(ms) => tracing::error!(
+            offset::ClockCheck::Agreed | offset::ClockCheck::Apart(_) => {}
+            offset::ClockCheck::Stepped(ms) => tracing::error!(
                 ms,
                 "the system's clock stepped; codes and sessions go on with the time before it"
             ),
-            offset::Seen::Moved(ms) => {
+            offset::ClockCheck::Moved(ms) => {
                 tracing::warn!(
                     ms,
                     "the time of this node moved to the clock that others confirm"
                 );
             }
         }
-        rooms.clock.note(known);
-        if apart != rooms.clock_is_apart() {
+        app.clock.note(known);
+        if apart != app.clock_offset_is_too_large() {
             apart = !apart;
-            let ms = rooms.clock.apart_ms();
+            let ms = app.clock.apart_ms();
             match apart {
                 true => tracing::error!(
                     ms,
@@ -384,11 +384,11 @@ async fn watch_clock(rooms: Arc<Rooms>) {
 }
 
 /// What was revoked is read before the doors open; a store that does not tell is not waited for any longer than a feed would.
-async fn first_reading(rooms: &Rooms) {
-    let wait = rooms.cold.store_wait();
+async fn first_reading(app: &AppState) {
+    let wait = app.store_client.store_timeout();
     let read = async {
-        rooms.refresh_revoked().await?;
-        rooms.refresh_generations(0).await
+        app.refresh_revoked().await?;
+        app.refresh_generations(0).await
     };
     let why = match tokio::time::timeout(wait, read).await {
         Ok(Ok(())) => return,
@@ -402,17 +402,17 @@ async fn first_reading(rooms: &Rooms) {
 }
 
 /// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
-async fn refresh(rooms: Arc<Rooms>) {
-    let _vital = Vital("the reader of revocations");
+async fn refresh(app: Arc<AppState>) {
+    let _vital = CriticalTask("the reader of revocations");
     let mut nth = 0;
     loop {
-        let known = rooms.seal.revoked.is_read();
-        match tokio::time::timeout(REFRESH_WAIT, rooms.refresh_revoked()).await {
+        let known = app.seal.revoked.is_read();
+        match tokio::time::timeout(REFRESH_WAIT, app.refresh_revoked()).await {
             Ok(Ok(())) if !known => tracing::info!("what was revoked is known: doors let in"),
             Ok(Err(error)) => tracing::debug!(%error, "the revocations could not be read"),
             Ok(Ok(())) | Err(_) => {}
         }
-        match tokio::time::timeout(REFRESH_WAIT, rooms.refresh_generations(nth)).await {
+        match tokio::time::timeout(REFRESH_WAIT, app.refresh_generations(nth)).await {
             Ok(Ok(())) => nth += 1,
             Ok(Err(error)) => tracing::debug!(%error, "the revoked generations could not be read"),
             Err(_) => {}
@@ -422,29 +422,29 @@ async fn refresh(rooms: Arc<Rooms>) {
 }
 
 /// Tells those whose grants were scanned, some at a time. What the store does not take waits for the next time.
-async fn tell(rooms: Arc<Rooms>) {
-    let _vital = Vital("the teller of scans");
+async fn tell(app: Arc<AppState>) {
+    let _vital = CriticalTask("the teller of scans");
     loop {
-        if let Err(refusal) = rooms.tell_scans(false).await {
+        if let Err(refusal) = app.deliver_grant_scans(false).await {
             let why = refusal.code();
             tracing::debug!(why, "scans of grants could not be told yet");
         }
-        tokio::time::sleep(told::EVERY).await;
+        tokio::time::sleep(grant_scan_notices::EVERY).await;
     }
 }
 
 /// Records what was fed, again and again, and tells the log of the node now and then where the audit log ends.
-async fn record(rooms: Arc<Rooms>) {
-    let _vital = Vital("the recorder of feeds");
+async fn record(app: Arc<AppState>) {
+    let _vital = CriticalTask("the recorder of feeds");
     let mut told = Instant::now();
     loop {
-        if let Err(refusal) = rooms.record_feeds().await {
+        if let Err(refusal) = app.record_feeds().await {
             let why = refusal.code();
             tracing::debug!(why, "feeds could not be recorded yet");
         }
         if told.elapsed() >= AUDIT_END_EVERY {
             told = Instant::now();
-            rooms.tell_audit_end("so far the audit log of this node has come");
+            app.tell_audit_end("so far the audit log of this node has come");
         }
         tokio::time::sleep(RECORD_EVERY).await;
     }
@@ -453,9 +453,9 @@ async fn record(rooms: Arc<Rooms>) {
 /// Between looks whether a filled board has caught up with what was told while it was being filled.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(5);
 
-async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
+async fn fill(app: Arc<AppState>) -> Result<(), store::Error> {
     let started = Instant::now();
-    let total = rooms.meters.store.on_record.load(Relaxed);
+    let total = app.meters.store.on_record.load(Relaxed);
     let filled = Arc::new(AtomicU64::new(0));
     let progress = {
         let filled = filled.clone();
@@ -463,7 +463,7 @@ async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
             filled.fetch_add(more, Relaxed);
         })
     };
-    let mut filling = std::pin::pin!(rooms.store.fill(progress));
+    let mut filling = std::pin::pin!(app.store.fill(progress));
     loop {
         match tokio::time::timeout(FILL_REPORT, &mut filling).await {
             Ok(outcome) => {
@@ -477,12 +477,12 @@ async fn fill(rooms: Arc<Rooms>) -> Result<(), store::Error> {
             }
         }
     }
-    while !rooms.board.fill_done() {
+    while !app.board.fill_done() {
         tokio::time::sleep(CATCH_UP_PAUSE).await;
     }
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(
-        residents = rooms.board.residents(),
+        residents = app.board.residents(),
         seconds,
         "the board is full"
     );

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// What a paper is. The numbers are on the disk and in Redis; none is ever given to another kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum PaperKind {
     /// A health certificate.
     Certificate = 1,
     /// An electronic notice of release from medical observation.
@@ -51,89 +51,97 @@ pub enum Kind {
     ListHead = 22,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 22] = [
-        Kind::Certificate,
-        Kind::Notice,
-        Kind::Temperature,
-        Kind::Trip,
-        Kind::Declaration,
-        Kind::Entry,
-        Kind::Member,
-        Kind::MemberGone,
-        Kind::Grant,
-        Kind::GrantGone,
-        Kind::Access,
-        Kind::Audit,
-        Kind::Registration,
-        Kind::Appeal,
-        Kind::AppealState,
-        Kind::Revocation,
-        Kind::GrantScan,
-        Kind::Request,
-        Kind::OfflineGeneration,
-        Kind::ListTurn,
-        Kind::ListPart,
-        Kind::ListHead,
+impl PaperKind {
+    pub const ALL: [PaperKind; 22] = [
+        PaperKind::Certificate,
+        PaperKind::Notice,
+        PaperKind::Temperature,
+        PaperKind::Trip,
+        PaperKind::Declaration,
+        PaperKind::Entry,
+        PaperKind::Member,
+        PaperKind::MemberGone,
+        PaperKind::Grant,
+        PaperKind::GrantGone,
+        PaperKind::Access,
+        PaperKind::Audit,
+        PaperKind::Registration,
+        PaperKind::Appeal,
+        PaperKind::AppealState,
+        PaperKind::Revocation,
+        PaperKind::GrantScan,
+        PaperKind::Request,
+        PaperKind::OfflineGeneration,
+        PaperKind::ListTurn,
+        PaperKind::ListPart,
+        PaperKind::ListHead,
     ];
 
     /// What is made again by itself, and no export holds.
-    pub const MADE_AGAIN: [Kind; 3] = [Kind::ListTurn, Kind::ListPart, Kind::ListHead];
+    pub const MADE_AGAIN: [PaperKind; 3] = [
+        PaperKind::ListTurn,
+        PaperKind::ListPart,
+        PaperKind::ListHead,
+    ];
 
-    pub fn from_bits(bits: u8) -> Option<Kind> {
-        Kind::ALL.get(usize::from(bits).checked_sub(1)?).copied()
+    pub fn from_bits(bits: u8) -> Option<PaperKind> {
+        PaperKind::ALL
+            .get(usize::from(bits).checked_sub(1)?)
+            .copied()
     }
 
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Certificate => "certificate",
-            Kind::Notice => "notice",
-            Kind::Temperature => "temperature",
-            Kind::Trip => "trip",
-            Kind::Declaration => "declaration",
-            Kind::Entry => "entry",
-            Kind::Member => "member",
-            Kind::MemberGone => "member_gone",
-            Kind::Grant => "grant",
-            Kind::GrantGone => "grant_gone",
-            Kind::Access => "access",
-            Kind::Audit => "audit",
-            Kind::Registration => "registration",
-            Kind::Appeal => "appeal",
-            Kind::AppealState => "appeal_state",
-            Kind::Revocation => "revocation",
-            Kind::GrantScan => "grant_scan",
-            Kind::Request => "request",
-            Kind::OfflineGeneration => "offline_generation",
-            Kind::ListTurn => "list_turn",
-            Kind::ListPart => "list_part",
-            Kind::ListHead => "list_head",
+            PaperKind::Certificate => "certificate",
+            PaperKind::Notice => "notice",
+            PaperKind::Temperature => "temperature",
+            PaperKind::Trip => "trip",
+            PaperKind::Declaration => "declaration",
+            PaperKind::Entry => "entry",
+            PaperKind::Member => "member",
+            PaperKind::MemberGone => "member_gone",
+            PaperKind::Grant => "grant",
+            PaperKind::GrantGone => "grant_gone",
+            PaperKind::Access => "access",
+            PaperKind::Audit => "audit",
+            PaperKind::Registration => "registration",
+            PaperKind::Appeal => "appeal",
+            PaperKind::AppealState => "appeal_state",
+            PaperKind::Revocation => "revocation",
+            PaperKind::GrantScan => "grant_scan",
+            PaperKind::Request => "request",
+            PaperKind::OfflineGeneration => "offline_generation",
+            PaperKind::ListTurn => "list_turn",
+            PaperKind::ListPart => "list_part",
+            PaperKind::ListHead => "list_head",
         }
     }
 
-    pub fn parse(word: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.word() == word)
+    pub fn parse(word: &str) -> Option<PaperKind> {
+        PaperKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
     /// What it is kept for, and so which key seals it.
-    pub fn purpose(self) -> Purpose {
+    pub fn purpose(self) -> PaperPurpose {
         match self {
-            Kind::Certificate | Kind::Notice | Kind::Temperature => Purpose::Health,
-            Kind::Trip => Purpose::Trips,
-            Kind::Declaration | Kind::Entry => Purpose::Declarations,
-            Kind::Member | Kind::MemberGone => Purpose::Family,
-            Kind::Grant | Kind::GrantGone => Purpose::Grants,
-            Kind::Access | Kind::Audit | Kind::GrantScan => Purpose::Audit,
+            PaperKind::Certificate | PaperKind::Notice | PaperKind::Temperature => {
+                PaperPurpose::Health
+            }
+            PaperKind::Trip => PaperPurpose::Trips,
+            PaperKind::Declaration | PaperKind::Entry => PaperPurpose::Declarations,
+            PaperKind::Member | PaperKind::MemberGone => PaperPurpose::Family,
+            PaperKind::Grant | PaperKind::GrantGone => PaperPurpose::Grants,
+            PaperKind::Access | PaperKind::Audit | PaperKind::GrantScan => PaperPurpose::Audit,
             // Every service needs these, so their key must not be destroyed with one service.
-            Kind::Revocation
-            | Kind::Request
-            | Kind::OfflineGeneration
-            | Kind::ListTurn
-            | Kind::ListPart
-            | Kind::ListHead => Purpose::Revocations,
-            Kind::Registration => Purpose::Registration,
-            Kind::Appeal | Kind::AppealState => Purpose::Appeals,
+            PaperKind::Revocation
+            | PaperKind::Request
+            | PaperKind::OfflineGeneration
+            | PaperKind::ListTurn
+            | PaperKind::ListPart
+            | PaperKind::ListHead => PaperPurpose::Revocations,
+            PaperKind::Registration => PaperPurpose::Registration,
+            PaperKind::Appeal | PaperKind::AppealState => PaperPurpose::Appeals,
         }
     }
 
@@ -145,26 +153,28 @@ impl Kind {
     /// files in a day.
     pub fn most(self) -> u16 {
         match self {
-            Kind::Declaration
-            | Kind::Entry
-            | Kind::Member
-            | Kind::MemberGone
-            | Kind::Grant
-            | Kind::GrantGone
-            | Kind::Access
-            | Kind::Audit
-            | Kind::Registration
-            | Kind::GrantScan
-            | Kind::Appeal
-            | Kind::AppealState
-            | Kind::Revocation
-            | Kind::OfflineGeneration
-            | Kind::ListTurn
-            | Kind::ListPart
-            | Kind::ListHead => UNBOUNDED,
-            Kind::Certificate | Kind::Notice | Kind::Temperature | Kind::Trip | Kind::Request => {
-                512
-            }
+            PaperKind::Declaration
+            | PaperKind::Entry
+            | PaperKind::Member
+            | PaperKind::MemberGone
+            | PaperKind::Grant
+            | PaperKind::GrantGone
+            | PaperKind::Access
+            | PaperKind::Audit
+            | PaperKind::Registration
+            | PaperKind::GrantScan
+            | PaperKind::Appeal
+            | PaperKind::AppealState
+            | PaperKind::Revocation
+            | PaperKind::OfflineGeneration
+            | PaperKind::ListTurn
+            | PaperKind::ListPart
+            | PaperKind::ListHead => UNBOUNDED,
+            PaperKind::Certificate
+            | PaperKind::Notice
+            | PaperKind::Temperature
+            | PaperKind::Trip
+            | PaperKind::Request => 512,
         }
     }
 }
@@ -177,7 +187,7 @@ pub const UNBOUNDED: u16 = u16::MAX;
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Purpose {
+pub enum PaperPurpose {
     Health,
     Trips,
     Declarations,
@@ -189,68 +199,68 @@ pub enum Purpose {
     Revocations,
 }
 
-impl Purpose {
-    pub const ALL: [Purpose; 9] = [
-        Purpose::Health,
-        Purpose::Trips,
-        Purpose::Declarations,
-        Purpose::Family,
-        Purpose::Grants,
-        Purpose::Audit,
-        Purpose::Registration,
-        Purpose::Appeals,
-        Purpose::Revocations,
+impl PaperPurpose {
+    pub const ALL: [PaperPurpose; 9] = [
+        PaperPurpose::Health,
+        PaperPurpose::Trips,
+        PaperPurpose::Declarations,
+        PaperPurpose::Family,
+        PaperPurpose::Grants,
+        PaperPurpose::Audit,
+        PaperPurpose::Registration,
+        PaperPurpose::Appeals,
+        PaperPurpose::Revocations,
     ];
 
     pub fn word(self) -> &'static str {
         match self {
-            Purpose::Health => "health",
-            Purpose::Trips => "trips",
-            Purpose::Declarations => "declarations",
-            Purpose::Family => "family",
-            Purpose::Grants => "grants",
-            Purpose::Audit => "audit",
-            Purpose::Registration => "registration",
-            Purpose::Appeals => "appeals",
-            Purpose::Revocations => "revocations",
+            PaperPurpose::Health => "health",
+            PaperPurpose::Trips => "trips",
+            PaperPurpose::Declarations => "declarations",
+            PaperPurpose::Family => "family",
+            PaperPurpose::Grants => "grants",
+            PaperPurpose::Audit => "audit",
+            PaperPurpose::Registration => "registration",
+            PaperPurpose::Appeals => "appeals",
+            PaperPurpose::Revocations => "revocations",
         }
     }
 
-    pub fn parse(word: &str) -> Option<Purpose> {
-        Purpose::ALL
+    pub fn parse(word: &str) -> Option<PaperPurpose> {
+        PaperPurpose::ALL
             .into_iter()
             .find(|purpose| purpose.word() == word)
     }
 
     /// Whether the service may end: without its revocations whatever was revoked would be good again.
     pub fn may_end(self) -> bool {
-        self != Purpose::Revocations
+        self != PaperPurpose::Revocations
     }
 }
 
 /// Some kinds, a bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Kinds(u32);
+pub struct PaperKinds(u32);
 
-impl Kinds {
-    pub const ALL: Kinds = Kinds(u32::MAX);
+impl PaperKinds {
+    pub const ALL: PaperKinds = PaperKinds(u32::MAX);
 
-    pub const fn of(kinds: &[Kind]) -> Kinds {
+    pub const fn of(kinds: &[PaperKind]) -> PaperKinds {
         let mut bits = 0;
         let mut nth = 0;
         while nth < kinds.len() {
             bits |= 1 << kinds[nth] as u8;
             nth += 1;
         }
-        Kinds(bits)
+        PaperKinds(bits)
     }
 
     /// Returns these kinds but for some.
-    pub const fn without(self, kinds: &[Kind]) -> Kinds {
-        Kinds(self.0 & !Kinds::of(kinds).0)
+    pub const fn without(self, kinds: &[PaperKind]) -> PaperKinds {
+        PaperKinds(self.0 & !PaperKinds::of(kinds).0)
     }
 
-    pub fn has(self, kind: Kind) -> bool {
+    pub fn has(self, kind: PaperKind) -> bool {
         self.0 & 1 << kind as u8 != 0
     }
 
@@ -266,13 +276,13 @@ pub const BODY_BYTES_MAX: usize = 960;
 pub const PAGE_MAX: usize = 200;
 
 /// Tells a paper from every other of its owner.
-pub type Key = [u8; 16];
+pub type PaperKey = [u8; 16];
 
 /// One paper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paper {
-    pub kind: Kind,
-    pub key: Key,
+    pub kind: PaperKind,
+    pub key: PaperKey,
     /// Orders the papers of an owner; when what it tells of happened.
     pub at: Time,
     /// Sealed; see [`crate::seal::Seal::paper`]. At most [`BODY_BYTES_MAX`].
@@ -283,7 +293,7 @@ pub struct Paper {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     pub at: Time,
-    pub key: Key,
+    pub key: PaperKey,
 }
 
 impl Cursor {
@@ -331,12 +341,12 @@ impl Paper {
     }
 
     /// None if the bytes are not those of [`Paper::write`].
-    pub fn read(key: Key, value: &[u8]) -> Option<Paper> {
+    pub fn read(key: PaperKey, value: &[u8]) -> Option<Paper> {
         let (head, body) = value.split_first_chunk::<7>()?;
         let mut at = [0; 8];
         at[2..].copy_from_slice(&head[..6]);
         Some(Paper {
-            kind: Kind::from_bits(head[6])?,
+            kind: PaperKind::from_bits(head[6])?,
             key,
             at: Time(u64::from_be_bytes(at)),
             body: body.into(),
@@ -345,7 +355,7 @@ impl Paper {
 }
 
 /// The newest `limit` of these kinds that come after the cursor, the newest first.
-pub fn page(papers: &mut Vec<Paper>, kinds: Kinds, after: Option<Cursor>, limit: usize) {
+pub fn page(papers: &mut Vec<Paper>, kinds: PaperKinds, after: Option<Cursor>, limit: usize) {
     papers
         .retain(|paper| kinds.has(paper.kind) && after.is_none_or(|after| paper.cursor() < after));
     papers.sort_unstable_by_key(|paper| std::cmp::Reverse(paper.cursor()));
@@ -354,24 +364,24 @@ pub fn page(papers: &mut Vec<Paper>, kinds: Kinds, after: Option<Cursor>, limit:
 
 /// What makes room for one more of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Displacement {
     There,
     /// This one goes for it.
-    Instead(Key),
+    Instead(PaperKey),
     /// All that are there are newer.
     None,
 }
 
 /// Whether an owner who has `count` papers of a kind, the oldest of them at `oldest`, has room for one more.
-pub fn room(kind: Kind, count: usize, oldest: Option<Cursor>, more: Cursor) -> Room {
+pub fn room(kind: PaperKind, count: usize, oldest: Option<Cursor>, more: Cursor) -> Displacement {
     match oldest {
         Some(oldest) if kind.most() != UNBOUNDED && count >= usize::from(kind.most()) => {
             match oldest < more {
-                true => Room::Instead(oldest.key),
-                false => Room::None,
+                true => Displacement::Instead(oldest.key),
+                false => Displacement::None,
             }
         }
-        _ => Room::There,
+        _ => Displacement::There,
     }
 }
 
@@ -389,7 +399,7 @@ const REQUEST_KEPT: Duration = Duration::from_secs(86_400);
 
 /// How long each kind of paper is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keep {
+pub struct Retention {
     /// Certificates and notices.
     pub health: Duration,
     pub temperatures: Duration,
@@ -402,34 +412,34 @@ pub struct Keep {
     pub accesses: Duration,
 }
 
-impl Keep {
-    pub fn of(&self, kind: Kind) -> Duration {
+impl Retention {
+    pub fn of(&self, kind: PaperKind) -> Duration {
         match kind {
-            Kind::Certificate | Kind::Notice => self.health,
-            Kind::Temperature => self.temperatures,
-            Kind::Trip => self.trips,
-            Kind::Declaration | Kind::Entry => self.declarations,
-            Kind::Member
-            | Kind::MemberGone
-            | Kind::Grant
-            | Kind::GrantGone
-            | Kind::Registration
-            | Kind::Appeal
-            | Kind::AppealState => self.arrangements,
-            Kind::Access | Kind::Audit | Kind::GrantScan => self.accesses,
-            Kind::Revocation => REVOCATION_KEPT,
-            Kind::Request => REQUEST_KEPT,
-            Kind::OfflineGeneration => GENERATION_KEPT,
-            Kind::ListTurn | Kind::ListPart | Kind::ListHead => LIST_KEPT,
+            PaperKind::Certificate | PaperKind::Notice => self.health,
+            PaperKind::Temperature => self.temperatures,
+            PaperKind::Trip => self.trips,
+            PaperKind::Declaration | PaperKind::Entry => self.declarations,
+            PaperKind::Member
+            | PaperKind::MemberGone
+            | PaperKind::Grant
+            | PaperKind::GrantGone
+            | PaperKind::Registration
+            | PaperKind::Appeal
+            | PaperKind::AppealState => self.arrangements,
+            PaperKind::Access | PaperKind::Audit | PaperKind::GrantScan => self.accesses,
+            PaperKind::Revocation => REVOCATION_KEPT,
+            PaperKind::Request => REQUEST_KEPT,
+            PaperKind::OfflineGeneration => GENERATION_KEPT,
+            PaperKind::ListTurn | PaperKind::ListPart | PaperKind::ListHead => LIST_KEPT,
         }
     }
 
     /// Papers of this kind from before this are swept, and no longer told.
-    pub fn horizon(&self, kind: Kind, now: Time) -> Time {
+    pub fn horizon(&self, kind: PaperKind, now: Time) -> Time {
         Time(now.0.saturating_sub(self.of(kind).as_millis() as u64))
     }
 
-    pub fn is_past(&self, kind: Kind, at: Time, now: Time) -> bool {
+    pub fn is_past(&self, kind: PaperKind, at: Time, now: Time) -> bool {
         at < self.horizon(kind, now)
     }
 }
@@ -439,7 +449,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn paper(kind: Kind, key: u8, at: u64) -> Paper {
+    fn paper(kind: PaperKind, key: u8, at: u64) -> Paper {
         Paper {
             kind,
             key: [key; 16],
@@ -450,64 +460,79 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_number_and_its_word() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_bits(kind as u8), Some(kind));
-            assert_eq!(Kind::parse(kind.word()), Some(kind));
-            assert_eq!(Purpose::parse(kind.purpose().word()), Some(kind.purpose()));
-            assert!(Kinds::ALL.has(kind) && Kinds::of(&[kind]).has(kind));
+        for kind in PaperKind::ALL {
+            assert_eq!(PaperKind::from_bits(kind as u8), Some(kind));
+            assert_eq!(PaperKind::parse(kind.word()), Some(kind));
+            assert_eq!(
+                PaperPurpose::parse(kind.purpose().word()),
+                Some(kind.purpose())
+            );
+            assert!(PaperKinds::ALL.has(kind) && PaperKinds::of(&[kind]).has(kind));
         }
-        assert_eq!((Kind::from_bits(0), Kind::from_bits(23)), (None, None));
-        assert!(!Kinds::of(&[Kind::Trip]).has(Kind::Notice));
+        assert_eq!(
+            (PaperKind::from_bits(0), PaperKind::from_bits(23)),
+            (None, None)
+        );
+        assert!(!PaperKinds::of(&[PaperKind::Trip]).has(PaperKind::Notice));
     }
 
     #[test]
     fn what_ends_something_and_what_several_persons_file_makes_no_room() {
         for kind in [
-            Kind::GrantGone,
-            Kind::MemberGone,
-            Kind::Revocation,
-            Kind::Grant,
-            Kind::Member,
-            Kind::Declaration,
-            Kind::Entry,
-            Kind::Appeal,
-            Kind::AppealState,
-            Kind::Access,
-            Kind::Audit,
-            Kind::Registration,
-            Kind::GrantScan,
+            PaperKind::GrantGone,
+            PaperKind::MemberGone,
+            PaperKind::Revocation,
+            PaperKind::Grant,
+            PaperKind::Member,
+            PaperKind::Declaration,
+            PaperKind::Entry,
+            PaperKind::Appeal,
+            PaperKind::AppealState,
+            PaperKind::Access,
+            PaperKind::Audit,
+            PaperKind::Registration,
+            PaperKind::GrantScan,
         ] {
             for at in [50, 9_000] {
                 let more = paper(kind, 255, at).cursor();
                 let oldest = Some(paper(kind, 0, 100).cursor());
-                assert_eq!(room(kind, 5_000, oldest, more), Room::There, "{kind:?}");
+                assert_eq!(
+                    room(kind, 5_000, oldest, more),
+                    Displacement::There,
+                    "{kind:?}"
+                );
             }
         }
     }
 
     #[test]
     fn past_the_most_of_a_kind_the_oldest_goes_and_only_for_a_newer_one() {
-        let most = usize::from(Kind::Trip.most());
-        let oldest = Some(paper(Kind::Trip, 0, 100).cursor());
+        let most = usize::from(PaperKind::Trip.most());
+        let oldest = Some(paper(PaperKind::Trip, 0, 100).cursor());
         let of = |count, at| {
             room(
-                Kind::Trip,
+                PaperKind::Trip,
                 count,
                 oldest,
-                paper(Kind::Trip, 255, at).cursor(),
+                paper(PaperKind::Trip, 255, at).cursor(),
             )
         };
-        assert_eq!(of(most, 50), Room::None);
-        assert_eq!(of(most, 5_000), Room::Instead([0; 16]));
-        assert_eq!(of(most - 1, 50), Room::There);
-        let none = room(Kind::Trip, 0, None, paper(Kind::Trip, 1, 1).cursor());
-        assert_eq!(none, Room::There);
+        assert_eq!(of(most, 50), Displacement::None);
+        assert_eq!(of(most, 5_000), Displacement::Instead([0; 16]));
+        assert_eq!(of(most - 1, 50), Displacement::There);
+        let none = room(
+            PaperKind::Trip,
+            0,
+            None,
+            paper(PaperKind::Trip, 1, 1).cursor(),
+        );
+        assert_eq!(none, Displacement::There);
     }
 
     proptest! {
         #[test]
         fn reads_back_as_it_was_written(kind in 1u8..=22, at in 0u64..1 << 48, body in prop::collection::vec(any::<u8>(), 0..99)) {
-            let paper = Paper { body: body.into(), ..paper(Kind::from_bits(kind).unwrap(), 7, at) };
+            let paper = Paper { body: body.into(), ..paper(PaperKind::from_bits(kind).unwrap(), 7, at) };
             prop_assert_eq!(Paper::read(paper.key, &paper.value()), Some(paper.clone()));
             let cursor = paper.cursor();
             prop_assert_eq!(Cursor::from_bytes(&cursor.to_bytes()), cursor);
@@ -520,12 +545,12 @@ mod tests {
 
         #[test]
         fn pages_hold_everything_once_and_the_newest_first(times in prop::collection::vec(0u64..20, 0..60), limit in 1usize..9) {
-            let all: Vec<Paper> = times.iter().enumerate().map(|(nth, at)| paper(Kind::Trip, nth as u8, *at)).collect();
+            let all: Vec<Paper> = times.iter().enumerate().map(|(nth, at)| paper(PaperKind::Trip, nth as u8, *at)).collect();
             let mut after = None;
             let mut seen = Vec::new();
             loop {
                 let mut papers = all.clone();
-                page(&mut papers, Kinds::ALL, after, limit);
+                page(&mut papers, PaperKinds::ALL, after, limit);
                 let Some(last) = papers.last() else { break };
                 after = Some(last.cursor());
                 seen.extend(papers.iter().map(Paper::cursor));

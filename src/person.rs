@@ -348,7 +348,7 @@ impl MaskedName {
 
 /// What stands on the face of a code: masked, and how sure we are of the holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Face {
+pub struct MaskedIdentity {
     pub name: MaskedName,
     pub cert_no: MaskedNumber,
     pub assurance: Assurance,

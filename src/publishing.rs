@@ -5,15 +5,15 @@
 
 use crate::board::Board;
 use crate::clock::{Now, Time};
+use crate::critical::CriticalTask;
 use crate::kernel;
-use crate::lists::shelf::Shelf;
+use crate::lists::shelf::ListShelf;
 use crate::lists::{Lists, Published};
 use crate::offline::issue::OfflineIssuer;
 use crate::offline::publisher::{Edition, ListSource, OnRecord, PublishFault, publish};
 use crate::person::ResidentId;
-use crate::service::Rooms;
+use crate::service::AppState;
 use crate::status::Word;
-use crate::vital::Vital;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,31 +73,31 @@ impl Withheld {
 }
 
 /// Returns whether what a node knows may be published.
-fn may_publish(rooms: &Rooms, now: Now) -> Result<(), Withheld> {
-    if rooms.is_draining() {
+fn may_publish(app: &AppState, now: Now) -> Result<(), Withheld> {
+    if app.is_draining() {
         return Err(Withheld::Draining);
     }
-    if !rooms.board.is_filled() {
+    if !app.board.is_filled() {
         return Err(Withheld::Warming);
     }
-    if rooms.board.freshness(now).stale {
+    if app.board.freshness(now).stale {
         return Err(Withheld::Stale);
     }
-    if rooms.clock_is_apart() {
+    if app.clock_offset_is_too_large() {
         return Err(Withheld::Clock);
     }
     Ok(())
 }
 
 /// Takes up what is published, and publishes, until it is aborted.
-pub async fn run(rooms: Arc<Rooms>) {
-    let _vital = Vital("the publisher of status lists");
-    let (Some(lists), Some(offline)) = (rooms.lists.clone(), rooms.offline.clone()) else {
+pub async fn run(app: Arc<AppState>) {
+    let _vital = CriticalTask("the publisher of status lists");
+    let (Some(lists), Some(offline)) = (app.lists.clone(), app.offline.clone()) else {
         return std::future::pending().await;
     };
     let pause = (lists.settings.every / LOOKS_A_SLOT).clamp(LOOK_LEAST, LOOK_MOST);
     let mut publisher = Publisher {
-        rooms,
+        app,
         lists,
         offline,
         tried: None,
@@ -110,7 +110,7 @@ pub async fn run(rooms: Arc<Rooms>) {
 }
 
 struct Publisher {
-    rooms: Arc<Rooms>,
+    app: Arc<AppState>,
     lists: Arc<Lists>,
     offline: Arc<OfflineIssuer>,
     /// The slot and turn that this node asked for last.
@@ -121,9 +121,9 @@ struct Publisher {
 
 impl Publisher {
     async fn look(&mut self) {
-        let rooms = &self.rooms;
+        let app = &self.app;
         let keys = self.offline.keys();
-        let read = self.lists.refresh(&*rooms.store, &rooms.seal, &keys).await;
+        let read = self.lists.refresh(&*app.store, &app.seal, &keys).await;
         if let Err(error) = read {
             // Without knowing what is published nobody publishes.
             tracing::debug!(%error, "the status lists in the store could not be read");
@@ -135,7 +135,7 @@ impl Publisher {
         if served.is_some_and(|served| served.head.slot >= slot.0) {
             return;
         }
-        if let Err(why) = may_publish(rooms, now) {
+        if let Err(why) = may_publish(app, now) {
             self.withhold(slot, why);
             return;
         }
@@ -147,9 +147,9 @@ impl Publisher {
         if self.tried == Some(turn) {
             return;
         }
-        let shelf = Shelf {
-            store: &*rooms.store,
-            seal: &rooms.seal,
+        let shelf = ListShelf {
+            store: &*app.store,
+            seal: &app.seal,
         };
         match shelf.take_turn(turn.0, turn.1, now.time).await {
             Ok(true) => {}
@@ -165,14 +165,14 @@ impl Publisher {
         self.tried = Some(turn);
         let outcome = self.publish(slot).await;
         if let Some(outcome) = outcome {
-            self.lists.tally.count(outcome);
+            self.lists.metrics.count(outcome);
         }
     }
 
     fn withhold(&mut self, slot: Time, why: Withheld) {
         if self.withheld != Some((slot, why)) {
             self.withheld = Some((slot, why));
-            self.lists.tally.count(Published::Withheld);
+            self.lists.metrics.count(Published::Withheld);
             tracing::warn!(
                 why = why.word(),
                 "this node publishes no status list in this slot"
@@ -202,7 +202,7 @@ impl Publisher {
                         "answers of a new status list would be wrong: it is not published"
                     );
                     if nth == TRIES {
-                        self.lists.tally.wrong.fetch_add(wrong, Relaxed);
+                        self.lists.metrics.wrong.fetch_add(wrong, Relaxed);
                         return Some(Published::Wrong);
                     }
                 }
@@ -214,10 +214,10 @@ impl Publisher {
             }
         }
         let edition = edition?;
-        let rooms = &self.rooms;
+        let app = &self.app;
         let now = Now::read();
         // While it was built the clock may have been found wrong, and the slot may be long over.
-        if let Err(why @ (Withheld::Draining | Withheld::Clock)) = may_publish(rooms, now) {
+        if let Err(why @ (Withheld::Draining | Withheld::Clock)) = may_publish(app, now) {
             self.withhold(slot, why);
             return None;
         }
@@ -225,16 +225,16 @@ impl Publisher {
             tracing::warn!("a status list was built too slowly for its slot: it is not published");
             return Some(Published::Late);
         }
-        let shelf = Shelf {
-            store: &*rooms.store,
-            seal: &rooms.seal,
+        let shelf = ListShelf {
+            store: &*app.store,
+            seal: &app.seal,
         };
-        let residents = rooms.board.residents();
+        let residents = app.board.residents();
         let put = self.lists.put(&shelf, slot, &edition, residents, now.time);
         match put.await {
             Ok(true) => {
                 let ms = started.elapsed().as_millis() as u64;
-                self.lists.tally.build_ms.store(ms, Relaxed);
+                self.lists.metrics.build_ms.store(ms, Relaxed);
                 let [red, yellow, void] = edition.listed;
                 tracing::info!(
                     number = edition.pairs[0].number, rebased = edition.is_rebased, as_of = %edition.as_of, residents, red, yellow, void,
@@ -252,16 +252,16 @@ impl Publisher {
 
     /// Builds and proves an edition on a thread of its own.
     async fn build(&self, slot: Time) -> Result<Edition, Unbuilt> {
-        let rooms = self.rooms.clone();
+        let app = self.app.clone();
         // All of what was revoked, and not what this node happens to know.
-        if rooms.refresh_generations(0).await.is_err() {
+        if app.refresh_generations(0).await.is_err() {
             return Err(Unbuilt::Withheld(Withheld::Behind));
         }
         let revoked_to = self.offline.generations.read_to().unwrap_or_default();
         let now = Now::read();
         // What this node knows is looked at before the first word is read.
-        may_publish(&rooms, now).map_err(Unbuilt::Withheld)?;
-        let as_of = rooms.board.freshness(now).as_of.min(revoked_to);
+        may_publish(&app, now).map_err(Unbuilt::Withheld)?;
+        let as_of = app.board.freshness(now).as_of.min(revoked_to);
         let served = self.lists.served();
         if served
             .as_ref()
@@ -287,7 +287,7 @@ impl Publisher {
             .collect();
         let (issuer, life) = (self.offline.settings.issuer, settings.too_old_after);
         // Versions are times of the store, which may be behind this node's clock by so much.
-        let apart = rooms.clock_apart_max().as_millis() as u64 * 2;
+        let apart = app.clock_offset_max().as_millis() as u64 * 2;
         let recent = as_of.0.saturating_sub(apart);
         let (done, built) = oneshot::channel();
         let work = move || {
@@ -295,7 +295,7 @@ impl Publisher {
             let source = ListSource {
                 keys: &keys,
                 issuer,
-                residents: &*rooms.board,
+                residents: &*app.board,
                 revoked: &revoked,
                 as_of,
                 life,

@@ -15,14 +15,15 @@ pub mod tags;
 use crate::answer::{CODE_CHARS, CodeText, Refusal};
 use crate::clock::Time;
 use crate::person::{
-    Assurance, CertType, Document, Face, Identity, MaskedName, MaskedNumber, Profile, ResidentId,
+    Assurance, CertType, Document, Identity, MaskedIdentity, MaskedName, MaskedNumber, Profile,
+    ResidentId,
 };
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 pub use grant::{GRANT_CHARS, Grant};
 pub use papers::PLAIN_BYTES_MAX;
-pub use revoked::{NumberHasher, Revocation, Revoked, RevokedWhat};
-use ring::{KeyRing, Kind, RingFile};
+pub use revoked::{NumberHasher, Revocation, RevocationSubject, RevocationTable};
+use ring::{KeyRing, RingFile, TokenKind};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub const TOKEN_CHARS_MAX: usize = base32::encoded_len(SEALED_MAX);
 pub const SESSION_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// The longest that a pass may live.
-pub const PASS_LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
+pub const ACCESS_TOKEN_LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// Bytes of a site's or a source's name at most.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -64,7 +65,7 @@ pub struct Settings {
 
 /// The classes of codes; grants, paper and offline ones come later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum CodeClass {
     Live,
 }
 
@@ -74,9 +75,9 @@ pub struct Code {
     pub resident: ResidentId,
     /// The check bits of the resident's word when the code was shown; another's word does not match.
     pub check: u16,
-    pub class: Class,
+    pub class: CodeClass,
     pub issued_at: Time,
-    pub face: Face,
+    pub masked: MaskedIdentity,
 }
 
 /// What a resident's phone holds.
@@ -87,7 +88,7 @@ pub struct Session {
     pub steps: u8,
     /// The membership by which a family member is shown; None for the own session.
     pub member: Option<u64>,
-    pub face: Face,
+    pub masked: MaskedIdentity,
     pub issued_at: Time,
     pub expires_at: Time,
 }
@@ -100,7 +101,7 @@ impl Session {
 
 /// Who holds a scanner token, or an authority's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pass {
+pub struct AccessToken {
     /// The site of a scanner, the source of an authority.
     pub name: String,
     pub issued_at: Time,
@@ -108,12 +109,12 @@ pub struct Pass {
 }
 
 /// Bytes of a pass's name at most, with what it is bound to.
-pub const PASS_NAME_BYTES_MAX: usize = SEALED_MAX - HEAD - 12 - TAG;
+pub const ACCESS_TOKEN_NAME_BYTES_MAX: usize = SEALED_MAX - HEAD - 12 - TAG;
 
 /// Between the name of a pass and what it is bound to; neither holds it.
 const BOUND: char = '\0';
 
-impl Pass {
+impl AccessToken {
     /// The name of a pass that is bound: a scanner to the organisation whose it is, staff to their region.
     pub fn bound_name(name: &str, to: Option<&str>) -> String {
         match to {
@@ -124,7 +125,7 @@ impl Pass {
 
     /// Whose it is.
     pub fn holder(&self) -> &str {
-        Pass::holder_in(&self.name)
+        AccessToken::holder_in(&self.name)
     }
 
     fn holder_in(name: &str) -> &str {
@@ -147,20 +148,20 @@ impl Pass {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     Session(Session),
-    Pass(Kind, Pass, PassId),
+    Token(TokenKind, AccessToken, AccessTokenId),
 }
 
 /// Tells a pass from every other: its nonce, which nobody chose, with all bits spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PassId(pub u64);
+pub struct AccessTokenId(pub u64);
 
-impl PassId {
+impl AccessTokenId {
     /// Passes made by one thread differ in the count alone.
-    fn of(prefix: u64, count: u32) -> PassId {
+    fn of(prefix: u64, count: u32) -> AccessTokenId {
         let mut z = prefix.wrapping_add(u64::from(count).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        PassId(z ^ (z >> 31))
+        AccessTokenId(z ^ (z >> 31))
     }
 }
 
@@ -200,7 +201,7 @@ impl Default for Nonces {
 pub struct Seal {
     ring: ArcSwap<KeyRing>,
     /// What is good no more although it is genuine.
-    pub revoked: Revoked,
+    pub revoked: RevocationTable,
     settings: Settings,
 }
 
@@ -208,7 +209,7 @@ impl Seal {
     pub fn new(file: &RingFile, settings: Settings) -> Seal {
         Seal {
             ring: ArcSwap::from_pointee(KeyRing::new(file)),
-            revoked: Revoked::default(),
+            revoked: RevocationTable::default(),
             settings,
         }
     }
@@ -245,10 +246,10 @@ impl Seal {
         plain[8..10].copy_from_slice(&code.check.to_be_bytes());
         plain[10..15].copy_from_slice(&issued.to_be_bytes()[3..]);
         plain[15] = match code.class {
-            Class::Live => 0,
+            CodeClass::Live => 0,
         } << 4;
-        write_face(&code.face, &mut plain[15..]);
-        self.close(Kind::Code, nonces, &mut bytes);
+        write_masked(&code.masked, &mut plain[15..]);
+        self.close(TokenKind::Code, nonces, &mut bytes);
         let mut text = CodeText([0; CODE_CHARS]);
         base32::encode(&bytes, &mut text.0);
         text
@@ -264,12 +265,12 @@ impl Seal {
             return Err(Refusal::CodeInvalid);
         }
         let plain = self
-            .open(Kind::Code, &mut bytes)
+            .open(TokenKind::Code, &mut bytes)
             .ok_or(Refusal::CodeInvalid)?;
         let mut issued = [0; 8];
         issued[3..].copy_from_slice(&plain[10..15]);
         let class = match plain[15] >> 4 {
-            0 => Class::Live,
+            0 => CodeClass::Live,
             _ => return Err(Refusal::CodeInvalid),
         };
         let code = Code {
@@ -277,7 +278,7 @@ impl Seal {
             check: u16::from_be_bytes([plain[8], plain[9]]),
             class,
             issued_at: Time(ISSUE_EPOCH_MS + u64::from_be_bytes(issued)),
-            face: read_face(&plain[15..]).ok_or(Refusal::CodeInvalid)?,
+            masked: read_masked(&plain[15..]).ok_or(Refusal::CodeInvalid)?,
         };
         let skew = self.settings.clock_skew;
         if code.issued_at > now.plus(skew)
@@ -295,19 +296,19 @@ impl Seal {
         plain.extend_from_slice(&session.identity.home.0.to_be_bytes());
         plain.extend_from_slice(&session.identity.claim);
         plain.push(session.steps);
-        let face = plain.len();
+        let masked = plain.len();
         plain.extend_from_slice(&[0; 10]);
-        write_face(&session.face, &mut plain[face..]);
+        write_masked(&session.masked, &mut plain[masked..]);
         if let Some(member) = session.member {
             plain.extend_from_slice(&member.to_be_bytes());
         }
-        self.print(Kind::Session, nonces, &plain)
+        self.print(TokenKind::Session, nonces, &plain)
     }
 
     /// `Unauthorized`, `NotPermitted` (genuine, of another kind) or `SessionExpired`.
     pub fn open_session(&self, text: &[u8], now: Time) -> Result<Session, Refusal> {
         let mut bytes = [0; SEALED_MAX];
-        let (times, rest) = self.open_timed(Kind::Session, text, &mut bytes, now)?;
+        let (times, rest) = self.open_timed(TokenKind::Session, text, &mut bytes, now)?;
         let member = match rest.len() {
             35 => None,
             43 => Some(u64::from_be_bytes(rest[35..].try_into().expect("8 of 43"))),
@@ -323,7 +324,7 @@ impl Seal {
             member,
             identity,
             steps: rest[24],
-            face: read_face(&rest[25..]).ok_or(Refusal::Unauthorized)?,
+            masked: read_masked(&rest[25..]).ok_or(Refusal::Unauthorized)?,
             issued_at: times.0,
             expires_at: times.1,
         })
@@ -331,9 +332,12 @@ impl Seal {
 
     /// The token of a scanner, an authority, or whoever else comes in an office; its name, and what it is bound to, have at most
     /// [`NAME_BYTES_MAX`] bytes each.
-    pub fn pass(&self, kind: Kind, nonces: &Nonces, pass: &Pass) -> String {
-        debug_assert!(!matches!(kind, Kind::Code | Kind::Session | Kind::Grant));
-        debug_assert!(pass.name.len() <= PASS_NAME_BYTES_MAX);
+    pub fn pass(&self, kind: TokenKind, nonces: &Nonces, pass: &AccessToken) -> String {
+        debug_assert!(!matches!(
+            kind,
+            TokenKind::Code | TokenKind::Session | TokenKind::Grant
+        ));
+        debug_assert!(pass.name.len() <= ACCESS_TOKEN_NAME_BYTES_MAX);
         let mut plain = Vec::with_capacity(12 + pass.name.len());
         plain.extend_from_slice(&pass.issued_at.0.to_be_bytes()[2..]);
         plain.extend_from_slice(&pass.expires_at.0.to_be_bytes()[2..]);
@@ -342,7 +346,12 @@ impl Seal {
     }
 
     /// Whether `text` is a pass of this kind in force, and which: the check of the hot path, without taking the name out.
-    pub fn admits(&self, kind: Kind, text: &[u8], now: Time) -> Result<PassId, Refusal> {
+    pub fn admits(
+        &self,
+        kind: TokenKind,
+        text: &[u8],
+        now: Time,
+    ) -> Result<AccessTokenId, Refusal> {
         let mut bytes = [0; SEALED_MAX];
         let (times, name) = self.open_timed(kind, text, &mut bytes, now)?;
         let length = name.len();
@@ -353,21 +362,21 @@ impl Seal {
     #[inline]
     fn in_force(
         &self,
-        kind: Kind,
+        kind: TokenKind,
         issued_at: Time,
         bytes: &[u8; SEALED_MAX],
         name_length: usize,
-    ) -> Result<PassId, Refusal> {
+    ) -> Result<AccessTokenId, Refusal> {
         let nonce = &bytes[2..HEAD];
         let prefix = u64::from_be_bytes(nonce[..8].try_into().expect("8 of 12"));
         let count = u32::from_be_bytes(nonce[8..].try_into().expect("the other 4"));
-        let id = PassId::of(prefix, count);
+        let id = AccessTokenId::of(prefix, count);
         let holder = || {
             let name = bytes.get(HEAD + 12..HEAD + 12 + name_length)?;
-            std::str::from_utf8(name).ok().map(Pass::holder_in)
+            std::str::from_utf8(name).ok().map(AccessToken::holder_in)
         };
         self.revoked
-            .admits_pass(kind, id.0, issued_at, holder)
+            .admits_token(kind, id.0, issued_at, holder)
             .map(|()| id)
     }
 
@@ -376,23 +385,30 @@ impl Seal {
         let mut first = [0; SEALED_MAX];
         let length = base32::decode(text, &mut first).ok_or(Refusal::Unauthorized)?;
         let kind = first[..length].first().map(|first| first & 15);
-        let kind = Kind::ALL.into_iter().find(|one| Some(*one as u8) == kind);
+        let kind = TokenKind::ALL
+            .into_iter()
+            .find(|one| Some(*one as u8) == kind);
         match kind.ok_or(Refusal::Unauthorized)? {
-            Kind::Session => self.open_session(text, now).map(Caller::Session),
-            Kind::Code | Kind::Grant => Err(Refusal::Unauthorized),
+            TokenKind::Session => self.open_session(text, now).map(Caller::Session),
+            TokenKind::Code | TokenKind::Grant => Err(Refusal::Unauthorized),
             kind => {
                 let id = self.admits(kind, text, now)?;
-                let pass = self.open_pass(kind, text, now)?;
-                Ok(Caller::Pass(kind, pass, id))
+                let pass = self.open_token(kind, text, now)?;
+                Ok(Caller::Token(kind, pass, id))
             }
         }
     }
 
     /// As [`Seal::admits`], with the name.
-    pub fn open_pass(&self, kind: Kind, text: &[u8], now: Time) -> Result<Pass, Refusal> {
+    pub fn open_token(
+        &self,
+        kind: TokenKind,
+        text: &[u8],
+        now: Time,
+    ) -> Result<AccessToken, Refusal> {
         let mut bytes = [0; SEALED_MAX];
         let (times, name) = self.open_timed(kind, text, &mut bytes, now)?;
-        let pass = Pass {
+        let pass = AccessToken {
             name: std::str::from_utf8(name)
                 .map_err(|_| Refusal::Unauthorized)?
                 .to_owned(),
@@ -454,7 +470,7 @@ impl Seal {
         tag.as_ref()[..16].try_into().expect("16 of 32")
     }
 
-    fn print(&self, kind: Kind, nonces: &Nonces, plain: &[u8]) -> String {
+    fn print(&self, kind: TokenKind, nonces: &Nonces, plain: &[u8]) -> String {
         let mut bytes = vec![0; HEAD + plain.len() + TAG];
         bytes[HEAD..HEAD + plain.len()].copy_from_slice(plain);
         self.close(kind, nonces, &mut bytes);
@@ -462,7 +478,7 @@ impl Seal {
     }
 
     /// Seals what lies between head and tag, and fills both.
-    fn close(&self, kind: Kind, nonces: &Nonces, bytes: &mut [u8]) {
+    fn close(&self, kind: TokenKind, nonces: &Nonces, bytes: &mut [u8]) {
         let ring = self.ring.load();
         let (id, key) = ring.current(kind);
         let nonce = nonces.next();
@@ -481,7 +497,7 @@ impl Seal {
         tag.copy_from_slice(sealed.as_ref());
     }
 
-    fn open<'b>(&self, kind: Kind, bytes: &'b mut [u8]) -> Option<&'b [u8]> {
+    fn open<'b>(&self, kind: TokenKind, bytes: &'b mut [u8]) -> Option<&'b [u8]> {
         let (head, rest) = bytes.split_at_mut_checked(HEAD)?;
         if head[0] != VERSION << 4 | kind as u8 {
             return None;
@@ -497,7 +513,7 @@ impl Seal {
     /// Opens a credential: its issue and expiry times, and the rest. Credentials carry no skew: they live for hours.
     fn open_timed<'b>(
         &self,
-        kind: Kind,
+        kind: TokenKind,
         text: &[u8],
         bytes: &'b mut [u8; SEALED_MAX],
         now: Time,
@@ -505,7 +521,7 @@ impl Seal {
         let length = base32::decode(text, bytes).ok_or(Refusal::Unauthorized)?;
         let bytes = &mut bytes[..length];
         let found = bytes.first().map(|first| first & 15);
-        let other = Kind::ALL
+        let other = TokenKind::ALL
             .into_iter()
             .find(|other| *other != kind && Some(*other as u8) == found);
         if let Some(other) = other {
@@ -536,23 +552,23 @@ fn time48(bytes: &[u8]) -> Time {
 
 /// Ten bytes: type and assurance in the low half of the first (its high half is the caller's), the ends of the number,
 /// the name's first character, its stars.
-fn write_face(face: &Face, out: &mut [u8]) {
-    out[0] |= face.cert_no.cert_type.bits() | face.assurance.bits() << 2;
-    out[1..5].copy_from_slice(&face.cert_no.ends);
-    out[5..9].copy_from_slice(&face.name.first);
-    out[9] = face.name.stars;
+fn write_masked(masked: &MaskedIdentity, out: &mut [u8]) {
+    out[0] |= masked.cert_no.cert_type.bits() | masked.assurance.bits() << 2;
+    out[1..5].copy_from_slice(&masked.cert_no.ends);
+    out[5..9].copy_from_slice(&masked.name.first);
+    out[9] = masked.name.stars;
 }
 
 /// A face as it rests in a paper.
-pub fn face_bytes(face: &Face) -> [u8; 10] {
+pub fn masked_bytes(masked: &MaskedIdentity) -> [u8; 10] {
     let mut bytes = [0; 10];
-    write_face(face, &mut bytes);
+    write_masked(masked, &mut bytes);
     bytes
 }
 
-/// What [`face_bytes`] wrote, ten bytes; None if it is no face.
-pub fn read_face(bytes: &[u8]) -> Option<Face> {
-    Some(Face {
+/// What [`masked_bytes`] wrote, ten bytes; None if it is no face.
+pub fn read_masked(bytes: &[u8]) -> Option<MaskedIdentity> {
+    Some(MaskedIdentity {
         name: MaskedName {
             first: bytes[5..9].try_into().expect("4 bytes"),
             stars: bytes[9].min(crate::person::NAME_CHARS_MAX as u8),
@@ -582,8 +598,8 @@ mod tests {
         )
     }
 
-    fn face() -> Face {
-        Face {
+    fn masked() -> MaskedIdentity {
+        MaskedIdentity {
             name: MaskedName::of("陈美玲"),
             cert_no: Document::parse("10", "440106199003077211", u32::MAX)
                 .unwrap()
@@ -596,9 +612,9 @@ mod tests {
         Code {
             resident: ResidentId(resident),
             check: 77,
-            class: Class::Live,
+            class: CodeClass::Live,
             issued_at: NOW,
-            face: face(),
+            masked: masked(),
         }
     }
 
@@ -607,7 +623,7 @@ mod tests {
             identity: Identity::of_hash(&[7; 32]),
             steps: 1,
             member: None,
-            face: face(),
+            masked: masked(),
             issued_at: NOW,
             expires_at: NOW.plus(Duration::from_secs(3600)),
         }
@@ -651,16 +667,16 @@ mod tests {
     fn a_credential_of_another_kind_is_not_permitted_and_a_forged_one_unauthorized() {
         let seal = seal(&RingFile::generate(NOW));
         let nonces = Nonces::new();
-        let pass = Pass {
+        let pass = AccessToken {
             name: "体育西路地铁站".into(),
             issued_at: NOW,
             expires_at: NOW.plus(Duration::from_secs(60)),
         };
-        let scanner = seal.pass(Kind::Scanner, &nonces, &pass);
+        let scanner = seal.pass(TokenKind::Scanner, &nonces, &pass);
         let token = seal.session(&nonces, &session());
         assert_eq!(seal.open_session(token.as_bytes(), NOW), Ok(session()));
         assert_eq!(
-            seal.open_pass(Kind::Scanner, scanner.as_bytes(), NOW),
+            seal.open_token(TokenKind::Scanner, scanner.as_bytes(), NOW),
             Ok(pass.clone())
         );
         assert_eq!(
@@ -668,7 +684,7 @@ mod tests {
             Err(Refusal::NotPermitted)
         );
         assert_eq!(
-            seal.admits(Kind::Authority, scanner.as_bytes(), NOW),
+            seal.admits(TokenKind::Authority, scanner.as_bytes(), NOW),
             Err(Refusal::NotPermitted)
         );
         let shown = seal.code(&nonces, &code(5)).0;
@@ -677,14 +693,14 @@ mod tests {
         forged[40] = if forged[40] == b'A' { b'B' } else { b'A' };
         assert_eq!(seal.open_session(&forged, NOW), Err(Refusal::Unauthorized));
         assert_eq!(
-            seal.admits(Kind::Scanner, scanner.as_bytes(), pass.expires_at),
+            seal.admits(TokenKind::Scanner, scanner.as_bytes(), pass.expires_at),
             Err(Refusal::SessionExpired)
         );
     }
 
     #[test]
     fn an_authority_speaks_for_the_sources_that_its_pass_names_alone() {
-        let longest = PASS_NAME_BYTES_MAX - "gd-cdc".len() - 1;
+        let longest = ACCESS_TOKEN_NAME_BYTES_MAX - "gd-cdc".len() - 1;
         let long = "x".repeat(longest);
         for (bound, source, speaks) in [
             (None, "gd-cdc", true),
@@ -700,14 +716,14 @@ mod tests {
             (Some(long.as_str()), long.as_str(), true),
         ] {
             let seal = seal(&RingFile::generate(NOW));
-            let pass = Pass {
-                name: Pass::bound_name("gd-cdc", bound),
+            let pass = AccessToken {
+                name: AccessToken::bound_name("gd-cdc", bound),
                 issued_at: NOW,
                 expires_at: NOW.plus(Duration::from_secs(60)),
             };
-            let token = seal.pass(Kind::Authority, &Nonces::new(), &pass);
+            let token = seal.pass(TokenKind::Authority, &Nonces::new(), &pass);
             assert!(token.len() <= TOKEN_CHARS_MAX);
-            let opened = seal.open_pass(Kind::Authority, token.as_bytes(), NOW);
+            let opened = seal.open_token(TokenKind::Authority, token.as_bytes(), NOW);
             let opened = opened.unwrap();
             assert_eq!(opened.holder(), "gd-cdc");
             assert_eq!(opened.speaks_for(source), speaks, "{bound:?} {source}");
@@ -718,8 +734,8 @@ mod tests {
     fn what_was_revoked_is_genuine_and_good_no_more() {
         let seal = seal(&RingFile::generate(NOW));
         let nonces = Nonces::new();
-        let pass = Pass {
-            name: Pass::bound_name("gate-7", Some("gz-school")),
+        let pass = AccessToken {
+            name: AccessToken::bound_name("gate-7", Some("gz-school")),
             issued_at: NOW,
             expires_at: NOW.plus(Duration::from_secs(60)),
         };
@@ -728,15 +744,17 @@ mod tests {
             member: Some(77),
             ..session()
         };
-        let scanner = seal.pass(Kind::Scanner, &nonces, &pass);
+        let scanner = seal.pass(TokenKind::Scanner, &nonces, &pass);
         let (own, member) = (
             seal.session(&nonces, &session()),
             seal.session(&nonces, &member),
         );
-        let id = seal.admits(Kind::Scanner, scanner.as_bytes(), NOW).unwrap();
+        let id = seal
+            .admits(TokenKind::Scanner, scanner.as_bytes(), NOW)
+            .unwrap();
         assert_eq!(
             seal.open_caller(scanner.as_bytes(), NOW),
-            Ok(Caller::Pass(Kind::Scanner, pass, id))
+            Ok(Caller::Token(TokenKind::Scanner, pass, id))
         );
         assert_eq!(
             seal.open_session(member.as_bytes(), NOW).unwrap().member,
@@ -747,12 +765,15 @@ mod tests {
             let one = Revocation { what, end, until };
             seal.revoked.add(&one, crate::clock::Now::read());
         };
-        revoke(RevokedWhat::Number(id.0), Time(u64::MAX));
-        revoke(RevokedWhat::Number(77), NOW);
+        revoke(RevocationSubject::Number(id.0), Time(u64::MAX));
+        revoke(RevocationSubject::Number(77), NOW);
         let refused = Err(Refusal::Unauthorized);
-        assert_eq!(seal.admits(Kind::Scanner, scanner.as_bytes(), NOW), refused);
+        assert_eq!(
+            seal.admits(TokenKind::Scanner, scanner.as_bytes(), NOW),
+            refused
+        );
         assert!(
-            seal.open_pass(Kind::Scanner, scanner.as_bytes(), NOW)
+            seal.open_token(TokenKind::Scanner, scanner.as_bytes(), NOW)
                 .is_err()
         );
         assert!(seal.open_caller(scanner.as_bytes(), NOW).is_err());
@@ -765,17 +786,17 @@ mod tests {
         let seal = seal(&RingFile::generate(NOW));
         let nonces = Nonces::new();
         let kinds = [
-            Kind::Scanner,
-            Kind::Authority,
-            Kind::Organisation,
-            Kind::Staff,
-            Kind::Operator,
+            TokenKind::Scanner,
+            TokenKind::Authority,
+            TokenKind::Organisation,
+            TokenKind::Staff,
+            TokenKind::Operator,
         ];
         let later = NOW.plus(Duration::from_millis(1));
         for kind in kinds {
             let made = |holder: &str, bound, issued_at| {
-                let pass = Pass {
-                    name: Pass::bound_name(holder, bound),
+                let pass = AccessToken {
+                    name: AccessToken::bound_name(holder, bound),
                     issued_at,
                     expires_at: NOW.plus(Duration::from_secs(60)),
                 };
@@ -783,7 +804,7 @@ mod tests {
                 move |seal: &Seal| {
                     let all = [
                         seal.admits(kind, text.as_bytes(), NOW).is_ok(),
-                        seal.open_pass(kind, text.as_bytes(), NOW).is_ok(),
+                        seal.open_token(kind, text.as_bytes(), NOW).is_ok(),
                         seal.open_caller(text.as_bytes(), NOW).is_ok(),
                     ];
                     assert!(all == [all[0]; 3], "{kind:?}: {all:?}");
@@ -800,9 +821,9 @@ mod tests {
             let good = || passes.each_ref().map(|pass| pass(&seal));
             assert_eq!(good(), [true; 5]);
             let one = Revocation {
-                what: RevokedWhat::Holder(kind, "lost".into()),
+                what: RevocationSubject::Holder(kind, "lost".into()),
                 end: NOW,
-                until: NOW.plus(PASS_LIFE_MAX),
+                until: NOW.plus(ACCESS_TOKEN_LIFE_MAX),
             };
             seal.revoked.add(&one, crate::clock::Now::read());
             assert_eq!(good(), [false, false, true, true, true], "{kind:?}");
@@ -813,13 +834,16 @@ mod tests {
     fn a_pass_is_told_from_all_others_by_its_nonce() {
         let seal = seal(&RingFile::generate(NOW));
         let nonces = Nonces::new();
-        let pass = Pass {
+        let pass = AccessToken {
             name: "体育西路地铁站".into(),
             issued_at: NOW,
             expires_at: NOW.plus(Duration::from_secs(60)),
         };
-        let made = || seal.pass(Kind::Scanner, &nonces, &pass);
-        let id = |text: &str| seal.admits(Kind::Scanner, text.as_bytes(), NOW).unwrap();
+        let made = || seal.pass(TokenKind::Scanner, &nonces, &pass);
+        let id = |text: &str| {
+            seal.admits(TokenKind::Scanner, text.as_bytes(), NOW)
+                .unwrap()
+        };
         let (one, other) = (made(), made());
         assert_eq!(id(&one), id(&one));
         let differ = (id(&one).0 ^ id(&other).0).count_ones();
@@ -878,7 +902,7 @@ mod tests {
             let seal = seal(&RingFile::generate(NOW));
             prop_assert!(seal.open_code(&text, NOW).is_err());
             prop_assert!(seal.open_session(&text, NOW).is_err());
-            prop_assert!(seal.open_pass(Kind::Scanner, &text, NOW).is_err());
+            prop_assert!(seal.open_token(TokenKind::Scanner, &text, NOW).is_err());
         }
     }
 }

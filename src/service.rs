@@ -2,38 +2,40 @@
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
 use crate::admission::Budget;
-use crate::admission::at_once::{AtOnce, UnderWay};
 use crate::admission::bytes::ByteBudget;
-use crate::admission::turns::Turns;
+use crate::admission::concurrency::{ConcurrencyCounter, ConcurrencyGuard};
+use crate::admission::rate_limit::RateLimiter;
 use crate::answer::{
-    Answer, Detail, Explained, Freshness, OfflineIssued, OfflineVerdict, Opened, Refusal, SaidBy,
-    Shown, Standing, Verdict,
+    Answer, Freshness, OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource,
+    Refusal, ResidentStatus, ShownCode, StatusExplanation, Verdict,
 };
 use crate::board::{Board, Found};
 use crate::clock::offset::ClockWatch;
 use crate::clock::{Now, Time};
-use crate::cold::{self, Cold};
-use crate::desk::audit::{Audit, Feeder, Feeds};
-use crate::desk::grant::{Gone, Gones, Organisation};
+use crate::desk::audit::{Audit, FeedCounts, Feeder};
+use crate::desk::grant::{Organisation, RevokedGrantCache, RevokedGrants};
+use crate::desk::grant_scan_notices::{GrantScan, GrantScanQueue, SeenGrants};
 use crate::desk::guidance::Guidance;
 use crate::desk::offline_code::read_generations;
 use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
-use crate::desk::told::{Scan, Scans, Seen};
 use crate::desk::{self, Desk};
-use crate::identity::{AssertionNumber, Platform, Purpose, Reloaded};
+use crate::identity::{AssertionNumber, AssertionPurpose, Platform, Reloaded};
 use crate::language::Language;
 use crate::lists::{ListSettings, Lists, Published, ServedFile, ServedPair};
-use crate::meters::{Kind, Meters, OfflineFacts, Outcome, Tally};
+use crate::meters::{Meters, OfflineFacts, QueryOutcome, RequestKind, ThreadMetrics};
 use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::offline::issue::{
     CodeOutcome, OfflineHolder, OfflineIssuer, OfflineSettings, OpenedOffline,
 };
-use crate::person::{Face, Identity, MaskedName, Profile, ResidentId};
-use crate::seal::ring::{Kind as Sealed, RingFile};
-use crate::seal::{Caller, Class, Code, GRANT_CHARS, Nonces, Pass, PassId, Seal, Session};
+use crate::person::{Identity, MaskedIdentity, MaskedName, Profile, ResidentId};
+use crate::seal::ring::{RingFile, TokenKind};
+use crate::seal::{
+    AccessToken, AccessTokenId, Caller, Code, CodeClass, GRANT_CHARS, Nonces, Seal, Session,
+};
 use crate::status::Word;
 use crate::store::{Store, record};
+use crate::store_client::{self, StoreClient};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -43,14 +45,14 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How far the system's clock may be from the store's before the node is not ready.
-    pub clock_apart_max: Duration,
+    pub clock_offset_max: Duration,
     /// How long a resident's session lasts.
     pub session_life: Duration,
-    pub cold: cold::Settings,
+    pub store_client: store_client::Settings,
     /// Log-ins and explanations that one resident may ask for in a second.
-    pub desk_per_second: u32,
+    pub desk_requests_per_second: u32,
     pub desk: desk::Settings,
-    pub fair: Fair,
+    pub rate_limits: RateLimits,
     /// Whether gates are told why somebody is red.
     pub gate_reasons: bool,
     /// None where no offline codes are issued.
@@ -62,7 +64,7 @@ pub struct Settings {
 
 /// How often is fair; 0 for no limit. Ten seconds' worth is saved up of shows and of scans.
 #[derive(Clone, Debug)]
-pub struct Fair {
+pub struct RateLimits {
     /// Shows of one resident in a second, whatever sessions they come with.
     pub shows_per_second: u32,
     /// Scans with one token in a second.
@@ -70,7 +72,7 @@ pub struct Fair {
     /// Lines of bulk scans with one token in a second.
     pub bulk_codes_per_second: u32,
     /// Bulk scans with one token at once.
-    pub bulks_per_token: u32,
+    pub bulk_scans_per_token: u32,
     /// Lines that are saved up: a whole bulk, so that a first one is never held up.
     pub bulk_codes_saved: u64,
 }
@@ -104,17 +106,17 @@ const LISTS_PER_SECOND: u32 = 200;
 const GENERATIONS_WHOLE_EVERY: u64 = 600;
 
 /// The rooms that every thread shares.
-pub struct Rooms {
+pub struct AppState {
     pub board: Arc<Board>,
     pub seal: Seal,
     pub store: Arc<dyn Store>,
-    pub cold: Cold,
+    pub store_client: StoreClient,
     pub platform: Platform,
     pub meters: Arc<Meters>,
     pub clock: ClockWatch,
     audit: Audit,
-    gones: Gones,
-    scans: Scans,
+    revoked_grants: RevokedGrantCache,
+    scans: GrantScanQueue,
     guidance: Guidance,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
@@ -122,11 +124,11 @@ pub struct Rooms {
     pub lists: Option<Arc<Lists>>,
     offline_codes: moka::sync::Cache<(Identity, u8), Arc<AtomicU8>>,
     settings: Settings,
-    desk_turns: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
-    show_turns: Turns,
-    scan_turns: Turns,
-    bulk_turns: Turns,
-    bulks: Arc<AtOnce>,
+    desk_budgets: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
+    show_limiter: RateLimiter,
+    scan_limiter: RateLimiter,
+    bulk_limiter: RateLimiter,
+    bulks: Arc<ConcurrencyCounter>,
     /// How often the revocations were read.
     revoked_readings: AtomicU32,
     draining: AtomicBool,
@@ -156,32 +158,32 @@ pub enum Query<'q> {
         language: Language,
     },
     /// What is asked of the desk, and the caller that [`Service::admit_desk`] let in.
-    Desk(desk::Asked<'q>, Box<Caller>),
+    Desk(desk::DeskRequest<'q>, Box<Caller>),
 }
 
 /// A scanner that was admitted: its token and the number of it.
 #[derive(Clone, Copy)]
 pub struct AdmittedScanner<'q> {
     token: &'q [u8],
-    pass: PassId,
+    pass: AccessTokenId,
 }
 
 /// A bulk scan that was admitted: the number of its token. It counts as under way until this is dropped.
-pub struct BulkTurn {
-    pub pass: PassId,
-    _under_way: UnderWay,
+pub struct AdmittedBulk {
+    pub pass: AccessTokenId,
+    _under_way: ConcurrencyGuard,
 }
 
 /// A query and what it is counted as; that is known even of one that could not be read.
-pub struct Asked<'q> {
-    pub kind: Kind,
+pub struct TimedQuery<'q> {
+    pub kind: RequestKind,
     pub query: Result<Query<'q>, Refusal>,
     /// When its head was read.
     pub started: Instant,
     pub now: Now,
 }
 
-impl Rooms {
+impl AppState {
     pub fn new(
         board: Arc<Board>,
         seal: Seal,
@@ -190,30 +192,30 @@ impl Rooms {
         guidance: Guidance,
         meters: Arc<Meters>,
         settings: Settings,
-    ) -> Rooms {
+    ) -> AppState {
         // Whether a credential was revoked is not known yet.
         seal.revoked.await_reading();
-        let (fair, epoch) = (settings.fair.clone(), Instant::now());
+        let (rate_limits, epoch) = (settings.rate_limits.clone(), Instant::now());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let turns = |per_second: u32, places| {
             let saved = u64::from(per_second) * SAVED_SECONDS;
-            Turns::new(per_second, saved, places, epoch)
+            RateLimiter::new(per_second, saved, places, epoch)
         };
-        Rooms {
-            show_turns: turns(fair.shows_per_second, RESIDENT_PLACES * cores.max(2)),
-            scan_turns: turns(fair.scans_per_second, SCANNER_PLACES),
-            bulk_turns: Turns::new(
-                fair.bulk_codes_per_second,
-                fair.bulk_codes_saved,
+        AppState {
+            show_limiter: turns(rate_limits.shows_per_second, RESIDENT_PLACES * cores.max(2)),
+            scan_limiter: turns(rate_limits.scans_per_second, SCANNER_PLACES),
+            bulk_limiter: RateLimiter::new(
+                rate_limits.bulk_codes_per_second,
+                rate_limits.bulk_codes_saved,
                 SCANNER_PLACES,
                 epoch,
             ),
-            bulks: AtOnce::new(fair.bulks_per_token),
-            cold: Cold::new(
+            bulks: ConcurrencyCounter::new(rate_limits.bulk_scans_per_token),
+            store_client: StoreClient::new(
                 board.clone(),
                 store.clone(),
                 meters.store.clone(),
-                settings.cold.clone(),
+                settings.store_client.clone(),
             ),
             board,
             seal,
@@ -222,8 +224,8 @@ impl Rooms {
             meters,
             clock: ClockWatch::default(),
             audit: Audit::default(),
-            gones: Gones::default(),
-            scans: Scans::default(),
+            revoked_grants: RevokedGrantCache::default(),
+            scans: GrantScanQueue::default(),
             guidance,
             offline: None,
             lists: None,
@@ -232,7 +234,7 @@ impl Rooms {
                 .time_to_live(Duration::from_secs(86_400))
                 .build(),
             settings,
-            desk_turns: moka::sync::Cache::builder()
+            desk_budgets: moka::sync::Cache::builder()
                 .max_capacity(DESK_COUNTED_MAX)
                 .time_to_idle(Duration::from_secs(10))
                 .build(),
@@ -242,9 +244,9 @@ impl Rooms {
     }
 
     /// Returns the same rooms, issuing offline codes where there is an issuer.
-    pub fn issuing(self, offline: Option<Arc<OfflineIssuer>>) -> Rooms {
+    pub fn issuing(self, offline: Option<Arc<OfflineIssuer>>) -> AppState {
         let lists = offline.as_ref().map(|_| self.settings.lists.clone());
-        Rooms {
+        AppState {
             lists: lists.map(|settings| Arc::new(Lists::new(settings))),
             offline,
             ..self
@@ -252,13 +254,13 @@ impl Rooms {
     }
 
     /// Whether the system's clock and the store's are further apart than they may be.
-    pub fn clock_is_apart(&self) -> bool {
-        self.clock.is_apart(self.settings.clock_apart_max)
+    pub fn clock_offset_is_too_large(&self) -> bool {
+        self.clock.is_apart(self.settings.clock_offset_max)
     }
 
     /// How far the two may be apart.
-    pub fn clock_apart_max(&self) -> Duration {
-        self.settings.clock_apart_max
+    pub fn clock_offset_max(&self) -> Duration {
+        self.settings.clock_offset_max
     }
 
     /// From now on `/ready` says no and nothing long is begun.
@@ -314,7 +316,7 @@ impl Rooms {
         let bytes = |file: fn(&ServedPair) -> &ServedFile| {
             newest.map_or(0, |pair| file(pair).bytes.len() as u64)
         };
-        let tally = &lists.tally;
+        let metrics = &lists.metrics;
         Some(OfflineFacts {
             list_age: match &served {
                 Some(served) => now.time.since(served.as_of()),
@@ -327,9 +329,9 @@ impl Rooms {
                 ("base", bytes(|pair| &pair.base)),
                 ("changes", bytes(|pair| &pair.changes)),
             ],
-            published: Published::ALL.map(|outcome| (outcome.label(), tally.counted(outcome))),
-            wrong: tally.wrong.load(Relaxed),
-            build: Duration::from_millis(tally.build_ms.load(Relaxed)),
+            published: Published::ALL.map(|outcome| (outcome.label(), metrics.counted(outcome))),
+            wrong: metrics.wrong.load(Relaxed),
+            build: Duration::from_millis(metrics.build_ms.load(Relaxed)),
             codes: CodeOutcome::ALL.map(|outcome| (outcome.label(), offline.counted(outcome))),
         })
     }
@@ -345,15 +347,19 @@ impl Rooms {
     }
 
     /// Tells those whose grants were scanned, as soon as there are any; or, at the `end`, those whom nobody has told yet.
-    pub async fn tell_scans(&self, end: bool) -> Result<u64, Refusal> {
+    pub async fn deliver_grant_scans(&self, end: bool) -> Result<u64, Refusal> {
         match end {
-            false => self.scans.tell(&self.seal, &self.cold).await,
-            true => self.scans.tell_rest(&self.seal, &self.cold).await,
+            false => self.scans.tell(&self.seal, &self.store_client).await,
+            true => {
+                self.scans
+                    .deliver_rest(&self.seal, &self.store_client)
+                    .await
+            }
         }
     }
 
-    /// Counts what a token fed; it is recorded by [`Rooms::record_feeds`].
-    pub fn count_feed(&self, feeder: Feeder, feed: Feeds) {
+    /// Counts what a token fed; it is recorded by [`AppState::record_feeds`].
+    pub fn count_feed(&self, feeder: Feeder, feed: FeedCounts) {
         self.meters.store.fed_reds(&feeder.holder, feed.reds);
         self.audit.count_feed(feeder, feed);
     }
@@ -361,7 +367,9 @@ impl Rooms {
     /// Records what was fed since the last time in the audit log.
     pub async fn record_feeds(&self) -> Result<(), Refusal> {
         let now = Time::now();
-        self.audit.file_feeds(&self.seal, &self.cold, now).await
+        self.audit
+            .file_feeds(&self.seal, &self.store_client, now)
+            .await
     }
 
     /// Writes the end of the audit log's chain to the log of the node.
@@ -384,10 +392,10 @@ impl Rooms {
     }
 
     /// A resident's turn at the desk.
-    fn desk_turn(&self, who: Identity) -> Result<(), Refusal> {
+    fn limit_desk_rate(&self, who: Identity) -> Result<(), Refusal> {
         let now = Instant::now();
-        let per_second = self.settings.desk_per_second;
-        let budget = self.desk_turns.get_with(who, || {
+        let per_second = self.settings.desk_requests_per_second;
+        let budget = self.desk_budgets.get_with(who, || {
             Arc::new(std::sync::Mutex::new(full_budget(per_second, now)))
         });
         let mut budget = budget
@@ -399,44 +407,44 @@ impl Rooms {
 
 /// The service as one thread holds it.
 pub struct Service {
-    pub rooms: Arc<Rooms>,
-    pub tally: Arc<Tally>,
+    pub app: Arc<AppState>,
+    pub metrics: Arc<ThreadMetrics>,
     nonces: Nonces,
     page_budget: RefCell<Budget>,
     /// For parts of pages that are asked for by their version: who has a page gets its parts, whatever others ask for.
     part_budget: RefCell<Budget>,
-    grants_seen: RefCell<Seen>,
+    grants_seen: RefCell<SeenGrants>,
     offline_budget: RefCell<Budget>,
     list_budget: RefCell<Budget>,
     list_bytes: RefCell<ByteBudget>,
 }
 
 impl Service {
-    pub fn new(rooms: Arc<Rooms>) -> Service {
-        let page_budget = full_budget(rooms.settings.pages_per_second, Instant::now());
+    pub fn new(app: Arc<AppState>) -> Service {
+        let page_budget = full_budget(app.settings.pages_per_second, Instant::now());
         Service {
             page_budget: RefCell::new(page_budget),
             part_budget: RefCell::new(page_budget),
             grants_seen: RefCell::default(),
             list_budget: RefCell::new(full_budget(LISTS_PER_SECOND, Instant::now())),
             list_bytes: RefCell::new(ByteBudget::new(
-                rooms.settings.lists.bytes_per_second,
+                app.settings.lists.bytes_per_second,
                 Instant::now(),
             )),
             offline_budget: RefCell::new(full_budget(
-                (rooms.settings.offline.as_ref()).map_or(0, |offline| offline.codes_per_second),
+                (app.settings.offline.as_ref()).map_or(0, |offline| offline.codes_per_second),
                 Instant::now(),
             )),
-            tally: rooms.meters.tally(),
-            rooms,
+            metrics: app.meters.metrics(),
+            app,
             nonces: Nonces::new(),
         }
     }
 
-    pub async fn answer(&self, asked: Asked<'_>) -> Result<Answer, Refusal> {
-        let visit = self.tally.enter(asked.kind, asked.started); // dropped unfinished, it counts as gone
-        let result = self.walk(asked.query, asked.now, asked.started).await;
-        visit.leave(Outcome::from(&result));
+    pub async fn answer(&self, request: TimedQuery<'_>) -> Result<Answer, Refusal> {
+        let visit = self.metrics.enter(request.kind, request.started); // dropped unfinished, it counts as gone
+        let result = self.walk(request.query, request.now, request.started).await;
+        visit.leave(QueryOutcome::from(&result));
         result
     }
 
@@ -447,11 +455,11 @@ impl Service {
         now: Now,
         started: Instant,
     ) -> Result<Answer, Refusal> {
-        let Rooms { show_turns, .. } = &*self.rooms;
+        let AppState { show_limiter, .. } = &*self.app;
         match query? {
             Query::Show { session, language } => {
-                let session = self.rooms.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
-                turn(show_turns, session.identity.home.0, started)?; // RateLimited
+                let session = self.app.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
+                turn(show_limiter, session.identity.home.0, started)?; // RateLimited
                 let shown = self.show(&session, now).await?; // UpstreamBusy if the store must be asked
                 Ok(Answer::Shown(shown, language))
             }
@@ -472,25 +480,26 @@ impl Service {
                 }
             }
             Query::OfflineCode { session, hours } => {
-                let session = self.rooms.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
+                let session = self.app.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
                 let issued = Box::pin(self.issue_offline(&session, hours, now)).await?; // NotFound, Malformed, RateLimited, Busy, Warming
                 Ok(Answer::OfflineCode(Box::new(issued)))
             }
             Query::OpenSession { assertion } => {
-                let Rooms { platform, .. } = &*self.rooms;
-                let (profile, number) = platform.person(assertion, Purpose::LogIn, now.time)?; // Unauthorized, SessionExpired, Malformed, OfflineRegistration
+                let AppState { platform, .. } = &*self.app;
+                let (profile, number) =
+                    platform.person(assertion, AssertionPurpose::LogIn, now.time)?; // Unauthorized, SessionExpired, Malformed, OfflineRegistration
                 let opened = self.open_session(profile, number, now.time).await?; // RateLimited, UpstreamBusy; Unauthorized if it was used
                 Ok(Answer::Opened(opened))
             }
             Query::Explain { session, language } => {
-                let session = self.rooms.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
+                let session = self.app.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
                 let explained = self.explain(&session, language, now).await?; // RateLimited, UpstreamBusy
                 Ok(Answer::Explained(explained, language))
             }
-            Query::Desk(asked, caller) => {
+            Query::Desk(request, caller) => {
                 // Boxed, so that those who show and scan carry no place for it.
-                let said = Box::pin(self.desk(now.time).answer(&asked, &caller)).await?; // what the desk refuses
-                Ok(Answer::Desk(Box::new(said), asked.language))
+                let said = Box::pin(self.desk(now.time).answer(&request, &caller)).await?; // what the desk refuses
+                Ok(Answer::Desk(Box::new(said), request.language))
             }
         }
     }
@@ -503,15 +512,20 @@ impl Service {
         now: Time,
         started: Instant,
     ) -> Result<AdmittedScanner<'q>, Refusal> {
-        let pass = self.rooms.seal.admits(Sealed::Scanner, token, now)?;
-        turn(&self.rooms.scan_turns, pass.0, started)?;
+        let pass = self.app.seal.admits(TokenKind::Scanner, token, now)?;
+        turn(&self.app.scan_limiter, pass.0, started)?;
         Ok(AdmittedScanner { token, pass })
     }
 
     /// Returns whether a pass that was admitted is still in force; costs one look at the table in memory.
-    pub fn still_admits(&self, pass: PassId, token: &[u8], now: Time) -> Result<(), Refusal> {
-        let Seal { revoked, .. } = &self.rooms.seal;
-        match revoked.has_holders(Sealed::Scanner) {
+    pub fn still_admits(
+        &self,
+        pass: AccessTokenId,
+        token: &[u8],
+        now: Time,
+    ) -> Result<(), Refusal> {
+        let Seal { revoked, .. } = &self.app.seal;
+        match revoked.has_holders(TokenKind::Scanner) {
             true => self.still_scanner(token, now).map(drop),
             false => revoked.admits(pass.0, Time(0)),
         }
@@ -520,11 +534,11 @@ impl Service {
     /// Judges credentials and role before the body is read. `Unauthorized`, `SessionExpired`, `NotPermitted`, or
     /// `RateLimited`.
     pub fn admit_desk(&self, act: Act, credential: &[u8], now: Time) -> Result<Caller, Refusal> {
-        let caller = self.rooms.caller(act, credential, now)?;
-        self.rooms.desk_turn(match &caller {
+        let caller = self.app.caller(act, credential, now)?;
+        self.app.limit_desk_rate(match &caller {
             Caller::Session(session) => session.identity,
             // As one who shares a resident's turns with nobody.
-            Caller::Pass(.., id) => Identity {
+            Caller::Token(.., id) => Identity {
                 home: ResidentId(id.0),
                 claim: [0; 16],
             },
@@ -534,35 +548,35 @@ impl Service {
 
     /// Judges credentials once more, for what was admitted before its body came.
     pub fn still_permits(&self, act: Act, credential: &[u8], now: Time) -> Result<(), Refusal> {
-        self.rooms.caller(act, credential, now).map(drop)
+        self.app.caller(act, credential, now).map(drop)
     }
 
     fn desk(&self, now: Time) -> Desk<'_> {
-        let Rooms {
+        let AppState {
             seal,
-            cold,
+            store_client,
             platform,
             audit,
-            gones,
+            revoked_grants,
             settings,
             offline,
             ..
-        } = &*self.rooms;
+        } = &*self.app;
         Desk {
             offline: offline.as_deref(),
             seal,
-            cold,
+            store_client,
             platform,
             audit,
-            gones,
+            revoked_grants,
             nonces: &self.nonces,
             settings: &settings.desk,
             now,
         }
     }
 
-    async fn show(&self, session: &Session, now: Now) -> Result<Shown, Refusal> {
-        let Rooms { board, seal, .. } = &*self.rooms;
+    async fn show(&self, session: &Session, now: Now) -> Result<ShownCode, Refusal> {
+        let AppState { board, seal, .. } = &*self.app;
         let mut resident = session.resident();
         let mut check = session.identity.check();
         let mut freshness = board.freshness_of(resident, now);
@@ -572,12 +586,12 @@ impl Service {
             // Not loaded yet, or another has this id, or may have: the store knows by the claim.
             Found::NotYet | Found::Ask => {
                 // Boxed, so that those who need it not carry no place for it.
-                let looked = Box::pin(self.rooms.cold.look(session.identity)).await?;
+                let looked = Box::pin(self.app.store_client.lookup(session.identity)).await?;
                 if let Some(placed) = &looked.placed {
                     resident = placed.id;
                 }
                 let word;
-                if board.note_look(resident, looked.as_of) {
+                if board.note_lookup(resident, looked.as_of) {
                     freshness = board.freshness_at(looked.as_of, now);
                     let known = board.word(resident);
                     word = match looked.placed {
@@ -586,7 +600,7 @@ impl Service {
                         None => known.filter(|word| word.check() == check),
                     };
                 } else {
-                    self.rooms.cold.caught_up(resident).await?;
+                    self.app.store_client.caught_up(resident).await?;
                     let known;
                     (known, freshness) = self.known(resident, now)?;
                     // Where two share a home, the look tells the id; the colour is what anybody else is told of it.
@@ -600,13 +614,13 @@ impl Service {
         let code = Code {
             resident,
             check,
-            class: Class::Live,
+            class: CodeClass::Live,
             issued_at: now.time,
-            face: session.face,
+            masked: session.masked,
         };
-        Ok(Shown {
-            standing: board.standing(word, &freshness),
-            face: session.face,
+        Ok(ShownCode {
+            status: board.status(word, &freshness),
+            masked: session.masked,
             code: seal.code(&self.nonces, &code),
             issued_at: now.time,
             expires_at: now.time.plus(seal.code_life()),
@@ -617,10 +631,10 @@ impl Service {
     /// Reads one code. The scanner has been admitted.
     async fn scan(&self, scanner: &[u8], code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         match self.scan_now(code, now) {
-            Err(Refusal::Warming) => Box::pin(self.scan_cold(code, now)).await,
+            Err(Refusal::Warming) => Box::pin(self.scan_by_lookup(code, now)).await,
             Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
-                let gone = Box::pin(self.gone_of(scanner, code, now)).await?;
-                self.scan_grant(code, Some(&gone), now)
+                let revoked_grants = Box::pin(self.revoked_grants_of(scanner, code, now)).await?;
+                self.scan_grant(code, Some(&revoked_grants), now)
             }
             verdict => verdict,
         }
@@ -647,8 +661,8 @@ impl Service {
     }
 
     fn open_offline(&self, code: &[u8], now: Time) -> Result<OpenedOffline, Refusal> {
-        let offline = self.rooms.offline.as_ref().ok_or(Refusal::CodeInvalid)?;
-        offline.open(code, now, self.rooms.seal.clock_skew())
+        let offline = self.app.offline.as_ref().ok_or(Refusal::CodeInvalid)?;
+        offline.open(code, now, self.app.seal.clock_skew())
     }
 
     fn offline_verdict(
@@ -660,11 +674,11 @@ impl Service {
         let own = own(word, opened.code.check)?;
         Ok(OfflineVerdict {
             verdict: Verdict {
-                standing: self.rooms.board.standing(own, &freshness),
-                face: opened.code.face,
+                status: self.app.board.status(own, &freshness),
+                masked: opened.code.masked,
                 issued_at: opened.code.issued_at,
                 freshness,
-                with_reasons: self.rooms.settings.gate_reasons,
+                with_reasons: self.app.settings.gate_reasons,
             },
             expires_at: opened.code.expires_at(),
         })
@@ -678,17 +692,17 @@ impl Service {
         hours: Option<&str>,
         now: Now,
     ) -> Result<OfflineIssued, Refusal> {
-        let offline = self.rooms.offline.as_ref().ok_or(Refusal::NotFound)?;
+        let offline = self.app.offline.as_ref().ok_or(Refusal::NotFound)?;
         let life = offline.life(hours)?;
         turn(
-            &self.rooms.show_turns,
+            &self.app.show_limiter,
             session.identity.home.0,
             Instant::now(),
         )?;
         let (resident, word) = self.on_record(session).await?;
         let generation = offline.generations.current(resident)?;
         let count = self
-            .rooms
+            .app
             .offline_codes
             .get_with((session.identity, generation), Arc::default);
         let counted = |count: u8| (count < OFFLINE_CODES_A_DAY).then_some(count + 1);
@@ -704,25 +718,25 @@ impl Service {
         let holder = OfflineHolder {
             resident,
             check: word.check(),
-            face: session.face,
+            masked: session.masked,
         };
         let (text, code) = offline.issue(&holder, life, now.time)?;
         Ok(OfflineIssued {
             code: text,
             issued_at: code.issued_at,
             expires_at: code.expires_at(),
-            face: session.face,
+            masked: session.masked,
         })
     }
 
     /// Returns whom a session shows, as the board knows it or the store. `NotFound` for who is not on record.
     async fn on_record(&self, session: &Session) -> Result<(ResidentId, Word), Refusal> {
         let resident = session.resident();
-        match self.rooms.board.find(resident, session.identity.check()) {
+        match self.app.board.find(resident, session.identity.check()) {
             Found::Word(word) => Ok((resident, word)),
             Found::Absent => Err(Refusal::NotFound),
             Found::NotYet | Found::Ask => {
-                let looked = self.rooms.cold.look(session.identity).await?;
+                let looked = self.app.store_client.lookup(session.identity).await?;
                 let placed = looked.placed.ok_or(Refusal::NotFound)?;
                 Ok((placed.id, placed.word))
             }
@@ -731,35 +745,45 @@ impl Service {
 
     /// The organisation of a scanner; None for a scanner of none.
     pub fn organisation(&self, scanner: &[u8], now: Now) -> Result<Option<Organisation>, Refusal> {
-        let seal = &self.rooms.seal;
-        let pass = seal.open_pass(Sealed::Scanner, scanner, now.time)?;
+        let seal = &self.app.seal;
+        let pass = seal.open_token(TokenKind::Scanner, scanner, now.time)?;
         Ok(pass.bound().map(|name| Organisation::new(seal, name)))
     }
 
     /// Returns the number of a grant to an organisation; None for whatever is no grant to it that is in force.
     pub fn number_of(&self, organisation: &Organisation, code: &[u8], now: Now) -> Option<u64> {
-        let opened = self.rooms.seal.open_grant(code, organisation.id, now.time);
+        let opened = self.app.seal.open_grant(code, organisation.id, now.time);
         opened.ok().map(|grant| grant.number)
     }
 
     /// Whether the grants with these numbers were taken back.
-    pub async fn gone(
+    pub async fn revoked_grants(
         &self,
         organisation: &Organisation,
         numbers: &HashSet<u64>,
-    ) -> Result<Gone, Refusal> {
-        let Rooms {
-            seal, cold, gones, ..
-        } = &*self.rooms;
-        gones.of(organisation, numbers, seal, cold).await
+    ) -> Result<RevokedGrants, Refusal> {
+        let AppState {
+            seal,
+            store_client,
+            revoked_grants,
+            ..
+        } = &*self.app;
+        revoked_grants
+            .of(organisation, numbers, seal, store_client)
+            .await
     }
 
     /// Whether one grant was taken back. What cannot be opened is refused before the store is asked.
-    async fn gone_of(&self, scanner: &[u8], code: &[u8], now: Now) -> Result<Gone, Refusal> {
+    async fn revoked_grants_of(
+        &self,
+        scanner: &[u8],
+        code: &[u8],
+        now: Now,
+    ) -> Result<RevokedGrants, Refusal> {
         let organisation = self.organisation(scanner, now)?;
         let organisation = organisation.ok_or(Refusal::CodeInvalid)?;
-        let grant = (self.rooms.seal).open_grant(code, organisation.id, now.time)?;
-        self.gone(&organisation, &HashSet::from([grant.number]))
+        let grant = (self.app.seal).open_grant(code, organisation.id, now.time)?;
+        self.revoked_grants(&organisation, &HashSet::from([grant.number]))
             .await
     }
 
@@ -767,51 +791,51 @@ impl Service {
     pub fn scan_grant(
         &self,
         code: &[u8],
-        gone: Option<&Gone>,
+        revoked_grants: Option<&RevokedGrants>,
         now: Now,
     ) -> Result<Verdict, Refusal> {
-        let Rooms {
+        let AppState {
             board, seal, scans, ..
-        } = &*self.rooms;
-        let gone = gone.ok_or(Refusal::CodeInvalid)?;
-        let grant = seal.open_grant(code, gone.organisation.id, now.time)?;
-        match gone.was_taken_back(grant.number) {
+        } = &*self.app;
+        let revoked_grants = revoked_grants.ok_or(Refusal::CodeInvalid)?;
+        let grant = seal.open_grant(code, revoked_grants.organisation.id, now.time)?;
+        match revoked_grants.was_taken_back(grant.number) {
             Some(false) => {}
             Some(true) => return Err(Refusal::GrantRevoked),
             None => return Err(Refusal::UpstreamBusy),
         }
         let (word, mut freshness) = self.known(grant.resident, now)?;
-        if gone.as_of < freshness.moment {
+        if revoked_grants.as_of < freshness.moment {
             // Whether it was taken back since is not known.
-            freshness = board.freshness_at(gone.as_of, now);
+            freshness = board.freshness_at(revoked_grants.as_of, now);
         }
         let own = own(word, grant.check)?;
-        let scan = Scan {
-            organisation: gone.organisation.name.clone(),
+        let scan = GrantScan {
+            organisation: revoked_grants.organisation.name.clone(),
             resident: grant.resident,
             number: grant.number,
             at: now.time,
         };
         scans.note(&mut self.grants_seen.borrow_mut(), scan);
         Ok(Verdict {
-            standing: board.standing(own, &freshness),
-            face: grant.face,
+            status: board.status(own, &freshness),
+            masked: grant.masked,
             issued_at: now.time,
             freshness,
-            with_reasons: self.rooms.settings.gate_reasons,
+            with_reasons: self.app.settings.gate_reasons,
         })
     }
 
     /// As memory knows it; `Warming` where the board is not there yet.
     pub fn scan_now(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        let code = self.rooms.seal.open_code(code, now.time)?;
+        let code = self.app.seal.open_code(code, now.time)?;
         let (word, freshness) = self.known(code.resident, now)?;
         self.verdict(&code, word, freshness)
     }
 
     /// Asks the store while the board is being filled.
-    async fn scan_cold(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        let code = self.rooms.seal.open_code(code, now.time)?;
+    async fn scan_by_lookup(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
+        let code = self.app.seal.open_code(code, now.time)?;
         let (word, freshness) = self.looked(code.resident, now).await?;
         self.verdict(&code, word, freshness)
     }
@@ -819,11 +843,11 @@ impl Service {
     /// Returns the word at an id as memory knows it, and of when that is; `Warming` where the board cannot tell yet.
     #[inline]
     fn known(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
-        let board = &self.rooms.board;
+        let board = &self.app.board;
         // Before the word, which is as new as that or newer.
         let freshness = board.freshness_of(id, now);
         let word = board.word(id);
-        match board.is_unheard(id) || word.is_none() && !board.is_filled() {
+        match board.is_unconfirmed(id) || word.is_none() && !board.is_filled() {
             true => Err(Refusal::Warming),
             false => Ok((word, freshness)),
         }
@@ -831,10 +855,14 @@ impl Service {
 
     /// Returns the word at an id as a look into the store tells it, or as memory does where it has caught up meanwhile.
     async fn looked(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
-        let Rooms { board, cold, .. } = &*self.rooms;
-        let (word, as_of) = cold.word(id).await?;
-        if !board.note_look(id, as_of) {
-            cold.caught_up(id).await?;
+        let AppState {
+            board,
+            store_client,
+            ..
+        } = &*self.app;
+        let (word, as_of) = store_client.word(id).await?;
+        if !board.note_lookup(id, as_of) {
+            store_client.caught_up(id).await?;
             return self.known(id, now);
         }
         // What came by another way meanwhile may be newer.
@@ -853,11 +881,11 @@ impl Service {
     ) -> Result<Verdict, Refusal> {
         let own = own(word, code.check)?;
         Ok(Verdict {
-            standing: self.rooms.board.standing(own, &freshness),
-            face: code.face,
+            status: self.app.board.status(own, &freshness),
+            masked: code.masked,
             issued_at: code.issued_at,
             freshness,
-            with_reasons: self.rooms.settings.gate_reasons,
+            with_reasons: self.app.settings.gate_reasons,
         })
     }
 
@@ -867,14 +895,14 @@ impl Service {
         profile: Profile,
         number: AssertionNumber,
         now: Time,
-    ) -> Result<Opened, Refusal> {
-        let Rooms { seal, settings, .. } = &*self.rooms;
+    ) -> Result<OpenedSession, Refusal> {
+        let AppState { seal, settings, .. } = &*self.app;
         let who = seal.identify(&profile.document);
-        self.rooms.desk_turn(who)?;
+        self.app.limit_desk_rate(who)?;
         let steps = self.desk(now).register(who, &profile).await?;
         // Last, so that a log-in that was refused may be tried again with the same assertion.
         self.desk(now).use_assertion(number, None).await?;
-        let face = Face {
+        let masked = MaskedIdentity {
             name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),
             cert_no: profile.document.mask(),
             assurance: profile.assurance,
@@ -884,14 +912,14 @@ impl Service {
             identity: who,
             steps,
             member: None,
-            face,
+            masked,
             issued_at: now,
             expires_at,
         };
-        Ok(Opened {
+        Ok(OpenedSession {
             session: seal.session(&self.nonces, &session),
             expires_at,
-            face,
+            masked,
         })
     }
 
@@ -900,44 +928,44 @@ impl Service {
         session: &Session,
         language: Language,
         now: Now,
-    ) -> Result<Explained, Refusal> {
-        let Rooms {
+    ) -> Result<StatusExplanation, Refusal> {
+        let AppState {
             board, guidance, ..
-        } = &*self.rooms;
-        self.rooms.desk_turn(session.identity)?;
+        } = &*self.app;
+        self.app.limit_desk_rate(session.identity)?;
         let freshness = board.freshness(now);
-        let placed = self.rooms.cold.record(session.identity).await?;
-        let mut explained = Explained {
-            standing: Standing::Unknown,
+        let placed = self.app.store_client.record(session.identity).await?;
+        let mut explained = StatusExplanation {
+            status: ResidentStatus::Unknown,
             details: Vec::new(),
             released: Vec::new(),
-            face: session.face,
+            masked: session.masked,
             freshness,
         };
         if board.is_too_old(&freshness) {
-            explained.standing = Standing::TooOld;
+            explained.status = ResidentStatus::TooOld;
         } else if let Some(placed) = placed {
             let record = &placed.record;
-            let lost = board.kept(placed.id).without(record.reasons());
-            explained.standing = Standing::Known(record.reasons().and(lost));
+            let lost = board.retained(placed.id).without(record.reasons());
+            explained.status = ResidentStatus::Known(record.reasons().and(lost));
             explained.details = record
                 .active()
-                .map(|standing| Detail {
-                    reason: standing.reason,
+                .map(|status| ReasonDetail {
+                    reason: status.reason,
                     guidance: guidance
-                        .text(standing.reason, standing.region, language)
+                        .text(status.reason, status.region, language)
                         .to_owned(),
-                    said: Some(said_by(standing)),
+                    said: Some(said_by(status)),
                 })
-                .chain(lost.iter().map(|reason| Detail {
+                .chain(lost.iter().map(|reason| ReasonDetail {
                     reason,
                     guidance: guidance.text(reason, None, language).to_owned(),
                     said: None,
                 }))
                 .collect();
-            let released = record.standings.iter().filter(|standing| !standing.active);
+            let released = record.assertions.iter().filter(|status| !status.active);
             explained.released = released
-                .map(|standing| (standing.reason, said_by(standing)))
+                .map(|status| (status.reason, said_by(status)))
                 .collect();
             explained
                 .released
@@ -956,26 +984,26 @@ impl Service {
         token: &[u8],
         now: Time,
         started: Instant,
-    ) -> Result<BulkTurn, Refusal> {
+    ) -> Result<AdmittedBulk, Refusal> {
         let pass = self.still_scanner(token, now)?;
-        if self.rooms.bulk_turns.wait(pass.0, started) > BULK_OWED_MAX {
+        if self.app.bulk_limiter.wait(pass.0, started) > BULK_OWED_MAX {
             return Err(Refusal::RateLimited);
         }
-        let under_way = self.rooms.bulks.enter(pass.0);
-        Ok(BulkTurn {
+        let under_way = self.app.bulks.enter(pass.0);
+        Ok(AdmittedBulk {
             pass,
             _under_way: under_way.ok_or(Refusal::RateLimited)?,
         })
     }
 
     /// Judges a scanner's token, also in the middle of a bulk scan.
-    pub fn still_scanner(&self, token: &[u8], now: Time) -> Result<PassId, Refusal> {
-        self.rooms.seal.admits(Sealed::Scanner, token, now)
+    pub fn still_scanner(&self, token: &[u8], now: Time) -> Result<AccessTokenId, Refusal> {
+        self.app.seal.admits(TokenKind::Scanner, token, now)
     }
 
     /// Charges lines of a bulk scan; how long the scanner should wait before the next ones.
-    pub fn charge_bulk(&self, pass: PassId, lines: u64) -> Duration {
-        self.rooms.bulk_turns.charge(pass.0, lines, Instant::now())
+    pub fn charge_bulk(&self, pass: AccessTokenId, lines: u64) -> Duration {
+        self.app.bulk_limiter.charge(pass.0, lines, Instant::now())
     }
 
     /// Whether this thread may serve a page: so many and no more, because it has codes to serve.
@@ -984,7 +1012,7 @@ impl Service {
             true => &self.part_budget,
             false => &self.page_budget,
         };
-        match self.rooms.settings.pages_per_second {
+        match self.app.settings.pages_per_second {
             0 => Err(Refusal::NotFound),
             _ => match budget.borrow_mut().take(started) {
                 true => Ok(()),
@@ -1009,13 +1037,13 @@ impl Service {
         }
     }
 
-    pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<Pass, Refusal> {
-        self.rooms.seal.open_pass(Sealed::Authority, token, now)
+    pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<AccessToken, Refusal> {
+        self.app.seal.open_token(TokenKind::Authority, token, now)
     }
 
     /// What tells an authority's token from every other.
-    pub fn authority_number(&self, token: &[u8], now: Time) -> Result<PassId, Refusal> {
-        self.rooms.seal.admits(Sealed::Authority, token, now)
+    pub fn authority_number(&self, token: &[u8], now: Time) -> Result<AccessTokenId, Refusal> {
+        self.app.seal.admits(TokenKind::Authority, token, now)
     }
 }
 
@@ -1042,16 +1070,16 @@ fn full_budget(per_second: u32, now: Instant) -> Budget {
     Budget::new(per_second, full)
 }
 
-fn said_by(standing: &record::Standing) -> SaidBy {
-    SaidBy {
-        since: standing.at,
-        until: standing.until,
-        region: standing.region,
-        source: standing.source.to_string(),
+fn said_by(status: &record::Assertion) -> ReasonSource {
+    ReasonSource {
+        since: status.at,
+        until: status.until,
+        region: status.region,
+        source: status.source.to_string(),
     }
 }
 
-fn turn(turns: &Turns, who: u64, now: Instant) -> Result<(), Refusal> {
+fn turn(turns: &RateLimiter, who: u64, now: Instant) -> Result<(), Refusal> {
     turns
         .take(who, now)
         .then_some(())

@@ -6,10 +6,10 @@ pub mod record;
 pub mod redis;
 
 use crate::clock::{Moment, Time};
-use crate::paper::{Cursor, Keep, Key, Kinds, Paper};
+use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
-use record::{Record, Standing};
+use record::{Assertion, Record};
 use std::time::Duration;
 
 /// Why the store did not do what it was asked. Nothing that failed was acknowledged; what was asked may be repeated.
@@ -48,18 +48,18 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Change {
     pub who: Identity,
-    pub what: What,
+    pub what: ChangeKind,
 }
 
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum ChangeKind {
     /// The sealed profile, which replaces the one on record.
     Profile(Box<[u8]>),
     /// A reason set or cleared by a source, and the sealed profile that registers a person not on record.
-    Status(Standing, Box<[u8]>),
+    Status(Assertion, Box<[u8]>),
     /// What a source is on record with of a reason, in place of what it said itself, whatever its number. It changes nothing
     /// of whoever has no such standing.
-    Override(Standing),
+    Override(Assertion),
     /// One more paper of this owner, who need not be on record. It changes something if the owner has none with its key.
     Paper(Paper),
     /// All papers of this owner go, and what a record holds of the person: the reasons that sources gave stay, because an
@@ -67,16 +67,16 @@ pub enum What {
     Erase,
 }
 
-impl What {
+impl ChangeKind {
     /// Whether this is what its event is counted by: a notice of release only accompanies its clear.
     pub fn is_counted(&self) -> bool {
-        !matches!(self, What::Paper(paper) if paper.kind == crate::paper::Kind::Notice)
+        !matches!(self, ChangeKind::Paper(paper) if paper.kind == crate::paper::PaperKind::Notice)
     }
 }
 
 /// A record and where it stands.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct LocatedRecord {
     pub id: ResidentId,
     /// Slots from the resident's home.
     pub steps: u64,
@@ -87,12 +87,12 @@ pub struct Placed {
 
 /// How a bulk load went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
+pub struct BulkLoadReport {
     pub applied: u64,
     pub unchanged: u64,
 }
 
-impl Loaded {
+impl BulkLoadReport {
     pub fn count(&mut self, changed: bool) {
         match changed {
             true => self.applied += 1,
@@ -114,7 +114,7 @@ pub trait Store: Send + Sync {
     async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error>;
 
     /// The record of this resident, if there is one.
-    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error>;
+    async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error>;
 
     /// The word at an id, whoever's it is.
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error>;
@@ -123,17 +123,17 @@ pub trait Store: Send + Sync {
     async fn papers(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error>;
 
     /// Returns of each key the owner's paper that has it, in their order.
-    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error>;
+    async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error>;
 
     /// Removes every paper that is older than its kind is kept, a few at a time between other work; how many. Nodes that share a
     /// store take turns: what another has swept within `every` is left out.
-    async fn sweep(&self, keep: &Keep, now: Time, every: Duration) -> Result<u64, Error>;
+    async fn sweep(&self, keep: &Retention, now: Time, every: Duration) -> Result<u64, Error>;
 
     /// Up to when what is asked now is sure to be told: now, but for a store whose primary may have been replaced since.
     fn as_of(&self) -> Moment {

@@ -55,11 +55,11 @@ pub struct Resident {
 impl Town {
     /// The `nth` resident; the same for the same seed, and with a document that no other has.
     pub fn resident(&self, nth: u64) -> Resident {
-        let dice = mix(self.seed ^ mix(nth));
+        let rng = mix(self.seed ^ mix(nth));
         let (cert_type, cert_no, born) = match nth % 50 {
             48 => {
                 let number = scatter(nth / 50, self.seed, PERMITS);
-                let first = if dice & 1 == 0 { 'H' } else { 'M' };
+                let first = if rng & 1 == 0 { 'H' } else { 'M' };
                 (CertType::TravelPermit, format!("{first}{number:08}"), 1980)
             }
             49 => {
@@ -70,22 +70,22 @@ impl Town {
         };
         let name = format!(
             "{}{}",
-            SURNAMES[(dice >> 8) as usize % SURNAMES.len()],
-            GIVEN[(dice >> 16) as usize % GIVEN.len()]
+            SURNAMES[(rng >> 8) as usize % SURNAMES.len()],
+            GIVEN[(rng >> 16) as usize % GIVEN.len()]
         );
         let assurance = match (cert_type, born) {
             // A child whose face check failed.
-            (_, born) if born >= 2008 && dice >> 24 & 7 == 0 => person::Assurance::Unverified,
+            (_, born) if born >= 2008 && rng >> 24 & 7 == 0 => person::Assurance::Unverified,
             (CertType::Passport, _) => person::Assurance::RealName,
             _ => person::Assurance::RealPerson,
         };
-        let lot = (dice >> 32) % 1000;
+        let lot = (rng >> 32) % 1000;
         Resident {
             cert_type,
             cert_no,
             name,
             assurance,
-            reason: (lot < 2 * RED).then(|| Reason::ALL[(dice >> 44) as usize % Reason::ALL.len()]),
+            reason: (lot < 2 * RED).then(|| Reason::ALL[(rng >> 44) as usize % Reason::ALL.len()]),
             cleared: lot >= RED,
         }
     }

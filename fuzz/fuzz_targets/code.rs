@@ -5,10 +5,10 @@
 
 use liangma::answer::Refusal;
 use liangma::clock::Time;
-use liangma::person::{self, Assurance, Document, Face, Identity, MaskedName, Profile, ResidentId};
-use liangma::seal::ring::{Kind, RingFile};
+use liangma::person::{self, Assurance, Document, MaskedIdentity, Identity, MaskedName, Profile, ResidentId};
+use liangma::seal::ring::{TokenKind, RingFile};
 use liangma::seal::{
-    Class, Code, NAME_BYTES_MAX, Nonces, Pass, Seal, Session, Settings, TOKEN_CHARS_MAX, base32,
+    CodeClass, Code, NAME_BYTES_MAX, Nonces, AccessToken, Seal, Session, Settings, TOKEN_CHARS_MAX, base32,
 };
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
@@ -79,8 +79,8 @@ impl Holder {
         let seal = &self.seal;
         assert_eq!(seal.open_code(text, NOW), Err(Refusal::CodeInvalid));
         assert_eq!(seal.open_session(text, NOW), Err(Refusal::Unauthorized));
-        for kind in [Kind::Scanner, Kind::Authority] {
-            assert_eq!(seal.open_pass(kind, text, NOW), Err(Refusal::Unauthorized));
+        for kind in [TokenKind::Scanner, TokenKind::Authority] {
+            assert_eq!(seal.open_token(kind, text, NOW), Err(Refusal::Unauthorized));
             assert_eq!(seal.admits(kind, text, NOW), Err(Refusal::Unauthorized));
         }
         let who = Identity::of_hash(&[7; 32]);
@@ -106,9 +106,9 @@ impl Holder {
         let code = Code {
             resident: ResidentId(choices.arbitrary()?),
             check: choices.arbitrary()?,
-            class: Class::Live,
+            class: CodeClass::Live,
             issued_at: Time(ISSUE_EPOCH_MS + choices.int_in_range(0..=MS_40_BITS)?),
-            face: face(choices)?,
+            masked: masked(choices)?,
         };
         let now = code.issued_at;
         let text = self.seal.code(&self.nonces, &code).0;
@@ -133,7 +133,7 @@ impl Holder {
             identity: Identity::of_hash(&choices.arbitrary()?),
             steps: choices.arbitrary()?,
             member: choices.arbitrary()?,
-            face: face(choices)?,
+            masked: masked(choices)?,
             issued_at: Time(choices.int_in_range(0..=MS_48_BITS)?),
             expires_at: Time(choices.int_in_range(1..=MS_48_BITS)?),
         };
@@ -158,14 +158,14 @@ impl Holder {
 
     fn keeps_a_pass(&self, choices: &mut Unstructured<'_>) -> Result<()> {
         let [kind, other] = match choices.arbitrary()? {
-            true => [Kind::Scanner, Kind::Authority],
-            false => [Kind::Authority, Kind::Scanner],
+            true => [TokenKind::Scanner, TokenKind::Authority],
+            false => [TokenKind::Authority, TokenKind::Scanner],
         };
         let mut name: String = choices.arbitrary()?;
         while name.len() > NAME_BYTES_MAX {
             name.pop();
         }
-        let pass = Pass {
+        let pass = AccessToken {
             name,
             issued_at: Time(choices.int_in_range(0..=MS_48_BITS)?),
             expires_at: Time(choices.int_in_range(1..=MS_48_BITS)?),
@@ -180,7 +180,7 @@ impl Holder {
             Err(Refusal::SessionExpired)
         );
         assert_eq!(
-            self.seal.open_pass(other, text, before),
+            self.seal.open_token(other, text, before),
             Err(Refusal::NotPermitted)
         );
         if let Some(changed) = change(text, choices)? {
@@ -189,7 +189,7 @@ impl Holder {
                 Err(Refusal::Unauthorized)
             );
         }
-        assert_eq!(self.seal.open_pass(kind, text, before), Ok(pass));
+        assert_eq!(self.seal.open_token(kind, text, before), Ok(pass));
         Ok(())
     }
 
@@ -231,9 +231,9 @@ fn papers(choices: &mut Unstructured<'_>) -> Result<(Document, Option<String>, A
     Ok((document, name, *choices.choose(&assurances)?))
 }
 
-fn face(choices: &mut Unstructured<'_>) -> Result<Face> {
+fn masked(choices: &mut Unstructured<'_>) -> Result<MaskedIdentity> {
     let (document, name, assurance) = papers(choices)?;
-    Ok(Face {
+    Ok(MaskedIdentity {
         name: MaskedName::of(name.as_deref().unwrap_or_default()),
         cert_no: document.mask(),
         assurance,

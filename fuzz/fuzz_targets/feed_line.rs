@@ -4,10 +4,10 @@
 #![no_main]
 
 use liangma::feed::{self, Event, LINE_BYTES_MAX, Rejection};
-use liangma::lines::Lines;
+use liangma::lines::LineSplitter;
 use liangma::paper::Paper;
 use liangma::person::{CertType, Document, MaskedName, Profile};
-use liangma::store::What;
+use liangma::store::ChangeKind;
 use liangma::store::record::Record;
 use libfuzzer_sys::fuzz_target;
 
@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn cut<'b>(bytes_max: usize, pieces: impl IntoIterator<Item = &'b [u8]>) -> Vec<Cut> {
-    let mut lines = Lines::new(bytes_max);
+    let mut lines = LineSplitter::new(bytes_max);
     let mut all = Vec::new();
     let mut each = |nth, line: Option<&[u8]>| all.push((nth, line.map(<[u8]>::to_vec)));
     for piece in pieces {
@@ -68,7 +68,7 @@ fn read(line: &[u8]) {
             check(&profile);
             let record = Record::first(
                 [7; 16],
-                What::Status(standing, bytes_of(&profile).into_boxed_slice()),
+                ChangeKind::Status(standing, bytes_of(&profile).into_boxed_slice()),
             )
             .expect("a status makes a record");
             assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));

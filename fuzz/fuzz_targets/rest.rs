@@ -3,11 +3,11 @@
 
 #![no_main]
 
-use liangma::config::{Said, parse_duration};
+use liangma::config::{RawSettings, parse_duration};
 use liangma::paper::Paper;
 use liangma::person::Profile;
 use liangma::store::record::Record;
-use liangma::store::redis::place::{Meant, Place, meant};
+use liangma::store::redis::url::{StoreLocation, StoreUrl, meant};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -34,15 +34,15 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         3 => match meant(text) {
-            Ok(Meant::Address(place)) => {
-                let printed = Place::parse(&place.to_string()).expect("an address of ours");
+            Ok(StoreLocation::Address(place)) => {
+                let printed = StoreUrl::parse(&place.to_string()).expect("an address of ours");
                 assert_eq!((printed.hosts, printed.tls), (place.hosts, place.tls));
             }
-            Ok(Meant::Directory) => assert!(!text.contains("://")),
+            Ok(StoreLocation::Directory) => assert!(!text.contains("://")),
             // A password must not come back in what is said of an address.
             Err(why) => assert!(!why.contains("hush") || !text.contains("://")),
         },
-        4 => Said::default().say_text(text, "fuzz"),
+        4 => RawSettings::default().load_text(text, "fuzz"),
         _ => {
             let _ = parse_duration(text);
         }

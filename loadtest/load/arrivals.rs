@@ -1,7 +1,7 @@
 //! When the next one comes: a Poisson process whose rate follows a shape. Seeded, and lazy: nothing is kept.
 //! In: a class's rate, a shape, dice. Out: intended instants, in nanoseconds from the start of the warm-up. Pure.
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 use crate::shape::Shape;
 use std::rc::Rc;
 
@@ -14,12 +14,12 @@ pub struct Arrivals {
     gap: f64,
     warm: f64,
     now: f64,
-    dice: Dice,
+    rng: Rng,
 }
 
 impl Arrivals {
     /// `warm`: seconds of warm-up, before the shape's second 0.
-    pub fn new(shape: &Rc<Shape>, class: &'static str, rate: f64, warm: f64, dice: Dice) -> Self {
+    pub fn new(shape: &Rc<Shape>, class: &'static str, rate: f64, warm: f64, rng: Rng) -> Self {
         Arrivals {
             gap: 1e9 / (rate * shape.top()),
             shape: shape.clone(),
@@ -27,7 +27,7 @@ impl Arrivals {
             rate,
             warm,
             now: 0.0,
-            dice,
+            rng,
         }
     }
 
@@ -42,12 +42,12 @@ impl Arrivals {
             return None;
         }
         loop {
-            self.now += self.dice.gap() * self.gap;
+            self.now += self.rng.gap() * self.gap;
             let t = self.now / 1e9 - self.warm;
             if t >= self.shape.seconds {
                 return None;
             }
-            if self.dice.fraction() * self.rate * self.shape.top() < self.rate_at(t) {
+            if self.rng.fraction() * self.rate * self.shape.top() < self.rate_at(t) {
                 return Some(self.now as u64);
             }
         }
@@ -62,7 +62,7 @@ mod tests {
     fn tenths(shape: &str, rate: f64, seed: u64) -> Vec<f64> {
         let shape =
             Rc::new(Shape::parse(&format!("about = 'a test'\nseconds = 100\n{shape}")).unwrap());
-        let mut arrivals = Arrivals::new(&shape, "show", rate, 0.0, Dice::new(seed, 0));
+        let mut arrivals = Arrivals::new(&shape, "show", rate, 0.0, Rng::new(seed, 0));
         let mut counts = vec![0.0; 1000];
         let mut last = 0;
         while let Some(at) = arrivals.next() {
@@ -116,7 +116,7 @@ mod tests {
     fn nobody_comes_at_no_rate() {
         let shape = Rc::new(Shape::steady(1.0).unwrap());
         assert_eq!(
-            Arrivals::new(&shape, "show", 0.0, 1.0, Dice::new(1, 0)).next(),
+            Arrivals::new(&shape, "show", 0.0, 1.0, Rng::new(1, 0)).next(),
             None
         );
     }

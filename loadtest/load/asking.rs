@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use liangma::clock::Time;
-use liangma::person::{Assurance, Document, Face, Identity, MaskedName};
-use liangma::seal::ring::{Kind as Token, RingFile};
-use liangma::seal::{Class as CodeClass, Code, Nonces, Pass, Seal, Session, Settings};
+use liangma::person::{Assurance, Document, Identity, MaskedIdentity, MaskedName};
+use liangma::seal::ring::{RingFile, TokenKind};
+use liangma::seal::{AccessToken, Code, CodeClass, Nonces, Seal, Session, Settings};
 use liangma::synth::Town;
 use serde::Deserialize;
 use std::io::{BufRead, BufReader, Write};
@@ -60,7 +60,7 @@ pub enum People<'a> {
 
 struct Resident {
     identity: Identity,
-    face: Face,
+    masked: MaskedIdentity,
     show: Vec<u8>,
     code: Option<(Time, [u8; liangma::answer::CODE_CHARS])>,
 }
@@ -96,25 +96,25 @@ impl Asking {
             clock_skew: Duration::from_secs(2),
         };
         let (seal, nonces, now) = (Seal::new(&ring, settings), Nonces::new(), Time::now());
-        let pass = Pass {
+        let pass = AccessToken {
             name: "loadtest".into(),
             issued_at: now,
             expires_at: now.plus(LIFE),
         };
-        let scanner = seal.pass(Token::Scanner, &nonces, &pass);
+        let scanner = seal.pass(TokenKind::Scanner, &nonces, &pass);
         let close = if places.close {
             "Connection: close\r\n"
         } else {
             ""
         };
         let mut residents = Vec::with_capacity(many);
-        for (document, face) in faces(people, many)? {
+        for (document, masked) in masked_identities(people, many)? {
             let identity = seal.identify(&document);
             let session = Session {
                 identity,
                 steps: 0,
                 member: None,
-                face,
+                masked,
                 issued_at: now,
                 expires_at: now.plus(LIFE),
             };
@@ -122,7 +122,7 @@ impl Asking {
             let host = places.resident;
             residents.push(Resident {
                 identity,
-                face,
+                masked,
                 show: format!("GET /v1/code HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {session}\r\n{close}\r\n").into(),
                 code: None,
             });
@@ -196,7 +196,7 @@ impl Asking {
             check: of.identity.check(),
             class: CodeClass::Live,
             issued_at: now,
-            face: of.face,
+            masked: of.masked,
         };
         let text = self.seal.code(&self.nonces, &code).0;
         of.code = Some((now, text));
@@ -204,17 +204,17 @@ impl Asking {
     }
 }
 
-fn faces(people: &People, many: usize) -> Result<Vec<(Document, Face)>> {
+fn masked_identities(people: &People, many: usize) -> Result<Vec<(Document, MaskedIdentity)>> {
     let today = Time::now().day();
-    let face = |cert_type: &str, cert_no: &str, name: &str, assurance: Assurance| {
+    let masked = |cert_type: &str, cert_no: &str, name: &str, assurance: Assurance| {
         let document = Document::parse(cert_type, cert_no, today)
             .map_err(|bad| anyhow!("{cert_type} {cert_no}: {bad:?}"))?;
-        let face = Face {
+        let masked = MaskedIdentity {
             name: MaskedName::of(name),
             cert_no: document.mask(),
             assurance,
         };
-        anyhow::Ok((document, face))
+        anyhow::Ok((document, masked))
     };
     match people {
         People::Town(seed) => {
@@ -224,7 +224,7 @@ fn faces(people: &People, many: usize) -> Result<Vec<(Document, Face)>> {
             };
             (0..many as u64)
                 .map(|nth| town.resident(nth))
-                .map(|r| face(r.cert_type.code(), &r.cert_no, &r.name, r.assurance))
+                .map(|r| masked(r.cert_type.code(), &r.cert_no, &r.name, r.assurance))
                 .collect()
         }
         People::Of(path) => {
@@ -236,7 +236,12 @@ fn faces(people: &People, many: usize) -> Result<Vec<(Document, Face)>> {
                     continue;
                 }
                 let assurance = Assurance::parse(&line.assurance).context("an assurance")?;
-                found.push(face(&line.cert_type, &line.cert_no, &line.name, assurance)?);
+                found.push(masked(
+                    &line.cert_type,
+                    &line.cert_no,
+                    &line.name,
+                    assurance,
+                )?);
                 if found.len() == many {
                     break;
                 }

@@ -59,11 +59,11 @@ pub fn measure(options: &CapacityOptions) -> Result<bool> {
         run.go(|run, now| watch.look(run, now))?;
         let spent = watch.end();
         let class = &run.classes[0];
-        let counts = &class.tally.counts;
+        let counts = &class.metrics.counts;
         ensure!(
             counts.good > 0,
             "not one good answer: {:?}",
-            class.tally.statuses
+            class.metrics.statuses
         );
         // By when they were asked; the last are answered a moment after the end.
         let rate = counts.good as f64 / options.seconds;

@@ -2,9 +2,9 @@
 
 use crate::arrivals::Arrivals;
 use crate::asking::Kind;
-use crate::dice::{Dice, Zipf};
+use crate::metrics::{Tally, Try};
 use crate::retry::Retry;
-use crate::tally::{Tally, Try};
+use crate::rng::{Rng, Zipf};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddrV4;
@@ -67,7 +67,7 @@ pub struct Ask {
 
 pub struct Class {
     pub manner: Manner,
-    pub tally: Tally,
+    pub metrics: Tally,
     /// Its places, among those of all.
     pub places: Range<usize>,
     /// Those that ask nothing: with an open connection that is anybody's (or that was, and has been closed meanwhile).
@@ -84,7 +84,7 @@ pub struct Class {
     next: Option<u64>,
     retries: BinaryHeap<Reverse<(u64, u32, u32)>>,
     zipf: Rc<Zipf>,
-    dice: Dice,
+    rng: Rng,
 }
 
 impl Class {
@@ -93,8 +93,8 @@ impl Class {
         mut arrivals: Arrivals,
         places: Range<usize>,
         zipf: &Rc<Zipf>,
-        dice: Dice,
-        tally: Tally,
+        rng: Rng,
+        metrics: Tally,
     ) -> Class {
         Class {
             next: arrivals.next().filter(|_| !manner.closed_loop),
@@ -103,7 +103,7 @@ impl Class {
             free_open: VecDeque::new(),
             places,
             manner,
-            tally,
+            metrics,
             waiting: VecDeque::new(),
             deadlines: VecDeque::new(),
             stale: 0,
@@ -111,7 +111,7 @@ impl Class {
             short: 0,
             retries: BinaryHeap::new(),
             zipf: zipf.clone(),
-            dice,
+            rng,
         }
     }
 
@@ -145,7 +145,7 @@ impl Class {
     /// A first try.
     pub fn first(&mut self, intended: u64) -> Ask {
         Ask {
-            resident: self.zipf.pick(&mut self.dice) as u32,
+            resident: self.zipf.pick(&mut self.rng) as u32,
             one: Try {
                 intended,
                 nth: 1,
@@ -157,12 +157,12 @@ impl Class {
     /// Comes again later, or never; what is due after `end` counts as put off.
     pub fn again(&mut self, ask: Ask, told: Option<std::time::Duration>, now: u64, end: u64) {
         let nth = ask.one.nth;
-        let Some(wait) = self.manner.retry.wait(nth, told, &mut self.dice) else {
+        let Some(wait) = self.manner.retry.wait(nth, told, &mut self.rng) else {
             return;
         };
         match now + wait {
             at if at < end => self.retries.push(Reverse((at, ask.resident, nth + 1))),
-            _ => self.tally.put_off += 1,
+            _ => self.metrics.put_off += 1,
         }
     }
 

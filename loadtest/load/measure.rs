@@ -1,17 +1,17 @@
 //! From options to a record: builds the classes, runs them, watches the server's CPU and ourselves, says what came of it.
 
+use crate::abuse::Abuse;
 use crate::arrivals::Arrivals;
 use crate::asking::{Asking, Kind, People, Places};
 use crate::class::{Class, Connecting, Manner};
-use crate::dice::{Dice, Zipf};
 use crate::machine::{self, Machine};
+use crate::metrics::Tally;
 use crate::options::{RunOptions, Target};
 use crate::record::{Figures, Record, RudeFigures, Server, Times, round};
 use crate::retry::{Policy, Retry};
-use crate::rude::Rude;
+use crate::rng::{Rng, Zipf};
 use crate::run::Run;
 use crate::shape::Shape;
-use crate::tally::Tally;
 use crate::watch::Watch;
 use crate::{plot, sys};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -146,12 +146,12 @@ pub fn run(options: &RunOptions) -> Result<bool> {
     let answers: u64 = run
         .classes
         .iter()
-        .map(|class| class.tally.counts.answers())
+        .map(|class| class.metrics.counts.answers())
         .sum();
     let good: u64 = run
         .classes
         .iter()
-        .map(|class| class.tally.counts.good)
+        .map(|class| class.metrics.counts.good)
         .sum();
     let greedy: u64 = run.rude.iter().map(|rude| rude.taken + rude.busy).sum();
     let each = |many: u64| (many > 0).then(|| round(server_seconds * 1e6 / many as f64));
@@ -282,18 +282,18 @@ pub fn prepared<'a>(
     let (mut classes, mut from) = (Vec::new(), 0);
     for (manner, rate) in wanted {
         let stream = manner.kind as u64 * 2;
-        let dice = |nth| Dice::new(target.seed, stream + nth);
-        let arrivals = Arrivals::new(shape, manner.kind.name(), *rate, warm as f64 / 1e9, dice(0));
+        let rng = |nth| Rng::new(target.seed, stream + nth);
+        let arrivals = Arrivals::new(shape, manner.kind.name(), *rate, warm as f64 / 1e9, rng(0));
         let places = from..from + manner.connections;
         from = places.end;
-        let tally = Tally::new(every, warm, end, target.addresses as usize);
+        let metrics = Tally::new(every, warm, end, target.addresses as usize);
         classes.push(Class::new(
             manner.clone(),
             arrivals,
             places,
             &zipf,
-            dice(1),
-            tally,
+            rng(1),
+            metrics,
         ));
     }
     let sources = (0..target.addresses)
@@ -305,13 +305,13 @@ pub fn prepared<'a>(
 }
 
 /// They come to the resident door, from an address that no other has.
-fn rude(shape: &Shape, run: &Run, warm: u64, target: &Target) -> Vec<Rude> {
+fn rude(shape: &Shape, run: &Run, warm: u64, target: &Target) -> Vec<Abuse> {
     let mut request = Vec::new();
     let source = Ipv4Addr::new(127, 0, 0, 250);
     run.asking.show(0, &mut request);
     let groups = shape.rude.iter().enumerate();
     groups
-        .map(|(nth, spec)| Rude::new(nth, spec, (source, target.resident), &request, warm))
+        .map(|(nth, spec)| Abuse::new(nth, spec, (source, target.resident), &request, warm))
         .collect()
 }
 

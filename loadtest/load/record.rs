@@ -3,8 +3,8 @@
 use crate::class::Class;
 use crate::histogram::Histogram;
 use crate::machine::Machine;
+use crate::metrics::{Counts, jain, recovery};
 use crate::shape::Shape;
-use crate::tally::{Counts, jain, recovery};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -136,18 +136,18 @@ impl Figures {
         seconds: f64,
         spike: Option<(f64, f64)>,
     ) -> Figures {
-        let (tally, manner) = (&class.tally, &class.manner);
-        let counts = &tally.counts;
+        let (metrics, manner) = (&class.metrics, &class.manner);
+        let counts = &metrics.counts;
         let per_second = |count: u64| round(count as f64 / seconds);
         let percent = |count: u64| round(100.0 * count as f64 / counts.offered.max(1) as f64);
         let recovery = spike.map(|(_, end)| {
-            let series: Vec<(u64, u64)> = tally
+            let series: Vec<(u64, u64)> = metrics
                 .buckets
                 .iter()
                 .map(|b| (b.counts.offered, b.counts.good))
                 .collect();
             let (every, end) = (
-                tally.every / 1_000_000,
+                metrics.every / 1_000_000,
                 warm / 1_000_000 + (end * 1e3) as u64,
             );
             Recovery {
@@ -155,12 +155,16 @@ impl Figures {
                 to_95_percent_ms: recovery(&series, every, end, 0.95),
             }
         });
-        let series = tally.buckets.iter().enumerate().map(|(nth, bucket)| Point {
-            t: round((nth as f64 * tally.every as f64 - warm as f64) / 1e9),
-            p50: ms(bucket.served.quantile(0.5)),
-            p99: ms(bucket.served.quantile(0.99)),
-            counts: bucket.counts.clone(),
-        });
+        let series = metrics
+            .buckets
+            .iter()
+            .enumerate()
+            .map(|(nth, bucket)| Point {
+                t: round((nth as f64 * metrics.every as f64 - warm as f64) / 1e9),
+                p50: ms(bucket.served.quantile(0.5)),
+                p99: ms(bucket.served.quantile(0.99)),
+                counts: bucket.counts.clone(),
+            });
         Figures {
             kind: manner.kind.name().into(),
             rate: round(rate),
@@ -172,14 +176,14 @@ impl Figures {
             tries_per_second: per_second(counts.tries),
             good_per_second: per_second(counts.good),
             good_percent: percent(counts.good),
-            good_first_percent: percent(tally.good_first),
+            good_first_percent: percent(metrics.good_first),
             counts: counts.clone(),
-            put_off: tally.put_off,
-            statuses: tally.statuses.clone(),
-            latency_ms: Times::of(&tally.served),
-            busy_ms: Times::of(&tally.busy),
+            put_off: metrics.put_off,
+            statuses: metrics.statuses.clone(),
+            latency_ms: Times::of(&metrics.served),
+            busy_ms: Times::of(&metrics.busy),
             recovery,
-            jain: jain(&tally.good_by_client).map(|jain| (jain * 1e4).round() / 1e4),
+            jain: jain(&metrics.good_by_client).map(|jain| (jain * 1e4).round() / 1e4),
             stale: class.stale,
             closed_idle: class.closed_idle,
             series: series.collect(),

@@ -1,6 +1,6 @@
 //! Who was not served asks again, or not: when, and how often. Pure: in: the policy, what came of it, dice; out: a wait.
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,19 +44,19 @@ impl Policy {
 
 impl Retry {
     /// Nanoseconds until the next try, after `tries` that failed; None: it is given up. `told`: what the server said.
-    pub fn wait(&self, tries: u32, told: Option<Duration>, dice: &mut Dice) -> Option<u64> {
+    pub fn wait(&self, tries: u32, told: Option<Duration>, rng: &mut Rng) -> Option<u64> {
         if tries >= self.tries {
             return None;
         }
-        let jitter = |most: Duration, dice: &mut Dice| most.mul_f64(dice.fraction());
+        let jitter = |most: Duration, rng: &mut Rng| most.mul_f64(rng.fraction());
         let wait = match self.policy {
             Policy::None => return None,
             Policy::Immediate => Duration::ZERO,
             Policy::Fixed(wait) => wait,
-            Policy::Jitter(most) => jitter(most, dice),
+            Policy::Jitter(most) => jitter(most, rng),
             Policy::RetryAfter => match told {
                 Some(told) => told,
-                None => jitter(FIRST_WAIT * (1 << (tries - 1).min(6)), dice),
+                None => jitter(FIRST_WAIT * (1 << (tries - 1).min(6)), rng),
             },
         };
         Some(wait.as_nanos() as u64)
@@ -74,9 +74,9 @@ mod tests {
             policy: Policy::parse(text).unwrap(),
             tries: 4,
         };
-        let mut dice = Dice::new(1, 0);
+        let mut rng = Rng::new(1, 0);
         (1..=5)
-            .map(|tries| retry.wait(tries, told, &mut dice))
+            .map(|tries| retry.wait(tries, told, &mut rng))
             .collect()
     }
 
@@ -99,9 +99,9 @@ mod tests {
             policy: Policy::parse("jitter:500ms").unwrap(),
             tries: 4,
         };
-        let mut dice = Dice::new(1, 0);
+        let mut rng = Rng::new(1, 0);
         let waits: Vec<u64> = (0..10_000)
-            .map(|_| retry.wait(1, None, &mut dice).unwrap())
+            .map(|_| retry.wait(1, None, &mut rng).unwrap())
             .collect();
         let mean = waits.iter().sum::<u64>() / 10_000;
         assert!((245 * MS..255 * MS).contains(&mean), "{mean}");

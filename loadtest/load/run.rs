@@ -1,14 +1,14 @@
 //! The run: one thread, one loop: starts who is due, hears who is answered, gives up whose time is up.
 //! In: classes, requests, rude ones. Out: their tallies, and how late we were ourselves. Times are nanoseconds from the start.
 
+use crate::abuse::Abuse;
 use crate::answer::Answer;
 use crate::asking::{Asking, Kind};
 use crate::class::{Ask, Class, Connecting};
 use crate::histogram::Histogram;
-use crate::rude::Rude;
+use crate::metrics::Outcome;
 use crate::slot::{Slot, Turn, of_token};
 use crate::sys::{Poll, clock};
-use crate::tally::Outcome;
 use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const WAIT_MIN: u64 = 3_000;
 pub struct Run<'a> {
     pub classes: Vec<Class>,
     pub asking: &'a mut Asking,
-    pub rude: Vec<Rude>,
+    pub rude: Vec<Abuse>,
     /// Source addresses; a connection's place says which.
     pub sources: Vec<Ipv4Addr>,
     pub warm: u64,
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
 
     fn event(&mut self, event: usize) {
         let ready = self.poll.ready(event);
-        if let Some(which) = Rude::of_token(ready.token) {
+        if let Some(which) = Abuse::of_token(ready.token) {
             let now = self.now();
             self.rude[which].event(&self.poll, ready, &mut self.room, now);
             return;
@@ -379,7 +379,7 @@ fn settle(
     end: u64,
 ) {
     class
-        .tally
+        .metrics
         .add(ask.one, outcome, now.saturating_sub(ask.one.intended));
     match outcome {
         Outcome::Good | Outcome::Late | Outcome::Other(_) => {}

@@ -196,22 +196,22 @@ mod tests {
 
     #[test]
     fn each_try_is_counted_once_and_the_warm_up_in_the_series_alone() {
-        let mut tally = Tally::new(100 * MS, 1000 * MS, 2000 * MS, 1);
-        tally.add(of(500, 1), Outcome::Good, MS);
-        tally.add(of(1050, 1), Outcome::Busy, 2 * MS);
-        tally.add(of(1050, 2), Outcome::Good, 3 * MS);
-        tally.add(of(1150, 1), Outcome::Late, 300 * MS);
-        tally.add(of(1950, 1), Outcome::Other(401), MS);
-        let counts = &tally.counts;
+        let mut metrics = Tally::new(100 * MS, 1000 * MS, 2000 * MS, 1);
+        metrics.add(of(500, 1), Outcome::Good, MS);
+        metrics.add(of(1050, 1), Outcome::Busy, 2 * MS);
+        metrics.add(of(1050, 2), Outcome::Good, 3 * MS);
+        metrics.add(of(1150, 1), Outcome::Late, 300 * MS);
+        metrics.add(of(1950, 1), Outcome::Other(401), MS);
+        let counts = &metrics.counts;
         assert_eq!(
             (counts.offered, counts.tries, counts.good, counts.late),
             (3, 4, 1, 1)
         );
-        assert_eq!((tally.good_first, counts.answers()), (0, 4));
-        assert_eq!(tally.statuses, BTreeMap::from([(401, 1)]));
-        assert_eq!((tally.served.total(), tally.busy.total()), (2, 1));
-        assert_eq!(tally.buckets[5].counts.good, 1);
-        let bucket = &tally.buckets[10];
+        assert_eq!((metrics.good_first, counts.answers()), (0, 4));
+        assert_eq!(metrics.statuses, BTreeMap::from([(401, 1)]));
+        assert_eq!((metrics.served.total(), metrics.busy.total()), (2, 1));
+        assert_eq!(metrics.buckets[5].counts.good, 1);
+        let bucket = &metrics.buckets[10];
         assert_eq!(
             (
                 bucket.counts.offered,

@@ -90,11 +90,11 @@ impl Spent {
 fn tell(run: &Run, now: u64) {
     let mut line = format!("\r\x1b[K{:5.1} s", (now as f64 - run.warm as f64) / 1e9);
     for class in &run.classes {
-        let every = class.tally.every;
+        let every = class.metrics.every;
         // The stretch before the one that is under way, and before its last who are still waited for.
         let settled = now.saturating_sub(class.manner.deadline) / every;
         if let Some(bucket) = class
-            .tally
+            .metrics
             .buckets
             .get((settled as usize).saturating_sub(1))
         {

@@ -12,7 +12,7 @@ pub struct WindowSettings {
     /// Requests in flight, however fast the door is.
     pub most: usize,
     /// The wait that the door allows; the window keeps to half of it.
-    pub wait_max: Duration,
+    pub queue_delay_target: Duration,
 }
 
 /// The window never falls below this: a door without traffic shows nothing of what it can do.
@@ -73,7 +73,7 @@ impl Window {
     /// Takes what was seen in a step that `took` so long: the wait of nine requests in ten (None where none came), and
     /// answers a second of late.
     pub fn step(&mut self, wait: Option<Duration>, answers: f64, took: Duration) -> Advice {
-        let target = self.settings.wait_max / 2;
+        let target = self.settings.queue_delay_target / 2;
         let wait = wait.unwrap_or_default();
         self.long = if wait > target { self.long + 1 } else { 0 };
         let mut weight = 100.0;
@@ -133,7 +133,7 @@ mod tests {
     fn window(most: usize) -> Window {
         Window::new(WindowSettings {
             most,
-            wait_max: MAX,
+            queue_delay_target: MAX,
         })
     }
 

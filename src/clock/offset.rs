@@ -93,7 +93,7 @@ pub fn system_offset() -> i64 {
 
 /// What a look at the clocks found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum ClockCheck {
     /// The system's clock and ours agree, or our time followed.
     Agreed,
     /// The system's clock has just stepped by so many milliseconds, and is not followed.
@@ -106,14 +106,14 @@ pub enum Seen {
 
 /// Decides about the offset. Pure: offsets and moments in, what to do out.
 #[derive(Clone, Debug, Default)]
-pub struct Judge {
+pub struct OffsetJudge {
     /// The offset that the system stepped to, and since when it is there.
     stepped: Option<(i64, Moment)>,
     /// The store's clock was read once.
     looked: bool,
 }
 
-impl Judge {
+impl OffsetJudge {
     /// Judges one reading. `own` is our offset, `system` that of the system's clock, `store` that of the store's if one was
     /// read of late; `bound` is how far clocks may be apart. Returns the offset that holds from now on, and what was seen.
     pub fn look(
@@ -123,7 +123,7 @@ impl Judge {
         store: Option<i64>,
         bound: Duration,
         now: Moment,
-    ) -> (i64, Seen) {
+    ) -> (i64, ClockCheck) {
         let first = !self.looked;
         self.looked |= store.is_some();
         let near = |one: i64, other: i64| one.abs_diff(other) <= bound.as_millis() as u64;
@@ -133,18 +133,18 @@ impl Judge {
             && !near(store, system)
         {
             self.stepped = Some((system, now));
-            return (store, Seen::Moved(store - own));
+            return (store, ClockCheck::Moved(store - own));
         }
         let apart = system - own;
         if apart.unsigned_abs() <= READING.as_millis() as u64 {
             self.stepped = None;
-            return (own, Seen::Agreed);
+            return (own, ClockCheck::Agreed);
         }
         // Not even in small steps away from a store that agrees with us.
         let leads_away = store.is_some_and(|store| near(store, own) && !near(store, system));
         if apart.unsigned_abs() <= FOLLOWED_MAX.as_millis() as u64 && !leads_away {
             self.stepped = None;
-            return (system, Seen::Agreed);
+            return (system, ClockCheck::Agreed);
         }
         let is_new = self
             .stepped
@@ -163,21 +163,21 @@ impl Judge {
         match (follow, is_new) {
             (true, _) => {
                 self.stepped = None;
-                (system, Seen::Moved(apart))
+                (system, ClockCheck::Moved(apart))
             }
-            (false, true) => (own, Seen::Stepped(apart)),
-            (false, false) => (own, Seen::Apart(apart)),
+            (false, true) => (own, ClockCheck::Stepped(apart)),
+            (false, false) => (own, ClockCheck::Apart(apart)),
         }
     }
 }
 
 /// Looks at the system's clock, and lets our time follow it where that is right. `store_offset` is that of the store's clock.
 /// Called a few times a second by one task of the process.
-pub fn look(judge: &mut Judge, store_offset: Option<i64>, bound: Duration) -> Seen {
+pub fn look(judge: &mut OffsetJudge, store_offset: Option<i64>, bound: Duration) -> ClockCheck {
     let now = Moment::now();
     let (offset, seen) = judge.look(own(), system_offset(), store_offset, bound, now);
     OFFSET.store(offset, Relaxed);
-    if let Seen::Stepped(_) = seen {
+    if let ClockCheck::Stepped(_) = seen {
         STEPS.fetch_add(1, Relaxed);
     }
     seen
@@ -228,104 +228,107 @@ mod tests {
 
     #[test]
     fn what_a_time_service_slews_is_followed() {
-        let mut judge = Judge::default();
+        let mut judge = OffsetJudge::default();
         assert_eq!(
             judge.look(1_000, 1_300, None, BOUND, at(1)),
-            (1_300, Seen::Agreed)
+            (1_300, ClockCheck::Agreed)
         );
         assert_eq!(
             judge.look(1_300, 900, Some(0), BOUND, at(2)),
-            (900, Seen::Agreed)
+            (900, ClockCheck::Agreed)
         );
     }
 
     #[test]
     fn a_step_that_the_store_contradicts_is_never_followed() {
         for step in [-HOUR, HOUR, -300_000, 300_000, 24 * HOUR, 40 * 24 * HOUR] {
-            let mut judge = Judge::default();
+            let mut judge = OffsetJudge::default();
             judge.look(0, 0, Some(0), BOUND, at(0));
             assert_eq!(
                 judge.look(0, step, Some(0), BOUND, at(1)),
-                (0, Seen::Stepped(step))
+                (0, ClockCheck::Stepped(step))
             );
             for later in 2..1_000 {
                 assert_eq!(
                     judge.look(0, step, Some(0), BOUND, at(later)),
-                    (0, Seen::Apart(step))
+                    (0, ClockCheck::Apart(step))
                 );
             }
             assert_eq!(
                 judge.look(0, 0, Some(0), BOUND, at(1_000)),
-                (0, Seen::Agreed)
+                (0, ClockCheck::Agreed)
             );
         }
     }
 
     #[test]
     fn a_store_whose_clock_steps_moves_nobody() {
-        let mut judge = Judge::default();
+        let mut judge = OffsetJudge::default();
         judge.look(0, 0, Some(0), BOUND, at(0));
         for store in [-HOUR, HOUR] {
             assert_eq!(
                 judge.look(0, 10, Some(store), BOUND, at(1)),
-                (10, Seen::Agreed)
+                (10, ClockCheck::Agreed)
             );
         }
     }
 
     #[test]
     fn a_step_that_the_store_confirms_is_followed_at_once() {
-        let mut judge = Judge::default();
+        let mut judge = OffsetJudge::default();
         judge.look(0, 0, Some(0), BOUND, at(0));
         let moved = judge.look(0, HOUR, Some(HOUR + 100), BOUND, at(1));
-        assert_eq!(moved, (HOUR, Seen::Moved(HOUR)));
+        assert_eq!(moved, (HOUR, ClockCheck::Moved(HOUR)));
     }
 
     #[test]
     fn a_start_with_a_wrong_clock_takes_the_store_s() {
-        let mut judge = Judge::default();
+        let mut judge = OffsetJudge::default();
         // Nothing is known of the store yet.
         assert_eq!(
             judge.look(HOUR, HOUR, None, BOUND, at(0)),
-            (HOUR, Seen::Agreed)
+            (HOUR, ClockCheck::Agreed)
         );
         let moved = judge.look(HOUR, HOUR, Some(0), BOUND, at(1));
-        assert_eq!(moved, (0, Seen::Moved(-HOUR)));
+        assert_eq!(moved, (0, ClockCheck::Moved(-HOUR)));
         assert_eq!(judge.look(0, HOUR, Some(0), BOUND, at(2)).0, 0);
     }
 
     #[test]
     fn alone_a_step_forward_is_followed_once_it_has_lasted_and_a_step_back_never() {
-        let mut judge = Judge::default();
+        let mut judge = OffsetJudge::default();
         assert_eq!(
             judge.look(0, HOUR, None, BOUND, at(0)),
-            (0, Seen::Stepped(HOUR))
+            (0, ClockCheck::Stepped(HOUR))
         );
         assert_eq!(
             judge.look(0, HOUR, None, BOUND, at(59)),
-            (0, Seen::Apart(HOUR))
+            (0, ClockCheck::Apart(HOUR))
         );
         assert_eq!(
             judge.look(0, HOUR, None, BOUND, at(60)),
-            (HOUR, Seen::Moved(HOUR))
+            (HOUR, ClockCheck::Moved(HOUR))
         );
-        let mut judge = Judge::default();
+        let mut judge = OffsetJudge::default();
         judge.look(0, -HOUR, None, BOUND, at(0));
         assert_eq!(
             judge.look(0, -HOUR, None, BOUND, at(100_000)),
-            (0, Seen::Apart(-HOUR))
+            (0, ClockCheck::Apart(-HOUR))
         );
     }
 
     #[test]
     fn a_leap_that_is_put_right_leaves_nothing_behind() {
-        let mut judge = Judge::default();
+        let mut judge = OffsetJudge::default();
         judge.look(0, HOUR, None, BOUND, at(0));
-        assert_eq!(judge.look(0, 0, None, BOUND, at(1)), (0, Seen::Agreed));
+        assert_eq!(
+            judge.look(0, 0, None, BOUND, at(1)),
+            (0, ClockCheck::Agreed)
+        );
         // The next leap is a new one.
         assert_eq!(
             judge.look(0, HOUR, None, BOUND, at(70)),
-            (0, Seen::Stepped(HOUR))
+            (0, ClockCheck::Stepped(HOUR))
         );
     }
 
@@ -335,7 +338,7 @@ mod tests {
             steps in prop::collection::vec((-10_000_000i64..10_000_000, prop::bool::weighted(0.7)), 1..60),
         ) {
             // The store is right all the time, the system's clock some of the time.
-            let mut judge = Judge::default();
+            let mut judge = OffsetJudge::default();
             let mut own = 0;
             judge.look(own, 0, Some(0), BOUND, at(0));
             for (nth, (step, is_right)) in steps.into_iter().enumerate() {

@@ -1,12 +1,13 @@
 //! `audit`: the log of looks and acts, held against itself and written out, by pages.
 
 use super::{
-    Failure, Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings,
+    CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
+    settings,
 };
 use crate::clock::{DAY_MS, Time};
-use crate::desk::audit::{self, Check, End, Finding, Link};
+use crate::desk::audit::{self, AuditLink, ChainCheck, ChainEnd, Finding};
 use crate::feed::parse_day;
-use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
+use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::seal::Seal;
 use crate::store::{embedded, redis};
@@ -19,13 +20,13 @@ use tokio::runtime::Runtime;
 
 /// Verify or list the log of privileged looks at persons, and of what offices did
 #[derive(Args)]
-pub struct Audit {
+pub struct AuditCommand {
     #[command(subcommand)]
-    what: What,
+    what: AuditAction,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum AuditAction {
     /// Hold every link against the one before it, and the log against what persons were told
     ///
     /// The last line says whether all is as it was written, or how many things are not, and the first of them; the exit
@@ -36,7 +37,7 @@ enum What {
         sources: Sources,
         /// An end of a chain that must be there, as a node's log has it: CHAIN:LINKS:HASH@DAY
         #[arg(long, value_name = "END", value_parser = end)]
-        end: Vec<End>,
+        end: Vec<ChainEnd>,
         /// A log of a node, or any file that holds ends; `-` is standard input
         #[arg(long, value_name = "FILE")]
         ends: Option<PathBuf>,
@@ -54,46 +55,46 @@ enum What {
     },
 }
 
-fn end(text: &str) -> Result<End, String> {
-    End::parse(text).ok_or_else(|| "an end is CHAIN:LINKS:HASH@DAY".to_owned())
+fn end(text: &str) -> Result<ChainEnd, String> {
+    ChainEnd::parse(text).ok_or_else(|| "an end is CHAIN:LINKS:HASH@DAY".to_owned())
 }
 
 fn day(text: &str) -> Result<u32, String> {
     parse_day(text).ok_or_else(|| "a day is YYYY-MM-DD".to_owned())
 }
 
-impl Audit {
-    pub fn run(self) -> Outcome {
+impl AuditCommand {
+    pub fn run(self) -> CommandResult {
         let sources = match &self.what {
-            What::Verify { sources, .. } | What::List { sources, .. } => sources,
+            AuditAction::Verify { sources, .. } | AuditAction::List { sources, .. } => sources,
         };
-        let settings = settings(sources.said())?;
+        let settings = settings(sources.raw())?;
         log(&settings.log)?;
         must_exist(&settings)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
         let store = runtime.block_on(open_existing(&settings, &seal))?;
-        let reader = Reader {
+        let reader = StoreReader {
             store: &store,
             runtime: &runtime,
         };
-        let kept_from = settings.keep.horizon(Kind::Audit, Time::now());
+        let kept_from = settings.keep.horizon(PaperKind::Audit, Time::now());
         match self.what {
-            What::Verify { end, ends, .. } => {
+            AuditAction::Verify { end, ends, .. } => {
                 let mut known = end;
                 if let Some(path) = ends {
                     known.extend(ends_in(&path)?);
                 }
                 verify(&reader, &seal, kept_from, known)
             }
-            What::List { from, to, .. } => list(&reader, &seal, kept_from, from, to),
+            AuditAction::List { from, to, .. } => list(&reader, &seal, kept_from, from, to),
         }
     }
 }
 
 /// Reads the ends that stand in a file, each as a word of its own or behind `=`.
-fn ends_in(path: &PathBuf) -> Result<Vec<End>, Failure> {
+fn ends_in(path: &PathBuf) -> Result<Vec<ChainEnd>, Failure> {
     let input: Box<dyn BufRead> = match path.as_os_str() == "-" {
         true => Box::new(std::io::stdin().lock()),
         false => {
@@ -102,11 +103,11 @@ fn ends_in(path: &PathBuf) -> Result<Vec<End>, Failure> {
             Box::new(BufReader::new(file))
         }
     };
-    let mut ends: BTreeMap<(String, u64), End> = BTreeMap::new();
+    let mut ends: BTreeMap<(String, u64), ChainEnd> = BTreeMap::new();
     for line in input.lines() {
         let line = line?;
         let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || ":@-".contains(c)));
-        for end in words.filter_map(End::parse) {
+        for end in words.filter_map(ChainEnd::parse) {
             ends.insert((end.chain.clone(), end.links), end);
         }
     }
@@ -116,9 +117,14 @@ fn ends_in(path: &PathBuf) -> Result<Vec<End>, Failure> {
     Ok(ends.into_values().collect())
 }
 
-fn verify(reader: &Reader<'_>, seal: &Seal, kept_from: Time, known: Vec<End>) -> Outcome {
+fn verify(
+    reader: &StoreReader<'_>,
+    seal: &Seal,
+    kept_from: Time,
+    known: Vec<ChainEnd>,
+) -> CommandResult {
     let mut out = std::io::stdout().lock();
-    let mut check = Check::new(seal, kept_from, known);
+    let mut check = ChainCheck::new(seal, kept_from, known);
     let (mut count, mut first) = (0u64, None);
     let mut tell = |findings: Vec<Finding>| -> Result<(), Failure> {
         for finding in findings {
@@ -128,28 +134,31 @@ fn verify(reader: &Reader<'_>, seal: &Seal, kept_from: Time, known: Vec<End>) ->
         }
         Ok(())
     };
-    reader.each_page(Kinds::of(&[Kind::Audit, Kind::Access]), |page| {
-        let wanted: Vec<Vec<(Identity, Key)>> = page
-            .iter()
-            .map(|(owner, paper)| check.wants(owner, paper))
-            .collect();
-        let mut owners: BTreeMap<Identity, Vec<Key>> = BTreeMap::new();
-        for (owner, key) in wanted.iter().flatten() {
-            owners.entry(*owner).or_default().push(*key);
-        }
-        let mut found = BTreeMap::new();
-        for (owner, keys) in owners {
-            let papers = reader.some(&owner, &keys)?;
-            for (key, paper) in keys.into_iter().zip(papers) {
-                found.insert((owner, key), paper);
+    reader.each_page(
+        PaperKinds::of(&[PaperKind::Audit, PaperKind::Access]),
+        |page| {
+            let wanted: Vec<Vec<(Identity, PaperKey)>> = page
+                .iter()
+                .map(|(owner, paper)| check.wants(owner, paper))
+                .collect();
+            let mut owners: BTreeMap<Identity, Vec<PaperKey>> = BTreeMap::new();
+            for (owner, key) in wanted.iter().flatten() {
+                owners.entry(*owner).or_default().push(*key);
             }
-        }
-        for ((owner, paper), wanted) in page.iter().zip(wanted) {
-            let papers = wanted.iter().map(|place| found[place].clone());
-            tell(check.judge(owner, paper, papers))?;
-        }
-        Ok(())
-    })?;
+            let mut found = BTreeMap::new();
+            for (owner, keys) in owners {
+                let papers = reader.some(&owner, &keys)?;
+                for (key, paper) in keys.into_iter().zip(papers) {
+                    found.insert((owner, key), paper);
+                }
+            }
+            for ((owner, paper), wanted) in page.iter().zip(wanted) {
+                let papers = wanted.iter().map(|place| found[place].clone());
+                tell(check.judge(owner, paper, papers))?;
+            }
+            Ok(())
+        },
+    )?;
     tell(check.finish())?;
     for end in check.ends() {
         writeln!(
@@ -181,12 +190,12 @@ fn verify(reader: &Reader<'_>, seal: &Seal, kept_from: Time, known: Vec<End>) ->
 const LIST_STEP: usize = 100;
 
 fn list(
-    reader: &Reader<'_>,
+    reader: &StoreReader<'_>,
     seal: &Seal,
     kept_from: Time,
     from: Option<u32>,
     to: Option<u32>,
-) -> Outcome {
+) -> CommandResult {
     let mut out = std::io::stdout().lock();
     // Other nodes' clocks may be a little ahead.
     let (mut at, last) = (kept_from, Time(Time::now().0 + DAY_MS));
@@ -229,7 +238,7 @@ fn list(
     }
 }
 
-fn print(out: &mut impl Write, link: &Link, at: Time) -> Result<(), Failure> {
+fn print(out: &mut impl Write, link: &AuditLink, at: Time) -> Result<(), Failure> {
     let mut line = serde_json::json!(link);
     line["at"] = at.to_string().into();
     Ok(writeln!(out, "{line}")?)
@@ -244,9 +253,9 @@ struct Part {
 }
 
 impl Part {
-    fn fill(&mut self, reader: &Reader<'_>) -> Result<(), Failure> {
+    fn fill(&mut self, reader: &StoreReader<'_>) -> Result<(), Failure> {
         if self.papers.is_empty() && !self.ended {
-            let page = reader.oldest(&self.owner, Kind::Audit, self.after, LIST_STEP)?;
+            let page = reader.oldest(&self.owner, PaperKind::Audit, self.after, LIST_STEP)?;
             self.ended = page.len() < LIST_STEP;
             self.after = page.last().map(Paper::cursor);
             self.papers.extend(page);
@@ -256,19 +265,19 @@ impl Part {
 }
 
 /// A store of either kind that is only read.
-struct Reader<'s> {
-    store: &'s Opened,
+struct StoreReader<'s> {
+    store: &'s StoreHandle,
     runtime: &'s Runtime,
 }
 
-impl Reader<'_> {
+impl StoreReader<'_> {
     fn each_page(
         &self,
-        kinds: Kinds,
+        kinds: PaperKinds,
         mut each: impl FnMut(Vec<(Identity, Paper)>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         match self.store {
-            Opened::Embedded(store) => {
+            StoreHandle::Embedded(store) => {
                 let mut from = Some(embedded::papers::FIRST);
                 while let Some(first) = from {
                     let (page, next) = store.next_papers(kinds, first)?;
@@ -276,8 +285,8 @@ impl Reader<'_> {
                     each(page)?;
                 }
             }
-            Opened::Redis(store) => {
-                let mut scan = redis::papers::Scan::default();
+            StoreHandle::Redis(store) => {
+                let mut scan = redis::papers::PaperScan::default();
                 let mut next = || self.runtime.block_on(store.next_papers(kinds, &mut scan));
                 while let Some(page) = next()? {
                     each(page)?;
@@ -287,24 +296,24 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn some(&self, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Failure> {
+    fn some(&self, owner: &Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Failure> {
         Ok(match self.store {
-            Opened::Embedded(store) => store.some(owner, keys)?,
-            Opened::Redis(store) => self.runtime.block_on(store.some(owner, keys))?,
+            StoreHandle::Embedded(store) => store.some(owner, keys)?,
+            StoreHandle::Redis(store) => self.runtime.block_on(store.some(owner, keys))?,
         })
     }
 
     fn oldest(
         &self,
         owner: &Identity,
-        kind: Kind,
+        kind: PaperKind,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Failure> {
-        let kinds = Kinds::of(&[kind]);
+        let kinds = PaperKinds::of(&[kind]);
         Ok(match self.store {
-            Opened::Embedded(store) => store.page(owner, kinds, after, limit, true)?,
-            Opened::Redis(store) => {
+            StoreHandle::Embedded(store) => store.page(owner, kinds, after, limit, true)?,
+            StoreHandle::Redis(store) => {
                 let page = store.page(owner, kinds, after, limit, true);
                 self.runtime.block_on(page)?
             }

@@ -4,18 +4,18 @@ mod front;
 
 use super::serve::open;
 use super::{
-    Failure, Outcome, Sources, log, note, open_embedded, progress, ring, runtime, settings,
+    CommandResult, Failure, Sources, log, note, open_embedded, progress, ring, runtime, settings,
 };
 use crate::clock::Time;
 use crate::config::Settings;
-use crate::drain::{Asked, Signals};
 use crate::feed;
 use crate::http::query::Door;
-use crate::lines::Lines;
+use crate::lines::LineSplitter;
 use crate::node::Node;
-use crate::person::{Document, Face, MaskedName};
-use crate::seal::ring::{Kind, RingFile};
-use crate::seal::{Class, Code, Nonces, Pass, Seal, Session};
+use crate::person::{Document, MaskedIdentity, MaskedName};
+use crate::seal::ring::{RingFile, TokenKind};
+use crate::seal::{AccessToken, Code, CodeClass, Nonces, Seal, Session};
+use crate::signals::{SignalAction, Signals};
 use crate::store::embedded::bulk::RUN_BYTES;
 use crate::synth::{Resident, Town};
 use anyhow::Context;
@@ -53,17 +53,17 @@ const CODES: u64 = 1_000;
 const CODES_EVERY: Duration = Duration::from_secs(20);
 
 impl Demo {
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         let sources = Sources {
             store: Some(self.dir.display().to_string()),
             keys: None,
             config: None,
             pairs: vec![
-                "drain_notice=0ms".into(),
-                "doors=resident,gate,desk,back".into(),
+                "drain_delay=0ms".into(),
+                "doors=resident,gate,desk,ops".into(),
             ],
         };
-        let mut settings = settings(sources.said())?;
+        let mut settings = settings(sources.raw())?;
         log(&settings.log)?;
         for (_, door) in &mut settings.doors {
             let taken = || std::net::TcpListener::bind(door.address).is_err();
@@ -80,7 +80,7 @@ impl Demo {
         runtime()?.block_on(self.show(settings, ring, town))
     }
 
-    async fn show(self, settings: Settings, ring: RingFile, town: Town) -> Outcome {
+    async fn show(self, settings: Settings, ring: RingFile, town: Town) -> CommandResult {
         let mut signals = Signals::listen()?;
         let mut node = open(&settings, &ring).await?;
         node.filled().await?;
@@ -91,7 +91,7 @@ impl Demo {
         let mut fresh = tokio::time::interval(CODES_EVERY);
         loop {
             tokio::select! {
-                asked = signals.next() => if asked == Asked::End { break },
+                asked = signals.next() => if asked == SignalAction::End { break },
                 _ = fresh.tick() => write_codes(&node, town, &codes)?,
             }
         }
@@ -99,7 +99,7 @@ impl Demo {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Where all doors but the back door have one name.
+    /// Where all doors but the operations door have one name.
     async fn front(&self, node: &Node) -> Result<String, Failure> {
         let [resident, gate, desk] =
             [Door::Resident, Door::Gate, Door::Desk].map(|door| at(node, door));
@@ -116,22 +116,22 @@ impl Demo {
     fn tell(&self, node: &Node, town: Town, codes: &Path, front: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let at = |door| format!("http://{}", at(node, door));
-        let (resident, gate, desk, back) = (
+        let (resident, gate, desk, ops) = (
             at(Door::Resident),
             at(Door::Gate),
             at(Door::Desk),
-            at(Door::Back),
+            at(Door::Ops),
         );
         let nonces = Nonces::new();
-        let seal = &node.rooms.seal;
+        let seal = &node.app.seal;
         let now = Time::now();
-        let pass = |name: &str| Pass {
+        let pass = |name: &str| AccessToken {
             name: name.to_owned(),
             issued_at: now,
             expires_at: now.plus(Duration::from_secs(30 * 86_400)),
         };
-        let scanner = seal.pass(Kind::Scanner, &nonces, &pass("demo-gate"));
-        let authority = seal.pass(Kind::Authority, &nonces, &pass("demo-cdc"));
+        let scanner = seal.pass(TokenKind::Scanner, &nonces, &pass("demo-gate"));
+        let authority = seal.pass(TokenKind::Authority, &nonces, &pass("demo-cdc"));
         let find = |red: bool| {
             (0..town.residents)
                 .map(|nth| town.resident(nth))
@@ -152,7 +152,7 @@ impl Demo {
         writeln!(out, "scan it at a gate   {front}/gate#t={scanner}")?;
         writeln!(
             out,
-            "watch the node      {back}/\n\nOr paste into another terminal:\n"
+            "watch the node      {ops}/\n\nOr paste into another terminal:\n"
         )?;
         for (red, colour) in [(false, "green"), (true, "red")] {
             let Some(someone) = find(red) else { continue };
@@ -198,14 +198,14 @@ impl Demo {
         if let Some(someone) = find(false) {
             writeln!(
                 out,
-                "curl -s {back}/v1/feed -H 'Content-Type: application/x-ndjson' -H 'Authorization: Bearer {authority}' -d '{{\"event\":\"status\",\"cert_type\":\"{}\",\"cert_no\":\"{}\",\"reason\":\"close_contact\",\"action\":\"set\",\"at\":\"{now}\",\"source\":\"demo-cdc\",\"seq\":{}}}'\n",
+                "curl -s {ops}/v1/feed -H 'Content-Type: application/x-ndjson' -H 'Authorization: Bearer {authority}' -d '{{\"event\":\"status\",\"cert_type\":\"{}\",\"cert_no\":\"{}\",\"reason\":\"close_contact\",\"action\":\"set\",\"at\":\"{now}\",\"source\":\"demo-cdc\",\"seq\":{}}}'\n",
                 someone.cert_type.code(),
                 someone.cert_no,
                 now.0
             )?;
         }
         writeln!(out, "# health and meters")?;
-        writeln!(out, "curl -s {back}/ready; curl -s {back}/metrics\n")?;
+        writeln!(out, "curl -s {ops}/ready; curl -s {ops}/metrics\n")?;
         writeln!(
             out,
             "Ctrl-C ends it. The town stays in {}.",
@@ -232,7 +232,7 @@ fn settle(dir: &Path, settings: &Settings, ring: &RingFile, town: Town) -> Resul
     let bar = progress(Some(town.residents), "residents", false);
     let mut bulk = store.bulk(RUN_BYTES)?;
     let today = Time::now().day();
-    let mut lines = Lines::new(feed::LINE_BYTES_MAX);
+    let mut lines = LineSplitter::new(feed::LINE_BYTES_MAX);
     let mut text = Vec::new();
     town.write(&mut text, |done| bar.set_position(done))?;
     let mut outcome = Ok(());
@@ -256,15 +256,15 @@ fn session(seal: &Seal, nonces: &Nonces, someone: &Resident, now: Time) -> Optio
         identity: seal.identify(&document),
         steps: 0,
         member: None,
-        face: face(someone, &document),
+        masked: masked(someone, &document),
         issued_at: now,
         expires_at: now.plus(Duration::from_secs(86_400)),
     };
     Some(seal.session(nonces, &session))
 }
 
-fn face(someone: &Resident, document: &Document) -> Face {
-    Face {
+fn masked(someone: &Resident, document: &Document) -> MaskedIdentity {
+    MaskedIdentity {
         name: MaskedName::of(&someone.name),
         cert_no: document.mask(),
         assurance: someone.assurance,
@@ -274,7 +274,7 @@ fn face(someone: &Resident, document: &Document) -> Face {
 /// Codes of the first residents, as if each had just shown theirs.
 fn write_codes(node: &Node, town: Town, path: &Path) -> Result<(), Failure> {
     let now = Time::now();
-    let seal = &node.rooms.seal;
+    let seal = &node.app.seal;
     let nonces = Nonces::new();
     let mut text = Vec::new();
     for nth in 0..CODES.min(town.residents) {
@@ -287,9 +287,9 @@ fn write_codes(node: &Node, town: Town, path: &Path) -> Result<(), Failure> {
         let code = Code {
             resident: identity.home,
             check: identity.check(),
-            class: Class::Live,
+            class: CodeClass::Live,
             issued_at: now,
-            face: face(&someone, &document),
+            masked: masked(&someone, &document),
         };
         text.extend_from_slice(&seal.code(&nonces, &code).0);
         text.push(b'\n');

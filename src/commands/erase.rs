@@ -1,18 +1,18 @@
 //! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
 
 use super::{
-    Failure, Outcome, Sources, Whom, log, must_exist, note, open_existing, ring, runtime, say,
-    settings, started,
+    CommandResult, DocumentArgs, Failure, Sources, log, must_exist, note, open_existing, ring,
+    runtime, say, settings, started,
 };
 use crate::clock::Time;
 use crate::desk::audit;
 use crate::desk::offline_code::{newest_of, revoking};
-use crate::paper::{Kinds, Purpose};
+use crate::paper::{PaperKinds, PaperPurpose};
 use crate::seal::Seal;
 use crate::seal::base32;
 use crate::seal::ring::RingFile;
 use crate::status::Reasons;
-use crate::store::{Change, What as Said};
+use crate::store::{Change, ChangeKind};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
@@ -21,11 +21,11 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub struct Erase {
     #[command(subcommand)]
-    what: What,
+    what: EraseAction,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum EraseAction {
     /// All papers of one person, and the name and number
     ///
     /// Refused while any reason is active: a red is never lost. What stays is a keyed hash with the numbers of sources, so that an
@@ -35,7 +35,7 @@ enum What {
         #[command(flatten)]
         sources: Sources,
         #[command(flatten)]
-        whom: Whom,
+        whom: DocumentArgs,
     },
     /// The key of a service's papers: all that it sealed is rubbish from then on, in every copy and backup
     ///
@@ -45,31 +45,35 @@ enum What {
         sources: Sources,
         /// health, trips, declarations, family, grants, audit, registration, appeals
         #[arg(long, value_name = "NAME", value_parser = purpose)]
-        name: Purpose,
+        name: PaperPurpose,
     },
 }
 
-fn purpose(text: &str) -> Result<Purpose, String> {
-    let services = || Purpose::ALL.into_iter().filter(|purpose| purpose.may_end());
+fn purpose(text: &str) -> Result<PaperPurpose, String> {
+    let services = || {
+        PaperPurpose::ALL
+            .into_iter()
+            .filter(|purpose| purpose.may_end())
+    };
     services()
         .find(|purpose| purpose.word() == text)
         .ok_or_else(|| {
-            let words: Vec<&str> = services().map(Purpose::word).collect();
+            let words: Vec<&str> = services().map(PaperPurpose::word).collect();
             format!("a service is one of {}", words.join(", "))
         })
 }
 
 impl Erase {
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         match self.what {
-            What::Person { sources, whom } => person(&sources, &whom),
-            What::Service { sources, name } => service(&sources, name),
+            EraseAction::Person { sources, whom } => person(&sources, &whom),
+            EraseAction::Service { sources, name } => service(&sources, name),
         }
     }
 }
 
-fn service(sources: &Sources, name: Purpose) -> Outcome {
-    let path = settings(sources.said())?.keys;
+fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
+    let path = settings(sources.raw())?.keys;
     let mut file = RingFile::read(&path)?;
     if let Some(at) = file.destroyed(name) {
         return Err(anyhow!("the key of {} was destroyed at {at}", name.word()).into());
@@ -82,7 +86,7 @@ fn service(sources: &Sources, name: Purpose) -> Outcome {
         .into());
     }
     file.replace(&path)?;
-    let seal = Seal::new(&RingFile::read(&path)?, settings(sources.said())?.seal);
+    let seal = Seal::new(&RingFile::read(&path)?, settings(sources.raw())?.seal);
     let erased = serde_json::json!({
         "erased": "service", "name": name.word(), "at": now.to_string(),
         "papers": "sealed by a key that is no more",
@@ -92,8 +96,8 @@ fn service(sources: &Sources, name: Purpose) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn person(sources: &Sources, whom: &Whom) -> Outcome {
-    let settings = settings(sources.said())?;
+fn person(sources: &Sources, whom: &DocumentArgs) -> CommandResult {
+    let settings = settings(sources.raw())?;
     log(&settings.log)?;
     must_exist(&settings)?;
     let ring = ring(&settings)?;
@@ -114,7 +118,7 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
         let mut papers = 0;
         let mut after = None;
         loop {
-            let page = store.papers(who, Kinds::ALL, after, crate::paper::PAGE_MAX).await?;
+            let page = store.papers(who, PaperKinds::ALL, after, crate::paper::PAGE_MAX).await?;
             papers += page.len();
             match page.last() {
                 Some(last) => after = Some(last.cursor()),
@@ -126,7 +130,7 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
             store.apply(deed).await?;
             tracing::info!(audit_end = %end, "the erasure is in the audit log");
         }
-        let what = Said::Erase;
+        let what = ChangeKind::Erase;
         store.apply(vec![Change { who, what }]).await?;
         if let Some(placed) = &placed {
             // What the person saved or printed is good no more, on the list that nodes read and nowhere else.
@@ -136,7 +140,7 @@ fn person(sources: &Sources, whom: &Whom) -> Outcome {
             store.apply(vec![listed]).await?;
         }
         // Proof is what is found afterwards, not what was ordered.
-        let left = store.papers(who, Kinds::ALL, None, 1).await?.len();
+        let left = store.papers(who, PaperKinds::ALL, None, 1).await?.len();
         let profile = store.find(who).await?.is_some_and(|placed| !placed.record.profile.is_empty());
         store.close().await;
         if left > 0 || profile {

@@ -1,13 +1,13 @@
 //! `export`: everything on record as feed lines, to import elsewhere. Papers stay sealed: they need the same key ring again.
 
 use super::{
-    Failure, Opened, Outcome, Sources, log, must_exist, open_existing, ring, runtime, settings,
-    started,
+    CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
+    settings, started,
 };
 use crate::config::Settings;
 use crate::desk::audit;
 use crate::feed;
-use crate::paper::{Kind, Kinds, Paper};
+use crate::paper::{Paper, PaperKind, PaperKinds};
 use crate::person::{CertType, Identity, ResidentId};
 use crate::seal::Seal;
 use crate::store::Error;
@@ -34,8 +34,8 @@ pub struct Export {
 }
 
 impl Export {
-    pub fn run(self) -> Outcome {
-        let settings = settings(self.sources.said())?;
+    pub fn run(self) -> CommandResult {
+        let settings = settings(self.sources.raw())?;
         log(&settings.log)?;
         must_exist(&settings)?;
         let ring = ring(&settings)?;
@@ -64,8 +64,8 @@ impl Export {
             })
         };
         let done = match &store {
-            Opened::Embedded(store) => store.each(each),
-            Opened::Redis(store) => runtime.block_on(store.each(each)),
+            StoreHandle::Embedded(store) => store.each(each),
+            StoreHandle::Redis(store) => runtime.block_on(store.each(each)),
         };
         match failed {
             Some(error) => return Err(error),
@@ -74,7 +74,7 @@ impl Export {
         let mut failed = None;
         let each = |owner, paper: Paper| {
             // That it was written out is recorded where it lies: each export of what lies there is the same.
-            let link = (paper.kind == Kind::Audit)
+            let link = (paper.kind == PaperKind::Audit)
                 .then(|| audit::read_link(&seal, &owner, &paper))
                 .flatten();
             if link.is_some_and(|link| link.act == audit::EXPORT) {
@@ -86,10 +86,10 @@ impl Export {
                 Error::Closed
             })
         };
-        let kinds = Kinds::ALL.without(&Kind::MADE_AGAIN);
+        let kinds = PaperKinds::ALL.without(&PaperKind::MADE_AGAIN);
         let done = match &store {
-            Opened::Embedded(store) => store.each_paper(kinds, each),
-            Opened::Redis(store) => runtime.block_on(store.each_paper(kinds, each)),
+            StoreHandle::Embedded(store) => store.each_paper(kinds, each),
+            StoreHandle::Redis(store) => runtime.block_on(store.each_paper(kinds, each)),
         };
         match failed {
             Some(error) => return Err(error.into()),
@@ -143,7 +143,7 @@ fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> R
         }));
         writeln!(out, "{line}")?;
     }
-    for standing in &record.standings {
+    for standing in &record.assertions {
         let mut line = told(serde_json::json!({
             "event": "status", "reason": standing.reason.word(),
             "action": if standing.active { "set" } else { "clear" },

@@ -2,15 +2,16 @@
 
 use super::remote::Remote;
 use super::{
-    Failure, Opened, Outcome, REJECTED, Sources, log, open_store, progress, ring, runtime, settings,
+    CommandResult, Failure, REJECTED, Sources, StoreHandle, log, open_store, progress, ring,
+    runtime, settings,
 };
 use crate::clock::Time;
-use crate::feed::{self, LINE_BYTES_MAX, Outcome as Fed, Rejection};
-use crate::lines::Lines;
+use crate::feed::{self, IngestReport, LINE_BYTES_MAX, Rejection};
+use crate::lines::LineSplitter;
 use crate::seal::Seal;
 use crate::store::embedded::bulk::RUN_BYTES;
-use crate::store::redis::bulk::Bulk;
-use crate::store::{Change, Error, Loaded};
+use crate::store::redis::bulk::RedisBulk;
+use crate::store::{BulkLoadReport, Change, Error};
 use clap::Args;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub struct Import {
     files: Vec<PathBuf>,
     #[command(flatten)]
     sources: Sources,
-    /// Send to a running node's back door instead: http://HOST:PORT
+    /// Send to a running node's operations door instead: http://HOST:PORT
     #[arg(long, value_name = "URL", requires = "token")]
     to: Option<String>,
     /// The authority token to send with; `@FILE` or `-` (the first line of standard input) keeps it out of the arguments
@@ -44,7 +45,7 @@ const READ_BYTES: usize = 1 << 20;
 const CACHE_BYTES: usize = 1 << 30;
 
 impl Import {
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         // Before a key ring or a store is made for files that are not there. A pipe must not be opened twice.
         for path in self.files.iter().filter(|path| !is_stdin(path)) {
             std::fs::metadata(path)
@@ -62,8 +63,8 @@ impl Import {
         })
     }
 
-    fn load(&self) -> Result<Fed, Failure> {
-        let settings = settings(self.sources.said())?;
+    fn load(&self) -> Result<IngestReport, Failure> {
+        let settings = settings(self.sources.raw())?;
         log(&settings.log)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
@@ -74,7 +75,7 @@ impl Import {
             CACHE_BYTES.max(settings.store_cache_bytes),
         ))?;
         match opened {
-            Opened::Embedded(store) => {
+            StoreHandle::Embedded(store) => {
                 let mut bulk = store.bulk(RUN_BYTES)?;
                 let fed = self.read(&seal, |change| bulk.push(change))?;
                 let bar = progress(Some(bulk.changes()), "storing", false);
@@ -82,8 +83,8 @@ impl Import {
                 bar.finish_and_clear();
                 Ok(with(fed, loaded))
             }
-            Opened::Redis(store) => {
-                let mut bulk = Bulk::new({
+            StoreHandle::Redis(store) => {
+                let mut bulk = RedisBulk::new({
                     let _inside = runtime.enter();
                     store.start(None, Arc::default())
                 });
@@ -101,8 +102,8 @@ impl Import {
         &self,
         seal: &Seal,
         mut each: impl FnMut(Change) -> Result<(), Error>,
-    ) -> Result<Fed, Failure> {
-        let mut fed = Fed::default();
+    ) -> Result<IngestReport, Failure> {
+        let mut fed = IngestReport::default();
         let today = Time::now().day();
         let mut failed = None;
         self.lines("reading", |nth, line| {
@@ -123,7 +124,7 @@ impl Import {
         }
     }
 
-    fn send(&self, to: &str, token: &str) -> Result<Fed, Failure> {
+    fn send(&self, to: &str, token: &str) -> Result<IngestReport, Failure> {
         let mut remote = Remote::new(to, token)?;
         let mut failed = None;
         self.lines("sending", |nth, line| {
@@ -160,7 +161,7 @@ impl Import {
             Some([]) => {}
             line => each(nth, line),
         };
-        let mut lines = Lines::new(LINE_BYTES_MAX);
+        let mut lines = LineSplitter::new(LINE_BYTES_MAX);
         let mut buffer = vec![0; READ_BYTES];
         for path in &self.files {
             let mut file: Box<dyn Read> = match is_stdin(path) {
@@ -190,7 +191,7 @@ impl Import {
     }
 }
 
-fn with(mut fed: Fed, loaded: Loaded) -> Fed {
+fn with(mut fed: IngestReport, loaded: BulkLoadReport) -> IngestReport {
     fed.applied = loaded.applied;
     fed.unchanged = loaded.unchanged;
     fed

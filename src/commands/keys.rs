@@ -1,6 +1,6 @@
 //! `keys`: makes a key ring, shows what is on it, rotates it.
 
-use super::{Outcome, Sources, note, say, settings};
+use super::{CommandResult, Sources, note, say, settings};
 use crate::clock::Time;
 use crate::config::parse_duration;
 use crate::seal::ring::{KeyLine, KeyState, RingFile};
@@ -13,11 +13,11 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct Keys {
     #[command(subcommand)]
-    what: What,
+    what: KeysAction,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum KeysAction {
     /// Make a key ring (mode 0600) where there is none
     New(Sources),
     /// Show the token keys and the signing keys: id, state, since when; nothing secret
@@ -60,10 +60,10 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 impl Keys {
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         match self.what {
-            What::New(sources) => {
-                let settings = settings(sources.said())?;
+            KeysAction::New(sources) => {
+                let settings = settings(sources.raw())?;
                 let path = settings.keys;
                 if let Some(folder) = settings.store.folder()
                     && !path.exists()
@@ -78,14 +78,14 @@ impl Keys {
                 RingFile::generate(Time::now()).write_new(&path)?;
                 say(&format!("{}: a new key ring, mode 0600", path.display()))?;
             }
-            What::List(sources) => list(&RingFile::read(&settings(sources.said())?.keys)?)?,
-            What::Rotate {
+            KeysAction::List(sources) => list(&RingFile::read(&settings(sources.raw())?.keys)?)?,
+            KeysAction::Rotate {
                 sources,
                 sign,
                 keep,
                 drop_previous,
             } => {
-                let settings = settings(sources.said())?;
+                let settings = settings(sources.raw())?;
                 let path = settings.keys;
                 let mut file = RingFile::read(&path)?;
                 let usual = match sign {
@@ -109,8 +109,8 @@ impl Keys {
                 list(&file)?;
                 note("rotated; SIGHUP makes a running node read it");
             }
-            What::Replace(sources) => {
-                let path = settings(sources.said())?.keys;
+            KeysAction::Replace(sources) => {
+                let path = settings(sources.raw())?.keys;
                 let mut file = RingFile::read(&path)?;
                 file.replace_token_keys(Time::now());
                 file.replace(&path)?;

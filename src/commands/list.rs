@@ -1,12 +1,14 @@
 //! `list`: builds a status list from a store, shows what a file says, and judges a code by files as a gate without a network does.
 
-use super::{Failure, Opened, Outcome, Sources, log, open_existing, ring, runtime, say, settings};
+use super::{
+    CommandResult, Failure, Sources, StoreHandle, log, open_existing, ring, runtime, say, settings,
+};
 use crate::board::Board;
 use crate::clock::Now;
 use crate::config::parse_duration;
 use crate::desk::offline_code::read_generations;
 use crate::offline::code::{CodeFault, OfflineCode};
-use crate::offline::gate::{HeldLists, ListAges, OfflineVerdict};
+use crate::offline::gate::{HeldLists, ListAges, OfflineDecision};
 use crate::offline::issue::{OfflineKeys, read_jwks};
 use crate::offline::list::{BaseList, ListChanges, ListFile};
 use crate::offline::publisher::{ListSource, publish};
@@ -76,7 +78,7 @@ enum What {
 }
 
 impl List {
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         match self.what {
             What::Build { sources, out } => build(&sources, &out),
             What::Check {
@@ -118,7 +120,13 @@ fn keys(path: &Path) -> Result<(u32, Vec<VerifyingKey>), Failure> {
     Ok(keys)
 }
 
-fn check(code: &str, jwks: &Path, base: &Path, changes: Option<&Path>, ages: &ListAges) -> Outcome {
+fn check(
+    code: &str,
+    jwks: &Path,
+    base: &Path,
+    changes: Option<&Path>,
+    ages: &ListAges,
+) -> CommandResult {
     let (issuer, keys) = keys(jwks)?;
     let named = |path: &Path| path.display().to_string();
     let mut held = HeldLists::default();
@@ -139,10 +147,10 @@ fn check(code: &str, jwks: &Path, base: &Path, changes: Option<&Path>, ages: &Li
         true => &keys[..],
         false => &[],
     };
-    let mut said = json!({ "class": "offline", "by": "list", "as_of": as_of });
+    let mut raw = json!({ "class": "offline", "by": "list", "as_of": as_of });
     let is_told = match OfflineCode::open(code.as_bytes(), keys_of) {
         Err(fault) => {
-            said["state"] = match fault {
+            raw["state"] = match fault {
                 CodeFault::Form | CodeFault::UnknownKey | CodeFault::Signature => "code_invalid",
             }
             .into();
@@ -150,34 +158,34 @@ fn check(code: &str, jwks: &Path, base: &Path, changes: Option<&Path>, ages: &Li
         }
         Ok(code) => {
             let (state, stale, is_told) = match held.judge(&code, now.time, ages) {
-                OfflineVerdict::Colour { state, stale } => (state.word(), stale, true),
-                OfflineVerdict::Void => ("void", false, true),
-                OfflineVerdict::NotCovered => ("not_covered", false, false),
-                OfflineVerdict::Expired => ("code_expired", false, false),
-                OfflineVerdict::TooOld => ("too_old", false, false),
-                OfflineVerdict::Clock => ("clock", false, false),
+                OfflineDecision::Colour { state, stale } => (state.word(), stale, true),
+                OfflineDecision::Void => ("void", false, true),
+                OfflineDecision::NotCovered => ("not_covered", false, false),
+                OfflineDecision::Expired => ("code_expired", false, false),
+                OfflineDecision::TooOld => ("too_old", false, false),
+                OfflineDecision::Clock => ("clock", false, false),
             };
-            said["state"] = state.into();
+            raw["state"] = state.into();
             if stale {
-                said["stale"] = true.into();
+                raw["stale"] = true.into();
             }
-            said["check_document"] = true.into();
-            said["name"] = code.face.name.print().into();
-            said["cert_no"] = code.face.cert_no.print().into();
-            said["assurance"] = code.face.assurance.word().into();
-            said["issued_at"] = code.issued_at.to_string().into();
-            said["expires_at"] = code.expires_at().to_string().into();
+            raw["check_document"] = true.into();
+            raw["name"] = code.masked.name.print().into();
+            raw["cert_no"] = code.masked.cert_no.print().into();
+            raw["assurance"] = code.masked.assurance.word().into();
+            raw["issued_at"] = code.issued_at.to_string().into();
+            raw["expires_at"] = code.expires_at().to_string().into();
             is_told
         }
     };
-    say(&said.to_string())?;
+    say(&raw.to_string())?;
     Ok(match is_told {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
-fn show(path: &Path, jwks: Option<&Path>) -> Outcome {
+fn show(path: &Path, jwks: Option<&Path>) -> CommandResult {
     let bytes = read(path)?;
     let file = ListFile::read(&bytes).with_context(|| path.display().to_string())?;
     let signature = match jwks {
@@ -188,22 +196,22 @@ fn show(path: &Path, jwks: Option<&Path>) -> Outcome {
         },
     };
     let head = &file.head;
-    let said = json!({
+    let raw = json!({
         "kind": if file.is_base { "base" } else { "changes" },
         "issuer": format!("{:06}", head.issuer), "number": head.number.to_string(),
         "as_of": head.as_of.to_string(), "until": head.until.to_string(),
         "residents": head.residents, "listed": file.listed, "key": file.key.to_string(),
         "bytes": bytes.len(), "signature": signature,
     });
-    say(&said.to_string())?;
+    say(&raw.to_string())?;
     Ok(match signature {
         "wrong" => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     })
 }
 
-fn build(sources: &Sources, out: &Path) -> Outcome {
-    let settings = settings(sources.said())?;
+fn build(sources: &Sources, out: &Path) -> CommandResult {
+    let settings = settings(sources.raw())?;
     log(&settings.log)?;
     let ring = ring(&settings)?;
     let Some(offline) = &settings.service.offline else {
@@ -218,13 +226,13 @@ fn build(sources: &Sources, out: &Path) -> Outcome {
     let (board, revoked, as_of) = runtime()?.block_on(async {
         let opened = open_existing(&settings, &seal).await?;
         let residents = match &opened {
-            Opened::Embedded(store) => store.residents()?,
-            Opened::Redis(store) => store.residents(),
+            StoreHandle::Embedded(store) => store.residents()?,
+            StoreHandle::Redis(store) => store.residents(),
         };
         let board = Arc::new(Board::new(residents, settings.board.clone()));
         let store: Box<dyn Store> = match opened {
-            Opened::Embedded(store) => Box::new(store.start(board.clone(), Arc::default())),
-            Opened::Redis(store) => Box::new(store.start(Some(board.clone()), Arc::default())),
+            StoreHandle::Embedded(store) => Box::new(store.start(board.clone(), Arc::default())),
+            StoreHandle::Redis(store) => Box::new(store.start(Some(board.clone()), Arc::default())),
         };
         let read = async {
             // Everything acknowledged before is read after.
@@ -273,11 +281,11 @@ fn build(sources: &Sources, out: &Path) -> Outcome {
         std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
     }
     let [red, yellow, void] = edition.listed;
-    let said = json!({
+    let raw = json!({
         "number": pair.number.to_string(), "as_of": as_of.to_string(), "until": edition.until.to_string(),
         "residents": board.residents(), "red": red, "yellow": yellow, "void": void, "clashes": edition.clashes,
         "asked": edition.asked, "base_bytes": pair.base.len(),
     });
-    say(&said.to_string())?;
+    say(&raw.to_string())?;
     Ok(ExitCode::SUCCESS)
 }

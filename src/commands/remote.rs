@@ -1,6 +1,6 @@
 //! Sends lines to a running node's feed, so many at a time, and sends again what a busy node did not take.
 
-use crate::feed::{Outcome, REJECTED_LISTED_MAX, Rejection};
+use crate::feed::{IngestReport, REJECTED_LISTED_MAX, Rejection};
 use anyhow::{Context, Result, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -29,11 +29,11 @@ pub struct Remote {
     body: Vec<u8>,
     /// The number, in all that is read, of each line of the body.
     numbers: Vec<u64>,
-    outcome: Outcome,
+    outcome: IngestReport,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct FeedReply {
     applied: u64,
     unchanged: u64,
     rejected: Vec<RejectedLine>,
@@ -69,7 +69,7 @@ impl Remote {
             sender: None,
             body: Vec::new(),
             numbers: Vec::new(),
-            outcome: Outcome::default(),
+            outcome: IngestReport::default(),
         })
     }
 
@@ -88,7 +88,7 @@ impl Remote {
         Ok(())
     }
 
-    pub fn finish(mut self) -> Result<Outcome> {
+    pub fn finish(mut self) -> Result<IngestReport> {
         if !self.body.is_empty() {
             self.send()?;
         }
@@ -136,7 +136,7 @@ impl Remote {
         Ok(())
     }
 
-    fn try_send(&mut self, body: Bytes) -> Result<Result<Answer, Problem>> {
+    fn try_send(&mut self, body: Bytes) -> Result<Result<FeedReply, Problem>> {
         let request = Request::post("/v1/feed")
             .header("host", &self.authority)
             .header("content-type", "application/x-ndjson")
@@ -167,7 +167,7 @@ impl Remote {
                 Ok(match status {
                     StatusCode::OK => Ok(serde_json::from_slice(&bytes)?),
                     _ => Err(serde_json::from_slice(&bytes).with_context(|| {
-                        format!("{authority} answers {status}: is it a back door?")
+                        format!("{authority} answers {status}: is it a operations door?")
                     })?),
                 })
             };

@@ -1,21 +1,23 @@
 //! `serve`: a node over its store, from the first door to the last query.
 
-use super::{Failure, Opened, Outcome, Sources, log, open_store, ring, runtime, settings};
-use crate::admission::share::{self, Wish};
+use super::{
+    CommandResult, Failure, Sources, StoreHandle, log, open_store, ring, runtime, settings,
+};
+use crate::admission::descriptors::{self, DescriptorRequest};
 use crate::board::Board;
-use crate::config::{Settings, StorePlace};
+use crate::config::{Settings, StoreSettings};
+use crate::critical;
 use crate::desk::guidance::Guidance;
-use crate::drain::{Asked, Signals};
 use crate::http::doors;
 use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::meters::Meters;
-use crate::node::{self, Node, Parts};
+use crate::node::{self, Components, Node};
 use crate::offline::issue::{OfflineIssuer, OfflineKeys};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
+use crate::signals::{SignalAction, Signals};
 use crate::store::Store;
-use crate::vital;
 use clap::Args;
 use std::io::Write;
 use std::path::Path;
@@ -41,33 +43,33 @@ pub struct Serve {
     /// Desk door: log-in and details [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDR:PORT")]
     desk: Option<String>,
-    /// Back door: health, metrics, feed [default: 127.0.0.1:9090]
+    /// Operations door: health, metrics, feed [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR:PORT")]
-    back: Option<String>,
-    /// Which doors to open [default: resident,gate,desk,back]
+    ops: Option<String>,
+    /// Which doors to open [default: resident,gate,desk,ops]
     #[arg(long, value_name = "LIST")]
     doors: Option<String>,
 }
 
 impl Serve {
-    pub fn run(self) -> Outcome {
-        let mut said = self.sources.said();
+    pub fn run(self) -> CommandResult {
+        let mut raw = self.sources.raw();
         for (name, value) in [
             ("resident", self.resident),
             ("gate", self.gate),
             ("desk", self.desk),
-            ("back", self.back),
+            ("ops", self.ops),
             ("doors", self.doors),
         ] {
             if let Some(value) = value {
-                said.say(name, value, format!("--{name}"));
+                raw.set(name, value, format!("--{name}"));
             }
         }
-        let mut settings = settings(said)?;
+        let mut settings = settings(raw)?;
         log(&settings.log)?;
-        vital::report_panics();
+        critical::report_panics();
         // A node waits for its store; what watches it reads that in the log.
-        if let StorePlace::Redis(redis) = &mut settings.store {
+        if let StoreSettings::Redis(redis) = &mut settings.store {
             redis.open_wait = None;
         }
         let ring = ring(&settings)?;
@@ -78,7 +80,7 @@ impl Serve {
 /// At the end of a node a part of which panicked, beyond what a drain takes: the part may be what is waited for.
 const FALLEN_WAIT: Duration = Duration::from_secs(10);
 
-async fn serve(settings: Settings, ring: RingFile) -> Outcome {
+async fn serve(settings: Settings, ring: RingFile) -> CommandResult {
     let mut signals = Signals::listen()?;
     let mut node = tokio::select! {
         node = open(&settings, &ring) => node?,
@@ -101,16 +103,16 @@ async fn serve(settings: Settings, ring: RingFile) -> Outcome {
                 continue;
             }
             asked = signals.next() => asked,
-            name = vital::fallen() => {
+            name = critical::fallen() => {
                 tracing::error!(name, "a part of the node panicked: the node ends");
-                let wait = settings.drain_notice + settings.drain_timeout + FALLEN_WAIT;
+                let wait = settings.drain_delay + settings.drain_timeout + FALLEN_WAIT;
                 let _ = tokio::time::timeout(wait, node.drain()).await;
                 return Err(anyhow::anyhow!("{name} panicked").into());
             }
         };
         match asked {
-            Asked::Reload => reload(&node, &settings.keys),
-            Asked::End => break,
+            SignalAction::Reload => reload(&node, &settings.keys),
+            SignalAction::End => break,
         }
     }
     tracing::info!("leaving: a second signal ends at once");
@@ -138,9 +140,9 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
     fit_descriptors(&mut node_settings.doors);
     let seal = Seal::new(ring, settings.seal.clone());
     let platform = Platform::read(settings.identity.clone())
-        .map_err(|why| Failure::Settings(vec![format!("identity_jwks: {why}")]))?;
+        .map_err(|why| Failure::Settings(vec![format!("identity_jwks_file: {why}")]))?;
     if !platform.is_known() {
-        tracing::info!("no identity_jwks is set: POST /v1/sessions refuses every assertion");
+        tracing::info!("no identity_jwks_file is set: POST /v1/sessions refuses every assertion");
     }
     let guidance = match &settings.guidance {
         None => Guidance::default(),
@@ -159,20 +161,20 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
     let offline = offline(settings, ring)?;
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
     let residents = match &opened {
-        Opened::Embedded(opened) => opened.residents()?,
-        Opened::Redis(opened) => opened.residents(),
+        StoreHandle::Embedded(opened) => opened.residents()?,
+        StoreHandle::Redis(opened) => opened.residents(),
     };
     // The board's memory is taken now, and for a province that alone takes seconds.
     tracing::info!(residents, "on record; making room for them");
     let meters = Arc::new(Meters::new());
-    let tally = meters.store.clone();
-    tally.on_record.store(residents, Relaxed);
+    let metrics = meters.store.clone();
+    metrics.on_record.store(residents, Relaxed);
     let board = Arc::new(Board::new(residents, settings.board.clone()));
     let store: Arc<dyn Store> = match opened {
-        Opened::Embedded(opened) => Arc::new(opened.start(board.clone(), tally)),
-        Opened::Redis(opened) => Arc::new(opened.start(Some(board.clone()), tally)),
+        StoreHandle::Embedded(opened) => Arc::new(opened.start(board.clone(), metrics)),
+        StoreHandle::Redis(opened) => Arc::new(opened.start(Some(board.clone()), metrics)),
     };
-    let parts = Parts {
+    let parts = Components {
         board,
         seal,
         store,
@@ -203,14 +205,14 @@ fn offline(settings: &Settings, ring: &RingFile) -> Result<Option<Arc<OfflineIss
 /// Takes up a rotated ring and the identity platform's keys; bad ones change nothing.
 fn reload(node: &Node, keys: &Path) {
     // The file may be on a mount that hangs.
-    let rooms = node.rooms.clone();
-    std::thread::spawn(move || rooms.reload_platform(true));
+    let app = node.app.clone();
+    std::thread::spawn(move || app.reload_platform(true));
     match RingFile::read(keys) {
-        Ok(ring) if Seal::mark_of(&ring) != node.rooms.seal.mark() => {
+        Ok(ring) if Seal::mark_of(&ring) != node.app.seal.mark() => {
             tracing::error!("this key ring belongs to another store; the one in force stays");
         }
         Ok(ring) => {
-            node.rooms.reload_ring(&ring);
+            node.app.reload_ring(&ring);
             tracing::info!("the key ring was read again");
         }
         Err(error) => tracing::error!(%error, "the key ring in force stays"),
@@ -218,19 +220,19 @@ fn reload(node: &Node, keys: &Path) {
 }
 
 async fn again(signals: &mut Signals) {
-    while signals.next().await != Asked::End {}
+    while signals.next().await != SignalAction::End {}
 }
 
 /// Doors need descriptors: as many as the system lets us have. Where it is fewer than they wish, gates keep their share.
 fn fit_descriptors(doors: &mut [(Door, doors::Settings)]) {
-    let wishes: Vec<Wish> = doors
+    let wishes: Vec<DescriptorRequest> = doors
         .iter()
-        .map(|(door, settings)| Wish {
+        .map(|(door, settings)| DescriptorRequest {
             connections: settings.admission.connections_max,
-            first: matches!(door, Door::Gate | Door::Back),
+            first: matches!(door, Door::Gate | Door::Ops),
         })
         .collect();
-    let wanted = share::wanted(&wishes) as u64;
+    let wanted = descriptors::wanted(&wishes) as u64;
     let got = match rlimit::increase_nofile_limit(wanted) {
         Ok(got) => got,
         Err(error) => {
@@ -246,7 +248,7 @@ fn fit_descriptors(doors: &mut [(Door, doors::Settings)]) {
         wanted,
         "fewer descriptors than the doors would admit connections: they admit fewer; raise the limit (ulimit -n) or lower their most"
     );
-    let shares = share::share(&wishes, got as usize);
+    let shares = descriptors::share(&wishes, got as usize);
     for ((door, settings), connections) in doors.iter_mut().zip(shares) {
         tracing::warn!(door = door.name(), connections, "admits at most");
         settings.admission.connections_max = connections;

@@ -1,6 +1,6 @@
 //! `synth`: a synthetic province as feed lines.
 
-use super::{Outcome, note, progress};
+use super::{CommandResult, note, progress};
 use crate::synth::{RESIDENTS_MAX, Town};
 use clap::Args;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub struct Synth {
 }
 
 impl Synth {
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         let town = Town {
             residents: self.residents,
             seed: self.seed,

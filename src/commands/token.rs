@@ -1,13 +1,13 @@
 //! `token`: a credential for a resident, or for whoever comes in an office, made of the key ring alone.
 
-use super::{Failure, Outcome, Sources, Whom, say, settings};
+use super::{CommandResult, DocumentArgs, Failure, Sources, say, settings};
 use crate::clock::Time;
 use crate::feed::{is_source, parse_region};
-use crate::person::{self, Assurance, Face, MaskedName};
-use crate::seal::ring::{Kind, RingFile};
+use crate::person::{self, Assurance, MaskedIdentity, MaskedName};
+use crate::seal::ring::{RingFile, TokenKind};
 use crate::seal::{
-    NAME_BYTES_MAX, Nonces, PASS_LIFE_MAX, PASS_NAME_BYTES_MAX, Pass, SESSION_LIFE_MAX, Seal,
-    Session,
+    ACCESS_TOKEN_LIFE_MAX, ACCESS_TOKEN_NAME_BYTES_MAX, AccessToken, NAME_BYTES_MAX, Nonces,
+    SESSION_LIFE_MAX, Seal, Session,
 };
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
@@ -18,11 +18,11 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct Token {
     #[command(subcommand)]
-    whose: Whose,
+    whose: TokenHolder,
 }
 
 #[derive(Subcommand)]
-enum Whose {
+enum TokenHolder {
     /// A resident's session, for tests and for staff who help somebody
     ///
     /// The resident need not be on record: until then the code shows `unknown`.
@@ -30,7 +30,7 @@ enum Whose {
         #[command(flatten)]
         sources: Sources,
         #[command(flatten)]
-        whom: Whom,
+        whom: DocumentArgs,
         /// The resident's name; `@FILE` or `-` reads it
         #[arg(long, value_name = "NAME|@FILE|-", value_parser = super::private_value)]
         name: String,
@@ -52,7 +52,7 @@ enum Whose {
         #[arg(long, value_name = "NAME")]
         organisation: Option<String>,
         #[command(flatten)]
-        life: Life,
+        life: Lifetime,
     },
     /// An organisation's token: its roster, and declarations for those who are on it
     Organisation {
@@ -62,7 +62,7 @@ enum Whose {
         #[arg(long, value_name = "NAME")]
         name: String,
         #[command(flatten)]
-        life: Life,
+        life: Lifetime,
     },
     /// A staff member's token: registration of people without an eligible document, entries of a region
     Staff {
@@ -75,7 +75,7 @@ enum Whose {
         #[arg(long, value_name = "REGION")]
         region: String,
         #[command(flatten)]
-        life: Life,
+        life: Lifetime,
     },
     /// An operator's token: it revokes other tokens
     Operator {
@@ -85,7 +85,7 @@ enum Whose {
         #[arg(long, value_name = "NAME")]
         name: String,
         #[command(flatten)]
-        life: Life,
+        life: Lifetime,
     },
     /// An authority's token: it feeds as its own source, and as others that are named here
     Authority {
@@ -98,36 +98,36 @@ enum Whose {
         #[arg(long = "for", value_name = "NAMES", value_delimiter = ',')]
         others: Vec<String>,
         #[command(flatten)]
-        life: Life,
+        life: Lifetime,
     },
 }
 
 #[derive(Args)]
-struct Life {
+struct Lifetime {
     /// How long it is good for
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=PASS_LIFE_MAX.as_secs() / 86_400))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=ACCESS_TOKEN_LIFE_MAX.as_secs() / 86_400))]
     days: u64,
 }
 
 /// A seal that makes tokens: the ring is all that it takes.
 fn seal(sources: &Sources) -> Result<Seal, Failure> {
-    let settings = settings(sources.said())?;
+    let settings = settings(sources.raw())?;
     Ok(Seal::new(&RingFile::read(&settings.keys)?, settings.seal))
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Token {
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         say(&make(self.whose)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn make(whose: Whose) -> Result<String, Failure> {
+fn make(whose: TokenHolder) -> Result<String, Failure> {
     let now = Time::now();
     match whose {
-        Whose::Resident {
+        TokenHolder::Resident {
             sources,
             whom,
             name,
@@ -147,7 +147,7 @@ fn make(whose: Whose) -> Result<String, Failure> {
                 identity: seal.identify(&document),
                 steps: 0,
                 member: None,
-                face: Face {
+                masked: MaskedIdentity {
                     name: MaskedName::of(&name),
                     cert_no: document.mask(),
                     assurance,
@@ -157,7 +157,7 @@ fn make(whose: Whose) -> Result<String, Failure> {
             };
             Ok(seal.session(&Nonces::new(), &session))
         }
-        Whose::Scanner {
+        TokenHolder::Scanner {
             sources,
             site,
             organisation,
@@ -169,18 +169,18 @@ fn make(whose: Whose) -> Result<String, Failure> {
             if let Some(organisation) = &organisation {
                 check_name("--organisation", organisation)?;
             }
-            let name = Pass::bound_name(&site, organisation.as_deref());
-            pass(&sources, Kind::Scanner, name, &life, now)
+            let name = AccessToken::bound_name(&site, organisation.as_deref());
+            pass(&sources, TokenKind::Scanner, name, &life, now)
         }
-        Whose::Organisation {
+        TokenHolder::Organisation {
             sources,
             name,
             life,
         } => {
             check_name("--name", &name)?;
-            pass(&sources, Kind::Organisation, name, &life, now)
+            pass(&sources, TokenKind::Organisation, name, &life, now)
         }
-        Whose::Staff {
+        TokenHolder::Staff {
             sources,
             name,
             region,
@@ -190,18 +190,18 @@ fn make(whose: Whose) -> Result<String, Failure> {
             if parse_region(&region).is_none() {
                 return Err(anyhow!("--region: a division of GB/T 2260, six digits").into());
             }
-            let name = Pass::bound_name(&name, Some(&region));
-            pass(&sources, Kind::Staff, name, &life, now)
+            let name = AccessToken::bound_name(&name, Some(&region));
+            pass(&sources, TokenKind::Staff, name, &life, now)
         }
-        Whose::Operator {
+        TokenHolder::Operator {
             sources,
             name,
             life,
         } => {
             check_name("--name", &name)?;
-            pass(&sources, Kind::Operator, name, &life, now)
+            pass(&sources, TokenKind::Operator, name, &life, now)
         }
-        Whose::Authority {
+        TokenHolder::Authority {
             sources,
             source,
             others,
@@ -212,14 +212,15 @@ fn make(whose: Whose) -> Result<String, Failure> {
                 check_name("--for", other)?;
             }
             let others = others.join(",");
-            let name = Pass::bound_name(&source, Some(&*others).filter(|named| !named.is_empty()));
-            if name.len() > PASS_NAME_BYTES_MAX {
-                let most = PASS_NAME_BYTES_MAX - 1;
+            let name =
+                AccessToken::bound_name(&source, Some(&*others).filter(|named| !named.is_empty()));
+            if name.len() > ACCESS_TOKEN_NAME_BYTES_MAX {
+                let most = ACCESS_TOKEN_NAME_BYTES_MAX - 1;
                 return Err(
                     anyhow!("--for: all sources together have {most} bytes at most").into(),
                 );
             }
-            pass(&sources, Kind::Authority, name, &life, now)
+            pass(&sources, TokenKind::Authority, name, &life, now)
         }
     }
 }
@@ -233,12 +234,12 @@ fn check_name(flag: &str, name: &str) -> anyhow::Result<()> {
 
 fn pass(
     sources: &Sources,
-    kind: Kind,
+    kind: TokenKind,
     name: String,
-    life: &Life,
+    life: &Lifetime,
     now: Time,
 ) -> Result<String, Failure> {
-    let pass = Pass {
+    let pass = AccessToken {
         name,
         issued_at: now,
         expires_at: now.plus(DAY * life.days as u32),

@@ -1,22 +1,22 @@
 //! Appeals: a resident asks that a reason be looked at again; it is on record with a state, and the authority answers.
 
 use super::{
-    Asked, Desk, Masked, No, Said, content_of, cut, id, key_in, object, purpose, read_who,
-    sixteenth, sixteenth_in, write_who,
+    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, key_in, object,
+    partition, partition_in, purpose, read_who, write_who,
 };
 use crate::answer::Refusal;
-use crate::desk::audit::Deed;
+use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::Rejection;
-use crate::paper::{Key, Kind, Kinds, Paper};
+use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Identity, is_text};
-use crate::seal::{Pass, Session, base32};
+use crate::seal::{AccessToken, Session, base32};
 use crate::status::{self, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
-const KINDS: Kinds = Kinds::of(&[Kind::Appeal]);
+const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Appeal]);
 
 const STATES: [&str; 3] = ["in_review", "upheld", "rejected"];
 
@@ -33,7 +33,7 @@ const OPEN_LOOKED_AT: usize = 100;
 const STATES_MAX: u8 = 16;
 
 #[derive(Deserialize)]
-struct Asking {
+struct AppealRequest {
     reason: Option<String>,
     text: Option<String>,
 }
@@ -44,18 +44,18 @@ struct Appeal {
     reason: String,
     text: String,
     who: String,
-    person: Masked,
+    person: MaskedPerson,
 }
 
 #[derive(Deserialize)]
-struct Answering {
+struct AppealAnswer {
     state: Option<String>,
     note: Option<String>,
 }
 
 /// What became of it, as it rests.
 #[derive(Serialize, Deserialize)]
-struct State {
+struct AppealState {
     id: String,
     /// Tells one request from another.
     request: String,
@@ -66,12 +66,16 @@ struct State {
 }
 
 impl Desk<'_> {
-    fn appeals_list(&self, sixteenth: u8) -> Identity {
-        self.seal.owner("appeals", "", sixteenth)
+    fn appeals_list(&self, partition: u8) -> Identity {
+        self.seal.owner("appeals", "", partition)
     }
 
-    pub(super) async fn appeal(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
-        let asking: Asking = object(asked.body)?;
+    pub(super) async fn appeal(
+        &self,
+        session: &Session,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let asking: AppealRequest = object(asked.body)?;
         let reason = asking.reason.ok_or(Rejection::MissingField("reason"))?;
         let reason = Reason::parse(&reason).ok_or(Rejection::UnknownReason)?;
         let text = asking.text.ok_or(Rejection::MissingField("text"))?;
@@ -81,9 +85,9 @@ impl Desk<'_> {
         let who = session.identity;
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
         self.bind("appeal", who, word, &content).await?;
-        let key = sixteenth_in(self.key_of("appeal", &who.claim, word, &content), &who);
+        let key = partition_in(self.key_of("appeal", &who.claim, word, &content), &who);
         let own = self
-            .cold
+            .store_client
             .papers_now(who, KINDS, None, OPEN_LOOKED_AT)
             .await?;
         if own.iter().all(|paper| paper.key != key) {
@@ -92,34 +96,34 @@ impl Desk<'_> {
                     && (told["state"] == "received" || told["state"] == "in_review")
             };
             if self.with_states(who, own).await?.iter().any(is_open) {
-                return Err(Refusal::TooMany.into());
+                return Err(Refusal::LimitReached.into());
             }
         }
-        self.bound_a_day(who, Kind::Appeal, &key, APPEALS_DAY_MAX)
+        self.bound_a_day(who, PaperKind::Appeal, &key, APPEALS_DAY_MAX)
             .await?;
         let appeal = Appeal {
             reason: reason.word().to_owned(),
             text,
             who: write_who(&who),
-            person: Masked::from(&session.face),
+            person: MaskedPerson::from(&session.masked),
         };
         let changes = vec![
-            self.filing(who, Kind::Appeal, key, &appeal)?,
+            self.filing(who, PaperKind::Appeal, key, &appeal)?,
             self.filing(
-                self.appeals_list(sixteenth(&who)),
-                Kind::Appeal,
+                self.appeals_list(partition(&who)),
+                PaperKind::Appeal,
                 key,
                 &appeal,
             )?,
         ];
-        self.cold.apply(changes).await?;
-        Ok(Said::Done(json!({
+        self.store_client.apply(changes).await?;
+        Ok(DeskResponse::Done(json!({
             "id": base32::text(&key), "state": "received", "call": "12345", "note": status::appeal(asked.language),
         })))
     }
 
     /// The key of the nth answer to an appeal: the newest is the last that there is.
-    fn state_key(&self, appeal: &Key, nth: u8) -> Key {
+    fn state_key(&self, appeal: &PaperKey, nth: u8) -> PaperKey {
         self.seal.paper_key(&[b"appeal state", appeal, &[nth]])
     }
 
@@ -127,16 +131,16 @@ impl Desk<'_> {
     async fn states_of(
         &self,
         owner: Identity,
-        appeals: &[Key],
-    ) -> Result<HashMap<Key, Vec<(Paper, State)>>, Refusal> {
-        let mut states: HashMap<Key, Vec<(Paper, State)>> = HashMap::new();
+        appeals: &[PaperKey],
+    ) -> Result<HashMap<PaperKey, Vec<(Paper, AppealState)>>, Refusal> {
+        let mut states: HashMap<PaperKey, Vec<(Paper, AppealState)>> = HashMap::new();
         let mut open = appeals.to_vec();
         for nth in 0..STATES_MAX {
             if open.is_empty() {
                 break;
             }
-            let keys: Vec<Key> = open.iter().map(|key| self.state_key(key, nth)).collect();
-            let found = self.cold.some_now(owner, &keys).await?;
+            let keys: Vec<PaperKey> = open.iter().map(|key| self.state_key(key, nth)).collect();
+            let found = self.store_client.some_now(owner, &keys).await?;
             let answered = open.into_iter().zip(found);
             let mut still = Vec::new();
             for (key, paper) in answered.filter_map(|(key, paper)| Some((key, paper?))) {
@@ -155,7 +159,7 @@ impl Desk<'_> {
         owner: Identity,
         papers: Vec<Paper>,
     ) -> Result<Vec<(Appeal, Value)>, Refusal> {
-        let keys: Vec<Key> = papers.iter().map(|paper| paper.key).collect();
+        let keys: Vec<PaperKey> = papers.iter().map(|paper| paper.key).collect();
         let states = self.states_of(owner, &keys).await?;
         let mut appeals = Vec::with_capacity(papers.len());
         for paper in &papers {
@@ -180,27 +184,31 @@ impl Desk<'_> {
     pub(super) async fn own_appeals(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let owner = session.identity;
         let limit = asked.params.limit(super::LIMIT, super::LIMIT_MAX)?;
         let after = asked.params.after.map(super::cursor).transpose()?;
-        let papers = self.cold.papers_now(owner, KINDS, after, limit + 1);
+        let papers = self.store_client.papers_now(owner, KINDS, after, limit + 1);
         let mut papers = papers.await?;
         let next = cut(&mut papers, limit).map(super::next);
         let appeals = self.with_states(owner, papers).await?;
         let appeals: Vec<Value> = appeals.into_iter().map(|(_, told)| told).collect();
-        Ok(Said::Found(
+        Ok(DeskResponse::Found(
             json!({ "appeals": appeals, "next": next, "call": "12345" }),
         ))
     }
 
     /// The appeals of all, the newest first, for an authority that says why; those who appealed are told who read it.
-    pub(super) async fn all_appeals(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
+    pub(super) async fn all_appeals(
+        &self,
+        pass: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let purpose = purpose(asked.params.purpose)?;
         let limit = asked.params.limit(LIMIT_MAX, LIMIT_MAX)?;
         let after = asked.params.after.map(super::cursor).transpose()?;
-        let list = |sixteenth| self.appeals_list(sixteenth);
+        let list = |partition| self.appeals_list(partition);
         let mut papers = self.merged(after, limit + 1, KINDS, list).await?;
         let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
         let order: Vec<String> = papers.iter().map(|(_, paper)| id(paper)).collect();
@@ -220,11 +228,17 @@ impl Desk<'_> {
         self.record(pass, Role::Authority, Act::ReadAppeals, purpose, &persons)
             .await?;
         let appeals: Vec<Value> = order.iter().filter_map(|id| appeals.remove(id)).collect();
-        Ok(Said::Found(json!({ "appeals": appeals, "next": next })))
+        Ok(DeskResponse::Found(
+            json!({ "appeals": appeals, "next": next }),
+        ))
     }
 
-    pub(super) async fn answer_appeal(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
-        let answering: Answering = object(asked.body)?;
+    pub(super) async fn answer_appeal(
+        &self,
+        pass: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let answering: AppealAnswer = object(asked.body)?;
         let state = answering.state.ok_or(Rejection::MissingField("state"))?;
         if !STATES.contains(&state.as_str()) {
             return Err(Rejection::UnknownState.into());
@@ -234,9 +248,9 @@ impl Desk<'_> {
         }
         let key = key_in(asked.id)?;
         let list = self.appeals_list(key[0] >> 4);
-        let found = self.cold.some_now(list, &[key]).await?;
+        let found = self.store_client.some_now(list, &[key]).await?;
         let found = found.into_iter().flatten().next();
-        let paper = found.filter(|paper| paper.kind == Kind::Appeal);
+        let paper = found.filter(|paper| paper.kind == PaperKind::Appeal);
         let appeal: Appeal = self.open(&list, &paper.ok_or(Refusal::NotFound)?)?;
         let who = read_who(&appeal.who)?;
         let word = asked.idempotency;
@@ -246,14 +260,16 @@ impl Desk<'_> {
         let office = self.office(&pass.name, word);
         self.bind("appeal state", office, word, &content).await?;
         let request = self.key_of("appeal state", pass.name.as_bytes(), word, &content);
-        let said = State {
+        let said = AppealState {
             id: base32::text(&key),
             request: base32::text(&request),
             state,
             note: answering.note,
             by: pass.holder().to_owned(),
         };
-        let done = Ok(Said::Done(json!({ "id": said.id, "state": said.state })));
+        let done = Ok(DeskResponse::Done(
+            json!({ "id": said.id, "state": said.state }),
+        ));
         let mut states = self.states_of(list, &[key]).await?;
         let states = states.remove(&key).unwrap_or_default();
         if states
@@ -262,7 +278,7 @@ impl Desk<'_> {
         {
             return done;
         }
-        let deed = Deed::new(pass.holder(), Role::Authority, Act::AnswerAppeal.word());
+        let deed = AuditedAct::new(pass.holder(), Role::Authority, Act::AnswerAppeal.word());
         let detail = json!({ "appeal": said.id, "state": said.state });
         // The answer itself tells the person who gave it.
         let deed = deed.purpose("appeal").about(who).detail(detail);
@@ -271,13 +287,13 @@ impl Desk<'_> {
         for nth in states.len() as u8..STATES_MAX {
             let own = self.state_key(&key, nth);
             let changes = vec![
-                self.filing(who, Kind::AppealState, own, &said)?,
-                self.filing(list, Kind::AppealState, own, &said)?,
+                self.filing(who, PaperKind::AppealState, own, &said)?,
+                self.filing(list, PaperKind::AppealState, own, &said)?,
             ];
-            if self.cold.apply(changes).await?[1] {
+            if self.store_client.apply(changes).await?[1] {
                 return done;
             }
         }
-        Err(Refusal::TooMany.into())
+        Err(Refusal::LimitReached.into())
     }
 }

@@ -8,16 +8,16 @@
 //! Links of all chains lie on lists by the day in China, so that the log is read day by day. Looks of one kind by one looker at
 //! one person with one purpose are one paper a day, and as far as a node remembers one link.
 
-use super::{Asked, Desk, No, Said, read_who, write_who};
+use super::{Desk, DeskError, DeskRequest, DeskResponse, read_who, write_who};
 use crate::answer::Refusal;
 use crate::clock::{DAY_MS, Time, print_day};
-use crate::cold::Cold;
+use crate::desk::grant_scan_notices::GrantScanNotice;
 use crate::desk::roles::{Act, Role};
-use crate::desk::told::Told;
-use crate::paper::{Key, Kind, Kinds, Paper};
+use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
-use crate::seal::{Pass, Seal, Session, base32};
-use crate::store::{Change, What};
+use crate::seal::{AccessToken, Seal, Session, base32};
+use crate::store::{Change, ChangeKind};
+use crate::store_client::StoreClient;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -44,7 +44,7 @@ const FEEDERS_MAX: usize = 1_000;
 
 /// One look or act, as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct AuditLink {
     pub chain: String,
     pub n: u64,
     /// The keyed hash of the link before it; of the chain's name for the first.
@@ -80,7 +80,7 @@ struct Access {
 
 /// What is to be recorded.
 #[derive(Clone, Debug)]
-pub struct Deed {
+pub struct AuditedAct {
     pub by: String,
     pub role: Role,
     pub act: &'static str,
@@ -91,9 +91,9 @@ pub struct Deed {
     pub detail: Option<Value>,
 }
 
-impl Deed {
-    pub fn new(by: &str, role: Role, act: &'static str) -> Deed {
-        Deed {
+impl AuditedAct {
+    pub fn new(by: &str, role: Role, act: &'static str) -> AuditedAct {
+        AuditedAct {
             by: by.to_owned(),
             role,
             act,
@@ -104,30 +104,30 @@ impl Deed {
         }
     }
 
-    pub fn purpose(mut self, purpose: &str) -> Deed {
+    pub fn purpose(mut self, purpose: &str) -> AuditedAct {
         self.purpose = purpose.to_owned();
         self
     }
 
     /// At this person, who is told.
-    pub fn person(mut self, person: Identity) -> Deed {
+    pub fn person(mut self, person: Identity) -> AuditedAct {
         (self.person, self.told) = (Some(person), true);
         self
     }
 
     /// About this person, who is told otherwise, or is on no record.
-    pub fn about(mut self, person: Identity) -> Deed {
+    pub fn about(mut self, person: Identity) -> AuditedAct {
         (self.person, self.told) = (Some(person), false);
         self
     }
 
-    pub fn detail(mut self, detail: Value) -> Deed {
+    pub fn detail(mut self, detail: Value) -> AuditedAct {
         self.detail = Some(detail);
         self
     }
 
     /// What makes two of a day the same.
-    fn key(&self, seal: &Seal, day: u32) -> Key {
+    fn key(&self, seal: &Seal, day: u32) -> PaperKey {
         let claim = self.person.map(|person| person.claim).unwrap_or_default();
         let detail = self
             .detail
@@ -149,7 +149,7 @@ impl Deed {
 }
 
 /// The key of the paper by which a person is told of looks on a day.
-fn access_key(seal: &Seal, link: &Link, day: u32) -> Key {
+fn access_key(seal: &Seal, link: &AuditLink, day: u32) -> PaperKey {
     seal.paper_key(&[
         b"access",
         link.by.as_bytes(),
@@ -162,7 +162,7 @@ fn access_key(seal: &Seal, link: &Link, day: u32) -> Key {
 
 /// The end of a chain: its next link and the hash of its last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct ChainEnd {
     pub chain: String,
     pub links: u64,
     pub hash: String,
@@ -170,17 +170,17 @@ pub struct End {
     pub day: u32,
 }
 
-impl std::fmt::Display for End {
+impl std::fmt::Display for ChainEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let day = print_day(self.day);
         write!(f, "{}:{}:{}@{day}", self.chain, self.links, self.hash)
     }
 }
 
-impl End {
-    pub fn begin(seal: &Seal) -> End {
+impl ChainEnd {
+    pub fn begin(seal: &Seal) -> ChainEnd {
         let chain = base32::text(&seal.fresh_key());
-        End {
+        ChainEnd {
             hash: hash(seal, chain.as_bytes(), Time(0)),
             chain,
             links: 0,
@@ -189,7 +189,7 @@ impl End {
     }
 
     /// Reads an end as it is printed.
-    pub fn parse(text: &str) -> Option<End> {
+    pub fn parse(text: &str) -> Option<ChainEnd> {
         let (rest, day) = text.split_once('@')?;
         let mut parts = rest.split(':');
         let (chain, links, hash) = (parts.next()?, parts.next()?, parts.next()?);
@@ -198,7 +198,7 @@ impl End {
         if parts.next().is_some() {
             return None;
         }
-        Some(End {
+        Some(ChainEnd {
             chain: chain.to_owned(),
             links: links.parse().ok().filter(|links| *links > 0)?,
             hash: hash.to_owned(),
@@ -211,12 +211,12 @@ impl End {
         &mut self,
         seal: &Seal,
         now: Time,
-        deeds: &[Deed],
+        deeds: &[AuditedAct],
     ) -> Result<Vec<Change>, Refusal> {
         let day = now.day();
         let mut changes = Vec::with_capacity(2 * deeds.len());
         for deed in deeds {
-            let link = Link {
+            let link = AuditLink {
                 chain: self.chain.clone(),
                 n: self.links,
                 prev: self.hash.clone(),
@@ -232,7 +232,7 @@ impl End {
             let body = serde_json::to_vec(&link).map_err(|_| Refusal::Malformed)?;
             let key = link_key(seal, &link.chain, link.n);
             let place = owner(seal, day, link.n);
-            changes.push(change(seal, place, Kind::Audit, key, now, &body)?);
+            changes.push(change(seal, place, PaperKind::Audit, key, now, &body)?);
             if let (Some(person), true) = (deed.person, deed.told) {
                 let access = Access {
                     by: link.by.clone(),
@@ -244,7 +244,7 @@ impl End {
                 };
                 let told = serde_json::to_vec(&access).map_err(|_| Refusal::Malformed)?;
                 let key = access_key(seal, &link, day);
-                changes.push(change(seal, person, Kind::Access, key, now, &told)?);
+                changes.push(change(seal, person, PaperKind::Access, key, now, &told)?);
             }
             self.hash = hash(seal, &body, now.min(crate::paper::AT_MAX));
             self.links += 1;
@@ -257,8 +257,8 @@ impl End {
 fn change(
     seal: &Seal,
     owner: Identity,
-    kind: Kind,
-    key: Key,
+    kind: PaperKind,
+    key: PaperKey,
     at: Time,
     body: &[u8],
 ) -> Result<Change, Refusal> {
@@ -267,7 +267,7 @@ fn change(
     }
     // The service has ended: its key was destroyed.
     let paper = seal.paper(&owner, kind, key, at, body);
-    let what = What::Paper(paper.ok_or(Refusal::NotFound)?);
+    let what = ChangeKind::Paper(paper.ok_or(Refusal::NotFound)?);
     Ok(Change { who: owner, what })
 }
 
@@ -282,7 +282,7 @@ pub fn owner(seal: &Seal, day: u32, n: u64) -> Identity {
     seal.owner("audit", &print_day(day), (n % 16) as u8)
 }
 
-fn link_key(seal: &Seal, chain: &str, n: u64) -> Key {
+fn link_key(seal: &Seal, chain: &str, n: u64) -> PaperKey {
     seal.paper_key(&[b"audit", chain.as_bytes(), &n.to_be_bytes()])
 }
 
@@ -298,7 +298,7 @@ pub struct Feeder {
 
 /// What one token fed of one source since it was recorded last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Feeds {
+pub struct FeedCounts {
     pub feeds: u64,
     pub applied: u64,
     pub unchanged: u64,
@@ -309,11 +309,11 @@ pub struct Feeds {
 /// This node's chain, and what it has yet to record.
 pub struct Audit {
     /// None until the first link, and where nobody knows which links were kept.
-    end: Mutex<Option<End>>,
+    end: Mutex<Option<ChainEnd>>,
     /// The last end that is known to be kept.
-    kept: std::sync::Mutex<Option<End>>,
-    remembered: moka::sync::Cache<Key, ()>,
-    feeds: std::sync::Mutex<HashMap<Feeder, Feeds>>,
+    kept: std::sync::Mutex<Option<ChainEnd>>,
+    remembered: moka::sync::Cache<PaperKey, ()>,
+    feeds: std::sync::Mutex<HashMap<Feeder, FeedCounts>>,
     /// Links of this node since its start.
     pub links: AtomicU64,
 }
@@ -335,18 +335,18 @@ impl Audit {
     pub async fn file(
         &self,
         seal: &Seal,
-        cold: &Cold,
+        store_client: &StoreClient,
         now: Time,
-        deeds: Vec<Deed>,
+        deeds: Vec<AuditedAct>,
     ) -> Result<(), Refusal> {
         let day = now.day();
         let deeds = deeds.into_iter().map(|deed| (deed.key(seal, day), deed));
-        let new: Vec<(Key, Deed)> = deeds
+        let new: Vec<(PaperKey, AuditedAct)> = deeds
             .filter(|(key, _)| !self.remembered.contains_key(key))
             .collect();
         for some in new.chunks(TOGETHER) {
-            let (keys, deeds): (Vec<Key>, Vec<Deed>) = some.iter().cloned().unzip();
-            self.append(seal, cold, now, &deeds).await?;
+            let (keys, deeds): (Vec<PaperKey>, Vec<AuditedAct>) = some.iter().cloned().unzip();
+            self.append(seal, store_client, now, &deeds).await?;
             for key in keys {
                 self.remembered.insert(key, ());
             }
@@ -357,9 +357,9 @@ impl Audit {
     async fn append(
         &self,
         seal: &Seal,
-        cold: &Cold,
+        store_client: &StoreClient,
         now: Time,
-        deeds: &[Deed],
+        deeds: &[AuditedAct],
     ) -> Result<(), Refusal> {
         let mut held = self.end.lock().await;
         // Should this fail or be dropped, nobody knows which links are kept: the next deed begins another chain.
@@ -367,11 +367,11 @@ impl Audit {
             Some(end) => end,
             None => {
                 self.tell_end("a chain of the audit log ended");
-                End::begin(seal)
+                ChainEnd::begin(seal)
             }
         };
         let changes = end.append(seal, now, deeds)?;
-        cold.apply(changes).await?;
+        store_client.apply(changes).await?;
         self.links.fetch_add(deeds.len() as u64, Relaxed);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(end.clone());
         *held = Some(end);
@@ -387,7 +387,7 @@ impl Audit {
     }
 
     /// Counts a feed of a token; it is recorded by [`Audit::file_feeds`].
-    pub fn count_feed(&self, mut feeder: Feeder, feed: Feeds) {
+    pub fn count_feed(&self, mut feeder: Feeder, feed: FeedCounts) {
         let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
         if feeds.len() >= FEEDERS_MAX && !feeds.contains_key(&feeder) {
             feeder.source = "others".to_owned();
@@ -401,17 +401,22 @@ impl Audit {
     }
 
     /// Records what was fed since the last time. What cannot be recorded waits on.
-    pub async fn file_feeds(&self, seal: &Seal, cold: &Cold, now: Time) -> Result<(), Refusal> {
+    pub async fn file_feeds(
+        &self,
+        seal: &Seal,
+        store_client: &StoreClient,
+        now: Time,
+    ) -> Result<(), Refusal> {
         let feeds = {
             let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *feeds)
         };
         let left = feeds.into_iter().collect();
-        let mut waiting = Waiting { audit: self, left };
+        let mut waiting = PendingFeeds { audit: self, left };
         while !waiting.left.is_empty() {
             let some = waiting.left.len().min(TOGETHER);
-            let deeds: Vec<Deed> = waiting.left[..some].iter().map(fed).collect();
-            self.append(seal, cold, now, &deeds).await?;
+            let deeds: Vec<AuditedAct> = waiting.left[..some].iter().map(fed).collect();
+            self.append(seal, store_client, now, &deeds).await?;
             waiting.left.drain(..some);
         }
         Ok(())
@@ -419,12 +424,12 @@ impl Audit {
 }
 
 /// Feeds that are being recorded. What is left of them is counted again, also where nobody waits any more.
-struct Waiting<'a> {
+struct PendingFeeds<'a> {
     audit: &'a Audit,
-    left: Vec<(Feeder, Feeds)>,
+    left: Vec<(Feeder, FeedCounts)>,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingFeeds<'_> {
     fn drop(&mut self) {
         for (feeder, sum) in self.left.drain(..) {
             self.audit.count_feed(feeder, sum);
@@ -432,8 +437,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn fed((feeder, sum): &(Feeder, Feeds)) -> Deed {
-    let deed = Deed::new(&feeder.holder, Role::Authority, Act::Feed.word());
+fn fed((feeder, sum): &(Feeder, FeedCounts)) -> AuditedAct {
+    let deed = AuditedAct::new(&feeder.holder, Role::Authority, Act::Feed.word());
     deed.detail(json!({
         "token": format!("{:016x}", feeder.token), "source": feeder.source, "feeds": sum.feeds,
         "applied": sum.applied, "unchanged": sum.unchanged, "rejected": sum.rejected, "reds": sum.reds,
@@ -446,13 +451,13 @@ pub fn of_command(
     seal: &Seal,
     act: &'static str,
     person: Option<Identity>,
-) -> Option<(Vec<Change>, End)> {
-    let deed = Deed::new(&user(), Role::Operator, act);
+) -> Option<(Vec<Change>, ChainEnd)> {
+    let deed = AuditedAct::new(&user(), Role::Operator, act);
     let deed = match person {
         Some(person) => deed.about(person),
         None => deed,
     };
-    let mut end = End::begin(seal);
+    let mut end = ChainEnd::begin(seal);
     let changes = end.append(seal, Time::now(), &[deed]).ok()?;
     Some((changes, end))
 }
@@ -467,33 +472,36 @@ fn user() -> String {
 }
 
 impl Desk<'_> {
-    /// Records that somebody looks at these persons. Until this is done, nothing is told of them. `TooMany` past the purposes
+    /// Records that somebody looks at these persons. Until this is done, nothing is told of them. `LimitReached` past the purposes
     /// that one looker may have in a day.
     pub(super) async fn record(
         &self,
-        by: &Pass,
+        by: &AccessToken,
         role: Role,
         act: Act,
         purpose: &str,
         persons: &[Identity],
     ) -> Result<(), Refusal> {
-        let deed = Deed::new(by.holder(), role, act.word()).purpose(purpose);
+        let deed = AuditedAct::new(by.holder(), role, act.word()).purpose(purpose);
         let deeds = persons.iter().map(|person| deed.clone().person(*person));
         self.count_purpose(by, purpose).await?;
         self.record_deeds(deeds.collect()).await
     }
 
     /// Records acts and looks. Acts go on where the audit service has ended; looks do not.
-    pub(super) async fn record_deeds(&self, deeds: Vec<Deed>) -> Result<(), Refusal> {
+    pub(super) async fn record_deeds(&self, deeds: Vec<AuditedAct>) -> Result<(), Refusal> {
         let looks = deeds.iter().any(|deed| deed.told);
-        let filed = self.audit.file(self.seal, self.cold, self.now, deeds).await;
+        let filed = self
+            .audit
+            .file(self.seal, self.store_client, self.now, deeds)
+            .await;
         match filed {
             Err(Refusal::NotFound) if !looks => Ok(()),
             filed => filed,
         }
     }
 
-    async fn count_purpose(&self, by: &Pass, purpose: &str) -> Result<(), Refusal> {
+    async fn count_purpose(&self, by: &AccessToken, purpose: &str) -> Result<(), Refusal> {
         let day = self.now.day();
         let owner = self.seal.owner("purposes", by.holder(), 0);
         let parts = [by.holder().as_bytes(), purpose.as_bytes()];
@@ -504,32 +512,36 @@ impl Desk<'_> {
             return Ok(());
         }
         if self
-            .cold
+            .store_client
             .some_now(owner, &[key])
             .await?
             .iter()
             .all(Option::is_none)
         {
-            self.bound_a_day(owner, Kind::Request, &key, PURPOSES_DAY_MAX)
+            self.bound_a_day(owner, PaperKind::Request, &key, PURPOSES_DAY_MAX)
                 .await?;
-            let change = self.filing(owner, Kind::Request, key, &json!({}))?;
-            self.cold.apply(vec![change]).await?;
+            let change = self.filing(owner, PaperKind::Request, key, &json!({}))?;
+            self.store_client.apply(vec![change]).await?;
         }
         self.audit.remembered.insert(key, ());
         Ok(())
     }
 
     /// Who looked at the person, when first on a day, and why; and of each grant the days on which it was scanned.
-    pub(super) async fn accesses(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
+    pub(super) async fn accesses(
+        &self,
+        session: &Session,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let owner = session.identity;
-        let kinds = Kinds::of(&[Kind::Access, Kind::GrantScan]);
+        let kinds = PaperKinds::of(&[PaperKind::Access, PaperKind::GrantScan]);
         let (papers, next) = self.page(owner, kinds, &asked.params).await?;
         let mut accesses = Vec::with_capacity(papers.len());
         for paper in &papers {
             let at = paper.at.to_string();
             accesses.push(match paper.kind {
-                Kind::GrantScan => {
-                    let Told { by, grant } = self.open(&owner, paper)?;
+                PaperKind::GrantScan => {
+                    let GrantScanNotice { by, grant } = self.open(&owner, paper)?;
                     let (role, act) = (Role::Scanner.word(), Act::Scan.word());
                     json!({ "at": at, "by": by, "role": role, "act": act, "purpose": "grant", "grant": grant })
                 }
@@ -541,24 +553,26 @@ impl Desk<'_> {
                 }
             });
         }
-        Ok(Said::Found(json!({ "accesses": accesses, "next": next })))
+        Ok(DeskResponse::Found(
+            json!({ "accesses": accesses, "next": next }),
+        ))
     }
 }
 
 /// Reads the paper of a link.
-pub fn read_link(seal: &Seal, owner: &Identity, paper: &Paper) -> Option<Link> {
+pub fn read_link(seal: &Seal, owner: &Identity, paper: &Paper) -> Option<AuditLink> {
     let body = seal.open_paper(owner, paper)?;
     serde_json::from_slice(&body).ok()
 }
 
 /// Holds a log against itself and against what persons were told, some papers at a time. Its memory grows with the number of
 /// chains, each a start of a node, and of persons whose papers are missing.
-pub struct Check<'s> {
+pub struct ChainCheck<'s> {
     seal: &'s Seal,
     /// Links from before this may have been swept.
     kept_from: Time,
     /// Ends that must be there.
-    known_ends: Vec<End>,
+    known_ends: Vec<ChainEnd>,
     chains: BTreeMap<String, Chain>,
     /// Links whose persons have no paper of them, which is as it should be of who was erased.
     untold: HashMap<String, u64>,
@@ -571,18 +585,18 @@ pub struct Check<'s> {
 struct Chain {
     first: u64,
     met: u64,
-    end: End,
+    end: ChainEnd,
 }
 
 /// A paper that must be there: its owner and key, and what it is wanted for.
-pub type Wanted = (Identity, Key);
+pub type ExpectedPaper = (Identity, PaperKey);
 
 /// What is wrong, in a line.
 pub type Finding = String;
 
-impl<'s> Check<'s> {
-    pub fn new(seal: &'s Seal, kept_from: Time, known_ends: Vec<End>) -> Check<'s> {
-        Check {
+impl<'s> ChainCheck<'s> {
+    pub fn new(seal: &'s Seal, kept_from: Time, known_ends: Vec<ChainEnd>) -> ChainCheck<'s> {
+        ChainCheck {
             seal,
             kept_from,
             known_ends,
@@ -601,12 +615,12 @@ impl<'s> Check<'s> {
 
     /// Returns the papers by which a paper of the log is judged: those of a link are the link before it and what the person was
     /// told; that of what a person was told is the link.
-    pub fn wants(&self, owner: &Identity, paper: &Paper) -> Vec<Wanted> {
+    pub fn wants(&self, owner: &Identity, paper: &Paper) -> Vec<ExpectedPaper> {
         let Some(body) = self.seal.open_paper(owner, paper) else {
             return Vec::new();
         };
         let day = paper.at.day();
-        if paper.kind == Kind::Access {
+        if paper.kind == PaperKind::Access {
             let access = serde_json::from_slice::<Access>(&body).ok();
             let wanted = access.map(|access| {
                 let key = link_key(self.seal, &access.chain, access.n);
@@ -614,7 +628,7 @@ impl<'s> Check<'s> {
             });
             return wanted.into_iter().collect();
         }
-        let Ok(link) = serde_json::from_slice::<Link>(&body) else {
+        let Ok(link) = serde_json::from_slice::<AuditLink>(&body) else {
             return Vec::new();
         };
         let before = link.n.checked_sub(1);
@@ -627,7 +641,7 @@ impl<'s> Check<'s> {
         before.into_iter().chain(told).collect()
     }
 
-    /// Judges a paper by those that [`Check::wants`] named, in their order.
+    /// Judges a paper by those that [`ChainCheck::wants`] named, in their order.
     pub fn judge(
         &mut self,
         owner: &Identity,
@@ -639,7 +653,7 @@ impl<'s> Check<'s> {
         let Some(body) = self.seal.open_paper(owner, paper) else {
             return vec![unreadable.to_owned()];
         };
-        if paper.kind == Kind::Access {
+        if paper.kind == PaperKind::Access {
             match serde_json::from_slice::<Access>(&body) {
                 Ok(Access { chain, n, .. }) => {
                     let link = found.next().flatten();
@@ -652,7 +666,7 @@ impl<'s> Check<'s> {
             }
             return findings;
         }
-        let Ok(link) = serde_json::from_slice::<Link>(&body) else {
+        let Ok(link) = serde_json::from_slice::<AuditLink>(&body) else {
             return vec![unreadable.to_owned()];
         };
         let mut find = |why: &str| {
@@ -699,7 +713,7 @@ impl<'s> Check<'s> {
                 find("it is not the end that was written down");
             }
         }
-        let end = End {
+        let end = ChainEnd {
             chain: link.chain.clone(),
             links: link.n + 1,
             hash: own,
@@ -749,7 +763,7 @@ impl<'s> Check<'s> {
     }
 
     /// The end of each chain. Written down elsewhere, it tells later whether the end was cut off.
-    pub fn ends(&self) -> impl Iterator<Item = &End> {
+    pub fn ends(&self) -> impl Iterator<Item = &ChainEnd> {
         self.chains.values().map(|chain| &chain.end)
     }
 }
@@ -767,19 +781,19 @@ mod tests {
 
     #[test]
     fn an_end_is_read_as_it_is_printed() {
-        let end = End {
+        let end = ChainEnd {
             chain: base32::text(&[7; 16]),
             links: 12,
             hash: base32::text(&[9; 32]),
             day: 20_261_128,
         };
-        assert_eq!(End::parse(&end.to_string()), Some(end.clone()));
+        assert_eq!(ChainEnd::parse(&end.to_string()), Some(end.clone()));
         for bad in [
             "",
             "a:1:b@2026-11-28",
             &end.to_string().replace(":12:", ":0:"),
         ] {
-            assert_eq!(End::parse(bad), None, "{bad}");
+            assert_eq!(ChainEnd::parse(bad), None, "{bad}");
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Health declarations: of oneself, of another, of the members of an organisation one by one and by the thousand. The newest
 //! counts, the history stays.
 
-use super::{Asked, Desk, Masked, Named, No, Said, content_of, id, key_in, object};
+use super::{
+    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, NamedPerson, content_of, id, key_in,
+    object,
+};
 use crate::answer::Refusal;
 use crate::feed::health::celsius;
-use crate::feed::{LINE_BYTES_MAX, Outcome, Rejection, parse_region};
-use crate::lines::Lines;
-use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::feed::{IngestReport, LINE_BYTES_MAX, Rejection, parse_region};
+use crate::lines::LineSplitter;
+use crate::paper::{PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
-use crate::seal::{Caller, Pass, Session, base32};
+use crate::seal::{AccessToken, Caller, Session, base32};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,7 +41,7 @@ const BATCH: usize = 1_000;
 
 /// What is declared, as it comes.
 #[derive(Deserialize)]
-struct Declared {
+struct DeclarationRequest {
     celsius: Option<f64>,
     #[serde(default)]
     symptoms: Vec<String>,
@@ -49,7 +52,7 @@ struct Declared {
     residence: Option<String>,
     /// Whom it is about, where that is another.
     #[serde(rename = "for")]
-    about: Option<Named>,
+    about: Option<NamedPerson>,
     /// The same for an organisation: the id of a member on its roster.
     member: Option<String>,
     /// The caller's own word for it, in a line of many.
@@ -82,9 +85,9 @@ struct DeclaredBy {
     by: String,
 }
 
-impl Declared {
+impl DeclarationRequest {
     /// What an organisation declares, and for which member of its roster.
-    fn for_member(self, organisation: &str) -> Result<(Key, Declaration), Rejection> {
+    fn for_member(self, organisation: &str) -> Result<(PaperKey, Declaration), Rejection> {
         let missing = Rejection::MissingField("member");
         let member = self.member.clone().ok_or(missing)?;
         if self.about.is_some() {
@@ -142,8 +145,12 @@ impl Declared {
 }
 
 impl Desk<'_> {
-    pub(super) async fn declare(&self, caller: &Caller, asked: &Asked<'_>) -> Result<Said, No> {
-        let declared: Declared = object(asked.body)?;
+    pub(super) async fn declare(
+        &self,
+        caller: &Caller,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let declared: DeclarationRequest = object(asked.body)?;
         let word = asked.idempotency;
         let content = content_of(asked.body)?;
         let change = match caller {
@@ -154,12 +161,12 @@ impl Desk<'_> {
                 let fresh = base32::text(&self.seal.fresh_key());
                 let word = word.unwrap_or(&fresh);
                 let key = self.request_key(noun, &own, word);
-                self.bound_a_day(own, Kind::Request, &key, REQUESTS_DAY_MAX)
+                self.bound_a_day(own, PaperKind::Request, &key, REQUESTS_DAY_MAX)
                     .await?;
                 self.bind(noun, own, Some(word), &content).await?;
                 change
             }
-            Caller::Pass(_, pass, _) => {
+            Caller::Token(_, pass, _) => {
                 let (member, body) = declared.for_member(pass.holder())?;
                 let ids = HashSet::from([member]);
                 let members = self.members_of(pass.holder(), &ids).await?;
@@ -171,17 +178,19 @@ impl Desk<'_> {
             }
         };
         let told = self.told_of(&change);
-        let new = self.cold.apply(vec![change]).await?;
-        Ok(Said::Done(json!({ "id": told, "new": new == [true] })))
+        let new = self.store_client.apply(vec![change]).await?;
+        Ok(DeskResponse::Done(
+            json!({ "id": told, "new": new == [true] }),
+        ))
     }
 
     async fn declared_by(
         &self,
         session: &Session,
-        mut declared: Declared,
+        mut declared: DeclarationRequest,
         word: Option<&str>,
         content: &[u8],
-    ) -> Result<Change, No> {
+    ) -> Result<Change, DeskError> {
         if declared.member.is_some() {
             return Err(Rejection::BadField.into());
         }
@@ -197,16 +206,16 @@ impl Desk<'_> {
         let key = self.key_of("declaration", &own.claim, word, content);
         let Some(who) = other else {
             let body = declared.check("self", None)?;
-            return Ok(self.filing(own, Kind::Declaration, key, &body)?);
+            return Ok(self.filing(own, PaperKind::Declaration, key, &body)?);
         };
-        let declarer = json!(Masked::from(&session.face));
+        let declarer = json!(MaskedPerson::from(&session.masked));
         let body = declared.check("other", Some(declarer))?;
         // The contents were judged first, so that a refusal says nothing of the person.
         let name = about.map(|about| about.name).unwrap_or_default();
         if !self.consents(session, who, &name).await? {
             return Err(Refusal::NoConsent.into());
         }
-        Ok(self.filing(who, Kind::Declaration, key, &body)?)
+        Ok(self.filing(who, PaperKind::Declaration, key, &body)?)
     }
 
     /// Whether a person lets a resident declare: the resident shows the person as a member of the family, and knows the name.
@@ -220,7 +229,7 @@ impl Desk<'_> {
         if session.member.is_some() || !self.shows(session.identity, who).await? {
             return Ok(false);
         }
-        let placed = self.cold.record_now(who).await?;
+        let placed = self.store_client.record_now(who).await?;
         let profile =
             placed.and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
         Ok(profile.is_some_and(|profile| profile.name.as_deref() == Some(name)))
@@ -228,36 +237,40 @@ impl Desk<'_> {
 
     fn declared_for(
         &self,
-        pass: &Pass,
+        pass: &AccessToken,
         who: Identity,
         body: &Declaration,
         word: Option<&str>,
         content: &[u8],
     ) -> Result<Change, Refusal> {
         let key = self.key_of("declaration", pass.holder().as_bytes(), word, content);
-        self.filing(who, Kind::Declaration, key, body)
+        self.filing(who, PaperKind::Declaration, key, body)
     }
 
     fn told_of(&self, change: &Change) -> Option<String> {
         match &change.what {
-            crate::store::What::Paper(paper) => Some(id(paper)),
+            crate::store::ChangeKind::Paper(paper) => Some(id(paper)),
             _ => None,
         }
     }
 
     /// A line a declaration, each of a member on the organisation's roster, by the roster's id; a bad line rejects itself
     /// alone. Ids are not to be guessed, so that lines tell nothing of whoever is not on the roster.
-    pub(super) async fn declare_bulk(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
-        let mut outcome = Outcome::default();
+    pub(super) async fn declare_bulk(
+        &self,
+        pass: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let mut outcome = IngestReport::default();
         let mut declarations = Vec::new();
-        let mut lines = Lines::new(LINE_BYTES_MAX);
+        let mut lines = LineSplitter::new(LINE_BYTES_MAX);
         let mut each = |nth, line: Option<&[u8]>| {
             let line = match line.map(<[u8]>::trim_ascii) {
                 Some([]) => return,
                 line => line,
             };
             let declaration = line.ok_or(Rejection::LineTooLong).and_then(|line| {
-                let declared: Declared = object(line).map_err(|_| Rejection::NotJson)?;
+                let declared: DeclarationRequest = object(line).map_err(|_| Rejection::NotJson)?;
                 let word = match (&declared.key, asked.idempotency) {
                     (Some(key), _) => Some(key.clone()),
                     (None, Some(all)) => Some(format!("{all}:{nth}")),
@@ -290,19 +303,19 @@ impl Desk<'_> {
             }
         }
         for batch in changes.chunks(BATCH) {
-            outcome.count(&self.cold.apply(batch.to_vec()).await?);
+            outcome.count(&self.store_client.apply(batch.to_vec()).await?);
         }
         let said = serde_json::from_str(&outcome.to_json());
-        Ok(Said::Found(said.expect("just printed")))
+        Ok(DeskResponse::Found(said.expect("just printed")))
     }
 
     /// The declarations of a person, the newest first; of those that no other person made the newest counts.
     pub(super) async fn declarations(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
-        let kinds = Kinds::of(&[Kind::Declaration]);
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let kinds = PaperKinds::of(&[PaperKind::Declaration]);
         let page = self.told_page(session.identity, kinds, &asked.params);
         let (mut declarations, next) = page.await?;
         let counts = self.declaration_that_counts(session.identity).await?;
@@ -310,17 +323,20 @@ impl Desk<'_> {
         for told in &mut declarations {
             told["current"] = (Some(&told["id"]) == counts.as_ref()).into();
         }
-        Ok(Said::Found(
+        Ok(DeskResponse::Found(
             json!({ "declarations": declarations, "next": next }),
         ))
     }
 
     /// Returns the id of the newest declaration of a person that no other person made.
     async fn declaration_that_counts(&self, owner: Identity) -> Result<Option<String>, Refusal> {
-        let kinds = Kinds::of(&[Kind::Declaration]);
+        let kinds = PaperKinds::of(&[PaperKind::Declaration]);
         let mut after = None;
         loop {
-            let page = self.cold.papers(owner, kinds, after, PAGE_MAX).await?;
+            let page = self
+                .store_client
+                .papers(owner, kinds, after, PAGE_MAX)
+                .await?;
             for paper in &page {
                 let DeclaredBy { by } = self.open(&owner, paper)?;
                 if by != "other" {

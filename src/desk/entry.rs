@@ -2,17 +2,17 @@
 //! staff of the destination.
 
 use super::{
-    Asked, Desk, Masked, No, Said, content_of, cut, id, object, purpose, read_who, sixteenth,
-    write_who,
+    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, object,
+    partition, purpose, read_who, write_who,
 };
 use crate::answer::Refusal;
-use crate::desk::audit::Deed;
+use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::health::happened;
 use crate::feed::{Rejection, parse_day, parse_region};
-use crate::paper::{Cursor, Key, Kind, Kinds, Paper};
+use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Identity, is_name};
-use crate::seal::{Pass, Session, base32};
+use crate::seal::{AccessToken, Session, base32};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ const ENTRIES_DAY_MAX: usize = 16;
 const ENTRIES_ALIKE_MAX: u8 = 16;
 
 #[derive(Deserialize)]
-struct Declared {
+struct EntryRequest {
     destination: Option<String>,
     arrives: Option<String>,
     from: Option<String>,
@@ -37,11 +37,11 @@ struct Declared {
     transport: Option<String>,
     /// Of the train, flight or ship.
     number: Option<String>,
-    nucleic_test: Option<Test>,
+    nucleic_test: Option<TestResult>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Test {
+struct TestResult {
     /// negative, positive
     result: String,
     at: String,
@@ -49,7 +49,7 @@ struct Test {
 
 /// An entry as it rests, and is told.
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct PlaceEntry {
     destination: String,
     arrives: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,17 +59,17 @@ struct Entry {
     transport: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<String>,
-    nucleic_test: Option<Test>,
+    nucleic_test: Option<TestResult>,
 }
 
 /// The same on the list of the destination, with who comes.
 #[derive(Serialize, Deserialize)]
-struct Listed {
-    entry: Entry,
+struct ListedEntry {
+    entry: PlaceEntry,
     /// Which it is of those that the person declared to the destination for the day.
     nth: u8,
     who: String,
-    person: Masked,
+    person: MaskedPerson,
 }
 
 fn day(said: Option<String>, name: &'static str) -> Result<String, Rejection> {
@@ -84,8 +84,8 @@ fn region(said: Option<String>, name: &'static str) -> Result<String, Rejection>
         .ok_or(Rejection::BadRegion)
 }
 
-impl Declared {
-    fn check(self, today: u32) -> Result<Entry, Rejection> {
+impl EntryRequest {
+    fn check(self, today: u32) -> Result<PlaceEntry, Rejection> {
         let transport = self.transport.ok_or(Rejection::MissingField("transport"))?;
         if !TRANSPORTS.contains(&transport.as_str()) {
             return Err(Rejection::UnknownTransport);
@@ -99,7 +99,7 @@ impl Declared {
                 return Err(Rejection::UnknownResult);
             }
         }
-        Ok(Entry {
+        Ok(PlaceEntry {
             destination: region(self.destination, "destination")?,
             arrives: day(self.arrives, "arrives")?,
             from: self
@@ -121,38 +121,38 @@ impl Desk<'_> {
     pub(super) async fn declare_entry(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
-        let declared: Declared = object(asked.body)?;
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let declared: EntryRequest = object(asked.body)?;
         let entry = declared.check(self.now.day())?;
         let who = session.identity;
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
         self.bind("entry", who, word, &content).await?;
         let key = self.key_of("entry", &who.claim, word, &content);
-        self.bound_a_day(who, Kind::Entry, &key, ENTRIES_DAY_MAX)
+        self.bound_a_day(who, PaperKind::Entry, &key, ENTRIES_DAY_MAX)
             .await?;
         let (destination, arrives) = (entry.destination.clone(), entry.arrives.clone());
-        let list = self.list_of(&destination, &arrives, sixteenth(&who));
-        let own = self.filing(who, Kind::Entry, key, &entry)?;
-        let known = self.cold.some_now(who, &[key]).await?;
+        let list = self.list_of(&destination, &arrives, partition(&who));
+        let own = self.filing(who, PaperKind::Entry, key, &entry)?;
+        let known = self.store_client.some_now(who, &[key]).await?;
         let mut new = known.iter().all(Option::is_none);
         if new {
             let place = |nth| self.place_on_list(&who, &destination, &arrives, nth);
-            let places: Vec<Key> = (0..ENTRIES_ALIKE_MAX).map(place).collect();
-            let taken = self.cold.some_now(list, &places).await?;
+            let places: Vec<PaperKey> = (0..ENTRIES_ALIKE_MAX).map(place).collect();
+            let taken = self.store_client.some_now(list, &places).await?;
             let free = taken.iter().take_while(|paper| paper.is_some()).count() as u8;
-            let mut listed = Listed {
+            let mut listed = ListedEntry {
                 entry,
                 nth: free,
                 who: write_who(&who),
-                person: Masked::from(&session.face),
+                person: MaskedPerson::from(&session.masked),
             };
             loop {
                 let place = places
                     .get(usize::from(listed.nth))
-                    .ok_or(Refusal::TooMany)?;
-                let change = self.filing(list, Kind::Entry, *place, &listed)?;
-                let filed = self.cold.apply(vec![change, own.clone()]).await?;
+                    .ok_or(Refusal::LimitReached)?;
+                let change = self.filing(list, PaperKind::Entry, *place, &listed)?;
+                let filed = self.store_client.apply(vec![change, own.clone()]).await?;
                 new &= listed.nth > free || filed[1];
                 // The same person declared another one meanwhile, which has the place.
                 if filed[0] {
@@ -161,35 +161,43 @@ impl Desk<'_> {
                 listed.nth += 1;
             }
         }
-        Ok(Said::Done(json!({ "id": base32::text(&key), "new": new })))
+        Ok(DeskResponse::Done(
+            json!({ "id": base32::text(&key), "new": new }),
+        ))
     }
 
     /// The key of a person's nth entry on the list of a destination's day.
-    fn place_on_list(&self, who: &Identity, destination: &str, day: &str, nth: u8) -> Key {
+    fn place_on_list(&self, who: &Identity, destination: &str, day: &str, nth: u8) -> PaperKey {
         let parts = [destination.as_bytes(), day.as_bytes()];
         (self.seal).paper_key(&[b"listed entry", &who.claim, parts[0], parts[1], &[nth]])
     }
 
     /// The owner of a sixteenth of those who come to a place on a day.
-    fn list_of(&self, destination: &str, day: &str, sixteenth: u8) -> Identity {
+    fn list_of(&self, destination: &str, day: &str, partition: u8) -> Identity {
         self.seal
-            .owner("entries", &format!("{destination} {day}"), sixteenth)
+            .owner("entries", &format!("{destination} {day}"), partition)
     }
 
     pub(super) async fn own_entries(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
-        let kinds = Kinds::of(&[Kind::Entry]);
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let kinds = PaperKinds::of(&[PaperKind::Entry]);
         let page = self.told_page(session.identity, kinds, &asked.params);
         let (entries, next) = page.await?;
-        Ok(Said::Found(json!({ "entries": entries, "next": next })))
+        Ok(DeskResponse::Found(
+            json!({ "entries": entries, "next": next }),
+        ))
     }
 
     /// Who comes to a place on a day, for the staff of its region: of each person what was declared last. Each who is listed is
     /// told of it. A page may have fewer than are asked for and yet a next one.
-    pub(super) async fn entries_for(&self, staff: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
+    pub(super) async fn entries_for(
+        &self,
+        staff: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let params = &asked.params;
         let purpose = purpose(params.purpose)?;
         let destination = region(params.destination.map(str::to_owned), "destination")?;
@@ -198,7 +206,7 @@ impl Desk<'_> {
             .bound()
             .is_some_and(|own| is_within(&destination, own))
         {
-            let deed = Deed::new(staff.holder(), Role::Staff, Act::ReadEntries.word());
+            let deed = AuditedAct::new(staff.holder(), Role::Staff, Act::ReadEntries.word());
             let detail = json!({ "destination": destination, "permitted": false });
             self.record_deeds(vec![deed.purpose(purpose).detail(detail)])
                 .await?;
@@ -206,22 +214,25 @@ impl Desk<'_> {
         }
         let limit = params.limit(LIMIT_MAX, LIMIT_MAX)?;
         let after = params.after.map(super::cursor).transpose()?;
-        let papers = self.merged(after, limit + 1, Kinds::of(&[Kind::Entry]), |sixteenth| {
-            self.list_of(&destination, &day, sixteenth)
-        });
+        let papers = self.merged(
+            after,
+            limit + 1,
+            PaperKinds::of(&[PaperKind::Entry]),
+            |partition| self.list_of(&destination, &day, partition),
+        );
         let mut papers = papers.await?;
         let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
-        let mut parts: BTreeMap<Identity, Vec<(Paper, Listed, Key)>> = BTreeMap::new();
+        let mut parts: BTreeMap<Identity, Vec<(Paper, ListedEntry, PaperKey)>> = BTreeMap::new();
         for (owner, paper) in papers {
-            let listed: Listed = self.open(&owner, &paper)?;
+            let listed: ListedEntry = self.open(&owner, &paper)?;
             let who = read_who(&listed.who)?;
             let later = self.place_on_list(&who, &destination, &day, listed.nth + 1);
             parts.entry(owner).or_default().push((paper, listed, later));
         }
         let mut listed = Vec::new();
         for (owner, part) in parts {
-            let later: Vec<Key> = part.iter().map(|(.., later)| *later).collect();
-            let later = self.cold.some_now(owner, &later).await?;
+            let later: Vec<PaperKey> = part.iter().map(|(.., later)| *later).collect();
+            let later = self.store_client.some_now(owner, &later).await?;
             let part = part
                 .into_iter()
                 .zip(later)
@@ -241,7 +252,9 @@ impl Desk<'_> {
         }
         self.record(staff, Role::Staff, Act::ReadEntries, purpose, &persons)
             .await?;
-        Ok(Said::Found(json!({ "entries": entries, "next": next })))
+        Ok(DeskResponse::Found(
+            json!({ "entries": entries, "next": next }),
+        ))
     }
 
     /// The newest papers of a list that is cut into sixteenths. A few of each are read, and more of those only that could have
@@ -250,18 +263,21 @@ impl Desk<'_> {
         &self,
         after: Option<Cursor>,
         limit: usize,
-        kinds: Kinds,
+        kinds: PaperKinds,
         owner: impl Fn(u8) -> Identity,
     ) -> Result<Vec<(Identity, Paper)>, Refusal> {
         let step = limit / 8 + 2;
         let mut all: Vec<(Identity, Paper)> = Vec::new();
         // Where each that may have more is read on from.
         let mut parts: Vec<(Identity, Option<Cursor>)> =
-            (0..16).map(|sixteenth| (owner(sixteenth), after)).collect();
+            (0..16).map(|partition| (owner(partition), after)).collect();
         while !parts.is_empty() {
             let mut behind = Vec::new();
             for (owner, after) in parts {
-                let some = self.cold.papers_now(owner, kinds, after, step).await?;
+                let some = self
+                    .store_client
+                    .papers_now(owner, kinds, after, step)
+                    .await?;
                 if some.len() == step {
                     behind.push((owner, some.last().map(Paper::cursor)));
                 }

@@ -5,26 +5,29 @@
 //! the memory of every node that its sessions are good no more.
 
 use super::grant::all;
-use super::revocation::{List, of_all};
-use super::{Asked, Desk, Masked, No, Said, face_of, id, key_in, object, read_who, write_who};
+use super::revocation::{RevocationList, of_all};
+use super::{
+    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, id, key_in, masked_of, object,
+    read_who, write_who,
+};
 use crate::answer::Refusal;
 use crate::feed::Rejection;
-use crate::identity::Purpose;
-use crate::paper::{Key, Kind, Kinds, Paper};
-use crate::person::{Assurance, Face, Identity, Profile};
+use crate::identity::AssertionPurpose;
+use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
+use crate::person::{Assurance, Identity, MaskedIdentity, Profile};
 use crate::seal::{SESSION_LIFE_MAX, Session};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-const KINDS: Kinds = Kinds::of(&[Kind::Member, Kind::MemberGone]);
+const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Member, PaperKind::MemberGone]);
 
 /// Members that one resident adds in a day, those who were removed among them.
 const MEMBERS_DAY_MAX: usize = 32;
 
 #[derive(Deserialize)]
-struct Added {
+struct AddMemberRequest {
     assertion: String,
     student: Option<bool>,
 }
@@ -36,18 +39,18 @@ struct Member {
     other: String,
     /// Whether the other one was added by the owner, or added the owner.
     added: bool,
-    person: Masked,
+    person: MaskedPerson,
     #[serde(skip_serializing_if = "Option::is_none")]
     student: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Gone {
+struct RemovedMember {
     id: String,
 }
 
 /// What a session carries of a membership.
-pub(super) fn membership(key: &Key) -> u64 {
+pub(super) fn membership(key: &PaperKey) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
 }
 
@@ -63,12 +66,12 @@ impl Desk<'_> {
     pub(super) async fn add_member(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
-        let added: Added = object(asked.body)?;
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let added: AddMemberRequest = object(asked.body)?;
         let (profile, number) =
             self.platform
-                .person(&added.assertion, Purpose::Family, self.now)?;
+                .person(&added.assertion, AssertionPurpose::Family, self.now)?;
         if profile.assurance == Assurance::Unverified
             && (!is_minor(&profile, self.now.day()) || added.student.is_none())
         {
@@ -92,36 +95,36 @@ impl Desk<'_> {
             }
         }
         let count = members.iter().filter(|(_, member)| member.added).count();
-        if !known && count >= self.settings.family_max {
-            return Err(Refusal::TooMany.into());
+        if !known && count >= self.settings.family_members_max {
+            return Err(Refusal::LimitReached.into());
         }
         if !known {
-            self.bound_a_day(owner, Kind::Member, &key, MEMBERS_DAY_MAX)
+            self.bound_a_day(owner, PaperKind::Member, &key, MEMBERS_DAY_MAX)
                 .await?;
         }
         // Whoever hands it over may repeat the request, and nobody else may.
         let user = Some(&session.identity.claim);
         self.use_assertion(number, user).await?;
         let steps = self.register(who, &profile).await?;
-        let face = face_of(&profile);
+        let masked = masked_of(&profile);
         if !known {
             let own = Member {
                 other: write_who(&who),
                 added: true,
-                person: Masked::from(&face),
+                person: MaskedPerson::from(&masked),
                 student: added.student,
             };
             let others = Member {
                 other: write_who(&owner),
                 added: false,
-                person: Masked::from(&session.face),
+                person: MaskedPerson::from(&session.masked),
                 student: None,
             };
             let changes = vec![
-                self.filing(owner, Kind::Member, key, &own)?,
-                self.filing(who, Kind::Member, key, &others)?,
+                self.filing(owner, PaperKind::Member, key, &own)?,
+                self.filing(who, PaperKind::Member, key, &others)?,
             ];
-            let filed = self.cold.apply(changes).await?;
+            let filed = self.store_client.apply(changes).await?;
             // The key's membership has ended: its sessions would be refused.
             if !filed[0]
                 && self
@@ -133,38 +136,41 @@ impl Desk<'_> {
                 return Err(Refusal::IdempotencyMismatch.into());
             }
         }
-        Ok(Said::Done(self.opened(key, who, steps, face)))
+        Ok(DeskResponse::Done(self.opened(key, who, steps, masked)))
     }
 
     /// A session by which a member is shown.
-    fn opened(&self, key: Key, who: Identity, steps: u8, face: Face) -> Value {
+    fn opened(&self, key: PaperKey, who: Identity, steps: u8, masked: MaskedIdentity) -> Value {
         let expires_at = self.now.plus(self.settings.session_life);
         let session = Session {
             identity: who,
             steps,
             member: Some(membership(&key)),
-            face,
+            masked,
             issued_at: self.now,
             expires_at,
         };
-        let mut said = json!(Masked::from(&face));
+        let mut said = json!(MaskedPerson::from(&masked));
         said["id"] = crate::seal::base32::text(&key).into();
         said["session"] = self.seal.session(self.nonces, &session).into();
         said["expires_at"] = expires_at.to_string().into();
-        said["background"] = background(face.assurance).into();
+        said["background"] = background(masked.assurance).into();
         said
     }
 
     /// Memberships of an owner that have not ended.
     async fn live(&self, owner: Identity) -> Result<Vec<(Paper, Member)>, Refusal> {
-        let papers = all(self.cold, owner, KINDS).await?;
+        let papers = all(self.store_client, owner, KINDS).await?;
         let mut gone = HashSet::new();
-        for paper in papers.iter().filter(|paper| paper.kind == Kind::MemberGone) {
-            gone.insert(self.open::<Gone>(&owner, paper)?.id);
+        for paper in papers
+            .iter()
+            .filter(|paper| paper.kind == PaperKind::MemberGone)
+        {
+            gone.insert(self.open::<RemovedMember>(&owner, paper)?.id);
         }
         let live = papers
             .into_iter()
-            .filter(|paper| paper.kind == Kind::Member);
+            .filter(|paper| paper.kind == PaperKind::Member);
         let live = live.filter(|paper| !gone.contains(&id(paper)));
         live.map(|paper| {
             let member = self.open(&owner, &paper)?;
@@ -189,7 +195,7 @@ impl Desk<'_> {
     }
 
     /// Those whom the resident shows, and those who show the resident.
-    pub(super) async fn members(&self, session: &Session) -> Result<Said, No> {
+    pub(super) async fn members(&self, session: &Session) -> Result<DeskResponse, DeskError> {
         let (mut members, mut shown_by) = (Vec::new(), Vec::new());
         for (paper, member) in self.live(session.identity).await? {
             let mut told = json!(member.person);
@@ -207,20 +213,20 @@ impl Desk<'_> {
                 false => shown_by.push(told),
             }
         }
-        let most = self.settings.family_max;
+        let most = self.settings.family_members_max;
         let mut told = json!({ "members": members, "shown_by": shown_by, "members_max": most });
         if let Some(address) = &self.settings.member_url {
             told["add_at"] = address.clone().into();
         }
-        Ok(Said::Found(told))
+        Ok(DeskResponse::Found(told))
     }
 
     /// Ends a membership: who added removes, who was added withdraws.
     pub(super) async fn remove_member(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let owner = session.identity;
         let key = key_in(asked.id)?;
         let live = self.live(owner).await?;
@@ -231,19 +237,19 @@ impl Desk<'_> {
         // Sessions of the longest life may have been given, whatever the life of one is now.
         let until = self.now.plus(SESSION_LIFE_MAX);
         let revocation = of_all(membership(&key), until);
-        changes.push(self.revocation(List::Members, &revocation)?);
+        changes.push(self.revocation(RevocationList::Members, &revocation)?);
         let id = id(paper);
-        self.cold.apply(changes).await?;
-        Ok(Said::Found(json!({ "id": id, "state": "ended" })))
+        self.store_client.apply(changes).await?;
+        Ok(DeskResponse::Found(json!({ "id": id, "state": "ended" })))
     }
 
     /// The changes that end a membership, beside who added and beside who was added.
     fn gone(&self, one: Identity, other: Identity, paper: &Paper) -> Result<Vec<Change>, Refusal> {
-        let gone = Gone { id: id(paper) };
+        let gone = RemovedMember { id: id(paper) };
         let end = self.seal.paper_key(&[b"member gone", &paper.key]);
         Ok(vec![
-            self.filing(one, Kind::MemberGone, end, &gone)?,
-            self.filing(other, Kind::MemberGone, end, &gone)?,
+            self.filing(one, PaperKind::MemberGone, end, &gone)?,
+            self.filing(other, PaperKind::MemberGone, end, &gone)?,
         ])
     }
 
@@ -262,7 +268,7 @@ impl Desk<'_> {
     }
 
     /// Whether sessions of a membership that are made now are refused.
-    fn is_revoked(&self, key: &Key) -> bool {
+    fn is_revoked(&self, key: &PaperKey) -> bool {
         let issued = self.seal.revoked.admits(membership(key), self.now);
         issued.is_err()
     }
@@ -271,8 +277,8 @@ impl Desk<'_> {
     pub(super) async fn renew_member(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let key = key_in(asked.id)?;
         let live = self.live(session.identity).await?;
         let found = live
@@ -284,11 +290,20 @@ impl Desk<'_> {
             return Err(Refusal::NotPermitted.into());
         }
         let who = read_who(&member.other)?;
-        let placed = self.cold.record_now(who).await?.ok_or(Refusal::NotFound)?;
+        let placed = self
+            .store_client
+            .record_now(who)
+            .await?
+            .ok_or(Refusal::NotFound)?;
         let profile = self.seal.open_profile(&who, &placed.record.profile);
         // Who was erased is shown no more.
-        let face = face_of(&profile.ok_or(Refusal::NotFound)?);
-        Ok(Said::Done(self.opened(key, who, placed.steps as u8, face)))
+        let masked = masked_of(&profile.ok_or(Refusal::NotFound)?);
+        Ok(DeskResponse::Done(self.opened(
+            key,
+            who,
+            placed.steps as u8,
+            masked,
+        )))
     }
 }
 

@@ -4,25 +4,25 @@
 //! Bulk verification rests on this: a roster is checked every morning, and nobody photographs phones.
 
 use super::{
-    Asked, Desk, Masked, No, Said, content_of, id, key_in, object, opened, read_who, sixteenth,
-    sixteenth_in, write_who,
+    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, id, key_in, object,
+    opened, partition, partition_in, read_who, write_who,
 };
 use crate::answer::Refusal;
 use crate::clock::{Moment, Time};
-use crate::cold::Cold;
-use crate::desk::audit::Deed;
+use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source, parse_day};
-use crate::paper::{AT_MAX, Cursor, Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::paper::{AT_MAX, Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
-use crate::seal::{Grant, Pass, Seal, Session, base32};
+use crate::seal::{AccessToken, Grant, Seal, Session, base32};
+use crate::store_client::StoreClient;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-const KINDS: Kinds = Kinds::of(&[Kind::Grant, Kind::GrantGone]);
+const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Grant, PaperKind::GrantGone]);
 
 /// Grants of one resident that are in force.
 const GRANTS_MAX: usize = 64;
@@ -40,22 +40,22 @@ const GONE_LIFE: Duration = Duration::from_secs(1);
 const GONE_KNOWN_MAX: u64 = 200_000;
 
 #[derive(Deserialize)]
-struct Given {
+struct GrantRequest {
     organisation: Option<String>,
     until: Option<String>,
 }
 
 /// A grant, as it rests with the resident and on the roster.
 #[derive(Serialize, Deserialize)]
-struct Granted {
+struct GrantRecord {
     organisation: String,
     since: String,
     until: String,
     who: String,
     steps: u8,
     /// As sealed things carry it.
-    face: String,
-    person: Masked,
+    masked: String,
+    person: MaskedPerson,
 }
 
 /// The end of a day in China, where the day was said.
@@ -68,26 +68,26 @@ fn end_of(day: &str) -> Result<Time, Rejection> {
 }
 
 /// The key of the paper that ends a grant: it begins as the grant's does, so that nobody has to open it.
-fn gone_key(key: &Key) -> Key {
+fn gone_key(key: &PaperKey) -> PaperKey {
     let mut gone = *key;
     gone[15] ^= 0xff;
     gone
 }
 
-fn number(key: &Key) -> u64 {
+fn number(key: &PaperKey) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
 }
 
 /// The key of the grant with a number. A sealed grant carries the number alone, so the rest follows from it. The first four
 /// bits are the sixteenth of the giver.
-fn key_of_number(seal: &Seal, number: u64) -> Key {
+fn key_of_number(seal: &Seal, number: u64) -> PaperKey {
     let mut key = seal.paper_key(&[b"grant number", &number.to_be_bytes()]);
     key[..8].copy_from_slice(&number.to_be_bytes());
     key
 }
 
-fn roster(seal: &Seal, organisation: &str, sixteenth: u8) -> Identity {
-    seal.owner("roster", organisation, sixteenth)
+fn roster(seal: &Seal, organisation: &str, partition: u8) -> Identity {
+    seal.owner("roster", organisation, partition)
 }
 
 /// An organisation that scans: its name, and what a sealed grant says of whose it is.
@@ -108,13 +108,13 @@ impl Organisation {
 }
 
 /// Whether some grants of an organisation were taken back, as of when that was asked.
-pub struct Gone {
+pub struct RevokedGrants {
     pub organisation: Organisation,
     known: HashMap<u64, bool>,
     pub as_of: Moment,
 }
 
-impl Gone {
+impl RevokedGrants {
     /// Whether the grant with a number was taken back; None if that was not asked.
     pub fn was_taken_back(&self, number: u64) -> Option<bool> {
         self.known.get(&number).copied()
@@ -122,15 +122,15 @@ impl Gone {
 }
 
 /// What is known of grants that are scanned.
-pub struct Gones {
+pub struct RevokedGrantCache {
     cache: moka::sync::Cache<(u64, u64), (bool, Moment)>,
     /// Grants that were read as taken back: a store that was emptied or restored gives none of them back.
     ended: moka::sync::Cache<(u64, u64), ()>,
 }
 
-impl Default for Gones {
-    fn default() -> Gones {
-        Gones {
+impl Default for RevokedGrantCache {
+    fn default() -> RevokedGrantCache {
+        RevokedGrantCache {
             cache: moka::sync::Cache::builder()
                 .max_capacity(GONE_KNOWN_MAX)
                 .time_to_live(GONE_LIFE)
@@ -140,7 +140,7 @@ impl Default for Gones {
     }
 }
 
-impl Gones {
+impl RevokedGrantCache {
     /// Looks up whether the grants with these numbers were taken back. `UpstreamBusy` where the store does not tell in time: then
     /// no grant is good.
     pub async fn of(
@@ -148,9 +148,9 @@ impl Gones {
         organisation: &Organisation,
         numbers: &HashSet<u64>,
         seal: &Seal,
-        cold: &Cold,
-    ) -> Result<Gone, Refusal> {
-        let mut gone = Gone {
+        store_client: &StoreClient,
+    ) -> Result<RevokedGrants, Refusal> {
+        let mut gone = RevokedGrants {
             organisation: organisation.clone(),
             known: HashMap::with_capacity(numbers.len()),
             as_of: Moment::now(),
@@ -169,14 +169,16 @@ impl Gones {
                 None => parts.entry((number >> 60) as u8).or_default().push(*number),
             }
         }
-        for (sixteenth, numbers) in parts {
-            let owner = roster(seal, &organisation.name, sixteenth);
+        for (partition, numbers) in parts {
+            let owner = roster(seal, &organisation.name, partition);
             for numbers in numbers.chunks(PAGE_MAX) {
-                let as_of = cold.as_of();
+                let as_of = store_client.as_of();
                 let ends = numbers
                     .iter()
                     .map(|number| gone_key(&key_of_number(seal, *number)));
-                let found = cold.some_now(owner, &ends.collect::<Vec<Key>>()).await?;
+                let found = store_client
+                    .some_now(owner, &ends.collect::<Vec<PaperKey>>())
+                    .await?;
                 gone.as_of = gone.as_of.min(as_of);
                 for (number, found) in numbers.iter().zip(found) {
                     gone.known.insert(*number, found.is_some());
@@ -193,11 +195,17 @@ impl Gones {
 }
 
 /// Reads all papers of these kinds.
-pub(super) async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Vec<Paper>, Refusal> {
+pub(super) async fn all(
+    store_client: &StoreClient,
+    owner: Identity,
+    kinds: PaperKinds,
+) -> Result<Vec<Paper>, Refusal> {
     let mut papers: Vec<Paper> = Vec::new();
     loop {
         let after = papers.last().map(Paper::cursor);
-        let page = cold.papers_now(owner, kinds, after, PAGE_MAX).await?;
+        let page = store_client
+            .papers_now(owner, kinds, after, PAGE_MAX)
+            .await?;
         let more = page.len() == PAGE_MAX;
         papers.extend(page);
         if !more {
@@ -209,18 +217,20 @@ pub(super) async fn all(cold: &Cold, owner: Identity, kinds: Kinds) -> Result<Ve
 /// Returns the keys and givers of the grants with these numbers, all of one sixteenth. A grant that is on no roster has none.
 pub(super) async fn givers(
     seal: &Seal,
-    cold: &Cold,
+    store_client: &StoreClient,
     organisation: &str,
-    sixteenth: u8,
+    partition: u8,
     numbers: &HashSet<u64>,
-) -> Result<HashMap<u64, (Key, Identity)>, Refusal> {
-    let owner = roster(seal, organisation, sixteenth);
+) -> Result<HashMap<u64, (PaperKey, Identity)>, Refusal> {
+    let owner = roster(seal, organisation, partition);
     let keys = numbers.iter().map(|number| key_of_number(seal, *number));
-    let papers = cold.some_now(owner, &keys.collect::<Vec<Key>>()).await?;
+    let papers = store_client
+        .some_now(owner, &keys.collect::<Vec<PaperKey>>())
+        .await?;
     let mut givers = HashMap::new();
     for paper in papers.into_iter().flatten() {
         // One that cannot be opened holds up no other.
-        if let Ok(granted) = opened::<Granted>(seal, &owner, &paper) {
+        if let Ok(granted) = opened::<GrantRecord>(seal, &owner, &paper) {
             givers.insert(number(&paper.key), (paper.key, read_who(&granted.who)?));
         }
     }
@@ -228,8 +238,12 @@ pub(super) async fn givers(
 }
 
 impl Desk<'_> {
-    pub(super) async fn grant(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
-        let given: Given = object(asked.body)?;
+    pub(super) async fn grant(
+        &self,
+        session: &Session,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let given: GrantRequest = object(asked.body)?;
         let missing = Rejection::MissingField;
         let organisation = given.organisation.ok_or(missing("organisation"))?;
         let until = given.until.ok_or(missing("until"))?;
@@ -243,68 +257,76 @@ impl Desk<'_> {
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
         self.bind("grant", who, word, &content).await?;
         let key = self.key_of("grant", &who.claim, word, &content);
-        let key = key_of_number(self.seal, number(&sixteenth_in(key, &who)));
+        let key = key_of_number(self.seal, number(&partition_in(key, &who)));
         let (live, granted) = self.granted(who).await?;
         let full = granted.len() >= GRANTS_MAX || live >= GRANTS_LIVE_MAX;
         if full && granted.iter().all(|(paper, _)| paper.key != key) {
-            return Err(Refusal::TooMany.into());
+            return Err(Refusal::LimitReached.into());
         }
         // Both papers stay until the grant is over, however long that is.
         let end = end_of(&until)?.min(AT_MAX);
-        let granted = Granted {
+        let granted = GrantRecord {
             organisation,
             since: self.now.to_string(),
             until,
             who: write_who(&who),
             steps: session.steps,
-            face: base32::text(&crate::seal::face_bytes(&session.face)),
-            person: Masked::from(&session.face),
+            masked: base32::text(&crate::seal::masked_bytes(&session.masked)),
+            person: MaskedPerson::from(&session.masked),
         };
-        let list = roster(self.seal, &granted.organisation, sixteenth(&who));
+        let list = roster(self.seal, &granted.organisation, partition(&who));
         let changes = vec![
-            self.filing_at(who, Kind::Grant, key, end, &granted)?,
-            self.filing_at(list, Kind::Grant, key, end, &granted)?,
+            self.filing_at(who, PaperKind::Grant, key, end, &granted)?,
+            self.filing_at(list, PaperKind::Grant, key, end, &granted)?,
         ];
-        self.cold.apply(changes).await?;
-        Ok(Said::Done(json!({
+        self.store_client.apply(changes).await?;
+        Ok(DeskResponse::Done(json!({
             "id": base32::text(&key), "organisation": granted.organisation, "until": granted.until,
             "code": self.code_of(&key, &granted)?,
         })))
     }
 
     /// The grant as a code, sealed anew: it is good until its day, or for as long as the key is on the ring.
-    fn code_of(&self, key: &Key, granted: &Granted) -> Result<String, Refusal> {
+    fn code_of(&self, key: &PaperKey, granted: &GrantRecord) -> Result<String, Refusal> {
         let who = read_who(&granted.who)?;
-        let face = base32::bytes(&granted.face, 10);
-        let face = face.filter(|face| face.len() == 10);
-        let face = face.and_then(|face| crate::seal::read_face(&face));
+        let masked = base32::bytes(&granted.masked, 10);
+        let masked = masked.filter(|masked| masked.len() == 10);
+        let masked = masked.and_then(|masked| crate::seal::read_masked(&masked));
         let grant = Grant {
             resident: who.slot(u64::from(granted.steps)),
             check: who.check(),
             organisation: Organisation::new(self.seal, &granted.organisation).id,
             number: number(key),
             until: end_of(&granted.until).map_err(|_| Refusal::UpstreamBusy)?,
-            face: face.ok_or(Refusal::UpstreamBusy)?,
+            masked: masked.ok_or(Refusal::UpstreamBusy)?,
         };
         Ok(self.seal.grant(self.nonces, &grant))
     }
 
     /// The grants of a resident that are in force, and how many have a day that is not over.
-    async fn granted(&self, owner: Identity) -> Result<(usize, Vec<(Paper, Granted)>), Refusal> {
+    async fn granted(
+        &self,
+        owner: Identity,
+    ) -> Result<(usize, Vec<(Paper, GrantRecord)>), Refusal> {
         let mut papers: Vec<Paper> = Vec::new();
         loop {
             // Those that end last come first.
             let after = papers.last().map(Paper::cursor);
-            let page = self.cold.papers_now(owner, KINDS, after, PAGE_MAX).await?;
+            let page = self
+                .store_client
+                .papers_now(owner, KINDS, after, PAGE_MAX)
+                .await?;
             let more = page.len() == PAGE_MAX && page.iter().all(|paper| paper.at >= self.now);
             papers.extend(page.into_iter().filter(|paper| paper.at >= self.now));
             if !more {
                 break;
             }
         }
-        let gone = papers.iter().filter(|paper| paper.kind == Kind::GrantGone);
-        let gone: HashSet<Key> = gone.map(|paper| paper.key).collect();
-        papers.retain(|paper| paper.kind == Kind::Grant);
+        let gone = papers
+            .iter()
+            .filter(|paper| paper.kind == PaperKind::GrantGone);
+        let gone: HashSet<PaperKey> = gone.map(|paper| paper.key).collect();
+        papers.retain(|paper| paper.kind == PaperKind::Grant);
         let live = papers.len();
         papers.retain(|paper| !gone.contains(&gone_key(&paper.key)));
         let granted = papers.into_iter().map(|paper| {
@@ -318,11 +340,11 @@ impl Desk<'_> {
     async fn in_force(
         &self,
         owner: Identity,
-        keys: &[Key],
-    ) -> Result<Vec<(Paper, Granted)>, Refusal> {
-        let papers = self.cold.some_now(owner, keys).await?;
+        keys: &[PaperKey],
+    ) -> Result<Vec<(Paper, GrantRecord)>, Refusal> {
+        let papers = self.store_client.some_now(owner, keys).await?;
         let papers = papers.into_iter().flatten();
-        let papers = papers.filter(|paper| paper.kind == Kind::Grant && paper.at >= self.now);
+        let papers = papers.filter(|paper| paper.kind == PaperKind::Grant && paper.at >= self.now);
         self.not_gone(owner, papers.collect()).await
     }
 
@@ -331,9 +353,9 @@ impl Desk<'_> {
         &self,
         owner: Identity,
         papers: Vec<Paper>,
-    ) -> Result<Vec<(Paper, Granted)>, Refusal> {
-        let ends: Vec<Key> = papers.iter().map(|paper| gone_key(&paper.key)).collect();
-        let gone = self.cold.some_now(owner, &ends).await?;
+    ) -> Result<Vec<(Paper, GrantRecord)>, Refusal> {
+        let ends: Vec<PaperKey> = papers.iter().map(|paper| gone_key(&paper.key)).collect();
+        let gone = self.store_client.some_now(owner, &ends).await?;
         let granted = papers
             .into_iter()
             .zip(gone)
@@ -345,7 +367,7 @@ impl Desk<'_> {
         granted.collect()
     }
 
-    pub(super) async fn grants(&self, session: &Session) -> Result<Said, No> {
+    pub(super) async fn grants(&self, session: &Session) -> Result<DeskResponse, DeskError> {
         let (_, granted) = self.granted(session.identity).await?;
         let grants: Vec<Value> = granted
             .iter()
@@ -356,59 +378,65 @@ impl Desk<'_> {
                 })
             })
             .collect();
-        Ok(Said::Found(json!({ "grants": grants })))
+        Ok(DeskResponse::Found(json!({ "grants": grants })))
     }
 
     pub(super) async fn revoke_grant(
         &self,
         session: &Session,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let who = session.identity;
         let key = key_in(asked.id)?;
         let granted = self.in_force(who, &[key]).await?;
         let (paper, granted) = granted.first().ok_or(Refusal::NotFound)?;
-        let list = roster(self.seal, &granted.organisation, sixteenth(&who));
+        let list = roster(self.seal, &granted.organisation, partition(&who));
         let end = gone_key(&key);
         let nothing = json!({});
         let changes = vec![
             // What ends a grant stays for as long as the grant would.
-            self.filing_at(list, Kind::GrantGone, end, paper.at, &nothing)?,
-            self.filing_at(who, Kind::GrantGone, end, paper.at, &nothing)?,
+            self.filing_at(list, PaperKind::GrantGone, end, paper.at, &nothing)?,
+            self.filing_at(who, PaperKind::GrantGone, end, paper.at, &nothing)?,
         ];
-        self.cold.apply(changes).await?;
+        self.store_client.apply(changes).await?;
         let organisation = Organisation::new(self.seal, &granted.organisation);
-        self.gones
+        self.revoked_grants
             .cache
             .invalidate(&(organisation.id, number(&key)));
-        self.gones.ended.insert((organisation.id, number(&key)), ());
-        Ok(Said::Found(
+        self.revoked_grants
+            .ended
+            .insert((organisation.id, number(&key)), ());
+        Ok(DeskResponse::Found(
             json!({ "id": base32::text(&key), "state": "ended" }),
         ))
     }
 
     /// Those who granted an organisation, each with a code to scan: sixteenth by sixteenth, in each the grants that end last
     /// first. A page may have fewer than are asked for and yet a next one.
-    pub(super) async fn roster(&self, pass: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
+    pub(super) async fn roster(
+        &self,
+        pass: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let limit = asked.params.limit(PAGE_MAX, ROSTER_LIMIT_MAX)?;
         let mut left = limit.min(PAGE_MAX);
         let mut after = asked.params.after.map(super::cursor).transpose()?;
         let first = after.map_or(0, |after| after.key[0] >> 4);
-        let deed = Deed::new(pass.holder(), Role::Organisation, Act::ReadRoster.word());
+        let deed = AuditedAct::new(pass.holder(), Role::Organisation, Act::ReadRoster.word());
         self.record_deeds(vec![deed]).await?;
         let (mut members, mut next) = (Vec::new(), None);
-        for sixteenth in first..16 {
+        for partition in first..16 {
             if left == 0 {
                 // Before all that is in the next one.
                 let mut key = [0; 16];
-                key[0] = sixteenth << 4;
+                key[0] = partition << 4;
                 next = Some(Cursor { at: AT_MAX, key });
                 break;
             }
-            let owner = roster(self.seal, pass.holder(), sixteenth);
-            let kinds = Kinds::of(&[Kind::Grant]);
+            let owner = roster(self.seal, pass.holder(), partition);
+            let kinds = PaperKinds::of(&[PaperKind::Grant]);
             let mut page = self
-                .cold
+                .store_client
                 .papers_now(owner, kinds, after.take(), left)
                 .await?;
             let read = page.len();
@@ -429,22 +457,24 @@ impl Desk<'_> {
             }
         }
         let next = next.map(|next| base32::text(&next.to_bytes()));
-        Ok(Said::Found(json!({ "members": members, "next": next })))
+        Ok(DeskResponse::Found(
+            json!({ "members": members, "next": next }),
+        ))
     }
 
     /// Returns whom these ids of an organisation's roster name. An id that is on it no more, or never was, names nobody.
     pub(super) async fn members_of(
         &self,
         organisation: &str,
-        ids: &HashSet<Key>,
-    ) -> Result<HashMap<Key, Identity>, Refusal> {
-        let mut parts: BTreeMap<u8, Vec<Key>> = BTreeMap::new();
+        ids: &HashSet<PaperKey>,
+    ) -> Result<HashMap<PaperKey, Identity>, Refusal> {
+        let mut parts: BTreeMap<u8, Vec<PaperKey>> = BTreeMap::new();
         for key in ids {
             parts.entry(key[0] >> 4).or_default().push(*key);
         }
         let mut members = HashMap::new();
-        for (sixteenth, keys) in parts {
-            let owner = roster(self.seal, organisation, sixteenth);
+        for (partition, keys) in parts {
+            let owner = roster(self.seal, organisation, partition);
             for (paper, granted) in self.in_force(owner, &keys).await? {
                 members.insert(paper.key, read_who(&granted.who)?);
             }

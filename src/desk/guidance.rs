@@ -21,13 +21,13 @@ const LINE: &str = "12345";
 /// A file as it was read; each entry is judged by itself.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct GuidanceFile {
     guidance: Vec<toml::Value>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct GuidanceEntry {
     reason: String,
     /// Six digits; without it the text is for everywhere.
     region: Option<String>,
@@ -55,7 +55,7 @@ impl Guidance {
 
     fn parse(text: &str) -> Result<(Guidance, Vec<String>), String> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: GuidanceFile = toml::from_str(text).map_err(|error| error.to_string())?;
         if file.guidance.len() > TEXTS_MAX {
             return Err(format!("more than {TEXTS_MAX} texts"));
         }
@@ -73,7 +73,7 @@ impl Guidance {
     }
 
     fn take(&mut self, entry: toml::Value) -> Result<(), String> {
-        let entry: Entry = entry.try_into().map_err(|error: toml::de::Error| {
+        let entry: GuidanceEntry = entry.try_into().map_err(|error: toml::de::Error| {
             let first = error.message().lines().next().unwrap_or_default();
             first.to_owned()
         })?;

@@ -1,58 +1,62 @@
 //! Health information: certificates, notices of release, declarations and temperatures, the newest first; and the trip card,
 //! which has a time of its own and never changes a colour.
 
-use super::{Asked, Desk, No, Said};
+use super::{Desk, DeskError, DeskRequest, DeskResponse};
 use crate::answer::Refusal;
 use crate::language::Language;
-use crate::paper::{Kind, Kinds};
+use crate::paper::{PaperKind, PaperKinds};
 use crate::person::Assurance;
 use crate::seal::Session;
 use serde_json::json;
 use std::time::Duration;
 
-const ALL: [Kind; 4] = [
-    Kind::Certificate,
-    Kind::Notice,
-    Kind::Declaration,
-    Kind::Temperature,
+const ALL: [PaperKind; 4] = [
+    PaperKind::Certificate,
+    PaperKind::Notice,
+    PaperKind::Declaration,
+    PaperKind::Temperature,
 ];
 
 /// A trip card tells of so many days.
 const TRIP_LIFE: Duration = Duration::from_secs(14 * 86_400);
 
 impl Desk<'_> {
-    pub(super) async fn health(&self, session: &Session, asked: &Asked<'_>) -> Result<Said, No> {
+    pub(super) async fn health(
+        &self,
+        session: &Session,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         // A minor whose face was not checked may be shown by any phone: the history of temperatures is not.
-        let withheld = session.face.assurance == Assurance::Unverified;
-        let mut kinds: Vec<Kind> = match asked.params.kind {
+        let withheld = session.masked.assurance == Assurance::Unverified;
+        let mut kinds: Vec<PaperKind> = match asked.params.kind {
             None => ALL.to_vec(),
             Some(word) => {
-                let kind = Kind::parse(word).filter(|kind| ALL.contains(kind));
+                let kind = PaperKind::parse(word).filter(|kind| ALL.contains(kind));
                 vec![kind.ok_or(Refusal::Malformed)?]
             }
         };
-        kinds.retain(|kind| !withheld || *kind != Kind::Temperature);
-        let page = self.told_page(session.identity, Kinds::of(&kinds), &asked.params);
+        kinds.retain(|kind| !withheld || *kind != PaperKind::Temperature);
+        let page = self.told_page(session.identity, PaperKinds::of(&kinds), &asked.params);
         let (records, next) = page.await?;
         let mut said = json!({ "records": records, "next": next });
         if withheld {
             said["withheld"] = json!(["temperature"]);
         }
-        Ok(Said::Found(said))
+        Ok(DeskResponse::Found(said))
     }
 
     pub(super) async fn trip_card(
         &self,
         session: &Session,
         language: Language,
-    ) -> Result<Said, No> {
+    ) -> Result<DeskResponse, DeskError> {
         let owner = session.identity;
         let newest = self
-            .cold
-            .papers(owner, Kinds::of(&[Kind::Trip]), None, 1)
+            .store_client
+            .papers(owner, PaperKinds::of(&[PaperKind::Trip]), None, 1)
             .await?;
         let Some(paper) = newest.first() else {
-            return Ok(Said::Found(
+            return Ok(DeskResponse::Found(
                 json!({ "state": "unknown", "places": [], "note": note(language) }),
             ));
         };
@@ -74,7 +78,7 @@ impl Desk<'_> {
         }
         card["days"] = 14.into();
         card["note"] = note(language).into();
-        Ok(Said::Found(card))
+        Ok(DeskResponse::Found(card))
     }
 }
 

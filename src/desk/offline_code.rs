@@ -1,40 +1,40 @@
 //! Offline codes at the desk: a resident, or staff for one, revokes all codes issued so far by raising the generation. The person is
 //! told, and every node reads it within a second or two.
 
-use super::{Asked, Desk, Named, No, Said, object, purpose};
+use super::{Desk, DeskError, DeskRequest, DeskResponse, NamedPerson, object, purpose};
 use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::desk::roles::{Act, Role};
-use crate::paper::{Kind, Kinds, PAGE_MAX, Paper};
+use crate::paper::{PAGE_MAX, Paper, PaperKind, PaperKinds};
 use crate::person::{Identity, ResidentId};
-use crate::seal::{Caller, Pass, Seal};
+use crate::seal::{AccessToken, Caller, Seal};
 use crate::store::{Change, Error, Store};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
 
-const KINDS: Kinds = Kinds::of(&[Kind::OfflineGeneration]);
+const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::OfflineGeneration]);
 
 /// A reading goes back so far behind the one before: the clocks of nodes differ, and a paper may be filed late.
 const READ_AGAIN: Duration = Duration::from_secs(600);
 
 /// A revoked generation as it rests: resident id and generation.
 #[derive(Serialize, Deserialize)]
-struct RestingGeneration(u64, u8);
+struct StoredGeneration(u64, u8);
 
 /// Why a session's holder revokes: nobody asks for a reason.
 const OWN_PURPOSE: &str = "own_request";
 
 #[derive(Deserialize)]
-struct Revoking {
+struct RevokeOfflineRequest {
     #[serde(flatten)]
-    person: Named,
+    person: NamedPerson,
     purpose: Option<String>,
 }
 
-fn part(seal: &Seal, sixteenth: u8) -> Identity {
-    seal.owner("offline generations", "all", sixteenth)
+fn part(seal: &Seal, partition: u8) -> Identity {
+    seal.owner("offline generations", "all", partition)
 }
 
 /// Returns the changes that revoke a generation: on the list that nodes read, and with the person. None where papers cannot be sealed.
@@ -50,13 +50,13 @@ pub fn revoking(
         &resident.0.to_be_bytes(),
         &[generation],
     ]);
-    let body = serde_json::to_vec(&RestingGeneration(resident.0, generation)).ok()?;
+    let body = serde_json::to_vec(&StoredGeneration(resident.0, generation)).ok()?;
     let filed = |owner: Identity| {
-        let paper = seal.paper(&owner, Kind::OfflineGeneration, key, now, &body)?;
-        let what = crate::store::What::Paper(paper);
+        let paper = seal.paper(&owner, PaperKind::OfflineGeneration, key, now, &body)?;
+        let what = crate::store::ChangeKind::Paper(paper);
         Some(Change { who: owner, what })
     };
-    Some([filed(part(seal, sixteenth_of(resident)))?, filed(who)?])
+    Some([filed(part(seal, partition_of(resident)))?, filed(who)?])
 }
 
 /// Returns the newest generation that the papers of a person say is revoked.
@@ -64,13 +64,13 @@ pub async fn newest_of(store: &dyn Store, seal: &Seal, who: Identity) -> Result<
     let papers = read_pages(store, who, KINDS, Time(0)).await?;
     let mut newest = None;
     for paper in &papers {
-        let RestingGeneration(_, generation) = opened(seal, &who, paper)?;
+        let StoredGeneration(_, generation) = opened(seal, &who, paper)?;
         newest = newest.max(Some(generation));
     }
     Ok(newest)
 }
 
-fn opened(seal: &Seal, owner: &Identity, paper: &Paper) -> Result<RestingGeneration, Error> {
+fn opened(seal: &Seal, owner: &Identity, paper: &Paper) -> Result<StoredGeneration, Error> {
     let body = seal.open_paper(owner, paper);
     let read = body.and_then(|body| serde_json::from_slice(&body).ok());
     read.ok_or(Error::Damaged("a revoked generation"))
@@ -84,15 +84,15 @@ pub async fn read_generations(
 ) -> Result<Vec<(ResidentId, u8)>, Error> {
     let again = READ_AGAIN.as_millis() as u64;
     let from = Time(from.map_or(0, |from| from.0.saturating_sub(again)));
-    let parts = (0..16).map(|sixteenth| async move {
-        let owner = part(seal, sixteenth);
+    let parts = (0..16).map(|partition| async move {
+        let owner = part(seal, partition);
         let papers = read_pages(store, owner, KINDS, from).await?;
         let read = papers.iter().map(|paper| opened(seal, &owner, paper));
         read.collect::<Result<Vec<_>, Error>>()
     });
     let read = try_join_all(parts).await?.into_iter().flatten();
     Ok(read
-        .map(|RestingGeneration(id, generation)| (ResidentId(id), generation))
+        .map(|StoredGeneration(id, generation)| (ResidentId(id), generation))
         .collect())
 }
 
@@ -100,7 +100,7 @@ pub async fn read_generations(
 async fn read_pages(
     store: &dyn Store,
     owner: Identity,
-    kinds: Kinds,
+    kinds: PaperKinds,
     from: Time,
 ) -> Result<Vec<Paper>, Error> {
     let mut all = Vec::new();
@@ -118,7 +118,7 @@ async fn read_pages(
 }
 
 /// The sixteenth of the list in which a resident is told.
-fn sixteenth_of(resident: ResidentId) -> u8 {
+fn partition_of(resident: ResidentId) -> u8 {
     (resident.0 >> 60) as u8
 }
 
@@ -127,46 +127,50 @@ impl Desk<'_> {
     pub(super) async fn revoke_offline(
         &self,
         caller: &Caller,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let offline = self.offline.ok_or(Refusal::NotFound)?;
         let role = Role::of(caller);
         let (who, by, why) = match caller {
             Caller::Session(session) => {
-                let by = Pass {
+                let by = AccessToken {
                     name: role.word().to_owned(),
                     issued_at: session.issued_at,
                     expires_at: session.expires_at,
                 };
                 (session.identity, by, OWN_PURPOSE.to_owned())
             }
-            Caller::Pass(_, pass, _) => {
-                let revoking: Revoking = object(asked.body)?;
+            Caller::Token(_, pass, _) => {
+                let revoking: RevokeOfflineRequest = object(asked.body)?;
                 let document = revoking.person.check(self.now)?;
                 let why = purpose(revoking.purpose.as_deref())?;
                 (self.seal.identify(&document), pass.clone(), why.to_owned())
             }
         };
-        let placed = self.cold.record_now(who).await?.ok_or(Refusal::NotFound)?;
+        let placed = self
+            .store_client
+            .record_now(who)
+            .await?
+            .ok_or(Refusal::NotFound)?;
         let resident = placed.id;
-        let papers = self.cold.papers_now(who, KINDS, None, PAGE_MAX);
+        let papers = self.store_client.papers_now(who, KINDS, None, PAGE_MAX);
         let mut newest = offline.generations.newest(resident)?;
         for paper in &papers.await? {
-            let RestingGeneration(_, generation) = self.open(&who, paper)?;
+            let StoredGeneration(_, generation) = self.open(&who, paper)?;
             newest = newest.max(Some(generation));
         }
         let generation = newest.map_or(Some(0), |newest| newest.checked_add(1));
         // One more must be left, or no code could be issued again.
         let generation = generation.filter(|generation| *generation < u8::MAX);
-        let generation = generation.ok_or(Refusal::TooMany)?;
+        let generation = generation.ok_or(Refusal::LimitReached)?;
         let changes = revoking(self.seal, who, resident, generation, self.now);
         self.record(&by, role, Act::RevokeOffline, &why, &[who])
             .await?;
-        self.cold
+        self.store_client
             .apply(changes.ok_or(Refusal::UpstreamBusy)?.into())
             .await?;
         offline.generations.add(&[(resident, generation)]);
-        Ok(Said::Done(json!({
+        Ok(DeskResponse::Done(json!({
             "revoked": "offline_codes", "before": self.now.to_string(),
         })))
     }

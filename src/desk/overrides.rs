@@ -1,20 +1,20 @@
 //! Overrides: an operator clears a reason in the place of the source that set it, with a purpose that is on record and told to
 //! the person. It is for what the source cannot clear itself: a wrong number, a source that is no more.
 
-use super::{Asked, Desk, No, Said, object, purpose};
+use super::{Desk, DeskError, DeskRequest, DeskResponse, object, purpose};
 use crate::answer::Refusal;
-use crate::desk::audit::Deed;
+use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, document, is_source};
-use crate::seal::Pass;
+use crate::seal::AccessToken;
 use crate::status::Reason;
-use crate::store::record::Standing;
-use crate::store::{Change, What};
+use crate::store::record::Assertion;
+use crate::store::{Change, ChangeKind};
 use serde::Deserialize;
 use serde_json::json;
 
 #[derive(Deserialize)]
-struct Overriding {
+struct OverrideRequest {
     cert_type: Option<String>,
     cert_no: Option<String>,
     /// Of a slip, in place of a document.
@@ -28,8 +28,12 @@ struct Overriding {
 
 impl Desk<'_> {
     /// Clears a reason of a source. `NotFound` where the source is on record with nothing of this reason.
-    pub(super) async fn override_status(&self, by: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
-        let said: Overriding = object(asked.body)?;
+    pub(super) async fn override_status(
+        &self,
+        by: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let said: OverrideRequest = object(asked.body)?;
         let missing = Rejection::MissingField;
         let document = document(
             said.registration.as_deref(),
@@ -45,12 +49,13 @@ impl Desk<'_> {
         }
         let purpose = purpose(said.purpose.as_deref())?;
         let who = self.seal.identify(&document);
-        let placed = self.cold.record_now(who).await?;
+        let placed = self.store_client.record_now(who).await?;
         let known = placed.as_ref().and_then(|placed| {
-            let mut standings = placed.record.standings.iter();
-            standings.find(|known| known.reason == reason && *known.source == *source)
+            let mut assertions = placed.record.assertions.iter();
+            assertions.find(|known| known.reason == reason && *known.source == *source)
         });
-        let deed = Deed::new(by.holder(), Role::Operator, Act::Override.word()).purpose(purpose);
+        let deed =
+            AuditedAct::new(by.holder(), Role::Operator, Act::Override.word()).purpose(purpose);
         let Some(known) = known else {
             let detail = json!({ "reason": reason.word(), "source": source, "found": false });
             self.record_deeds(vec![deed.about(who).detail(detail)])
@@ -61,7 +66,7 @@ impl Desk<'_> {
         if seq > known.seq {
             return Err(Rejection::SeqTooHigh.into());
         }
-        let cleared = Standing {
+        let cleared = Assertion {
             active: false,
             seq,
             // Said again, it is the same.
@@ -73,9 +78,9 @@ impl Desk<'_> {
             "reason": reason.word(), "source": source, "was_set": known.active, "seq": [known.seq, seq],
         }));
         self.record_deeds(vec![deed]).await?;
-        let what = What::Override(cleared);
-        let new = self.cold.apply(vec![Change { who, what }]).await?;
-        Ok(Said::Done(json!({
+        let what = ChangeKind::Override(cleared);
+        let new = self.store_client.apply(vec![Change { who, what }]).await?;
+        Ok(DeskResponse::Done(json!({
             "reason": reason.word(), "source": source, "seq": seq, "state": "cleared", "new": new == [true],
         })))
     }

@@ -4,21 +4,21 @@
 //! The number of a slip stands for the person as a document does for others: feeds say by it what somebody's status is. A
 //! document has the same number however often it is registered, so that nobody is green by registering anew.
 
-use super::{Asked, Desk, No, Said, content_of, id, object, purpose};
-use crate::answer::{Refusal, Standing};
-use crate::desk::audit::Deed;
+use super::{Desk, DeskError, DeskRequest, DeskResponse, content_of, id, object, purpose};
+use crate::answer::{Refusal, ResidentStatus};
+use crate::desk::audit::AuditedAct;
 use crate::desk::entry::is_within;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
 use crate::language::Language;
-use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::paper::{PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{
     Assurance, Document, Identity, Profile, REGISTRATION_CHARS, is_name, is_text,
     registration_check,
 };
-use crate::seal::{Pass, base32};
+use crate::seal::{AccessToken, base32};
 use crate::status::Reason;
-use crate::store::{Change, What};
+use crate::store::{Change, ChangeKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ const NUMBER_CHARS_MAX: usize = 32;
 const REGISTRATIONS_MAX: usize = 20;
 
 #[derive(Deserialize)]
-struct Asking {
+struct RegistrationRequest {
     cert_type: Option<String>,
     cert_no: Option<String>,
     /// Of a slip.
@@ -80,7 +80,7 @@ fn spelled(number: &str) -> Result<String, Rejection> {
     }
 }
 
-impl Asking {
+impl RegistrationRequest {
     /// The document, where there is one: its type and number.
     fn document(&self) -> Result<(String, Option<String>), Rejection> {
         let cert_type = self
@@ -104,7 +104,7 @@ impl Asking {
         Ok((cert_type, cert_no))
     }
 
-    fn check(self, number: String, staff: &Pass) -> Result<Registration, Rejection> {
+    fn check(self, number: String, staff: &AccessToken) -> Result<Registration, Rejection> {
         let (cert_type, cert_no) = self.document()?;
         let name = self.name.ok_or(Rejection::MissingField("name"))?;
         if !is_name(&name) {
@@ -151,7 +151,7 @@ impl Desk<'_> {
     }
 
     /// Fifty-five bits, enough that nobody guesses another's and few enough to be read out, and a character that checks them.
-    fn number_of(&self, document: &(String, Option<String>), key: &Key) -> String {
+    fn number_of(&self, document: &(String, Option<String>), key: &PaperKey) -> String {
         let key = match document {
             (cert_type, Some(cert_no)) => {
                 let parts = [cert_type.as_bytes(), cert_no.as_bytes()];
@@ -178,7 +178,7 @@ impl Desk<'_> {
                 None => Assurance::Unverified,
             },
         };
-        let what = What::Profile(self.seal.profile(&who, &profile).into());
+        let what = ChangeKind::Profile(self.seal.profile(&who, &profile).into());
         Ok(Change { who, what })
     }
 
@@ -190,10 +190,13 @@ impl Desk<'_> {
         is_wanted: impl Fn(&Registration) -> bool,
         most: usize,
     ) -> Result<Vec<(Paper, Registration)>, Refusal> {
-        let kinds = Kinds::of(&[Kind::Registration]);
+        let kinds = PaperKinds::of(&[PaperKind::Registration]);
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let page = self.cold.papers_now(owner, kinds, after, PAGE_MAX).await?;
+            let page = self
+                .store_client
+                .papers_now(owner, kinds, after, PAGE_MAX)
+                .await?;
             after = page.last().map(Paper::cursor);
             let more = page.len() == PAGE_MAX;
             for paper in page {
@@ -210,7 +213,7 @@ impl Desk<'_> {
     }
 
     /// Whether a registration is of the region of a member of staff.
-    fn is_of(&self, registration: &Registration, staff: &Pass) -> bool {
+    fn is_of(&self, registration: &Registration, staff: &AccessToken) -> bool {
         let own = staff.bound().unwrap_or_default();
         !own.is_empty() && is_within(&registration.region, own)
     }
@@ -218,10 +221,10 @@ impl Desk<'_> {
     /// Registers a person; again it is another registration of the same, and the newest counts.
     pub(super) async fn register_offline(
         &self,
-        staff: &Pass,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
-        let asking: Asking = object(asked.body)?;
+        staff: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let asking: RegistrationRequest = object(asked.body)?;
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
         let key = self.key_of("registration", staff.name.as_bytes(), word, &content);
         let number = self.number_of(&asking.document()?, &key);
@@ -229,21 +232,22 @@ impl Desk<'_> {
         let office = self.office(&staff.name, word);
         self.bind("registration", office, word, &content).await?;
         let by_number = self.by_number(&registration.number);
-        let deed = Deed::new(staff.holder(), Role::Staff, Act::Register.word());
+        let deed = AuditedAct::new(staff.holder(), Role::Staff, Act::Register.word());
         self.record_deeds(vec![deed.about(by_number)]).await?;
         let elsewhere = |known: &Registration| !self.is_of(known, staff);
         let known = self.registered(by_number, elsewhere, 1).await?;
-        let mut changes = vec![self.filing(by_number, Kind::Registration, key, &registration)?];
+        let mut changes =
+            vec![self.filing(by_number, PaperKind::Registration, key, &registration)?];
         if let Some(cert_no) = &registration.cert_no {
             let by_document = self.by_document(&registration.cert_type, cert_no);
-            changes.push(self.filing(by_document, Kind::Registration, key, &registration)?);
+            changes.push(self.filing(by_document, PaperKind::Registration, key, &registration)?);
         }
         // Staff of another region name nobody anew who is on record.
         if known.is_empty() {
             changes.push(self.on_record(&registration)?);
         }
-        self.cold.apply(changes).await?;
-        Ok(Said::Done(json!({
+        self.store_client.apply(changes).await?;
+        Ok(DeskResponse::Done(json!({
             "number": registration.number, "name": registration.name,
             "slip": slip(&registration, &self.now.to_string(), asked.language), "note": note(asked.language),
         })))
@@ -252,10 +256,10 @@ impl Desk<'_> {
     /// Finds a person who was registered; the look is recorded with its purpose before anything is told.
     pub(super) async fn find_registered(
         &self,
-        staff: &Pass,
-        asked: &Asked<'_>,
-    ) -> Result<Said, No> {
-        let asking: Asking = object(asked.body)?;
+        staff: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
+        let asking: RegistrationRequest = object(asked.body)?;
         let purpose = purpose(asking.purpose.as_deref())?;
         let owner = match &asking.number {
             Some(number) => self.by_number(&spelled(number)?),
@@ -269,7 +273,7 @@ impl Desk<'_> {
         let found = self.registered(owner, own, REGISTRATIONS_MAX).await?;
         // What staff of another region registered is not there, and that somebody looked for it is on record.
         if found.is_empty() {
-            let deed = Deed::new(staff.holder(), Role::Staff, Act::FindRegistered.word());
+            let deed = AuditedAct::new(staff.holder(), Role::Staff, Act::FindRegistered.word());
             let deed = deed.purpose(purpose).about(owner);
             self.record_deeds(vec![deed.detail(json!({ "found": false }))])
                 .await?;
@@ -284,17 +288,17 @@ impl Desk<'_> {
             told["at"] = paper.at.to_string().into();
             if let Some(document) = registration.person() {
                 let who = self.seal.identify(&document);
-                let (standing, freshness) = self.cold.standing_of(who).await?;
-                told["state"] = standing.state().into();
+                let (status, freshness) = self.store_client.standing_of(who).await?;
+                told["state"] = status.state().into();
                 told["as_of"] = freshness.as_of.to_string().into();
-                if let Standing::Known(reasons) = standing {
+                if let ResidentStatus::Known(reasons) = status {
                     let words: Vec<&str> = reasons.iter().map(Reason::word).collect();
                     told["reasons"] = json!(words);
                 }
             }
             registrations.push(told);
         }
-        Ok(Said::Found(
+        Ok(DeskResponse::Found(
             json!({ "registrations": registrations, "note": note(asked.language) }),
         ))
     }

@@ -4,18 +4,18 @@
 //! A revocation's time is the one at which the last of what it revokes would have ended by itself, at the longest life that such
 //! a credential may ever have. A list is read from its latest time on, so that new revocations of sessions come first.
 
-use super::{Asked, Desk, No, Said, object};
+use super::{Desk, DeskError, DeskRequest, DeskResponse, object};
 use crate::answer::Refusal;
 use crate::clock::{Now, Time};
-use crate::desk::audit::Deed;
+use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
-use crate::paper::{Key, Kind, Kinds, PAGE_MAX};
+use crate::paper::{PAGE_MAX, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
-use crate::seal::ring::Kind as Sealed;
+use crate::seal::ring::TokenKind;
 use crate::seal::{
-    Caller, NAME_BYTES_MAX, PASS_LIFE_MAX, Pass, Revocation, RevokedWhat, SESSION_LIFE_MAX, Seal,
-    Session,
+    ACCESS_TOKEN_LIFE_MAX, AccessToken, Caller, NAME_BYTES_MAX, Revocation, RevocationSubject,
+    SESSION_LIFE_MAX, Seal, Session,
 };
 use crate::store::{Change, Error, Store};
 use futures_util::future::try_join_all;
@@ -26,7 +26,7 @@ use std::time::Duration;
 /// Between two readings of the lists; far below the age at which a verdict is marked.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
-const KINDS: Kinds = Kinds::of(&[Kind::Revocation]);
+const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Revocation]);
 
 /// Times that a resident may end own sessions in a day.
 const SESSION_ENDS_MAX: usize = 16;
@@ -38,29 +38,33 @@ pub const WHOLE_EVERY: u32 = 60;
 
 /// Lists of their own, so that nothing which residents file makes room for itself where operators did.
 #[derive(Clone, Copy)]
-pub(super) enum List {
+pub(super) enum RevocationList {
     Passes,
     Members,
     Sessions,
 }
 
-impl List {
-    const ALL: [List; 3] = [List::Passes, List::Members, List::Sessions];
+impl RevocationList {
+    const ALL: [RevocationList; 3] = [
+        RevocationList::Passes,
+        RevocationList::Members,
+        RevocationList::Sessions,
+    ];
 
-    fn part(self, seal: &Seal, sixteenth: u8) -> Identity {
+    fn part(self, seal: &Seal, partition: u8) -> Identity {
         let name = match self {
-            List::Passes => "passes",
-            List::Members => "members",
-            List::Sessions => "sessions",
+            RevocationList::Passes => "passes",
+            RevocationList::Members => "members",
+            RevocationList::Sessions => "sessions",
         };
-        seal.owner("revocations", name, sixteenth)
+        seal.owner("revocations", name, partition)
     }
 }
 
 /// Returns the revocation of whatever was issued under a number.
 pub(super) fn of_all(number: u64, until: Time) -> Revocation {
     Revocation {
-        what: RevokedWhat::Number(number),
+        what: RevocationSubject::Number(number),
         end: Time(u64::MAX),
         until,
     }
@@ -70,7 +74,7 @@ pub(super) fn of_all(number: u64, until: Time) -> Revocation {
 /// longest life there is, whatever `session_life` says now.
 fn of_earlier(number: u64, than: Time, now: Time) -> Revocation {
     Revocation {
-        what: RevokedWhat::Number(number),
+        what: RevocationSubject::Number(number),
         end: Time(than.0.saturating_sub(1)),
         until: now.plus(SESSION_LIFE_MAX),
     }
@@ -79,27 +83,27 @@ fn of_earlier(number: u64, than: Time, now: Time) -> Revocation {
 /// A revocation as it rests: number and end, in milliseconds; or the role and name of a holder, and the end.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Resting {
+enum StoredRevocation {
     Number(u64, u64),
     Holder(String, String, u64),
 }
 
-impl Resting {
-    fn of(revocation: &Revocation) -> Resting {
+impl StoredRevocation {
+    fn of(revocation: &Revocation) -> StoredRevocation {
         let end = revocation.end.0;
         match &revocation.what {
-            RevokedWhat::Number(number) => Resting::Number(*number, end),
-            RevokedWhat::Holder(kind, holder) => {
-                Resting::Holder(role_of(*kind).to_owned(), holder.clone(), end)
+            RevocationSubject::Number(number) => StoredRevocation::Number(*number, end),
+            RevocationSubject::Holder(kind, holder) => {
+                StoredRevocation::Holder(role_of(*kind).to_owned(), holder.clone(), end)
             }
         }
     }
 
     fn read(self, until: Time) -> Option<Revocation> {
         let (what, end) = match self {
-            Resting::Number(number, end) => (RevokedWhat::Number(number), end),
-            Resting::Holder(role, holder, end) => {
-                (RevokedWhat::Holder(kind_of(&role)?, holder), end)
+            StoredRevocation::Number(number, end) => (RevocationSubject::Number(number), end),
+            StoredRevocation::Holder(role, holder, end) => {
+                (RevocationSubject::Holder(kind_of(&role)?, holder), end)
             }
         };
         let end = Time(end);
@@ -108,40 +112,40 @@ impl Resting {
 }
 
 /// Roles that come with a pass, and its kind.
-const PASSES: [(Role, Sealed); 5] = [
-    (Role::Scanner, Sealed::Scanner),
-    (Role::Authority, Sealed::Authority),
-    (Role::Organisation, Sealed::Organisation),
-    (Role::Staff, Sealed::Staff),
-    (Role::Operator, Sealed::Operator),
+const PASSES: [(Role, TokenKind); 5] = [
+    (Role::Scanner, TokenKind::Scanner),
+    (Role::Authority, TokenKind::Authority),
+    (Role::Organisation, TokenKind::Organisation),
+    (Role::Staff, TokenKind::Staff),
+    (Role::Operator, TokenKind::Operator),
 ];
 
-fn role_of(kind: Sealed) -> &'static str {
+fn role_of(kind: TokenKind) -> &'static str {
     let found = PASSES.iter().find(|(_, one)| *one == kind);
     found.map_or("", |(role, _)| role.word())
 }
 
-fn kind_of(role: &str) -> Option<Sealed> {
+fn kind_of(role: &str) -> Option<TokenKind> {
     let found = PASSES.iter().find(|(one, _)| one.word() == role);
     found.map(|(_, kind)| *kind)
 }
 
 /// What is to be revoked: the token itself, or whoever holds tokens of a role under a name.
 #[derive(Deserialize)]
-struct Revoked {
+struct RevocationRequest {
     token: Option<String>,
     role: Option<String>,
     name: Option<String>,
 }
 
 /// What is to be filed, of which revocation, and of whom it is.
-type Filed = (Vec<Change>, Revocation, String);
+type RevocationPaper = (Vec<Change>, Revocation, String);
 
 impl Desk<'_> {
     /// The change that files a revocation; in this node's memory it is at once.
     pub(super) fn revocation(
         &self,
-        list: List,
+        list: RevocationList,
         revocation: &Revocation,
     ) -> Result<Change, Refusal> {
         let key = self.revocation_key(revocation);
@@ -150,14 +154,14 @@ impl Desk<'_> {
         self.filed_with(owner, revocation)
     }
 
-    fn revocation_key(&self, revocation: &Revocation) -> Key {
+    fn revocation_key(&self, revocation: &Revocation) -> PaperKey {
         let end = revocation.end.0.to_be_bytes();
         match &revocation.what {
-            RevokedWhat::Number(number) => {
+            RevocationSubject::Number(number) => {
                 let number = number.to_be_bytes();
                 self.seal.paper_key(&[b"revocation", &number, &end])
             }
-            RevokedWhat::Holder(kind, holder) => {
+            RevocationSubject::Holder(kind, holder) => {
                 let kind = [*kind as u8];
                 let parts = [b"holder revoked", &kind[..], holder.as_bytes(), &end];
                 self.seal.paper_key(&parts)
@@ -167,53 +171,71 @@ impl Desk<'_> {
 
     fn filed_with(&self, owner: Identity, revocation: &Revocation) -> Result<Change, Refusal> {
         let key = self.revocation_key(revocation);
-        let resting = Resting::of(revocation);
-        self.filing_at(owner, Kind::Revocation, key, revocation.until, &resting)
+        let resting = StoredRevocation::of(revocation);
+        self.filing_at(
+            owner,
+            PaperKind::Revocation,
+            key,
+            revocation.until,
+            &resting,
+        )
     }
 
     /// Revokes a token, or all tokens of a role that one holder has: `unauthorized`, here at once and everywhere within a second
     /// or two.
-    pub(super) async fn revoke(&self, by: &Pass, asked: &Asked<'_>) -> Result<Said, No> {
+    pub(super) async fn revoke(
+        &self,
+        by: &AccessToken,
+        asked: &DeskRequest<'_>,
+    ) -> Result<DeskResponse, DeskError> {
         let (changes, revocation, of) = match object(asked.body)? {
-            Revoked {
+            RevocationRequest {
                 token: Some(token),
                 role: None,
                 name: None,
             } => self.revoke_token(&token).await?,
-            Revoked {
+            RevocationRequest {
                 token: None,
                 role: Some(role),
                 name: Some(name),
             } => self.revoke_holder(&role, &name)?,
-            Revoked { token: Some(_), .. } => return Err(Refusal::Malformed.into()),
-            Revoked { role: Some(_), .. } => return Err(Rejection::MissingField("name").into()),
-            Revoked { name: Some(_), .. } => return Err(Rejection::MissingField("role").into()),
-            Revoked { .. } => return Err(Rejection::MissingField("token").into()),
+            RevocationRequest { token: Some(_), .. } => return Err(Refusal::Malformed.into()),
+            RevocationRequest { role: Some(_), .. } => {
+                return Err(Rejection::MissingField("name").into());
+            }
+            RevocationRequest { name: Some(_), .. } => {
+                return Err(Rejection::MissingField("role").into());
+            }
+            RevocationRequest { .. } => return Err(Rejection::MissingField("token").into()),
         };
-        self.cold.apply(changes).await?;
+        self.store_client.apply(changes).await?;
         let what = match &revocation.what {
-            RevokedWhat::Number(number) => json!({ "of": of, "number": format!("{number:016x}") }),
-            RevokedWhat::Holder(kind, holder) => json!({ "role": role_of(*kind), "name": holder }),
+            RevocationSubject::Number(number) => {
+                json!({ "of": of, "number": format!("{number:016x}") })
+            }
+            RevocationSubject::Holder(kind, holder) => {
+                json!({ "role": role_of(*kind), "name": holder })
+            }
         };
-        let deed = Deed::new(by.holder(), Role::Operator, Act::Revoke.word()).detail(what);
+        let deed = AuditedAct::new(by.holder(), Role::Operator, Act::Revoke.word()).detail(what);
         // What ends is ended first, and recorded before it is acknowledged.
         self.record_deeds(vec![deed]).await?;
         let until = revocation.until.to_string();
-        Ok(Said::Done(json!({ "revoked": of, "until": until })))
+        Ok(DeskResponse::Done(json!({ "revoked": of, "until": until })))
     }
 
-    async fn revoke_token(&self, token: &str) -> Result<Filed, No> {
+    async fn revoke_token(&self, token: &str) -> Result<RevocationPaper, DeskError> {
         let caller = self.seal.open_caller(token.as_bytes(), self.now);
         let (list, revocation, of) = match caller {
-            Ok(Caller::Pass(_, pass, id)) => {
+            Ok(Caller::Token(_, pass, id)) => {
                 let of = pass.holder().to_owned();
-                (List::Passes, of_all(id.0, pass.expires_at), of)
+                (RevocationList::Passes, of_all(id.0, pass.expires_at), of)
             }
             Ok(Caller::Session(session)) => match session.member {
                 Some(member) => {
                     let until = self.now.plus(SESSION_LIFE_MAX);
                     let revocation = of_all(member, until);
-                    let mut changes = vec![self.revocation(List::Members, &revocation)?];
+                    let mut changes = vec![self.revocation(RevocationList::Members, &revocation)?];
                     // The membership is over with its sessions, so that none is made of it later.
                     changes.extend(self.ending_of(session.identity, member).await?);
                     return Ok((changes, revocation, "a member".to_owned()));
@@ -223,7 +245,11 @@ impl Desk<'_> {
                     let after = Time(session.issued_at.0 + 1);
                     let number = session.identity.number();
                     let revocation = of_earlier(number, after, self.now);
-                    (List::Sessions, revocation, "a resident".to_owned())
+                    (
+                        RevocationList::Sessions,
+                        revocation,
+                        "a resident".to_owned(),
+                    )
                 }
             },
             // Revoked before, or over: there is nothing to do.
@@ -234,47 +260,50 @@ impl Desk<'_> {
     }
 
     /// Whether there is such a holder is not known: tokens are made of the ring alone.
-    fn revoke_holder(&self, role: &str, name: &str) -> Result<Filed, No> {
+    fn revoke_holder(&self, role: &str, name: &str) -> Result<RevocationPaper, DeskError> {
         let kind = kind_of(role).ok_or(Refusal::Malformed)?;
         // Sites are named freely, all others as sources are.
         let is_site =
             !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
-        if !(is_source(name) || kind == Sealed::Scanner && is_site) {
+        if !(is_source(name) || kind == TokenKind::Scanner && is_site) {
             return Err(Refusal::Malformed.into());
         }
-        let until = self.now.plus(PASS_LIFE_MAX);
+        let until = self.now.plus(ACCESS_TOKEN_LIFE_MAX);
         let revocation = Revocation {
-            what: RevokedWhat::Holder(kind, name.to_owned()),
+            what: RevocationSubject::Holder(kind, name.to_owned()),
             end: self.now,
             until,
         };
-        let change = self.revocation(List::Passes, &revocation)?;
+        let change = self.revocation(RevocationList::Passes, &revocation)?;
         Ok((vec![change], revocation, name.to_owned()))
     }
 
     /// Ends every session of the resident from before this one, and those by which family members were shown until then: for
     /// whoever has lost a phone and logged in on another. Who holds an older session ends none that is newer.
-    pub(super) async fn end_sessions(&self, session: &Session) -> Result<Said, No> {
+    pub(super) async fn end_sessions(&self, session: &Session) -> Result<DeskResponse, DeskError> {
         let who = session.identity;
         let earlier = |number| of_earlier(number, session.issued_at, self.now);
         let own = earlier(who.number());
         // The resident's own list says how often.
-        let known = self.cold.papers_now(who, KINDS, None, PAGE_MAX).await?;
+        let known = self
+            .store_client
+            .papers_now(who, KINDS, None, PAGE_MAX)
+            .await?;
         let day_ago = Time(self.now.0.saturating_sub(DAY.as_millis() as u64));
         let today = day_ago.plus(SESSION_LIFE_MAX);
         if known.iter().filter(|paper| paper.at > today).count() >= SESSION_ENDS_MAX {
-            return Err(Refusal::TooMany.into());
+            return Err(Refusal::LimitReached.into());
         }
         let mut changes = vec![
             self.filed_with(who, &own)?,
-            self.revocation(List::Sessions, &own)?,
+            self.revocation(RevocationList::Sessions, &own)?,
         ];
         let members = self.memberships(who).await?;
         for number in &members {
-            changes.push(self.revocation(List::Members, &earlier(*number))?);
+            changes.push(self.revocation(RevocationList::Members, &earlier(*number))?);
         }
-        self.cold.apply(changes).await?;
-        Ok(Said::Done(json!({
+        self.store_client.apply(changes).await?;
+        Ok(DeskResponse::Done(json!({
             "revoked": "sessions", "before": session.issued_at.to_string(), "members": members.len(),
         })))
     }
@@ -283,12 +312,12 @@ impl Desk<'_> {
 /// Reads the lists, all at once, and adds what they say to what is known. What is known already ends a reading that need not be
 /// `whole`: new revocations of sessions have the latest times.
 pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), Error> {
-    let parts = List::ALL.into_iter();
-    let parts = parts.flat_map(|list| (0..16).map(move |sixteenth| (list, sixteenth)));
-    let read = parts.map(|(list, sixteenth)| {
+    let parts = RevocationList::ALL.into_iter();
+    let parts = parts.flat_map(|list| (0..16).map(move |partition| (list, partition)));
+    let read = parts.map(|(list, partition)| {
         // The times of passes are those that their makers chose.
-        let whole = whole || matches!(list, List::Passes);
-        read_part(store, seal, list.part(seal, sixteenth), whole)
+        let whole = whole || matches!(list, RevocationList::Passes);
+        read_part(store, seal, list.part(seal, partition), whole)
     });
     let read = try_join_all(read).await?;
     let read: Vec<Revocation> = read.into_iter().flatten().collect();
@@ -310,7 +339,7 @@ async fn read_part(
         let known_before = all.len();
         for paper in &page {
             let body = seal.open_paper(&owner, paper);
-            let read = body.and_then(|body| serde_json::from_slice::<Resting>(&body).ok());
+            let read = body.and_then(|body| serde_json::from_slice::<StoredRevocation>(&body).ok());
             let read = read.and_then(|resting| resting.read(paper.at));
             all.push(read.ok_or(Error::Damaged("a revocation"))?);
         }

@@ -1,7 +1,7 @@
 //! Who may do what: one table. Whoever has genuine credentials of a role that is not in the row of an act is `not_permitted`.
 
 use crate::seal::Caller;
-use crate::seal::ring::Kind;
+use crate::seal::ring::TokenKind;
 
 /// In what capacity somebody comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,14 +31,15 @@ impl Role {
     pub fn of(caller: &Caller) -> Role {
         match caller {
             Caller::Session(session) if session.member.is_some() => Role::Member,
-            Caller::Session(_) | Caller::Pass(Kind::Session | Kind::Code | Kind::Grant, ..) => {
+            Caller::Session(_)
+            | Caller::Token(TokenKind::Session | TokenKind::Code | TokenKind::Grant, ..) => {
                 Role::Resident
             }
-            Caller::Pass(Kind::Scanner, ..) => Role::Scanner,
-            Caller::Pass(Kind::Organisation, ..) => Role::Organisation,
-            Caller::Pass(Kind::Staff, ..) => Role::Staff,
-            Caller::Pass(Kind::Authority, ..) => Role::Authority,
-            Caller::Pass(Kind::Operator, ..) => Role::Operator,
+            Caller::Token(TokenKind::Scanner, ..) => Role::Scanner,
+            Caller::Token(TokenKind::Organisation, ..) => Role::Organisation,
+            Caller::Token(TokenKind::Staff, ..) => Role::Staff,
+            Caller::Token(TokenKind::Authority, ..) => Role::Authority,
+            Caller::Token(TokenKind::Operator, ..) => Role::Operator,
         }
     }
 

@@ -2,14 +2,15 @@
 //! and made into papers; the desk reads these bodies back.
 
 use super::{
-    Event, Fields, Origin, Rejection, Text, is_source, must, parse_day, parse_region, parse_time,
+    BorrowedText, Event, EventFields, Origin, Rejection, is_source, must, parse_day, parse_region,
+    parse_time,
 };
 use crate::clock::{self, Time};
-use crate::paper::Kind;
+use crate::paper::PaperKind;
 use crate::person::{self, Document, Identity};
 use crate::seal::Seal;
 use crate::status::Reason;
-use crate::store::{Change, What};
+use crate::store::{Change, ChangeKind};
 use serde::{Deserialize, Serialize};
 
 /// Places of a trip at most.
@@ -59,7 +60,7 @@ pub struct Temperature {
 
 /// Where a phone was in 14 days, as its carrier says, as it rests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trip {
+pub struct TripCard {
     /// Divisions of GB/T 2260, as they were reached.
     pub places: Vec<String>,
     pub source: String,
@@ -67,29 +68,29 @@ pub struct Trip {
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Health {
+pub enum HealthEvent {
     Certificate(Certificate),
     Notice(Notice),
     Temperature(Temperature),
-    Trip(Trip),
+    Trip(TripCard),
 }
 
-impl Health {
-    pub fn kind(&self) -> Kind {
+impl HealthEvent {
+    pub fn kind(&self) -> PaperKind {
         match self {
-            Health::Certificate(_) => Kind::Certificate,
-            Health::Notice(_) => Kind::Notice,
-            Health::Temperature(_) => Kind::Temperature,
-            Health::Trip(_) => Kind::Trip,
+            HealthEvent::Certificate(_) => PaperKind::Certificate,
+            HealthEvent::Notice(_) => PaperKind::Notice,
+            HealthEvent::Temperature(_) => PaperKind::Temperature,
+            HealthEvent::Trip(_) => PaperKind::Trip,
         }
     }
 
     fn body(&self) -> serde_json::Result<Vec<u8>> {
         match self {
-            Health::Certificate(body) => serde_json::to_vec(body),
-            Health::Notice(body) => serde_json::to_vec(body),
-            Health::Temperature(body) => serde_json::to_vec(body),
-            Health::Trip(body) => serde_json::to_vec(body),
+            HealthEvent::Certificate(body) => serde_json::to_vec(body),
+            HealthEvent::Notice(body) => serde_json::to_vec(body),
+            HealthEvent::Temperature(body) => serde_json::to_vec(body),
+            HealthEvent::Trip(body) => serde_json::to_vec(body),
         }
     }
 
@@ -106,7 +107,7 @@ impl Health {
         let paper = paper.ok_or(Rejection::ServiceEnded)?;
         Ok(Change {
             who,
-            what: What::Paper(paper),
+            what: ChangeKind::Paper(paper),
         })
     }
 }
@@ -142,7 +143,7 @@ fn word(text: &str, words: &[&str]) -> Option<String> {
     words.contains(&text).then(|| text.to_owned())
 }
 
-impl Fields<'_> {
+impl EventFields<'_> {
     pub(super) fn origin(&self, today: u32) -> Result<Origin, Rejection> {
         let source = must(&self.source, "source")?;
         if !is_source(source) {
@@ -156,7 +157,7 @@ impl Fields<'_> {
     }
 
     fn number(&self) -> Result<Option<String>, Rejection> {
-        let number = |text: &Text<'_>| match person::is_name(&text.0) {
+        let number = |text: &BorrowedText<'_>| match person::is_name(&text.0) {
             true => Ok(text.0.to_string()),
             false => Err(Rejection::BadNumber),
         };
@@ -181,7 +182,7 @@ impl Fields<'_> {
     pub(super) fn certificate(&self) -> Result<Certificate, Rejection> {
         let words = ["health", "nucleic_test", "antibody_test", "vaccination"];
         let certificate = word(must(&self.certificate, "certificate")?, &words);
-        let result = |text: &Text<'_>| {
+        let result = |text: &BorrowedText<'_>| {
             word(&text.0, &["negative", "positive"]).ok_or(Rejection::UnknownResult)
         };
         Ok(Certificate {
@@ -198,8 +199,8 @@ impl Fields<'_> {
         let reason =
             Reason::parse(must(&self.reason, "reason")?).ok_or(Rejection::UnknownReason)?;
         happened(must(&self.at, "at")?, today)?;
-        let (standing, nameless) = self.standing(document, reason, false, today)?;
-        let from = |text: &Text<'_>| match parse_day(&text.0) {
+        let (assertion, nameless) = self.assertion(document, reason, false, today)?;
+        let from = |text: &BorrowedText<'_>| match parse_day(&text.0) {
             Some(_) => Ok(text.0.to_string()),
             None => Err(Rejection::BadUntil),
         };
@@ -211,7 +212,7 @@ impl Fields<'_> {
             region: self.region_said()?,
             source: self.source()?,
         };
-        Ok(Event::Notice(standing, nameless, notice))
+        Ok(Event::Notice(assertion, nameless, notice))
     }
 
     pub(super) fn temperature(&self) -> Result<Temperature, Rejection> {
@@ -223,7 +224,7 @@ impl Fields<'_> {
         })
     }
 
-    pub(super) fn trip(&self) -> Result<Trip, Rejection> {
+    pub(super) fn trip(&self) -> Result<TripCard, Rejection> {
         let places = self
             .places
             .as_ref()
@@ -231,11 +232,11 @@ impl Fields<'_> {
         if places.is_empty() || places.len() > PLACES_MAX {
             return Err(Rejection::BadPlaces);
         }
-        let place = |text: &Text<'_>| match parse_region(&text.0) {
+        let place = |text: &BorrowedText<'_>| match parse_region(&text.0) {
             Some(_) => Ok(text.0.to_string()),
             None => Err(Rejection::BadPlaces),
         };
-        Ok(Trip {
+        Ok(TripCard {
             places: places.iter().map(place).collect::<Result<_, _>>()?,
             source: self.source()?,
         })

@@ -2,8 +2,8 @@
 //! protocol of HAProxy. A caller names a door in a line and gets one line. It is answered by threads that serve no door.
 
 use crate::admission::window::Advice;
-use crate::service::Rooms;
-use crate::vital::Vital;
+use crate::critical::CriticalTask;
+use crate::service::AppState;
 use socket2::SockRef;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -26,8 +26,8 @@ const LINE_BYTES_MAX: usize = 32;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers callers until the task is aborted. `balancers` share each number.
-pub async fn serve(listener: TcpListener, rooms: Arc<Rooms>, balancers: u32) {
-    let _vital = Vital("the agent port");
+pub async fn serve(listener: TcpListener, app: Arc<AppState>, balancers: u32) {
+    let _vital = CriticalTask("the agent port");
     let places = Arc::new(Semaphore::new(CALLERS_MAX));
     loop {
         let stream = match listener.accept().await {
@@ -41,15 +41,15 @@ pub async fn serve(listener: TcpListener, rooms: Arc<Rooms>, balancers: u32) {
         let Ok(place) = places.clone().try_acquire_owned() else {
             continue;
         };
-        let rooms = rooms.clone();
+        let app = app.clone();
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(EXCHANGE_WAIT, exchange(stream, &rooms, balancers)).await;
+            let _ = tokio::time::timeout(EXCHANGE_WAIT, exchange(stream, &app, balancers)).await;
             drop(place);
         });
     }
 }
 
-async fn exchange(stream: TcpStream, rooms: &Rooms, balancers: u32) -> io::Result<()> {
+async fn exchange(stream: TcpStream, app: &AppState, balancers: u32) -> io::Result<()> {
     let mut line = [0; LINE_BYTES_MAX];
     let mut length = 0;
     while length < line.len() && !line[..length].contains(&b'\n') {
@@ -61,8 +61,8 @@ async fn exchange(stream: TcpStream, rooms: &Rooms, balancers: u32) -> io::Resul
             Err(error) => return Err(error),
         }
     }
-    let said = match advice(rooms, door_of(&line[..length]), balancers) {
-        Some(advice) => state(advice, rooms.is_draining()),
+    let said = match advice(app, door_of(&line[..length]), balancers) {
+        Some(advice) => state(advice, app.is_draining()),
         None => "failed#agent-send names no open door\n".to_owned(),
     };
     // A fresh socket's buffer takes it whole.
@@ -78,12 +78,12 @@ fn door_of(bytes: &[u8]) -> &[u8] {
 }
 
 /// Returns what one of so many balancers should give to a door; None where no open door has this name.
-fn advice(rooms: &Rooms, door: &[u8], balancers: u32) -> Option<Advice> {
-    let mut doors = rooms.meters.doors().into_iter();
-    let (_, tally) = doors.find(|(name, _)| name.as_bytes() == door)?;
+fn advice(app: &AppState, door: &[u8], balancers: u32) -> Option<Advice> {
+    let mut doors = app.meters.doors().into_iter();
+    let (_, metrics) = doors.find(|(name, _)| name.as_bytes() == door)?;
     let advice = Advice {
-        in_flight_max: tally.in_flight_max.load(Relaxed),
-        weight: tally.weight.load(Relaxed),
+        in_flight_max: metrics.in_flight_max.load(Relaxed),
+        weight: metrics.weight.load(Relaxed),
     };
     Some(advice.shared(balancers.into()))
 }
@@ -101,9 +101,9 @@ fn state(advice: Advice, is_draining: bool) -> String {
 }
 
 /// The same for balancers that ask `/ready`: a dictionary (RFC 9651) of the doors that people and gates come to.
-pub fn header(rooms: &Rooms, balancers: u32) -> String {
+pub fn header(app: &AppState, balancers: u32) -> String {
     let told = ["resident", "gate"].into_iter().filter_map(|door| {
-        let advice = advice(rooms, door.as_bytes(), balancers)?;
+        let advice = advice(app, door.as_bytes(), balancers)?;
         Some(format!("{door}={}", advice.in_flight_max))
     });
     told.collect::<Vec<_>>().join(", ")

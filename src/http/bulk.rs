@@ -5,19 +5,19 @@
 //! same door do not wait behind thousands. A scanner that goes on and on is held up, never cut off.
 
 use super::Settings;
-use super::ahead::{Ahead, Next};
-use super::doors::Seat;
+use super::doors::ConnectionState;
 use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
+use super::read_ahead::{Next, ReadAhead};
 use super::reply::{self, Body, NDJSON};
 use crate::answer::{Refusal, Verdict};
 use crate::clock::{Now, Time};
-use crate::desk::grant::{Gone, Organisation};
+use crate::desk::grant::{Organisation, RevokedGrants};
 use crate::language::Language;
-use crate::lines::Lines;
-use crate::meters::{Kind, Outcome};
+use crate::lines::LineSplitter;
+use crate::meters::{QueryOutcome, RequestKind};
 use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::seal::GRANT_CHARS;
-use crate::service::{BulkTurn, Service};
+use crate::service::{AdmittedBulk, Service};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
@@ -50,18 +50,18 @@ pub fn bytes_max(settings: &Settings) -> u64 {
 }
 
 /// Who scans, and what became of the grants that come next.
-pub struct Scanner {
+pub struct BulkScanner {
     token: Box<[u8]>,
-    turn: BulkTurn,
+    turn: AdmittedBulk,
     organisation: Option<Organisation>,
-    gone: Result<Option<Gone>, Refusal>,
+    revoked_grants: Result<Option<RevokedGrants>, Refusal>,
 }
 
 /// A question to the store under way: which of the grants that come next were taken back.
-type Looking = Pin<Box<dyn Future<Output = Result<Gone, Refusal>>>>;
+type GrantLookup = Pin<Box<dyn Future<Output = Result<RevokedGrants, Refusal>>>>;
 
 /// What is asked.
-pub struct AskedBulk {
+pub struct BulkRequest {
     pub codes: Incoming,
     pub language: Language,
     pub started: Instant,
@@ -72,11 +72,11 @@ pub struct AskedBulk {
 pub fn response(
     service: &Rc<Service>,
     settings: &Settings,
-    seat: &Rc<Seat>,
-    scanner: Scanner,
-    asked: AskedBulk,
+    connection: &Rc<ConnectionState>,
+    scanner: BulkScanner,
+    asked: BulkRequest,
 ) -> Response<Body> {
-    let AskedBulk {
+    let BulkRequest {
         codes,
         language,
         started,
@@ -84,17 +84,17 @@ pub fn response(
     } = asked;
     let (judge, token) = (service.clone(), scanner.token.clone());
     let admits = move || judge.still_scanner(&token, Time::now()).map(drop);
-    let codes = Ahead::read(codes, ahead_bytes_max(settings), seat.clone(), admits);
-    let scans = Scans {
+    let codes = ReadAhead::read(codes, ahead_bytes_max(settings), connection.clone(), admits);
+    let scans = BulkScan {
         service: service.clone(),
-        seat: seat.clone(),
+        connection: connection.clone(),
         scanner,
         codes,
         piece: Bytes::new(),
         verdicts: BytesMut::new(),
-        lines: Lines::new(LINE_BYTES_MAX),
+        lines: LineSplitter::new(LINE_BYTES_MAX),
         foreseen: 0,
-        foreseen_lines: Lines::new(LINE_BYTES_MAX),
+        foreseen_lines: LineSplitter::new(LINE_BYTES_MAX),
         looking: None,
         last: false,
         lines_left: settings.bulk_lines_max,
@@ -104,7 +104,7 @@ pub fn response(
         language,
         now,
         started,
-        outcome: Outcome::Gone,
+        outcome: QueryOutcome::Gone,
         rest: false,
         ended: false,
     };
@@ -121,19 +121,23 @@ fn ahead_bytes_max(settings: &Settings) -> usize {
     })
 }
 
-impl Scanner {
-    pub fn new(token: &[u8], turn: BulkTurn, organisation: Option<Organisation>) -> Scanner {
-        Scanner {
+impl BulkScanner {
+    pub fn new(
+        token: &[u8],
+        turn: AdmittedBulk,
+        organisation: Option<Organisation>,
+    ) -> BulkScanner {
+        BulkScanner {
             token: token.into(),
             turn,
             organisation,
-            gone: Ok(None),
+            revoked_grants: Ok(None),
         }
     }
 
     fn scan_grant(&self, service: &Service, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        let gone = self.gone.as_ref().map_err(|refusal| *refusal)?;
-        service.scan_grant(code, gone.as_ref(), now)
+        let revoked_grants = self.revoked_grants.as_ref().map_err(|refusal| *refusal)?;
+        service.scan_grant(code, revoked_grants.as_ref(), now)
     }
 }
 
@@ -144,19 +148,19 @@ const SIGNATURE_LINES: u64 = 64;
 const SIGNATURES_STEP_BYTES: usize = 1 << 10;
 
 /// A bulk scan under way.
-pub struct Scans {
+pub struct BulkScan {
     service: Rc<Service>,
-    seat: Rc<Seat>,
-    scanner: Scanner,
-    codes: Ahead,
+    connection: Rc<ConnectionState>,
+    scanner: BulkScanner,
+    codes: ReadAhead,
     /// What came last and is not answered yet, and the answers to what is.
     piece: Bytes,
     verdicts: BytesMut,
-    lines: Lines,
+    lines: LineSplitter,
     /// Of an organisation's scanner: bytes of the piece whose grants were looked up, and the lines in which they are.
     foreseen: usize,
-    foreseen_lines: Lines,
-    looking: Option<Looking>,
+    foreseen_lines: LineSplitter,
+    looking: Option<GrantLookup>,
     /// All codes have come; what stands behind the last end of a line is answered next.
     last: bool,
     lines_left: u64,
@@ -165,7 +169,7 @@ pub struct Scans {
     language: Language,
     now: Now,
     started: Instant,
-    outcome: Outcome,
+    outcome: QueryOutcome,
     pause_max: Duration,
     /// The scanner's budget is spent: nothing more is read until then.
     pause: Option<Pin<Box<Sleep>>>,
@@ -174,7 +178,7 @@ pub struct Scans {
     ended: bool,
 }
 
-impl Scans {
+impl BulkScan {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -192,7 +196,7 @@ impl Scans {
                 self.pause = None;
             }
             if let Some(looking) = &mut self.looking {
-                self.scanner.gone = ready!(looking.as_mut().poll(cx)).map(Some);
+                self.scanner.revoked_grants = ready!(looking.as_mut().poll(cx)).map(Some);
                 self.looking = None;
             }
             if self.piece.is_empty() && !self.last {
@@ -214,7 +218,7 @@ impl Scans {
             }
             if self.last && !self.ended {
                 self.ended = true;
-                self.outcome = Outcome::Done;
+                self.outcome = QueryOutcome::Done;
                 self.answer(None);
             }
             if !self.piece.is_empty()
@@ -248,11 +252,11 @@ impl Scans {
     /// Ends with a refusal in the place of the next verdict; what was not answered is not.
     fn end(&mut self, refusal: Refusal) {
         put_error(&mut self.verdicts, refusal);
-        self.outcome = Outcome::Refused(refusal);
+        self.outcome = QueryOutcome::Refused(refusal);
         self.piece = Bytes::new();
         self.looking = None;
         self.ended = true;
-        self.seat.unread.set(true);
+        self.connection.unread.set(true);
     }
 
     fn begin(&mut self, codes: Bytes) {
@@ -268,7 +272,7 @@ impl Scans {
         let Some(organisation) = &self.scanner.organisation else {
             return;
         };
-        if self.scanner.gone.is_err() {
+        if self.scanner.revoked_grants.is_err() {
             return;
         }
         self.foreseen = self.foreseen.min(FORESEEN_BYTES);
@@ -287,7 +291,7 @@ impl Scans {
         if !numbers.is_empty() {
             let organisation = organisation.clone();
             self.looking = Some(Box::pin(async move {
-                service.gone(&organisation, &numbers).await
+                service.revoked_grants(&organisation, &numbers).await
             }));
         }
     }
@@ -300,7 +304,7 @@ impl Scans {
         self.write_verdicts(codes);
         if self.ended && codes.is_some() {
             // There were too many; the rest is not read.
-            self.seat.unread.set(true);
+            self.connection.unread.set(true);
         }
         let lines = before - self.lines_left + self.signatures * SIGNATURE_LINES;
         let wait = self.service.charge_bulk(self.scanner.turn.pass, lines);
@@ -311,7 +315,7 @@ impl Scans {
     }
 
     fn write_verdicts(&mut self, codes: Option<&[u8]>) {
-        let Scans {
+        let BulkScan {
             service,
             scanner,
             verdicts: out,
@@ -330,7 +334,7 @@ impl Scans {
             }
             if *lines_left == 0 {
                 put_error(out, Refusal::TooLarge);
-                *outcome = Outcome::Refused(Refusal::TooLarge);
+                *outcome = QueryOutcome::Refused(Refusal::TooLarge);
                 *ended = true;
                 return;
             }
@@ -346,10 +350,10 @@ impl Scans {
                             *signatures += 1;
                             match service.scan_offline_now(code, *now) {
                                 Ok(told) => {
-                                    let standing = told.verdict.standing;
+                                    let status = told.verdict.status;
                                     reply::write_offline_verdict(out, &told, *language);
                                     out.put_u8(b'\n');
-                                    service.tally.code(Outcome::Told(standing));
+                                    service.metrics.code(QueryOutcome::Told(status));
                                     return;
                                 }
                                 Err(refusal) => Err(refusal),
@@ -360,15 +364,15 @@ impl Scans {
                 }
                 None => Err(Refusal::TooLarge),
             };
-            service.tally.code(match verdict {
+            service.metrics.code(match verdict {
                 Ok(verdict) => {
                     reply::write_verdict(out, &verdict, *language);
                     out.put_u8(b'\n');
-                    Outcome::Told(verdict.standing)
+                    QueryOutcome::Told(verdict.status)
                 }
                 Err(refusal) => {
                     put_error(out, refusal);
-                    Outcome::Refused(refusal)
+                    QueryOutcome::Refused(refusal)
                 }
             });
         };
@@ -388,9 +392,9 @@ fn others_first<T>(cx: &mut Context<'_>) -> Poll<T> {
     Poll::Pending
 }
 
-impl Drop for Scans {
+impl Drop for BulkScan {
     fn drop(&mut self) {
-        let visit = self.service.tally.enter(Kind::Bulk, self.started);
+        let visit = self.service.metrics.enter(RequestKind::Bulk, self.started);
         visit.leave(self.outcome);
     }
 }

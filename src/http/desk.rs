@@ -4,7 +4,7 @@ use super::query::Door;
 use super::reply::{self, Body, PROBLEM};
 use crate::answer::Refusal;
 use crate::desk::roles::Act;
-use crate::desk::{Params, Said};
+use crate::desk::{DeskResponse, Params};
 use crate::language::Language;
 use hyper::header::{CONTENT_LANGUAGE, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
@@ -20,7 +20,7 @@ pub const BULK_BYTES_MAX: usize = 4 << 20;
 const IDEMPOTENCY_CHARS_MAX: usize = 64;
 
 /// What a path has: the methods, and what each asks for.
-pub struct Place<'p> {
+pub struct RouteEntry<'p> {
     pub methods: &'static [(&'static str, Act)],
     /// For `Allow`: what may be asked with hope.
     pub allow: &'static str,
@@ -28,9 +28,9 @@ pub struct Place<'p> {
     pub id: Option<&'p str>,
 }
 
-impl Place<'_> {
+impl RouteEntry<'_> {
     /// What a path of a door has; None: nothing of the desk's.
-    pub fn find(door: Door, path: &str) -> Option<Place<'_>> {
+    pub fn find(door: Door, path: &str) -> Option<RouteEntry<'_>> {
         let mut parts = path.strip_prefix("/v1/")?.split('/');
         let noun = parts.next()?;
         let (id, tail) = (parts.next(), parts.next());
@@ -69,21 +69,21 @@ impl Place<'_> {
             }
             ("accesses", None, None) if desk => (&[("GET", Act::ReadAccesses)], "GET, HEAD", None),
             ("appeals", None, None) if desk => (&APPEALS, "GET, HEAD, POST", None),
-            ("appeals", None, None) if door == Door::Back => {
+            ("appeals", None, None) if door == Door::Ops => {
                 (&[("GET", Act::ReadAppeals)], "GET, HEAD", None)
             }
-            ("appeals", Some(_), None) if door == Door::Back => {
+            ("appeals", Some(_), None) if door == Door::Ops => {
                 (&[("POST", Act::AnswerAppeal)], "POST", id)
             }
-            ("revocations", None, None) if door == Door::Back => {
+            ("revocations", None, None) if door == Door::Ops => {
                 (&[("POST", Act::Revoke)], "POST", None)
             }
-            ("overrides", None, None) if door == Door::Back => {
+            ("overrides", None, None) if door == Door::Ops => {
                 (&[("POST", Act::Override)], "POST", None)
             }
             _ => return None,
         };
-        Some(Place { methods, allow, id })
+        Some(RouteEntry { methods, allow, id })
     }
 }
 
@@ -151,11 +151,11 @@ pub fn idempotency(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     }
 }
 
-pub fn response(said: Said, language: Language) -> Response<Body> {
+pub fn response(said: DeskResponse, language: Language) -> Response<Body> {
     let (status, body) = match said {
-        Said::Found(body) => (StatusCode::OK, body),
-        Said::Done(body) => (StatusCode::CREATED, body),
-        Said::Rejected(why) => {
+        DeskResponse::Found(body) => (StatusCode::OK, body),
+        DeskResponse::Done(body) => (StatusCode::CREATED, body),
+        DeskResponse::Rejected(why) => {
             let body = json!({
                 "type": format!("urn:liangma:{}", why.code()),
                 "title": reply::title(Refusal::Malformed, language),
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_path_has_its_methods_and_names_its_paper() {
-        let place = Place::find(Door::Desk, "/v1/family/ABC/session").unwrap();
+        let place = RouteEntry::find(Door::Desk, "/v1/family/ABC/session").unwrap();
         assert_eq!((place.id, place.allow), (Some("ABC"), "POST"));
         for (door, path) in [
             (Door::Desk, "/v1/family/"),
@@ -186,10 +186,10 @@ mod tests {
             (Door::Desk, "/v1/family/A/other"),
             (Door::Gate, "/v1/health"),
             (Door::Desk, "/v1/revocations"),
-            (Door::Back, "/v1/health"),
+            (Door::Ops, "/v1/health"),
             (Door::Desk, "/v1"),
         ] {
-            assert!(Place::find(door, path).is_none(), "{path}");
+            assert!(RouteEntry::find(door, path).is_none(), "{path}");
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_path_is_read_without_a_panic(path in "/v1/[a-z]{0,12}(/[ -~]{0,9}){0,3}", query in "[ -~]{0,30}") {
-            let _ = Place::find(Door::Desk, &path);
+            let _ = RouteEntry::find(Door::Desk, &path);
             let _ = params(Some(&query));
         }
     }

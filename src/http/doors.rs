@@ -4,23 +4,23 @@
 //! steered. hyper's own timers stay off: one look at every connection four times a second does their work without costing
 //! a query anything.
 
-mod converse;
-mod hall;
-mod polite;
-mod steer;
+mod connection;
+mod connections;
+mod controller;
+mod reject;
 
-pub use hall::Seat;
+pub use connections::ConnectionState;
 
 use super::Settings as Bounds;
 use super::query::Door;
-use crate::admission::cap::Waits;
-use crate::admission::{self, Newcomer};
+use crate::admission::connection_limit::WaitSamples;
+use crate::admission::{self, AdmissionDecision};
+use crate::critical::CriticalTask;
 use crate::kernel;
-use crate::meters::DoorTally;
-use crate::service::{Rooms, Service};
-use crate::vital::Vital;
-use hall::Hall;
-use polite::tell_busy;
+use crate::meters::DoorMetrics;
+use crate::service::{AppState, Service};
+use connections::ConnectionTable;
+use reject::reject_busy;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ pub struct Settings {
     pub threads: usize,
     /// Steps by which its threads let others go first.
     pub niceness: i32,
-    pub admission: admission::DoorSettings,
+    pub admission: admission::AdmissionSettings,
     /// Connections that the kernel keeps for us; a long queue is a queue of people who have left.
     pub backlog: u32,
     /// From the first byte of a head (or from the accept) to its end.
@@ -51,7 +51,7 @@ pub struct Settings {
 
 /// How far a node has come in its life, as its doors see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum ShutdownPhase {
     Open,
     /// No new connections; those that are open end after their query.
     Leaving,
@@ -60,7 +60,7 @@ pub enum Stage {
 }
 
 /// A door that is bound and not yet served.
-pub struct Bound {
+pub struct BoundListener {
     pub door: Door,
     pub address: SocketAddr,
     listener: std::net::TcpListener,
@@ -84,7 +84,7 @@ const ACCEPTS_MAX: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds a door; port 0 takes a free one.
-pub fn bind(door: Door, settings: Settings) -> io::Result<Bound> {
+pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
     let domain = socket2::Domain::for_address(settings.address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -92,7 +92,7 @@ pub fn bind(door: Door, settings: Settings) -> io::Result<Bound> {
     socket.bind(&settings.address.into())?;
     socket.listen(settings.backlog as i32)?;
     let listener: std::net::TcpListener = socket.into();
-    Ok(Bound {
+    Ok(BoundListener {
         door,
         address: listener.local_addr()?,
         listener,
@@ -100,26 +100,26 @@ pub fn bind(door: Door, settings: Settings) -> io::Result<Bound> {
     })
 }
 
-impl Bound {
+impl BoundListener {
     /// Starts the door's threads; each ends once `stage` is past open and its last connection is gone.
     pub fn open(
         self,
-        rooms: &Arc<Rooms>,
+        app: &Arc<AppState>,
         bounds: &Bounds,
-        stage: &watch::Receiver<Stage>,
+        stage: &watch::Receiver<ShutdownPhase>,
     ) -> io::Result<Vec<std::thread::JoinHandle<()>>> {
         let threads = self.settings.threads.max(1);
-        let cap = self.settings.admission.connections_max;
-        let tally = rooms.meters.door(self.door.name(), cap);
+        let limit = self.settings.admission.connections_max;
+        let metrics = app.meters.door(self.door.name(), limit);
         // Until the first second has told what to say.
-        let soon = admission::crowd::LEAST.as_millis() as u64;
-        tally.cap.store(cap as u64, Relaxed);
-        let window = steer::window(&self.settings).advice();
-        tally.in_flight_max.store(window.in_flight_max, Relaxed);
-        tally.weight.store(window.weight, Relaxed);
-        tally.retry_after.store(soon, Relaxed);
-        let shared = Arc::new(Shared {
-            door: Mutex::new(admission::Door::new(
+        let soon = admission::retry_after::LEAST.as_millis() as u64;
+        metrics.limit.store(limit as u64, Relaxed);
+        let window = controller::window(&self.settings).advice();
+        metrics.in_flight_max.store(window.in_flight_max, Relaxed);
+        metrics.weight.store(window.weight, Relaxed);
+        metrics.retry_after.store(soon, Relaxed);
+        let shared = Arc::new(DoorState {
+            door: Mutex::new(admission::Admission::new(
                 self.settings.admission.clone(),
                 Instant::now(),
             )),
@@ -127,9 +127,9 @@ impl Bound {
             steers: Notify::new(),
             looks: (0..threads).map(|_| Notify::new()).collect(),
             is_quiet: AtomicBool::new(false),
-            tally,
+            metrics,
             open: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
-            waits: Waits::default(),
+            waits: WaitSamples::default(),
             answered: AtomicU64::new(0),
             surplus: AtomicUsize::new(0),
             spare: AtomicUsize::new(0),
@@ -144,13 +144,13 @@ impl Bound {
         let mut acceptor = Some((self.listener, hands));
         let mut handles = Vec::new();
         for (nth, arrivals) in receivers.into_iter().enumerate() {
-            let work = Work {
+            let work = Worker {
                 nth,
                 door: self.door,
                 settings: self.settings.clone(),
                 bounds: bounds.clone(),
                 shared: shared.clone(),
-                rooms: rooms.clone(),
+                app: app.clone(),
                 stage: stage.clone(),
                 arrivals,
                 acceptor: acceptor.take(),
@@ -163,8 +163,8 @@ impl Bound {
 }
 
 /// What the threads of one door share.
-struct Shared {
-    door: Mutex<admission::Door>,
+struct DoorState {
+    door: Mutex<admission::Admission>,
     /// Somebody left a full door.
     left: Notify,
     /// Steering was put off and is to go on at its pace.
@@ -173,10 +173,10 @@ struct Shared {
     looks: Vec<Notify>,
     /// Steering is put off: nothing came in of late.
     is_quiet: AtomicBool,
-    tally: Arc<DoorTally>,
+    metrics: Arc<DoorMetrics>,
     /// Connections of each thread.
     open: Vec<AtomicUsize>,
-    waits: Waits,
+    waits: WaitSamples,
     /// Answers so far.
     answered: AtomicU64,
     /// Connections past the cap, or those that it leaves room for.
@@ -194,8 +194,8 @@ struct Shared {
     body_bytes: AtomicUsize,
 }
 
-impl Shared {
-    fn door(&self) -> std::sync::MutexGuard<'_, admission::Door> {
+impl DoorState {
+    fn door(&self) -> std::sync::MutexGuard<'_, admission::Admission> {
         self.door
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -216,27 +216,27 @@ impl Shared {
 }
 
 /// A place among the door's connections; leaving frees it, however the connection ends.
-struct Place {
-    shared: Arc<Shared>,
+struct ConnectionSlot {
+    shared: Arc<DoorState>,
     nth: usize,
 }
 
-impl Place {
-    fn take(shared: &Arc<Shared>, nth: usize) -> Place {
+impl ConnectionSlot {
+    fn take(shared: &Arc<DoorState>, nth: usize) -> ConnectionSlot {
         shared.open[nth].fetch_add(1, Relaxed);
-        shared.tally.open.fetch_add(1, Relaxed);
-        shared.tally.accepted.fetch_add(1, Relaxed);
-        Place {
+        shared.metrics.open.fetch_add(1, Relaxed);
+        shared.metrics.accepted.fetch_add(1, Relaxed);
+        ConnectionSlot {
             shared: shared.clone(),
             nth,
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.shared.open[self.nth].fetch_sub(1, Relaxed);
-        self.shared.tally.open.fetch_sub(1, Relaxed);
+        self.shared.metrics.open.fetch_sub(1, Relaxed);
         self.shared.door().leave();
         self.shared.left.notify_one();
     }
@@ -244,25 +244,28 @@ impl Drop for Place {
 
 type Listener = AsyncFd<std::net::TcpListener>;
 
-type Arrival = (std::net::TcpStream, Place);
+type AcceptedConnection = (std::net::TcpStream, ConnectionSlot);
 
 /// One thread of a door.
-struct Work {
+struct Worker {
     nth: usize,
     door: Door,
     settings: Settings,
     bounds: Bounds,
-    shared: Arc<Shared>,
-    rooms: Arc<Rooms>,
-    stage: watch::Receiver<Stage>,
-    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    shared: Arc<DoorState>,
+    app: Arc<AppState>,
+    stage: watch::Receiver<ShutdownPhase>,
+    arrivals: mpsc::UnboundedReceiver<AcceptedConnection>,
     /// The first thread accepts for all.
-    acceptor: Option<(std::net::TcpListener, Vec<mpsc::UnboundedSender<Arrival>>)>,
+    acceptor: Option<(
+        std::net::TcpListener,
+        Vec<mpsc::UnboundedSender<AcceptedConnection>>,
+    )>,
 }
 
-impl Work {
+impl Worker {
     fn run(self) {
-        let _vital = Vital("a door");
+        let _vital = CriticalTask("a door");
         if !kernel::step_back(self.settings.niceness) {
             tracing::debug!(door = self.door.name(), "no say in who goes first");
         }
@@ -278,8 +281,8 @@ impl Work {
     }
 
     async fn serve(mut self) {
-        let hall = Rc::new(Hall::new(
-            Service::new(self.rooms.clone()),
+        let table = Rc::new(ConnectionTable::new(
+            Service::new(self.app.clone()),
             self.door,
             self.settings.clone(),
             self.bounds.clone(),
@@ -290,11 +293,11 @@ impl Work {
             let (shared, stage) = (self.shared.clone(), self.stage.clone());
             let settings = self.settings.clone();
             tokio::task::spawn_local(async move {
-                let _vital = Vital("an acceptor");
+                let _vital = CriticalTask("an acceptor");
                 match kernel::watch(listener) {
                     Ok(listener) => tokio::select! {
                         () = accept(&listener, &shared, &hands, stage) => {}
-                        () = steer::steer(&listener, &shared, &settings) => {}
+                        () = controller::control(&listener, &shared, &settings) => {}
                     },
                     Err(error) => tracing::error!(%error, "a listener is lost"),
                 }
@@ -306,20 +309,20 @@ impl Work {
         step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let stage = *self.stage.borrow();
-            if stage == Stage::Leaving {
-                hall.leave();
+            if stage == ShutdownPhase::Leaving {
+                table.leave();
             }
             // The channel ends when the acceptor has stopped.
-            let done = hall.is_empty() && self.arrivals.is_closed() && self.arrivals.is_empty();
-            if stage == Stage::Ended || stage == Stage::Leaving && done {
+            let done = table.is_empty() && self.arrivals.is_closed() && self.arrivals.is_empty();
+            if stage == ShutdownPhase::Ended || stage == ShutdownPhase::Leaving && done {
                 return;
             }
-            let quiet = hall.is_quiet();
+            let quiet = table.is_quiet();
             tokio::select! {
-                Some((stream, place)) = self.arrivals.recv() => hall.receive(stream, place),
-                _ = look.tick(), if !quiet => hall.look(),
-                _ = step.tick(), if !quiet => hall.step(),
-                () = hall.slow_look(), if quiet => hall.look(),
+                Some((stream, place)) = self.arrivals.recv() => table.receive(stream, place),
+                _ = look.tick(), if !quiet => table.look(),
+                _ = step.tick(), if !quiet => table.step(),
+                () = table.slow_look(), if quiet => table.look(),
                 changed = self.stage.changed() => if changed.is_err() { return },
             }
         }
@@ -330,12 +333,12 @@ impl Work {
 /// descriptors or memory that ran out (counted, waited on, tried again), anything else (the same). None ends the loop.
 async fn accept(
     listener: &Listener,
-    shared: &Arc<Shared>,
-    hands: &[mpsc::UnboundedSender<Arrival>],
-    mut stage: watch::Receiver<Stage>,
+    shared: &Arc<DoorState>,
+    hands: &[mpsc::UnboundedSender<AcceptedConnection>],
+    mut stage: watch::Receiver<ShutdownPhase>,
 ) {
     let mut in_a_row = 0usize;
-    while *stage.borrow_and_update() == Stage::Open {
+    while *stage.borrow_and_update() == ShutdownPhase::Open {
         in_a_row += 1;
         if in_a_row.is_multiple_of(ACCEPTS_MAX) {
             tokio::task::yield_now().await;
@@ -356,10 +359,10 @@ async fn accept(
             _ = stage.changed() => continue,
         };
         match accepted {
-            Ok(stream) => usher(stream, shared, hands),
+            Ok(stream) => dispatch(stream, shared, hands),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                shared.tally.accept_errors.fetch_add(1, Relaxed);
+                shared.metrics.accept_errors.fetch_add(1, Relaxed);
                 tracing::debug!(%error, "an accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -368,7 +371,7 @@ async fn accept(
     // Whoever is in the queue already came before the door was closed.
     while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(1), next(listener)).await
     {
-        usher(stream, shared, hands);
+        dispatch(stream, shared, hands);
     }
 }
 
@@ -395,22 +398,22 @@ fn is_gone(stream: &std::net::TcpStream) -> bool {
     }
 }
 
-fn usher(
+fn dispatch(
     stream: std::net::TcpStream,
-    shared: &Arc<Shared>,
-    hands: &[mpsc::UnboundedSender<Arrival>],
+    shared: &Arc<DoorState>,
+    hands: &[mpsc::UnboundedSender<AcceptedConnection>],
 ) {
-    let newcomer = shared.door().seat(Instant::now());
+    let newcomer = shared.door().admit(Instant::now());
     match newcomer {
-        Newcomer::Admit => {
+        AdmissionDecision::Admit => {
             let nth = shared.least_busy();
-            let place = Place::take(shared, nth);
+            let place = ConnectionSlot::take(shared, nth);
             let _ = hands[nth].send((stream, place));
         }
-        Newcomer::TellBusy => {
-            shared.tally.busy.fetch_add(1, Relaxed);
-            let wait = Duration::from_millis(shared.tally.retry_after.load(Relaxed));
-            tokio::task::spawn_local(tell_busy(stream, wait));
+        AdmissionDecision::TellBusy => {
+            shared.metrics.busy.fetch_add(1, Relaxed);
+            let wait = Duration::from_millis(shared.metrics.retry_after.load(Relaxed));
+            tokio::task::spawn_local(reject_busy(stream, wait));
         }
     }
 }

@@ -6,7 +6,7 @@ use super::reply::{self, Body};
 use crate::answer::Refusal;
 use crate::clock::Now;
 use crate::lists::{ServedEdition, ServedFile};
-use crate::meters::{Kind, Outcome};
+use crate::meters::{QueryOutcome, RequestKind};
 use crate::offline::daily::{DAYS_GIVEN, DayKeys};
 use crate::offline::issue::{OfflineIssuer, etag};
 use crate::service::Service;
@@ -27,9 +27,9 @@ const STALE_SECONDS: u64 = 43_200;
 
 /// Answers with the public keys as a JWKS, which is empty where no offline codes are issued.
 pub fn keys(service: &Service, asked: &HeaderMap, started: Instant) -> Response<Body> {
-    let visit = service.tally.enter(Kind::List, started);
-    visit.leave(Outcome::Done);
-    let keys = service.rooms.offline.as_ref().map(|offline| offline.keys());
+    let visit = service.metrics.enter(RequestKind::List, started);
+    visit.leave(QueryOutcome::Done);
+    let keys = service.app.offline.as_ref().map(|offline| offline.keys());
     let (tag, jwks) = match &keys {
         Some(keys) => (keys.jwks_tag.as_str(), keys.jwks.clone()),
         None => ("\"none\"", Bytes::from_static(b"{\"keys\":[]}")),
@@ -48,18 +48,18 @@ pub fn list(
     started: Instant,
     now: Now,
 ) -> Result<Response<Body>, Refusal> {
-    let rooms = &service.rooms;
-    let (offline, lists) = rooms
+    let app = &service.app;
+    let (offline, lists) = app
         .offline
         .as_ref()
-        .zip(rooms.lists.as_ref())
+        .zip(app.lists.as_ref())
         .filter(|(offline, _)| offline.settings.issuer == path.issuer)
         .ok_or(Refusal::NotFound)?;
     let done = || {
         service
-            .tally
-            .enter(Kind::List, started)
-            .leave(Outcome::Done)
+            .metrics
+            .enter(RequestKind::List, started)
+            .leave(QueryOutcome::Done)
     };
     if path.part == ListPartPath::Days {
         done();

@@ -3,7 +3,7 @@
 
 use super::query::Door;
 use super::reply::{self, Body};
-use crate::meters::{Kind, Outcome};
+use crate::meters::{QueryOutcome, RequestKind};
 use crate::service::Service;
 use bytes::Bytes;
 use hyper::header::{
@@ -55,7 +55,7 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
         (Door::Gate, "/") | (Door::Gate | Door::Desk, "/gate") => "gate.html",
         (Door::Desk, "/organisation") => "organisation.html",
         (Door::Desk, "/staff") => "staff.html",
-        (Door::Back, "/") => "status.html",
+        (Door::Ops, "/") => "status.html",
         // Beside the page: a worker keeps what is at its own place and below.
         (Door::Gate | Door::Desk, "/gate-worker.js") => "gate-worker.js",
         (_, "/interface") => "interface.html",
@@ -75,8 +75,8 @@ pub fn response(
     headers: &HeaderMap,
     started: Instant,
 ) -> Response<Body> {
-    let visit = service.tally.enter(Kind::Page, started);
-    visit.leave(Outcome::Done);
+    let visit = service.metrics.enter(RequestKind::Page, started);
+    visit.leave(QueryOutcome::Done);
     let (nth, encoding) = encoding(headers);
     let has_it = headers
         .get_all(IF_NONE_MATCH)
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(name(Door::Desk, "/organisation"), Some("organisation.html"));
         assert_eq!(name(Door::Desk, "/staff"), Some("staff.html"));
         assert_eq!(name(Door::Gate, "/staff"), None);
-        assert_eq!(name(Door::Back, "/"), Some("status.html"));
+        assert_eq!(name(Door::Ops, "/"), Some("status.html"));
         assert_eq!(name(Door::Gate, "/gate-worker.js"), Some("gate-worker.js"));
         assert_eq!(name(Door::Resident, "/gate-worker.js"), None);
         for door in Door::ALL {

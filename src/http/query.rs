@@ -1,12 +1,12 @@
 //! What a request asks: its head read into a route, a credential, a language. Pure and bounded.
 
-use super::desk::{self, Place};
+use super::desk::{self, RouteEntry};
 use super::pages::{self, Page};
 use crate::answer::Refusal;
 use crate::desk::Params;
 use crate::desk::roles::Act;
 use crate::language::Language;
-use crate::meters::Kind;
+use crate::meters::RequestKind;
 use crate::seal::TOKEN_CHARS_MAX;
 use hyper::header::{
     ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
@@ -21,18 +21,18 @@ pub enum Door {
     Resident,
     Gate,
     Desk,
-    Back,
+    Ops,
 }
 
 impl Door {
-    pub const ALL: [Door; 4] = [Door::Resident, Door::Gate, Door::Desk, Door::Back];
+    pub const ALL: [Door; 4] = [Door::Resident, Door::Gate, Door::Desk, Door::Ops];
 
     pub fn name(self) -> &'static str {
         match self {
             Door::Resident => "resident",
             Door::Gate => "gate",
             Door::Desk => "desk",
-            Door::Back => "back",
+            Door::Ops => "ops",
         }
     }
 }
@@ -157,10 +157,10 @@ impl Route {
             (Door::Gate, "/v1/scan/bulk") => (Route::Bulk, Method::POST),
             (Door::Desk, "/v1/sessions") => (Route::OpenSession, Method::POST),
             (Door::Desk, "/v1/status") => (Route::Explain, Method::GET),
-            (Door::Back, "/live") => (Route::Live, Method::GET),
-            (Door::Back, "/ready") => (Route::Ready, Method::GET),
-            (Door::Back, "/metrics") => (Route::Metrics, Method::GET),
-            (Door::Back, "/v1/feed") => (Route::Feed, Method::POST),
+            (Door::Ops, "/live") => (Route::Live, Method::GET),
+            (Door::Ops, "/ready") => (Route::Ready, Method::GET),
+            (Door::Ops, "/metrics") => (Route::Metrics, Method::GET),
+            (Door::Ops, "/v1/feed") => (Route::Feed, Method::POST),
             (Door::Resident, "/v1/code/offline") => (Route::OfflineCode, Method::GET),
             (Door::Resident, "/v1/keys") => (Route::SigningKeys, Method::GET),
             (Door::Gate, "/v1/keys") => (Route::SigningKeys, Method::GET),
@@ -193,22 +193,22 @@ impl Route {
         }
     }
 
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> RequestKind {
         match self {
-            Route::Show => Kind::Show,
-            Route::Scan => Kind::Scan,
-            Route::Bulk => Kind::Bulk,
-            Route::OpenSession => Kind::Session,
-            Route::Explain => Kind::Status,
-            Route::Live => Kind::Live,
-            Route::Ready => Kind::Ready,
-            Route::Metrics => Kind::Metrics,
-            Route::Feed => Kind::Feed,
-            Route::Page(_) => Kind::Page,
-            Route::OfflineCode => Kind::OfflineCode,
-            Route::SigningKeys | Route::List(_) => Kind::List,
-            Route::Desk(_) => Kind::Desk,
-            Route::None => Kind::Other,
+            Route::Show => RequestKind::Show,
+            Route::Scan => RequestKind::Scan,
+            Route::Bulk => RequestKind::Bulk,
+            Route::OpenSession => RequestKind::Session,
+            Route::Explain => RequestKind::Status,
+            Route::Live => RequestKind::Live,
+            Route::Ready => RequestKind::Ready,
+            Route::Metrics => RequestKind::Metrics,
+            Route::Feed => RequestKind::Feed,
+            Route::Page(_) => RequestKind::Page,
+            Route::OfflineCode => RequestKind::OfflineCode,
+            Route::SigningKeys | Route::List(_) => RequestKind::List,
+            Route::Desk(_) => RequestKind::Desk,
+            Route::None => RequestKind::Other,
         }
     }
 }
@@ -255,7 +255,7 @@ impl<'r> DeskHead<'r> {
         headers: &'r HeaderMap,
     ) -> DeskHead<'r> {
         DeskHead {
-            id: Place::find(door, path).and_then(|place| place.id),
+            id: RouteEntry::find(door, path).and_then(|place| place.id),
             params: desk::params(query),
             idempotency: desk::idempotency(headers),
         }
@@ -267,7 +267,7 @@ impl<'r> Head<'r> {
         let path = plain_path(uri.path());
         let found = Route::find(door, &path);
         if found.is_none()
-            && let Some(place) = Place::find(door, &path)
+            && let Some(place) = RouteEntry::find(door, &path)
         {
             return Head::at_desk(&place, method, headers);
         }
@@ -300,7 +300,7 @@ impl<'r> Head<'r> {
         head
     }
 
-    fn at_desk(place: &Place<'_>, method: &Method, headers: &'r HeaderMap) -> Head<'r> {
+    fn at_desk(place: &RouteEntry<'_>, method: &Method, headers: &'r HeaderMap) -> Head<'r> {
         let mut methods = place.methods.iter();
         let name = as_get(method).as_str();
         let act = methods.find(|(known, _)| *known == name);
@@ -638,14 +638,14 @@ mod tests {
                 Some(UnsupportedMediaType),
             ),
             (
-                Door::Back,
+                Door::Ops,
                 Method::POST,
                 "/v1/feed",
                 "application/x-ndjson",
                 None,
             ),
             (
-                Door::Back,
+                Door::Ops,
                 Method::POST,
                 "/v1/feed",
                 "text/html",

@@ -1,14 +1,14 @@
 //! Answers and refusals as responses; alone in knowing HTTP status codes, JSON and languages on the wire.
 
-use super::bulk::Scans;
+use super::bulk::BulkScan;
 use super::busy_page;
-use super::doors::Seat;
+use super::doors::ConnectionState;
 use crate::answer::{
-    Answer, Explained, Freshness, OfflineIssued, OfflineVerdict, Opened, Refusal, Shown, Standing,
-    Verdict,
+    Answer, Freshness, OfflineIssued, OfflineVerdict, OpenedSession, Refusal, ResidentStatus,
+    ShownCode, StatusExplanation, Verdict,
 };
 use crate::language::Language;
-use crate::person::Face;
+use crate::person::MaskedIdentity;
 use crate::status::{self, Reasons};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
@@ -30,12 +30,12 @@ use std::time::Duration;
 /// A response's body. When it is dropped its connection is between two requests.
 pub struct Body {
     content: Content,
-    seat: Option<Rc<Seat>>,
+    connection: Option<Rc<ConnectionState>>,
 }
 
 enum Content {
     Whole(Bytes),
-    Scans(Box<Scans>),
+    Scans(Box<BulkScan>),
     /// What is large goes out piece by piece, and other connections of the thread have their turn between two.
     Pieces(Bytes, PiecePause),
 }
@@ -54,7 +54,7 @@ impl Body {
     pub fn whole(bytes: impl Into<Bytes>) -> Body {
         Body {
             content: Content::Whole(bytes.into()),
-            seat: None,
+            connection: None,
         }
     }
 
@@ -62,27 +62,27 @@ impl Body {
     pub fn pieces(bytes: Bytes) -> Body {
         Body {
             content: Content::Pieces(bytes, PiecePause::Over),
-            seat: None,
+            connection: None,
         }
     }
 
-    pub fn scans(scans: Scans) -> Body {
+    pub fn scans(scans: BulkScan) -> Body {
         Body {
             content: Content::Scans(Box::new(scans)),
-            seat: None,
+            connection: None,
         }
     }
 
-    pub(super) fn seated(mut self, seat: Rc<Seat>) -> Body {
-        self.seat = Some(seat);
+    pub(super) fn with_connection(mut self, connection: Rc<ConnectionState>) -> Body {
+        self.connection = Some(connection);
         self
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if let Some(seat) = &self.seat {
-            seat.answered();
+        if let Some(connection) = &self.connection {
+            connection.answered();
         }
     }
 }
@@ -259,7 +259,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::NotOnRoster | Refusal::NoConsent => StatusCode::FORBIDDEN,
-        Refusal::TooMany => StatusCode::CONFLICT,
+        Refusal::LimitReached => StatusCode::CONFLICT,
     }
 }
 
@@ -356,9 +356,9 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::NoConsent, En) => {
             "You declare only for members of your family whom you have added, by their right name"
         }
-        (Refusal::TooMany, Hans) => "数量已达上限，请先移除，或次日再试",
-        (Refusal::TooMany, Hant) => "數量已達上限，請先移除，或次日再試",
-        (Refusal::TooMany, En) => {
+        (Refusal::LimitReached, Hans) => "数量已达上限，请先移除，或次日再试",
+        (Refusal::LimitReached, Hant) => "數量已達上限，請先移除，或次日再試",
+        (Refusal::LimitReached, En) => {
             "There are as many as there may be, remove one or try again tomorrow"
         }
         (Refusal::IdempotencyMismatch, Hans) => "该幂等键已用于另一请求，请更换后重试",
@@ -394,12 +394,12 @@ pub(super) fn spread(retry: Duration) -> Duration {
         static DICE: Cell<u64> = Cell::new(crate::clock::Time::now().0 | 1);
     }
     // xorshift64: nobody gains from guessing it.
-    let roll = DICE.with(|dice| {
-        let mut x = dice.get();
+    let roll = DICE.with(|rng| {
+        let mut x = rng.get();
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        dice.set(x);
+        rng.set(x);
         x
     });
     retry / 2 + retry * (roll >> 48) as u32 / 65_536
@@ -491,9 +491,9 @@ fn fragment(reasons: Reasons, language: Language, why: Why) -> Bytes {
         Why::WithGuidance | Why::Bare => reasons,
     };
     let guidance = matches!(why, Why::WithGuidance);
-    let list: Vec<Said> = told
+    let list: Vec<ReasonJson> = told
         .iter()
-        .map(|reason| Said {
+        .map(|reason| ReasonJson {
             reason: reason.word(),
             text: reason.text(language),
             guidance: guidance.then(|| reason.guidance(language).into()),
@@ -507,26 +507,26 @@ fn fragment(reasons: Reasons, language: Language, why: Why) -> Bytes {
 
 /// One reason, as it is printed.
 #[derive(Serialize)]
-struct Said {
+struct ReasonJson {
     reason: &'static str,
     text: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     guidance: Option<Cow<'static, str>>,
     #[serde(flatten)]
-    detail: Option<SaidDetail>,
+    detail: Option<ReasonDetailJson>,
 }
 
 #[derive(Serialize)]
-struct SaidDetail {
+struct ReasonDetailJson {
     since: String,
     until: Option<String>,
     region: Option<String>,
     source: String,
 }
 
-fn put_standing(out: &mut BytesMut, standing: Standing, language: Language, why: Why) {
-    match standing {
-        Standing::Known(reasons) => {
+fn put_status(out: &mut BytesMut, status: ResidentStatus, language: Language, why: Why) {
+    match status {
+        ResidentStatus::Known(reasons) => {
             let fragments = match why {
                 Why::WithGuidance => &FRAGMENTS.with_guidance,
                 Why::Bare => &FRAGMENTS.bare,
@@ -535,21 +535,21 @@ fn put_standing(out: &mut BytesMut, standing: Standing, language: Language, why:
             let nth = language as usize * Reasons::SETS + usize::from(reasons.bits());
             out.put_slice(&fragments[nth]);
         }
-        Standing::Unknown | Standing::TooOld => {
+        ResidentStatus::Unknown | ResidentStatus::TooOld => {
             out.put_slice(b"\"state\":\"");
-            out.put_slice(standing.state().as_bytes());
+            out.put_slice(status.state().as_bytes());
             out.put_slice(b"\",\"reasons\":[]");
         }
     }
 }
 
-fn put_face(out: &mut BytesMut, face: &Face) {
+fn put_masked(out: &mut BytesMut, masked: &MaskedIdentity) {
     out.put_slice(b",\"name\":\"");
-    face.name.write(out);
+    masked.name.write(out);
     out.put_slice(b"\",\"cert_no\":\"");
-    face.cert_no.write(out);
+    masked.cert_no.write(out);
     out.put_slice(b"\",\"assurance\":\"");
-    out.put_slice(face.assurance.word().as_bytes());
+    out.put_slice(masked.assurance.word().as_bytes());
     out.put_slice(b"\"");
 }
 
@@ -572,10 +572,10 @@ fn put_number(out: &mut BytesMut, number: u64) {
     out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-fn shown_json(shown: &Shown, language: Language) -> Bytes {
+fn shown_json(shown: &ShownCode, language: Language) -> Bytes {
     let mut out = BytesMut::with_capacity(1024);
     out.put_slice(b"{");
-    put_standing(&mut out, shown.standing, language, Why::WithGuidance);
+    put_status(&mut out, shown.status, language, Why::WithGuidance);
     out.put_slice(b",\"code\":\"");
     out.put_slice(&shown.code.0);
     out.put_slice(b"\"");
@@ -584,7 +584,7 @@ fn shown_json(shown: &Shown, language: Language) -> Bytes {
     out.put_slice(b",\"refresh_after_ms\":");
     let life = shown.expires_at.since(shown.issued_at);
     put_number(&mut out, life.as_millis() as u64 / 2);
-    put_face(&mut out, &shown.face);
+    put_masked(&mut out, &shown.masked);
     put_freshness(&mut out, &shown.freshness);
     out.put_slice(b"}");
     out.freeze()
@@ -597,8 +597,8 @@ pub fn write_verdict(out: &mut BytesMut, verdict: &Verdict, language: Language) 
         true => Why::Bare,
         false => Why::Withheld,
     };
-    put_standing(out, verdict.standing, language, why);
-    put_face(out, &verdict.face);
+    put_status(out, verdict.status, language, why);
+    put_masked(out, &verdict.masked);
     put_time(out, b"issued_at", verdict.issued_at);
     put_freshness(out, &verdict.freshness);
     out.put_slice(b",\"age_ms\":");
@@ -621,40 +621,40 @@ fn issued_json(issued: &OfflineIssued) -> Bytes {
     out.put_slice(b"\"");
     put_time(&mut out, b"issued_at", issued.issued_at);
     put_time(&mut out, b"expires_at", issued.expires_at);
-    put_face(&mut out, &issued.face);
+    put_masked(&mut out, &issued.masked);
     out.put_slice(b"}");
     out.freeze()
 }
 
-fn opened_json(opened: &Opened) -> Bytes {
+fn opened_json(opened: &OpenedSession) -> Bytes {
     let mut out = BytesMut::with_capacity(512);
     out.put_slice(b"{\"session\":\"");
     out.put_slice(opened.session.as_bytes());
     out.put_slice(b"\"");
     put_time(&mut out, b"expires_at", opened.expires_at);
-    put_face(&mut out, &opened.face);
+    put_masked(&mut out, &opened.masked);
     out.put_slice(b"}");
     out.freeze()
 }
 
-fn explained_json(explained: &Explained, language: Language) -> Bytes {
+fn explained_json(explained: &StatusExplanation, language: Language) -> Bytes {
     let mut out = BytesMut::with_capacity(2048);
     out.put_slice(b"{\"state\":\"");
-    out.put_slice(explained.standing.state().as_bytes());
+    out.put_slice(explained.status.state().as_bytes());
     out.put_slice(b"\"");
-    if let Standing::Known(reasons) = explained.standing {
+    if let ResidentStatus::Known(reasons) = explained.status {
         out.put_slice(b",\"status\":\"");
         out.put_slice(reasons.colour().national().as_bytes());
         out.put_slice(b"\"");
     }
-    let reasons: Vec<Said> = explained
+    let reasons: Vec<ReasonJson> = explained
         .details
         .iter()
-        .map(|detail| Said {
+        .map(|detail| ReasonJson {
             reason: detail.reason.word(),
             text: detail.reason.text(language),
             guidance: Some(detail.guidance.clone().into()),
-            detail: detail.said.as_ref().map(|said| SaidDetail {
+            detail: detail.said.as_ref().map(|said| ReasonDetailJson {
                 since: said.since.to_string(),
                 until: said.until.map(crate::clock::print_day),
                 region: said.region.map(|region| format!("{region:06}")),
@@ -679,7 +679,7 @@ fn explained_json(explained: &Explained, language: Language) -> Bytes {
     out.put_slice(b",\"appeal\":\"");
     out.put_slice(status::appeal(language).as_bytes());
     out.put_slice(b"\"");
-    put_face(&mut out, &explained.face);
+    put_masked(&mut out, &explained.masked);
     put_freshness(&mut out, &explained.freshness);
     out.put_slice(b"}");
     out.freeze()
@@ -692,10 +692,10 @@ mod tests {
     use crate::person::{Assurance, Document, MaskedName};
     use crate::status::Reason;
 
-    fn verdict(standing: Standing, stale: bool) -> Verdict {
+    fn verdict(status: ResidentStatus, stale: bool) -> Verdict {
         Verdict {
-            standing,
-            face: Face {
+            status,
+            masked: MaskedIdentity {
                 name: MaskedName::of("陈美玲"),
                 cert_no: Document::parse("14", "H12345678", u32::MAX).unwrap().mask(),
                 assurance: Assurance::RealPerson,
@@ -720,7 +720,7 @@ mod tests {
     #[test]
     fn a_verdict_is_that_of_the_contract() {
         assert_eq!(
-            print(&verdict(Standing::Known(Reasons::NONE), false)),
+            print(&verdict(ResidentStatus::Known(Reasons::NONE), false)),
             serde_json::json!({
                 "state": "green", "status": "00", "reasons": [], "name": "陈**", "cert_no": "H1*****78",
                 "assurance": "real_person", "issued_at": "2020-04-20T00:01:52.007Z",
@@ -728,7 +728,7 @@ mod tests {
             })
         );
         let red = print(&verdict(
-            Standing::Known(Reasons::NONE.with(Reason::HomeIsolation)),
+            ResidentStatus::Known(Reasons::NONE.with(Reason::HomeIsolation)),
             true,
         ));
         assert_eq!(
@@ -744,7 +744,7 @@ mod tests {
         for language in Language::ALL {
             for bits in 0..Reasons::SETS as u8 {
                 let reasons = Reasons::from_bits(bits).unwrap();
-                let mut verdict = verdict(Standing::Known(reasons), false);
+                let mut verdict = verdict(ResidentStatus::Known(reasons), false);
                 verdict.with_reasons = false;
                 let mut out = BytesMut::new();
                 write_verdict(&mut out, &verdict, language);
@@ -759,9 +759,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_has_no_status() {
-        for standing in [Standing::Unknown, Standing::TooOld] {
-            let printed = print(&verdict(standing, true));
-            assert_eq!(printed["state"], standing.state());
+        for status in [ResidentStatus::Unknown, ResidentStatus::TooOld] {
+            let printed = print(&verdict(status, true));
+            assert_eq!(printed["state"], status.state());
             assert!(printed.get("status").is_none());
         }
     }

@@ -2,10 +2,10 @@
 //! that is filed stays as it is, so that a reader finds all of an edition or nothing of it.
 
 use crate::clock::Time;
-use crate::paper::{Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::paper::{PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::seal::{PLAIN_BYTES_MAX, Seal};
-use crate::store::{Change, Error, Store, What};
+use crate::store::{Change, ChangeKind, Error, Store};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,7 @@ impl FileName {
         (self.bytes as usize).div_ceil(PLAIN_BYTES_MAX)
     }
 
-    fn key(&self, seal: &Seal, part: usize) -> Key {
+    fn key(&self, seal: &Seal, part: usize) -> PaperKey {
         seal.paper_key(&[b"list part", &self.hash, &(part as u64).to_be_bytes()])
     }
 }
@@ -97,14 +97,14 @@ pub struct EditionHead {
 }
 
 /// Puts files, turns and heads into a store, and reads them.
-pub struct Shelf<'s> {
+pub struct ListShelf<'s> {
     pub store: &'s dyn Store,
     pub seal: &'s Seal,
 }
 
 const NO_KEY: Error = Error::Damaged("the papers of revocations have no key");
 
-impl Shelf<'_> {
+impl ListShelf<'_> {
     /// Puts a file; one that is there already is left as it is.
     pub async fn put(&self, bytes: &[u8], now: Time) -> Result<FileName, Error> {
         let name = FileName::of(bytes);
@@ -114,7 +114,7 @@ impl Shelf<'_> {
             let mut changes = Vec::with_capacity(some.len());
             for (beside, part) in some.iter().enumerate() {
                 let key = name.key(self.seal, nth * PARTS_AT_ONCE + beside);
-                changes.push(self.filing(owner, Kind::ListPart, key, now, part)?);
+                changes.push(self.filing(owner, PaperKind::ListPart, key, now, part)?);
             }
             self.store.apply(changes).await?;
         }
@@ -124,7 +124,7 @@ impl Shelf<'_> {
     /// Returns a file, or None where it is not there, whole and as it was put.
     pub async fn get(&self, name: &FileName) -> Result<Option<Vec<u8>>, Error> {
         let owner = name.owner(self.seal);
-        let keys: Vec<Key> = (0..name.parts())
+        let keys: Vec<PaperKey> = (0..name.parts())
             .map(|part| name.key(self.seal, part))
             .collect();
         let mut bytes = Vec::with_capacity(name.bytes as usize);
@@ -145,7 +145,7 @@ impl Shelf<'_> {
         let key = self.seal.paper_key(&[b"list turn", &parts]);
         // Two nodes that ask for one turn must not file the same bytes.
         let mine = self.seal.fresh_key();
-        let turn = self.filing(self.heads_owner(), Kind::ListTurn, key, now, &mine)?;
+        let turn = self.filing(self.heads_owner(), PaperKind::ListTurn, key, now, &mine)?;
         let filed = self.store.apply(vec![turn]).await?;
         Ok(filed == [true])
     }
@@ -157,14 +157,14 @@ impl Shelf<'_> {
             .paper_key(&[b"list head", &head.slot.to_be_bytes()]);
         let body = serde_json::to_vec(head).map_err(|error| Error::Failed(error.into()))?;
         let owner = self.heads_owner();
-        let head = self.filing(owner, Kind::ListHead, key, Time(head.slot), &body)?;
+        let head = self.filing(owner, PaperKind::ListHead, key, Time(head.slot), &body)?;
         Ok(self.store.apply(vec![head]).await? == [true])
     }
 
     /// Returns the newest heads, the newest slot first.
     pub async fn heads(&self) -> Result<Vec<EditionHead>, Error> {
         let owner = self.heads_owner();
-        let kinds = Kinds::of(&[Kind::ListHead]);
+        let kinds = PaperKinds::of(&[PaperKind::ListHead]);
         let papers = self.store.papers(owner, kinds, None, HEADS_READ).await?;
         let read = |paper: &Paper| {
             let body = self.seal.open_paper(&owner, paper)?;
@@ -181,13 +181,13 @@ impl Shelf<'_> {
     fn filing(
         &self,
         who: Identity,
-        kind: Kind,
-        key: Key,
+        kind: PaperKind,
+        key: PaperKey,
         at: Time,
         body: &[u8],
     ) -> Result<Change, Error> {
         let paper = self.seal.paper(&who, kind, key, at, body).ok_or(NO_KEY)?;
-        let what = What::Paper(paper);
+        let what = ChangeKind::Paper(paper);
         Ok(Change { who, what })
     }
 }

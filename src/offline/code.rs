@@ -3,8 +3,8 @@
 use super::ListId;
 use super::sign::{SIGNATURE_BYTES, SignatureAlgorithm, SigningKey, VerifyingKey};
 use crate::clock::Time;
-use crate::person::Face;
-use crate::seal::{base32, face_bytes, read_face};
+use crate::person::MaskedIdentity;
+use crate::seal::{base32, masked_bytes, read_masked};
 use std::time::Duration;
 
 /// Bytes before the signature.
@@ -42,7 +42,7 @@ pub struct OfflineCode {
     pub issued_at: Time,
     /// 1 to [`LIFE_HOURS_MAX`].
     pub life_hours: u16,
-    pub face: Face,
+    pub masked: MaskedIdentity,
 }
 
 /// Why a text is no offline code of a known issuer.
@@ -82,7 +82,7 @@ impl OfflineCode {
         out[14..16].copy_from_slice(&self.check.to_be_bytes());
         out[16..20].copy_from_slice(&(seconds.min(u64::from(u32::MAX)) as u32).to_be_bytes());
         out[20..22].copy_from_slice(&self.life_hours.to_be_bytes());
-        out[22..32].copy_from_slice(&face_bytes(&self.face));
+        out[22..32].copy_from_slice(&masked_bytes(&self.masked));
     }
 
     /// Reads a code and checks its signature with the keys of its issuer, which `keys_of` gives for an issuer's number.
@@ -116,10 +116,10 @@ impl OfflineCode {
         let (generation, rest) = rest.split_first()?;
         let (check, rest) = rest.split_first_chunk::<2>()?;
         let (seconds, rest) = rest.split_first_chunk::<4>()?;
-        let (hours, face) = rest.split_first_chunk::<2>()?;
+        let (hours, masked) = rest.split_first_chunk::<2>()?;
         let check = u16::from_be_bytes(*check);
         let life_hours = u16::from_be_bytes(*hours);
-        if check >= 1 << 14 || !(1..=LIFE_HOURS_MAX).contains(&life_hours) || face[0] >> 4 != 0 {
+        if check >= 1 << 14 || !(1..=LIFE_HOURS_MAX).contains(&life_hours) || masked[0] >> 4 != 0 {
             return None;
         }
         Some(OfflineCode {
@@ -130,7 +130,7 @@ impl OfflineCode {
             check,
             issued_at: Time(EPOCH.0 + 1_000 * u64::from(u32::from_be_bytes(*seconds))),
             life_hours,
-            face: read_face(face)?,
+            masked: read_masked(masked)?,
         })
     }
 }
@@ -165,7 +165,7 @@ mod tests {
             check: 0x1fff,
             issued_at: Time(1_795_500_000_000),
             life_hours: 72,
-            face: Face {
+            masked: MaskedIdentity {
                 name: MaskedName::of("陈美玲"),
                 cert_no: document.mask(),
                 assurance: Assurance::Unverified,

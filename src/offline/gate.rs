@@ -30,7 +30,7 @@ impl Default for ListAges {
 
 /// What a gate may say of a code whose signature is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OfflineVerdict {
+pub enum OfflineDecision {
     /// Green, red or yellow, as of the list; `stale`: the age is to be shown large.
     Colour { state: ListState, stale: bool },
     /// The code was revoked, or the person erased.
@@ -109,15 +109,15 @@ impl HeldLists {
     }
 
     /// Returns what may be said of a code at `now`, by the gate's own clock.
-    pub fn judge(&self, code: &OfflineCode, now: Time, ages: &ListAges) -> OfflineVerdict {
+    pub fn judge(&self, code: &OfflineCode, now: Time, ages: &ListAges) -> OfflineDecision {
         let (Some(base), Some(as_of)) = (&self.base, self.as_of()) else {
-            return OfflineVerdict::TooOld;
+            return OfflineDecision::TooOld;
         };
         if now.plus(CLOCK_LEEWAY) < as_of {
-            return OfflineVerdict::Clock;
+            return OfflineDecision::Clock;
         }
         if now >= code.expires_at() || now.plus(CLOCK_LEEWAY) < code.issued_at {
-            return OfflineVerdict::Expired;
+            return OfflineDecision::Expired;
         }
         let until = match &self.changes {
             Some(changes) => changes.head.until,
@@ -125,18 +125,18 @@ impl HeldLists {
         };
         let age = now.since(as_of);
         if age > ages.too_old_after || now > until {
-            return OfflineVerdict::TooOld;
+            return OfflineDecision::TooOld;
         }
         if code.issued_at > as_of {
-            return OfflineVerdict::NotCovered;
+            return OfflineDecision::NotCovered;
         }
         let changed = self
             .changes
             .as_ref()
             .and_then(|changes| changes.state(code.list_id));
         match changed.unwrap_or_else(|| base.state(code.list_id)) {
-            ListState::Void => OfflineVerdict::Void,
-            state => OfflineVerdict::Colour {
+            ListState::Void => OfflineDecision::Void,
+            state => OfflineDecision::Colour {
                 state,
                 stale: age > ages.stale_after,
             },
@@ -149,7 +149,7 @@ mod tests {
     use super::super::ListId;
     use super::super::list::{ListHead, build_base, tests::signing_key};
     use super::*;
-    use crate::person::{Assurance, Document, Face, MaskedName};
+    use crate::person::{Assurance, Document, MaskedIdentity, MaskedName};
 
     const HOUR: u64 = 3_600_000;
     const AS_OF: u64 = 1_795_500_000_000;
@@ -189,7 +189,7 @@ mod tests {
             check: 1,
             issued_at: Time(issued_at),
             life_hours: 72,
-            face: Face {
+            masked: MaskedIdentity {
                 name: MaskedName::of("陈"),
                 cert_no: Document::parse("10", "440106199003077211", 20_261_128)
                     .unwrap()
@@ -209,14 +209,14 @@ mod tests {
     fn a_colour_is_given_marked_and_withheld_by_the_age_of_the_list() {
         let (held, ages) = (held(), ListAges::default());
         let at = |after: u64, id| held.judge(&code(id, AS_OF - HOUR), Time(AS_OF + after), &ages);
-        let colour = |state, stale| OfflineVerdict::Colour { state, stale };
+        let colour = |state, stale| OfflineDecision::Colour { state, stale };
         let minute = 60_000;
         assert_eq!(at(0, RED), colour(ListState::Red, false));
         assert_eq!(at(30 * minute, GREEN), colour(ListState::Green, false));
         assert_eq!(at(31 * minute, GREEN), colour(ListState::Green, true));
         assert_eq!(at(12 * HOUR, RED), colour(ListState::Red, true));
-        assert_eq!(at(12 * HOUR + 1, GREEN), OfflineVerdict::TooOld);
-        assert_eq!(at(100 * HOUR, GREEN), OfflineVerdict::Expired);
+        assert_eq!(at(12 * HOUR + 1, GREEN), OfflineDecision::TooOld);
+        assert_eq!(at(100 * HOUR, GREEN), OfflineDecision::Expired);
     }
 
     #[test]
@@ -226,30 +226,33 @@ mod tests {
             ..ListAges::default()
         };
         let at = |after| held().judge(&code(GREEN, AS_OF - HOUR), Time(AS_OF + after), &ages);
-        assert!(matches!(at(24 * HOUR), OfflineVerdict::Colour { .. }));
-        assert_eq!(at(24 * HOUR + 1), OfflineVerdict::TooOld);
+        assert!(matches!(at(24 * HOUR), OfflineDecision::Colour { .. }));
+        assert_eq!(at(24 * HOUR + 1), OfflineDecision::TooOld);
     }
 
     #[test]
     fn a_clock_that_was_set_back_is_recognised() {
         let ages = ListAges::default();
         let at = |now| held().judge(&code(GREEN, AS_OF - HOUR), Time(now), &ages);
-        assert_eq!(at(AS_OF - 301_000), OfflineVerdict::Clock);
-        assert!(matches!(at(AS_OF - 299_000), OfflineVerdict::Colour { .. }));
+        assert_eq!(at(AS_OF - 301_000), OfflineDecision::Clock);
+        assert!(matches!(
+            at(AS_OF - 299_000),
+            OfflineDecision::Colour { .. }
+        ));
     }
 
     #[test]
     fn a_code_that_is_newer_than_the_list_gets_no_colour() {
         let ages = ListAges::default();
         let verdict = held().judge(&code(GREEN, AS_OF + 1_000), Time(AS_OF + 2_000), &ages);
-        assert_eq!(verdict, OfflineVerdict::NotCovered);
+        assert_eq!(verdict, OfflineDecision::NotCovered);
     }
 
     #[test]
     fn without_a_list_there_is_no_colour() {
         let verdict =
             HeldLists::default().judge(&code(GREEN, AS_OF), Time(AS_OF), &ListAges::default());
-        assert_eq!(verdict, OfflineVerdict::TooOld);
+        assert_eq!(verdict, OfflineDecision::TooOld);
     }
 
     #[test]
@@ -263,13 +266,13 @@ mod tests {
         held.take_changes(changes(5, AS_OF + 1, &all)).unwrap();
         let ages = ListAges::default();
         let say = |id| held.judge(&code(id, AS_OF - HOUR), Time(AS_OF + 2), &ages);
-        let colour = |state| OfflineVerdict::Colour {
+        let colour = |state| OfflineDecision::Colour {
             state,
             stale: false,
         };
         assert_eq!(say(RED), colour(ListState::Green));
         assert_eq!(say(GREEN), colour(ListState::Red));
-        assert_eq!(say(ListId(9)), OfflineVerdict::Void);
+        assert_eq!(say(ListId(9)), OfflineDecision::Void);
         assert_eq!(say(ListId(10)), colour(ListState::Green));
     }
 

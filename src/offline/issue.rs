@@ -8,7 +8,7 @@ use super::permutation::Permutation;
 use super::sign::{SignatureAlgorithm, SigningKey, VerifyingKey};
 use crate::answer::Refusal;
 use crate::clock::Time;
-use crate::person::{Face, ResidentId};
+use crate::person::{MaskedIdentity, ResidentId};
 use crate::seal::NumberHasher;
 use crate::seal::ring::{KeyState, RingFile};
 use arc_swap::ArcSwap;
@@ -146,7 +146,7 @@ impl Generations {
     pub fn current(&self, resident: ResidentId) -> Result<u8, Refusal> {
         match self.newest(resident)? {
             None => Ok(0),
-            Some(newest) => newest.checked_add(1).ok_or(Refusal::TooMany),
+            Some(newest) => newest.checked_add(1).ok_or(Refusal::LimitReached),
         }
     }
 
@@ -241,7 +241,7 @@ pub struct OfflineHolder {
     pub resident: ResidentId,
     /// Check bits of the resident's word.
     pub check: u16,
-    pub face: Face,
+    pub masked: MaskedIdentity,
 }
 
 impl OfflineIssuer {
@@ -312,7 +312,7 @@ impl OfflineIssuer {
             // Rounded up: a list from before the code says nothing of its holder.
             issued_at: Time(now.0.div_ceil(1_000) * 1_000),
             life_hours,
-            face: holder.face,
+            masked: holder.masked,
         };
         let text = code.sign(&keys.signing).ok_or(Refusal::UpstreamBusy)?;
         self.count(CodeOutcome::Issued);
@@ -391,7 +391,7 @@ mod tests {
         OfflineHolder {
             resident: ResidentId(0x1234_5678_9abc_def0),
             check: 77,
-            face: Face {
+            masked: MaskedIdentity {
                 name: MaskedName::of("陈美玲"),
                 cert_no: document.mask(),
                 assurance: Assurance::RealName,
@@ -469,7 +469,7 @@ mod tests {
         assert!(issuer.open(new.as_bytes(), NOW, SKEW).is_ok());
         issuer.generations.add(&[(holder().resident, u8::MAX)]);
         let more = issuer.issue(&holder(), 1, NOW).map(|(_, code)| code);
-        assert_eq!(more, Err(Refusal::TooMany));
+        assert_eq!(more, Err(Refusal::LimitReached));
     }
 
     #[test]

@@ -115,11 +115,11 @@ pub struct ListChanges {
     states: [Vec<ListId>; 4],
 }
 
-struct Fields<'f> {
+struct FieldReader<'f> {
     rest: &'f [u8],
 }
 
-impl Fields<'_> {
+impl FieldReader<'_> {
     fn u8(&mut self) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
@@ -154,7 +154,7 @@ fn unsigned_head(file: &[u8], kind: u8) -> Result<UnsignedHead, FileFault> {
         return Err(FileFault::Form);
     }
     let rest = file.strip_prefix(MAGIC).ok_or(FileFault::Form)?;
-    let mut fields = Fields { rest };
+    let mut fields = FieldReader { rest };
     let mut head = || {
         let (found, algorithm, key, planes) =
             (fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?);
@@ -285,7 +285,7 @@ impl BaseList {
         };
         if planes > 0 {
             let tail = file.get(at..end).ok_or(FileFault::Length)?;
-            let mut fields = Fields { rest: tail };
+            let mut fields = FieldReader { rest: tail };
             let (span, seed) = fields.u32().zip(fields.u32()).ok_or(FileFault::Length)?;
             if span > COLUMN_BITS_MAX || span == 0 {
                 return Err(FileFault::Form);
@@ -415,7 +415,7 @@ fn sign(mut file: Vec<u8>, key: &SigningKey) -> Option<Vec<u8>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildFault {
     #[error("more ids are listed than a file can hold")]
-    TooMany,
+    LimitReached,
     #[error("no seed gives equations that can all hold")]
     NoSeed,
     #[error("the system gives no random bytes")]
@@ -433,7 +433,7 @@ pub fn build_base(
     key: &SigningKey,
 ) -> Result<Vec<u8>, BuildFault> {
     debug_assert!(listed.is_sorted_by(|a, b| a.0 < b.0));
-    let n = u32::try_from(listed.len()).map_err(|_| BuildFault::TooMany)?;
+    let n = u32::try_from(listed.len()).map_err(|_| BuildFault::LimitReached)?;
     let planes = match () {
         () if listed.iter().any(|(_, state)| *state == ListState::Yellow) => 2,
         () if listed.iter().any(|(_, state)| *state == ListState::Void) => 1,
@@ -447,7 +447,7 @@ pub fn build_base(
         let span = factor * count as f64 + 128.0;
         match span <= f64::from(COLUMN_BITS_MAX) {
             true => Ok(span as u32),
-            false => Err(BuildFault::TooMany),
+            false => Err(BuildFault::LimitReached),
         }
     };
     let others = head.residents.saturating_sub(n);

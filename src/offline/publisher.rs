@@ -2,13 +2,13 @@
 //! In: who is on record, which generations were revoked, the lists so far. Out: signed files, all of them true, or none.
 
 use super::code::OfflineCode;
-use super::gate::{HeldLists, ListAges, OfflineVerdict};
+use super::gate::{HeldLists, ListAges, OfflineDecision};
 use super::issue::OfflineKeys;
 use super::list::{BaseList, BuildFault, FileFault, ListChanges, ListHead, build_base};
 use super::permutation::Permutation;
 use super::{ListId, ListState};
 use crate::clock::Time;
-use crate::person::{Assurance, CertType, Face, MaskedName, MaskedNumber, ResidentId};
+use crate::person::{Assurance, CertType, MaskedIdentity, MaskedName, MaskedNumber, ResidentId};
 use crate::status::{Colour, Word};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub enum PublishFault {
     #[error("of {asked} answers {wrong} would be wrong")]
     Wrong { asked: u64, wrong: u64 },
     #[error("more residents than a list can hold")]
-    TooMany,
+    LimitReached,
 }
 
 /// A base and the changes since, both signed.
@@ -199,7 +199,7 @@ pub fn publish(
     ids.void.iter().for_each(|id| note(*id, ListState::Void));
     listed.sort_unstable();
     listed.dedup();
-    let residents = u32::try_from(residents).map_err(|_| PublishFault::TooMany)?;
+    let residents = u32::try_from(residents).map_err(|_| PublishFault::LimitReached)?;
     let until = source.as_of.plus(source.life);
     let head = |number| ListHead {
         issuer: source.issuer,
@@ -300,7 +300,7 @@ fn prove(
         check: 1,
         issued_at: source.as_of,
         life_hours: 1,
-        face: Face {
+        masked: MaskedIdentity {
             name: MaskedName::of(""),
             cert_no: MaskedNumber {
                 cert_type: CertType::IdentityCard,
@@ -317,8 +317,8 @@ fn prove(
         for gate in &gates {
             asked += 1;
             let said = match gate.judge(&code, source.as_of, &ages) {
-                OfflineVerdict::Colour { state, .. } => Some(state),
-                OfflineVerdict::Void => Some(ListState::Void),
+                OfflineDecision::Colour { state, .. } => Some(state),
+                OfflineDecision::Void => Some(ListState::Void),
                 _ => None,
             };
             let is_right = match before {
@@ -426,7 +426,7 @@ mod tests {
             check: 7,
             issued_at: Time(issued_at),
             life_hours: 72,
-            face: Face {
+            masked: MaskedIdentity {
                 name: MaskedName::of("陈"),
                 cert_no: MaskedNumber {
                     cert_type: CertType::IdentityCard,
@@ -523,12 +523,12 @@ mod tests {
                         too_old_after: LIFE, ..ListAges::default()
                     });
                     if Time(*issued_at) > at {
-                        prop_assert_eq!(said, OfflineVerdict::NotCovered);
+                        prop_assert_eq!(said, OfflineDecision::NotCovered);
                         continue;
                     }
                     match (truth.get(id), said) {
-                        (Some(ListState::Void), OfflineVerdict::Void) => {}
-                        (Some(wanted), OfflineVerdict::Colour { state, .. }) => prop_assert_eq!(state, *wanted),
+                        (Some(ListState::Void), OfflineDecision::Void) => {}
+                        (Some(wanted), OfflineDecision::Colour { state, .. }) => prop_assert_eq!(state, *wanted),
                         (wanted, said) => prop_assert!(false, "{:?} said of {:?}", said, wanted),
                     }
                 }
@@ -557,7 +557,7 @@ mod tests {
             let id = keys.permutation.list_id(ResidentId(spread(nth)), 0);
             held.judge(&code(id, START), Time(START), &ListAges::default())
         };
-        let colour = |state| OfflineVerdict::Colour {
+        let colour = |state| OfflineDecision::Colour {
             state,
             stale: false,
         };
@@ -621,8 +621,8 @@ mod tests {
         let mut held = HeldLists::default();
         held.take_base(bases(&edition, &keys).remove(0)).unwrap();
         let say = |id| held.judge(&code(id, START), Time(START), &ListAges::default());
-        assert_eq!(say(shared), OfflineVerdict::Void);
-        assert_eq!(say(keys.permutation.list_id(one, 0)), OfflineVerdict::Void);
+        assert_eq!(say(shared), OfflineDecision::Void);
+        assert_eq!(say(keys.permutation.list_id(one, 0)), OfflineDecision::Void);
         // An id of before that is another's now is void as well.
         let taken = keys
             .permutation

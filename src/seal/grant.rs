@@ -1,11 +1,11 @@
 //! Grants as sealed codes: longer than a live code, so that who scans tells them apart by their length, and of a key of their
 //! own.
 
-use super::{HEAD, Nonces, Seal, TAG, base32, read_face, write_face};
+use super::{HEAD, Nonces, Seal, TAG, base32, read_masked, write_masked};
 use crate::answer::Refusal;
 use crate::clock::Time;
-use crate::person::{Face, ResidentId};
-use crate::seal::ring::Kind;
+use crate::person::{MaskedIdentity, ResidentId};
+use crate::seal::ring::TokenKind;
 
 const GRANT_BYTES: usize = 42;
 
@@ -24,7 +24,7 @@ pub struct Grant {
     /// Tells it from the organisation's others.
     pub number: u64,
     pub until: Time,
-    pub face: Face,
+    pub masked: MaskedIdentity,
 }
 
 impl Seal {
@@ -35,8 +35,8 @@ impl Seal {
         plain[10..18].copy_from_slice(&grant.organisation.to_be_bytes());
         plain[18..26].copy_from_slice(&grant.number.to_be_bytes());
         plain[26..32].copy_from_slice(&grant.until.0.to_be_bytes()[2..]);
-        write_face(&grant.face, &mut plain[32..]);
-        self.print(Kind::Grant, nonces, &plain)
+        write_masked(&grant.masked, &mut plain[32..]);
+        self.print(TokenKind::Grant, nonces, &plain)
     }
 
     /// Opens a grant for a scanner of this organisation: `CodeInvalid` for any other, `GrantRevoked` for one that is over.
@@ -48,7 +48,7 @@ impl Seal {
             return Err(Refusal::CodeInvalid);
         }
         let plain = self
-            .open(Kind::Grant, &mut bytes)
+            .open(TokenKind::Grant, &mut bytes)
             .ok_or(Refusal::CodeInvalid)?;
         let eight = |at: usize| u64::from_be_bytes(plain[at..at + 8].try_into().expect("8 bytes"));
         let grant = Grant {
@@ -57,7 +57,7 @@ impl Seal {
             organisation: eight(10),
             number: eight(18),
             until: super::time48(&plain[26..32]),
-            face: read_face(&plain[32..]).ok_or(Refusal::CodeInvalid)?,
+            masked: read_masked(&plain[32..]).ok_or(Refusal::CodeInvalid)?,
         };
         if grant.organisation != organisation {
             return Err(Refusal::CodeInvalid);
@@ -95,7 +95,7 @@ mod tests {
             organisation: 8,
             number: 9,
             until: NOW.plus(Duration::from_secs(86_400)),
-            face: Face {
+            masked: MaskedIdentity {
                 name: MaskedName::of("陈美玲"),
                 cert_no: Document::parse("10", "440106199003077211", u32::MAX)
                     .unwrap()

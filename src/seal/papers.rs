@@ -3,7 +3,7 @@
 
 use super::Seal;
 use crate::clock::Time;
-use crate::paper::{BODY_BYTES_MAX, Key, Kind, Paper};
+use crate::paper::{BODY_BYTES_MAX, Paper, PaperKey, PaperKind};
 use crate::person::{Identity, ResidentId};
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use aws_lc_rs::hmac;
@@ -14,7 +14,7 @@ pub const PLAIN_BYTES_MAX: usize = BODY_BYTES_MAX - TAG;
 const TAG: usize = 16;
 
 /// Who owns a paper, what it is, and when it was, are sealed in: a paper that was moved does not open.
-fn place(owner: &Identity, kind: Kind, key: &Key, at: Time) -> [u8; 41] {
+fn place(owner: &Identity, kind: PaperKind, key: &PaperKey, at: Time) -> [u8; 41] {
     let mut place = [0; 41];
     place[..16].copy_from_slice(&owner.claim);
     place[16..32].copy_from_slice(key);
@@ -25,22 +25,22 @@ fn place(owner: &Identity, kind: Kind, key: &Key, at: Time) -> [u8; 41] {
 
 impl Seal {
     /// The owner that stands for something that is no person: an organisation, a destination's day. The first four bits of
-    /// the home are `sixteenth`, below 16, so that what many share lies evenly.
-    pub fn owner(&self, noun: &str, name: &str, sixteenth: u8) -> Identity {
+    /// the home are `partition`, below 16, so that what many share lies evenly.
+    pub fn owner(&self, noun: &str, name: &str, partition: u8) -> Identity {
         let tag = self.hash(&[b"owner", noun.as_bytes(), name.as_bytes()]);
         let mut who = Identity::of_hash(&tag);
-        who.home = ResidentId(who.home.0 >> 4 | u64::from(sixteenth & 15) << 60);
+        who.home = ResidentId(who.home.0 >> 4 | u64::from(partition & 15) << 60);
         who
     }
 
     /// The key of a paper, made of what tells it from others: the source and its number, or the caller's own word for it.
-    pub fn paper_key(&self, parts: &[&[u8]]) -> Key {
+    pub fn paper_key(&self, parts: &[&[u8]]) -> PaperKey {
         let tag = self.hash(parts);
         tag[..16].try_into().expect("16 of 32")
     }
 
     /// A key for a paper that nobody has a word for.
-    pub fn fresh_key(&self) -> Key {
+    pub fn fresh_key(&self) -> PaperKey {
         let mut key = [0; 16];
         aws_lc_rs::rand::fill(&mut key).expect("the system gives random bytes");
         key
@@ -73,8 +73,8 @@ impl Seal {
     pub fn paper(
         &self,
         owner: &Identity,
-        kind: Kind,
-        key: Key,
+        kind: PaperKind,
+        key: PaperKey,
         at: Time,
         plain: &[u8],
     ) -> Option<Paper> {
@@ -115,14 +115,14 @@ impl Seal {
     }
 }
 
-fn nonce(key: &Key) -> Nonce {
+fn nonce(key: &PaperKey) -> Nonce {
     Nonce::assume_unique_for_key(key[..NONCE_LEN].try_into().expect("12 of 16"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paper::Purpose;
+    use crate::paper::PaperPurpose;
     use crate::seal::Settings;
     use crate::seal::ring::RingFile;
     use std::time::Duration;
@@ -144,7 +144,7 @@ mod tests {
         let (owner, other) = (Identity::of_hash(&[1; 32]), Identity::of_hash(&[2; 32]));
         let key = seal.paper_key(&[b"gd-cdc", b"7"]);
         let paper = seal
-            .paper(&owner, Kind::Temperature, key, NOW, b"36.5")
+            .paper(&owner, PaperKind::Temperature, key, NOW, b"36.5")
             .unwrap();
         assert_eq!(
             seal.open_paper(&owner, &paper).as_deref(),
@@ -157,11 +157,11 @@ mod tests {
                 ..paper.clone()
             },
             Paper {
-                kind: Kind::Notice,
+                kind: PaperKind::Notice,
                 ..paper.clone()
             },
             Paper {
-                kind: Kind::Trip,
+                kind: PaperKind::Trip,
                 ..paper.clone()
             },
             Paper {
@@ -171,16 +171,22 @@ mod tests {
         ] {
             assert_eq!(seal.open_paper(&owner, &moved), None);
         }
-        ring.destroy(Purpose::Health, NOW);
+        ring.destroy(PaperPurpose::Health, NOW);
         seal.reload(&ring);
         assert_eq!(seal.open_paper(&owner, &paper), None);
         assert_eq!(
-            seal.paper(&owner, Kind::Temperature, key, NOW, b"36.5"),
+            seal.paper(&owner, PaperKind::Temperature, key, NOW, b"36.5"),
             None
         );
-        assert!(seal.paper(&owner, Kind::Trip, key, NOW, b"36.5").is_some());
+        assert!(
+            seal.paper(&owner, PaperKind::Trip, key, NOW, b"36.5")
+                .is_some()
+        );
         let long = vec![0; PLAIN_BYTES_MAX + 1];
-        assert!(seal.paper(&owner, Kind::Trip, key, NOW, &long).is_none());
+        assert!(
+            seal.paper(&owner, PaperKind::Trip, key, NOW, &long)
+                .is_none()
+        );
     }
 
     #[test]

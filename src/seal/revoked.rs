@@ -4,7 +4,7 @@
 //! A reading of the store only adds. A store that was emptied, or restored from an older copy, takes nothing back: an entry
 //! leaves when all that it revokes would have ended by itself, and a day after. That is judged by the steady clock.
 
-use super::ring::Kind;
+use super::ring::TokenKind;
 use crate::answer::Refusal;
 use crate::clock::{Moment, Now, Time};
 use arc_swap::ArcSwap;
@@ -22,7 +22,7 @@ const EXTENDED_BY: Duration = Duration::from_secs(3_600);
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    pub what: RevokedWhat,
+    pub what: RevocationSubject,
     /// What was issued up to then is good no more.
     pub end: Time,
     /// When the last of it would have ended by itself.
@@ -31,44 +31,44 @@ pub struct Revocation {
 
 /// What a revocation names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RevokedWhat {
+pub enum RevocationSubject {
     /// The number of a pass, a membership, or a resident.
     Number(u64),
     /// All passes of a kind that one holder has.
-    Holder(Kind, String),
+    Holder(TokenKind, String),
 }
 
 /// An entry in memory.
 #[derive(Clone, Copy)]
-struct Entry {
+struct RevocationEntry {
     end: Time,
     forgotten_at: Moment,
 }
 
 #[derive(Clone, Default)]
 struct Table {
-    numbers: HashMap<u64, Entry, BuildHasherDefault<NumberHasher>>,
+    numbers: HashMap<u64, RevocationEntry, BuildHasherDefault<NumberHasher>>,
     /// One map for each kind of pass.
-    holders: [HashMap<String, Entry>; Kind::ALL.len()],
+    holders: [HashMap<String, RevocationEntry>; TokenKind::ALL.len()],
 }
 
 impl Table {
-    fn get(&self, what: &RevokedWhat) -> Option<&Entry> {
+    fn get(&self, what: &RevocationSubject) -> Option<&RevocationEntry> {
         match what {
-            RevokedWhat::Number(number) => self.numbers.get(number),
-            RevokedWhat::Holder(kind, holder) => self.holders_of(*kind).get(holder),
+            RevocationSubject::Number(number) => self.numbers.get(number),
+            RevocationSubject::Holder(kind, holder) => self.holders_of(*kind).get(holder),
         }
     }
 
-    fn holders_of(&self, kind: Kind) -> &HashMap<String, Entry> {
+    fn holders_of(&self, kind: TokenKind) -> &HashMap<String, RevocationEntry> {
         &self.holders[kind as usize - 1]
     }
 
     /// Of two ends the later counts, and the later time of leaving.
-    fn merge(&mut self, what: &RevokedWhat, new: Entry) {
+    fn merge(&mut self, what: &RevocationSubject, new: RevocationEntry) {
         let known = match what {
-            RevokedWhat::Number(number) => self.numbers.entry(*number).or_insert(new),
-            RevokedWhat::Holder(kind, holder) => self.holders[*kind as usize - 1]
+            RevocationSubject::Number(number) => self.numbers.entry(*number).or_insert(new),
+            RevocationSubject::Holder(kind, holder) => self.holders[*kind as usize - 1]
                 .entry(holder.clone())
                 .or_insert(new),
         };
@@ -83,7 +83,7 @@ impl Table {
         }
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
+    fn entries(&self) -> impl Iterator<Item = &RevocationEntry> {
         let holders = self.holders.iter().flat_map(HashMap::values);
         self.numbers.values().chain(holders)
     }
@@ -115,12 +115,12 @@ const SOME: u8 = 1;
 const UNREAD: u8 = 2;
 
 #[derive(Default)]
-pub struct Revoked {
+pub struct RevocationTable {
     state: AtomicU8,
     table: ArcSwap<Table>,
 }
 
-impl Revoked {
+impl RevocationTable {
     /// `Unauthorized` for what was revoked, `Warming` for everything while nobody has said what was.
     #[inline]
     pub fn admits(&self, number: u64, issued_at: Time) -> Result<(), Refusal> {
@@ -131,11 +131,11 @@ impl Revoked {
         }
     }
 
-    /// As [`Revoked::admits`], for a pass of this kind, whose number says all, and its holder.
+    /// As [`RevocationTable::admits`], for a pass of this kind, whose number says all, and its holder.
     #[inline]
-    pub fn admits_pass<'h>(
+    pub fn admits_token<'h>(
         &self,
-        kind: Kind,
+        kind: TokenKind,
         number: u64,
         issued_at: Time,
         holder: impl FnOnce() -> Option<&'h str>,
@@ -158,11 +158,11 @@ impl Revoked {
     }
 
     /// Whether the holder of a pass of this kind was revoked, so that the number of a pass does not say all.
-    pub fn has_holders(&self, kind: Kind) -> bool {
+    pub fn has_holders(&self, kind: TokenKind) -> bool {
         self.state.load(Acquire) != NONE && !self.table.load().holders_of(kind).is_empty()
     }
 
-    /// From now on nothing is admitted until the first [`Revoked::learn`].
+    /// From now on nothing is admitted until the first [`RevocationTable::learn`].
     pub fn await_reading(&self) {
         self.state.store(UNREAD, Release);
     }
@@ -183,7 +183,7 @@ impl Revoked {
     /// Adds what was read. From then on what is not known to be revoked is admitted.
     pub fn learn(&self, read: &[Revocation], now: Now) {
         let news: Vec<&Revocation> = read.iter().filter(|one| !self.knows(one, now)).collect();
-        let is_over = |entry: &Entry| now.moment >= entry.forgotten_at;
+        let is_over = |entry: &RevocationEntry| now.moment >= entry.forgotten_at;
         if !news.is_empty() || self.table.load().entries().any(is_over) {
             self.table.rcu(|known| {
                 let mut table = Table::clone(known);
@@ -192,7 +192,7 @@ impl Revoked {
                     let Revocation { what, end, .. } = one;
                     let forgotten_at = forgotten_at(one, now);
                     let end = *end;
-                    table.merge(what, Entry { end, forgotten_at });
+                    table.merge(what, RevocationEntry { end, forgotten_at });
                 }
                 table
             });
@@ -209,7 +209,7 @@ impl Revoked {
         let (end, forgotten_at) = (revocation.end, forgotten_at(revocation, now));
         self.table.rcu(|known| {
             let mut table = Table::clone(known);
-            table.merge(&revocation.what, Entry { end, forgotten_at });
+            table.merge(&revocation.what, RevocationEntry { end, forgotten_at });
             table
         });
         // While nothing was read yet, nothing is admitted anyway.
@@ -221,7 +221,7 @@ impl Revoked {
     }
 }
 
-fn admit(entry: Option<&Entry>, issued_at: Time) -> Result<(), Refusal> {
+fn admit(entry: Option<&RevocationEntry>, issued_at: Time) -> Result<(), Refusal> {
     match entry {
         Some(entry) if issued_at <= entry.end => Err(Refusal::Unauthorized),
         _ => Ok(()),
@@ -251,7 +251,7 @@ mod tests {
 
     fn of(number: u64, end: u64, until: u64) -> Revocation {
         Revocation {
-            what: RevokedWhat::Number(number),
+            what: RevocationSubject::Number(number),
             end: Time(end),
             until: Time(1_000_000 * DAY + until),
         }
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn nothing_is_admitted_before_the_first_reading() {
-        let revoked = Revoked::default();
+        let revoked = RevocationTable::default();
         assert_eq!(revoked.admits(7, Time(1)), Ok(()));
         revoked.await_reading();
         assert_eq!(revoked.admits(7, Time(1)), Err(Refusal::Warming));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_issued_after_the_end_is_good_and_the_later_end_counts() {
-        let revoked = Revoked::default();
+        let revoked = RevocationTable::default();
         revoked.add(&of(7, 20, 9), at(0));
         revoked.add(&of(7, 10, 9), at(0));
         revoked.learn(&[of(7, 15, 9)], at(0));
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_reading_of_a_store_that_was_emptied_or_restored_takes_nothing_back() {
-        let revoked = Revoked::default();
+        let revoked = RevocationTable::default();
         revoked.await_reading();
         revoked.learn(&[of(7, 20, 90 * DAY), of(8, 20, 90 * DAY)], at(0));
         revoked.add(&of(9, 20, 90 * DAY), at(0));
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn an_entry_leaves_a_day_after_all_that_it_revokes_has_ended() {
-        let revoked = Revoked::default();
+        let revoked = RevocationTable::default();
         revoked.add(&of(7, 20, 5 * DAY), at(0));
         revoked.learn(&[], at(6 * DAY - 1));
         assert!(revoked.admits(7, Time(20)).is_err());
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_ahead_for_a_while_takes_nothing_back() {
-        let revoked = Revoked::default();
+        let revoked = RevocationTable::default();
         let ahead = |ms| Now {
             time: Time(at(ms).time.0 + 400 * DAY),
             ..at(ms)
@@ -327,22 +327,22 @@ mod tests {
 
     #[test]
     fn a_holder_is_revoked_for_one_kind_of_pass_and_up_to_a_time() {
-        let revoked = Revoked::default();
+        let revoked = RevocationTable::default();
         let of_holder = Revocation {
-            what: RevokedWhat::Holder(Kind::Scanner, "gate-7".into()),
+            what: RevocationSubject::Holder(TokenKind::Scanner, "gate-7".into()),
             ..of(0, 20, DAY)
         };
         revoked.learn(std::slice::from_ref(&of_holder), at(0));
         assert!(revoked.knows(&of_holder, at(0)));
         let admits = |kind, issued_at, holder: &str| {
-            revoked.admits_pass(kind, 1, Time(issued_at), || Some(holder))
+            revoked.admits_token(kind, 1, Time(issued_at), || Some(holder))
         };
         let refused = Err(Refusal::Unauthorized);
-        assert_eq!(admits(Kind::Scanner, 20, "gate-7"), refused);
-        assert_eq!(admits(Kind::Scanner, 21, "gate-7"), Ok(()));
-        assert_eq!(admits(Kind::Scanner, 20, "gate-8"), Ok(()));
-        assert_eq!(admits(Kind::Staff, 20, "gate-7"), Ok(()));
+        assert_eq!(admits(TokenKind::Scanner, 20, "gate-7"), refused);
+        assert_eq!(admits(TokenKind::Scanner, 21, "gate-7"), Ok(()));
+        assert_eq!(admits(TokenKind::Scanner, 20, "gate-8"), Ok(()));
+        assert_eq!(admits(TokenKind::Staff, 20, "gate-7"), Ok(()));
         revoked.add(&of(1, u64::MAX, DAY), at(0));
-        assert_eq!(admits(Kind::Scanner, 21, "gate-7"), refused);
+        assert_eq!(admits(TokenKind::Scanner, 21, "gate-7"), refused);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::tags::StatusTags;
 use crate::clock::Time;
-use crate::paper::Purpose;
+use crate::paper::PaperPurpose;
 use aws_lc_rs::aead::{AES_128_GCM_SIV, LessSafeKey, UnboundKey};
 use aws_lc_rs::hkdf;
 use aws_lc_rs::hmac;
@@ -257,7 +257,7 @@ pub struct OfflineSecrets<'r> {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PapersKey {
-    purpose: Purpose,
+    purpose: PaperPurpose,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secret: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,7 +309,7 @@ impl RingFile {
                 secret: Secret::random(),
             },
             token: vec![token(1, KeyState::Current), token(2, KeyState::Next)],
-            papers: Purpose::ALL
+            papers: PaperPurpose::ALL
                 .into_iter()
                 .map(|purpose| PapersKey {
                     purpose,
@@ -357,7 +357,7 @@ impl RingFile {
 
     /// Destroys the key of a service's papers: whatever it sealed is rubbish from now on, and nothing more is sealed. False
     /// where the ring has none of its own, because it was made before papers had keys.
-    pub fn destroy(&mut self, purpose: Purpose, now: Time) -> bool {
+    pub fn destroy(&mut self, purpose: PaperPurpose, now: Time) -> bool {
         let Some(key) = self.papers.iter_mut().find(|key| key.purpose == purpose) else {
             return false;
         };
@@ -367,7 +367,7 @@ impl RingFile {
     }
 
     /// When the key of a service's papers was destroyed.
-    pub fn destroyed(&self, purpose: Purpose) -> Option<Time> {
+    pub fn destroyed(&self, purpose: PaperPurpose) -> Option<Time> {
         let key = self.papers.iter().find(|key| key.purpose == purpose)?;
         key.destroyed.map(Time)
     }
@@ -418,7 +418,7 @@ impl RingFile {
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err("two signing keys have the same id");
         }
-        let mut purposes: Vec<Purpose> = self.papers.iter().map(|key| key.purpose).collect();
+        let mut purposes: Vec<PaperPurpose> = self.papers.iter().map(|key| key.purpose).collect();
         purposes.sort_unstable();
         if purposes.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err("a service has two keys of papers");
@@ -531,7 +531,7 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 
 /// What a sealed thing is for. Each has keys of its own, so that none can be taken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     Code = 1,
     Session = 2,
     Scanner = 3,
@@ -542,28 +542,28 @@ pub enum Kind {
     Grant = 8,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 8] = [
-        Kind::Code,
-        Kind::Session,
-        Kind::Scanner,
-        Kind::Authority,
-        Kind::Organisation,
-        Kind::Staff,
-        Kind::Operator,
-        Kind::Grant,
+impl TokenKind {
+    pub const ALL: [TokenKind; 8] = [
+        TokenKind::Code,
+        TokenKind::Session,
+        TokenKind::Scanner,
+        TokenKind::Authority,
+        TokenKind::Organisation,
+        TokenKind::Staff,
+        TokenKind::Operator,
+        TokenKind::Grant,
     ];
 
     fn purpose(self) -> &'static [u8] {
         match self {
-            Kind::Code => b"liangma code 1",
-            Kind::Session => b"liangma session 1",
-            Kind::Scanner => b"liangma scanner 1",
-            Kind::Authority => b"liangma authority 1",
-            Kind::Organisation => b"liangma organisation 1",
-            Kind::Staff => b"liangma staff 1",
-            Kind::Operator => b"liangma operator 1",
-            Kind::Grant => b"liangma grant 1",
+            TokenKind::Code => b"liangma code 1",
+            TokenKind::Session => b"liangma session 1",
+            TokenKind::Scanner => b"liangma scanner 1",
+            TokenKind::Authority => b"liangma authority 1",
+            TokenKind::Organisation => b"liangma organisation 1",
+            TokenKind::Staff => b"liangma staff 1",
+            TokenKind::Operator => b"liangma operator 1",
+            TokenKind::Grant => b"liangma grant 1",
         }
     }
 }
@@ -573,11 +573,11 @@ pub struct KeyRing {
     pub(super) identity: hmac::Key,
     pub(super) rest: (u8, LessSafeKey),
     current: u8,
-    /// By key id; a key for each [`Kind`].
+    /// By key id; a key for each [`TokenKind`].
     keys: [Option<Box<[LessSafeKey; 8]>>; 256],
     pub(super) tags: StatusTags,
-    /// By [`Purpose`]; None: destroyed.
-    pub(super) papers: [Option<LessSafeKey>; Purpose::ALL.len()],
+    /// By [`PaperPurpose`]; None: destroyed.
+    pub(super) papers: [Option<LessSafeKey>; PaperPurpose::ALL.len()],
 }
 
 impl KeyRing {
@@ -586,7 +586,7 @@ impl KeyRing {
         let mut current = 0;
         for key in &file.token {
             keys[usize::from(key.id)] = Some(Box::new(
-                Kind::ALL.map(|kind| derive(&key.secret, kind.purpose())),
+                TokenKind::ALL.map(|kind| derive(&key.secret, kind.purpose())),
             ));
             if key.state == KeyState::Current {
                 current = key.id;
@@ -598,7 +598,7 @@ impl KeyRing {
             current,
             keys,
             tags: StatusTags::new(&file.rest.secret.0),
-            papers: Purpose::ALL.map(|purpose| {
+            papers: PaperPurpose::ALL.map(|purpose| {
                 let name = format!("liangma papers {} 1", purpose.word());
                 let own = file.papers.iter().find(|key| key.purpose == purpose);
                 let secret = match own {
@@ -610,12 +610,12 @@ impl KeyRing {
         }
     }
 
-    pub(super) fn current(&self, kind: Kind) -> (u8, &LessSafeKey) {
+    pub(super) fn current(&self, kind: TokenKind) -> (u8, &LessSafeKey) {
         let key = self.key(self.current, kind);
         (self.current, key.expect("a ring has a current key"))
     }
 
-    pub(super) fn key(&self, id: u8, kind: Kind) -> Option<&LessSafeKey> {
+    pub(super) fn key(&self, id: u8, kind: TokenKind) -> Option<&LessSafeKey> {
         let keys = self.keys[usize::from(id)].as_deref()?;
         Some(&keys[kind as usize - 1])
     }
@@ -713,16 +713,19 @@ mod tests {
                 .filter(|key| key.secret.is_some())
                 .count()
         };
-        assert_eq!(secrets(&ring), Purpose::ALL.len());
-        assert!(ring.destroy(Purpose::Trips, Time(7)) && ring.destroy(Purpose::Trips, Time(9)));
+        assert_eq!(secrets(&ring), PaperPurpose::ALL.len());
+        assert!(
+            ring.destroy(PaperPurpose::Trips, Time(7))
+                && ring.destroy(PaperPurpose::Trips, Time(9))
+        );
         ring.write_new(&path).unwrap();
         let read = RingFile::read(&path).unwrap();
-        assert_eq!(read.destroyed(Purpose::Trips), Some(Time(7)));
-        assert_eq!(read.destroyed(Purpose::Health), None);
-        assert_eq!(secrets(&read), Purpose::ALL.len() - 1);
+        assert_eq!(read.destroyed(PaperPurpose::Trips), Some(Time(7)));
+        assert_eq!(read.destroyed(PaperPurpose::Health), None);
+        assert_eq!(secrets(&read), PaperPurpose::ALL.len() - 1);
         // A ring of before has nothing to destroy.
         ring.papers.clear();
-        assert!(!ring.destroy(Purpose::Trips, Time(7)));
+        assert!(!ring.destroy(PaperPurpose::Trips, Time(7)));
         assert!(KeyRing::new(&ring).papers.iter().all(Option::is_some));
     }
 

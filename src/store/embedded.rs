@@ -11,15 +11,15 @@ pub mod bulk;
 pub mod papers;
 
 use super::record::Record;
-use super::{Change, Error, Placed, Store, What};
+use super::{Change, ChangeKind, Error, LocatedRecord, Store};
 use crate::board::Board;
 use crate::clock::{Moment, Time};
-use crate::meters::StoreTally;
-use crate::paper::{Cursor, Keep, Key, Kinds, Paper};
+use crate::critical::CriticalTask;
+use crate::meters::StoreMetrics;
+use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::seal::tags::{StatusTags, TAG_BYTES};
 use crate::status::Word;
-use crate::vital::Vital;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -73,15 +73,19 @@ impl Settings {
 }
 
 /// A store that is open, and not yet written to.
-pub struct Opened {
+pub struct OpenedEmbedded {
     db: Database,
     settings: Settings,
     tags: StatusTags,
 }
 
-impl Opened {
+impl OpenedEmbedded {
     /// Opens the store in its directory, making it where there is none. `mark` and `tags` are those of the key ring.
-    pub fn open(settings: Settings, mark: [u8; 16], tags: StatusTags) -> Result<Opened, Error> {
+    pub fn open(
+        settings: Settings,
+        mark: [u8; 16],
+        tags: StatusTags,
+    ) -> Result<OpenedEmbedded, Error> {
         make_private(&settings.folder).map_err(failed)?;
         let place = settings.folder.display().to_string();
         let path = settings.folder.join(FILE);
@@ -109,7 +113,7 @@ impl Opened {
         if ring.as_deref() != Some(&mark[..]) {
             return Err(Error::ForeignRing(place));
         }
-        Ok(Opened { db, settings, tags })
+        Ok(OpenedEmbedded { db, settings, tags })
     }
 
     pub fn residents(&self) -> Result<u64, Error> {
@@ -138,29 +142,29 @@ impl Opened {
     }
 
     /// Starts the writer; from now on every acknowledged change is on `board`.
-    pub fn start(self, board: Arc<Board>, tally: Arc<StoreTally>) -> Embedded {
+    pub fn start(self, board: Arc<Board>, metrics: Arc<StoreMetrics>) -> Embedded {
         let (jobs, waiting) = mpsc::channel();
-        let shelf = Arc::new(Shelf {
+        let slot = Arc::new(DatabaseSlot {
             db: RwLock::new(Some(self.db)),
             settings: self.settings.clone(),
             tags: self.tags,
-            tally: tally.clone(),
+            metrics: metrics.clone(),
         });
-        let writer = Writer {
-            shelf: shelf.clone(),
+        let writer = CommitWriter {
+            slot: slot.clone(),
             board: board.clone(),
-            tally,
+            metrics,
             home_bits: self.settings.home_bits,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let _vital = Vital("the store's writer");
+                let _vital = CriticalTask("the store's writer");
                 writer.run(&waiting);
             })
             .expect("a thread can be started");
         Embedded {
-            shelf,
+            slot,
             board,
             settings: self.settings,
             jobs,
@@ -171,14 +175,14 @@ impl Opened {
 }
 
 /// The file and who reads it. redb wants a file opened anew after an error of the disk, and only the writer sees those.
-struct Shelf {
+struct DatabaseSlot {
     db: RwLock<Option<Database>>,
     settings: Settings,
     tags: StatusTags,
-    tally: Arc<StoreTally>,
+    metrics: Arc<StoreMetrics>,
 }
 
-impl Shelf {
+impl DatabaseSlot {
     fn with<T>(&self, read: impl FnOnce(&Database) -> Result<T, Error>) -> Result<T, Error> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let read = read(db.as_ref().ok_or(Error::Closed)?);
@@ -190,7 +194,7 @@ impl Shelf {
 
     /// Raises the alarm: what rests was edited, or the disk lies.
     fn damaged(&self, what: &str, count: u64) {
-        let before = self.tally.damaged.fetch_add(count, Relaxed);
+        let before = self.metrics.damaged.fetch_add(count, Relaxed);
         // Whoever asks again and again fills no disk.
         if count > 1 || (before + 1).is_power_of_two() {
             tracing::error!(
@@ -275,7 +279,7 @@ fn open_file(settings: &Settings) -> Result<Database, redb::DatabaseError> {
 
 /// The embedded store, at work.
 pub struct Embedded {
-    shelf: Arc<Shelf>,
+    slot: Arc<DatabaseSlot>,
     board: Arc<Board>,
     settings: Settings,
     jobs: mpsc::Sender<Job>,
@@ -284,19 +288,19 @@ pub struct Embedded {
 }
 
 enum Job {
-    Apply(Batch),
+    Apply(CommitBatch),
     /// Papers that are past their time, and who wants to know that they are gone.
-    Sweep(Vec<papers::Row>, oneshot::Sender<Result<(), Error>>),
+    Sweep(Vec<papers::PaperRowKey>, oneshot::Sender<Result<(), Error>>),
     Close,
 }
 
 /// Changes of one caller, and where they are acknowledged.
-type Batch = (Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>);
+type CommitBatch = (Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>);
 
 #[async_trait::async_trait]
 impl Store for Embedded {
     async fn residents(&self) -> Result<u64, Error> {
-        self.shelf.with(count)
+        self.slot.with(count)
     }
 
     async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
@@ -304,7 +308,7 @@ impl Store for Embedded {
         let step = u64::MAX / threads;
         let parts: Vec<_> = (0..threads)
             .map(|part| {
-                let (shelf, board) = (self.shelf.clone(), self.board.clone());
+                let (slot, board) = (self.slot.clone(), self.board.clone());
                 let progress = progress.clone();
                 let first = part * step;
                 let last = if part + 1 == threads {
@@ -312,7 +316,7 @@ impl Store for Embedded {
                 } else {
                     first + step - 1
                 };
-                tokio::task::spawn_blocking(move || shelf.fill(&board, first..=last, &*progress))
+                tokio::task::spawn_blocking(move || slot.fill(&board, first..=last, &*progress))
             })
             .collect();
         for part in parts {
@@ -330,21 +334,20 @@ impl Store for Embedded {
         outcome.await.map_err(|_| Error::Closed)?
     }
 
-    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
-        let shelf = self.shelf.clone();
+    async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error> {
+        let slot = self.slot.clone();
         let who = shorten(who, self.settings.home_bits);
         // The page may have to come from the disk.
-        let found =
-            tokio::task::spawn_blocking(move || shelf.with(|db| find(db, &shelf.tags, &who)));
+        let found = tokio::task::spawn_blocking(move || slot.with(|db| find(db, &slot.tags, &who)));
         found.await.map_err(failed)?
     }
 
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
-        let shelf = self.shelf.clone();
+        let slot = self.slot.clone();
         let found = tokio::task::spawn_blocking(move || {
-            shelf.with(|db| {
+            slot.with(|db| {
                 let txn = db.begin_read().map_err(failed)?;
-                word_at(&txn.open_table(WORDS).map_err(failed)?, &shelf.tags, id)
+                word_at(&txn.open_table(WORDS).map_err(failed)?, &slot.tags, id)
             })
         });
         found.await.map_err(failed)?
@@ -353,32 +356,32 @@ impl Store for Embedded {
     async fn papers(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
-        let shelf = self.shelf.clone();
+        let slot = self.slot.clone();
         let owner = shorten(owner, self.settings.home_bits);
         let read = move |db: &Database| papers::read(db, &owner, kinds, after, limit, false);
-        let found = tokio::task::spawn_blocking(move || shelf.with(read));
+        let found = tokio::task::spawn_blocking(move || slot.with(read));
         found.await.map_err(failed)?
     }
 
-    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
-        let (shelf, keys) = (self.shelf.clone(), keys.to_vec());
+    async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
+        let (slot, keys) = (self.slot.clone(), keys.to_vec());
         let owner = shorten(owner, self.settings.home_bits);
         let read = move |db: &Database| papers::some(db, &owner, &keys);
-        let found = tokio::task::spawn_blocking(move || shelf.with(read));
+        let found = tokio::task::spawn_blocking(move || slot.with(read));
         found.await.map_err(failed)?
     }
 
-    async fn sweep(&self, keep: &Keep, now: Time, _every: Duration) -> Result<u64, Error> {
+    async fn sweep(&self, keep: &Retention, now: Time, _every: Duration) -> Result<u64, Error> {
         let mut swept = 0;
         let mut from = Some(papers::FIRST);
         while let Some(first) = from {
-            let (shelf, keep) = (self.shelf.clone(), keep.clone());
+            let (slot, keep) = (self.slot.clone(), keep.clone());
             let read = move |db: &Database| papers::past(db, &keep, now, first);
-            let found = tokio::task::spawn_blocking(move || shelf.with(read));
+            let found = tokio::task::spawn_blocking(move || slot.with(read));
             let (past, next) = found.await.map_err(failed)??;
             from = next;
             if !past.is_empty() {
@@ -461,14 +464,14 @@ fn fill_part(
 }
 
 /// The one thread that writes.
-struct Writer {
-    shelf: Arc<Shelf>,
+struct CommitWriter {
+    slot: Arc<DatabaseSlot>,
     board: Arc<Board>,
-    tally: Arc<StoreTally>,
+    metrics: Arc<StoreMetrics>,
     home_bits: u32,
 }
 
-impl Writer {
+impl CommitWriter {
     /// Takes what waits, commits it together, posts it, acknowledges it; and says that the store is alive.
     fn run(&self, jobs: &mpsc::Receiver<Job>) {
         let mut well = true;
@@ -490,7 +493,7 @@ impl Writer {
                         group.push(batch);
                     }
                     Job::Sweep(past, done) => {
-                        let _ = done.send(self.shelf.with(|db| papers::remove(db, &past)));
+                        let _ = done.send(self.slot.with(|db| papers::remove(db, &past)));
                     }
                     Job::Close => closing = true,
                 }
@@ -529,31 +532,31 @@ impl Writer {
     /// Opens the file again and posts all that it holds. A commit that failed may have reached the disk and not the board:
     /// sent again it changes nothing, so nothing but this would ever post it.
     fn recover(&self) -> Result<(), Error> {
-        self.shelf.reopen()?;
-        self.shelf.fill(&self.board, 0..=u64::MAX, &|_| ())
+        self.slot.reopen()?;
+        self.slot.fill(&self.board, 0..=u64::MAX, &|_| ())
     }
 
     /// One commit for all; an error is the store's, not that of a change.
-    fn commit(&self, group: Vec<Batch>) -> Result<(), Error> {
+    fn commit(&self, group: Vec<CommitBatch>) -> Result<(), Error> {
         let started = Instant::now();
         let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let lengths: Vec<usize> = batches.iter().map(Vec::len).collect();
-        let changes: Vec<(Identity, What)> = batches
+        let changes: Vec<(Identity, ChangeKind)> = batches
             .into_iter()
             .flatten()
             .map(|change| (shorten(change.who, self.home_bits), change.what))
             .collect();
         let count = changes.len();
-        match self.shelf.with(|db| commit(db, &self.shelf.tags, changes)) {
+        match self.slot.with(|db| commit(db, &self.slot.tags, changes)) {
             Ok(committed) => {
                 if committed.damaged > 0 {
-                    self.shelf.damaged("records", committed.damaged);
+                    self.slot.damaged("records", committed.damaged);
                 }
                 for (id, word) in &committed.posts {
                     self.board.post(*id, *word);
                 }
-                self.tally.commit_times.record(started.elapsed());
-                self.tally.changes.fetch_add(count as u64, Relaxed);
+                self.metrics.commit_times.record(started.elapsed());
+                self.metrics.changes.fetch_add(count as u64, Relaxed);
                 let mut first = 0;
                 for (length, reply) in lengths.into_iter().zip(replies) {
                     let own = first..first + length;
@@ -569,7 +572,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.tally.failures.fetch_add(1, Relaxed);
+                self.metrics.failures.fetch_add(1, Relaxed);
                 for reply in replies {
                     let _ = reply.send(Err(Error::Failed(error.to_string().into())));
                 }
@@ -604,7 +607,7 @@ fn probe(db: &Database) -> Result<(), Error> {
 fn commit(
     db: &Database,
     tags: &StatusTags,
-    changes: Vec<(Identity, What)>,
+    changes: Vec<(Identity, ChangeKind)>,
 ) -> Result<Committed, Error> {
     let txn = db.begin_write().map_err(failed)?;
     let mut committed = Committed {
@@ -618,9 +621,9 @@ fn commit(
             tags,
             now: Time::now(),
         };
-        let mut pile = papers::Pile::open(&txn)?;
+        let mut pile = papers::PaperTables::open(&txn)?;
         // Neighbours in the tree together, and all of one resident at once; a stable sort keeps each one's order.
-        let mut sorted: Vec<(usize, Identity, What)> = changes
+        let mut sorted: Vec<(usize, Identity, ChangeKind)> = changes
             .into_iter()
             .enumerate()
             .map(|(nth, (who, what))| (nth, who, what))
@@ -665,7 +668,7 @@ impl Tables<'_> {
     fn apply(
         &mut self,
         who: &Identity,
-        said: Vec<(usize, What)>,
+        said: Vec<(usize, ChangeKind)>,
         committed: &mut Committed,
     ) -> Result<(), Error> {
         if said.is_empty() {
@@ -674,8 +677,8 @@ impl Tables<'_> {
         let mut said = said.into_iter();
         let (id, mut record, mut dirty, old) =
             match place(&self.residents, &self.words, self.tags, who)? {
-                Place::Own(placed) => (placed.id, placed.record, false, Some(placed.word)),
-                Place::Free { id, steps } => {
+                RecordLocation::Own(placed) => (placed.id, placed.record, false, Some(placed.word)),
+                RecordLocation::Free { id, steps } => {
                     // What makes nobody a resident is passed over.
                     let first =
                         said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
@@ -785,18 +788,18 @@ fn genuine<'b>(
         .ok_or(Error::Damaged("a record that is not as it was written"))
 }
 
-fn find(db: &Database, tags: &StatusTags, who: &Identity) -> Result<Option<Placed>, Error> {
+fn find(db: &Database, tags: &StatusTags, who: &Identity) -> Result<Option<LocatedRecord>, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let residents = txn.open_table(RESIDENTS).map_err(failed)?;
     let words = txn.open_table(WORDS).map_err(failed)?;
     Ok(match place(&residents, &words, tags, who)? {
-        Place::Own(placed) => Some(placed),
-        Place::Free { .. } => None,
+        RecordLocation::Own(placed) => Some(placed),
+        RecordLocation::Free { .. } => None,
     })
 }
 
-enum Place {
-    Own(Placed),
+enum RecordLocation {
+    Own(LocatedRecord),
     Free { id: ResidentId, steps: u64 },
 }
 
@@ -808,19 +811,19 @@ fn place(
     words: &impl ReadableTable<u64, u128>,
     tags: &StatusTags,
     who: &Identity,
-) -> Result<Place, Error> {
+) -> Result<RecordLocation, Error> {
     for steps in 0..PROBES_MAX {
         let id = who.slot(steps);
         let word = word_at(words, tags, id)?;
         let bytes = residents.get(id.0).map_err(failed)?;
         let (word, bytes) = match (word, bytes) {
-            (None, None) => return Ok(Place::Free { id, steps }),
+            (None, None) => return Ok(RecordLocation::Free { id, steps }),
             (Some(word), Some(bytes)) => (word, bytes),
             _ => return Err(WORDLESS),
         };
         let record = genuine(tags, id, word, bytes.value())?;
         if record.starts_with(&who.claim) {
-            return Ok(Place::Own(Placed {
+            return Ok(RecordLocation::Own(LocatedRecord {
                 id,
                 steps,
                 word,

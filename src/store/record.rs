@@ -1,12 +1,12 @@
 //! One resident's record: the claim to the id, the sealed profile, and what each source last said of each reason. Pure.
 
-use super::What;
+use super::ChangeKind;
 use crate::clock::Time;
 use crate::status::{Reason, Reasons};
 
 /// What one source last said of one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Assertion {
     pub reason: Reason,
     /// Who says so; at most [`crate::seal::NAME_BYTES_MAX`] bytes.
     pub source: Box<str>,
@@ -28,46 +28,46 @@ pub struct Record {
     pub claim: [u8; 16],
     /// Sealed; see [`crate::seal::Seal::profile`].
     pub profile: Box<[u8]>,
-    pub standings: Vec<Standing>,
+    pub assertions: Vec<Assertion>,
 }
 
 impl Record {
     /// The record of a person of whom this is the first that is said; None if it makes nobody a resident.
-    pub fn first(claim: [u8; 16], what: What) -> Option<Record> {
-        let (profile, standings) = match what {
-            What::Profile(profile) => (profile, Vec::new()),
-            What::Status(standing, profile) => (profile, vec![standing]),
-            What::Paper(_) | What::Override(_) | What::Erase => return None,
+    pub fn first(claim: [u8; 16], what: ChangeKind) -> Option<Record> {
+        let (profile, assertions) = match what {
+            ChangeKind::Profile(profile) => (profile, Vec::new()),
+            ChangeKind::Status(assertion, profile) => (profile, vec![assertion]),
+            ChangeKind::Paper(_) | ChangeKind::Override(_) | ChangeKind::Erase => return None,
         };
         Some(Record {
             claim,
             profile,
-            standings,
+            assertions,
         })
     }
 
     /// Takes in one more thing that is said; whether it changed anything. For one reason and source the highest `seq`
     /// wins, and of two with the same `seq` the first.
-    pub fn take(&mut self, what: What) -> bool {
+    pub fn take(&mut self, what: ChangeKind) -> bool {
         match what {
-            What::Profile(profile) => {
+            ChangeKind::Profile(profile) => {
                 let changed = self.profile != profile;
                 self.profile = profile;
                 changed
             }
-            What::Erase => !std::mem::take(&mut self.profile).is_empty(),
-            What::Override(said) => {
+            ChangeKind::Erase => !std::mem::take(&mut self.profile).is_empty(),
+            ChangeKind::Override(said) => {
                 let known = self.known(&said).filter(|known| **known != said);
                 known.map(|known| *known = said).is_some()
             }
             // Kept beside the record.
-            What::Paper(_) => false,
-            What::Status(said, profile) => {
+            ChangeKind::Paper(_) => false,
+            ChangeKind::Status(said, profile) => {
                 let active = said.active;
                 match self.known(&said) {
                     Some(known) if said.seq > known.seq => *known = said,
                     Some(_) => return false,
-                    None => self.standings.push(said),
+                    None => self.assertions.push(said),
                 }
                 // A reason in force needs the number, or no export holds it.
                 if active && self.profile.is_empty() {
@@ -79,28 +79,28 @@ impl Record {
     }
 
     /// What the same source said of the same reason.
-    fn known(&mut self, said: &Standing) -> Option<&mut Standing> {
+    fn known(&mut self, said: &Assertion) -> Option<&mut Assertion> {
         let same =
-            |known: &&mut Standing| known.reason == said.reason && known.source == said.source;
-        self.standings.iter_mut().find(same)
+            |known: &&mut Assertion| known.reason == said.reason && known.source == said.source;
+        self.assertions.iter_mut().find(same)
     }
 
     /// A reason is active while any source has it set.
     pub fn reasons(&self) -> Reasons {
-        self.active().map(|standing| standing.reason).collect()
+        self.active().map(|assertion| assertion.reason).collect()
     }
 
-    pub fn active(&self) -> impl Iterator<Item = &Standing> {
-        self.standings.iter().filter(|standing| standing.active)
+    pub fn active(&self) -> impl Iterator<Item = &Assertion> {
+        self.assertions.iter().filter(|assertion| assertion.active)
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(20 + self.profile.len() + 48 * self.standings.len());
+        let mut bytes = Vec::with_capacity(20 + self.profile.len() + 48 * self.assertions.len());
         bytes.extend_from_slice(&self.claim);
         bytes.extend_from_slice(&(self.profile.len() as u16).to_be_bytes());
         bytes.extend_from_slice(&self.profile);
-        for standing in &self.standings {
-            standing.write(&mut bytes);
+        for assertion in &self.assertions {
+            assertion.write(&mut bytes);
         }
         bytes
     }
@@ -111,21 +111,21 @@ impl Record {
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let (profile, mut rest) =
             rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        let mut standings = Vec::new();
+        let mut assertions = Vec::new();
         while !rest.is_empty() {
-            let (standing, left) = Standing::read(rest)?;
-            standings.push(standing);
+            let (assertion, left) = Assertion::read(rest)?;
+            assertions.push(assertion);
             rest = left;
         }
         Some(Record {
             claim: *claim,
             profile: profile.into(),
-            standings,
+            assertions,
         })
     }
 }
 
-impl Standing {
+impl Assertion {
     /// Reason and activity (1), seq (8), at (8), until (4), region (4), length of the source (1), the source.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         bytes.push(self.reason as u8 | u8::from(self.active) << 7);
@@ -138,7 +138,7 @@ impl Standing {
     }
 
     /// A standing, and the bytes behind it.
-    pub fn read(bytes: &[u8]) -> Option<(Standing, &[u8])> {
+    pub fn read(bytes: &[u8]) -> Option<(Assertion, &[u8])> {
         let (first, rest) = bytes.split_first()?;
         let (seq, rest) = rest.split_first_chunk::<8>()?;
         let (at, rest) = rest.split_first_chunk::<8>()?;
@@ -147,7 +147,7 @@ impl Standing {
         let (length, rest) = rest.split_first()?;
         let (source, rest) = rest.split_at_checked(usize::from(*length))?;
         let some = |bytes: &[u8; 4]| Some(u32::from_be_bytes(*bytes)).filter(|value| *value != 0);
-        let standing = Standing {
+        let assertion = Assertion {
             reason: Reason::from_bits(first & 0x7f)?,
             source: std::str::from_utf8(source).ok()?.into(),
             seq: u64::from_be_bytes(*seq),
@@ -156,7 +156,7 @@ impl Standing {
             until: some(until),
             region: some(region),
         };
-        Some((standing, rest))
+        Some((assertion, rest))
     }
 }
 
@@ -166,9 +166,9 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    fn standing() -> impl Strategy<Value = Standing> {
+    fn assertion() -> impl Strategy<Value = Assertion> {
         (0u8..6, 0u8..3, 0u64..12, any::<bool>()).prop_map(|(reason, source, seq, active)| {
-            Standing {
+            Assertion {
                 reason: Reason::from_bits(reason).unwrap(),
                 source: format!("source-{source}").into(),
                 seq,
@@ -180,39 +180,39 @@ mod tests {
         })
     }
 
-    fn said(standings: &[Standing]) -> Record {
-        let mut record = Record::first([3; 16], What::Profile([1, 2].into())).unwrap();
-        for standing in standings {
-            record.take(What::Status(standing.clone(), [].into()));
+    fn said(assertions: &[Assertion]) -> Record {
+        let mut record = Record::first([3; 16], ChangeKind::Profile([1, 2].into())).unwrap();
+        for assertion in assertions {
+            record.take(ChangeKind::Status(assertion.clone(), [].into()));
         }
         record
     }
 
     proptest! {
         #[test]
-        fn reads_back_as_it_was_written(standings in proptest::collection::vec(standing(), 0..8)) {
-            let record = said(&standings);
+        fn reads_back_as_it_was_written(assertions in proptest::collection::vec(assertion(), 0..8)) {
+            let record = said(&assertions);
             prop_assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
         }
 
         #[test]
-        fn order_and_repetition_do_not_matter(standings in proptest::collection::vec(standing(), 0..24), seed in any::<u64>()) {
+        fn order_and_repetition_do_not_matter(assertions in proptest::collection::vec(assertion(), 0..24), seed in any::<u64>()) {
             // A source numbers its events: one number is one event.
-            let mut unique: HashMap<(Reason, Box<str>, u64), Standing> = HashMap::new();
-            for standing in standings {
-                unique.entry((standing.reason, standing.source.clone(), standing.seq)).or_insert(standing);
+            let mut unique: HashMap<(Reason, Box<str>, u64), Assertion> = HashMap::new();
+            for assertion in assertions {
+                unique.entry((assertion.reason, assertion.source.clone(), assertion.seq)).or_insert(assertion);
             }
-            let events: Vec<Standing> = unique.into_values().collect();
-            let mut shuffled: Vec<Standing> = events.iter().chain(&events).cloned().collect();
-            shuffled.sort_by_key(|standing| (standing.seq ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let events: Vec<Assertion> = unique.into_values().collect();
+            let mut shuffled: Vec<Assertion> = events.iter().chain(&events).cloned().collect();
+            shuffled.sort_by_key(|assertion| (assertion.seq ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             prop_assert_eq!(said(&events).reasons(), said(&shuffled).reasons());
         }
 
         #[test]
-        fn repeating_everything_changes_nothing(standings in proptest::collection::vec(standing(), 0..12)) {
-            let mut record = said(&standings);
-            for standing in standings {
-                prop_assert!(!record.take(What::Status(standing, [].into())));
+        fn repeating_everything_changes_nothing(assertions in proptest::collection::vec(assertion(), 0..12)) {
+            let mut record = said(&assertions);
+            for assertion in assertions {
+                prop_assert!(!record.take(ChangeKind::Status(assertion, [].into())));
             }
         }
 
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn who_was_erased_has_a_number_again_once_a_reason_is_set_anew() {
-        let of = |seq, active| Standing {
+        let of = |seq, active| Assertion {
             reason: Reason::CloseContact,
             source: "gd-cdc".into(),
             seq,
@@ -235,20 +235,20 @@ mod tests {
         };
         let number = || Box::<[u8]>::from([7, 7]);
         let mut record = said(&[of(1, true), of(2, false)]);
-        assert!(record.take(What::Erase));
-        assert!(!record.take(What::Status(of(1, true), number())));
-        assert!(record.take(What::Status(of(3, false), number())));
+        assert!(record.take(ChangeKind::Erase));
+        assert!(!record.take(ChangeKind::Status(of(1, true), number())));
+        assert!(record.take(ChangeKind::Status(of(3, false), number())));
         assert!(
             record.profile.is_empty(),
             "nothing in force needs the number"
         );
-        assert!(record.take(What::Status(of(4, true), number())));
+        assert!(record.take(ChangeKind::Status(of(4, true), number())));
         assert_eq!(record.profile, number());
     }
 
     /// What a source says of one reason.
-    fn of(source: &str, seq: u64, active: bool) -> Standing {
-        Standing {
+    fn of(source: &str, seq: u64, active: bool) -> Assertion {
+        Assertion {
             reason: Reason::CloseContact,
             source: source.into(),
             seq,
@@ -262,17 +262,17 @@ mod tests {
     #[test]
     fn an_override_replaces_what_a_source_said_and_adds_nothing() {
         let mut record = said(&[of("gd-cdc", u64::MAX, true), of("gz-cdc", 1, true)]);
-        assert!(!record.take(What::Override(of("any-lab", 5, false))));
-        assert!(record.take(What::Override(of("gd-cdc", 4, false))));
-        assert!(!record.take(What::Override(of("gd-cdc", 4, false))));
+        assert!(!record.take(ChangeKind::Override(of("any-lab", 5, false))));
+        assert!(record.take(ChangeKind::Override(of("gd-cdc", 4, false))));
+        assert!(!record.take(ChangeKind::Override(of("gd-cdc", 4, false))));
         assert!(
             record.reasons().has(Reason::CloseContact),
             "another source has it set"
         );
-        assert!(record.take(What::Override(of("gz-cdc", 1, false))));
+        assert!(record.take(ChangeKind::Override(of("gz-cdc", 1, false))));
         assert_eq!(record.reasons(), Reasons::NONE);
         // From then on the source's own numbers count again, above the one that it has now.
-        let said = |seq| What::Status(of("gd-cdc", seq, true), [].into());
+        let said = |seq| ChangeKind::Status(of("gd-cdc", seq, true), [].into());
         assert!(!record.take(said(4)));
         assert!(record.take(said(5)));
     }
@@ -280,11 +280,11 @@ mod tests {
     #[test]
     fn a_reason_stays_while_any_source_has_it_set() {
         let mut record = said(&[of("gd-cdc", 1, true), of("gz-cdc", 1, true)]);
-        record.take(What::Status(of("gd-cdc", 2, false), [].into()));
+        record.take(ChangeKind::Status(of("gd-cdc", 2, false), [].into()));
         assert!(record.reasons().has(Reason::CloseContact));
-        record.take(What::Status(of("gz-cdc", 2, false), [].into()));
+        record.take(ChangeKind::Status(of("gz-cdc", 2, false), [].into()));
         assert_eq!(record.reasons(), Reasons::NONE);
-        assert!(!record.take(What::Status(of("gd-cdc", 1, true), [].into())));
+        assert!(!record.take(ChangeKind::Status(of("gd-cdc", 1, true), [].into())));
         assert_eq!(record.reasons(), Reasons::NONE);
     }
 }

@@ -7,32 +7,32 @@
 pub mod bulk;
 mod checks;
 pub mod dial;
-mod doubts;
-mod electors;
 mod follower;
 mod health;
 pub mod papers;
 pub mod partition;
-pub mod place;
 pub mod primaries;
+mod quorum;
 mod scripts;
 mod trail;
+mod unreplicated;
+pub mod url;
 mod writer;
 
 use super::record::Record;
-use super::{Change, Error, Placed, Store};
+use super::{Change, Error, LocatedRecord, Store};
 use crate::board::Board;
 use crate::clock::{self, Moment, Time};
-use crate::meters::StoreTally;
-use crate::paper::{Cursor, Keep, Key, Kinds, Paper};
+use crate::meters::StoreMetrics;
+use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
-use follower::{Follower, Shared};
+use follower::{Follower, FollowerContext};
 use futures_util::future::try_join_all;
-use health::Health;
+use health::StoreHealth;
 use partition::PARTITIONS;
-use primaries::{Link, Primaries, Purpose};
-use scripts::{FIND, State, WORD};
+use primaries::{ConnectionPurpose, Primaries, PrimaryConnection};
+use scripts::{FIND, PartitionState, WORD};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use writer::{Batch, Followed, Writer};
+use writer::{FollowerPositions, PartitionWriter, WriteBatch};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -56,7 +56,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(place: place::Place) -> Settings {
+    pub fn new(place: url::StoreUrl) -> Settings {
         Settings {
             dial: dial::Settings {
                 place,
@@ -86,33 +86,33 @@ const OFFSET_LIFE: Duration = Duration::from_secs(3);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A store that was reached, and not yet written to.
-pub struct Opened {
+pub struct OpenedRedis {
     primaries: Arc<Primaries>,
     settings: Settings,
     mark: [u8; 16],
     replicas: u32,
-    asking: [Arc<Mutex<Link>>; PARTITIONS],
+    asking: [Arc<Mutex<PrimaryConnection>>; PARTITIONS],
     residents: u64,
     written: bool,
 }
 
-impl Opened {
+impl OpenedRedis {
     /// Reaches the store, for as long as the settings let it wait; an error means that trying again would not help. `mark` is that of the
     /// key ring.
-    pub async fn open(settings: Settings, mark: [u8; 16]) -> Result<Opened, Error> {
+    pub async fn open(settings: Settings, mark: [u8; 16]) -> Result<OpenedRedis, Error> {
         let primaries = Primaries::new(settings.dial.clone());
         let mut told = String::new();
         let started = std::time::Instant::now();
         let mut told_at = started;
         loop {
-            match Opened::reach(&primaries, &settings, mark).await {
+            match OpenedRedis::reach(&primaries, &settings, mark).await {
                 Err(error @ (Error::Away(_) | Error::Stuck(_))) => {
                     if let Some(wait) = settings.open_wait.filter(|wait| started.elapsed() >= *wait)
                     {
                         let (Error::Away(why) | Error::Stuck(why)) = error else {
                             return Err(error);
                         };
-                        let why = format!("{why}; waited for {wait:?} (command_wait)");
+                        let why = format!("{why}; waited for {wait:?} (command_store_timeout)");
                         return Err(Error::Away(why));
                     }
                     if told != error.to_string() || told_at.elapsed() >= OPEN_REPORT {
@@ -131,15 +131,16 @@ impl Opened {
         primaries: &Arc<Primaries>,
         settings: &Settings,
         mark: [u8; 16],
-    ) -> Result<Opened, Error> {
+    ) -> Result<OpenedRedis, Error> {
         let replicas = checks::run(primaries, settings.replicas).await?;
-        let mut opened = Opened {
+        let mut opened = OpenedRedis {
             primaries: primaries.clone(),
             settings: settings.clone(),
             mark,
             replicas,
             asking: std::array::from_fn(|partition| {
-                let link = Link::new(primaries.clone(), partition, Purpose::Ask);
+                let link =
+                    PrimaryConnection::new(primaries.clone(), partition, ConnectionPurpose::Ask);
                 Arc::new(Mutex::new(link))
             }),
             residents: 0,
@@ -159,16 +160,16 @@ impl Opened {
         Ok(opened)
     }
 
-    async fn state(&self, partition: usize) -> Result<State, Error> {
+    async fn state(&self, partition: usize) -> Result<PartitionState, Error> {
         let mut held = self.asking[partition].lock().await;
         let mut link = held.get().await?;
-        State::of(&mut link, partition, "0-0")
+        PartitionState::of(&mut link, partition, "0-0")
             .await
             .map_err(|error| held.failed(&error))
     }
 
     /// Of all partitions, which are asked at once.
-    async fn states(&self) -> Result<Vec<State>, Error> {
+    async fn states(&self) -> Result<Vec<PartitionState>, Error> {
         try_join_all((0..PARTITIONS).map(|partition| self.state(partition))).await
     }
 
@@ -198,7 +199,7 @@ impl Opened {
         let before = Moment::now();
         let (told, (seconds, micros)): (Option<i64>, (u64, u64)) = redis::pipe()
             .cmd("GET")
-            .arg(Opened::offset_key())
+            .arg(OpenedRedis::offset_key())
             .cmd("TIME")
             .query_async(&mut link)
             .await
@@ -213,7 +214,7 @@ impl Opened {
         let mut held = self.asking[0].lock().await;
         let mut link = held.get().await?;
         redis::cmd("SET")
-            .arg(Opened::offset_key())
+            .arg(OpenedRedis::offset_key())
             .arg(ahead)
             .arg("PX")
             .arg(OFFSET_LIFE.as_millis() as u64)
@@ -263,31 +264,31 @@ impl Opened {
     }
 
     /// Starts what writes and follows; from now on every acknowledged change is on `board`. None: nobody is served here.
-    pub fn start(self, board: Option<Arc<Board>>, tally: Arc<StoreTally>) -> Redis {
+    pub fn start(self, board: Option<Arc<Board>>, metrics: Arc<StoreMetrics>) -> Redis {
         let settings = writer::Settings {
             mark: self.mark,
             replicas: self.replicas,
             changes_kept: self.settings.changes_kept,
         };
-        let followed = Arc::<Followed>::default();
+        let followed = Arc::<FollowerPositions>::default();
         let (writers, ends) = (0..PARTITIONS)
             .map(|partition| {
-                Writer::start(
+                PartitionWriter::start(
                     partition,
                     self.primaries.clone(),
                     board.clone(),
                     followed.clone(),
-                    tally.clone(),
+                    metrics.clone(),
                     settings.clone(),
                 )
             })
             .unzip();
         Redis {
-            health: Arc::new(Health::new(tally.clone())),
+            health: Arc::new(StoreHealth::new(metrics.clone())),
             opened: self,
             board,
             followed,
-            tally,
+            metrics,
             writers: Mutex::new(writers),
             ends: Mutex::new(ends),
             followers: Mutex::default(),
@@ -301,13 +302,13 @@ impl Opened {
 
 /// The Redis store, at work.
 pub struct Redis {
-    opened: Opened,
+    opened: OpenedRedis,
     board: Option<Arc<Board>>,
-    followed: Arc<Followed>,
-    tally: Arc<StoreTally>,
-    health: Arc<Health>,
+    followed: Arc<FollowerPositions>,
+    metrics: Arc<StoreMetrics>,
+    health: Arc<StoreHealth>,
     /// Empty once the store is closed.
-    writers: Mutex<Vec<mpsc::Sender<Batch>>>,
+    writers: Mutex<Vec<mpsc::Sender<WriteBatch>>>,
     ends: Mutex<Vec<JoinHandle<()>>>,
     followers: Mutex<Vec<JoinHandle<()>>>,
     /// When a look of each partition last found replicas missing, as a [`Moment`]; 0: never.
@@ -345,7 +346,7 @@ impl Redis {
         for (partition, (nths, changes)) in parts {
             let (done, outcome) = oneshot::channel();
             let writer = writers.get(partition).ok_or(Error::Closed)?;
-            let sent = writer.send(Batch { changes, done }).await;
+            let sent = writer.send(WriteBatch { changes, done }).await;
             sent.map_err(|_| Error::Closed)?;
             submitted.parts.push((nths, outcome));
         }
@@ -434,7 +435,7 @@ const MISSING_PAUSE: Duration = Duration::from_millis(500);
 struct Submitted {
     /// Of each change whether its event is counted by it.
     counted: Vec<bool>,
-    parts: Vec<(Vec<usize>, writer::Outcome)>,
+    parts: Vec<(Vec<usize>, writer::WriteOutcome)>,
 }
 
 impl Submitted {
@@ -468,11 +469,11 @@ impl Store for Redis {
     async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
         let board = self.board.clone().ok_or(Error::Closed)?;
         let (synced, mut seen) = watch::channel(0);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FollowerContext {
             primaries: self.opened.primaries.clone(),
             board,
             followed: self.followed.clone(),
-            tally: self.tally.clone(),
+            metrics: self.metrics.clone(),
             health: self.health.clone(),
             mark: self.opened.mark,
             replicas: self.opened.replicas,
@@ -494,7 +495,7 @@ impl Store for Redis {
         self.submit(changes).await?.outcome().await
     }
 
-    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
+    async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error> {
         let who = self.shorten(who);
         let home = who.home.0.to_be_bytes();
         let found: Option<(u64, Vec<u8>, u64)> = self
@@ -505,7 +506,7 @@ impl Store for Redis {
         };
         let (word, record) = scripts::value(&value)?;
         self.is_kept(partition::of(who.home), word, acked).await?;
-        Ok(Some(Placed {
+        Ok(Some(LocatedRecord {
             id: who.slot(steps),
             steps,
             word,
@@ -531,18 +532,18 @@ impl Store for Redis {
     async fn papers(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
         self.read_papers(owner, kinds, after, limit).await
     }
 
-    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+    async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
         self.read_some(owner, keys).await
     }
 
-    async fn sweep(&self, keep: &Keep, now: Time, every: Duration) -> Result<u64, Error> {
+    async fn sweep(&self, keep: &Retention, now: Time, every: Duration) -> Result<u64, Error> {
         self.sweep_papers(keep, now, every).await
     }
 

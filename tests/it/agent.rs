@@ -1,6 +1,6 @@
 //! The agent port: what a node tells balancers of its doors, and what it says to those who ask wrongly.
 
-use crate::harness::{Ask, Connection, Doors, Node, Start, person, text, until};
+use crate::harness::{Ask, Connection, Doors, Node, NodeBuilder, person, text, until};
 use liangma::http::query::Door;
 use std::net::SocketAddr;
 
@@ -33,9 +33,9 @@ fn a_line_that_names_an_open_door_is_answered_with_its_number_and_any_other_is_a
     let settings = [
         "agent=127.0.0.1:0",
         "gate_connections_max=8",
-        "doors=resident,gate,desk,back",
+        "doors=resident,gate,desk,ops",
     ];
-    let node = Start::new(&settings).node();
+    let node = NodeBuilder::new(&settings).node();
     let agent = agent_of(&node);
     for (bytes, answer) in [
         (&b"resident\n"[..], "ready up 100% maxconn:64\n"),
@@ -54,13 +54,13 @@ fn a_line_that_names_an_open_door_is_answered_with_its_number_and_any_other_is_a
             String::from_utf8_lossy(bytes)
         );
     }
-    let ready = node.get(Door::Back, "/ready");
+    let ready = node.get(Door::Ops, "/ready");
     assert_eq!(ready.header("in-flight-max"), Some("resident=64, gate=8"));
 }
 
 #[test]
 fn callers_who_say_nothing_are_let_go_and_keep_nobody_out_for_long() {
-    let node = Start::new(&["agent=127.0.0.1:0"]).node();
+    let node = NodeBuilder::new(&["agent=127.0.0.1:0"]).node();
     let agent = agent_of(&node);
     let silent: Vec<Connection> = (0..200).map(|_| Connection::to(agent)).collect();
     until("somebody is answered", || {
@@ -76,7 +76,7 @@ fn callers_who_say_nothing_are_let_go_and_keep_nobody_out_for_long() {
 
 #[test]
 fn the_number_follows_what_the_door_answers_and_balancers_share_it() {
-    let node = Start::new(&["agent=127.0.0.1:0", "balancers=4"]).node();
+    let node = NodeBuilder::new(&["agent=127.0.0.1:0", "balancers=4"]).node();
     let agent = agent_of(&node);
     assert_eq!(said(agent, b"resident\n"), "ready up 100% maxconn:16\n");
     let session = node.seals().session(&person(1));
@@ -88,7 +88,7 @@ fn the_number_follows_what_the_door_answers_and_balancers_share_it() {
         in_flight_max(&node, "resident") > 2 * 64
     });
     assert_eq!(in_flight_max(&node, "gate"), 64, "each door by itself");
-    let ready = node.get(Door::Back, "/ready");
+    let ready = node.get(Door::Ops, "/ready");
     let header = ready
         .header("in-flight-max")
         .expect("it is said")
@@ -104,13 +104,13 @@ fn the_number_follows_what_the_door_answers_and_balancers_share_it() {
 
 #[test]
 fn a_node_that_leaves_says_drain_until_its_end_and_one_without_the_setting_has_no_port() {
-    let node = Start::new(&["agent=127.0.0.1:0", "drain_notice=5m"]).node();
+    let node = NodeBuilder::new(&["agent=127.0.0.1:0", "drain_delay=5m"]).node();
     let agent = agent_of(&node);
     node.signal(libc::SIGTERM);
     until("it says so", || {
         said(agent, b"resident\n") == "drain maxconn:64\n"
     });
     let node = Node::start();
-    assert_eq!(node.get(Door::Back, "/live").status, 200);
+    assert_eq!(node.get(Door::Ops, "/live").status, 200);
     assert!(!node.out().contains("agent"));
 }

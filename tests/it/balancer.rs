@@ -30,9 +30,9 @@ fn free_address() -> SocketAddr {
 /// One way through the balancer, to all doors but the back one.
 struct Front([SocketAddr; 3]);
 
-/// A node's agent port, beside its back door.
+/// A node's agent port, beside its operations door.
 fn agent_of(place: &[SocketAddr; 4]) -> SocketAddr {
-    ([127, 0, 0, 2], place[Door::Back as usize].port()).into()
+    ([127, 0, 0, 2], place[Door::Ops as usize].port()).into()
 }
 
 impl Doors for Front {
@@ -60,17 +60,13 @@ struct Town {
 
 /// None where redis-server or haproxy is missing, which is said loudly, and not by eprintln!: that the runner keeps to itself.
 #[track_caller]
-fn open(drain_notice: &str) -> Option<Town> {
+fn open(drain_delay: &str) -> Option<Town> {
     if redis::is_missing() {
         return None;
     }
     let redis = Server::start(&[]);
     let url = redis.url();
-    open_over(
-        &url,
-        Some(redis),
-        &[&format!("drain_notice={drain_notice}")],
-    )
+    open_over(&url, Some(redis), &[&format!("drain_delay={drain_delay}")])
 }
 
 /// The same over a store, with settings of the nodes.
@@ -152,7 +148,7 @@ impl Drop for Town {
 impl Town {
     #[track_caller]
     fn start(&mut self, place: [SocketAddr; 4]) {
-        let mut start = Start::new(&[]);
+        let mut start = NodeBuilder::new(&[]);
         start.settings.extend(self.settings.iter().cloned());
         for (door, address) in Door::ALL.iter().zip(place) {
             start.settings.push(format!("{}={address}", door.name()));
@@ -423,7 +419,7 @@ fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves()
     }
     let redis = Server::start(&[]);
     let url = redis.url();
-    let settings = ["drain_notice=5m", "balancers=2", "wait_max=200ms"];
+    let settings = ["drain_delay=5m", "balancers=2", "queue_delay_target=200ms"];
     let Some(mut town) = open_over(&url, Some(redis), &settings) else {
         return;
     };
@@ -446,7 +442,7 @@ fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves()
     });
     assert_eq!(town.maxconn("n2"), 32.0);
     // It is given the processor for a moment only, again and again: what it is asked waits.
-    let halted = "liangma_kernel_wait_seconds{door=\"resident\",quantile=\"0.9\"}";
+    let halted = "liangma_queue_delay_seconds{door=\"resident\",quantile=\"0.9\"}";
     until("haproxy gives it less", || {
         fast.halt();
         phone.send(&many);
@@ -481,7 +477,7 @@ fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
     let redis = Server::start(&[]);
     let url = redis.url();
     let sizes = [("L4_RESIDENT_FULL", "8")];
-    let Some(town) = open_sized(&url, Some(redis), &["drain_notice=0ms"], &sizes) else {
+    let Some(town) = open_sized(&url, Some(redis), &["drain_delay=0ms"], &sizes) else {
         return;
     };
     let [(_, show), (_, scan)] = town.asks();
@@ -614,7 +610,7 @@ fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_
     cluster.servers[0].kill();
     for node in &town.nodes {
         until("no node can be any better", || {
-            node.get(Door::Back, "/ready").json()["state"] == "degraded"
+            node.get(Door::Ops, "/ready").json()["state"] == "degraded"
         });
     }
     town.until_ready(3);

@@ -3,7 +3,7 @@
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use liangma::http::query::Door;
-use liangma::seal::ring::Kind;
+use liangma::seal::ring::TokenKind;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use std::time::Duration;
 const WITH_BODIES: [(Door, &str, &str); 15] = [
     (Door::Gate, "/v1/scan", "scanner"),
     (Door::Gate, "/v1/scan/bulk", "scanner"),
-    (Door::Back, "/v1/feed", "authority"),
-    (Door::Back, "/v1/revocations", "operator"),
-    (Door::Back, "/v1/appeals/AAAA", "authority"),
+    (Door::Ops, "/v1/feed", "authority"),
+    (Door::Ops, "/v1/revocations", "operator"),
+    (Door::Ops, "/v1/appeals/AAAA", "authority"),
     (Door::Desk, "/v1/declarations", "resident"),
     (Door::Desk, "/v1/declarations/bulk", "organisation"),
     (Door::Desk, "/v1/entries", "resident"),
@@ -27,7 +27,7 @@ const WITH_BODIES: [(Door, &str, &str); 15] = [
     (Door::Desk, "/v1/offline-codes/revoke", "resident"),
 ];
 
-fn token(seals: &Seals, role: &str) -> String {
+fn token(seals: &Credentials, role: &str) -> String {
     match role {
         "scanner" => seals.scanner(),
         "authority" => seals.authority(),
@@ -49,7 +49,7 @@ fn promises(path: &str, token: &str, bytes: usize) -> Vec<u8> {
 
 #[test]
 fn credentials_are_judged_before_a_byte_of_a_body_comes() {
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     let seals = node.seals();
     let garbage = "A".repeat(120);
     for (door, path, role) in WITH_BODIES {
@@ -58,11 +58,11 @@ fn credentials_are_judged_before_a_byte_of_a_body_comes() {
             _ => seals.scanner(),
         };
         let old = match role {
-            "scanner" => seals.pass(Kind::Scanner, "x", long_ago()),
-            "authority" => seals.pass(Kind::Authority, "x", long_ago()),
-            "operator" => seals.pass(Kind::Operator, "x", long_ago()),
-            "organisation" => seals.pass(Kind::Organisation, "x", long_ago()),
-            "staff" => seals.pass(Kind::Staff, "x", long_ago()),
+            "scanner" => seals.pass(TokenKind::Scanner, "x", long_ago()),
+            "authority" => seals.pass(TokenKind::Authority, "x", long_ago()),
+            "operator" => seals.pass(TokenKind::Operator, "x", long_ago()),
+            "organisation" => seals.pass(TokenKind::Organisation, "x", long_ago()),
+            "staff" => seals.pass(TokenKind::Staff, "x", long_ago()),
             _ => seals.session_until(&person(1), long_ago()),
         };
         for (bearer, status, code) in [
@@ -116,7 +116,7 @@ fn credentials_are_judged_before_a_byte_of_a_body_comes() {
 
 #[test]
 fn bodies_past_their_bounds_are_refused_by_their_length_alone() {
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     let seals = node.seals();
     for (door, path, role) in WITH_BODIES {
         let mut asked = Connection::to(node.address(door));
@@ -183,7 +183,7 @@ fn a_refusal_is_received_by_those_who_send_everything_first() {
         blindly(node.address(Door::Gate), "/v1/scan", 3_000_000).refuses(401, "unauthorized");
         blindly(node.address(Door::Desk), "/v1/sessions", 3_000_000).refuses(413, "too_large");
         blindly(node.address(Door::Desk), "/nowhere", 3_000_000).refuses(404, "not_found");
-        blindly(node.address(Door::Back), "/v1/feed", 3_000_000).refuses(401, "unauthorized");
+        blindly(node.address(Door::Ops), "/v1/feed", 3_000_000).refuses(401, "unauthorized");
         let mut asked = Connection::to(node.address(Door::Gate));
         asked.send(promises("/v1/scan", &scanner, 3_000_000));
         asked.send(vec![b'x'; 3_000_000]);
@@ -198,7 +198,7 @@ fn a_refusal_is_received_by_those_who_send_everything_first() {
 
 #[test]
 fn gates_scan_while_a_full_door_waits_for_bodies() {
-    let node = Start::new(&["gate_connections_max=50"]).node();
+    let node = NodeBuilder::new(&["gate_connections_max=50"]).node();
     let seals = node.seals();
     let code = node.code(&seals.session(&person(1)));
     let genuine = seals.scanner();
@@ -231,7 +231,7 @@ fn gates_scan_while_a_full_door_waits_for_bodies() {
 
 #[test]
 fn a_full_door_gives_up_those_who_do_not_send_the_body_of_a_scan() {
-    let node = Start::new(&[
+    let node = NodeBuilder::new(&[
         "gate_connections_max=20",
         "head_timeout=60s",
         "stall_timeout=60s",
@@ -254,7 +254,7 @@ fn a_full_door_gives_up_those_who_do_not_send_the_body_of_a_scan() {
     });
     let closed = |why| {
         node.meter(&format!(
-            "liangma_connections_closed_total{{door=\"gate\",why=\"{why}\"}}"
+            "liangma_connections_closed_total{{door=\"gate\",reason=\"{why}\"}}"
         ))
     };
     assert!(closed("body") + closed("evicted") > 0.0);
@@ -262,7 +262,7 @@ fn a_full_door_gives_up_those_who_do_not_send_the_body_of_a_scan() {
 
 #[test]
 fn a_small_body_has_the_time_of_a_head() {
-    let node = Start::new(&["head_timeout=300ms"]).node();
+    let node = NodeBuilder::new(&["head_timeout=300ms"]).node();
     let seals = node.seals();
     for (door, path, role) in [
         (Door::Gate, "/v1/scan", "scanner"),
@@ -277,7 +277,7 @@ fn a_small_body_has_the_time_of_a_head() {
     until("it is given up", || !slow.try_send(b" "));
     let late = |door: &str| {
         node.meter(&format!(
-            "liangma_connections_closed_total{{door=\"{door}\",why=\"body\"}}"
+            "liangma_connections_closed_total{{door=\"{door}\",reason=\"body\"}}"
         ))
     };
     assert_eq!((late("gate"), late("desk")), (1.0, 2.0));
@@ -285,7 +285,7 @@ fn a_small_body_has_the_time_of_a_head() {
 
 #[test]
 fn bodies_under_way_at_one_door_are_bounded_together() {
-    let node = Start::new(&["body_bytes_max=64KiB", "body_timeout=5m"]).node();
+    let node = NodeBuilder::new(&["body_bytes_max=64KiB", "body_timeout=5m"]).node();
     let seals = node.seals();
     let school = seals.organisation("gz-school");
     let resident = seals.session(&person(1));
@@ -343,7 +343,7 @@ fn revoke(node: &Node, token: &str) {
     let ask = Ask::post("/v1/revocations", body).json();
     let answer = ask
         .bearer(&node.seals().operator())
-        .at(node.address(Door::Back));
+        .at(node.address(Door::Ops));
     assert!(answer.status < 300, "{}", text(&answer.body));
 }
 
@@ -355,7 +355,11 @@ fn on_any_node(tries: impl Fn(&Node, &Node)) {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let start = || Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let start = || {
+        NodeBuilder::new(&[])
+            .over_redis(&server.url(), &ring)
+            .node()
+    };
     let (node, other) = (start(), start());
     tries(&node, &other);
 }
@@ -398,7 +402,7 @@ fn a_feed_whose_token_is_revoked_applies_nothing_more() {
         node.feed(&seals.authority(), &[chen.set("confirmed", 1)]);
         for sends in [true, false] {
             let authority = seals.authority();
-            let mut feed = Connection::to(node.address(Door::Back));
+            let mut feed = Connection::to(node.address(Door::Ops));
             let ask = Ask::new("POST", "/v1/feed").bearer(&authority);
             feed.send(ask.header("transfer-encoding", "chunked").bytes());
             feed.chunk(format!("{}\n", chen.clear("confirmed", 2)));
@@ -421,7 +425,7 @@ fn a_feed_of_long_lines_holds_no_more_of_them_than_a_batch_of_short_ones() {
     let node = Node::start();
     let seals = node.seals();
     let chen = person(1);
-    let mut feed = Connection::to(node.address(Door::Back));
+    let mut feed = Connection::to(node.address(Door::Ops));
     let ask = Ask::new("POST", "/v1/feed").bearer(&seals.authority());
     feed.send(ask.header("transfer-encoding", "chunked").bytes());
     let line = chen.set("confirmed", 1);
@@ -469,7 +473,7 @@ fn what_was_admitted_before_its_body_is_judged_again_after_it() {
 
 #[test]
 fn a_code_is_as_old_as_it_is_when_all_of_it_has_come() {
-    let node = Start::new(&["code_life=1s", "clock_skew=0ms", "head_timeout=60s"]).node();
+    let node = NodeBuilder::new(&["code_life=1s", "clock_skew=0ms", "head_timeout=60s"]).node();
     let seals = node.seals();
     let scanner = seals.scanner();
     let code = node.code(&seals.session(&person(1)));

@@ -29,7 +29,7 @@ fn begin(node: &Node, scanner: &str) -> Connection {
 
 /// A node, a scanner, and the codes of somebody green and somebody red.
 fn scene(settings: &[&str]) -> (Node, String, String, String) {
-    let node = Start::new(settings).node();
+    let node = NodeBuilder::new(settings).node();
     let seals = node.seals();
     let (green, red) = (person(1), person(2));
     node.feed(
@@ -195,7 +195,7 @@ fn a_bulk_that_is_cut_leaves_the_node_well() {
     }
     assert_eq!(node.scan(&scanner, &green).state(), "green");
     until("every cut connection is forgotten", || {
-        let metrics = text(&node.get(Door::Back, "/metrics").body);
+        let metrics = text(&node.get(Door::Ops, "/metrics").body);
         metrics.contains("liangma_connections{door=\"gate\"} 0")
     });
 }

@@ -43,10 +43,12 @@ fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready()
     let clock = Clock::new(folder.path());
     let ring = Ring::make();
     let server = Server::start(&[]);
-    let mut start = Start::new(&["clock_apart_max=2s"]).over_redis(&server.url(), &ring);
+    let mut start = NodeBuilder::new(&["clock_offset_max=2s"]).over_redis(&server.url(), &ring);
     start.clock = Some(clock.0.clone());
     let node = start.node();
-    let other = Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let other = NodeBuilder::new(&[])
+        .over_redis(&server.url(), &ring)
+        .node();
     let authority = ring.seals.authority();
     let session = ring.seals.session(&person(1));
     let scanner = ring.seals.scanner();
@@ -58,7 +60,7 @@ fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready()
     for step in STEPS {
         clock.set(step);
         until("the node says that its clock is apart", || {
-            state(&node.get(Door::Back, "/ready")) == "clock"
+            state(&node.get(Door::Ops, "/ready")) == "clock"
         });
         // Both show and scan each other's codes, with the right colour, and a change goes through.
         seq += 1;
@@ -77,10 +79,10 @@ fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready()
                 state(&to.scan(&scanner, &code)) == colour
             });
         }
-        assert_eq!(other.get(Door::Back, "/ready").status, 200);
+        assert_eq!(other.get(Door::Ops, "/ready").status, 200);
         clock.set(0);
         until("the clocks agree again", || {
-            node.get(Door::Back, "/ready").status == 200
+            node.get(Door::Ops, "/ready").status == 200
         });
     }
     assert!(node.meter("liangma_clock_steps_total") >= STEPS.len() as f64);
@@ -103,7 +105,7 @@ fn knowledge_ages_although_the_clock_was_set_back_or_leapt_ahead_and_was_put_rig
         let ring = Ring::make();
         let mut server = Server::start(&[]);
         let settings = ["stale_after=500ms", "too_old_after=2s"];
-        let mut start = Start::new(&settings).over_redis(&server.url(), &ring);
+        let mut start = NodeBuilder::new(&settings).over_redis(&server.url(), &ring);
         start.clock = Some(clock.0.clone());
         let node = start.node();
         let session = ring.seals.session(&person(1));
@@ -118,8 +120,8 @@ fn knowledge_ages_although_the_clock_was_set_back_or_leapt_ahead_and_was_put_rig
         server.kill();
         // A green is marked before it goes, and does not come back.
         until("too old", || state(&node.show(&session)) == "too_old");
-        assert_ne!(node.get(Door::Back, "/ready").status, 200);
-        assert!(node.meter("liangma_age_seconds") > 2.0);
+        assert_ne!(node.get(Door::Ops, "/ready").status, 200);
+        assert!(node.meter("liangma_data_age_seconds") > 2.0);
         let shown = node.show(&session).json();
         assert_eq!(shown["stale"], true, "{shifts:?}: {shown}");
     }
@@ -129,7 +131,7 @@ fn knowledge_ages_although_the_clock_was_set_back_or_leapt_ahead_and_was_put_rig
 fn a_code_that_has_expired_stays_so_when_the_clock_is_set_back() {
     let folder = folder();
     let clock = Clock::new(folder.path());
-    let mut start = Start::new(&["code_life=1s", "clock_skew=0ms"]);
+    let mut start = NodeBuilder::new(&["code_life=1s", "clock_skew=0ms"]);
     start.clock = Some(clock.0.clone());
     let node = start.node();
     let seals = node.seals();
@@ -161,7 +163,11 @@ fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
     let clock = Clock::new(folder.path());
     let ring = Ring::make();
     let server = Server::start_shifted(&clock.0);
-    let nodes = [(); 2].map(|()| Start::new(&[]).over_redis(&server.url(), &ring).node());
+    let nodes = [(); 2].map(|()| {
+        NodeBuilder::new(&[])
+            .over_redis(&server.url(), &ring)
+            .node()
+    });
     let session = ring.seals.session(&person(1));
     let authority = ring.seals.authority();
     nodes[0].feed(&authority, &[person(1).resident()]);
@@ -182,11 +188,11 @@ fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
             }
         }
         until("a node says that the clocks are apart", || {
-            state(&nodes[0].get(Door::Back, "/ready")) == "clock"
+            state(&nodes[0].get(Door::Ops, "/ready")) == "clock"
         });
         clock.set(0);
         until("they agree again", || {
-            nodes[0].get(Door::Back, "/ready").status == 200
+            nodes[0].get(Door::Ops, "/ready").status == 200
         });
     }
 }
@@ -202,21 +208,21 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
         let ring = Ring::make();
         let server = Server::start_shifted(&clock.0);
         let start = || {
-            Start::new(&["clock_apart_max=2s"])
+            NodeBuilder::new(&["clock_offset_max=2s"])
                 .over_redis(&server.url(), &ring)
                 .starting()
                 .open()
         };
         let node = start();
         until("it is ready", || {
-            node.get(Door::Back, "/ready").status == 200
+            node.get(Door::Ops, "/ready").status == 200
         });
         let session = ring.seals.session(&person(1));
         let scanner = ring.seals.scanner();
         node.feed(&ring.seals.authority(), &[person(1).resident()]);
         clock.set(step);
         until("it says that the clocks are apart", || {
-            state(&node.get(Door::Back, "/ready")) == "clock"
+            state(&node.get(Door::Ops, "/ready")) == "clock"
         });
         until("it says so to others", || {
             !server.ask(&["KEYS", "lm:*:c"]).is_empty()
@@ -226,7 +232,7 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
             new.show(&session).status == 200 && state(&new.show(&session)) == "green"
         });
         until("its clock was judged", || {
-            state(&new.get(Door::Back, "/ready")) == "clock"
+            state(&new.get(Door::Ops, "/ready")) == "clock"
         });
         // Each takes what the other issues, as of the same time.
         for (from, to) in [(&node, &new), (&new, &node)] {
@@ -244,7 +250,7 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
         clock.set(0);
         for node in [&node, &new] {
             until("the clocks agree again", || {
-                node.get(Door::Back, "/ready").status == 200
+                node.get(Door::Ops, "/ready").status == 200
             });
         }
     }

@@ -43,7 +43,7 @@ fn what_was_acknowledged_survives_a_kill_and_nothing_goes_back() {
     let acknowledged = Mutex::new(Acknowledged::default());
     let next_person = AtomicUsize::new(1000);
     for round in 0..=ROUNDS {
-        let node = Start::new(&[]).over(&store).node();
+        let node = NodeBuilder::new(&[]).over(&store).node();
         check(&node, &mut acknowledged.lock().unwrap());
         if round == ROUNDS {
             break;
@@ -74,7 +74,7 @@ fn feed_until_cut(
     told: &AtomicUsize,
 ) {
     let authority = node.seals().authority();
-    let Some(mut connection) = Connection::try_to(node.address(Door::Back)) else {
+    let Some(mut connection) = Connection::try_to(node.address(Door::Ops)) else {
         return;
     };
     loop {
@@ -353,11 +353,11 @@ fn a_node_that_is_killed_while_it_is_fed_everything_ends_in_the_same_state_when_
     let mut lines = Vec::new();
     mixed(RESIDENTS, &mut lines);
     for round in 0..4 {
-        let node = Start::new(&[]).over(&store).node();
+        let node = NodeBuilder::new(&[]).over(&store).node();
         let authority = node.seals().authority();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let Some(mut connection) = Connection::try_to(node.address(Door::Back)) else {
+                let Some(mut connection) = Connection::try_to(node.address(Door::Ops)) else {
                     return;
                 };
                 connection.try_send(&Ask::post("/v1/feed", &lines).bearer(&authority).bytes());
@@ -368,7 +368,7 @@ fn a_node_that_is_killed_while_it_is_fed_everything_ends_in_the_same_state_when_
             node.signal(libc::SIGKILL);
         });
     }
-    let node = Start::new(&[]).over(&store).node();
+    let node = NodeBuilder::new(&[]).over(&store).node();
     let authority = node.seals().authority();
     let fed = node.post_feed(&authority, &lines).json();
     assert_eq!(fed["rejected"], serde_json::json!([]));

@@ -4,7 +4,7 @@ mod audit;
 mod family;
 mod grants;
 mod notice;
-mod offices;
 mod records;
 mod revocations;
 mod roles;
+mod staff;

@@ -13,16 +13,16 @@ fn is_open(node: &Node, door: Door) -> bool {
 
 #[test]
 fn ready_says_no_first_while_queries_are_still_answered() {
-    let node = Start::new(&["drain_notice=30s"]).node();
+    let node = NodeBuilder::new(&["drain_delay=30s"]).node();
     let seals = node.seals();
     let session = seals.session(&person(1));
     let mut kept = Connection::to(node.address(Door::Resident));
     node.signal(libc::SIGTERM);
     until("/ready says so", || {
-        let ready = node.get(Door::Back, "/ready");
+        let ready = node.get(Door::Ops, "/ready");
         ready.status == 503 && ready.json()["state"] == "draining"
     });
-    assert_eq!(node.get(Door::Back, "/live").status, 200);
+    assert_eq!(node.get(Door::Ops, "/live").status, 200);
     for _ in 0..10 {
         assert_eq!(node.show(&session).status, 200, "new connections are taken");
     }
@@ -39,7 +39,7 @@ fn ready_says_no_first_while_queries_are_still_answered() {
 #[test]
 fn what_the_kernel_held_when_the_doors_close_is_answered() {
     for _ in 0..10 {
-        let node = Start::new(&["resident_threads=1"]).node();
+        let node = NodeBuilder::new(&["resident_threads=1"]).node();
         let session = node.seals().session(&person(1));
         let ask = Ask::get("/v1/code").bearer(&session).bytes();
         let mut idle = Connection::to(node.address(Door::Resident));
@@ -60,7 +60,7 @@ fn what_the_kernel_held_when_the_doors_close_is_answered() {
 
 #[test]
 fn connections_without_a_query_end_at_the_drain() {
-    let node = Start::new(&["drain_timeout=5m", "head_timeout=5m", "idle_timeout=1h"]).node();
+    let node = NodeBuilder::new(&["drain_timeout=5m", "head_timeout=5m", "idle_timeout=1h"]).node();
     let session = node.seals().session(&person(1));
     let silent = Connection::to(node.address(Door::Gate));
     let mut idle = Connection::to(node.address(Door::Resident));
@@ -74,7 +74,7 @@ fn connections_without_a_query_end_at_the_drain() {
 
 #[test]
 fn a_connection_that_rests_is_answered_when_it_speaks_again_and_ends_at_the_drain() {
-    let node = Start::new(&["drain_timeout=5m"]).node();
+    let node = NodeBuilder::new(&["drain_timeout=5m"]).node();
     let session = node.seals().session(&person(1));
     let mut phones: Vec<Connection> = (0..3)
         .map(|_| Connection::to(node.address(Door::Resident)))
@@ -103,7 +103,7 @@ fn a_connection_that_rests_is_answered_when_it_speaks_again_and_ends_at_the_drai
 
 #[test]
 fn a_bulk_under_way_is_finished_and_the_back_door_stays_to_the_end() {
-    let node = Start::new(&["drain_timeout=1m"]).node();
+    let node = NodeBuilder::new(&["drain_timeout=1m"]).node();
     let seals = node.seals();
     let code = node.code(&seals.session(&person(1)));
     let mut bulk = Connection::to(node.address(Door::Gate));
@@ -116,7 +116,7 @@ fn a_bulk_under_way_is_finished_and_the_back_door_stays_to_the_end() {
     until("the gate takes nobody any more", || {
         !is_open(&node, Door::Gate)
     });
-    let ready = node.get(Door::Back, "/ready");
+    let ready = node.get(Door::Ops, "/ready");
     assert_eq!(
         (ready.status, &ready.json()["state"]),
         (503, &"draining".into())
@@ -131,7 +131,7 @@ fn a_bulk_under_way_is_finished_and_the_back_door_stays_to_the_end() {
 
 #[test]
 fn whoever_does_not_end_is_cut_at_the_last() {
-    let node = Start::new(&["drain_timeout=300ms", "head_timeout=5m"]).node();
+    let node = NodeBuilder::new(&["drain_timeout=300ms", "head_timeout=5m"]).node();
     let mut bulk = Connection::to(node.address(Door::Gate));
     let ask = Ask::new("POST", "/v1/scan/bulk").bearer(&node.seals().scanner());
     bulk.send(ask.header("transfer-encoding", "chunked").bytes());
@@ -147,7 +147,7 @@ fn whoever_does_not_end_is_cut_at_the_last() {
 
 #[test]
 fn a_partial_head_holds_the_drain_no_longer_than_its_own_timeout() {
-    let node = Start::new(&["drain_timeout=10m", "head_timeout=500ms"]).node();
+    let node = NodeBuilder::new(&["drain_timeout=10m", "head_timeout=500ms"]).node();
     let mut partial = Connection::to(node.address(Door::Resident));
     partial.send("GET /v1/co");
     node.signal(libc::SIGTERM);
@@ -159,11 +159,11 @@ fn a_partial_head_holds_the_drain_no_longer_than_its_own_timeout() {
 fn a_store_is_free_again_after_the_drain_and_holds_what_was_fed() {
     let folder = folder();
     let store = folder.path().join("store");
-    let node = Start::new(&[]).over(&store).node();
+    let node = NodeBuilder::new(&[]).over(&store).node();
     node.feed(&node.seals().authority(), &[person(1).set("confirmed", 1)]);
     node.signal(libc::SIGTERM);
     assert_eq!(node.end().code(), Some(0));
-    let node = Start::new(&[]).over(&store).node();
+    let node = NodeBuilder::new(&[]).over(&store).node();
     assert_eq!(node.show(&node.seals().session(&person(1))).state(), "red");
 }
 
@@ -176,17 +176,17 @@ fn rotate(keys: &Path) {
 fn a_rotation_refuses_nothing_and_needs_no_order_among_the_nodes() {
     let folder = folder();
     let keys = folder.path().join("ring");
-    let setting = format!("keys={}", keys.display());
+    let setting = format!("key_ring={}", keys.display());
     assert!(
         run(&["keys", "new", "--keys", keys.to_str().unwrap()])
             .status
             .success()
     );
     let (here, there) = (
-        Start::new(&[&setting]).node(),
-        Start::new(&[&setting]).node(),
+        NodeBuilder::new(&[&setting]).node(),
+        NodeBuilder::new(&[&setting]).node(),
     );
-    let seals = Seals::of(&liangma::seal::ring::RingFile::read(&keys).unwrap());
+    let seals = Credentials::of(&liangma::seal::ring::RingFile::read(&keys).unwrap());
     let chen = person(1);
     for node in [&here, &there] {
         node.feed(&seals.authority(), &[chen.resident()]);
@@ -205,7 +205,7 @@ fn a_rotation_refuses_nothing_and_needs_no_order_among_the_nodes() {
             assert_eq!(node.scan(&scanner, code).state(), "green");
         }
     }
-    let new_seals = Seals::of(&liangma::seal::ring::RingFile::read(&keys).unwrap());
+    let new_seals = Credentials::of(&liangma::seal::ring::RingFile::read(&keys).unwrap());
     assert_eq!(there.scan(&new_seals.scanner(), &old_code).state(), "green");
     assert_eq!(there.show(&new_seals.session(&chen)).state(), "green");
 

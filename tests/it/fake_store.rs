@@ -2,18 +2,18 @@
 
 use liangma::board::Board;
 use liangma::clock::{Moment, Time};
-use liangma::paper::{self, Cursor, Keep, Key, Kinds, Paper};
+use liangma::paper::{self, Cursor, Paper, PaperKey, PaperKinds, Retention};
 use liangma::person::{Identity, ResidentId};
 use liangma::status::{Reasons, Word};
 use liangma::store::record::Record;
-use liangma::store::{Change, Error, Placed, Store, What};
+use liangma::store::{Change, ChangeKind, Error, LocatedRecord, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mood {
+pub enum FakeFault {
     #[default]
     Works,
     /// Never answers, until the mood changes.
@@ -22,38 +22,38 @@ pub enum Mood {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Moods {
-    pub fill: Mood,
-    pub find: Mood,
-    pub apply: Mood,
-    pub papers: Mood,
+pub struct FakeFaults {
+    pub fill: FakeFault,
+    pub find: FakeFault,
+    pub apply: FakeFault,
+    pub papers: FakeFault,
 }
 
 pub struct FakeStore {
     board: Arc<Board>,
-    moods: watch::Sender<Moods>,
+    faults: watch::Sender<FakeFaults>,
     records: Mutex<HashMap<u64, (u64, Record)>>,
     papers: Mutex<HashMap<Identity, Vec<Paper>>>,
 }
 
 impl FakeStore {
-    pub fn new(board: Arc<Board>, moods: Moods) -> FakeStore {
+    pub fn new(board: Arc<Board>, faults: FakeFaults) -> FakeStore {
         FakeStore {
             board,
-            moods: watch::Sender::new(moods),
+            faults: watch::Sender::new(faults),
             records: Mutex::default(),
             papers: Mutex::default(),
         }
     }
 
-    pub fn set(&self, moods: Moods) {
-        self.moods.send_replace(moods);
+    pub fn set(&self, faults: FakeFaults) {
+        self.faults.send_replace(faults);
     }
 
     /// Gives a resident's home to a stranger and moves the resident on by one slot: on record, and not on the board yet.
     pub fn displace(&self, who: Identity) {
         let mut records = self.records.lock().unwrap();
-        let record = Record::first(who.claim, What::Profile([0].into())).unwrap();
+        let record = Record::first(who.claim, ChangeKind::Profile([0].into())).unwrap();
         records.insert(who.home.0, (1, record));
         self.board
             .post(who.home, Word::new(1, who.check() ^ 1, Reasons::NONE));
@@ -73,16 +73,18 @@ impl FakeStore {
 
     /// On record, and not on the board yet.
     pub fn put_unposted(&self, who: Identity) {
-        let record = Record::first(who.claim, What::Profile([0].into())).unwrap();
+        let record = Record::first(who.claim, ChangeKind::Profile([0].into())).unwrap();
         self.records.lock().unwrap().insert(who.home.0, (1, record));
     }
 
-    async fn obey(&self, of: impl Fn(&Moods) -> Mood) -> Result<(), Error> {
-        let mut moods = self.moods.subscribe();
-        let moods = moods.wait_for(|moods| of(moods) != Mood::Stalls).await;
-        match of(&moods.expect("the sender is ours")) {
-            Mood::Errs => Err(Error::Damaged("as it was told to be")),
-            Mood::Works | Mood::Stalls => Ok(()),
+    async fn obey(&self, of: impl Fn(&FakeFaults) -> FakeFault) -> Result<(), Error> {
+        let mut faults = self.faults.subscribe();
+        let faults = faults
+            .wait_for(|faults| of(faults) != FakeFault::Stalls)
+            .await;
+        match of(&faults.expect("the sender is ours")) {
+            FakeFault::Errs => Err(Error::Damaged("as it was told to be")),
+            FakeFault::Works | FakeFault::Stalls => Ok(()),
         }
     }
 }
@@ -94,16 +96,16 @@ impl Store for FakeStore {
     }
 
     async fn fill(&self, _: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
-        self.obey(|moods| moods.fill).await
+        self.obey(|faults| faults.fill).await
     }
 
     async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
-        self.obey(|moods| moods.apply).await?;
+        self.obey(|faults| faults.apply).await?;
         let mut records = self.records.lock().unwrap();
         let mut papers = self.papers.lock().unwrap();
         let changed = changes.into_iter().map(|Change { who, what }| {
             let id = who.home;
-            if let What::Paper(paper) = what {
+            if let ChangeKind::Paper(paper) = what {
                 let all = papers.entry(who).or_default();
                 let new = all.iter().all(|known| known.key != paper.key);
                 all.extend(new.then_some(paper));
@@ -128,21 +130,23 @@ impl Store for FakeStore {
         Ok(changed.collect())
     }
 
-    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
-        self.obey(|moods| moods.find).await?;
+    async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error> {
+        self.obey(|faults| faults.find).await?;
         let records = self.records.lock().unwrap();
         let strangers = |word: Word| word.check() != who.check();
         let steps = u64::from(self.board.word(who.home).is_some_and(strangers));
-        Ok(records.get(&who.home.0).map(|(version, record)| Placed {
-            id: who.slot(steps),
-            steps,
-            word: Word::new(*version, who.check(), record.reasons()),
-            record: record.clone(),
-        }))
+        Ok(records
+            .get(&who.home.0)
+            .map(|(version, record)| LocatedRecord {
+                id: who.slot(steps),
+                steps,
+                word: Word::new(*version, who.check(), record.reasons()),
+                record: record.clone(),
+            }))
     }
 
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
-        self.obey(|moods| moods.find).await?;
+        self.obey(|faults| faults.find).await?;
         let records = self.records.lock().unwrap();
         // The check is the board's business; a record has it from its claim.
         Ok(records.get(&id.0).map(|(version, record)| {
@@ -157,27 +161,27 @@ impl Store for FakeStore {
     async fn papers(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
-        self.obey(|moods| moods.papers).await?;
+        self.obey(|faults| faults.papers).await?;
         let papers = self.papers.lock().unwrap();
         let mut found = papers.get(&owner).cloned().unwrap_or_default();
         paper::page(&mut found, kinds, after, limit);
         Ok(found)
     }
 
-    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
-        self.obey(|moods| moods.papers).await?;
+    async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
+        self.obey(|faults| faults.papers).await?;
         let papers = self.papers.lock().unwrap();
         let all = papers.get(&owner);
-        let find = |key: &Key| all?.iter().find(|paper| paper.key == *key).cloned();
+        let find = |key: &PaperKey| all?.iter().find(|paper| paper.key == *key).cloned();
         Ok(keys.iter().map(find).collect())
     }
 
-    async fn sweep(&self, _: &Keep, _: Time, _: Duration) -> Result<u64, Error> {
-        self.obey(|moods| moods.apply).await?;
+    async fn sweep(&self, _: &Retention, _: Time, _: Duration) -> Result<u64, Error> {
+        self.obey(|faults| faults.apply).await?;
         Ok(0)
     }
 

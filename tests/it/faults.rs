@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// What the nodes of a town are told beside where the store is: nobody waits long for one that is away.
 const SETTINGS: [&str; 4] = [
-    "store_wait=700ms",
+    "store_timeout=700ms",
     "resident_threads=1",
     "gate_threads=1",
     "code_life=10m",
@@ -105,16 +105,16 @@ impl Town {
     }
 
     /// A node of this town, perhaps by another way to the same store.
-    pub fn start_at(&self, url: &str) -> Start {
+    pub fn start_at(&self, url: &str) -> NodeBuilder {
         let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
-        Start::new(&settings).over_redis(url, &self.ring)
+        NodeBuilder::new(&settings).over_redis(url, &self.ring)
     }
 
     #[track_caller]
     fn until_ready(&self) {
         until("every node is ready", || {
             let mut nodes = self.nodes.iter();
-            nodes.all(|node| node.get(Door::Back, "/ready").status == 200)
+            nodes.all(|node| node.get(Door::Ops, "/ready").status == 200)
         });
     }
 
@@ -153,7 +153,7 @@ impl Town {
         self.known.iter().map(|known| (&known.person, known.colour))
     }
 
-    /// Feeds to the first node what must be taken in the end; on a busy machine Redis may be slower than `store_wait`.
+    /// Feeds to the first node what must be taken in the end; on a busy machine Redis may be slower than `store_timeout`.
     #[track_caller]
     pub fn feed(&self, lines: &[String]) {
         until("a feed is taken", || {
@@ -227,7 +227,7 @@ impl Town {
     pub fn is_fresh(&self) -> bool {
         self.nodes
             .iter()
-            .all(|node| node.get(Door::Back, "/ready").status == 200 && self.is_told_by(node))
+            .all(|node| node.get(Door::Ops, "/ready").status == 200 && self.is_told_by(node))
     }
 
     /// Whether a feed to each partition is taken, and told by every node at once or a little later.
@@ -339,7 +339,7 @@ impl Town {
 
     /// Residents of whom each node knows more than the store.
     pub fn ahead(&self) -> Vec<f64> {
-        let meter = |node: &Node| node.meter("liangma_board_ahead");
+        let meter = |node: &Node| node.meter("liangma_board_lost_by_store");
         self.nodes.iter().map(meter).collect()
     }
 }
@@ -375,7 +375,7 @@ fn feed_until(
     taken: &Mutex<Vec<Person>>,
     refused: &Mutex<Vec<Person>>,
 ) {
-    let mut back = Connection::to(node.address(Door::Back));
+    let mut back = Connection::to(node.address(Door::Ops));
     while !over.load(Relaxed) {
         let person = person(next.fetch_add(1, Relaxed));
         let ask = Ask::post("/v1/feed", person.set("suspected", 1)).bearer(authority);

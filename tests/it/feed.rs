@@ -1,4 +1,4 @@
-//! Feeding: events at the back door and by `import`, and all of it out again by `export`.
+//! Feeding: events at the operations door and by `import`, and all of it out again by `export`.
 
 use crate::harness::*;
 use liangma::http::query::Door;
@@ -260,7 +260,7 @@ fn a_body_may_be_cut_anywhere() {
             lines[..2].join("\n"),
             lines[2..].join("\r\n")
         );
-        let mut connection = Connection::to(node.address(Door::Back));
+        let mut connection = Connection::to(node.address(Door::Ops));
         let ask = Ask::new("POST", "/v1/feed").bearer(&seals.authority());
         connection.send(ask.header("transfer-encoding", "chunked").bytes());
         for piece in body.as_bytes().chunks(size) {
@@ -389,7 +389,7 @@ fn a_store_in_use_is_fed_through_its_node() {
     assert_eq!(refused.status.code(), Some(1));
     let said = text(&refused.stderr);
     assert!(said.contains("in use") && said.contains("--to"), "{said}");
-    let to = format!("http://{}", node.address(Door::Back));
+    let to = format!("http://{}", node.address(Door::Ops));
     let authority = token(&node.store, &["authority", "--source", "gd-cdc"]);
     let send = |token: &str| {
         let mut command = command();
@@ -477,9 +477,9 @@ fn the_shared_file_of_guangdong_gives_what_is_expected_of_it() {
         .collect();
     assert_eq!(json!(rejected), expect["bad_lines"]);
 
-    let node = Start::new(&[]).over(&store).node();
+    let node = NodeBuilder::new(&[]).over(&store).node();
     assert_eq!(
-        node.get(Door::Back, "/ready").json()["residents"],
+        node.get(Door::Ops, "/ready").json()["residents"],
         expect["residents"]
     );
     for person in expect["sample"].as_array().unwrap() {
@@ -509,7 +509,7 @@ fn the_shared_file_of_guangdong_gives_what_is_expected_of_it() {
         assert_eq!(shown["state"], if red.is_empty() { "green" } else { "red" });
     }
 
-    // The same at the back door of a node that has it all: nothing changes.
+    // The same at the operations door of a node that has it all: nothing changes.
     let answer = node
         .post_feed(&node.seals().authority(), std::fs::read(&data).unwrap())
         .json();

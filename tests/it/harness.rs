@@ -1,16 +1,16 @@
 //! Starts nodes, speaks HTTP to them over plain sockets, and writes the lines that they are fed.
 
-use crate::fake_store::{FakeStore, Moods};
+use crate::fake_store::{FakeFaults, FakeStore};
 use crate::process::spawn;
 use liangma::board::Board;
 use liangma::clock::{Moment, Time};
-use liangma::config::{Said, Settings};
+use liangma::config::{RawSettings, Settings};
 use liangma::http::query::Door;
 use liangma::identity::Platform;
 use liangma::meters::Meters;
-use liangma::person::{self, Assurance, Document, Face, Identity, MaskedName};
-use liangma::seal::ring::{Kind, RingFile};
-use liangma::seal::{Class, Code, Nonces, Pass, Seal, Session};
+use liangma::person::{self, Assurance, Document, Identity, MaskedIdentity, MaskedName};
+use liangma::seal::ring::{RingFile, TokenKind};
+use liangma::seal::{AccessToken, Code, CodeClass, Nonces, Seal, Session};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -82,7 +82,7 @@ pub fn folder() -> TempDir {
 pub struct Ring {
     _folder: TempDir,
     pub file: PathBuf,
-    pub seals: Seals,
+    pub seals: Credentials,
 }
 
 impl Ring {
@@ -94,21 +94,21 @@ impl Ring {
         Ring {
             _folder: folder,
             file,
-            seals: Seals::of(&ring),
+            seals: Credentials::of(&ring),
         }
     }
 }
 
 /// What every node is told, unless a test says otherwise: tests ask as often as they like.
 const SETTINGS: [&str; 4] = [
-    "drain_notice=0ms",
+    "drain_delay=0ms",
     "shows_per_second=0",
     "resident_niceness=0", // tests ask from the same cores
     "scans_per_second=0",
 ];
 
 /// How a node is started.
-pub struct Start {
+pub struct NodeBuilder {
     /// A folder, or an address of Redis.
     pub store: Option<PathBuf>,
     /// Where they are not in the store's folder.
@@ -119,9 +119,9 @@ pub struct Start {
     pub clock: Option<PathBuf>,
 }
 
-impl Start {
-    pub fn new(settings: &[&str]) -> Start {
-        Start {
+impl NodeBuilder {
+    pub fn new(settings: &[&str]) -> NodeBuilder {
+        NodeBuilder {
             store: None,
             keys: None,
             settings: settings.iter().map(ToString::to_string).collect(),
@@ -130,13 +130,13 @@ impl Start {
         }
     }
 
-    pub fn over(mut self, store: &Path) -> Start {
+    pub fn over(mut self, store: &Path) -> NodeBuilder {
         self.store = Some(store.to_owned());
         self
     }
 
     /// Over Redis at this address.
-    pub fn over_redis(mut self, url: &str, ring: &Ring) -> Start {
+    pub fn over_redis(mut self, url: &str, ring: &Ring) -> NodeBuilder {
         self.store = Some(url.into());
         self.keys = Some(ring.file.clone());
         self
@@ -146,18 +146,18 @@ impl Start {
     pub fn node(self) -> Node {
         let node = self.warming();
         until("the node is ready", || {
-            node.get(Door::Back, "/ready").status == 200
+            node.get(Door::Ops, "/ready").status == 200
         });
         node
     }
 
-    /// As [`Start::node`], as soon as the doors are open.
+    /// As [`NodeBuilder::node`], as soon as the doors are open.
     #[track_caller]
     pub fn warming(self) -> Node {
         self.starting().open()
     }
 
-    /// As [`Start::node`], as soon as there is a process.
+    /// As [`NodeBuilder::node`], as soon as there is a process.
     #[track_caller]
     pub fn starting(self) -> Starting {
         let folder = folder();
@@ -334,7 +334,7 @@ pub struct Node {
 impl Node {
     #[track_caller]
     pub fn start() -> Node {
-        Start::new(&[]).node()
+        NodeBuilder::new(&[]).node()
     }
 
     pub fn log(&self) -> String {
@@ -375,7 +375,7 @@ impl Node {
 
     /// What it counted under this name, labels and all; nothing before it counted any.
     pub fn meter(&self, name: &str) -> f64 {
-        let metrics = text(&self.get(Door::Back, "/metrics").body);
+        let metrics = text(&self.get(Door::Ops, "/metrics").body);
         let mut lines = metrics.lines();
         let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().expect("a number"))
@@ -390,8 +390,8 @@ impl Node {
         number.expect("VmRSS").parse().expect("a number")
     }
 
-    pub fn seals(&self) -> Seals {
-        Seals::of(&RingFile::read(&self.keys).expect("the node read it"))
+    pub fn seals(&self) -> Credentials {
+        Credentials::of(&RingFile::read(&self.keys).expect("the node read it"))
     }
 }
 
@@ -404,23 +404,23 @@ impl Drop for Node {
 
 // ---- a node in this process, over a store that does as it is told
 
-pub struct Inside {
+pub struct InProcessNode {
     runtime: tokio::runtime::Runtime,
     node: Option<liangma::node::Node>,
     doors: Vec<SocketAddr>,
     pub store: Arc<FakeStore>,
-    pub seals: Seals,
+    pub seals: Credentials,
 }
 
-impl Inside {
+impl InProcessNode {
     /// `age` is how old the board's knowledge is at the start; None: the store was never seen alive.
-    pub fn open(moods: Moods, settings: &[&str], age: Option<Duration>) -> Inside {
-        let mut said = Said::default();
+    pub fn open(faults: FakeFaults, settings: &[&str], age: Option<Duration>) -> InProcessNode {
+        let mut said = RawSettings::default();
         for door in Door::ALL {
-            said.say(door.name(), "127.0.0.1:0", "test");
+            said.set(door.name(), "127.0.0.1:0", "test");
         }
         for pair in SETTINGS.iter().chain(&["too_old_after=1h"]).chain(settings) {
-            said.say_pair(pair);
+            said.set_pair(pair);
         }
         let settings: Settings = said.settings().expect("good settings");
         let ring = RingFile::generate(Time::now());
@@ -431,8 +431,8 @@ impl Inside {
                 Moment::now().0.saturating_sub(age.as_millis() as u64),
             ));
         }
-        let store = Arc::new(FakeStore::new(board.clone(), moods));
-        let parts = liangma::node::Parts {
+        let store = Arc::new(FakeStore::new(board.clone(), faults));
+        let parts = liangma::node::Components {
             board,
             seal: Seal::new(&ring, settings.seal.clone()),
             store: store.clone(),
@@ -444,17 +444,17 @@ impl Inside {
         let runtime = liangma_runtime();
         let opened = liangma::node::Node::open(parts, liangma::node::Settings::from(&settings));
         let node = runtime.block_on(opened).expect("free ports");
-        Inside {
+        InProcessNode {
             doors: node.doors.iter().map(|(_, address)| *address).collect(),
             runtime,
             node: Some(node),
             store,
-            seals: Seals::of(&ring),
+            seals: Credentials::of(&ring),
         }
     }
 
     /// Waits until the board is full.
-    pub fn filled(mut self) -> Inside {
+    pub fn filled(mut self) -> InProcessNode {
         let node = self.node.as_mut().expect("open until it is dropped");
         self.runtime
             .block_on(node.filled())
@@ -471,7 +471,7 @@ fn liangma_runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-impl Drop for Inside {
+impl Drop for InProcessNode {
     fn drop(&mut self) {
         if let Some(node) = self.node.take() {
             self.runtime.block_on(node.end(Duration::ZERO));
@@ -542,7 +542,7 @@ pub trait Doors {
     fn post_feed(&self, authority: &str, lines: impl AsRef<[u8]>) -> Answer {
         Ask::post("/v1/feed", lines)
             .bearer(authority)
-            .at(self.address(Door::Back))
+            .at(self.address(Door::Ops))
     }
 
     /// Feeds lines that must all be taken in.
@@ -562,38 +562,38 @@ impl Doors for Node {
     }
 }
 
-impl Doors for Inside {
+impl Doors for InProcessNode {
     fn address(&self, door: Door) -> SocketAddr {
         self.doors[door as usize]
     }
 }
 
 /// Codes and credentials made in this process with a node's own ring: of any time, and quickly.
-pub struct Seals {
+pub struct Credentials {
     pub seal: Seal,
     nonces: Nonces,
 }
 
-impl Seals {
-    pub fn of(ring: &RingFile) -> Seals {
+impl Credentials {
+    pub fn of(ring: &RingFile) -> Credentials {
         let settings = liangma::seal::Settings {
             code_life: Duration::from_secs(60),
             clock_skew: Duration::from_secs(2),
         };
-        Seals {
+        Credentials {
             seal: Seal::new(ring, settings),
             nonces: Nonces::new(),
         }
     }
 
-    pub fn who(&self, person: &Person) -> (Identity, Face) {
+    pub fn who(&self, person: &Person) -> (Identity, MaskedIdentity) {
         let document = Document::parse("10", &person.cert_no, u32::MAX).expect("a good number");
-        let face = Face {
+        let masked = MaskedIdentity {
             name: MaskedName::of(person.name),
             cert_no: document.mask(),
             assurance: Assurance::RealPerson,
         };
-        (self.seal.identify(&document), face)
+        (self.seal.identify(&document), masked)
     }
 
     pub fn session(&self, person: &Person) -> String {
@@ -621,13 +621,13 @@ impl Seals {
         member: Option<u64>,
         expires_at: Time,
     ) -> String {
-        let (identity, mut face) = self.who(person);
-        face.assurance = assurance;
+        let (identity, mut masked) = self.who(person);
+        masked.assurance = assurance;
         let session = Session {
             identity,
             steps: 0,
             member,
-            face,
+            masked,
             issued_at: Time(expires_at.0 - 3_600_000),
             expires_at,
         };
@@ -635,38 +635,38 @@ impl Seals {
     }
 
     pub fn code_of(&self, person: &Person, issued_at: Time) -> String {
-        let (identity, face) = self.who(person);
+        let (identity, masked) = self.who(person);
         let code = Code {
             resident: identity.home,
             check: identity.check(),
-            class: Class::Live,
+            class: CodeClass::Live,
             issued_at,
-            face,
+            masked,
         };
         text(&self.seal.code(&self.nonces, &code).0)
     }
 
     pub fn scanner(&self) -> String {
-        self.pass(Kind::Scanner, "east-gate", in_an_hour())
+        self.pass(TokenKind::Scanner, "east-gate", in_an_hour())
     }
 
     pub fn organisation(&self, name: &str) -> String {
-        self.pass(Kind::Organisation, name, in_an_hour())
+        self.pass(TokenKind::Organisation, name, in_an_hour())
     }
 
     /// A scanner whose tokens open the grants of this organisation too.
     pub fn scanner_of(&self, organisation: &str) -> String {
-        let name = Pass::bound_name("east-gate", Some(organisation));
-        self.pass(Kind::Scanner, &name, in_an_hour())
+        let name = AccessToken::bound_name("east-gate", Some(organisation));
+        self.pass(TokenKind::Scanner, &name, in_an_hour())
     }
 
     pub fn staff(&self, name: &str, region: &str) -> String {
-        let name = Pass::bound_name(name, Some(region));
-        self.pass(Kind::Staff, &name, in_an_hour())
+        let name = AccessToken::bound_name(name, Some(region));
+        self.pass(TokenKind::Staff, &name, in_an_hour())
     }
 
     pub fn operator(&self) -> String {
-        self.pass(Kind::Operator, "ops-1", in_an_hour())
+        self.pass(TokenKind::Operator, "ops-1", in_an_hour())
     }
 
     pub fn authority(&self) -> String {
@@ -677,12 +677,12 @@ impl Seals {
 
     /// An authority that speaks for its own source, and for these.
     pub fn authority_of(&self, source: &str, others: Option<&str>) -> String {
-        let name = Pass::bound_name(source, others);
-        self.pass(Kind::Authority, &name, in_an_hour())
+        let name = AccessToken::bound_name(source, others);
+        self.pass(TokenKind::Authority, &name, in_an_hour())
     }
 
-    pub fn pass(&self, kind: Kind, name: &str, expires_at: Time) -> String {
-        let pass = Pass {
+    pub fn pass(&self, kind: TokenKind, name: &str, expires_at: Time) -> String {
+        let pass = AccessToken {
             name: name.to_owned(),
             issued_at: Time(expires_at.0 - 3_600_000),
             expires_at,

@@ -62,7 +62,7 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
     for route in &served {
         assert!(operations().contains(route), "{route:?} is not documented");
     }
-    let node = Start::new(&["issuer=440000"]).node();
+    let node = NodeBuilder::new(&["offline_issuer=440000"]).node();
     until("there is a status list", || {
         node.meter("liangma_list_bytes{file=\"base\"}") > 0.0
     });
@@ -237,8 +237,8 @@ fn what_is_answered_has_the_documented_shape() {
         "Verdict",
     );
     is(&node.explain(&session).json(), "Explained");
-    is(&node.get(Door::Back, "/ready").json(), "Ready");
-    is(&node.get(Door::Back, "/live").json(), "Live");
+    is(&node.get(Door::Ops, "/ready").json(), "Ready");
+    is(&node.get(Door::Ops, "/live").json(), "Live");
     for refused in [
         node.show("nobody"),
         node.scan(&scanner, "nothing"),
@@ -309,10 +309,10 @@ fn as_documented(
 fn what_the_desk_answers_has_the_documented_shape() {
     let jwks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/identity/jwks.json");
     let (jwks, issuer) = (
-        format!("identity_jwks={jwks}"),
+        format!("identity_jwks_file={jwks}"),
         "identity_issuer=https://id.example",
     );
-    let node = Start::new(&[&jwks, issuer, "desk_per_second=1000"]).node();
+    let node = NodeBuilder::new(&[&jwks, issuer, "desk_requests_per_second=1000"]).node();
     let seals = node.seals();
     let (chen, mother) = (person(1), person(2));
     let (session, authority) = (seals.session(&chen), seals.authority());
@@ -446,7 +446,7 @@ fn what_the_desk_answers_has_the_documented_shape() {
     let grant = format!("/v1/grants/{}", granted["id"].as_str().unwrap());
     desk("DELETE", &grant, &session, None);
     let back = |method: &str, path: &str, token: &str, body: Option<Value>| {
-        as_documented(&node, Door::Back, method, path, token, body)
+        as_documented(&node, Door::Ops, method, path, token, body)
     };
     let appeals = back(
         "GET",
@@ -585,7 +585,7 @@ fn the_examples_for_integrators_work_as_they_stand() {
     }
     // A gate that is gone is no colour.
     let code = node.code(&green);
-    let gone = Start::new(&["pages_per_second=0"]).node();
+    let gone = NodeBuilder::new(&["pages_per_second=0"]).node();
     gone.signal(libc::SIGSTOP);
     for command in [
         Command::new("python3").arg(&script),

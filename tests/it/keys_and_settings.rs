@@ -37,7 +37,7 @@ fn every_bad_setting_is_named_at_once() {
     command.arg(&file).arg("--store").arg(&store);
     command
         .env("LIANGMA_LOGG", "info")
-        .env("LIANGMA_DRAIN_NOTICE", "soon");
+        .env("LIANGMA_DRAIN_DELAY", "soon");
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     let said = text(&output.stderr);
@@ -49,7 +49,7 @@ fn every_bad_setting_is_named_at_once() {
         "gate_threads",
         "nonsense",
         "LIANGMA_LOGG",
-        "LIANGMA_DRAIN_NOTICE",
+        "LIANGMA_DRAIN_DELAY",
     ] {
         assert!(said.contains(named), "{named} is not named: {said}");
     }
@@ -130,7 +130,7 @@ fn a_ring_that_others_can_read_is_refused() {
     for mode in [0o644, 0o640, 0o604] {
         std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(mode)).unwrap();
         for args in [
-            &["serve", "--set", "back=127.0.0.1:0"][..],
+            &["serve", "--set", "ops=127.0.0.1:0"][..],
             &["token", "scanner", "--site", "x"],
             &["import", "/dev/null"],
         ] {
@@ -393,7 +393,7 @@ fn a_stolen_ring_makes_nothing_that_is_accepted_after_its_keys_were_replaced() {
     std::fs::write(&copy, &stolen).unwrap();
     std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).unwrap();
     // The thief turns the copy on, so that the next key seals, too.
-    let mut thieves = vec![Seals::of(
+    let mut thieves = vec![Credentials::of(
         &liangma::seal::ring::RingFile::read(&copy).unwrap(),
     )];
     let keys = copy.display().to_string();
@@ -401,11 +401,11 @@ fn a_stolen_ring_makes_nothing_that_is_accepted_after_its_keys_were_replaced() {
         .args(["keys", "rotate", "--keys", &keys, "--store", "redis://x"])
         .output();
     assert!(turned.unwrap().status.success());
-    thieves.push(Seals::of(
+    thieves.push(Credentials::of(
         &liangma::seal::ring::RingFile::read(&copy).unwrap(),
     ));
     let entries = "/v1/entries?destination=440106&day=2026-11-25&purpose=reception";
-    let accepted = |seals: &Seals| {
+    let accepted = |seals: &Credentials| {
         let code = seals.code_of(&person(1), liangma::clock::Time::now());
         let scanner = node.seals().scanner();
         [
@@ -421,7 +421,7 @@ fn a_stolen_ring_makes_nothing_that_is_accepted_after_its_keys_were_replaced() {
             match Ask::post("/v1/revocations", "{}")
                 .json()
                 .bearer(&seals.operator())
-                .at(node.address(Door::Back))
+                .at(node.address(Door::Ops))
                 .status
             {
                 422 => 200,

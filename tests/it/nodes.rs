@@ -1,7 +1,7 @@
 //! Several nodes over one Redis: they tell the same, and each knows how old what it tells is.
 
 mod commands;
-mod letting_in;
+mod startup_revocations;
 
 use crate::faults::Town;
 use crate::harness::*;
@@ -18,7 +18,7 @@ fn three_nodes_agree_on_every_show_and_every_scan() {
     }
     let server = Server::start(&[]);
     let mut town = Town::with(&server.url(), 3, &[]);
-    let heard = || town.nodes[2].meter("liangma_change_seconds_count");
+    let heard = || town.nodes[2].meter("liangma_replication_lag_seconds_count");
     let before = heard();
     let (chen, scanner) = (town.anybody(), town.ring.seals.scanner());
     let session = town.ring.seals.session(&chen);
@@ -110,7 +110,7 @@ fn a_node_whose_store_is_silent_at_the_start_waits_and_says_so() {
     relay.pass();
     let node = starting.open();
     until("it is ready", || {
-        node.get(Door::Back, "/ready").status == 200
+        node.get(Door::Ops, "/ready").status == 200
     });
     assert_eq!(
         node.log().matches("cannot be reached").count(),
@@ -148,13 +148,17 @@ fn a_node_that_is_not_filled_yet_reads_through() {
     let bucket = |nth: usize| partition::meta(nth).replace("}:m", "}:0:0");
     // A server whose seventh partition cannot be read, and a twin of it that knows one more.
     for (server, people) in [(&server, vec![&seen, &lost]), (&twin, vec![&seen, &late])] {
-        let node = Start::new(&[]).over_redis(&server.url(), &ring).node();
+        let node = NodeBuilder::new(&[])
+            .over_redis(&server.url(), &ring)
+            .node();
         let lines: Vec<String> = people.iter().map(|one| one.set("suspected", 1)).collect();
         node.feed(&authority, &lines);
     }
     server.ask(&["RENAME", &bucket(7), "{7}kept"]);
     server.ask(&["SET", &bucket(7), "rubbish"]);
-    let node = Start::new(&[]).over_redis(&server.url(), &ring).warming();
+    let node = NodeBuilder::new(&[])
+        .over_redis(&server.url(), &ring)
+        .warming();
     let show = |who: &Person| node.show(&ring.seals.session(who));
     let scan = |who: &Person| {
         let code = ring.seals.code_of(who, long_ago());
@@ -177,7 +181,7 @@ fn a_node_that_is_not_filled_yet_reads_through() {
     ];
     assert_eq!(twin.ask(&moved), "OK");
     let misses = |outcome: &str| {
-        let meter = format!("liangma_misses_total{{outcome=\"{outcome}\"}}");
+        let meter = format!("liangma_store_lookups_total{{outcome=\"{outcome}\"}}");
         node.meter(&meter)
     };
     let found = misses("found");
@@ -192,7 +196,7 @@ fn a_node_that_is_not_filled_yet_reads_through() {
     show(&lost).refuses(503, "upstream_busy");
     scan(&lost).refuses(503, "upstream_busy");
     assert!(misses("busy") >= 1.0);
-    let ready = node.get(Door::Back, "/ready");
+    let ready = node.get(Door::Ops, "/ready");
     assert_eq!(
         (ready.status, &ready.json()["state"]),
         (503, &json!("warming"))
@@ -201,7 +205,7 @@ fn a_node_that_is_not_filled_yet_reads_through() {
 
     server.ask(&["RENAME", "{7}kept", &bucket(7)]);
     until("it is ready", || {
-        node.get(Door::Back, "/ready").status == 200
+        node.get(Door::Ops, "/ready").status == 200
     });
     // The late one came without an entry in the stream, after this partition was read.
     for who in [&seen, &lost] {
@@ -211,9 +215,9 @@ fn a_node_that_is_not_filled_yet_reads_through() {
 
 /// What a node says that it knows, and how old it is.
 fn ready(node: &Node) -> (u16, String, f64) {
-    let answer = node.get(Door::Back, "/ready");
+    let answer = node.get(Door::Ops, "/ready");
     let state = answer.json()["state"].as_str().expect("a state").to_owned();
-    (answer.status, state, node.meter("liangma_age_seconds"))
+    (answer.status, state, node.meter("liangma_data_age_seconds"))
 }
 
 #[test]
@@ -250,14 +254,14 @@ fn what_a_silent_store_said_turns_stale_then_too_old_then_fresh_again() {
         assert_eq!((status, state.as_str()), (503, "too_old"));
         assert!(age > 3.0, "{age}");
         assert_eq!(node.meter("liangma_ready"), 0.0);
-        assert_eq!(node.get(Door::Back, "/live").status, 200);
+        assert_eq!(node.get(Door::Ops, "/live").status, 200);
         relay.pass();
         until("it is fresh", || {
             let shown = node.show(&session);
             shown.state() == "red" && shown.json()["stale"] != json!(true)
         });
         until("it is ready", || {
-            node.get(Door::Back, "/ready").status == 200
+            node.get(Door::Ops, "/ready").status == 200
         });
         assert_eq!(node.meter("liangma_ready"), 1.0);
     }
@@ -320,7 +324,7 @@ fn what_too_few_replicas_have_is_not_acknowledged() {
     }
     let primary = Server::start(&[]);
     let ring = Ring::make();
-    let node = Start::new(&["store_replicas=1"])
+    let node = NodeBuilder::new(&["store_replicas=1"])
         .over_redis(&primary.url(), &ring)
         .node();
     assert!(node.log().contains("store_replicas"), "{}", node.log());

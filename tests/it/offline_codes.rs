@@ -5,7 +5,7 @@ use crate::redis::{Server, is_missing};
 use liangma::http::query::Door;
 use serde_json::{Value, json};
 
-const ISSUER: &str = "issuer=440000";
+const ISSUER: &str = "offline_issuer=440000";
 
 fn issue(node: &Node, session: &str, query: &str) -> Answer {
     Ask::get(&format!("/v1/code/offline{query}"))
@@ -45,7 +45,7 @@ fn revoke(node: &Node, token: &str, body: Option<&Value>) -> Answer {
 
 #[test]
 fn an_offline_code_takes_its_colour_from_the_board() {
-    let node = Start::new(&[ISSUER, "gate_reasons=all"]).node();
+    let node = NodeBuilder::new(&[ISSUER, "gate_reasons=all"]).node();
     let (seals, chen) = (node.seals(), person(1));
     node.feed(&seals.authority(), &[chen.resident()]);
     let session = seals.session(&chen);
@@ -89,7 +89,7 @@ fn an_offline_code_takes_its_colour_from_the_board() {
 
 #[test]
 fn what_is_asked_badly_gets_no_code() {
-    let node = Start::new(&[ISSUER, "offline_life_max=72h"]).node();
+    let node = NodeBuilder::new(&[ISSUER, "offline_life_max=72h"]).node();
     let (seals, chen, nobody) = (node.seals(), person(1), person(2));
     node.feed(&seals.authority(), &[chen.resident()]);
     let session = seals.session(&chen);
@@ -125,7 +125,7 @@ fn what_is_asked_badly_gets_no_code() {
 fn a_revoked_generation_is_refused_on_every_node_and_after_a_restart() {
     let folder = folder();
     let store = folder.path().join("store");
-    let start = || Start::new(&[ISSUER]).over(&store).node();
+    let start = || NodeBuilder::new(&[ISSUER]).over(&store).node();
     let chen = person(1);
     let node = start();
     let seals = node.seals();
@@ -190,7 +190,7 @@ fn another_node_learns_what_was_revoked() {
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let start = || {
-        Start::new(&[ISSUER])
+        NodeBuilder::new(&[ISSUER])
             .over_redis(&server.url(), &ring)
             .node()
     };
@@ -221,7 +221,7 @@ fn another_node_learns_what_was_revoked() {
 fn keys_are_published_before_they_sign_and_outlive_a_rotation() {
     let folder = folder();
     let store = folder.path().join("store");
-    let node = Start::new(&[ISSUER]).over(&store).node();
+    let node = NodeBuilder::new(&[ISSUER]).over(&store).node();
     let (seals, chen) = (node.seals(), person(1));
     node.feed(&seals.authority(), &[chen.resident()]);
     let code = offline_code(&node, &seals.session(&chen));

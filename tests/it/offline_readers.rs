@@ -4,12 +4,12 @@
 use crate::harness::*;
 use liangma::clock::Time;
 use liangma::offline::code::{CodeFault, OfflineCode};
-use liangma::offline::gate::{HeldLists, ListAges, OfflineVerdict};
+use liangma::offline::gate::{HeldLists, ListAges, OfflineDecision};
 use liangma::offline::issue::OfflineKeys;
 use liangma::offline::list::{BaseList, ListChanges};
 use liangma::offline::publisher::{ListSource, OnRecord, publish};
 use liangma::offline::{ListId, ListState};
-use liangma::person::{Assurance, Document, Face, MaskedName, ResidentId};
+use liangma::person::{Assurance, Document, MaskedIdentity, MaskedName, ResidentId};
 use liangma::seal::ring::RingFile;
 use liangma::status::{Reason, Reasons, Word};
 use std::cell::RefCell;
@@ -66,7 +66,7 @@ fn code(keys: &OfflineKeys, list_id: ListId, issued_at: u64) -> String {
         check: 7,
         issued_at: Time(issued_at),
         life_hours: 24,
-        face: Face {
+        masked: MaskedIdentity {
             name: MaskedName::of("陈美玲"),
             cert_no: document.mask(),
             assurance: Assurance::RealName,
@@ -108,19 +108,19 @@ fn ours(keys: &OfflineKeys, now: u64, files: &[Vec<u8>], codes: &[String]) -> Ve
             }
             Ok(code) => {
                 let (state, stale) = match held.judge(&code, Time(now), &ListAges::default()) {
-                    OfflineVerdict::Colour { state, stale } => (state.word(), stale),
-                    OfflineVerdict::Void => {
+                    OfflineDecision::Colour { state, stale } => (state.word(), stale),
+                    OfflineDecision::Void => {
                         // Whether the list is stale is no matter of a code that is void; readers say it all the same.
                         let age = now.saturating_sub(held.as_of().expect("a list").0);
                         ("void", age > 30 * MINUTE)
                     }
-                    OfflineVerdict::NotCovered => ("not_covered", false),
-                    OfflineVerdict::Expired => ("code_expired", false),
-                    OfflineVerdict::TooOld => ("too_old", false),
-                    OfflineVerdict::Clock => ("clock", false),
+                    OfflineDecision::NotCovered => ("not_covered", false),
+                    OfflineDecision::Expired => ("code_expired", false),
+                    OfflineDecision::TooOld => ("too_old", false),
+                    OfflineDecision::Clock => ("clock", false),
                 };
                 let stale = if stale { "stale" } else { "fresh" };
-                let (name, number) = (code.face.name.print(), code.face.cert_no.print());
+                let (name, number) = (code.masked.name.print(), code.masked.cert_no.print());
                 format!("{state} {stale} {name} {number}")
             }
         });

@@ -79,7 +79,7 @@ fn meters(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_meter_of_a_panel_or_an_alert_is_printed_by_a_node() {
-    let node = Start::new(&["issuer=440000"]).node();
+    let node = NodeBuilder::new(&["offline_issuer=440000"]).node();
     let seals = node.seals();
     let chen = person(1);
     node.feed(&seals.authority(), &[chen.resident()]);
@@ -87,7 +87,7 @@ fn every_meter_of_a_panel_or_an_alert_is_printed_by_a_node() {
     node.scan(&seals.scanner(), &code);
     let bulk = Ask::post("/v1/scan/bulk", code).bearer(&seals.scanner());
     assert_eq!(bulk.at(node.address(Door::Gate)).status, 200);
-    let printed = text(&node.get(Door::Back, "/metrics").body);
+    let printed = text(&node.get(Door::Ops, "/metrics").body);
     let printed: BTreeSet<&str> = printed
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -180,7 +180,7 @@ fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
     let authority = seals.authority();
     node.feed(&authority, &[chen.resident()]);
     let folder = folder();
-    let back = node.address(Door::Back);
+    let back = node.address(Door::Ops);
     // The file that we ship, with this node for its nodes, and in a hurry.
     let shipped = read("prometheus/prometheus.yml");
     let hurried = shipped

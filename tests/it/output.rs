@@ -100,10 +100,10 @@ fn a_command_that_nobody_hears_ends_with_the_code_of_its_failure() {
 fn serve(store: &Path) -> Command {
     let mut command = command();
     command.arg("serve").arg("--store").arg(store);
-    for door in ["resident", "gate", "desk", "back"] {
+    for door in ["resident", "gate", "desk", "ops"] {
         command.args([format!("--{door}"), "127.0.0.1:0".to_owned()]);
     }
-    command.args(["--set", "drain_notice=0ms"]);
+    command.args(["--set", "drain_delay=0ms"]);
     command
 }
 
@@ -152,7 +152,7 @@ fn a_node_whose_log_cannot_be_written_serves_and_counts_the_lost_lines() {
         let mut doors = BufReader::new(node.stdout.take().unwrap()).lines();
         let back = doors
             .find_map(|line| Some(line.ok()?.strip_prefix("back http://")?.to_owned()))
-            .expect("the back door's line");
+            .expect("the operations door's line");
         let back: std::net::SocketAddr = back.parse().unwrap();
         // Each reload logs a line.
         for _ in 0..20 {

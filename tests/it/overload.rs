@@ -1,6 +1,6 @@
 //! More people than a door has room for: who stays, who goes, and what those are told who must wait.
 
-use crate::harness::{Ask, Connection, Doors, Node, Start, person, until};
+use crate::harness::{Ask, Connection, Doors, Node, NodeBuilder, person, until};
 use liangma::http::query::Door;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,12 +10,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 fn evicted(door: &str) -> String {
-    format!("liangma_connections_closed_total{{door=\"{door}\",why=\"evicted\"}}")
+    format!("liangma_connections_closed_total{{door=\"{door}\",reason=\"evicted\"}}")
 }
 
 #[test]
 fn whoever_is_idle_for_longest_makes_room_for_whoever_waits() {
-    let node = Start::new(&["resident_connections_max=3", "busy_answers_per_second=0"]).node();
+    let node =
+        NodeBuilder::new(&["resident_connections_max=3", "busy_answers_per_second=0"]).node();
     let session = node.seals().session(&person(1));
     let ask = || Ask::get("/v1/code").bearer(&session).bytes();
     let mut inside: Vec<Connection> = (0..3)
@@ -49,7 +50,7 @@ fn whoever_is_idle_for_longest_makes_room_for_whoever_waits() {
 
 #[test]
 fn the_first_who_is_turned_away_is_told_when_to_come_back() {
-    let node = Start::new(&["resident_connections_max=1"]).node();
+    let node = NodeBuilder::new(&["resident_connections_max=1"]).node();
     let _inside = Connection::to(node.address(Door::Resident));
     let mut newcomer = Connection::to(node.address(Door::Resident));
     newcomer.send(Ask::get("/v1/code").bytes());
@@ -67,10 +68,10 @@ fn a_browser_that_loads_a_page_is_told_by_a_page_before_and_after_its_request_is
         ("zh-HK", "zh-Hant", "秒後自動重試"),
         ("en", "en", "seconds until this page tries again"),
     ];
-    let full = Start::new(&["resident_connections_max=1"]).node();
+    let full = NodeBuilder::new(&["resident_connections_max=1"]).node();
     let _inside = Connection::to(full.address(Door::Resident));
     // One page a second is given, and then refusals.
-    let spent = Start::new(&["pages_per_second=1", "resident_threads=1"]).node();
+    let spent = NodeBuilder::new(&["pages_per_second=1", "resident_threads=1"]).node();
     for node in [&full, &spent] {
         let refused = |ask: &dyn Fn() -> Ask| {
             let mut answer = None;
@@ -110,7 +111,7 @@ fn whoever_is_idle_makes_room_in_a_crowd_and_is_heard_again_after_it() {
 /// Two hundred who are idle, then a crowd that is too many, and goes. How many of the idle were heard again afterwards, and how
 /// many connections were evicted; None if nobody was seen to make room.
 fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
-    let node = Start::new(&["resident_threads=1", "wait_max=5ms"]).node();
+    let node = NodeBuilder::new(&["resident_threads=1", "queue_delay_target=5ms"]).node();
     let address = node.address(Door::Resident);
     let ask = || Ask::get("/nothing").bytes();
     let open = |count| -> Vec<Connection> {
@@ -151,7 +152,7 @@ fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
             }
         }
     }
-    let cap = node.meter("liangma_connections_cap{door=\"resident\"}");
+    let cap = node.meter("liangma_connections_limit{door=\"resident\"}");
     assert!((64.0..300.0).contains(&cap), "{cap}");
     drop(crowd);
     until("nobody has to make room any more", || frozen() == 0.0);
@@ -161,7 +162,7 @@ fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
             .then(|| connection.try_answer())?
     });
     let heard = heard.filter(|answer| answer.status == 404).count() as f64;
-    let idled = node.meter("liangma_connections_closed_total{door=\"resident\",why=\"idle\"}");
+    let idled = node.meter("liangma_connections_closed_total{door=\"resident\",reason=\"idle\"}");
     let evicted = evicted();
     assert!(
         heard + evicted + idled >= 200.0,
@@ -189,7 +190,12 @@ fn wakes(node: &Node) -> Vec<(String, u64)> {
 
 #[test]
 fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
-    let node = Start::new(&["wait_max=5ms", "resident_threads=2", "head_timeout=2s"]).node();
+    let node = NodeBuilder::new(&[
+        "queue_delay_target=5ms",
+        "resident_threads=2",
+        "head_timeout=2s",
+    ])
+    .node();
     let session = node.seals().session(&person(1));
     let ask = Ask::get("/v1/code").bearer(&session).bytes();
     let mut kept = Connection::to(node.address(Door::Resident));
@@ -214,7 +220,7 @@ fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
         let silent = Connection::to(node.address(Door::Resident));
         assert_eq!(silent.ended(), b"");
         // The wait in the kernel is seen at once.
-        let wait = "liangma_kernel_wait_seconds{door=\"resident\",quantile=\"0.99\"}";
+        let wait = "liangma_queue_delay_seconds{door=\"resident\",quantile=\"0.99\"}";
         node.halt();
         kept.send(&ask);
         std::thread::sleep(Duration::from_millis(40));
@@ -229,7 +235,7 @@ fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
 
 #[test]
 fn a_door_with_room_evicts_nobody_and_keeps_its_cap() {
-    let node = Start::new(&["gate_connections_max=8"]).node();
+    let node = NodeBuilder::new(&["gate_connections_max=8"]).node();
     let mut idle = Connection::to(node.address(Door::Gate));
     idle.send(Ask::get("/nothing").bytes());
     idle.answer().refuses(404, "not_found");
@@ -241,13 +247,13 @@ fn a_door_with_room_evicts_nobody_and_keeps_its_cap() {
     idle.answer().refuses(404, "not_found");
     assert_eq!(node.meter(&evicted("gate")), 0.0);
     let meter = |name: &str| node.meter(&format!("{name}{{door=\"gate\"}}"));
-    assert_eq!(meter("liangma_connections_cap"), 8.0);
+    assert_eq!(meter("liangma_connections_limit"), 8.0);
     assert_eq!(meter("liangma_retry_after_seconds"), 2.0);
 }
 
 #[test]
 fn whoever_sends_many_requests_at_once_is_answered_all_of_them_in_order() {
-    let node = Start::new(&[]).node();
+    let node = NodeBuilder::new(&[]).node();
     let session = node.seals().session(&person(1));
     let mut many = Connection::to(node.address(Door::Resident));
     let (known, unknown) = (Ask::get("/v1/code").bearer(&session), Ask::get("/nothing"));
@@ -300,7 +306,7 @@ impl Drop for Flood {
 #[test]
 fn a_flood_of_silent_half_begun_or_malformed_connections_does_not_shut_out_gates() {
     let settings = ["gate_connections_max=16", "busy_answers_per_second=0"];
-    let node = Start::new(&settings).node();
+    let node = NodeBuilder::new(&settings).node();
     let seals = node.seals();
     let (session, scanner) = (seals.session(&person(1)), seals.scanner());
     let address = node.address(Door::Gate);
@@ -323,8 +329,8 @@ fn a_flood_of_silent_half_begun_or_malformed_connections_does_not_shut_out_gates
 
 #[test]
 fn a_drain_in_a_crowd_answers_what_was_read_and_ends() {
-    let settings = ["resident_connections_max=64", "drain_notice=100ms"];
-    let node = Start::new(&settings).node();
+    let settings = ["resident_connections_max=64", "drain_delay=100ms"];
+    let node = NodeBuilder::new(&settings).node();
     let session = node.seals().session(&person(1));
     let address = node.address(Door::Resident);
     let ask = Ask::get("/v1/code").bearer(&session).bytes();
@@ -359,14 +365,14 @@ fn a_drain_in_a_crowd_answers_what_was_read_and_ends() {
 
 #[test]
 fn whoever_is_told_that_it_is_busy_leaves_nothing_behind() {
-    let node = Start::new(&["resident_connections_max=1"]).node();
+    let node = NodeBuilder::new(&["resident_connections_max=1"]).node();
     let address = node.address(Door::Resident);
     let mut inside = Connection::to(address);
     let descriptors = || {
         let folder = format!("/proc/{}/fd", node.pid());
         std::fs::read_dir(folder).expect("it runs").count()
     };
-    let told = || node.meter("liangma_connections_busy_total{door=\"resident\"}");
+    let told = || node.meter("liangma_connections_rejected_total{door=\"resident\"}");
     let mut turn = || {
         // Whoever goes on asking stays.
         inside.send(Ask::get("/nothing").bytes());

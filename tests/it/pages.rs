@@ -37,7 +37,7 @@ fn every_door_has_its_page_and_whatever_that_loads() {
         (Door::Desk, "/gate"),
         (Door::Desk, "/organisation"),
         (Door::Desk, "/staff"),
-        (Door::Back, "/"),
+        (Door::Ops, "/"),
     ] {
         let page = get(&node, door, path, "");
         assert_eq!(page.status, 200, "{door:?} {path}");
@@ -193,7 +193,7 @@ fn a_residents_first_view_weighs_less_than_90_kb() {
 
 #[test]
 fn pages_stand_back_behind_codes() {
-    let node = Start::new(&["pages_per_second=5", "resident_threads=1"]).node();
+    let node = NodeBuilder::new(&["pages_per_second=5", "resident_threads=1"]).node();
     let session = node.seals().session(&person(1));
     let mut connection = Connection::to(node.address(Door::Resident));
     let mut served = 0;
@@ -220,7 +220,7 @@ fn pages_stand_back_behind_codes() {
 
 #[test]
 fn parts_of_a_page_are_served_whatever_else_is_asked_for() {
-    let node = Start::new(&["pages_per_second=20", "resident_threads=1"]).node();
+    let node = NodeBuilder::new(&["pages_per_second=20", "resident_threads=1"]).node();
     let resident = node.address(Door::Resident);
     let page = text(&Ask::get("/").at(resident).body);
     let part = page.split(['"', '\'']).find(|part| part.contains(".js?v="));
@@ -242,7 +242,7 @@ fn parts_of_a_page_are_served_whatever_else_is_asked_for() {
 
 #[test]
 fn a_node_behind_something_that_keeps_pages_has_none() {
-    let node = Start::new(&["pages_per_second=0"]).node();
+    let node = NodeBuilder::new(&["pages_per_second=0"]).node();
     for door in Door::ALL {
         get(&node, door, "/", "").refuses(404, "not_found");
         get(&node, door, "/pages/gate.js", "").refuses(404, "not_found");

@@ -5,7 +5,7 @@ use liangma::http::query::Door;
 use std::net::SocketAddr;
 
 /// Everything that GET asks for, at every door.
-fn readable(seals: &Seals) -> Vec<(Door, &'static str, String)> {
+fn readable(seals: &Credentials) -> Vec<(Door, &'static str, String)> {
     let (resident, authority) = (seals.session(&person(1)), seals.authority());
     let school = seals.organisation("gz-school");
     [
@@ -23,11 +23,11 @@ fn readable(seals: &Seals) -> Vec<(Door, &'static str, String)> {
         (Door::Desk, "/v1/accesses", &resident),
         (Door::Desk, "/v1/appeals", &resident),
         (Door::Desk, "/openapi.json", &resident),
-        (Door::Back, "/live", &authority),
-        (Door::Back, "/ready", &authority),
-        (Door::Back, "/metrics", &authority),
-        (Door::Back, "/v1/appeals?purpose=office", &authority),
-        (Door::Back, "/", &authority),
+        (Door::Ops, "/live", &authority),
+        (Door::Ops, "/ready", &authority),
+        (Door::Ops, "/metrics", &authority),
+        (Door::Ops, "/v1/appeals?purpose=office", &authority),
+        (Door::Ops, "/", &authority),
     ]
     .map(|(door, path, token)| (door, path, token.clone()))
     .to_vec()
@@ -35,7 +35,7 @@ fn readable(seals: &Seals) -> Vec<(Door, &'static str, String)> {
 
 #[test]
 fn head_asks_what_get_asks_and_is_told_the_head_alone() {
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     for (door, path, token) in readable(&node.seals()) {
         for bearer in [Some(token.as_str()), None] {
             let mut connection = Connection::to(node.address(door));
@@ -172,7 +172,7 @@ fn what_must_be_said_once_is_not_understood_twice() {
 
 #[test]
 fn an_encoded_path_is_the_path_that_it_encodes() {
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     let seals = node.seals();
     let session = seals.session(&person(1));
     let get = |door, path: &str| {
@@ -186,7 +186,7 @@ fn an_encoded_path_is_the_path_that_it_encodes() {
         (Door::Resident, "/%76%31/%63%6F%64%65", 200),
         (Door::Resident, "/%70ages/resident%2Ejs", 200),
         (Door::Desk, "/v1/he%61lth", 200),
-        (Door::Back, "/r%65ady", 200),
+        (Door::Ops, "/r%65ady", 200),
         (Door::Resident, "/v1%2Fcode", 404),
         (Door::Resident, "/v1/%2563ode", 404),
         (Door::Resident, "/v1/code%20", 404),
@@ -206,15 +206,15 @@ fn an_encoded_path_is_the_path_that_it_encodes() {
 
 #[test]
 fn a_body_with_a_coding_is_taken_nowhere() {
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     let seals = node.seals();
     let resident = seals.session(&person(1));
     for (door, path, token) in [
         (Door::Gate, "/v1/scan", seals.scanner()),
         (Door::Gate, "/v1/scan/bulk", seals.scanner()),
-        (Door::Back, "/v1/feed", seals.authority()),
-        (Door::Back, "/v1/revocations", seals.operator()),
-        (Door::Back, "/v1/appeals/AAAA", seals.authority()),
+        (Door::Ops, "/v1/feed", seals.authority()),
+        (Door::Ops, "/v1/revocations", seals.operator()),
+        (Door::Ops, "/v1/appeals/AAAA", seals.authority()),
         (Door::Desk, "/v1/sessions", String::new()),
         (Door::Desk, "/v1/sessions/revoke", resident.clone()),
         (Door::Desk, "/v1/offline-codes/revoke", resident.clone()),
@@ -486,7 +486,7 @@ fn a_foreign_code_is_no_code_of_ours_however_long_it_is() {
 
 #[test]
 fn a_mark_before_a_text_is_none_of_it() {
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     let seals = node.seals();
     let (one, two) = (person(1), person(2));
     let fed = node.post_feed(

@@ -1,14 +1,14 @@
 //! Refusals: every line of the contract's table, as it comes over the wire.
 
-use crate::fake_store::{Mood, Moods};
+use crate::fake_store::{FakeFault, FakeFaults};
 use crate::harness::*;
 use liangma::http::query::Door;
-use liangma::seal::ring::Kind;
+use liangma::seal::ring::TokenKind;
 use liangma::status::{Reason, Reasons};
 
 #[test]
 fn a_newcomer_past_the_cap_is_told_that_we_are_busy() {
-    let node = Start::new(&["resident_connections_max=1"]).node();
+    let node = NodeBuilder::new(&["resident_connections_max=1"]).node();
     let session = node.seals().session(&person(1));
     let mut first = Connection::to(node.address(Door::Resident));
     let ask = || Ask::get("/v1/code").bearer(&session);
@@ -27,7 +27,7 @@ fn a_newcomer_past_the_cap_is_told_that_we_are_busy() {
 #[test]
 fn a_busy_answer_is_in_the_language_of_the_one_who_asks() {
     for _ in 0..20 {
-        let node = Start::new(&["resident_connections_max=1"]).node();
+        let node = NodeBuilder::new(&["resident_connections_max=1"]).node();
         let mut first = Connection::to(node.address(Door::Resident));
         first.send(Ask::get("/nothing").bytes());
         first.answer().refuses(404, "not_found");
@@ -40,7 +40,7 @@ fn a_busy_answer_is_in_the_language_of_the_one_who_asks() {
 
 #[test]
 fn a_busy_answer_is_in_chinese_unless_asked_otherwise() {
-    let node = Start::new(&["desk_connections_max=1"]).node();
+    let node = NodeBuilder::new(&["desk_connections_max=1"]).node();
     let mut first = Connection::to(node.address(Door::Desk));
     first.send(Ask::get("/nothing").bytes());
     first.answer().refuses(404, "not_found");
@@ -50,20 +50,20 @@ fn a_busy_answer_is_in_chinese_unless_asked_otherwise() {
 
 #[test]
 fn a_store_that_stalls_or_errs_leaves_the_desk_and_the_feed_busy_and_shows_alone() {
-    for mood in [Mood::Stalls, Mood::Errs] {
-        let node = Inside::open(
-            Moods::default(),
-            &["store_wait=50ms"],
+    for mood in [FakeFault::Stalls, FakeFault::Errs] {
+        let node = InProcessNode::open(
+            FakeFaults::default(),
+            &["store_timeout=50ms"],
             Some(Default::default()),
         )
         .filled();
         let chen = person(1);
         let (session, authority) = (node.seals.session(&chen), node.seals.authority());
         node.feed(&authority, &[chen.set("suspected", 1)]);
-        node.store.set(Moods {
+        node.store.set(FakeFaults {
             find: mood,
             apply: mood,
-            ..Moods::default()
+            ..FakeFaults::default()
         });
         node.explain(&session).refuses(503, "upstream_busy");
         node.post_feed(&authority, chen.set("suspected", 2))
@@ -74,7 +74,7 @@ fn a_store_that_stalls_or_errs_leaves_the_desk_and_the_feed_busy_and_shows_alone
                 .state(),
             "red"
         );
-        node.store.set(Moods::default());
+        node.store.set(FakeFaults::default());
         assert_eq!(node.explain(&session).state(), "red");
         node.feed(&authority, &[chen.clear("suspected", 3)]);
         assert_eq!(node.show(&session).state(), "green");
@@ -83,14 +83,14 @@ fn a_store_that_stalls_or_errs_leaves_the_desk_and_the_feed_busy_and_shows_alone
 
 #[test]
 fn a_node_that_is_being_filled_asks_the_store_for_whom_it_has_not_loaded() {
-    let filling = |find| Moods {
-        fill: Mood::Stalls,
+    let filling = |find| FakeFaults {
+        fill: FakeFault::Stalls,
         find,
-        ..Moods::default()
+        ..FakeFaults::default()
     };
-    let node = Inside::open(
-        filling(Mood::Errs),
-        &["miss_wait=100ms"],
+    let node = InProcessNode::open(
+        filling(FakeFault::Errs),
+        &["store_read_timeout=100ms"],
         Some(Default::default()),
     );
     let (known, late, nobody) = (person(1), person(2), person(3));
@@ -100,7 +100,7 @@ fn a_node_that_is_being_filled_asks_the_store_for_whom_it_has_not_loaded() {
         node.scan(&node.seals.scanner(), &code)
     };
     let show = |who| node.show(&node.seals.session(who));
-    for mood in [Mood::Errs, Mood::Stalls] {
+    for mood in [FakeFault::Errs, FakeFault::Stalls] {
         node.store.set(filling(mood));
         show(&late).refuses(503, "upstream_busy");
         scan(&late).refuses(503, "upstream_busy");
@@ -112,34 +112,34 @@ fn a_node_that_is_being_filled_asks_the_store_for_whom_it_has_not_loaded() {
         let bulk = bulk.at(node.address(Door::Gate));
         assert_eq!(text(&bulk.body).trim_end(), r#"{"error":"warming"}"#);
     }
-    node.store.set(filling(Mood::Works));
+    node.store.set(filling(FakeFault::Works));
     node.feed(&node.seals.authority(), &[known.resident()]);
     assert_eq!(show(&known).state(), "green");
     assert_eq!(scan(&late).state(), "green");
     assert_eq!(show(&late).state(), "green");
     assert_eq!(show(&nobody).state(), "unknown");
     assert_eq!(scan(&nobody).state(), "unknown");
-    let ready = node.get(Door::Back, "/ready");
+    let ready = node.get(Door::Ops, "/ready");
     assert_eq!(
         (ready.status, &ready.json()["state"]),
         (503, &"warming".into())
     );
-    assert_eq!(node.get(Door::Back, "/live").status, 200);
-    node.store.set(Moods::default());
+    assert_eq!(node.get(Door::Ops, "/live").status, 200);
+    node.store.set(FakeFaults::default());
     // Looks have told of later than the board knew.
     node.store.confirm();
     let node = node.filled();
     assert_eq!(node.show(&node.seals.session(&nobody)).state(), "unknown");
-    assert_eq!(node.get(Door::Back, "/ready").status, 200);
+    assert_eq!(node.get(Door::Ops, "/ready").status, 200);
 }
 
 #[test]
 fn a_resident_whose_home_is_a_strangers_shows_the_own_colour() {
-    let stalled = Moods {
-        fill: Mood::Stalls,
-        ..Moods::default()
+    let stalled = FakeFaults {
+        fill: FakeFault::Stalls,
+        ..FakeFaults::default()
     };
-    let node = Inside::open(stalled, &[], Some(Default::default()));
+    let node = InProcessNode::open(stalled, &[], Some(Default::default()));
     let one = person(1);
     let (who, _) = node.seals.who(&one);
     node.store.displace(who);
@@ -160,22 +160,22 @@ fn a_resident_whose_home_is_a_strangers_shows_the_own_colour() {
 
 #[test]
 fn a_node_that_is_not_ready_says_when_to_come_again() {
-    let stalled = Moods {
-        fill: Mood::Stalls,
-        ..Moods::default()
+    let stalled = FakeFaults {
+        fill: FakeFault::Stalls,
+        ..FakeFaults::default()
     };
-    let node = Inside::open(stalled, &[], Some(Default::default()));
-    let ready = node.get(Door::Back, "/ready");
+    let node = InProcessNode::open(stalled, &[], Some(Default::default()));
+    let ready = node.get(Door::Ops, "/ready");
     assert!(ready.header("retry-after").is_some());
     assert!(ready.json()["retry_after_ms"].is_u64());
 }
 
 #[test]
 fn a_leaving_node_begins_no_feed() {
-    let node = Start::new(&["drain_notice=30s"]).node();
+    let node = NodeBuilder::new(&["drain_delay=30s"]).node();
     let authority = node.seals().authority();
     node.signal(libc::SIGTERM);
-    until("it leaves", || node.get(Door::Back, "/ready").status == 503);
+    until("it leaves", || node.get(Door::Ops, "/ready").status == 503);
     node.post_feed(&authority, person(1).resident())
         .refuses(503, "draining");
     node.signal(libc::SIGTERM);
@@ -184,7 +184,7 @@ fn a_leaving_node_begins_no_feed() {
 
 #[test]
 fn a_session_that_asks_the_desk_too_often_is_told_to_wait() {
-    let node = Start::new(&["desk_per_second=1"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=1"]).node();
     let seals = node.seals();
     let (eager, other) = (seals.session(&person(1)), seals.session(&person(2)));
     assert_eq!(node.explain(&eager).status, 200);
@@ -230,21 +230,21 @@ fn credentials_are_missing_bad_expired_or_of_the_wrong_kind() {
             Door::Gate,
             "POST",
             "/v1/scan",
-            seals.pass(Kind::Scanner, "x", long_ago()),
+            seals.pass(TokenKind::Scanner, "x", long_ago()),
             &session,
         ),
         (
             Door::Gate,
             "POST",
             "/v1/scan/bulk",
-            seals.pass(Kind::Scanner, "x", long_ago()),
+            seals.pass(TokenKind::Scanner, "x", long_ago()),
             &session,
         ),
         (
-            Door::Back,
+            Door::Ops,
             "POST",
             "/v1/feed",
-            seals.pass(Kind::Authority, "x", long_ago()),
+            seals.pass(TokenKind::Authority, "x", long_ago()),
             &scanner,
         ),
     ] {
@@ -285,8 +285,8 @@ fn paths_methods_and_bodies_that_no_door_takes_are_refused() {
         (Door::Gate, "DELETE", "/v1/scan/bulk", "POST"),
         (Door::Desk, "PUT", "/v1/sessions", "POST"),
         (Door::Desk, "POST", "/v1/status", "GET, HEAD"),
-        (Door::Back, "POST", "/ready", "GET, HEAD"),
-        (Door::Back, "GET", "/v1/feed", "POST"),
+        (Door::Ops, "POST", "/ready", "GET, HEAD"),
+        (Door::Ops, "GET", "/v1/feed", "POST"),
     ] {
         let answer = Ask::new(method, path).at(node.address(door));
         answer.refuses(405, "method_not_allowed");
@@ -306,7 +306,7 @@ fn paths_methods_and_bodies_that_no_door_takes_are_refused() {
     let feed = Ask::post("/v1/feed", "x").bearer(&authority);
     let feed = feed
         .header("content-type", "text/html")
-        .at(node.address(Door::Back));
+        .at(node.address(Door::Ops));
     feed.refuses(415, "unsupported_media_type");
     let desk = node.address(Door::Desk);
     Ask::post("/v1/sessions", "[]")
@@ -319,7 +319,7 @@ fn paths_methods_and_bodies_that_no_door_takes_are_refused() {
 
 #[test]
 fn a_feed_past_its_bytes_is_too_large() {
-    let node = Start::new(&["feed_bytes_max=1KiB"]).node();
+    let node = NodeBuilder::new(&["feed_bytes_max=1KiB"]).node();
     let authority = node.seals().authority();
     let lines: Vec<String> = (0..20).map(|nth| person(nth).resident()).collect();
     node.post_feed(&authority, lines.join("\n"))

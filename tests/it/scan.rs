@@ -3,7 +3,7 @@
 use crate::harness::*;
 use liangma::clock::Time;
 use liangma::http::query::Door;
-use liangma::seal::ring::Kind;
+use liangma::seal::ring::TokenKind;
 use serde_json::json;
 
 #[test]
@@ -13,7 +13,7 @@ fn a_gate_is_told_why_where_a_setting_says_so_alone() {
         (&["gate_reasons=none"], 0),
         (&["gate_reasons=all"], 2),
     ] {
-        let node = Start::new(settings).node();
+        let node = NodeBuilder::new(settings).node();
         let seals = node.seals();
         let (scanner, chen) = (seals.scanner(), person(1));
         let reds = [chen.set("close_contact", 1), chen.set("confirmed", 2)];
@@ -38,7 +38,7 @@ fn a_gate_is_told_why_where_a_setting_says_so_alone() {
 
 #[test]
 fn one_code_follows_its_resident_from_green_to_red_and_back() {
-    let node = Start::new(&["gate_reasons=all"]).node();
+    let node = NodeBuilder::new(&["gate_reasons=all"]).node();
     let seals = node.seals();
     let (scanner, authority) = (seals.scanner(), seals.authority());
     let chen = person(1);
@@ -180,7 +180,7 @@ fn only_a_scanner_in_force_may_scan() {
     let seals = node.seals();
     let chen = person(1);
     let code = node.code(&seals.session(&chen));
-    node.scan(&seals.pass(Kind::Scanner, "old", long_ago()), &code)
+    node.scan(&seals.pass(TokenKind::Scanner, "old", long_ago()), &code)
         .refuses(401, "session_expired");
     for genuine in [seals.session(&chen), seals.authority(), code.clone()] {
         node.scan(&genuine, &code).refuses(403, "not_permitted");

@@ -7,7 +7,7 @@ use serde_json::json;
 
 #[test]
 fn neither_logs_nor_meters_hold_a_name_a_number_a_token_or_a_key() {
-    let node = Start::new(&["log=debug"]).node();
+    let node = NodeBuilder::new(&["log=debug"]).node();
     let seals = node.seals();
     let people = [person(1), person(2), person(3)];
     let (scanner, authority) = (seals.scanner(), seals.authority());
@@ -53,7 +53,7 @@ fn neither_logs_nor_meters_hold_a_name_a_number_a_token_or_a_key() {
         node.log().contains("the key ring was read again")
     });
 
-    let metrics = node.get(Door::Back, "/metrics");
+    let metrics = node.get(Door::Ops, "/metrics");
     assert_eq!(metrics.status, 200);
     assert!(
         metrics

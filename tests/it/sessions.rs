@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 const JWKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/identity/jwks.json");
 
 pub fn node() -> Node {
-    let jwks = format!("identity_jwks={JWKS}");
-    Start::new(&[&jwks, "identity_issuer=https://id.example"]).node()
+    let jwks = format!("identity_jwks_file={JWKS}");
+    NodeBuilder::new(&[&jwks, "identity_issuer=https://id.example"]).node()
 }
 
 pub fn ed() -> EncodingKey {
@@ -355,10 +355,10 @@ fn an_assertion_is_of_one_use_on_all_nodes_whatever_its_signature() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let jwks = format!("identity_jwks={JWKS}");
+    let jwks = format!("identity_jwks_file={JWKS}");
     let settings = [&*jwks, "identity_issuer=https://id.example"];
     let start = || {
-        Start::new(&settings)
+        NodeBuilder::new(&settings)
             .over_redis(&server.url(), &ring)
             .node()
     };
@@ -391,13 +391,13 @@ fn an_assertion_is_of_one_use_on_all_nodes_whatever_its_signature() {
 
 #[test]
 fn a_log_in_that_was_refused_may_be_tried_again_with_the_same_assertion() {
-    let jwks = format!("identity_jwks={JWKS}");
+    let jwks = format!("identity_jwks_file={JWKS}");
     let settings = [
         &*jwks,
         "identity_issuer=https://id.example",
-        "desk_per_second=1",
+        "desk_requests_per_second=1",
     ];
-    let node = Start::new(&settings).node();
+    let node = NodeBuilder::new(&settings).node();
     let chen = person(1);
     let made = || sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&chen));
     let refused = (0..100).map(|_| made()).find(|assertion| {
@@ -452,8 +452,8 @@ fn keys_that_are_not_for_us_are_passed_over_and_spoil_no_other() {
         }
     });
     std::fs::write(&file, written).unwrap();
-    let jwks = format!("identity_jwks={}", file.display());
-    let node = Start::new(&[&jwks, "identity_issuer=https://id.example"]).node();
+    let jwks = format!("identity_jwks_file={}", file.display());
+    let node = NodeBuilder::new(&[&jwks, "identity_issuer=https://id.example"]).node();
     let chen = person(1);
     for (algorithm, kid, key) in [
         (Algorithm::EdDSA, "ed", ed()),
@@ -475,8 +475,8 @@ fn the_keys_of_the_platform_are_read_again_and_a_bad_file_changes_nothing() {
     let folder = folder();
     let file = folder.path().join("jwks.json");
     std::fs::write(&file, jwks(|keys| keys.truncate(1))).unwrap();
-    let setting = format!("identity_jwks={}", file.display());
-    let node = Start::new(&[&setting, "identity_issuer=https://id.example"]).node();
+    let setting = format!("identity_jwks_file={}", file.display());
+    let node = NodeBuilder::new(&[&setting, "identity_issuer=https://id.example"]).node();
     let chen = person(1);
     let by_ed = || sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(&chen));
     let by_es = || sign(Algorithm::ES256, Some("es"), &es(), &claims(&chen));

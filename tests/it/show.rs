@@ -1,6 +1,6 @@
 //! Showing: a resident brings up their own code.
 
-use crate::fake_store::Moods;
+use crate::fake_store::FakeFaults;
 use crate::harness::*;
 use liangma::http::query::Door;
 use serde_json::json;
@@ -186,7 +186,7 @@ fn knowledge_past_its_bounds_is_marked_and_then_not_told() {
         (Some(Duration::from_secs(7200)), "too_old", Some(true)),
         (None, "too_old", Some(true)),
     ] {
-        let node = Inside::open(Moods::default(), &["stale_after=10m"], age).filled();
+        let node = InProcessNode::open(FakeFaults::default(), &["stale_after=10m"], age).filled();
         let chen = person(1);
         node.feed(&node.seals.authority(), &[chen.resident()]);
         let answer = node.show(&node.seals.session(&chen));
@@ -201,7 +201,7 @@ fn knowledge_past_its_bounds_is_marked_and_then_not_told() {
             verdict.get("stale").and_then(|stale| stale.as_bool()),
             stale
         );
-        let ready = node.get(Door::Back, "/ready");
+        let ready = node.get(Door::Ops, "/ready");
         assert_eq!(ready.status, if state == "green" { 200 } else { 503 });
         let said = ready.json()["state"].clone();
         assert_eq!(said, if state == "green" { "ready" } else { "too_old" });

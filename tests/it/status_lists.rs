@@ -1,34 +1,38 @@
 //! Status lists over real doors: published by one node, served by all, and read as a gate without a network reads them.
 
-use crate::fake_store::{FakeStore, Moods};
+use crate::fake_store::{FakeFaults, FakeStore};
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use liangma::board::{self, Board};
 use liangma::clock::{Moment, Time};
 use liangma::http::query::Door;
-use liangma::lists::shelf::Shelf;
+use liangma::lists::shelf::ListShelf;
 use liangma::lists::{ListSettings, Lists};
 use liangma::offline::code::OfflineCode;
 use liangma::offline::daily;
-use liangma::offline::gate::{HeldLists, ListAges, OfflineVerdict};
+use liangma::offline::gate::{HeldLists, ListAges, OfflineDecision};
 use liangma::offline::issue::{OfflineKeys, read_jwks};
 use liangma::offline::list::{BaseList, ListChanges};
 use liangma::offline::publisher::{Edition, ListSource, publish};
 use liangma::offline::sign::VerifyingKey;
 use liangma::offline::{ListState, publisher};
-use liangma::paper::{Cursor, Keep, Key, Kinds, Paper};
+use liangma::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use liangma::person::{Identity, ResidentId};
 use liangma::seal::ring::RingFile;
 use liangma::seal::{self, Seal};
 use liangma::status::{Reason, Reasons, Word};
-use liangma::store::{Change, Error, Placed, Store};
+use liangma::store::{Change, Error, LocatedRecord, Store};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// A node that publishes each second.
-const LISTS: [&str; 3] = ["issuer=440000", "list_every=1s", "list_base_every=3s"];
+const LISTS: [&str; 3] = [
+    "offline_issuer=440000",
+    "list_every=1s",
+    "list_base_every=3s",
+];
 
 /// A gate that asks a node for keys and lists, and then judges alone.
 struct Gate<'n> {
@@ -39,7 +43,7 @@ struct Gate<'n> {
 }
 
 impl Gate<'_> {
-    fn of<'n>(node: &'n Node, seals: &Seals) -> Gate<'n> {
+    fn of<'n>(node: &'n Node, seals: &Credentials) -> Gate<'n> {
         let keys = node.get(Door::Gate, "/v1/keys");
         Gate {
             node,
@@ -76,13 +80,13 @@ impl Gate<'_> {
         }
     }
 
-    fn judge(&self, code: &str) -> OfflineVerdict {
+    fn judge(&self, code: &str) -> OfflineDecision {
         let opened = OfflineCode::open(code.as_bytes(), |_| &self.keys).expect("a code");
         self.held.judge(&opened, Time::now(), &ListAges::default())
     }
 
     #[track_caller]
-    fn says(&mut self, code: &str, wanted: OfflineVerdict) {
+    fn says(&mut self, code: &str, wanted: OfflineDecision) {
         until(&format!("the gate says {wanted:?}"), || {
             self.sync();
             self.judge(code) == wanted
@@ -90,8 +94,8 @@ impl Gate<'_> {
     }
 }
 
-fn colour(state: ListState) -> OfflineVerdict {
-    OfflineVerdict::Colour {
+fn colour(state: ListState) -> OfflineDecision {
+    OfflineDecision::Colour {
         state,
         stale: false,
     }
@@ -107,7 +111,7 @@ fn offline_code(node: &Node, session: &str) -> String {
 
 #[test]
 fn a_gate_without_a_network_says_what_its_list_says() {
-    let node = Start::new(&LISTS).node();
+    let node = NodeBuilder::new(&LISTS).node();
     let seals = node.seals();
     let authority = seals.authority();
     let people: Vec<Person> = (1..40).map(person).collect();
@@ -130,15 +134,15 @@ fn a_gate_without_a_network_says_what_its_list_says() {
     let session = seals.session(&people[3]);
     let said = node.desk("POST", "/v1/offline-codes/revoke", &session, None);
     assert_eq!(said.status, 201);
-    gate.says(&codes[3], OfflineVerdict::Void);
+    gate.says(&codes[3], OfflineDecision::Void);
     let next = offline_code(&node, &session);
-    assert_eq!(gate.judge(&next), OfflineVerdict::NotCovered);
+    assert_eq!(gate.judge(&next), OfflineDecision::NotCovered);
     gate.says(&next, colour(ListState::Green));
     // Somebody who is new is not covered by the lists of before, whatever they would answer.
     let new = person(77);
     node.feed(&authority, &[new.resident(), new.set("suspected", 1)]);
     let code = offline_code(&node, &seals.session(&new));
-    assert_eq!(gate.judge(&code), OfflineVerdict::NotCovered);
+    assert_eq!(gate.judge(&code), OfflineDecision::NotCovered);
     gate.says(&code, colour(ListState::Red));
     // Through all of this there were new bases.
     let first = gate.ask("").json()["bases"][0]["number"].clone();
@@ -156,7 +160,7 @@ fn a_gate_without_a_network_says_what_its_list_says() {
 fn somebody_who_was_erased_is_void() {
     let folder = folder();
     let store = folder.path().join("store");
-    let start = || Start::new(&LISTS).over(&store).node();
+    let start = || NodeBuilder::new(&LISTS).over(&store).node();
     let node = start();
     let (seals, chen) = (node.seals(), person(1));
     node.feed(&seals.authority(), &[chen.resident(), person(2).resident()]);
@@ -173,13 +177,17 @@ fn somebody_who_was_erased_is_void() {
         .expect("the binary runs");
     assert!(erased.status.success(), "{}", text(&erased.stderr));
     let node = start();
-    Gate::of(&node, &seals).says(&code, OfflineVerdict::Void);
+    Gate::of(&node, &seals).says(&code, OfflineDecision::Void);
 }
 
 #[test]
 fn files_are_given_to_scanners_and_sealed_ones_to_anybody() {
-    let settings = ["issuer=440000", "list_every=1h", "list_base_every=1h"];
-    let node = Start::new(&settings).node();
+    let settings = [
+        "offline_issuer=440000",
+        "list_every=1h",
+        "list_base_every=1h",
+    ];
+    let node = NodeBuilder::new(&settings).node();
     let seals = node.seals();
     node.feed(&seals.authority(), &[person(1).resident()]);
     let gate = Gate::of(&node, &seals);
@@ -281,13 +289,13 @@ fn files_are_given_to_scanners_and_sealed_ones_to_anybody() {
 #[test]
 fn a_thread_sends_no_more_of_lists_than_it_may_and_scans_go_on() {
     let settings = [
-        "issuer=440000",
+        "offline_issuer=440000",
         "list_every=1h",
         "list_base_every=1h",
         "list_bytes_per_second=64KiB",
         "gate_threads=1",
     ];
-    let node = Start::new(&settings).node();
+    let node = NodeBuilder::new(&settings).node();
     let seals = node.seals();
     node.feed(&seals.authority(), &[person(1).resident()]);
     let gate = Gate::of(&node, &seals);
@@ -322,8 +330,12 @@ fn one_node_publishes_and_every_node_serves_the_same() {
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let start = || {
-        let settings = ["issuer=440000", "list_every=1s", "list_base_every=2s"];
-        Start::new(&settings)
+        let settings = [
+            "offline_issuer=440000",
+            "list_every=1s",
+            "list_base_every=2s",
+        ];
+        NodeBuilder::new(&settings)
             .over_redis(&server.url(), &ring)
             .node()
     };
@@ -365,9 +377,13 @@ fn what_is_stale_is_not_published() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let node = Start::new(&["issuer=440000", "list_every=1s", "list_base_every=1s"])
-        .over_redis(&server.url(), &ring)
-        .node();
+    let node = NodeBuilder::new(&[
+        "offline_issuer=440000",
+        "list_every=1s",
+        "list_base_every=1s",
+    ])
+    .over_redis(&server.url(), &ring)
+    .node();
     let seals = &ring.seals;
     node.feed(&seals.authority(), &[person(1).resident()]);
     let gate = Gate::of(&node, seals);
@@ -375,7 +391,7 @@ fn what_is_stale_is_not_published() {
     until("there is a list", || as_of().is_string());
     server.freeze();
     until("the node is not ready", || {
-        node.get(Door::Back, "/ready").status == 503
+        node.get(Door::Ops, "/ready").status == 503
     });
     // It serves the last one on, with the time that it is of.
     let last = as_of();
@@ -393,7 +409,9 @@ fn what_is_stale_is_not_published() {
 fn the_command_builds_shows_and_asks_lists() {
     let folder = folder();
     let store = folder.path().join("store");
-    let node = Start::new(&["issuer=440000"]).over(&store).node();
+    let node = NodeBuilder::new(&["offline_issuer=440000"])
+        .over(&store)
+        .node();
     let (seals, chen) = (node.seals(), person(1));
     let lines = [
         chen.resident(),
@@ -409,7 +427,7 @@ fn the_command_builds_shows_and_asks_lists() {
     // Codes are of whole seconds, rounded up: a list from the same second covers them not yet.
     until("the list covers the codes", || {
         let built = command()
-            .args(["list", "build", "--set", "issuer=440000", "--out"])
+            .args(["list", "build", "--set", "offline_issuer=440000", "--out"])
             .arg(&out)
             .arg("--store")
             .arg(&store)
@@ -496,7 +514,7 @@ impl Store for Mortal {
         }
     }
 
-    async fn find(&self, who: Identity) -> Result<Option<Placed>, Error> {
+    async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error> {
         self.store.find(who).await
     }
 
@@ -507,18 +525,18 @@ impl Store for Mortal {
     async fn papers(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
         self.store.papers(owner, kinds, after, limit).await
     }
 
-    async fn some(&self, owner: Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+    async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
         self.store.some(owner, keys).await
     }
 
-    async fn sweep(&self, keep: &Keep, now: Time, every: Duration) -> Result<u64, Error> {
+    async fn sweep(&self, keep: &Retention, now: Time, every: Duration) -> Result<u64, Error> {
         self.store.sweep(keep, now, every).await
     }
 
@@ -596,10 +614,10 @@ async fn a_publisher_that_dies_at_any_step_leaves_the_list_before_or_a_whole_one
     let base = BaseList::open(first.pairs[0].base.clone(), &keys.verifying).expect("a base");
     let second = edition(&keys, &after, &[base], now);
     let store = Mortal {
-        store: FakeStore::new(before.clone(), Moods::default()),
+        store: FakeStore::new(before.clone(), FakeFaults::default()),
         left: AtomicUsize::new(usize::MAX),
     };
-    let shelf = Shelf {
+    let shelf = ListShelf {
         store: &store,
         seal: &seal,
     };
@@ -677,7 +695,7 @@ fn the_list_of_a_million_residents_is_proved_in_seconds() {
         let done = command.output().expect("the binary runs");
         assert!(done.status.success(), "{}", text(&done.stderr));
     }
-    let node = Start::new(&["issuer=440000", "list_every=1h"])
+    let node = NodeBuilder::new(&["offline_issuer=440000", "list_every=1h"])
         .over(&store)
         .node();
     let before = node.memory();

@@ -1,8 +1,8 @@
 //! Both kinds of store by the same tests, in this process.
 
-mod alone;
 mod long_lists;
 mod papers;
+mod single_store;
 
 use crate::harness::folder;
 use crate::redis::{Server, is_missing};
@@ -11,9 +11,9 @@ use liangma::clock::Time;
 use liangma::person::{Identity, ResidentId};
 use liangma::seal::tags::StatusTags;
 use liangma::status::{Reason, Reasons};
-use liangma::store::record::{Record, Standing};
-use liangma::store::redis::{self, place};
-use liangma::store::{Change, Error, Store, What, embedded};
+use liangma::store::record::{Assertion, Record};
+use liangma::store::redis::{self, url};
+use liangma::store::{Change, ChangeKind, Error, Store, embedded};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::{HashMap, HashSet};
@@ -51,16 +51,17 @@ impl Place {
                     cache_bytes: 16 << 20,
                     ..embedded::Settings::new(folder.path().to_owned())
                 };
-                let opened = embedded::Opened::open(settings, mark, StatusTags::new(&[9; 32]))?;
+                let opened =
+                    embedded::OpenedEmbedded::open(settings, mark, StatusTags::new(&[9; 32]))?;
                 Ok(Opened::Embedded(Box::new(opened)))
             }
             Place::Server(server) => {
-                let place = place::Place::parse(&server.url()).expect("an address");
+                let place = url::StoreUrl::parse(&server.url()).expect("an address");
                 let settings = redis::Settings {
                     home_bits: bits,
                     ..redis::Settings::new(place)
                 };
-                let opened = redis::Opened::open(settings, mark).await?;
+                let opened = redis::OpenedRedis::open(settings, mark).await?;
                 Ok(Opened::Redis(Box::new(opened)))
             }
         }
@@ -106,8 +107,8 @@ impl Place {
 }
 
 enum Opened {
-    Embedded(Box<embedded::Opened>),
-    Redis(Box<redis::Opened>),
+    Embedded(Box<embedded::OpenedEmbedded>),
+    Redis(Box<redis::OpenedRedis>),
 }
 
 impl Opened {
@@ -163,16 +164,16 @@ fn who(n: u64) -> Identity {
     Identity::of_hash(&hash)
 }
 
-fn profile(n: u64) -> What {
-    What::Profile(n.to_be_bytes().into())
+fn profile(n: u64) -> ChangeKind {
+    ChangeKind::Profile(n.to_be_bytes().into())
 }
 
-fn status(n: u64, reason: Reason, seq: u64, active: bool) -> What {
+fn status(n: u64, reason: Reason, seq: u64, active: bool) -> ChangeKind {
     said(n, reason, "gd-cdc", seq, active)
 }
 
-fn said(n: u64, reason: Reason, source: &str, seq: u64, active: bool) -> What {
-    let standing = Standing {
+fn said(n: u64, reason: Reason, source: &str, seq: u64, active: bool) -> ChangeKind {
+    let assertion = Assertion {
         reason,
         source: source.into(),
         seq,
@@ -181,10 +182,10 @@ fn said(n: u64, reason: Reason, source: &str, seq: u64, active: bool) -> What {
         until: None,
         region: None,
     };
-    What::Status(standing, n.to_be_bytes().into())
+    ChangeKind::Status(assertion, n.to_be_bytes().into())
 }
 
-fn change(n: u64, what: What) -> Change {
+fn change(n: u64, what: ChangeKind) -> Change {
     Change { who: who(n), what }
 }
 
@@ -459,10 +460,10 @@ fn change_of(saying: &Saying) -> Change {
     let Some(reason) = Reason::from_bits(*reason) else {
         // Of any length, none included.
         let length = (seq % 300) as usize;
-        return change(*n, What::Profile(vec![*source; length].into()));
+        return change(*n, ChangeKind::Profile(vec![*source; length].into()));
     };
     let long = "s".repeat(64);
-    let standing = Standing {
+    let assertion = Assertion {
         reason,
         source: ["gd-cdc", "gz-cdc", "g", &long][usize::from(*source)].into(),
         seq: *seq,
@@ -471,7 +472,7 @@ fn change_of(saying: &Saying) -> Change {
         until: Some(*until).filter(|until| *until != 0),
         region: Some(*region).filter(|region| *region != 0),
     };
-    change(*n, What::Status(standing, n.to_be_bytes().into()))
+    change(*n, ChangeKind::Status(assertion, n.to_be_bytes().into()))
 }
 
 /// A dozen cases: each empties a Redis and makes a folder.

@@ -6,23 +6,23 @@
 //! `LIANGMA_TRUTH_REPLICAS` is the nodes' `store_replicas`.
 
 mod checker;
-mod dice;
 mod life;
 mod line;
 mod people;
+mod rng;
 mod schedule;
 mod town;
 mod world;
 
-use crate::harness::{Doors, Ring, Seals};
+use crate::harness::{Credentials, Doors, Ring};
 use crate::redis::is_missing;
 use checker::Bounds;
-use dice::Dice;
 use liangma::clock::Time;
 use liangma::http::query::Door;
 use liangma::seal::ring::RingFile;
 use life::Life;
 use people::Codes;
+use rng::Rng;
 use schedule::Schedule;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -70,14 +70,14 @@ fn no_node_ever_lies() {
     }
     let seed = seed();
     let length = Duration::from_secs(number("LIANGMA_TRUTH_SECONDS").unwrap_or(16));
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     if let Some(over) = setting("LIANGMA_TRUTH_OVER") {
         return run(&over, seed, length);
     }
     let kinds = ["sentinel", "cluster", "single"];
     if length <= ROUND {
         // The one has failures that the other has not.
-        return run(kinds[dice.below(2)], seed, length);
+        return run(kinds[rng.below(2)], seed, length);
     }
     let started = Instant::now();
     for nth in 0.. {
@@ -85,7 +85,7 @@ fn no_node_ever_lies() {
         if left < ROUND / 2 {
             break;
         }
-        run(kinds[nth % kinds.len()], dice.roll() >> 16, left.min(ROUND));
+        run(kinds[nth % kinds.len()], rng.roll() >> 16, left.min(ROUND));
     }
 }
 
@@ -122,7 +122,7 @@ fn run(kind: &str, seed: u64, length: Duration) {
         length.as_secs()
     );
     tell(&format!("truth: {again}"));
-    let dice = Dice::new(seed);
+    let rng = Rng::new(seed);
     let ring = Ring::make();
     let lives = (0..RESIDENTS).map(|nth| Life::new(nth, loss && nth % 2 == 0, loss));
     let bounds = Bounds {
@@ -134,7 +134,7 @@ fn run(kind: &str, seed: u64, length: Duration) {
         None if over == Over::Watched => Some(2),
         count => count.map(|count| count as u32),
     };
-    let seals = Seals::of(&RingFile::read(&ring.file).expect("just made"));
+    let seals = Credentials::of(&RingFile::read(&ring.file).expect("just made"));
     let mut town = Town::build(over, &ring, replicas);
     let world = World::new(lives.collect(), seals, bounds);
     let codes = Codes::new(&world);
@@ -142,22 +142,22 @@ fn run(kind: &str, seed: u64, length: Duration) {
     let mut faults = 0;
     std::thread::scope(|scope| {
         for nth in 0..FEEDERS {
-            let (world, dice) = (&world, dice.others(nth as u64 + 100));
-            scope.spawn(move || people::feed(world, nth, FEEDERS, dice));
+            let (world, rng) = (&world, rng.others(nth as u64 + 100));
+            scope.spawn(move || people::feed(world, nth, FEEDERS, rng));
         }
         for node in 0..NODES {
             let (world, codes, sessions) = (&world, &codes, &sessions);
-            let watcher = dice.others(node as u64 + 200);
+            let watcher = rng.others(node as u64 + 200);
             scope.spawn(move || people::scan_all(world, codes, node));
             scope.spawn(move || people::watch(world, codes, sessions, node, watcher));
             for nth in 0..CROWD {
-                let one = dice.others((node * CROWD + nth) as u64 + 300);
+                let one = rng.others((node * CROWD + nth) as u64 + 300);
                 scope.spawn(move || people::crowd(world, codes, sessions, node, one));
             }
         }
         let town = &mut town;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let mut schedule = Schedule::new(over, dice.others(1));
+            let mut schedule = Schedule::new(over, rng.others(1));
             for node in 0..NODES {
                 town.take(&Step::StartNode(node), &world, scope);
             }
@@ -173,7 +173,7 @@ fn run(kind: &str, seed: u64, length: Duration) {
                     &world,
                     scope,
                     length,
-                    dice.others(2),
+                    rng.others(2),
                     &mut schedule.faults,
                 ),
             }
@@ -252,7 +252,7 @@ fn lose<'scope, 'env>(
     world: &World,
     scope: &'scope Scope<'scope, 'env>,
     length: Duration,
-    mut dice: Dice,
+    mut rng: Rng,
     faults: &mut usize,
 ) {
     let end = Instant::now() + length;
@@ -263,17 +263,17 @@ fn lose<'scope, 'env>(
         }
     };
     while Instant::now() < end && !world.is_stopped() && !world.has_lies() {
-        pause(dice.within(500..=1_500));
-        let back_up = dice.percent(50);
+        pause(rng.within(500..=1_500));
+        let back_up = rng.percent(50);
         if back_up {
             world.note("a backup is made");
             town.back_up(0);
-            pause(dice.within(300..=1_500));
+            pause(rng.within(300..=1_500));
         }
         world.losing();
         *faults += 1;
         let flush = ["FLUSHALL"].map(str::to_owned).to_vec();
-        let steps = match (back_up, dice.percent(50)) {
+        let steps = match (back_up, rng.percent(50)) {
             (true, _) => vec![Step::Kill(0), Step::Restore(0), Step::Restart(0)],
             (false, true) => vec![Step::Ask(0, flush)],
             (false, false) => vec![Step::Kill(0), Step::Empty(0), Step::Restart(0)],
@@ -283,14 +283,14 @@ fn lose<'scope, 'env>(
             town.take(&step, world, scope);
         }
         world.has_lost();
-        pause(dice.within(0..=1_500));
+        pause(rng.within(0..=1_500));
         world.note("all is fed again");
         world.enter(Phase::Hold);
         if !wait(world, "the feeders hold", || world.is_held()) || world.has_lies() {
             return;
         }
         let lines = last_said(world.fed());
-        if !people::feed_again(world, &lines, dice.others(dice.clone().roll())) {
+        if !people::feed_again(world, &lines, rng.others(rng.clone().roll())) {
             return;
         }
         world.note(format!("{} lines were fed again", lines.len()));
@@ -353,7 +353,7 @@ fn agree(town: &mut Town, world: &World) {
         }
         let is_ready = || {
             let node = town.node(node).expect("all are open");
-            node.get(Door::Back, "/ready").status == 200
+            node.get(Door::Ops, "/ready").status == 200
         };
         wait(world, &format!("node {node} is ready"), is_ready);
     }

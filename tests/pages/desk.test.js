@@ -12,7 +12,7 @@ const MEMBER_URL = "https://id.example/member";
 
 before(async () => {
   browser = await launch();
-  node = await Node.start({ settings: ["desk_per_second=1000", `identity_member_url=${MEMBER_URL}`, ...PLATFORM] });
+  node = await Node.start({ settings: ["desk_requests_per_second=1000", `identity_member_url=${MEMBER_URL}`, ...PLATFORM] });
 });
 
 after(async () => {

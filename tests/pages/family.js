@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 const identity = fileURLToPath(new URL("../it/identity/", import.meta.url));
 const ISSUER = "https://id.example";
 
-export const PLATFORM = [`identity_jwks=${identity}jwks.json`, `identity_issuer=${ISSUER}`];
+export const PLATFORM = [`identity_jwks_file=${identity}jwks.json`, `identity_issuer=${ISSUER}`];
 
 let number = 0;
 

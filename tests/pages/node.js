@@ -29,8 +29,8 @@ export class Node {
   /// Opens the doors, on the same ports the second time.
   async open(ports = this.doors) {
     const address = (door) => `--set=${door}=127.0.0.1:${ports[door] ? new URL(ports[door]).port : 0}`;
-    const pairs = ["drain_notice=0ms", "resident_niceness=0", "gate_reasons=all", ...this.settings].map((pair) => `--set=${pair}`);
-    const doors = ["resident", "gate", "desk", "back"];
+    const pairs = ["drain_delay=0ms", "resident_niceness=0", "gate_reasons=all", ...this.settings].map((pair) => `--set=${pair}`);
+    const doors = ["resident", "gate", "desk", "ops"];
     this.child = spawn(LIANGMA, ["serve", "--store", join(this.folder, "store"), ...doors.map(address), ...pairs], {
       stdio: ["ignore", "pipe", "inherit"], env: { ...bare, LIANGMA_LOG: "error" },
     });

@@ -1,4 +1,4 @@
-// The status page of the back door, and that every page is of a language that old phones read.
+// The status page of the operations door, and that every page is of a language that old phones read.
 
 import { parse } from "acorn";
 import assert from "node:assert/strict";
@@ -42,7 +42,7 @@ test("the status page draws the node live", async () => {
 });
 
 test("the status page says when there is no answer, and when the node is not ready", async () => {
-  const other = await Node.start({ settings: ["drain_notice=5s"] });
+  const other = await Node.start({ settings: ["drain_delay=5s"] });
   const page = await tab(browser);
   try {
     await page.goto(other.doors.back + "/");

@@ -4,16 +4,17 @@
 //! cannot take them one by one. They are sorted in runs on the disk, merged, and applied by rising id: appended where
 //! they lie behind everything on record, which is the whole of a first import, and put in their places otherwise.
 
-use super::papers::Pile;
+use super::papers::PaperTables;
 use super::{
-    Committed, Opened, RESIDENTS, WORDS, commit, failed, sealed_record, sealed_word, shorten,
+    Committed, OpenedEmbedded, RESIDENTS, WORDS, commit, failed, sealed_record, sealed_word,
+    shorten,
 };
 use crate::clock::Time;
 use crate::paper::Paper;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
-use crate::store::record::{Record, Standing};
-use crate::store::{Change, Error, Loaded, What};
+use crate::store::record::{Assertion, Record};
+use crate::store::{BulkLoadReport, Change, ChangeKind, Error};
 use redb::{ReadableDatabase, ReadableTable};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -42,13 +43,13 @@ pub const RUN_BYTES: usize = 128 << 20;
 const COMMIT_CHANGES: usize = 500_000;
 
 /// Where an import of the store puts its runs. Sealed profiles only; no name or number is in clear there.
-fn folder(store: &Opened) -> PathBuf {
+fn folder(store: &OpenedEmbedded) -> PathBuf {
     store.settings.folder.join("import")
 }
 
-/// An import under way. Nothing is on record before [`Bulk::finish`]; what is, is durable.
-pub struct Bulk<'s> {
-    store: &'s Opened,
+/// An import under way. Nothing is on record before [`EmbeddedBulk::finish`]; what is, is durable.
+pub struct EmbeddedBulk<'s> {
+    store: &'s OpenedEmbedded,
     run_bytes: usize,
     /// Changes as they came, and where each begins.
     arena: Vec<u8>,
@@ -57,12 +58,12 @@ pub struct Bulk<'s> {
     changes: u64,
 }
 
-impl Opened {
+impl OpenedEmbedded {
     /// Begins an import; `run_bytes` as [`RUN_BYTES`].
-    pub fn bulk(&self, run_bytes: usize) -> Result<Bulk<'_>, Error> {
+    pub fn bulk(&self, run_bytes: usize) -> Result<EmbeddedBulk<'_>, Error> {
         // An import that was killed leaves its runs behind.
         let _ = std::fs::remove_dir_all(folder(self));
-        Ok(Bulk {
+        Ok(EmbeddedBulk {
             store: self,
             run_bytes: run_bytes.min(u32::MAX as usize / 2),
             arena: Vec::new(),
@@ -73,13 +74,13 @@ impl Opened {
     }
 }
 
-impl Drop for Bulk<'_> {
+impl Drop for EmbeddedBulk<'_> {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(folder(self.store));
     }
 }
 
-impl Bulk<'_> {
+impl EmbeddedBulk<'_> {
     pub fn push(&mut self, change: Change) -> Result<(), Error> {
         let who = shorten(change.who, self.store.settings.home_bits);
         self.index.push((who.home.0, self.arena.len() as u32));
@@ -96,10 +97,10 @@ impl Bulk<'_> {
     }
 
     /// Puts everything on record. `progress` hears how many changes are done.
-    pub fn finish(mut self, mut progress: impl FnMut(u64)) -> Result<Loaded, Error> {
-        let mut loaded = Loaded::default();
+    pub fn finish(mut self, mut progress: impl FnMut(u64)) -> Result<BulkLoadReport, Error> {
+        let mut loaded = BulkLoadReport::default();
         let mut done = 0;
-        let mut put = |changes: Vec<(Identity, What)>| -> Result<(), Error> {
+        let mut put = |changes: Vec<(Identity, ChangeKind)>| -> Result<(), Error> {
             let count = changes.len() as u64;
             let counted: Vec<bool> = changes.iter().map(|(_, what)| what.is_counted()).collect();
             let changed = if self.store.all_behind(changes[0].0.home)? {
@@ -165,10 +166,10 @@ fn sort(index: &mut [(u64, u32)], arena: &[u8]) {
 
 /// Cuts a sorted stream into commits, never between two changes of one resident.
 fn in_batches(
-    changes: impl Iterator<Item = Result<(Identity, What), Error>>,
-    put: &mut impl FnMut(Vec<(Identity, What)>) -> Result<(), Error>,
+    changes: impl Iterator<Item = Result<(Identity, ChangeKind), Error>>,
+    put: &mut impl FnMut(Vec<(Identity, ChangeKind)>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut batch: Vec<(Identity, What)> = Vec::new();
+    let mut batch: Vec<(Identity, ChangeKind)> = Vec::new();
     for change in changes {
         let change = change?;
         let same = batch.last().is_some_and(|last| last.0 == change.0);
@@ -183,7 +184,7 @@ fn in_batches(
     Ok(())
 }
 
-impl Opened {
+impl OpenedEmbedded {
     /// Whether everything on record lies before `home`.
     fn all_behind(&self, home: ResidentId) -> Result<bool, Error> {
         let txn = self.db.begin_read().map_err(failed)?;
@@ -194,7 +195,7 @@ impl Opened {
 
     /// Appends sorted changes behind everything on record: nothing has to be looked up, because whoever has a slot came
     /// just before.
-    fn append(&self, changes: Vec<(Identity, What)>) -> Result<Vec<bool>, Error> {
+    fn append(&self, changes: Vec<(Identity, ChangeKind)>) -> Result<Vec<bool>, Error> {
         let mut changed = vec![false; changes.len()];
         let now = Time::now();
         let mut displaced = Vec::new();
@@ -209,7 +210,7 @@ impl Opened {
                 .upper_bound_mut(Bound::<u64>::Unbounded)
                 .map_err(failed)?;
             let mut last: Option<u64> = None;
-            let mut pile = Pile::open(&txn)?;
+            let mut pile = PaperTables::open(&txn)?;
             let mut changes = changes.into_iter().enumerate().peekable();
             while let Some((nth, (who, what))) = changes.next() {
                 let mut said = vec![(nth, what)];
@@ -270,34 +271,34 @@ impl Opened {
 
 /// Home (8), claim (16), length of the rest (4); kind (1); the standing if there is one and the profile, or the paper with
 /// its key in front.
-fn write_change(out: &mut Vec<u8>, who: &Identity, what: &What) {
+fn write_change(out: &mut Vec<u8>, who: &Identity, what: &ChangeKind) {
     out.extend_from_slice(&who.home.0.to_be_bytes());
     out.extend_from_slice(&who.claim);
     let length = out.len();
     out.extend_from_slice(&[0; 4]);
     let profile = match what {
-        What::Profile(profile) => {
+        ChangeKind::Profile(profile) => {
             out.push(0);
             &profile[..]
         }
-        What::Status(standing, profile) => {
+        ChangeKind::Status(assertion, profile) => {
             out.push(1);
-            standing.write(out);
+            assertion.write(out);
             &profile[..]
         }
-        What::Paper(paper) => {
+        ChangeKind::Paper(paper) => {
             out.push(2);
             out.extend_from_slice(&paper.key);
             paper.write(out);
             &[]
         }
-        What::Erase => {
+        ChangeKind::Erase => {
             out.push(3);
             &[]
         }
-        What::Override(standing) => {
+        ChangeKind::Override(assertion) => {
             out.push(4);
-            standing.write(out);
+            assertion.write(out);
             &[]
         }
     };
@@ -314,7 +315,7 @@ fn change_len(bytes: &[u8]) -> Option<usize> {
     Some(HEAD + u32::from_be_bytes(length) as usize)
 }
 
-fn read_change(bytes: &[u8]) -> Option<(Identity, What)> {
+fn read_change(bytes: &[u8]) -> Option<(Identity, ChangeKind)> {
     let rest = bytes.get(HEAD..change_len(bytes)?)?;
     let who = Identity {
         home: ResidentId(u64::from_be_bytes(bytes[..8].try_into().ok()?)),
@@ -322,17 +323,17 @@ fn read_change(bytes: &[u8]) -> Option<(Identity, What)> {
     };
     let (kind, rest) = rest.split_first()?;
     let what = match kind {
-        0 => What::Profile(rest.into()),
+        0 => ChangeKind::Profile(rest.into()),
         1 => {
-            let (standing, profile) = Standing::read(rest)?;
-            What::Status(standing, profile.into())
+            let (assertion, profile) = Assertion::read(rest)?;
+            ChangeKind::Status(assertion, profile.into())
         }
         2 => {
             let (key, value) = rest.split_first_chunk::<16>()?;
-            What::Paper(Paper::read(*key, value)?)
+            ChangeKind::Paper(Paper::read(*key, value)?)
         }
-        3 => What::Erase,
-        4 => What::Override(Standing::read(rest)?.0),
+        3 => ChangeKind::Erase,
+        4 => ChangeKind::Override(Assertion::read(rest)?.0),
         _ => return None,
     };
     Some((who, what))
@@ -380,7 +381,7 @@ impl Merge {
 }
 
 impl Iterator for Merge {
-    type Item = Result<(Identity, What), Error>;
+    type Item = Result<(Identity, ChangeKind), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse((_, nth, bytes)) = self.heads.pop()?;

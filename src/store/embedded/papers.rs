@@ -1,26 +1,29 @@
 //! The papers of the embedded store: a table by home, claim and key, so that those of one owner lie together, in the order in
 //! which records do; and an index of it by kind and time, so that a page is read without the rest.
 
-use super::{Opened, failed};
+use super::{OpenedEmbedded, failed};
 use crate::clock::Time;
-use crate::paper::{self, AT_MAX, Cursor, Keep, Key, Kind, Kinds, Paper, Room, UNBOUNDED};
+use crate::paper::{
+    self, AT_MAX, Cursor, Displacement, Paper, PaperKey, PaperKind, PaperKinds, Retention,
+    UNBOUNDED,
+};
 use crate::person::{Identity, ResidentId};
-use crate::store::{Error, What};
+use crate::store::{ChangeKind, Error};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::ops::{Bound, RangeInclusive};
 
 /// Home (8), claim (16), key of the paper (16).
-pub type Row = [u8; 40];
+pub type PaperRowKey = [u8; 40];
 
-pub const PAPERS: TableDefinition<&Row, &[u8]> = TableDefinition::new("papers");
+pub const PAPERS: TableDefinition<&PaperRowKey, &[u8]> = TableDefinition::new("papers");
 
 /// Home (8), claim (16), kind (1), time (6), key of the paper (16).
-type Entry = [u8; 47];
+type PaperIndexKey = [u8; 47];
 
-const INDEX: TableDefinition<&Entry, ()> = TableDefinition::new("papers_by_time");
+const INDEX: TableDefinition<&PaperIndexKey, ()> = TableDefinition::new("papers_by_time");
 
 /// Before every other.
-pub const FIRST: Row = [0; 40];
+pub const FIRST: PaperRowKey = [0; 40];
 
 /// Rows that one step of a sweep looks at; it is a read of some milliseconds.
 const SWEEP_STEP: usize = 20_000;
@@ -28,7 +31,7 @@ const SWEEP_STEP: usize = 20_000;
 /// Papers that one step of a reader of all hands on.
 const READ_STEP: usize = 1_000;
 
-fn row(owner: &Identity, key: &Key) -> Row {
+fn row(owner: &Identity, key: &PaperKey) -> PaperRowKey {
     let mut row = [0; 40];
     row[..8].copy_from_slice(&owner.home.0.to_be_bytes());
     row[8..24].copy_from_slice(&owner.claim);
@@ -36,11 +39,11 @@ fn row(owner: &Identity, key: &Key) -> Row {
     row
 }
 
-fn rows(owner: &Identity) -> RangeInclusive<Row> {
+fn rows(owner: &Identity) -> RangeInclusive<PaperRowKey> {
     row(owner, &[0; 16])..=row(owner, &[255; 16])
 }
 
-fn entry(owner: &Identity, kind: Kind, at: Cursor) -> Entry {
+fn entry(owner: &Identity, kind: PaperKind, at: Cursor) -> PaperIndexKey {
     let mut entry = [0; 47];
     entry[..8].copy_from_slice(&owner.home.0.to_be_bytes());
     entry[8..24].copy_from_slice(&owner.claim);
@@ -49,7 +52,7 @@ fn entry(owner: &Identity, kind: Kind, at: Cursor) -> Entry {
     entry
 }
 
-fn place_in(entry: &Entry) -> Cursor {
+fn place_in(entry: &PaperIndexKey) -> Cursor {
     Cursor::from_bytes(entry[25..].try_into().expect("22 of 47"))
 }
 
@@ -65,20 +68,22 @@ const LAST_PLACE: Cursor = Cursor {
 
 /// The places of an owner's papers of a kind, from the oldest on.
 fn places<'t>(
-    index: &'t impl ReadableTable<&'static Entry, ()>,
+    index: &'t impl ReadableTable<&'static PaperIndexKey, ()>,
     owner: &Identity,
-    kind: Kind,
+    kind: PaperKind,
 ) -> Result<impl Iterator<Item = Result<Cursor, Error>> + 't, Error> {
     let first = entry(owner, kind, FIRST_PLACE);
     let last = entry(owner, kind, LAST_PLACE);
-    let found = index.range::<&Entry>(&first..=&last).map_err(failed)?;
+    let found = index
+        .range::<&PaperIndexKey>(&first..=&last)
+        .map_err(failed)?;
     Ok(found.map(|found| {
         let entry = found.map_err(failed)?.0;
         Ok(place_in(entry.value()))
     }))
 }
 
-fn read_row(row: &Row, value: &[u8]) -> Result<(Identity, Paper), Error> {
+fn read_row(row: &PaperRowKey, value: &[u8]) -> Result<(Identity, Paper), Error> {
     let owner = Identity {
         home: ResidentId(u64::from_be_bytes(row[..8].try_into().expect("8 of 40"))),
         claim: row[8..24].try_into().expect("16 of 40"),
@@ -95,11 +100,11 @@ pub fn make(txn: &WriteTransaction) -> Result<(), Error> {
     Ok(())
 }
 
-impl Opened {
+impl OpenedEmbedded {
     /// Hands every paper of these kinds to `each`, an owner's together.
     pub fn each_paper(
         &self,
-        kinds: Kinds,
+        kinds: PaperKinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut from = Some(FIRST);
@@ -117,13 +122,13 @@ impl Opened {
     #[allow(clippy::type_complexity)]
     pub fn next_papers(
         &self,
-        kinds: Kinds,
-        first: Row,
-    ) -> Result<(Vec<(Identity, Paper)>, Option<Row>), Error> {
+        kinds: PaperKinds,
+        first: PaperRowKey,
+    ) -> Result<(Vec<(Identity, Paper)>, Option<PaperRowKey>), Error> {
         let txn = self.db.begin_read().map_err(failed)?;
         let papers = txn.open_table(PAPERS).map_err(failed)?;
         let mut page = Vec::new();
-        for found in papers.range::<&Row>(&first..).map_err(failed)? {
+        for found in papers.range::<&PaperRowKey>(&first..).map_err(failed)? {
             let (key, value) = found.map_err(failed)?;
             if page.len() == READ_STEP {
                 return Ok((page, Some(*key.value())));
@@ -140,7 +145,7 @@ impl Opened {
     pub fn page(
         &self,
         owner: &Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
         oldest_first: bool,
@@ -149,7 +154,7 @@ impl Opened {
     }
 
     /// Returns of each key the owner's paper that has it.
-    pub fn some(&self, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+    pub fn some(&self, owner: &Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
         some(&self.db, owner, keys)
     }
 }
@@ -157,7 +162,7 @@ impl Opened {
 pub fn read(
     db: &Database,
     owner: &Identity,
-    kinds: Kinds,
+    kinds: PaperKinds,
     after: Option<Cursor>,
     limit: usize,
     oldest_first: bool,
@@ -166,7 +171,7 @@ pub fn read(
     let table = txn.open_table(PAPERS).map_err(failed)?;
     let index = txn.open_table(INDEX).map_err(failed)?;
     let mut found = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|kind| kinds.has(*kind)) {
+    for kind in PaperKind::ALL.into_iter().filter(|kind| kinds.has(*kind)) {
         let mut bounds = (
             Bound::Included(entry(owner, kind, FIRST_PLACE)),
             Bound::Included(entry(owner, kind, LAST_PLACE)),
@@ -177,7 +182,7 @@ pub fn read(
             false => bounds.1 = after.unwrap_or(bounds.1),
         }
         let bounds = (bounds.0.as_ref(), bounds.1.as_ref());
-        let mut range = index.range::<&Entry>(bounds).map_err(failed)?;
+        let mut range = index.range::<&PaperIndexKey>(bounds).map_err(failed)?;
         for _ in 0..limit {
             let next = match oldest_first {
                 true => range.next(),
@@ -201,10 +206,14 @@ pub fn read(
 }
 
 /// Of each key the paper that has it.
-pub fn some(db: &Database, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+pub fn some(
+    db: &Database,
+    owner: &Identity,
+    keys: &[PaperKey],
+) -> Result<Vec<Option<Paper>>, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let table = txn.open_table(PAPERS).map_err(failed)?;
-    let paper = |key: &Key| {
+    let paper = |key: &PaperKey| {
         let value = table.get(&row(owner, key)).map_err(failed)?;
         let read = value.map(|value| Paper::read(*key, value.value()));
         read.map(|paper| paper.ok_or(Error::Damaged("a paper")))
@@ -214,12 +223,12 @@ pub fn some(db: &Database, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<
 }
 
 fn all_of(
-    table: &impl ReadableTable<&'static Row, &'static [u8]>,
+    table: &impl ReadableTable<&'static PaperRowKey, &'static [u8]>,
     owner: &Identity,
 ) -> Result<Vec<Paper>, Error> {
     let rows = rows(owner);
     let found = table
-        .range::<&Row>(rows.start()..=rows.end())
+        .range::<&PaperRowKey>(rows.start()..=rows.end())
         .map_err(failed)?;
     found
         .map(|found| {
@@ -232,14 +241,18 @@ fn all_of(
 /// Rows from `first` on that are past their time, of as many as one step looks at, and where the next step begins.
 pub fn past(
     db: &Database,
-    keep: &Keep,
+    keep: &Retention,
     now: Time,
-    first: Row,
-) -> Result<(Vec<Row>, Option<Row>), Error> {
+    first: PaperRowKey,
+) -> Result<(Vec<PaperRowKey>, Option<PaperRowKey>), Error> {
     let txn = db.begin_read().map_err(failed)?;
     let table = txn.open_table(PAPERS).map_err(failed)?;
     let mut past = Vec::new();
-    for (nth, found) in table.range::<&Row>(&first..).map_err(failed)?.enumerate() {
+    for (nth, found) in table
+        .range::<&PaperRowKey>(&first..)
+        .map_err(failed)?
+        .enumerate()
+    {
         let (key, value) = found.map_err(failed)?;
         let row = *key.value();
         if nth == SWEEP_STEP {
@@ -253,10 +266,10 @@ pub fn past(
     Ok((past, None))
 }
 
-pub fn remove(db: &Database, rows: &[Row]) -> Result<(), Error> {
+pub fn remove(db: &Database, rows: &[PaperRowKey]) -> Result<(), Error> {
     let txn = db.begin_write().map_err(failed)?;
     {
-        let mut pile = Pile::open(&txn)?;
+        let mut pile = PaperTables::open(&txn)?;
         for row in rows {
             pile.remove(row)?;
         }
@@ -265,33 +278,33 @@ pub fn remove(db: &Database, rows: &[Row]) -> Result<(), Error> {
 }
 
 /// The tables while they are written to.
-pub struct Pile<'t> {
-    table: redb::Table<'t, &'static Row, &'static [u8]>,
-    index: redb::Table<'t, &'static Entry, ()>,
+pub struct PaperTables<'t> {
+    table: redb::Table<'t, &'static PaperRowKey, &'static [u8]>,
+    index: redb::Table<'t, &'static PaperIndexKey, ()>,
 }
 
-impl<'t> Pile<'t> {
-    pub fn open(txn: &'t WriteTransaction) -> Result<Pile<'t>, Error> {
+impl<'t> PaperTables<'t> {
+    pub fn open(txn: &'t WriteTransaction) -> Result<PaperTables<'t>, Error> {
         let table = txn.open_table(PAPERS).map_err(failed)?;
         let index = txn.open_table(INDEX).map_err(failed)?;
-        Ok(Pile { table, index })
+        Ok(PaperTables { table, index })
     }
 
     /// Takes the papers out of what is said of one owner, in its order, and notes which of them are new.
     pub fn take(
         &mut self,
         owner: &Identity,
-        said: &mut Vec<(usize, What)>,
+        said: &mut Vec<(usize, ChangeKind)>,
         changed: &mut [bool],
     ) -> Result<(), Error> {
         for (nth, what) in said.iter() {
             match what {
-                What::Paper(paper) => changed[*nth] = self.file(owner, paper)?,
-                What::Erase => changed[*nth] = self.erase(owner)?,
-                What::Profile(_) | What::Status(..) | What::Override(_) => {}
+                ChangeKind::Paper(paper) => changed[*nth] = self.file(owner, paper)?,
+                ChangeKind::Erase => changed[*nth] = self.erase(owner)?,
+                ChangeKind::Profile(_) | ChangeKind::Status(..) | ChangeKind::Override(_) => {}
             }
         }
-        said.retain(|(_, what)| !matches!(what, What::Paper(_)));
+        said.retain(|(_, what)| !matches!(what, ChangeKind::Paper(_)));
         Ok(())
     }
 
@@ -305,9 +318,9 @@ impl<'t> Pile<'t> {
             let kin = places(&self.index, owner, paper.kind)?;
             let kin = kin.collect::<Result<Vec<Cursor>, Error>>()?;
             match paper::room(paper.kind, kin.len(), kin.first().copied(), paper.cursor()) {
-                Room::There => {}
-                Room::None => return Ok(false),
-                Room::Instead(key) => self.remove(&self::row(owner, &key))?,
+                Displacement::There => {}
+                Displacement::None => return Ok(false),
+                Displacement::Instead(key) => self.remove(&self::row(owner, &key))?,
             }
         }
         self.table
@@ -318,7 +331,7 @@ impl<'t> Pile<'t> {
         Ok(true)
     }
 
-    fn remove(&mut self, row: &Row) -> Result<(), Error> {
+    fn remove(&mut self, row: &PaperRowKey) -> Result<(), Error> {
         let removed = self.table.remove(row).map_err(failed)?;
         if let Some(value) = removed {
             let (owner, paper) = read_row(row, value.value())?;
@@ -329,7 +342,7 @@ impl<'t> Pile<'t> {
     }
 
     fn erase(&mut self, owner: &Identity) -> Result<bool, Error> {
-        let keys: Vec<Key> = all_of(&self.table, owner)?
+        let keys: Vec<PaperKey> = all_of(&self.table, owner)?
             .iter()
             .map(|paper| paper.key)
             .collect();

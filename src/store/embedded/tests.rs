@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::board::Found;
-use crate::paper::{Kinds, Paper};
+use crate::paper::{Paper, PaperKinds};
 use crate::status::{Reason, Reasons};
-use crate::store::record::Standing;
+use crate::store::record::Assertion;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -27,13 +27,13 @@ fn who(n: u64) -> Identity {
     Identity::of_hash(&hash)
 }
 
-fn profile(n: u64) -> What {
-    What::Profile(n.to_be_bytes().into())
+fn profile(n: u64) -> ChangeKind {
+    ChangeKind::Profile(n.to_be_bytes().into())
 }
 
-fn status(n: u64, reason: Reason, seq: u64, active: bool) -> What {
-    What::Status(
-        Standing {
+fn status(n: u64, reason: Reason, seq: u64, active: bool) -> ChangeKind {
+    ChangeKind::Status(
+        Assertion {
             reason,
             source: "gd-cdc".into(),
             seq,
@@ -72,7 +72,7 @@ fn at_home(board: &Board, who: &Identity) -> Found {
     board.find(who.home, who.check())
 }
 
-fn change(n: u64, what: What) -> Change {
+fn change(n: u64, what: ChangeKind) -> Change {
     Change { who: who(n), what }
 }
 
@@ -81,7 +81,7 @@ async fn residents_who_share_a_home_never_share_an_id() {
     // 300 residents on 256 homes: every home is fought over.
     let folder = tempfile::tempdir().unwrap();
     let board = board();
-    let store = Opened::open(settings(folder.path(), 8), MARK, tags())
+    let store = OpenedEmbedded::open(settings(folder.path(), 8), MARK, tags())
         .unwrap()
         .start(board.clone(), Arc::default());
     for n in 0..200 {
@@ -117,7 +117,7 @@ async fn residents_who_share_a_home_never_share_an_id() {
 async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let board = board();
-    let store = Opened::open(settings(folder.path(), 64), MARK, tags())
+    let store = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags())
         .unwrap()
         .start(board.clone(), Arc::default());
     let one = Identity {
@@ -158,7 +158,7 @@ async fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     {
-        let store = Opened::open(settings(folder.path(), 64), MARK, tags())
+        let store = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags())
             .unwrap()
             .start(board(), Arc::default());
         let batch = (0..1000).map(|n| change(n, profile(n))).collect();
@@ -170,7 +170,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         assert!(matches!(store.apply(vec![]).await, Err(Error::Closed)));
     }
     let again = board();
-    let store = Opened::open(settings(folder.path(), 64), MARK, tags())
+    let store = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags())
         .unwrap()
         .start(again.clone(), Arc::default());
     store.fill(Arc::new(|_| ())).await.unwrap();
@@ -185,17 +185,17 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 #[tokio::test]
 async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_store_is_back() {
     let folder = tempfile::tempdir().unwrap();
-    let opened = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+    let opened = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags()).unwrap();
     let board = board();
-    let writer = Writer {
-        shelf: Arc::new(Shelf {
+    let writer = CommitWriter {
+        slot: Arc::new(DatabaseSlot {
             db: RwLock::new(Some(opened.db)),
             settings: opened.settings,
             tags: tags(),
-            tally: Arc::default(),
+            metrics: Arc::default(),
         }),
         board: board.clone(),
-        tally: Arc::default(),
+        metrics: Arc::default(),
         home_bits: 64,
     };
     let say = |what| {
@@ -208,7 +208,7 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
     let red = status(5, Reason::Confirmed, 1, true);
     let unposted = vec![(who(5), red.clone())];
     writer
-        .shelf
+        .slot
         .with(|db| commit(db, &tags(), unposted))
         .unwrap();
     assert!(
@@ -223,21 +223,21 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
 #[test]
 fn a_store_belongs_to_one_process_and_one_ring() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+    let first = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags()).unwrap();
     assert!(matches!(
-        Opened::open(settings(folder.path(), 64), MARK, tags()),
+        OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags()),
         Err(Error::InUse(_))
     ));
     drop(first);
     assert!(matches!(
-        Opened::open(settings(folder.path(), 64), [1; 16], tags()),
+        OpenedEmbedded::open(settings(folder.path(), 64), [1; 16], tags()),
         Err(Error::ForeignRing(_))
     ));
 }
 
 /// What a start with this file tells of each of so many residents: the reasons, None where it is not known who that is.
 fn told_of(folder: &Path, residents: u64) -> Result<Vec<Result<Option<Reasons>, Error>>, Error> {
-    let store = Opened::open(settings(folder, 64), MARK, tags())?;
+    let store = OpenedEmbedded::open(settings(folder, 64), MARK, tags())?;
     let board = board();
     fill_part(&store.db, &tags(), &board, 0..=u64::MAX, &|_| ())?;
     board.fill_done();
@@ -271,7 +271,7 @@ fn a_bit_that_flips_in_the_file_is_noticed_or_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let confirmed = Reasons::NONE.with(Reason::Confirmed);
     let rows: Vec<Vec<u8>> = {
-        let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+        let store = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags()).unwrap();
         let said = (0..RESIDENTS).map(|n| (who(n), status(n, Reason::Confirmed, 1, true)));
         commit(&store.db, &tags(), said.collect()).unwrap();
         let txn = store.db.begin_read().unwrap();
@@ -333,7 +333,7 @@ fn a_bit_that_flips_in_the_file_is_noticed_or_changes_nothing() {
 #[test]
 fn a_store_of_another_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+    let store = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags()).unwrap();
     let txn = store.db.begin_write().unwrap();
     let before = (FORMAT - 1).to_be_bytes();
     txn.open_table(META)
@@ -343,7 +343,7 @@ fn a_store_of_another_format_is_refused() {
     txn.commit().unwrap();
     drop(store);
     assert!(matches!(
-        Opened::open(settings(folder.path(), 64), MARK, tags()),
+        OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags()),
         Err(Error::Format(_, 2, FORMAT))
     ));
 }
@@ -352,7 +352,7 @@ fn a_store_of_another_format_is_refused() {
 async fn who_is_not_as_written_is_not_told_and_nobody_else_suffers() {
     let folder = tempfile::tempdir().unwrap();
     {
-        let store = Opened::open(settings(folder.path(), 64), MARK, tags()).unwrap();
+        let store = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags()).unwrap();
         let said = (0..3).map(|n| (who(n), status(n, Reason::Confirmed, 1, true)));
         commit(&store.db, &tags(), said.collect()).unwrap();
         let txn = store.db.begin_write().unwrap();
@@ -365,13 +365,13 @@ async fn who_is_not_as_written_is_not_told_and_nobody_else_suffers() {
         }
         txn.commit().unwrap();
     }
-    let (board, tally) = (board(), Arc::<StoreTally>::default());
-    let store = Opened::open(settings(folder.path(), 64), MARK, tags())
+    let (board, metrics) = (board(), Arc::<StoreMetrics>::default());
+    let store = OpenedEmbedded::open(settings(folder.path(), 64), MARK, tags())
         .unwrap()
-        .start(board.clone(), tally.clone());
+        .start(board.clone(), metrics.clone());
     store.fill(Arc::new(|_| ())).await.unwrap();
     board.fill_done();
-    assert_eq!(tally.damaged.load(Relaxed), 1);
+    assert_eq!(metrics.damaged.load(Relaxed), 1);
     assert_eq!(at_home(&board, &who(1)), Found::Ask);
     assert!(matches!(store.find(who(1)).await, Err(Error::Damaged(_))));
     assert!(matches!(
@@ -383,7 +383,7 @@ async fn who_is_not_as_written_is_not_told_and_nobody_else_suffers() {
         assert!(store.apply(vec![change(1, what)]).await.is_err());
     }
     assert_eq!(at_home(&board, &who(1)), Found::Ask);
-    assert_eq!(tally.damaged.load(Relaxed), 5);
+    assert_eq!(metrics.damaged.load(Relaxed), 5);
     for n in [0, 2] {
         assert!(matches!(at_home(&board, &who(n)), Found::Word(_)));
         let clear = change(n, status(n, Reason::Confirmed, 2, false));
@@ -394,7 +394,7 @@ async fn who_is_not_as_written_is_not_told_and_nobody_else_suffers() {
 
 fn paper(key: u8, at: u64) -> Paper {
     Paper {
-        kind: crate::paper::Kind::Temperature,
+        kind: crate::paper::PaperKind::Temperature,
         key: [key; 16],
         at: Time(at),
         body: [key, 1, 2].into(),
@@ -416,17 +416,17 @@ proptest! {
                 // One number of a source is one event.
                 Some(reason) => change(*n, status(*n, reason, *seq * 2 + u64::from(*active), *active)),
                 None if *reason == 6 => change(*n, profile(*n + seq)),
-                None => change(*n, What::Paper(paper(*seq as u8, *reason as u64))),
+                None => change(*n, ChangeKind::Paper(paper(*seq as u8, *reason as u64))),
             })
             .collect();
         let cut = cut.min(changes.len());
         let (singly, bulk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let singly = Opened::open(settings(singly.path(), home_bits), MARK, tags()).unwrap();
+        let singly = OpenedEmbedded::open(settings(singly.path(), home_bits), MARK, tags()).unwrap();
         let single: Vec<bool> = changes
             .iter()
             .flat_map(|change| commit(&singly.db, &tags(), vec![(shorten(change.who, home_bits), change.what.clone())]).unwrap().changed)
             .collect();
-        let bulk = Opened::open(settings(bulk.path(), home_bits), MARK, tags()).unwrap();
+        let bulk = OpenedEmbedded::open(settings(bulk.path(), home_bits), MARK, tags()).unwrap();
         let mut applied = 0;
         for part in [&changes[..cut], &changes[cut..]] {
             // Runs of a few changes, so that they are merged.
@@ -437,22 +437,22 @@ proptest! {
             applied += load.finish(|_| ()).unwrap().applied;
         }
         prop_assert_eq!(applied, single.iter().filter(|changed| **changed).count() as u64);
-        let all = |store: &Opened| {
+        let all = |store: &OpenedEmbedded| {
             let mut all = Vec::new();
             store.each(|id, mut record| {
-                record.standings.sort_by_key(|standing| (standing.reason, standing.seq));
+                record.assertions.sort_by_key(|assertion| (assertion.reason, assertion.seq));
                 let txn = store.db.begin_read().unwrap();
                 let word = word_at(&txn.open_table(WORDS).unwrap(), &tags(), id).unwrap().unwrap();
-                all.push((record.claim, record.profile, record.standings, word.reasons()));
+                all.push((record.claim, record.profile, record.assertions, word.reasons()));
                 Ok(())
             }).unwrap();
             all.sort_by_key(|row| row.0);
             all
         };
         prop_assert_eq!(all(&singly), all(&bulk));
-        let all_papers = |store: &Opened| {
+        let all_papers = |store: &OpenedEmbedded| {
             let mut all = Vec::new();
-            store.each_paper(Kinds::ALL, |owner, paper| { all.push((owner, paper)); Ok(()) }).unwrap();
+            store.each_paper(PaperKinds::ALL, |owner, paper| { all.push((owner, paper)); Ok(()) }).unwrap();
             all
         };
         prop_assert_eq!(all_papers(&singly), all_papers(&bulk));

@@ -1,7 +1,7 @@
 //! Loading by the million: large batches, several on their way, in the order in which they came.
 
 use super::{Redis, Submitted};
-use crate::store::{Change, Error, Loaded, Store};
+use crate::store::{BulkLoadReport, Change, Error, Store};
 use std::collections::VecDeque;
 
 /// Changes of one batch, a few hundred for each partition.
@@ -11,24 +11,24 @@ const BATCH: usize = 8_000;
 const UNDER_WAY_MAX: usize = 4;
 
 /// An import under way. What is done is on record, each batch as it is acknowledged.
-pub struct Bulk {
+pub struct RedisBulk {
     store: Redis,
     batch: Vec<Change>,
     under_way: VecDeque<Submitted>,
-    loaded: Loaded,
+    loaded: BulkLoadReport,
 }
 
-impl Bulk {
-    pub fn new(store: Redis) -> Bulk {
-        Bulk {
+impl RedisBulk {
+    pub fn new(store: Redis) -> RedisBulk {
+        RedisBulk {
             store,
             batch: Vec::with_capacity(BATCH),
             under_way: VecDeque::new(),
-            loaded: Loaded::default(),
+            loaded: BulkLoadReport::default(),
         }
     }
 
-    /// Takes one more; whether it is time to [`Bulk::send`].
+    /// Takes one more; whether it is time to [`RedisBulk::send`].
     pub fn push(&mut self, change: Change) -> bool {
         self.batch.push(change);
         self.batch.len() >= BATCH
@@ -57,7 +57,7 @@ impl Bulk {
     }
 
     /// Puts the rest on record.
-    pub async fn finish(mut self) -> Result<Loaded, Error> {
+    pub async fn finish(mut self) -> Result<BulkLoadReport, Error> {
         self.send().await?;
         while !self.under_way.is_empty() {
             self.settle().await?;

@@ -2,8 +2,8 @@
 
 use super::dial::said;
 use super::partition;
-use super::place::{Address, Topology};
 use super::primaries::Primaries;
+use super::url::{Address, Topology};
 use crate::store::Error;
 use redis::aio::MultiplexedConnection;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! One connection to one server: address, password, TLS, time-outs. Every other file gets its connections here.
 
-use super::place::{Address, Place};
+use super::url::{Address, StoreUrl};
 use crate::store::Error;
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -17,7 +17,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a connection needs beside an address.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub place: Place,
+    pub place: StoreUrl,
     /// Read at every connection, so that a changed password needs no restart; instead of the address's.
     pub password_file: Option<PathBuf>,
     /// What sentinels want to hear, where it is not what the servers want.

@@ -8,18 +8,18 @@
 //! A primary that was replaced goes on taking changes, and versions them above what is acknowledged elsewhere meanwhile. So
 //! what is read is shown only once replicas have it too, as many as a change waits for.
 
-use super::doubts::{Doubts, Reading, Since};
-use super::health::Health;
+use super::health::StoreHealth;
 use super::partition;
-use super::primaries::{BLOCK, Link, Primaries, Purpose, is_primary};
-use super::scripts::{self, FORMAT, RAISE, READ, State};
+use super::primaries::{BLOCK, ConnectionPurpose, Primaries, PrimaryConnection, is_primary};
+use super::scripts::{self, FORMAT, PartitionState, RAISE, READ};
 use super::trail::Trail;
-use super::writer::Followed;
-use crate::board::{Board, Posted};
+use super::unreplicated::{Since, SnapshotPolicy, UnreplicatedChanges};
+use super::writer::FollowerPositions;
+use crate::board::{Board, PostOutcome};
 use crate::clock::{Moment, Time};
-use crate::meters::{Fault, StoreTally};
+use crate::critical::CriticalTask;
+use crate::meters::{StoreFault, StoreMetrics};
 use crate::store::Error;
-use crate::vital::Vital;
 use redis::Value;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use std::collections::HashMap;
@@ -64,12 +64,12 @@ const PAGE_BUCKETS: u64 = 32;
 const PAGES_AT_ONCE: usize = 4;
 
 /// What the followers of all partitions share.
-pub struct Shared {
+pub struct FollowerContext {
     pub primaries: Arc<Primaries>,
     pub board: Arc<Board>,
-    pub followed: Arc<Followed>,
-    pub tally: Arc<StoreTally>,
-    pub health: Arc<Health>,
+    pub followed: Arc<FollowerPositions>,
+    pub metrics: Arc<StoreMetrics>,
+    pub health: Arc<StoreHealth>,
     pub mark: [u8; 16],
     /// Replicas that must have a change before it is shown.
     pub replicas: u32,
@@ -89,7 +89,7 @@ struct Position {
 
 enum Step {
     /// Read the partition whole; None: nothing is wrong with it.
-    Sync(Option<Fault>),
+    Sync(Option<StoreFault>),
     /// See whether the stream goes on where we stopped.
     Resume,
     Follow,
@@ -97,9 +97,9 @@ enum Step {
 
 pub struct Follower {
     partition: usize,
-    shared: Arc<Shared>,
-    link: Link,
-    asking: Arc<Mutex<Link>>,
+    shared: Arc<FollowerContext>,
+    link: PrimaryConnection,
+    asking: Arc<Mutex<PrimaryConnection>>,
     position: Position,
     /// Replies without an entry although the partition has newer ones.
     silent: u32,
@@ -109,7 +109,7 @@ pub struct Follower {
     /// Where the last entry is that replicas had; None while it is the last one read.
     sure: Option<Position>,
     /// What was shown of later ones.
-    doubts: Doubts,
+    unreplicated: UnreplicatedChanges,
     /// Some of that was read whole, after a gap: what is below it is not known here.
     doubts_whole: bool,
     /// Times that reading whole was put off because replicas were missing.
@@ -126,10 +126,18 @@ pub struct Follower {
 
 impl Follower {
     /// `asking` is the link for pages, which others use too.
-    pub fn new(partition: usize, shared: Arc<Shared>, asking: Arc<Mutex<Link>>) -> Follower {
+    pub fn new(
+        partition: usize,
+        shared: Arc<FollowerContext>,
+        asking: Arc<Mutex<PrimaryConnection>>,
+    ) -> Follower {
         Follower {
             partition,
-            link: Link::new(shared.primaries.clone(), partition, Purpose::Follow),
+            link: PrimaryConnection::new(
+                shared.primaries.clone(),
+                partition,
+                ConnectionPurpose::Follow,
+            ),
             shared,
             asking,
             position: Position::default(),
@@ -137,7 +145,7 @@ impl Follower {
             forgetful: false,
             synced: false,
             sure: None,
-            doubts: Doubts::default(),
+            unreplicated: UnreplicatedChanges::default(),
             doubts_whole: false,
             put_off: 0,
             recount: None,
@@ -149,7 +157,7 @@ impl Follower {
 
     /// Never ends by itself.
     pub async fn run(mut self) {
-        let _vital = Vital("a follower of the store");
+        let _vital = CriticalTask("a follower of the store");
         let mut step = Step::Sync(None);
         let mut pause = PAUSE_MIN;
         loop {
@@ -185,9 +193,9 @@ impl Follower {
         }
     }
 
-    async fn state(&mut self, entry: &str) -> Result<State, Error> {
+    async fn state(&mut self, entry: &str) -> Result<PartitionState, Error> {
         let mut link = self.link.get().await?;
-        let state = State::of(&mut link, self.partition, entry)
+        let state = PartitionState::of(&mut link, self.partition, entry)
             .await
             .map_err(|error| self.link.failed(&error))?;
         let of = || {
@@ -207,7 +215,7 @@ impl Follower {
     }
 
     /// Posts every word of the partition. Where the stream stands is noted before, so that what changes meanwhile is read after.
-    async fn sync(&mut self, why: Option<Fault>) -> Result<Step, Error> {
+    async fn sync(&mut self, why: Option<StoreFault>) -> Result<Step, Error> {
         let started = Instant::now();
         let asked = Moment::now();
         let entry = match self.synced {
@@ -220,7 +228,7 @@ impl Follower {
         if self.synced {
             // Numbers of another life of the store say nothing of this one.
             self.shared.followed.note(self.partition, 0);
-            let went_back = why == Some(Fault::Behind) || self.unraised == Some(true);
+            let went_back = why == Some(StoreFault::Behind) || self.unraised == Some(true);
             if went_back || state.top < top {
                 let raised = self.raise(top, went_back).await?;
                 self.unraised = (!raised).then_some(went_back);
@@ -251,15 +259,18 @@ impl Follower {
         // What is read whole says which of the unsure ones are kept, whoever is the primary now.
         self.sure = None;
         self.doubts_whole = false;
-        self.doubts.lose();
+        self.unreplicated.on_primary_lost();
         // What was lost may be lost of residents whom nobody has changed since: until the store was seen to have all that this board
         // knows, a whole reading takes no red away.
-        let lacks = self.shared.tally.ahead[self.partition].load(Relaxed) > 0
-            || self.shared.board.keeps_in(self.partition) > 0;
-        let forgot = matches!(why, Some(Fault::Emptied | Fault::Replaced | Fault::Behind));
+        let lacks = self.shared.metrics.ahead[self.partition].load(Relaxed) > 0
+            || self.shared.board.retained_in(self.partition) > 0;
+        let forgot = matches!(
+            why,
+            Some(StoreFault::Emptied | StoreFault::Replaced | StoreFault::Behind)
+        );
         let forgot = forgot || !was_raised || self.unraised.is_some();
         self.forgetful = forgot || self.forgetful && lacks;
-        let reading = Reading {
+        let reading = SnapshotPolicy {
             wary: self.forgetful,
             // Where replicas are missing, nobody knows since when they are.
             recent: match sure {
@@ -275,9 +286,9 @@ impl Follower {
         let read = self.read_vouched(&state, reading, asked).await;
         let Ok(Some((read, vouched))) = read else {
             // It became another, or an older one, while it was read; or nobody vouches for it.
-            let mut why = Some(Fault::Replaced);
+            let mut why = Some(StoreFault::Replaced);
             if !self.synced {
-                self.shared.board.forget_unheard(self.partition);
+                self.shared.board.discard_unconfirmed(self.partition);
                 why = None;
             }
             return read.map(|_| Step::Sync(why));
@@ -294,11 +305,11 @@ impl Follower {
         let here = self.shared.board.residents_in(self.partition);
         let missing = here.saturating_sub(self.state("0-0").await?.count);
         let ahead = read.ahead + missing;
-        let known = self.shared.tally.ahead[self.partition].swap(ahead, Relaxed);
+        let known = self.shared.metrics.ahead[self.partition].swap(ahead, Relaxed);
         self.recount = (ahead > 0 || self.unraised.is_some())
             .then(|| Instant::now() + RECOUNT_PAUSE.max(started.elapsed() * RECOUNT_TIMES));
         if let Some(fault) = why {
-            self.shared.tally.fault(fault);
+            self.shared.metrics.fault(fault);
             tracing::warn!(
                 partition = self.partition,
                 why = fault.name(),
@@ -357,7 +368,7 @@ impl Follower {
     }
 
     /// What the store was told since it parted from what this node read of it.
-    async fn since(&mut self, state: &State) -> Result<Since, Error> {
+    async fn since(&mut self, state: &PartitionState) -> Result<Since, Error> {
         let mut link = self.link.get().await?;
         let stream = partition::stream(self.partition);
         let parted = self.trail.parted(&mut link, &stream).await;
@@ -394,22 +405,22 @@ impl Follower {
     /// The store was seen alive at `now`, and all that it has is on the board.
     fn confirm(&mut self, now: Moment) {
         self.told = now.max(self.told);
-        self.shared.board.confirm_sixteenth(self.partition, now);
+        self.shared.board.confirm_partition(self.partition, now);
     }
 
     /// What was read whole, and up to when the server is vouched for that it was read from; None as [`Follower::read_whole`].
     async fn read_vouched(
         &mut self,
-        state: &State,
-        reading: Reading,
+        state: &PartitionState,
+        reading: SnapshotPolicy,
         asked: Moment,
-    ) -> Result<Option<(Read, Moment)>, Error> {
+    ) -> Result<Option<(SnapshotOutcome, Moment)>, Error> {
         let Some(read) = self.read_whole(state, reading).await? else {
             return Ok(None);
         };
         let (vouched, sure) = self.committed(asked).await?;
         if sure {
-            self.are_sure();
+            self.mark_replicated();
         } else {
             self.sure = Some(self.position.clone());
             self.doubts_whole = true;
@@ -418,8 +429,12 @@ impl Follower {
     }
 
     /// None if the partition became another meanwhile, or was read from a server that is behind.
-    async fn read_whole(&mut self, state: &State, reading: Reading) -> Result<Option<Read>, Error> {
-        let mut all = Read::default();
+    async fn read_whole(
+        &mut self,
+        state: &PartitionState,
+        reading: SnapshotPolicy,
+    ) -> Result<Option<SnapshotOutcome>, Error> {
+        let mut all = SnapshotOutcome::default();
         let mut pages = JoinSet::new();
         let mut next = 0;
         let end = 1u64 << state.depth;
@@ -443,7 +458,9 @@ impl Follower {
             let mut count = 0;
             for row in scripts::words(&words) {
                 let (id, word) = row?;
-                let lost = self.doubts.read(&self.shared.board, id, word, &reading);
+                let lost = self
+                    .unreplicated
+                    .read(&self.shared.board, id, word, &reading);
                 all.ahead += u64::from(lost);
                 count += 1;
             }
@@ -474,28 +491,28 @@ impl Follower {
                 "the connection was lost; what replicas may not have had is read again"
             );
             self.position = sure;
-            self.doubts.lose();
+            self.unreplicated.on_primary_lost();
             return Ok(Step::Follow);
         }
         let fault = if state.epoch != self.position.epoch {
             // The first write of all makes the first epoch.
             match (self.position.epoch.is_empty(), state.epoch.is_empty()) {
                 (true, _) => None,
-                (false, true) => Some(Fault::Emptied),
-                (false, false) => Some(Fault::Replaced),
+                (false, true) => Some(StoreFault::Emptied),
+                (false, false) => Some(StoreFault::Replaced),
             }
         } else if state.held || state.seq == 0 && self.position.seq == 0 {
             return Ok(Step::Follow);
         } else if state.seq < self.position.seq || state.forked {
-            Some(Fault::Behind)
+            Some(StoreFault::Behind)
         } else {
-            Some(Fault::Trimmed)
+            Some(StoreFault::Trimmed)
         };
         Ok(Step::Sync(fault))
     }
 
     fn settle(&mut self) {
-        let lost = self.doubts.settle(&self.shared.board);
+        let lost = self.unreplicated.roll_back_rest(&self.shared.board);
         if lost > 0 {
             tracing::warn!(
                 partition = self.partition,
@@ -537,10 +554,10 @@ impl Follower {
     }
 
     /// All that was read is on as many replicas as a change waits for.
-    fn are_sure(&mut self) {
+    fn mark_replicated(&mut self) {
         self.sure = None;
         self.doubts_whole = false;
-        self.doubts.are_sure(&self.shared.board);
+        self.unreplicated.mark_replicated(&self.shared.board);
     }
 
     /// One reply of the stream.
@@ -591,8 +608,8 @@ impl Follower {
         let mut sure = true;
         if count > 0 {
             sure = self.committed(sent).await?.1;
-            if sure || self.doubts.unsure().iter().sum::<usize>() > UNSURE_MAX {
-                self.are_sure();
+            if sure || self.unreplicated.pending().iter().sum::<usize>() > UNSURE_MAX {
+                self.mark_replicated();
             }
             if !sure && self.sure.is_none() {
                 self.sure = Some(self.position.clone());
@@ -619,12 +636,12 @@ impl Follower {
         }
         if epoch != self.position.epoch {
             return Ok(Step::Sync(Some(match epoch.is_empty() {
-                true => Fault::Emptied,
-                false => Fault::Replaced,
+                true => StoreFault::Emptied,
+                false => StoreFault::Replaced,
             })));
         }
         if seq < self.position.seq {
-            return Ok(Step::Sync(Some(Fault::Behind)));
+            return Ok(Step::Sync(Some(StoreFault::Behind)));
         }
         // Newer entries may have come between the two replies; they are there at the next.
         self.silent = match count == 0 && seq > self.position.seq {
@@ -632,7 +649,7 @@ impl Follower {
             false => 0,
         };
         if gap || self.silent > 1 {
-            return Ok(Step::Sync(Some(Fault::Trimmed)));
+            return Ok(Step::Sync(Some(StoreFault::Trimmed)));
         }
         if count < ENTRIES_MAX && self.silent == 0 {
             let Some(vouched) = self.link.vouched(sent) else {
@@ -656,10 +673,12 @@ impl Follower {
     fn post(&mut self, words: &[u8], sure: bool) -> Result<(), Error> {
         let now = Time::now();
         for told in scripts::told(words)? {
-            let posted = self.doubts.follow(&self.shared.board, &told, sure);
-            if posted == Posted::Up {
+            let posted = self
+                .unreplicated
+                .apply_change(&self.shared.board, &told, sure);
+            if posted == PostOutcome::Up {
                 let took = now.since(Time(told.word.version()));
-                self.shared.tally.change_times.count(took);
+                self.shared.metrics.change_times.count(took);
             }
         }
         Ok(())
@@ -676,7 +695,7 @@ fn takes_no_writes(error: &redis::RedisError) -> bool {
 
 /// What reading whole found.
 #[derive(Default)]
-struct Read {
+struct SnapshotOutcome {
     residents: u64,
     /// Of whom the board knows more than the store.
     ahead: u64,
@@ -684,7 +703,7 @@ struct Read {
 
 /// A stretch of a partition: epoch and seq of the partition, and what is in the stretch. See `read.lua`.
 pub async fn page(
-    asking: &Mutex<Link>,
+    asking: &Mutex<PrimaryConnection>,
     partition: usize,
     depth: u32,
     first: u64,

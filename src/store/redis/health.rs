@@ -1,25 +1,25 @@
 //! Whether each partition answers: what callers need to fail at once, and the log needs to speak once.
 
 use super::partition::PARTITIONS;
-use crate::meters::{Fault, StoreTally};
+use crate::meters::{StoreFault, StoreMetrics};
 use crate::store::Error;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub struct Health {
+pub struct StoreHealth {
     /// A bit for each partition that is lost.
     lost: AtomicU32,
     /// And why.
-    faults: Mutex<[Option<Fault>; PARTITIONS]>,
-    tally: Arc<StoreTally>,
+    faults: Mutex<[Option<StoreFault>; PARTITIONS]>,
+    metrics: Arc<StoreMetrics>,
 }
 
-impl Health {
-    pub fn new(tally: Arc<StoreTally>) -> Health {
-        Health {
+impl StoreHealth {
+    pub fn new(metrics: Arc<StoreMetrics>) -> StoreHealth {
+        StoreHealth {
             lost: AtomicU32::new(0),
             faults: Mutex::default(),
-            tally,
+            metrics,
         }
     }
 
@@ -30,16 +30,16 @@ impl Health {
     /// Counted and logged when it begins, and when it becomes another fault.
     pub fn lost(&self, partition: usize, error: &Error) {
         let fault = match error {
-            Error::Stuck(_) => Fault::Stuck,
-            Error::Away(_) => Fault::Gone,
-            _ => Fault::Refused,
+            Error::Stuck(_) => StoreFault::Stuck,
+            Error::Away(_) => StoreFault::Gone,
+            _ => StoreFault::Refused,
         };
         let before = self.lost.fetch_or(1 << partition, SeqCst);
         let known = lock(&self.faults)[partition].replace(fault);
         if known == Some(fault) {
             return;
         }
-        self.tally.fault(fault);
+        self.metrics.fault(fault);
         let new = !lock(&self.faults)
             .iter()
             .enumerate()

@@ -2,9 +2,9 @@
 //! scripts, swept and exported by a scan.
 
 use super::scripts::{self, LEASE, PAPERS, SWEEP};
-use super::{Opened, PARTITIONS, Redis, partition};
+use super::{OpenedRedis, PARTITIONS, Redis, partition};
 use crate::clock::Time;
-use crate::paper::{Cursor, Keep, Key, Kind, Kinds, PAGE_MAX, Paper};
+use crate::paper::{Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds, Retention};
 use crate::person::Identity;
 use crate::store::Error;
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ const TURN: Duration = Duration::from_secs(60);
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 
 /// The command that looks up papers of an owner by their keys. No script: a reply goes out as it lies there.
-fn looks(owner: &Identity, keys: &[Key]) -> redis::Cmd {
+fn looks(owner: &Identity, keys: &[PaperKey]) -> redis::Cmd {
     let mut pile = partition::papers(partition::of(owner.home)).into_bytes();
     pile.extend_from_slice(&scripts::owner(owner));
     let mut call = redis::cmd("HMGET");
@@ -34,8 +34,8 @@ fn looks(owner: &Identity, keys: &[Key]) -> redis::Cmd {
     call
 }
 
-fn looked_up(keys: &[Key], values: Vec<Option<Vec<u8>>>) -> Result<Vec<Option<Paper>>, Error> {
-    let read = |(key, value): (&Key, Option<Vec<u8>>)| {
+fn looked_up(keys: &[PaperKey], values: Vec<Option<Vec<u8>>>) -> Result<Vec<Option<Paper>>, Error> {
+    let read = |(key, value): (&PaperKey, Option<Vec<u8>>)| {
         let paper = value.map(|value| Paper::read(*key, &value).ok_or(Error::Damaged("a paper")));
         paper.transpose()
     };
@@ -46,7 +46,7 @@ impl Redis {
     pub(super) async fn read_papers(
         &self,
         owner: Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
@@ -66,7 +66,7 @@ impl Redis {
     pub(super) async fn read_some(
         &self,
         owner: Identity,
-        keys: &[Key],
+        keys: &[PaperKey],
     ) -> Result<Vec<Option<Paper>>, Error> {
         let owner = self.shorten(owner);
         let partition = partition::of(owner.home);
@@ -84,11 +84,11 @@ impl Redis {
     /// finds less.
     pub(super) async fn sweep_papers(
         &self,
-        keep: &Keep,
+        keep: &Retention,
         now: Time,
         every: Duration,
     ) -> Result<u64, Error> {
-        let horizons: Vec<u8> = Kind::ALL
+        let horizons: Vec<u8> = PaperKind::ALL
             .into_iter()
             .flat_map(|kind| keep.horizon(kind, now).0.to_be_bytes()[2..].to_vec())
             .collect();
@@ -139,7 +139,7 @@ impl Redis {
 
 /// Where a reader of all papers stopped.
 #[derive(Default)]
-pub struct Scan {
+pub struct PaperScan {
     partition: usize,
     cursor: u64,
     /// A scan may tell of a key twice.
@@ -148,14 +148,14 @@ pub struct Scan {
     after: Option<Cursor>,
 }
 
-impl Opened {
+impl OpenedRedis {
     /// Hands every paper of these kinds to `each`. Papers that are filed meanwhile are among them or not.
     pub async fn each_paper(
         &self,
-        kinds: Kinds,
+        kinds: PaperKinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut scan = Scan::default();
+        let mut scan = PaperScan::default();
         while let Some(page) = self.next_papers(kinds, &mut scan).await? {
             for (owner, paper) in page {
                 each(owner, paper)?;
@@ -167,8 +167,8 @@ impl Opened {
     /// Returns some more papers of these kinds, perhaps none; None after the last.
     pub async fn next_papers(
         &self,
-        kinds: Kinds,
-        scan: &mut Scan,
+        kinds: PaperKinds,
+        scan: &mut PaperScan,
     ) -> Result<Option<Vec<(Identity, Paper)>>, Error> {
         while scan.partition < PARTITIONS {
             if let Some(owner) = scan.owners.last().copied() {
@@ -184,9 +184,9 @@ impl Opened {
                 return Ok(Some(page.collect()));
             }
             if scan.cursor == 0 && !scan.told.is_empty() {
-                *scan = Scan {
+                *scan = PaperScan {
                     partition: scan.partition + 1,
-                    ..Scan::default()
+                    ..PaperScan::default()
                 };
                 continue;
             }
@@ -204,7 +204,7 @@ impl Opened {
     pub async fn page(
         &self,
         owner: &Identity,
-        kinds: Kinds,
+        kinds: PaperKinds,
         after: Option<Cursor>,
         limit: usize,
         oldest_first: bool,
@@ -226,7 +226,11 @@ impl Opened {
     }
 
     /// Returns of each key the owner's paper that has it.
-    pub async fn some(&self, owner: &Identity, keys: &[Key]) -> Result<Vec<Option<Paper>>, Error> {
+    pub async fn some(
+        &self,
+        owner: &Identity,
+        keys: &[PaperKey],
+    ) -> Result<Vec<Option<Paper>>, Error> {
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(PAGE_MAX) {
             let partition = partition::of(owner.home);

@@ -3,11 +3,9 @@
 //! All keys of a partition carry one hash tag, so that Redis Cluster keeps them in one slot and one script may write a
 //! record and the entry that tells of it. The slots lie evenly, so that three primaries hold five, five and six partitions.
 
-use crate::board::{self, SIXTEENTHS};
+use crate::board;
+pub use crate::board::PARTITIONS;
 use crate::person::ResidentId;
-
-/// One for each sixteenth of the ids, so that the board is as old as each of them is.
-pub const PARTITIONS: usize = SIXTEENTHS;
 
 /// The hash tag of each partition, chosen so that partition `n` has a slot near the middle of the `n`th sixteenth.
 const TAGS: [&str; PARTITIONS] = [
@@ -17,7 +15,7 @@ const TAGS: [&str; PARTITIONS] = [
 
 /// The partition of a resident. Whoever is displaced stays in the one of the home.
 pub fn of(id: ResidentId) -> usize {
-    board::sixteenth(id)
+    board::partition(id)
 }
 
 /// The hash that says what the partition is, and the key that scripts are given: the others are made of it.

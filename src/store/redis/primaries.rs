@@ -5,13 +5,13 @@
 //! connection for everything; sixteen fixed slots need neither.
 
 use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
-use super::electors::{Elected, Electors, Of};
 use super::partition;
-use super::place::{Address, Place, Topology};
+use super::quorum::{Elected, PartitionPrimaries, TopologyQuorum};
 use super::scripts::TAKE;
+use super::url::{Address, StoreUrl, Topology};
 use crate::clock::Moment;
+use crate::critical::CriticalTask;
 use crate::store::Error;
-use crate::vital::Vital;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,7 @@ const WATCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a connection is for. Each has its own: one that blocks holds up all that is sent behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConnectionPurpose {
     /// Look-ups, many at once.
     Ask,
     /// Scripts that write, and the wait for replicas.
@@ -48,14 +48,14 @@ pub enum Purpose {
 
 pub struct Primaries {
     settings: Settings,
-    known: Mutex<Known>,
+    known: Mutex<KnownPrimaries>,
     /// One looks at a time, on connections that it keeps; the others take what it found.
-    electors: tokio::sync::Mutex<Electors>,
+    quorum: tokio::sync::Mutex<TopologyQuorum>,
 }
 
 #[derive(Default)]
-struct Known {
-    of: Of,
+struct KnownPrimaries {
+    of: PartitionPrimaries,
     /// A bit for each partition that a majority says is lost.
     lost: u16,
     /// When it was asked who the primaries are, the last time that a majority answered.
@@ -71,7 +71,7 @@ impl Primaries {
         let primaries = Arc::new(Primaries {
             settings,
             known: Mutex::default(),
-            electors: tokio::sync::Mutex::default(),
+            quorum: tokio::sync::Mutex::default(),
         });
         if primaries.settings.place.topology != Topology::Single {
             tokio::spawn(watch(Arc::downgrade(&primaries)));
@@ -79,7 +79,7 @@ impl Primaries {
         primaries
     }
 
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &StoreUrl {
         &self.settings.place
     }
 
@@ -122,7 +122,7 @@ impl Primaries {
     }
 
     /// When a majority last named the primaries; a single server needs nobody to.
-    fn asked(&self, known: &Known) -> Moment {
+    fn asked(&self, known: &KnownPrimaries) -> Moment {
         match self.settings.place.topology {
             Topology::Single => Moment(u64::MAX),
             Topology::Sentinel { .. } | Topology::Cluster => known.asked,
@@ -134,12 +134,12 @@ impl Primaries {
         self.known().doubted = true;
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, KnownPrimaries> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn look(&self) -> Result<(), Error> {
-        let mut electors = self.electors.lock().await;
+        let mut quorum = self.quorum.lock().await;
         let (turn, wait) = {
             let known = self.known();
             if known.looked.is_some() && !known.doubted {
@@ -161,12 +161,12 @@ impl Primaries {
                     lost: 0,
                 })
             }
-            Topology::Sentinel { .. } => electors.vote(&self.settings).await,
-            Topology::Cluster => match electors.vote(&self.settings).await {
+            Topology::Sentinel { .. } => quorum.vote(&self.settings).await,
+            Topology::Cluster => match quorum.vote(&self.settings).await {
                 Ok(of) => Ok(of),
                 // More than half of them are gone, or none is known yet: anybody's table says who they are now.
-                Err(_) => match electors.find(&self.settings, turn).await {
-                    Ok(()) => electors.vote(&self.settings).await,
+                Err(_) => match quorum.find(&self.settings, turn).await {
+                    Ok(()) => quorum.vote(&self.settings).await,
                     Err(error) => Err(error),
                 },
             },
@@ -185,7 +185,7 @@ impl Primaries {
     async fn connect(
         &self,
         partition: usize,
-        purpose: Purpose,
+        purpose: ConnectionPurpose,
     ) -> Result<(Address, MultiplexedConnection), Error> {
         self.look().await?;
         let address = self.of(partition).ok_or_else(|| {
@@ -195,9 +195,9 @@ impl Primaries {
             ))
         })?;
         let timeout = match purpose {
-            Purpose::Ask => ASK_TIMEOUT,
-            Purpose::Write => REPLICA_WAIT + ASK_TIMEOUT,
-            Purpose::Follow => BLOCK + CONNECT_TIMEOUT,
+            ConnectionPurpose::Ask => ASK_TIMEOUT,
+            ConnectionPurpose::Write => REPLICA_WAIT + ASK_TIMEOUT,
+            ConnectionPurpose::Follow => BLOCK + CONNECT_TIMEOUT,
         };
         let connected = async {
             let mut link = dial(&self.settings, &address, Login::Server, timeout).await?;
@@ -205,7 +205,7 @@ impl Primaries {
             if !is_primary(&role) {
                 return Ok(Err(Error::Away(format!("{address} is no primary"))));
             }
-            if purpose == Purpose::Write {
+            if purpose == ConnectionPurpose::Write {
                 TAKE.prepare_invoke().load_async(&mut link).await?;
             }
             Ok(Ok(link))
@@ -245,7 +245,7 @@ pub fn is_primary(role: &Value) -> bool {
 
 /// Keeps asking the electors, for as long as anybody needs to know.
 async fn watch(primaries: std::sync::Weak<Primaries>) {
-    let _vital = Vital("the watch of primaries");
+    let _vital = CriticalTask("the watch of primaries");
     loop {
         tokio::time::sleep(WATCH_PAUSE).await;
         let Some(primaries) = primaries.upgrade() else {
@@ -259,16 +259,20 @@ async fn watch(primaries: std::sync::Weak<Primaries>) {
 }
 
 /// A connection to the primary of one partition, made when it is needed and again after every failure.
-pub struct Link {
+pub struct PrimaryConnection {
     primaries: Arc<Primaries>,
     partition: usize,
-    purpose: Purpose,
+    purpose: ConnectionPurpose,
     held: Option<(Address, MultiplexedConnection)>,
 }
 
-impl Link {
-    pub fn new(primaries: Arc<Primaries>, partition: usize, purpose: Purpose) -> Link {
-        Link {
+impl PrimaryConnection {
+    pub fn new(
+        primaries: Arc<Primaries>,
+        partition: usize,
+        purpose: ConnectionPurpose,
+    ) -> PrimaryConnection {
+        PrimaryConnection {
             primaries,
             partition,
             purpose,

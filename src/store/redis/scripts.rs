@@ -1,12 +1,12 @@
 //! The scripts that run inside Redis, and the bytes that go in and come out. Pure, but for the sending.
 
 use super::partition;
-use crate::board::Ground;
+use crate::board::ChangeContext;
 use crate::paper::Paper;
 use crate::person::{Identity, ResidentId};
 use crate::status::{Reasons, VERSION_MAX, Word};
 use crate::store::record::Record;
-use crate::store::{Error, What};
+use crate::store::{ChangeKind, Error};
 use std::sync::LazyLock;
 
 macro_rules! script {
@@ -46,36 +46,36 @@ const ERASE: u16 = 0xfffe;
 const OVERRIDE: u16 = 0xfffd;
 
 /// A change as `take.lua` reads it.
-pub fn pack(who: &Identity, what: &What) -> Vec<u8> {
+pub fn pack(who: &Identity, what: &ChangeKind) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(160);
     bytes.extend_from_slice(&owner(who));
     bytes.extend_from_slice(&who.check().to_be_bytes());
     let length = bytes.len();
     bytes.extend_from_slice(&[0; 2]);
-    let standing = match what {
-        What::Profile(profile) => {
+    let assertion = match what {
+        ChangeKind::Profile(profile) => {
             bytes.extend_from_slice(profile);
             0
         }
-        What::Status(standing, profile) => {
-            standing.write(&mut bytes);
-            let standing = (bytes.len() - length - 2) as u16;
+        ChangeKind::Status(assertion, profile) => {
+            assertion.write(&mut bytes);
+            let assertion = (bytes.len() - length - 2) as u16;
             bytes.extend_from_slice(profile);
-            standing
+            assertion
         }
-        What::Paper(paper) => {
+        ChangeKind::Paper(paper) => {
             bytes.extend_from_slice(&paper.kind.most().to_be_bytes());
             bytes.extend_from_slice(&paper.key);
             paper.write(&mut bytes);
             PAPER
         }
-        What::Override(standing) => {
-            standing.write(&mut bytes);
+        ChangeKind::Override(assertion) => {
+            assertion.write(&mut bytes);
             OVERRIDE
         }
-        What::Erase => ERASE,
+        ChangeKind::Erase => ERASE,
     };
-    bytes[length..length + 2].copy_from_slice(&standing.to_be_bytes());
+    bytes[length..length + 2].copy_from_slice(&assertion.to_be_bytes());
     bytes
 }
 
@@ -108,25 +108,25 @@ pub fn papers((keys, values): (Vec<Vec<u8>>, Vec<Vec<u8>>)) -> Result<Vec<Paper>
 
 /// A word, and what the store knew of the resident when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ReportedChange {
     pub id: ResidentId,
     pub word: Word,
-    pub ground: Ground,
+    pub context: ChangeContext,
 }
 
 /// What `take.lua` answers and the stream's entries hold: id, word and ground, 24 bytes each. Of the ground the first byte
 /// is the reasons, the rest the version.
-pub fn told(bytes: &[u8]) -> Result<Vec<Told>, Error> {
+pub fn told(bytes: &[u8]) -> Result<Vec<ReportedChange>, Error> {
     let (rows, rest) = bytes.as_chunks::<24>();
     if !rest.is_empty() {
         return Err(Error::Damaged("a list of changes"));
     }
     rows.iter()
         .map(|row| {
-            Ok(Told {
+            Ok(ReportedChange {
                 id: ResidentId(eight(&row[..8])),
                 word: word_of(eight(&row[8..16]))?,
-                ground: Ground {
+                context: ChangeContext {
                     before: eight(&row[16..]) & VERSION_MAX,
                     held: Reasons::from_bits(row[16]).ok_or(Error::Damaged("reasons"))?,
                 },
@@ -184,7 +184,7 @@ pub fn eight(bytes: &[u8]) -> u64 {
 
 /// A partition as `state.lua` tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct PartitionState {
     /// Random, from the first write on; empty before. Another one is another store.
     pub epoch: Vec<u8>,
     pub ring: Vec<u8>,
@@ -209,18 +209,18 @@ pub struct State {
     pub acked: u64,
 }
 
-impl State {
+impl PartitionState {
     pub async fn of(
         link: &mut redis::aio::MultiplexedConnection,
         partition: usize,
         entry: &str,
-    ) -> Result<State, redis::RedisError> {
+    ) -> Result<PartitionState, redis::RedisError> {
         let (epoch, ring, format, seq, depth, count, last, held, forked, now, top, acked) = STATE
             .key(partition::meta(partition))
             .arg(entry)
             .invoke_async(link)
             .await?;
-        Ok(State {
+        Ok(PartitionState {
             epoch,
             ring,
             format,

@@ -2,13 +2,13 @@
 //! it, and acknowledges.
 
 use super::partition;
-use super::primaries::{Link, Primaries, Purpose, REPLICA_WAIT};
+use super::primaries::{ConnectionPurpose, Primaries, PrimaryConnection, REPLICA_WAIT};
 use super::scripts::{self, FORMAT, TAKE};
 use crate::board::Board;
 use crate::clock::Moment;
-use crate::meters::StoreTally;
+use crate::critical::CriticalTask;
+use crate::meters::StoreMetrics;
 use crate::store::Error;
-use crate::vital::Vital;
 use redis::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -37,10 +37,10 @@ const BOARD_PAUSE: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a batch is acknowledged: a byte for each change, as `take.lua` answers.
-pub type Outcome = oneshot::Receiver<Result<Vec<u8>, Error>>;
+pub type WriteOutcome = oneshot::Receiver<Result<Vec<u8>, Error>>;
 
-/// Packed changes of one caller, and where [`Outcome`] waits.
-pub struct Batch {
+/// Packed changes of one caller, and where [`WriteOutcome`] waits.
+pub struct WriteBatch {
     pub changes: Vec<Vec<u8>>,
     pub done: oneshot::Sender<Result<Vec<u8>, Error>>,
 }
@@ -57,15 +57,15 @@ pub struct Settings {
 
 /// How far the follower of each partition has come: the number of the last entry that is on the board. Before a partition was
 /// read whole for the first time nobody waits for its follower.
-pub struct Followed([AtomicU64; partition::PARTITIONS]);
+pub struct FollowerPositions([AtomicU64; partition::PARTITIONS]);
 
-impl Default for Followed {
-    fn default() -> Followed {
-        Followed([const { AtomicU64::new(u64::MAX) }; partition::PARTITIONS])
+impl Default for FollowerPositions {
+    fn default() -> FollowerPositions {
+        FollowerPositions([const { AtomicU64::new(u64::MAX) }; partition::PARTITIONS])
     }
 }
 
-impl Followed {
+impl FollowerPositions {
     pub fn note(&self, partition: usize, seq: u64) {
         self.0[partition].store(seq, Relaxed);
     }
@@ -76,19 +76,19 @@ impl Followed {
 }
 
 /// What a script answered.
-struct Taken {
+struct TakeReply {
     flags: Vec<u8>,
     /// Of the partition's last entry, where the board of this node lacks one of them; None: it has all.
     behind: Option<u64>,
 }
 
-pub struct Writer {
+pub struct PartitionWriter {
     partition: usize,
-    link: Link,
+    link: PrimaryConnection,
     /// None where nobody is served from this process.
     board: Option<Arc<Board>>,
-    followed: Arc<Followed>,
-    tally: Arc<StoreTally>,
+    followed: Arc<FollowerPositions>,
+    metrics: Arc<StoreMetrics>,
     settings: Settings,
     failed: Option<(Instant, String)>,
     /// The highest version of ours that replicas have.
@@ -99,23 +99,23 @@ pub struct Writer {
     missed: Moment,
 }
 
-impl Writer {
+impl PartitionWriter {
     /// Begins; it ends when the sender is dropped and what waits is done.
     pub fn start(
         partition: usize,
         primaries: Arc<Primaries>,
         board: Option<Arc<Board>>,
-        followed: Arc<Followed>,
-        tally: Arc<StoreTally>,
+        followed: Arc<FollowerPositions>,
+        metrics: Arc<StoreMetrics>,
         settings: Settings,
-    ) -> (mpsc::Sender<Batch>, tokio::task::JoinHandle<()>) {
+    ) -> (mpsc::Sender<WriteBatch>, tokio::task::JoinHandle<()>) {
         let (send, waiting) = mpsc::channel(BATCHES_MAX);
-        let writer = Writer {
+        let writer = PartitionWriter {
             partition,
-            link: Link::new(primaries, partition, Purpose::Write),
+            link: PrimaryConnection::new(primaries, partition, ConnectionPurpose::Write),
             board,
             followed,
-            tally,
+            metrics,
             settings,
             failed: None,
             acked: 0,
@@ -125,8 +125,8 @@ impl Writer {
         (send, tokio::spawn(writer.run(waiting)))
     }
 
-    async fn run(mut self, mut waiting: mpsc::Receiver<Batch>) {
-        let _vital = Vital("a writer of the store");
+    async fn run(mut self, mut waiting: mpsc::Receiver<WriteBatch>) {
+        let _vital = CriticalTask("a writer of the store");
         while let Some(first) = waiting.recv().await {
             let mut count = first.changes.len();
             let mut group = vec![first];
@@ -142,7 +142,7 @@ impl Writer {
         }
     }
 
-    async fn take(&mut self, group: Vec<Batch>) {
+    async fn take(&mut self, group: Vec<WriteBatch>) {
         let (changes, replies): (Vec<_>, Vec<_>) = group
             .into_iter()
             .map(|batch| {
@@ -192,7 +192,7 @@ impl Writer {
     }
 
     /// One script, and the wait for replicas behind it on the same connection.
-    async fn send(&mut self, changes: &[Vec<u8>]) -> Result<Taken, Error> {
+    async fn send(&mut self, changes: &[Vec<u8>]) -> Result<TakeReply, Error> {
         let started = Instant::now();
         if let Some((at, why)) = &self.failed
             && at.elapsed() < PAUSE
@@ -205,10 +205,12 @@ impl Writer {
             Ok(_) => None,
         };
         if sent.is_ok() {
-            self.tally.commit_times.count(started.elapsed());
-            self.tally.changes.fetch_add(changes.len() as u64, Relaxed);
+            self.metrics.commit_times.count(started.elapsed());
+            self.metrics
+                .changes
+                .fetch_add(changes.len() as u64, Relaxed);
         } else {
-            self.tally.failures.fetch_add(1, Relaxed);
+            self.metrics.failures.fetch_add(1, Relaxed);
         }
         sent
     }
@@ -230,7 +232,7 @@ impl Writer {
         }
     }
 
-    async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<Taken, Error> {
+    async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<TakeReply, Error> {
         let is_new = self.link.held().is_none();
         let mut link = self.link.get().await?;
         let top = self
@@ -304,7 +306,7 @@ impl Writer {
         let highest = told.iter().map(|told| told.word.version()).max();
         self.acked = self.acked.max(highest.unwrap_or_default());
         let Some(board) = &self.board else {
-            return Ok(Taken {
+            return Ok(TakeReply {
                 flags,
                 behind: None,
             });
@@ -314,13 +316,13 @@ impl Writer {
         for told in told {
             // What came between is in the stream, and may be what a store that forgot made of this resident.
             let known = board.word(told.id).map_or(0, |word| word.version());
-            if known == told.ground.before {
-                board.follow(told.id, told.word, told.ground);
+            if known == told.context.before {
+                board.apply_change(told.id, told.word, told.context);
             } else {
                 is_behind |= known < told.word.version();
             }
         }
-        Ok(Taken {
+        Ok(TakeReply {
             flags,
             behind: is_behind.then_some(seq),
         })
@@ -347,7 +349,11 @@ fn replicas_of(role: &Value) -> Vec<String> {
 }
 
 /// Waits until this node's board has an entry of the stream, and all before it.
-async fn wait_for_board(followed: &Followed, partition: usize, seq: u64) -> Result<(), Error> {
+async fn wait_for_board(
+    followed: &FollowerPositions,
+    partition: usize,
+    seq: u64,
+) -> Result<(), Error> {
     let reached = async {
         while followed.seq(partition) < seq {
             tokio::time::sleep(BOARD_PAUSE).await;

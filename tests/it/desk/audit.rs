@@ -57,7 +57,9 @@ fn every_look_is_in_the_log_over_restarts_and_the_log_holds() {
     let store = folder.path().join("store");
     let mut number = Value::Null;
     for round in 0..3 {
-        let node = Start::new(&["desk_per_second=1000"]).over(&store).node();
+        let node = NodeBuilder::new(&["desk_requests_per_second=1000"])
+            .over(&store)
+            .node();
         if round == 0 {
             number = register(&node);
         }
@@ -114,7 +116,7 @@ fn a_link_that_was_taken_out_or_put_elsewhere_is_found() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let node = Start::new(&["desk_per_second=1000"])
+    let node = NodeBuilder::new(&["desk_requests_per_second=1000"])
         .over_redis(&server.url(), &ring)
         .node();
     let number = register(&node);
@@ -161,14 +163,16 @@ fn delete(server: &Server, key: &[u8]) {
 fn looks_alike_are_told_once_a_day_and_nothing_pushes_them_out() {
     let folder = folder();
     let store = folder.path().join("store");
-    let node = Start::new(&["desk_per_second=10000"]).over(&store).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"])
+        .over(&store)
+        .node();
     let (seals, chen) = (node.seals(), person(1));
     let (session, authority) = (seals.session(&chen), seals.authority());
     let appeal = json!({ "reason": "close_contact", "text": "not me" });
     node.put("/v1/appeals", &session, appeal);
     let poll = |purpose: &str| {
         let ask = Ask::get(&format!("/v1/appeals?purpose={purpose}")).bearer(&authority);
-        ask.at(node.address(Door::Back))
+        ask.at(node.address(Door::Ops))
     };
     assert_eq!(poll("curiosity").status, 200);
     for nth in 0..600 {
@@ -183,7 +187,7 @@ fn looks_alike_are_told_once_a_day_and_nothing_pushes_them_out() {
     // Purposes are not made up without end.
     let refused = (0..400).find(|nth| poll(&format!("made-up-{nth}")).status == 409);
     assert_eq!(refused, Some(196));
-    poll("one-more").refuses(409, "too_many");
+    poll("one-more").refuses(409, "limit_reached");
     assert_eq!(poll("curiosity").status, 200);
     node.signal(libc::SIGTERM);
     until("it says that it has ended", || {
@@ -202,7 +206,9 @@ fn an_end_that_was_cut_off_is_missed_where_it_was_written_down() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let node = Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let node = NodeBuilder::new(&[])
+        .over_redis(&server.url(), &ring)
+        .node();
     let number = register(&node);
     look(&node, &number, 1);
     node.signal(libc::SIGTERM);
@@ -260,7 +266,9 @@ fn what_offices_do_is_in_the_log_with_who_did_it() {
     let folder = folder();
     let store = folder.path().join("store");
     let place = store.to_str().unwrap();
-    let node = Start::new(&["desk_per_second=1000"]).over(&store).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=1000"])
+        .over(&store)
+        .node();
     let (seals, chen) = (node.seals(), person(1));
     let session = seals.session(&chen);
     let authority = seals.authority_of("gd-cdc", Some("gz-cdc"));
@@ -276,7 +284,7 @@ fn what_offices_do_is_in_the_log_with_who_did_it() {
     );
     assert_eq!(node.post_feed(&authority, "{").status, 200);
     until("the feeds are counted", || {
-        let metrics = text(&node.get(Door::Back, "/metrics").body);
+        let metrics = text(&node.get(Door::Ops, "/metrics").body);
         metrics.contains("liangma_feed_reds_total{token=\"gd-cdc\"} 2")
     });
     let number = register(&node);
@@ -294,7 +302,7 @@ fn what_offices_do_is_in_the_log_with_who_did_it() {
     });
     let ask = Ask::post("/v1/overrides", nothing.to_string()).json();
     ask.bearer(&seals.operator())
-        .at(node.address(Door::Back))
+        .at(node.address(Door::Ops))
         .refuses(404, "not_found");
     node.read("/v1/roster", &seals.organisation("gz-school"));
     node.put(
@@ -302,7 +310,7 @@ fn what_offices_do_is_in_the_log_with_who_did_it() {
         &session,
         json!({ "reason": "suspected", "text": "not me" }),
     );
-    let at_back = |ask: Ask, token: &str| ask.bearer(token).at(node.address(Door::Back));
+    let at_back = |ask: Ask, token: &str| ask.bearer(token).at(node.address(Door::Ops));
     let all = at_back(Ask::get("/v1/appeals?purpose=office"), &authority).json();
     let path = format!("/v1/appeals/{}", all["appeals"][0]["id"].as_str().unwrap());
     let answer = Ask::post(&path, json!({ "state": "upheld" }).to_string()).json();
@@ -363,7 +371,7 @@ fn who_is_erased_leaves_nothing_and_a_red_is_not_erased() {
     let store = folder.path().join("store");
     let place = store.to_str().unwrap();
     let (chen, red) = (person(1), person(2));
-    let node = Start::new(&[]).over(&store).node();
+    let node = NodeBuilder::new(&[]).over(&store).node();
     let seals = node.seals();
     let reading = |person: &Person| {
         json!({
@@ -407,7 +415,7 @@ fn who_is_erased_leaves_nothing_and_a_red_is_not_erased() {
     let exported = run(&["export", "--store", place]);
     let exported = text(&exported.stdout);
     assert!(exported.contains(&red.cert_no) && !exported.contains(&chen.cert_no));
-    let node = Start::new(&[]).over(&store).node();
+    let node = NodeBuilder::new(&[]).over(&store).node();
     assert_eq!(
         node.read("/v1/health", &seals.session(&chen))["records"],
         json!([])
@@ -423,14 +431,14 @@ fn who_is_erased_leaves_nothing_and_a_red_is_not_erased() {
     );
     let again = run(&["erase", "service", "--store", place, "--name", "health"]);
     assert_eq!(again.status.code(), Some(1));
-    let node = Start::new(&[]).over(&store).node();
+    let node = NodeBuilder::new(&[]).over(&store).node();
     let fed = node.post_feed(&seals.authority(), reading(&red)).json();
     assert_eq!(fed["rejected"][0]["code"], "service_ended");
 }
 
 #[test]
 fn neither_logs_nor_meters_nor_the_store_hold_what_was_said_at_the_desk() {
-    let node = Start::new(&["log=debug", "desk_per_second=1000"]).node();
+    let node = NodeBuilder::new(&["log=debug", "desk_requests_per_second=1000"]).node();
     let (seals, chen, other) = (node.seals(), person(1), person(2));
     let (session, staff) = (seals.session(&chen), seals.staff("wang-01", "440100"));
     let secrets = [
@@ -492,7 +500,7 @@ fn neither_logs_nor_meters_nor_the_store_hold_what_was_said_at_the_desk() {
             "{said}"
         );
     }
-    let metrics = text(&node.get(Door::Back, "/metrics").body);
+    let metrics = text(&node.get(Door::Ops, "/metrics").body);
     node.signal(libc::SIGTERM);
     until("it says that it has ended", || {
         node.log().contains("every query has ended")

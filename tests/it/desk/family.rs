@@ -162,8 +162,13 @@ fn a_minor_whose_face_check_failed_has_a_white_background_and_scans_like_any_oth
 #[test]
 fn nobody_adds_more_than_the_limit_or_without_a_genuine_assertion() {
     let jwks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/identity/jwks.json");
-    let jwks = format!("identity_jwks={jwks}");
-    let node = Start::new(&[&jwks, "identity_issuer=https://id.example", "family_max=2"]).node();
+    let jwks = format!("identity_jwks_file={jwks}");
+    let node = NodeBuilder::new(&[
+        &jwks,
+        "identity_issuer=https://id.example",
+        "family_members_max=2",
+    ])
+    .node();
     let (seals, chen) = (node.seals(), person(1));
     let session = seals.session(&chen);
     let post = |assertion: &str| {
@@ -177,7 +182,7 @@ fn nobody_adds_more_than_the_limit_or_without_a_genuine_assertion() {
     for n in 2..4 {
         assert_eq!(post(&assertion(&claims(&person(n)))).status, 201);
     }
-    post(&assertion(&claims(&person(4)))).refuses(409, "too_many");
+    post(&assertion(&claims(&person(4)))).refuses(409, "limit_reached");
     // One who is there already is no more.
     assert_eq!(post(&assertion(&claims(&person(3)))).status, 201);
     post("a.b.c").refuses(401, "unauthorized");

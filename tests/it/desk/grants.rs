@@ -87,7 +87,7 @@ fn a_grant_is_checked_by_its_organisation_alone_and_until_it_is_taken_back() {
 #[test]
 fn a_roster_is_fetched_and_scanned_in_bulk_every_morning() {
     const MEMBERS: usize = 120;
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     let seals = node.seals();
     let people: Vec<Person> = (0..MEMBERS).map(person).collect();
     let lines: Vec<String> = people.iter().map(Person::resident).collect();
@@ -239,7 +239,7 @@ fn a_person_is_told_which_organisation_scanned_a_grant_once_a_day() {
     let folder = folder();
     let start = || {
         let store = folder.path().join("store");
-        Start::new(&[]).over(&store).node()
+        NodeBuilder::new(&[]).over(&store).node()
     };
     let node = start();
     let (seals, chen, other) = (node.seals(), person(1), person(2));
@@ -290,7 +290,11 @@ fn what_is_taken_back_on_one_node_is_refused_on_the_other() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let start = || Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let start = || {
+        NodeBuilder::new(&[])
+            .over_redis(&server.url(), &ring)
+            .node()
+    };
     let (one, two) = (start(), start());
     let (seals, chen) = (one.seals(), person(1));
     one.feed(&seals.authority(), &[chen.resident()]);
@@ -315,7 +319,7 @@ fn what_is_taken_back_on_one_node_is_refused_on_the_other() {
     let live = two.code(&seals.session(&chen));
     assert_eq!(two.scan(&gate, &live).status, 200);
     let ask = Ask::post("/v1/revocations", json!({ "token": gate }).to_string()).json();
-    let answer = ask.bearer(&seals.operator()).at(one.address(Door::Back));
+    let answer = ask.bearer(&seals.operator()).at(one.address(Door::Ops));
     assert_eq!(answer.status, 201, "{}", text(&answer.body));
     one.scan(&gate, &live).refuses(401, "unauthorized");
     until("the other node refuses the token", || {

@@ -45,7 +45,7 @@ fn every_command_of_the_page_does_what_it_says() {
         .env("RESIDENT", door(Door::Resident))
         .env("GATE", door(Door::Gate))
         .env("DESK", door(Door::Desk))
-        .env("BACK", door(Door::Back))
+        .env("BACK", door(Door::Ops))
         .env("SESSION", seals.session(&chen))
         .env("SCANNER", seals.scanner())
         .env("SCHOOL_SCANNER", seals.scanner_of(school))

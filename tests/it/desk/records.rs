@@ -32,7 +32,11 @@ pub fn over_both(test: impl Fn(&Node)) {
     test(&Node::start());
     if !is_missing() {
         let (server, ring) = (Server::start(&[]), Ring::make());
-        test(&Start::new(&[]).over_redis(&server.url(), &ring).node());
+        test(
+            &NodeBuilder::new(&[])
+                .over_redis(&server.url(), &ring)
+                .node(),
+        );
     }
 }
 
@@ -353,7 +357,7 @@ fn one_appeal_of_a_reason_is_open_at_a_time() {
         &session,
         Some(&appeal("close_contact")),
     );
-    again.refuses(409, "too_many");
+    again.refuses(409, "limit_reached");
     node.put("/v1/appeals", &session, appeal("suspected"));
 }
 
@@ -371,7 +375,7 @@ fn a_person_files_so_many_a_day_and_a_repeat_is_no_more() {
     for key in 1..16 {
         assert_eq!(ask(&key.to_string()).json()["new"], true);
     }
-    ask("16").refuses(409, "too_many");
+    ask("16").refuses(409, "limit_reached");
     assert_eq!(ask("0").json()["id"], first["id"]);
 }
 

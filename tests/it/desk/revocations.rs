@@ -1,21 +1,21 @@
 //! What is good no more: refused by a node that was just started too, and lost phones show nothing.
 
 use super::family::assertion;
-use crate::fake_store::{Mood, Moods};
+use crate::fake_store::{FakeFault, FakeFaults};
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use crate::sessions::{claims, node};
 use liangma::clock::Time;
 use liangma::http::query::Door;
-use liangma::seal::Pass;
-use liangma::seal::ring::Kind;
+use liangma::seal::AccessToken;
+use liangma::seal::ring::TokenKind;
 use serde_json::json;
 use std::time::Duration;
 
 fn revoke(node: &Node, token: &str) {
     let ask = Ask::post("/v1/revocations", json!({ "token": token }).to_string()).json();
     let operator = node.seals().operator();
-    let answer = ask.bearer(&operator).at(node.address(Door::Back));
+    let answer = ask.bearer(&operator).at(node.address(Door::Ops));
     assert_eq!(answer.status, 201, "{}", text(&answer.body));
 }
 
@@ -33,13 +33,17 @@ fn end_sessions(node: &Node, session: &str) -> serde_json::Value {
 fn a_node_that_was_just_started_lets_in_nothing_that_was_revoked_before() {
     let folder = folder();
     let store = folder.path().join("store");
-    let start = || Start::new(&[]).over(&store).node();
+    let start = || NodeBuilder::new(&[]).over(&store).node();
     knows_from_its_first_answer(start);
     if is_missing() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    knows_from_its_first_answer(|| Start::new(&[]).over_redis(&server.url(), &ring).node());
+    knows_from_its_first_answer(|| {
+        NodeBuilder::new(&[])
+            .over_redis(&server.url(), &ring)
+            .node()
+    });
 }
 
 fn knows_from_its_first_answer(start: impl Fn() -> Node) {
@@ -68,12 +72,13 @@ fn knows_from_its_first_answer(start: impl Fn() -> Node) {
 
 #[test]
 fn while_a_store_does_not_say_what_was_revoked_nobody_is_let_in() {
-    for mood in [Mood::Stalls, Mood::Errs] {
-        let silent = Moods {
+    for mood in [FakeFault::Stalls, FakeFault::Errs] {
+        let silent = FakeFaults {
             papers: mood,
-            ..Moods::default()
+            ..FakeFaults::default()
         };
-        let node = Inside::open(silent, &["store_wait=50ms"], Some(Duration::ZERO)).filled();
+        let node =
+            InProcessNode::open(silent, &["store_timeout=50ms"], Some(Duration::ZERO)).filled();
         let chen = person(1);
         let (session, scanner) = (node.seals.session(&chen), node.seals.scanner());
         let code = node.seals.code_of(&chen, Time::now());
@@ -81,15 +86,15 @@ fn while_a_store_does_not_say_what_was_revoked_nobody_is_let_in() {
         node.scan(&scanner, &code).refuses(503, "warming");
         node.post_feed(&node.seals.authority(), chen.resident())
             .refuses(503, "warming");
-        let ready = node.get(Door::Back, "/ready");
+        let ready = node.get(Door::Ops, "/ready");
         assert_eq!(
             (ready.status, &ready.json()["state"]),
             (503, &json!("warming"))
         );
-        assert_eq!(node.get(Door::Back, "/live").status, 200);
-        node.store.set(Moods::default());
+        assert_eq!(node.get(Door::Ops, "/live").status, 200);
+        node.store.set(FakeFaults::default());
         until("what was revoked is known", || {
-            node.get(Door::Back, "/ready").status == 200
+            node.get(Door::Ops, "/ready").status == 200
         });
         assert_eq!(node.show(&session).status, 200);
         assert_eq!(node.scan(&scanner, &code).status, 200);
@@ -150,7 +155,7 @@ fn a_lost_phone_shows_nothing_more_and_the_new_one_stays() {
 
 #[test]
 fn a_resident_ends_sessions_sixteen_times_and_pushes_nothing_out() {
-    let node = Start::new(&["desk_per_second=1000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=1000"]).node();
     let (seals, chen) = (node.seals(), person(1));
     let gate = seals.scanner();
     revoke(&node, &gate);
@@ -159,7 +164,7 @@ fn a_resident_ends_sessions_sixteen_times_and_pushes_nothing_out() {
         let answer = node.desk("POST", "/v1/sessions/revoke", &session, None);
         match nth >= 4 {
             true => assert_eq!(answer.status, 201, "{}", text(&answer.body)),
-            false => drop(answer.refuses(409, "too_many")),
+            false => drop(answer.refuses(409, "limit_reached")),
         }
     }
     node.scan(&gate, seals.code_of(&chen, Time::now()))
@@ -183,7 +188,11 @@ fn sessions_that_were_ended_on_one_node_are_refused_on_the_other() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let start = || Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let start = || {
+        NodeBuilder::new(&[])
+            .over_redis(&server.url(), &ring)
+            .node()
+    };
     let (one, two) = (start(), start());
     let chen = person(1);
     one.feed(&one.seals().authority(), &[chen.resident()]);
@@ -199,9 +208,9 @@ fn sessions_that_were_ended_on_one_node_are_refused_on_the_other() {
     assert_eq!(two.show(&found).state(), "green");
 }
 
-fn scanner_at(seals: &Seals, site: &str) -> String {
-    let name = Pass::bound_name(site, Some("gz-school"));
-    seals.pass(Kind::Scanner, &name, in_an_hour())
+fn scanner_at(seals: &Credentials, site: &str) -> String {
+    let name = AccessToken::bound_name(site, Some("gz-school"));
+    seals.pass(TokenKind::Scanner, &name, in_an_hour())
 }
 
 fn revoke_holder(node: &Node, role: &str, name: &str) -> Answer {
@@ -210,7 +219,7 @@ fn revoke_holder(node: &Node, role: &str, name: &str) -> Answer {
         json!({ "role": role, "name": name }).to_string(),
     );
     let operator = node.seals().operator();
-    ask.json().bearer(&operator).at(node.address(Door::Back))
+    ask.json().bearer(&operator).at(node.address(Door::Ops))
 }
 
 #[test]
@@ -219,7 +228,11 @@ fn a_redis_that_was_flushed_gives_nothing_back_on_the_nodes_that_run() {
         return;
     }
     let (server, ring) = (Server::start(&[]), Ring::make());
-    let start = || Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let start = || {
+        NodeBuilder::new(&[])
+            .over_redis(&server.url(), &ring)
+            .node()
+    };
     let nodes = [start(), start()];
     let (seals, chen) = (nodes[0].seals(), person(1));
     nodes[0].feed(&seals.authority(), &[chen.resident()]);
@@ -302,7 +315,7 @@ fn a_holder_is_revoked_by_role_and_name_and_wrong_bodies_are_refused() {
         let ask = Ask::post("/v1/revocations", body.to_string()).json();
         let answer = ask
             .bearer(&node.seals().operator())
-            .at(node.address(Door::Back));
+            .at(node.address(Door::Ops));
         assert_eq!(
             (answer.status, &answer.json()["code"]),
             (status, &json!(code)),
@@ -337,7 +350,7 @@ fn a_membership_whose_session_was_revoked_is_renewed_by_nobody() {
 #[test]
 fn what_revokes_sessions_stays_for_the_longest_life_of_a_session() {
     let jwks = concat!(
-        "identity_jwks=",
+        "identity_jwks_file=",
         env!("CARGO_MANIFEST_DIR"),
         "/tests/it/identity/jwks.json"
     );
@@ -346,7 +359,7 @@ fn what_revokes_sessions_stays_for_the_longest_life_of_a_session() {
         "identity_issuer=https://id.example",
         "session_life=60s",
     ];
-    let node = Start::new(&settings).node();
+    let node = NodeBuilder::new(&settings).node();
     let (seals, chen, mother) = (node.seals(), person(1), person(2));
     let longest = Time::now().plus(liangma::seal::SESSION_LIFE_MAX);
     let is_late = |said: &serde_json::Value| {
@@ -365,7 +378,7 @@ fn what_revokes_sessions_stays_for_the_longest_life_of_a_session() {
         let ask = Ask::post("/v1/revocations", json!({ "token": token }).to_string()).json();
         let answer = ask
             .bearer(&node.seals().operator())
-            .at(node.address(Door::Back));
+            .at(node.address(Door::Ops));
         is_late(&answer.json());
     }
 }

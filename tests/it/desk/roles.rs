@@ -12,7 +12,7 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
         Act::Explain => (Desk, "GET", "/v1/status"),
         Act::Scan => (Gate, "POST", "/v1/scan"),
         Act::ScanBulk => (Gate, "POST", "/v1/scan/bulk"),
-        Act::Feed => (Back, "POST", "/v1/feed"),
+        Act::Feed => (Ops, "POST", "/v1/feed"),
         Act::ReadHealth => (Desk, "GET", "/v1/health"),
         Act::ReadTrip => (Desk, "GET", "/v1/trip"),
         Act::ChangeRecord => (Desk, "DELETE", "/v1/health/AAAA"),
@@ -32,11 +32,11 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
         Act::Register => (Desk, "POST", "/v1/registrations"),
         Act::FindRegistered => (Desk, "POST", "/v1/registrations/find"),
         Act::Appeal => (Desk, "POST", "/v1/appeals"),
-        Act::ReadAppeals => (Back, "GET", "/v1/appeals"),
-        Act::AnswerAppeal => (Back, "POST", "/v1/appeals/AAAA"),
+        Act::ReadAppeals => (Ops, "GET", "/v1/appeals"),
+        Act::AnswerAppeal => (Ops, "POST", "/v1/appeals/AAAA"),
         Act::ReadAccesses => (Desk, "GET", "/v1/accesses"),
-        Act::Revoke => (Back, "POST", "/v1/revocations"),
-        Act::Override => (Back, "POST", "/v1/overrides"),
+        Act::Revoke => (Ops, "POST", "/v1/revocations"),
+        Act::Override => (Ops, "POST", "/v1/overrides"),
         Act::EndSessions => (Desk, "POST", "/v1/sessions/revoke"),
         Act::IssueOffline => (Resident, "GET", "/v1/code/offline"),
         Act::RevokeOffline => (Desk, "POST", "/v1/offline-codes/revoke"),
@@ -45,7 +45,7 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
 
 #[test]
 fn every_cell_of_the_table_is_so_over_the_doors() {
-    let node = Start::new(&["desk_per_second=10000"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000"]).node();
     let (seals, chen) = (node.seals(), person(1));
     let token = |role| match role {
         Role::Resident => seals.session(&chen),
@@ -196,17 +196,17 @@ const PLACES: &[Place] = {
             "/v1/appeals",
             &[("GET", Some(ReadAppeals)), ("POST", Some(Appeal))],
         ),
-        (Door::Back, "/v1/appeals", &[("GET", Some(ReadAppeals))]),
+        (Door::Ops, "/v1/appeals", &[("GET", Some(ReadAppeals))]),
         (
-            Door::Back,
+            Door::Ops,
             "/v1/appeals/AAAA",
             &[("POST", Some(AnswerAppeal))],
         ),
-        (Door::Back, "/v1/revocations", &[("POST", Some(Revoke))]),
-        (Door::Back, "/v1/feed", &[("POST", Some(Feed))]),
-        (Door::Back, "/live", &[("GET", None)]),
-        (Door::Back, "/ready", &[("GET", None)]),
-        (Door::Back, "/metrics", &[("GET", None)]),
+        (Door::Ops, "/v1/revocations", &[("POST", Some(Revoke))]),
+        (Door::Ops, "/v1/feed", &[("POST", Some(Feed))]),
+        (Door::Ops, "/live", &[("GET", None)]),
+        (Door::Ops, "/ready", &[("GET", None)]),
+        (Door::Ops, "/metrics", &[("GET", None)]),
     ]
 };
 
@@ -249,7 +249,7 @@ enum Comes {
 
 #[test]
 fn every_cell_of_doors_paths_methods_and_credentials_is_so_before_a_body_is_looked_at() {
-    let node = Start::new(&["desk_per_second=10000", "scans_per_second=0"]).node();
+    let node = NodeBuilder::new(&["desk_requests_per_second=10000", "scans_per_second=0"]).node();
     let (seals, chen) = (node.seals(), person(1));
     let stranger = Ring::make().seals;
     let code = node.code(&seals.session(&chen));

@@ -186,7 +186,7 @@ fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others()
     assert!((5..=6).contains(&lost.len()), "{lost:?}");
     cluster.servers[3].kill();
     cluster.servers[0].kill();
-    let ready = |node: &Node| node.get(Door::Back, "/ready");
+    let ready = |node: &Node| node.get(Door::Ops, "/ready");
     until("the node says what it is without", || {
         let answer = ready(&town.nodes[0]);
         answer.status == 200 && answer.json()["state"] == "degraded"
@@ -248,7 +248,7 @@ fn a_node_that_alone_cannot_reach_a_shard_is_not_ready() {
     cluster.servers[0].password = Some("another".to_owned());
     cluster.servers[0].ask(&["CLIENT", "KILL", "TYPE", "normal"]);
     until("it is not ready", || {
-        let answer = node.get(Door::Back, "/ready");
+        let answer = node.get(Door::Ops, "/ready");
         answer.status == 503 && answer.json()["state"] == "too_old"
     });
     assert_eq!(node.meter("liangma_sixteenths_lost"), 0.0);

@@ -270,7 +270,7 @@ fn a_change_that_does_not_follow_from_what_the_board_knows_takes_no_red_away() {
     // The store knows of one source alone, and that one clears.
     town.feed(&[said_by(&person, "gd-cdc", "clear", 2)]);
     for node in 0..2 {
-        let contradicted = || town.nodes[node].meter("liangma_board_contradicted_total");
+        let contradicted = || town.nodes[node].meter("liangma_board_conflicts_total");
         until("the change has come", || contradicted() >= 1.0);
         assert_eq!(town.state(&town.nodes[node], &person), "red");
     }

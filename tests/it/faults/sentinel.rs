@@ -155,7 +155,7 @@ fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
         marked > asked / 2,
         "BELIEVED: {marked} of {asked} are marked"
     );
-    let age = town.nodes[1].meter("liangma_age_seconds");
+    let age = town.nodes[1].meter("liangma_data_age_seconds");
     let believed = isolated.elapsed().as_secs_f64() - age;
     // Its electors named it last just before the relays fell silent.
     assert!(believed < 1.0, "BELIEVED for {believed} s after that");
@@ -181,7 +181,7 @@ fn a_sentinel_that_is_frozen_ages_nothing() {
     let end = Instant::now() + Duration::from_secs(4);
     let mut oldest: f64 = 0.0;
     while Instant::now() < end {
-        oldest = oldest.max(town.nodes[0].meter("liangma_age_seconds"));
+        oldest = oldest.max(town.nodes[0].meter("liangma_data_age_seconds"));
         std::thread::sleep(Duration::from_millis(20));
     }
     eprintln!("with one of three sentinels frozen knowledge was {oldest} s old at most");
@@ -204,7 +204,7 @@ fn a_primary_for_whom_no_sentinel_vouches_is_lost_once_and_found_once() {
     // It stays so, and there is nothing new to say.
     let stays = Instant::now() + Duration::from_secs(2);
     while Instant::now() < stays {
-        assert!(town.nodes[0].meter("liangma_age_seconds") > 2.0);
+        assert!(town.nodes[0].meter("liangma_data_age_seconds") > 2.0);
         std::thread::sleep(Duration::from_millis(100));
     }
     let (lost, back) = (count("the store is lost"), count("the store is back"));

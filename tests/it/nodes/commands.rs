@@ -54,7 +54,9 @@ fn what_is_imported_into_redis_is_exported_as_from_the_embedded_store() {
         exports[1].0
     );
     // And a node over it shows them all.
-    let node = Start::new(&[]).over_redis(&server.url(), &ring).node();
+    let node = NodeBuilder::new(&[])
+        .over_redis(&server.url(), &ring)
+        .node();
     assert_eq!(node.meter("liangma_residents"), 3000.0);
     assert_eq!(node.meter("liangma_residents_on_record"), 3000.0);
 }
@@ -84,7 +86,9 @@ fn a_ring_that_is_another_stores_is_refused_and_a_password_is_never_told() {
     let server = Server::start(&["requirepass hush"]);
     let url = server.url().replace("redis://", "redis://:hush@");
     let (own, foreign) = (Ring::make(), Ring::make());
-    let node = Start::new(&["log=debug"]).over_redis(&url, &own).node();
+    let node = NodeBuilder::new(&["log=debug"])
+        .over_redis(&url, &own)
+        .node();
     node.feed(&own.seals.authority(), &[person(1).resident()]);
     let refused = over(&url, Some(&foreign.file), &["export"]);
     let said = text(&refused.stderr);
@@ -110,7 +114,7 @@ fn a_ring_that_is_another_stores_is_refused_and_a_password_is_never_told() {
             "{said}"
         );
     }
-    let metrics = text(&node.get(Door::Back, "/metrics").body);
+    let metrics = text(&node.get(Door::Ops, "/metrics").body);
     let said = [node.log(), node.out(), metrics].concat();
     assert!(!said.contains("hush"), "{said}");
 }

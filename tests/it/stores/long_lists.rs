@@ -3,8 +3,8 @@
 use super::{Place, board, change, runtime, who};
 use crate::redis::is_missing;
 use liangma::clock::Time;
-use liangma::paper::{Cursor, Kind, Kinds, Paper};
-use liangma::store::{Change, What};
+use liangma::paper::{Cursor, Paper, PaperKind, PaperKinds};
+use liangma::store::{Change, ChangeKind};
 
 /// Papers of one owner: a sixteenth of a roster of 100,000, of 300,000 entries of a day, of 1,000,000 appeals; and all of the
 /// last under one owner.
@@ -14,7 +14,7 @@ fn paper(n: u64) -> Paper {
     let mut key = [7; 16];
     key[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     Paper {
-        kind: Kind::Entry,
+        kind: PaperKind::Entry,
         key,
         at: Time(1_790_000_000_000 + n),
         body: vec![5; 400].into(),
@@ -22,7 +22,7 @@ fn paper(n: u64) -> Paper {
 }
 
 fn filed(owner: u64, n: u64) -> Change {
-    change(owner, What::Paper(paper(n)))
+    change(owner, ChangeKind::Paper(paper(n)))
 }
 
 /// `cargo test --release --locked --test it -- --ignored --nocapture what_calls_cost_redis`
@@ -45,7 +45,7 @@ fn what_calls_cost_redis_at_long_lists() {
                 at: Time(1_790_000_000_000 + size / 2),
                 key: [0; 16],
             };
-            let kinds = Kinds::of(&[Kind::Entry, Kind::Grant]);
+            let kinds = PaperKinds::of(&[PaperKind::Entry, PaperKind::Grant]);
             let keys: Vec<_> = (0..200).map(|n| paper(n * size / 200).key).collect();
             let mut line = format!("{size:>9}");
             for what in 0..5 {

@@ -4,15 +4,15 @@ use super::{Opened, Place, board, change, over_both, profile, runner, runtime, s
 use crate::harness::folder;
 use crate::redis::is_missing;
 use liangma::clock::Time;
-use liangma::paper::{Cursor, Keep, Kind, Kinds, Paper};
+use liangma::paper::{Cursor, Paper, PaperKind, PaperKinds, Retention};
 use liangma::person::Identity;
 use liangma::status::Reason;
-use liangma::store::{Change, Error, Store, What};
+use liangma::store::{Change, ChangeKind, Error, Store};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-fn paper(kind: Kind, key: u64, at: u64) -> Paper {
+fn paper(kind: PaperKind, key: u64, at: u64) -> Paper {
     let mut whole = [0; 16];
     whole[8..].copy_from_slice(&key.to_be_bytes());
     Paper {
@@ -24,19 +24,19 @@ fn paper(kind: Kind, key: u64, at: u64) -> Paper {
 }
 
 fn filed(n: u64, paper: &Paper) -> Change {
-    change(n, What::Paper(paper.clone()))
+    change(n, ChangeKind::Paper(paper.clone()))
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 async fn read(store: &dyn Store, n: u64) -> Vec<Paper> {
-    let found = store.papers(who(n), Kinds::ALL, None, 10_000).await;
+    let found = store.papers(who(n), PaperKinds::ALL, None, 10_000).await;
     found.expect("it can be read")
 }
 
-fn keep(days: u64) -> Keep {
+fn keep(days: u64) -> Retention {
     let same = DAY * days as u32;
-    Keep {
+    Retention {
         health: same,
         temperatures: same / 2,
         trips: same,
@@ -55,8 +55,8 @@ async fn all_papers(place: &Place, bits: u32) -> BTreeMap<(Identity, Cursor), Pa
         Ok(())
     };
     let told: Result<(), Error> = match place.try_open(super::MARK, bits).await.expect("it opens") {
-        Opened::Embedded(opened) => opened.each_paper(Kinds::ALL, each),
-        Opened::Redis(opened) => opened.each_paper(Kinds::ALL, each).await,
+        Opened::Embedded(opened) => opened.each_paper(PaperKinds::ALL, each),
+        Opened::Redis(opened) => opened.each_paper(PaperKinds::ALL, each).await,
     };
     told.expect("it can be read");
     all
@@ -69,7 +69,7 @@ fn papers_are_there_after_closing_and_opening_again_the_newest_first() {
         // Also of people who are not on record, and who are not made residents by it.
         let papers: Vec<Paper> = [30, 10, 50, 20, 40]
             .into_iter()
-            .map(|at| paper(Kind::Temperature, at, at))
+            .map(|at| paper(PaperKind::Temperature, at, at))
             .collect();
         let mut batch: Vec<Change> = papers.iter().map(|paper| filed(1, paper)).collect();
         batch.push(change(2, profile(2)));
@@ -96,7 +96,7 @@ fn papers_are_there_after_closing_and_opening_again_the_newest_first() {
 fn the_first_paper_with_a_key_stays_whatever_comes_after_it() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
-        let first = paper(Kind::Certificate, 7, 100);
+        let first = paper(PaperKind::Certificate, 7, 100);
         let later = Paper {
             at: Time(999),
             body: [1, 2, 3].into(),
@@ -118,17 +118,20 @@ fn a_reader_pages_through_everything_once_and_of_some_kinds_alone() {
         // Several at the same time: the key decides between them.
         let papers: Vec<Paper> = (0..100)
             .map(|n| match n % 3 {
-                0 => paper(Kind::Trip, n, 1_000 + n / 10),
-                _ => paper(Kind::Temperature, n << 40, 1_000 + n / 10),
+                0 => paper(PaperKind::Trip, n, 1_000 + n / 10),
+                _ => paper(PaperKind::Temperature, n << 40, 1_000 + n / 10),
             })
             .collect();
         let batch = papers.iter().map(|paper| filed(1, paper)).collect();
         store.apply(batch).await.unwrap();
         for (kinds, count) in [
-            (Kinds::ALL, 100),
-            (Kinds::of(&[Kind::Trip]), 34),
-            (Kinds::of(&[Kind::Temperature, Kind::Notice]), 66),
-            (Kinds::of(&[Kind::Audit]), 0),
+            (PaperKinds::ALL, 100),
+            (PaperKinds::of(&[PaperKind::Trip]), 34),
+            (
+                PaperKinds::of(&[PaperKind::Temperature, PaperKind::Notice]),
+                66,
+            ),
+            (PaperKinds::of(&[PaperKind::Audit]), 0),
         ] {
             let (mut after, mut seen) = (None, Vec::new());
             loop {
@@ -150,14 +153,14 @@ fn a_reader_pages_through_everything_once_and_of_some_kinds_alone() {
 fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
-        let most = u64::from(Kind::Trip.most());
+        let most = u64::from(PaperKind::Trip.most());
         store
-            .apply(vec![filed(1, &paper(Kind::Notice, 1 << 50, 1))])
+            .apply(vec![filed(1, &paper(PaperKind::Notice, 1 << 50, 1))])
             .await
             .unwrap();
         // Every other one first, then those between.
         for half in 0..2 {
-            let filed = |n| filed(1, &paper(Kind::Trip, n * 2 + half, 100 + n * 2 + half));
+            let filed = |n| filed(1, &paper(PaperKind::Trip, n * 2 + half, 100 + n * 2 + half));
             store.apply((0..most).map(filed).collect()).await.unwrap();
         }
         let papers = read(&*store, 1).await;
@@ -170,7 +173,7 @@ fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
             .collect();
         assert!(trips.into_iter().eq(100 + most..100 + 2 * most));
         // Older than all that are there: nothing happens, however often.
-        let old = filed(1, &paper(Kind::Trip, 5, 50));
+        let old = filed(1, &paper(PaperKind::Trip, 5, 50));
         assert_eq!(store.apply(vec![old]).await.unwrap(), [false]);
         store.close().await;
     });
@@ -180,7 +183,7 @@ fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
 fn no_paper_of_a_kind_that_ends_something_is_removed_for_another() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
-        let kinds = [Kind::GrantGone, Kind::Entry];
+        let kinds = [PaperKind::GrantGone, PaperKind::Entry];
         for (nth, kind) in (0u64..).zip(kinds) {
             let filed = |n| filed(1, &paper(kind, nth * 10_000 + n, 100 + n));
             for part in 0..5 {
@@ -213,18 +216,18 @@ fn an_owner_of_many_papers_is_the_same_in_both_stores_and_swept_in_steps() {
             ];
             for (nth, batch) in (1u64..).zip(&batches) {
                 let kinds = [
-                    Kind::Trip,
-                    Kind::Temperature,
-                    Kind::Entry,
-                    Kind::GrantGone,
-                    Kind::Audit,
+                    PaperKind::Trip,
+                    PaperKind::Temperature,
+                    PaperKind::Entry,
+                    PaperKind::GrantGone,
+                    PaperKind::Audit,
                 ];
                 let mut changes: Vec<Change> = batch
                     .iter()
                     .map(|(n, kind, key, at)| filed(*n, &paper(kinds[*kind], *key, *at)))
                     .collect();
                 if nth % 5 == 0 {
-                    changes.insert(batch.len() / 2, change(0, What::Erase));
+                    changes.insert(batch.len() / 2, change(0, ChangeKind::Erase));
                 }
                 let (mut changed, mut swept) = (Vec::new(), Vec::new());
                 for store in &stores {
@@ -241,7 +244,7 @@ fn an_owner_of_many_papers_is_the_same_in_both_stores_and_swept_in_steps() {
                         let mut after = None;
                         let mut seen = Vec::new();
                         loop {
-                            let kinds = Kinds::of(&kinds[..4]);
+                            let kinds = PaperKinds::of(&kinds[..4]);
                             let page = store.papers(who(n), kinds, after, 37).await.unwrap();
                             let Some(last) = page.last() else { break };
                             after = Some(last.cursor());
@@ -273,7 +276,7 @@ fn an_index_that_lost_a_member_hides_no_paper_and_is_made_anew() {
     let place = Place::redis();
     runtime().block_on(async {
         let store = place.open(64, &board()).await;
-        let filed_at = |at| filed(1, &paper(Kind::Entry, at, at));
+        let filed_at = |at| filed(1, &paper(PaperKind::Entry, at, at));
         store.apply((0..200).map(filed_at).collect()).await.unwrap();
         let lose = "local key = redis.call('KEYS', 'lm:*:i*')[1] return redis.call('ZREMRANGEBYRANK', key, 5, 9)";
         let size = "local key = redis.call('KEYS', 'lm:*:i*')[1] return redis.call('ZCARD', key)";
@@ -291,10 +294,10 @@ fn an_index_that_lost_a_member_hides_no_paper_and_is_made_anew() {
 fn papers_are_found_by_their_keys_in_the_order_asked() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
-        let papers: Vec<Paper> = (0..1_200).map(|n| paper(Kind::Entry, n, n)).collect();
+        let papers: Vec<Paper> = (0..1_200).map(|n| paper(PaperKind::Entry, n, n)).collect();
         let batch = papers.iter().map(|paper| filed(1, paper)).collect();
         store.apply(batch).await.unwrap();
-        let unknown = paper(Kind::Entry, 5_000, 1);
+        let unknown = paper(PaperKind::Entry, 5_000, 1);
         let asked = papers.iter().rev().chain([&unknown]);
         let keys: Vec<_> = asked.map(|paper| paper.key).collect();
         let found = store.some(who(1), &keys).await.unwrap();
@@ -316,10 +319,10 @@ fn what_is_past_its_time_is_swept_and_nothing_else() {
         for some in owners.clone().collect::<Vec<_>>().chunks(1_000) {
             let each = some.iter().flat_map(|n| {
                 [
-                    filed(*n, &paper(Kind::Temperature, 1, ago(11))),
-                    filed(*n, &paper(Kind::Temperature, 2, ago(9))),
-                    filed(*n, &paper(Kind::Trip, 3, ago(11))),
-                    filed(*n, &paper(Kind::Trip, 4, ago(21))),
+                    filed(*n, &paper(PaperKind::Temperature, 1, ago(11))),
+                    filed(*n, &paper(PaperKind::Temperature, 2, ago(9))),
+                    filed(*n, &paper(PaperKind::Trip, 3, ago(11))),
+                    filed(*n, &paper(PaperKind::Trip, 4, ago(21))),
                 ]
             });
             store.apply(each.collect()).await.unwrap();
@@ -353,7 +356,7 @@ fn of_two_nodes_over_one_redis_one_sweeps() {
         let now = Time::now();
         let old = |key: u64| -> Vec<Change> {
             let at = now.0 - 30 * 86_400_000;
-            let each = (0..500).map(|n| filed(n, &paper(Kind::Trip, key, at)));
+            let each = (0..500).map(|n| filed(n, &paper(PaperKind::Trip, key, at)));
             each.collect()
         };
         one.apply(old(1)).await.unwrap();
@@ -378,11 +381,11 @@ fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_perso
             change(1, profile(1)),
             change(1, status(1, Reason::Suspected, 3, true)),
             change(1, status(1, Reason::Suspected, 4, false)),
-            filed(1, &paper(Kind::Trip, 1, 1)),
-            filed(2, &paper(Kind::Trip, 1, 1)),
+            filed(1, &paper(PaperKind::Trip, 1, 1)),
+            filed(2, &paper(PaperKind::Trip, 1, 1)),
         ];
         store.apply(batch).await.unwrap();
-        let erase = |n| vec![change(n, What::Erase)];
+        let erase = |n| vec![change(n, ChangeKind::Erase)];
         assert_eq!(store.apply(erase(1)).await.unwrap(), [true]);
         assert_eq!(store.apply(erase(1)).await.unwrap(), [false]);
         assert_eq!(store.apply(erase(3)).await.unwrap(), [false]);
@@ -396,9 +399,9 @@ fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_perso
         assert!(store.find(who(3)).await.unwrap().is_none());
         // In one batch, in its order.
         let batch = vec![
-            filed(1, &paper(Kind::Trip, 1, 1)),
-            change(1, What::Erase),
-            filed(1, &paper(Kind::Trip, 2, 2)),
+            filed(1, &paper(PaperKind::Trip, 1, 1)),
+            change(1, ChangeKind::Erase),
+            filed(1, &paper(PaperKind::Trip, 2, 2)),
         ];
         assert_eq!(store.apply(batch).await.unwrap(), [true; 3]);
         let keys: Vec<u8> = read(&*store, 1)
@@ -437,9 +440,9 @@ fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said
             for batch in sayings.chunk_by(|_, next| !next.4) {
                 let batch: Vec<Change> = batch
                     .iter()
-                    .map(|(n, kind, key, at, _)| match Kind::from_bits(*kind) {
+                    .map(|(n, kind, key, at, _)| match PaperKind::from_bits(*kind) {
                         Some(kind) => filed(*n, &paper(kind, *key, *at)),
-                        None if kind % 3 == 0 => change(*n, What::Erase),
+                        None if kind % 3 == 0 => change(*n, ChangeKind::Erase),
                         None => change(*n, profile(*key)),
                     })
                     .collect();
@@ -456,7 +459,12 @@ fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said
                 });
                 let mut pages = Vec::new();
                 for store in &stores {
-                    pages.push(store.papers(who(n), Kinds::ALL, after, 3).await.unwrap());
+                    pages.push(
+                        store
+                            .papers(who(n), PaperKinds::ALL, after, 3)
+                            .await
+                            .unwrap(),
+                    );
                 }
                 prop_assert_eq!(&pages[0], &pages[1]);
             }
@@ -477,7 +485,7 @@ fn a_partition_of_papers_alone_belongs_to_its_ring() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
         let papers = (0..64)
-            .map(|n| filed(n, &paper(Kind::Trip, 1, 1)))
+            .map(|n| filed(n, &paper(PaperKind::Trip, 1, 1)))
             .collect();
         store.apply(papers).await.unwrap();
         store.close().await;

@@ -1,7 +1,7 @@
 //! A resident's life: what is said of them next, by whom, and what is so from then on.
 
 use super::checker::{History, REASONS, SOURCES, voice};
-use super::dice::Dice;
+use super::rng::Rng;
 use crate::harness::{Person, person};
 use liangma::clock::Time;
 use liangma::status::Reason;
@@ -17,7 +17,7 @@ pub struct Life {
     pub person: Person,
     pub history: History,
     /// What each voice said last, as `export` prints it.
-    standings: BTreeMap<usize, Value>,
+    assertions: BTreeMap<usize, Value>,
     /// Changes of the set of reasons so far.
     changes: u32,
     /// The first reason is set for good, and never among those that change.
@@ -35,7 +35,7 @@ impl Life {
         Life {
             person: person(nth),
             history: History::new(),
-            standings: BTreeMap::new(),
+            assertions: BTreeMap::new(),
             changes: 0,
             red,
             alone,
@@ -49,10 +49,10 @@ impl Life {
     }
 
     /// The line to be sent: that which is under way, else a new one; None if there is to be no new one.
-    pub fn line(&mut self, dice: Option<&mut Dice>) -> Option<String> {
+    pub fn line(&mut self, rng: Option<&mut Rng>) -> Option<String> {
         match self.under_way {
             Some(_) => self.repeated = Time::now().0,
-            None => self.under_way = Some(self.next(dice?)),
+            None => self.under_way = Some(self.next(rng?)),
         }
         self.under_way.clone()
     }
@@ -68,18 +68,18 @@ impl Life {
         self.repeated + GIVEN_UP_LIFE < time && last.acknowledged.is_some_and(|at| at < time)
     }
 
-    fn next(&mut self, dice: &mut Dice) -> String {
-        let said = match dice.below(20) {
+    fn next(&mut self, rng: &mut Rng) -> String {
+        let said = match rng.below(20) {
             _ if self.red && self.history.newest() == 0 => Some((0, 0)),
             0 | 1 => None,
             // One more source says what is so already.
-            2..5 if !self.alone => self.seconded(dice).or_else(|| Some(self.flip(dice))),
-            _ => Some(self.flip(dice)),
+            2..5 if !self.alone => self.seconded(rng).or_else(|| Some(self.flip(rng))),
+            _ => Some(self.flip(rng)),
         };
         let (seq, now) = (self.history.newest() + 1, Time::now().0);
         let Some((reason, source)) = said else {
             self.history.send(None, now);
-            let name = ["陈美玲", "陈小明", "陈美"][dice.below(3)];
+            let name = ["陈美玲", "陈小明", "陈美"][rng.below(3)];
             let line = json!({
                 "event": "resident", "cert_type": "10", "cert_no": self.person.cert_no,
                 "name": name, "assurance": "real_person",
@@ -95,28 +95,28 @@ impl Life {
         let mut line = self.person.said(word, action, seq as u64);
         line["source"] = NAMES[source].into();
         line["at"] = at(seq).into();
-        self.standings.insert(voice, line.clone());
+        self.assertions.insert(voice, line.clone());
         line.to_string()
     }
 
     /// The reason that is to change next, and a source that changes it. The sets of reasons follow each other as a Gray code:
     /// all 64 (or 32) before one comes again, so that what is old looks like nothing that is new.
-    fn flip(&self, dice: &mut Dice) -> (usize, usize) {
+    fn flip(&self, rng: &mut Rng) -> (usize, usize) {
         let kept = usize::from(self.red);
         let nth = (self.changes + 1).trailing_zeros() as usize;
         let reason = kept + nth.min(REASONS - 1 - kept);
         let active: Vec<usize> = (0..SOURCES)
             .filter(|source| self.history.is_active(voice(reason, *source)))
             .collect();
-        let source = dice.pick(&active);
+        let source = rng.pick(&active);
         let source = source.unwrap_or_else(|| match self.alone {
             true => reason % SOURCES,
-            false => dice.below(SOURCES),
+            false => rng.below(SOURCES),
         });
         (reason, source)
     }
 
-    fn seconded(&self, dice: &mut Dice) -> Option<(usize, usize)> {
+    fn seconded(&self, rng: &mut Rng) -> Option<(usize, usize)> {
         let all = (0..REASONS).flat_map(|reason| (0..SOURCES).map(move |source| (reason, source)));
         let open: Vec<(usize, usize)> = all
             .filter(|(reason, source)| {
@@ -124,7 +124,7 @@ impl Life {
                 silent && self.reasons() & 1 << reason != 0
             })
             .collect();
-        dice.pick(&open)
+        rng.pick(&open)
     }
 
     fn reasons(&self) -> u8 {
@@ -135,7 +135,7 @@ impl Life {
 
     /// Every status as `export` prints it.
     pub fn exported(&self) -> impl Iterator<Item = &Value> {
-        self.standings.values()
+        self.assertions.values()
     }
 }
 
@@ -178,11 +178,11 @@ mod tests {
     fn no_set_of_reasons_comes_again_before_all_others() {
         for (red, sets) in [(false, 64), (true, 32)] {
             let mut life = Life::new(1, red, false);
-            let mut dice = Dice::new(7);
+            let mut rng = Rng::new(7);
             let mut last = None;
             let mut seen = Vec::new();
             while seen.len() < 4 * sets {
-                life.line(Some(&mut dice));
+                life.line(Some(&mut rng));
                 life.acknowledge(0);
                 if last.replace(life.reasons()) != Some(life.reasons()) {
                     seen.push(life.reasons());

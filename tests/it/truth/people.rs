@@ -1,9 +1,9 @@
 //! Those who meet the nodes: feeders, who repeat each event until it is acknowledged, and watchers, who look all the time.
 
 use super::checker::{Answer, Said};
-use super::dice::Dice;
 use super::life::{bits, set_by};
 use super::line::Line;
+use super::rng::Rng;
 use super::world::{Before, NODES, Phase, Place, World, lock};
 use crate::harness::{self, Ask, text};
 use liangma::clock::Time;
@@ -57,10 +57,10 @@ impl Ear {
 // ---- feeders
 
 /// Feeds its share of the residents, every one's events in their order; ends when all is acknowledged in the last phase.
-pub fn feed(world: &World, nth: usize, feeders: usize, mut dice: Dice) {
+pub fn feed(world: &World, nth: usize, feeders: usize, mut rng: Rng) {
     let authority = world.seals().authority();
     let own: Vec<usize> = (nth..world.lives.len()).step_by(feeders).collect();
-    let mut ears: [Ear; NODES] = std::array::from_fn(|node| Ear::new(node, Door::Back));
+    let mut ears: [Ear; NODES] = std::array::from_fn(|node| Ear::new(node, Door::Ops));
     // Half of them send a little and wait for little, so that they are the first to be told yes when all others still wait.
     let (together, haste) = match nth % 2 {
         0 => (TOGETHER, 10),
@@ -80,15 +80,15 @@ pub fn feed(world: &World, nth: usize, feeders: usize, mut dice: Dice) {
         if phase == Phase::Finish {
             chosen.extend(&own);
         } else {
-            for _ in 0..dice.within(1..=together) {
-                let one = own[one_with_news(own.len(), &mut dice)];
+            for _ in 0..rng.within(1..=together) {
+                let one = own[one_with_news(own.len(), &mut rng)];
                 if !chosen.contains(&one) {
                     chosen.push(one);
                 }
             }
         }
         chosen.retain(|one| {
-            let new = (phase == Phase::Feed).then_some(&mut dice);
+            let new = (phase == Phase::Feed).then_some(&mut rng);
             let mut life = lock(&world.lives[*one]);
             let known = life.history.newest();
             let line = life.line(new);
@@ -103,10 +103,10 @@ pub fn feed(world: &World, nth: usize, feeders: usize, mut dice: Dice) {
         if lines.is_empty() {
             return;
         }
-        let node = dice.below(NODES);
+        let node = rng.below(NODES);
         // Some do not wait for long: what they gave up may be applied later than what they send next.
-        let patience = Duration::from_millis(match dice.percent(haste) {
-            true => dice.within(20..=300),
+        let patience = Duration::from_millis(match rng.percent(haste) {
+            true => rng.within(20..=300),
             false => 3_000,
         });
         match post(world, &mut ears[node], patience, &authority, &lines) {
@@ -125,13 +125,13 @@ pub fn feed(world: &World, nth: usize, feeders: usize, mut dice: Dice) {
             }
         }
         world.feeding.fetch_sub(1, SeqCst);
-        sleep(Duration::from_millis(dice.within(0..=40)));
+        sleep(Duration::from_millis(rng.within(0..=40)));
     }
 }
 
 /// One of so many: the first have news all the time, the last seldom.
-fn one_with_news(count: usize, dice: &mut Dice) -> usize {
-    count * dice.below(1000) * dice.below(1000) / 1_000_000
+fn one_with_news(count: usize, rng: &mut Rng) -> usize {
+    count * rng.below(1000) * rng.below(1000) / 1_000_000
 }
 
 /// Whether all lines were acknowledged.
@@ -176,13 +176,13 @@ fn post(
 }
 
 /// Feeds lines in their order, whatever it takes; false if the run was stopped.
-pub fn feed_again(world: &World, lines: &[String], mut dice: Dice) -> bool {
+pub fn feed_again(world: &World, lines: &[String], mut rng: Rng) -> bool {
     let authority = world.seals().authority();
-    let mut ears: [Ear; NODES] = std::array::from_fn(|node| Ear::new(node, Door::Back));
+    let mut ears: [Ear; NODES] = std::array::from_fn(|node| Ear::new(node, Door::Ops));
     for part in lines.chunks(300) {
         while !post(
             world,
-            &mut ears[dice.below(NODES)],
+            &mut ears[rng.below(NODES)],
             PATIENCE,
             &authority,
             part,
@@ -307,14 +307,14 @@ pub fn sessions(world: &World) -> Vec<String> {
 }
 
 /// Shows, scans and explains random residents at one node.
-pub fn watch(world: &World, codes: &Codes, sessions: &[String], node: usize, mut dice: Dice) {
+pub fn watch(world: &World, codes: &Codes, sessions: &[String], node: usize, mut rng: Rng) {
     let scanner = world.seals().scanner();
     let mut ears = [Door::Resident, Door::Gate, Door::Desk].map(|door| Ear::new(node, door));
     while !world.is_stopped() {
         sleep(Duration::from_millis(2));
-        let resident = dice.below(world.lives.len());
+        let resident = rng.below(world.lives.len());
         let session = &sessions[resident];
-        let (nth, door, ask) = match dice.below(20) {
+        let (nth, door, ask) = match rng.below(20) {
             0 => (2, "explain", Ask::get("/v1/status").bearer(session)),
             1..=8 => {
                 let code = codes.of(world, resident);
@@ -327,7 +327,7 @@ pub fn watch(world: &World, codes: &Codes, sessions: &[String], node: usize, mut
 }
 
 /// Comes when a node opens its doors, asks for those of whom there is most news while the board is filled, and goes.
-pub fn crowd(world: &World, codes: &Codes, sessions: &[String], node: usize, mut dice: Dice) {
+pub fn crowd(world: &World, codes: &Codes, sessions: &[String], node: usize, mut rng: Rng) {
     let mut ear = Ear::new(node, Door::Resident);
     let mut met = 0;
     while !world.is_stopped() {
@@ -338,7 +338,7 @@ pub fn crowd(world: &World, codes: &Codes, sessions: &[String], node: usize, mut
         met = place.process;
         let end = Instant::now() + CROWD_STAYS;
         while Instant::now() < end && !world.is_stopped() {
-            let resident = one_with_news(world.lives.len(), &mut dice);
+            let resident = one_with_news(world.lives.len(), &mut rng);
             let ask = Ask::get("/v1/code").bearer(&sessions[resident]);
             look(world, codes, &mut ear, "show", resident, &ask);
             sleep(Duration::from_millis(2));

@@ -1,6 +1,6 @@
 //! Which harm comes when: at most one that Redis has to recover from, and one of another kind beside it.
 
-use super::dice::Dice;
+use super::rng::Rng;
 use super::town::{Over, Step, Town};
 use super::world::{NODES, World};
 use liangma::store::redis::partition::{self, PARTITIONS};
@@ -75,11 +75,11 @@ impl Begun {
 struct Deck(Vec<usize>);
 
 impl Deck {
-    fn draw(&mut self, kinds: usize, dice: &mut Dice) -> usize {
+    fn draw(&mut self, kinds: usize, rng: &mut Rng) -> usize {
         if self.0.is_empty() {
             self.0 = (0..kinds).collect();
         }
-        self.0.swap_remove(dice.below(self.0.len()))
+        self.0.swap_remove(rng.below(self.0.len()))
     }
 }
 
@@ -95,7 +95,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(150);
 
 pub struct Schedule {
     over: Over,
-    dice: Dice,
+    rng: Rng,
     /// Of Redis, and of the rest.
     large: Option<Begun>,
     small: Option<Begun>,
@@ -110,11 +110,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    pub fn new(over: Over, dice: Dice) -> Schedule {
+    pub fn new(over: Over, rng: Rng) -> Schedule {
         let soon = Instant::now() + Duration::from_millis(500);
         Schedule {
             over,
-            dice,
+            rng,
             large: None,
             small: None,
             large_kinds: Deck::default(),
@@ -159,7 +159,7 @@ impl Schedule {
             && town.are_all_open()
         {
             self.small = None;
-            self.next_small = now + Duration::from_millis(self.dice.within(200..=1_200));
+            self.next_small = now + Duration::from_millis(self.rng.within(200..=1_200));
         }
         if let Some(since) = self.settling
             && self.looked.elapsed() > LOOK_PAUSE
@@ -168,7 +168,7 @@ impl Schedule {
             if town.is_settled() {
                 world.note("Redis has settled");
                 self.settling = None;
-                self.next_large = now + Duration::from_millis(self.dice.within(100..=800));
+                self.next_large = now + Duration::from_millis(self.rng.within(100..=800));
             } else if since.elapsed() > RECOVERY {
                 world.lie("Redis itself has not recovered".to_owned());
                 world.stop();
@@ -206,28 +206,28 @@ impl Schedule {
 
     /// What Redis has to recover from. None of it may lose what was acknowledged.
     fn large(&mut self, town: &Town) -> Fault {
-        let dice = &mut self.dice;
-        let primary = town.primary(dice);
+        let rng = &mut self.rng;
+        let primary = town.primary(rng);
         let mut replicas = town.replicas_of(primary);
         // In the order of the dice.
-        if dice.percent(50) {
+        if rng.percent(50) {
             replicas.reverse();
         }
         let over = self.over;
         if over == Over::Single {
-            return match self.large_kinds.draw(3, dice) {
+            return match self.large_kinds.draw(3, rng) {
                 0 => fault(
                     "kill of the server",
                     vec![
                         (0, Step::Kill(0)),
-                        (dice.within(20..=2_000), Step::Restart(0)),
+                        (rng.within(20..=2_000), Step::Restart(0)),
                     ],
                 ),
                 1 => fault(
                     "frozen server",
                     vec![
                         (0, Step::Freeze(0)),
-                        (dice.within(100..=4_000), Step::Thaw(0)),
+                        (rng.within(100..=4_000), Step::Thaw(0)),
                     ],
                 ),
                 _ => Fault {
@@ -236,7 +236,7 @@ impl Schedule {
                         "a node is filled by a store that is slow to tell, and quick to tell of changes",
                         vec![
                             (0, Step::KillNode(NODES - 1)),
-                            (0, Step::Straggle(dice.within(150..=400), ASKING)),
+                            (0, Step::Straggle(rng.within(150..=400), ASKING)),
                             (0, Step::StartNode(NODES - 1)),
                             (4_000, Step::Pass),
                         ],
@@ -245,19 +245,19 @@ impl Schedule {
             };
         }
         let replica = *replicas.first().expect("Redis has settled");
-        match self.large_kinds.draw(8, dice) {
+        match self.large_kinds.draw(8, rng) {
             0 => fault(
                 format!("kill of primary {primary}"),
                 vec![
                     (0, Step::Kill(primary)),
-                    (dice.within(20..=6_000), Step::Restart(primary)),
+                    (rng.within(20..=6_000), Step::Restart(primary)),
                 ],
             ),
             1 => fault(
                 format!("frozen primary {primary}"),
                 vec![
                     (0, Step::Freeze(primary)),
-                    (dice.within(100..=6_000), Step::Thaw(primary)),
+                    (rng.within(100..=6_000), Step::Thaw(primary)),
                 ],
             ),
             2 | 3 if over == Over::Watched && town.all_are_waited_for() => {
@@ -265,7 +265,7 @@ impl Schedule {
                 fault(
                     format!("fail-over from {primary}"),
                     vec![
-                        (0, Step::AskSentinel(dice.below(3), ask)),
+                        (0, Step::AskSentinel(rng.below(3), ask)),
                         // The others have not heard of it at once.
                         (3_000, Step::Wait),
                     ],
@@ -278,7 +278,7 @@ impl Schedule {
                     format!("fail-over with care from {primary}"),
                     vec![
                         (0, Step::Ask(primary, words("CLIENT PAUSE 5000 WRITE"))),
-                        (50, Step::AskSentinel(dice.below(3), ask)),
+                        (50, Step::AskSentinel(rng.below(3), ask)),
                         (3_000, Step::Wait),
                     ],
                 )
@@ -295,72 +295,72 @@ impl Schedule {
                     .collect();
                 steps.push((30, Step::Ask(primary, words("CLIENT KILL TYPE replica"))));
                 // After a while what it alone has is vouched for by electors, and shown; changes wait for replicas in vain for a second.
-                steps.push((dice.within(300..=2_500), Step::Kill(primary)));
+                steps.push((rng.within(300..=2_500), Step::Kill(primary)));
                 steps.extend(replicas.iter().map(|replica| (0, Step::Thaw(*replica))));
-                steps.push((dice.within(4_500..=7_000), Step::Restart(primary)));
+                steps.push((rng.within(4_500..=7_000), Step::Restart(primary)));
                 fault(format!("lonely primary {primary}, killed"), steps)
             }
             5 => fault(
                 format!("kill of replica {replica}"),
                 vec![
                     (0, Step::Kill(replica)),
-                    (dice.within(100..=3_000), Step::Restart(replica)),
+                    (rng.within(100..=3_000), Step::Restart(replica)),
                 ],
             ),
             6 => fault(
                 format!("frozen replica {replica}"),
                 vec![
                     (0, Step::Freeze(replica)),
-                    (dice.within(100..=3_000), Step::Thaw(replica)),
+                    (rng.within(100..=3_000), Step::Thaw(replica)),
                 ],
             ),
             _ => {
-                let slot = partition::slot(dice.below(PARTITIONS));
+                let slot = partition::slot(rng.below(PARTITIONS));
                 let cluster = town.cluster().expect("only there are slots moved");
                 let from = cluster.primary_of(slot);
                 let others: Vec<usize> = (0..cluster.servers.len())
                     .filter(|nth| *nth != from && cluster.servers[*nth].is_primary())
                     .collect();
-                let to = dice.pick(&others).expect("three primaries");
+                let to = rng.pick(&others).expect("three primaries");
                 let mut steps = vec![(0, Step::BeginMove(slot, to))];
-                for _ in 0..dice.below(4) {
-                    steps.push((dice.within(5..=200), Step::MoveKeys(slot, to, 1)));
+                for _ in 0..rng.below(4) {
+                    steps.push((rng.within(5..=200), Step::MoveKeys(slot, to, 1)));
                 }
-                steps.push((dice.within(5..=400), Step::FinishMove(slot, to)));
+                steps.push((rng.within(5..=400), Step::FinishMove(slot, to)));
                 fault(format!("slot {slot} moves from {from} to {to}"), steps)
             }
         }
     }
 
     fn small(&mut self, town: &Town) -> Fault {
-        let dice = &mut self.dice;
-        let node = dice.below(NODES);
-        let server = dice.below(town.servers().len());
+        let rng = &mut self.rng;
+        let node = rng.below(NODES);
+        let server = rng.below(town.servers().len());
         let kinds = match self.over {
             Over::Single => 12,
             Over::Watched => 13,
             Over::Cluster => 9,
         };
-        match self.small_kinds.draw(kinds, dice) {
+        match self.small_kinds.draw(kinds, rng) {
             0 => fault(
                 format!("kill of node {node}"),
                 vec![
                     (0, Step::KillNode(node)),
-                    (dice.within(0..=500), Step::StartNode(node)),
+                    (rng.within(0..=500), Step::StartNode(node)),
                 ],
             ),
             1 => fault(
                 format!("node {node} leaves"),
                 vec![
                     (0, Step::EndNode(node)),
-                    (dice.within(0..=500), Step::StartNode(node)),
+                    (rng.within(0..=500), Step::StartNode(node)),
                 ],
             ),
             2 | 3 => fault(
                 format!("frozen node {node}"),
                 vec![
                     (0, Step::FreezeNode(node)),
-                    (dice.within(50..=4_000), Step::ThawNode(node)),
+                    (rng.within(50..=4_000), Step::ThawNode(node)),
                 ],
             ),
             4 => fault(
@@ -369,16 +369,16 @@ impl Schedule {
             ),
             // Those that are awake have read them by then.
             5 | 6 => {
-                let those: Vec<usize> = match dice.percent(70) {
+                let those: Vec<usize> = match rng.percent(70) {
                     true => (0..PARTITIONS).collect(),
-                    false => vec![dice.below(PARTITIONS)],
+                    false => vec![rng.below(PARTITIONS)],
                 };
                 fault(
                     format!("streams trimmed past node {node}"),
                     vec![
                         (0, Step::FreezeNode(node)),
-                        (dice.within(100..=1_500), Step::Trim(those)),
-                        (dice.within(0..=300), Step::ThawNode(node)),
+                        (rng.within(100..=1_500), Step::Trim(those)),
+                        (rng.within(0..=300), Step::ThawNode(node)),
                     ],
                 )
             }
@@ -387,7 +387,7 @@ impl Schedule {
                 vec![(0, Step::Ask(server, words("SCRIPT FLUSH SYNC")))],
             ),
             8 => {
-                let ms = dice.within(50..=900);
+                let ms = rng.within(50..=900);
                 let pause = format!("CLIENT PAUSE {ms} ALL");
                 fault(
                     format!("server {server} is slow"),
@@ -397,25 +397,25 @@ impl Schedule {
             9 => fault(
                 "the relay is cut",
                 vec![
-                    (0, Step::Cut(dice.below(20_000))),
-                    (dice.within(50..=2_000), Step::Pass),
+                    (0, Step::Cut(rng.below(20_000))),
+                    (rng.within(50..=2_000), Step::Pass),
                 ],
             ),
             10 => fault(
                 "the relay is silent",
-                vec![(0, Step::Silence), (dice.within(50..=4_500), Step::Pass)],
+                vec![(0, Step::Silence), (rng.within(50..=4_500), Step::Pass)],
             ),
             11 => fault(
                 "the relay refuses",
-                vec![(0, Step::Refuse), (dice.within(50..=4_500), Step::Pass)],
+                vec![(0, Step::Refuse), (rng.within(50..=4_500), Step::Pass)],
             ),
             _ => {
-                let one = dice.below(3);
+                let one = rng.below(3);
                 fault(
                     format!("frozen sentinel {one}"),
                     vec![
                         (0, Step::FreezeSentinel(one)),
-                        (dice.within(50..=4_000), Step::ThawSentinel(one)),
+                        (rng.within(50..=4_000), Step::ThawSentinel(one)),
                     ],
                 )
             }

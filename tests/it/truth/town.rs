@@ -1,8 +1,8 @@
 //! The nodes and the Redis servers of a run, and the steps by which they are harmed and healed.
 
-use super::dice::Dice;
+use super::rng::Rng;
 use super::world::{NODES, Place, World};
-use crate::harness::{Doors, Node, Ring, Start, run};
+use crate::harness::{Doors, Node, NodeBuilder, Ring, run};
 use crate::redis::{Backup, Cluster, Relay, Server, Watched};
 use liangma::http::query::Door;
 use liangma::store::redis::partition::{self, PARTITIONS};
@@ -175,12 +175,12 @@ impl<'s> Town<'s> {
     }
 
     /// One of the primaries.
-    pub fn primary(&self, dice: &mut Dice) -> usize {
+    pub fn primary(&self, rng: &mut Rng) -> usize {
         match &self.store {
             Store::Single(_) => 0,
             Store::Watched(watched) => watched.primary(),
             Store::Cluster(cluster) => {
-                let slot = partition::slot(dice.below(PARTITIONS));
+                let slot = partition::slot(rng.below(PARTITIONS));
                 cluster.primary_of(slot)
             }
         }
@@ -245,7 +245,7 @@ impl<'s> Town<'s> {
                 world.lie(format!("node {nth} has opened no door, and ended"));
                 return world.stop();
             };
-            let doors = [Door::Resident, Door::Gate, Door::Desk, Door::Back];
+            let doors = [Door::Resident, Door::Gate, Door::Desk, Door::Ops];
             let doors = doors.map(|door| node.address(door));
             world.note(format!(
                 "node {nth} has opened its doors (process {process})"
@@ -287,15 +287,15 @@ impl<'s> Town<'s> {
             format!("too_old_after={TOO_OLD_AFTER}ms"),
             "code_life=10m".to_owned(),
             "gate_reasons=all".to_owned(),
-            "store_wait=2s".to_owned(),
-            "miss_wait=1s".to_owned(),
+            "store_timeout=2s".to_owned(),
+            "store_read_timeout=1s".to_owned(),
             "board_shards=16".to_owned(),
             "resident_threads=1".to_owned(),
             "gate_threads=1".to_owned(),
         ];
         settings.extend(self.replicas.map(|count| format!("store_replicas={count}")));
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        let starting = Start::new(&settings)
+        let starting = NodeBuilder::new(&settings)
             .over_redis(&self.url_of(nth), self.ring)
             .starting();
         let started = self.started.0.clone();

@@ -2,7 +2,7 @@
 
 use super::checker::{Answer, Bounds, History, Known, Lie, Said};
 use super::life::Life;
-use crate::harness::Seals;
+use crate::harness::Credentials;
 use liangma::clock::Time;
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -83,7 +83,7 @@ pub struct Counts {
 
 pub struct World {
     pub lives: Vec<Mutex<Life>>,
-    seals: Mutex<Seals>,
+    seals: Mutex<Credentials>,
     pub counts: Counts,
     /// Every line in the order in which it was first sent.
     fed: Mutex<Vec<String>>,
@@ -108,7 +108,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub fn new(lives: Vec<Life>, seals: Seals, bounds: Bounds) -> World {
+    pub fn new(lives: Vec<Life>, seals: Credentials, bounds: Bounds) -> World {
         World {
             lives: lives.into_iter().map(Mutex::new).collect(),
             seals: Mutex::new(seals),
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    pub fn seals(&self) -> MutexGuard<'_, Seals> {
+    pub fn seals(&self) -> MutexGuard<'_, Credentials> {
         lock(&self.seals)
     }
 
@@ -341,7 +341,7 @@ impl World {
         let mut text = format!(
             "{lie}\n  node {node} (process {process}), {door}, resident {resident}, id {:016x}, partition {}{}; in ms since the start\n",
             home.0,
-            liangma::board::sixteenth(home),
+            liangma::board::partition(home),
             if life.is_red_for_good() {
                 ", red for good"
             } else {

@@ -1,0 +1,77 @@
+//! How many long things each caller has under way at once, node-wide. Pure but for its lock, which no show and no scan takes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Counts of what is under way, by the caller's number.
+pub struct ConcurrencyCounter {
+    most: u32,
+    counts: Mutex<HashMap<u64, u32>>,
+}
+
+impl ConcurrencyCounter {
+    /// Allows each caller so many.
+    pub fn new(most: u32) -> Arc<ConcurrencyCounter> {
+        Arc::new(ConcurrencyCounter {
+            most,
+            counts: Mutex::default(),
+        })
+    }
+
+    /// Counts one more of a caller's, until what is returned is dropped. None where the caller has as many as are allowed.
+    pub fn enter(self: &Arc<ConcurrencyCounter>, caller: u64) -> Option<ConcurrencyGuard> {
+        let mut counts = self.counts();
+        let count = counts.entry(caller).or_insert(0);
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(ConcurrencyGuard {
+            all: self.clone(),
+            caller,
+        })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+        self.counts
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// One that is under way.
+pub struct ConcurrencyGuard {
+    all: Arc<ConcurrencyCounter>,
+    caller: u64,
+}
+
+impl Drop for ConcurrencyGuard {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts();
+        if let Some(count) = counts.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.caller);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_caller_has_so_many_and_again_when_one_ended() {
+        let all = ConcurrencyCounter::new(2);
+        let (first, second) = (all.enter(7), all.enter(7));
+        assert!(first.is_some() && second.is_some());
+        assert!(all.enter(7).is_none());
+        assert!(all.enter(8).is_some());
+        drop(first);
+        let third = all.enter(7);
+        assert!(third.is_some() && all.enter(7).is_none());
+        drop((second, third));
+        assert!(all.counts().is_empty());
+    }
+}

@@ -1,0 +1,237 @@
+//! One connection: HTTP over a socket that is watched, query after query, until it ends or rests.
+
+use super::connections::{ConnectionState, DrainState};
+use crate::answer::Refusal;
+use crate::http::{answer, reply};
+use crate::kernel;
+use crate::language::Language;
+use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The kernel's read ahead for one connection: as much as a bulk scan is handed at once.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Concurrency: one of these a connection, one query after the other. A connection that has been idle for a while rests:
+/// hyper's buffers, 16 KiB of them, are given back until it speaks again.
+///
+/// Returns the socket where a refusal was the last and bytes of its request are unread.
+pub async fn serve(mut stream: TcpStream, state: &Rc<ConnectionState>) -> Option<TcpStream> {
+    let mut ahead = Bytes::new();
+    loop {
+        // On the heap, so that a resting connection does not hold the room of a speaking one.
+        match Box::pin(exchange(stream, ahead, state)).await {
+            ConnectionEnd::Resting(resting, unread) => (stream, ahead) = (resting, unread),
+            ConnectionEnd::Refused(stream) => return Some(stream),
+            ConnectionEnd::Gone => return None,
+        }
+        if ahead.is_empty() && !speaks_again(&stream, state).await {
+            return None;
+        }
+    }
+}
+
+/// How a connection's speaking ended.
+enum ConnectionEnd {
+    /// It rests; what was read and not yet understood goes with it.
+    Resting(TcpStream, Bytes),
+    /// A refusal was the last, and bytes of its request are unread.
+    Refused(TcpStream),
+    Gone,
+}
+
+/// Waits until a resting connection speaks; false if it is to end instead.
+async fn speaks_again(stream: &TcpStream, state: &ConnectionState) -> bool {
+    state.resting.set(true);
+    let speaks = std::future::poll_fn(|cx| {
+        if state.closed.get() || state.table.leaving.get() == DrainState::Now {
+            return Poll::Ready(false);
+        }
+        state.park(cx.waker());
+        if state.frozen.get() {
+            return Poll::Pending;
+        }
+        stream.poll_read_ready(cx).map(|_| true)
+    })
+    .await;
+    state.resting.set(false);
+    speaks
+}
+
+/// Speaks HTTP until the connection ends or rests.
+async fn exchange(stream: TcpStream, ahead: Bytes, state: &Rc<ConnectionState>) -> ConnectionEnd {
+    let table = &state.table;
+    let watched = TimedStream {
+        stream,
+        ahead,
+        state: state.clone(),
+        refused: None,
+    };
+    let asked = service_fn(|request| async {
+        state.turn().await;
+        let response = answer(&table.service, table.door, &table.bounds, state, request).await;
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(READ_BYTES_MAX)
+        .max_header_size(table.settings.head_bytes_max)
+        // A half-closed client has asked all that it will, and still gets its answers.
+        .half_close(true)
+        // Answers are small: copied behind their head they cost less than a second piece to write.
+        .writev(false)
+        .serve_connection(TokioIo::new(watched), asked);
+    let mut told = false;
+    let rests = std::future::poll_fn(|cx| {
+        if state.closed.get() {
+            return Poll::Ready(false);
+        }
+        if state.frozen.get() {
+            state.park(cx.waker());
+            return Poll::Pending;
+        }
+        state.begin_turn();
+        let mut connection = Pin::new(&mut connection);
+        if table.leaving.get() == DrainState::Now && !told {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if state.rest.take() && state.may_rest() && !told {
+            return Poll::Ready(true);
+        }
+        state.park(cx.waker());
+        // Whatever ended the connection, the visit of its query has counted it.
+        connection.poll(cx).map(|_| false)
+    })
+    .await;
+    if !rests && (!state.unread.get() || state.closed.get()) {
+        return ConnectionEnd::Gone;
+    }
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner().stream;
+    if !rests {
+        return ConnectionEnd::Refused(stream);
+    }
+    // An empty piece would still hold the whole buffer.
+    let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
+    ConnectionEnd::Resting(stream, ahead.unwrap_or_default())
+}
+
+/// A socket whose bytes move the connection's clock, and whose bare refusals get our words.
+struct TimedStream {
+    stream: TcpStream,
+    /// Read before the connection rested.
+    ahead: Bytes,
+    state: Rc<ConnectionState>,
+    /// A refusal of hyper's own, replaced: what is left to write of ours.
+    refused: Option<&'static [u8]>,
+}
+
+/// hyper refuses a head that it cannot read by itself, with a status and nothing else.
+fn bare_refusal(bytes: &[u8]) -> Option<&'static [u8]> {
+    if bytes.len() < 12
+        || !bytes.starts_with(b"HTTP/1.1 4")
+        || memchr::memmem::find(bytes, b"content-type").is_some()
+    {
+        return None;
+    }
+    let refusal = match &bytes[9..12] {
+        b"431" | b"413" | b"414" => Refusal::TooLarge,
+        _ => Refusal::Malformed,
+    };
+    Some(reply::ready_made(refusal, Language::Hans))
+}
+
+impl AsyncRead for TimedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before
+            && self.state.heard()
+            && let Some(wait) = kernel::since_heard(&self.stream)
+        {
+            self.state.waited(wait);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for TimedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let me = &mut *self;
+        if me.refused.is_none() {
+            me.refused = bare_refusal(bytes);
+            if me.refused.is_some() {
+                me.state.unread.set(true);
+            }
+        }
+        while let Some(ours) = me.refused {
+            match std::task::ready!(Pin::new(&mut me.stream).poll_write(cx, ours))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n if n == ours.len() => {
+                    me.refused = None;
+                    return Poll::Ready(Ok(bytes.len()));
+                }
+                n => me.refused = Some(&ours[n..]),
+            }
+        }
+        let written = Pin::new(&mut me.stream).poll_write(cx, bytes);
+        // hyper flushes once it owes nothing any more.
+        me.state.owes.set(true);
+        if written.is_ready() {
+            me.state.moved();
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state.owes.set(false);
+        Poll::Ready(Ok(())) // a socket has nothing to flush
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refusals_without_words_are_given_ours() {
+        assert!(bare_refusal(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").is_some());
+        assert!(
+            bare_refusal(b"HTTP/1.1 431 x\r\n\r\n").is_some_and(|ours| {
+                std::str::from_utf8(ours).unwrap().contains("\"too_large\"")
+            })
+        );
+        for other in [
+            &b"HTTP/1.1 200 OK\r\n\r\n"[..],
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\r\n",
+            b"HTTP/1.1 4",
+        ] {
+            assert!(bare_refusal(other).is_none());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Tells a connection that is not served that we are busy, in its language, and lets it go.
+
+use crate::answer::Refusal;
+use crate::http::busy_page::{self, takes_html};
+use crate::http::reply;
+use crate::kernel;
+use crate::language::Language;
+use socket2::SockRef;
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Says that we are busy to a connection that is not served. What it sent is read first and its end is waited for a
+/// moment: closing on unread bytes would reset the connection, and the answer would be lost with it.
+pub async fn reject_busy(stream: std::net::TcpStream, wait: Duration) {
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        return;
+    };
+    const HEAD_WAIT: Duration = Duration::from_millis(200);
+    const END_WAIT: Duration = Duration::from_millis(500);
+    let mut head = [0; 2048];
+    let read = tokio::time::timeout(HEAD_WAIT, read_some(&stream, &mut head)).await;
+    let length = read.map_or(0, Result::unwrap_or_default);
+    let bytes = busy_answer(&head[..length], wait);
+    // A fresh socket's buffer takes it whole.
+    let _ = stream.try_write(&bytes);
+    let _ = SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+    let _ = tokio::time::timeout(END_WAIT, async {
+        while read_some(&stream, &mut head).await.is_ok_and(|n| n > 0) {}
+    })
+    .await;
+}
+
+/// Reads on after a refusal that left bytes unread, and throws away what it reads, until the client ends the connection:
+/// closing on unread bytes would reset it, and take the refusal with it. Bounded in bytes and in time.
+pub async fn linger(stream: TcpStream) {
+    const BYTES_MAX: usize = 8 << 20;
+    const WAIT: Duration = Duration::from_secs(2);
+    let _ = SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
+    let _ = tokio::time::timeout(WAIT, async {
+        let mut left = BYTES_MAX;
+        while left > 0
+            && stream.readable().await.is_ok()
+            && let Some(thrown) = throw_away(&stream, left)
+        {
+            left -= thrown.min(left);
+            // Others have their turn between two pieces.
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Throws away what there is to read; how many bytes it was, None at the end of the connection.
+fn throw_away(stream: &TcpStream, most: usize) -> Option<usize> {
+    let thrown = stream.try_io(tokio::io::Interest::READABLE, || {
+        kernel::throw_away(stream, most)
+    });
+    match thrown {
+        Ok(0) => None,
+        Ok(thrown) => Some(thrown),
+        Err(error) => (error.kind() == io::ErrorKind::WouldBlock).then_some(0),
+    }
+}
+
+/// What there is to read, once there is something; a fresh socket claims to be readable before it is.
+async fn read_some(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+/// Returns the answer to a head that is not parsed, as much of it as is there: a page for a browser that loads one, and
+/// JSON for all others, in the language asked.
+fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
+    let language = language_of(head);
+    let is_page = head.starts_with(b"GET ") && value_of(head, b"accept:").is_some_and(takes_html);
+    match is_page {
+        true => busy_page::whole(Refusal::Busy, language, reply::spread(wait)),
+        false => reply::whole(Refusal::Busy, language, Some(wait)),
+    }
+}
+
+/// The language that an unread head asks for.
+fn language_of(head: &[u8]) -> Language {
+    let value = value_of(head, b"accept-language:").map(std::str::from_utf8);
+    match value {
+        Some(Ok(value)) => Language::accepted(value),
+        _ => Language::Hans,
+    }
+}
+
+/// The value of the first header of this name, which is given with its colon.
+fn value_of<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
+    head.split(|b| *b == b'\n').skip(1).find_map(|line| {
+        let (its_name, value) = line.split_at_checked(name.len())?;
+        let is_it = its_name.eq_ignore_ascii_case(name);
+        is_it.then(|| value.trim_ascii())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unread_head_still_says_its_language() {
+        let head = b"GET /v1/code HTTP/1.1\r\nHost: x\r\nACCEPT-Language: en-GB\r\n\r\n";
+        assert_eq!(language_of(head), Language::En);
+        assert_eq!(language_of(b""), Language::Hans);
+        let bad = b"GET / HTTP/1.1\r\naccept-language: \xff\r\n";
+        assert_eq!(language_of(bad), Language::Hans);
+        assert_eq!(
+            language_of(b"GET / HTTP/1.1\r\naccept-language"),
+            Language::Hans
+        );
+    }
+
+    #[test]
+    fn a_browser_that_loads_a_page_gets_one_and_everybody_else_json() {
+        let wait = Duration::from_secs(4);
+        for (head, html) in [
+            (
+                &b"GET / HTTP/1.1\r\nAccept: text/html,*/*\r\n\r\n"[..],
+                true,
+            ),
+            (b"GET / HTTP/1.1\r\naccept:text/html", true),
+            (b"GET / HTTP/1.1\r\naccept: */*\r\n\r\n", false),
+            (b"POST / HTTP/1.1\r\naccept: text/html\r\n\r\n", false),
+            (b"GET /?accept: text/html", false),
+            (b"", false),
+        ] {
+            let answer = String::from_utf8(busy_answer(head, wait)).unwrap();
+            assert_eq!(answer.contains("content-type: text/html"), html, "{answer}");
+            assert_eq!(answer.contains("\r\nrefresh: "), html, "{answer}");
+            assert!(answer.contains("\r\nretry-after: "), "{answer}");
+        }
+    }
+}

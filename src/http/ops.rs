@@ -1,0 +1,348 @@
+//! The operations door: whether the node lives, whether it may be sent traffic, what it counted, and what authorities feed.
+
+use super::Settings;
+use super::agent;
+use super::doors::ConnectionState;
+use super::reply::{self, Body};
+use crate::answer::Refusal;
+use crate::board::PARTITIONS;
+use crate::clock::{Now, Time, offset};
+use crate::desk::audit::{FeedCounts, Feeder};
+use crate::feed::{self, IngestReport, LINE_BYTES_MAX};
+use crate::language::Language;
+use crate::lines::LineSplitter;
+use crate::meters::{QueryOutcome, RequestKind, ScrapeSnapshot};
+use crate::seal::AccessToken;
+use crate::service::{AppState, Service};
+use crate::store::{Change, ChangeKind};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
+
+/// Changes that go to the store together: enough that a commit is shared, few enough that other feeds are not held up.
+const BATCH: usize = 2_000;
+
+/// Bytes of lines that go to the store together, where they are long: what a feed holds in memory.
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// Why a node is not ready, the first that holds.
+fn state(app: &AppState, now: Now) -> &'static str {
+    if app.is_draining() {
+        "draining"
+    } else if !app.board.is_filled() || !app.seal.revoked.is_read() {
+        "warming"
+    } else if is_worse(app, app.board.too_old_in(now)) {
+        "too_old"
+    } else if app.clock_offset_is_too_large() {
+        "clock"
+    } else if app.board.too_old_in(now) != 0 {
+        "degraded"
+    } else {
+        "ready"
+    }
+}
+
+/// Whether another node could tell of somebody of whom this one knows too little: `old` are sixteenths that are too old here. What
+/// the store itself has lost no node can tell. A node that can tell of nobody is of no use.
+fn is_worse(app: &AppState, old: u16) -> bool {
+    old == u16::MAX || old & !app.store.lost() != 0
+}
+
+/// Whether a node in this state may be sent traffic.
+fn is_ready(state: &str) -> bool {
+    matches!(state, "ready" | "degraded")
+}
+
+pub fn live(service: &Service, started: Instant) -> Response<Body> {
+    service
+        .metrics
+        .enter(RequestKind::Live, started)
+        .leave(QueryOutcome::Done);
+    reply::json(StatusCode::OK, r#"{"state":"live"}"#)
+}
+
+/// How many requests each door can have in flight from one balancer, for balancers that ask here.
+const IN_FLIGHT_MAX: HeaderName = HeaderName::from_static("in-flight-max");
+
+pub fn ready(service: &Service, settings: &Settings, started: Instant, now: Now) -> Response<Body> {
+    let mut response = readiness(service, started, now);
+    let told = agent::header(&service.app, settings.balancers);
+    if let Ok(told) = HeaderValue::try_from(told) {
+        response.headers_mut().insert(IN_FLIGHT_MAX, told);
+    }
+    response
+}
+
+fn readiness(service: &Service, started: Instant, now: Now) -> Response<Body> {
+    let app = &service.app;
+    let state = state(app, now);
+    let freshness = app.board.freshness(now);
+    let mut body = serde_json::json!({
+        "state": state,
+        "residents": app.board.residents(),
+        "as_of": freshness.as_of.to_string(),
+        "age_ms": freshness.age.as_millis() as u64,
+    });
+    service
+        .metrics
+        .enter(RequestKind::Ready, started)
+        .leave(QueryOutcome::Done);
+    let old = app.board.too_old_in(now);
+    if state == "degraded" || state == "too_old" {
+        let partitions = (0..PARTITIONS).filter(|nth| old & 1 << nth != 0);
+        body["too_old"] = partitions.collect::<Vec<_>>().into();
+    }
+    let refusal = match state {
+        _ if is_ready(state) => return reply::json(StatusCode::OK, body.to_string()),
+        "draining" => Refusal::Draining,
+        "warming" => Refusal::Warming,
+        _ => Refusal::UpstreamBusy,
+    };
+    let wait = reply::wait(refusal).unwrap_or_default();
+    body["retry_after_ms"] = (wait.as_millis() as u64).into();
+    reply::later(
+        reply::json(reply::status_of(refusal), body.to_string()),
+        wait,
+    )
+}
+
+pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> {
+    let app = &service.app;
+    let misses = app.store_client.stats();
+    let text = app.meters.print(&ScrapeSnapshot {
+        residents: app.board.residents(),
+        filled: app.board.is_filled(),
+        stale_writes_dropped: app.board.dropped_stale(),
+        conflicts: app.board.conflicts(),
+        retained_reds: app.board.retained_count(),
+        record_cache_bytes: app.store_client.bytes(),
+        store_lookups_limit: misses.limit as u64,
+        store_lookups_in_flight: misses.in_flight as u64,
+        store_rtt_floor: misses.floor,
+        store_rtt_smoothed: misses.smoothed,
+        age: app.board.freshness(now).age,
+        ready: is_ready(state(app, now)),
+        too_old: app.board.too_old_in(now).count_ones(),
+        lost: app.store.lost().count_ones(),
+        clock_steps: offset::steps(),
+        clock_apart: app.clock.apart_ms() as f64 / 1_000.0,
+        audit_links: app.audit_links(),
+        offline: app.offline_facts(now),
+    });
+    service
+        .metrics
+        .enter(RequestKind::Metrics, started)
+        .leave(QueryOutcome::Done);
+    reply::typed(StatusCode::OK, reply::TEXT, Body::whole(text))
+}
+
+/// How often a feed that is silent is looked after: whether its authority may still feed.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A feed, whose authority is admitted.
+pub struct FeedRequest<'q> {
+    pub token: &'q [u8],
+    pub body: Incoming,
+    pub language: Language,
+    pub started: Instant,
+    pub now: Time,
+}
+
+/// Takes in a feed. What is counted as applied is durable and on the board; a feed that is cut off, or that meets a busy
+/// store, may have been applied in part and is simply sent again.
+pub async fn feed(
+    service: &Service,
+    settings: &Settings,
+    connection: &ConnectionState,
+    asked: FeedRequest<'_>,
+) -> Response<Body> {
+    let language = asked.language;
+    let visit = service.metrics.enter(RequestKind::Feed, asked.started);
+    match take_in(service, settings, connection, asked).await {
+        Ok(fed) => {
+            visit.leave(QueryOutcome::Done);
+            reply::json(StatusCode::OK, fed.to_json())
+        }
+        Err(refusal) => {
+            visit.leave(QueryOutcome::Refused(refusal));
+            reply::refused(refusal, language)
+        }
+    }
+}
+
+async fn take_in(
+    service: &Service,
+    settings: &Settings,
+    connection: &ConnectionState,
+    asked: FeedRequest<'_>,
+) -> Result<IngestReport, Refusal> {
+    let app = &service.app;
+    let FeedRequest {
+        token,
+        mut body,
+        now,
+        ..
+    } = asked;
+    let admits = || service.admit_authority(token, Time::now()).map(drop);
+    let authority = service.admit_authority(token, now)?;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut fed = IngestReport::default();
+    let mut record = FeedAudit::new(service, &authority, service.authority_number(token, now)?.0);
+    let mut batch: Vec<Change> = Vec::new();
+    let mut lines = LineSplitter::new(LINE_BYTES_MAX);
+    let (mut bytes, mut applied_bytes) = (0, 0);
+    let today = now.day();
+    loop {
+        if app.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        connection.awaits_more(true);
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            _ = look.tick() => {
+                admits()?;
+                continue;
+            }
+        };
+        connection.awaits_more(false);
+        let mut each = |nth, line: Option<&[u8]>| {
+            let event = match line.map(<[u8]>::trim_ascii) {
+                Some([]) => return,
+                Some(line) => feed::parse(line, today),
+                None => Err(feed::Rejection::LineTooLong),
+            };
+            let changes = event.and_then(|event| match event {
+                // Whoever feeds says what happened, and brings no papers of ours.
+                feed::Event::Paper(..) => Err(feed::Rejection::Imported),
+                event if event.source().is_some_and(|of| !authority.speaks_for(of)) => {
+                    Err(feed::Rejection::SourceNotPermitted)
+                }
+                event => feed::seal_event(event, &app.seal),
+            });
+            match changes {
+                Ok(changes) => batch.extend(changes),
+                Err(rejection) => {
+                    fed.reject(nth, rejection);
+                    record.of(authority.holder()).rejected += 1;
+                    app.meters.store.rejected.fetch_add(1, Relaxed);
+                }
+            }
+        };
+        let ended = frame.is_none();
+        match frame {
+            None => lines.finish(&mut each),
+            Some(frame) => {
+                let frame = frame.map_err(|_| Refusal::Malformed)?;
+                if let Some(data) = frame.data_ref() {
+                    bytes += data.len() as u64;
+                    if bytes > settings.feed_bytes_max {
+                        return Err(Refusal::TooLarge);
+                    }
+                    lines.push(data, &mut each);
+                }
+            }
+        }
+        let full = batch.len() >= BATCH || bytes - applied_bytes >= BATCH_BYTES;
+        if (full || ended) && !batch.is_empty() {
+            applied_bytes = bytes;
+            // Whose token was revoked meanwhile changes nothing more.
+            admits()?;
+            let counted: Vec<bool> = batch
+                .iter()
+                .map(|change| change.what.is_counted())
+                .collect();
+            let said = record.said(&batch);
+            let changed = app.store_client.apply(std::mem::take(&mut batch)).await?;
+            record.count(said, &changed, &counted);
+            let changed = changed.into_iter().zip(counted);
+            let changed: Vec<bool> = changed
+                .filter_map(|(changed, counted)| counted.then_some(changed))
+                .collect();
+            let (applied, unchanged) = (fed.applied, fed.unchanged);
+            fed.count(&changed);
+            let store = &app.meters.store;
+            store.applied.fetch_add(fed.applied - applied, Relaxed);
+            store
+                .unchanged
+                .fetch_add(fed.unchanged - unchanged, Relaxed);
+        }
+        if ended {
+            return Ok(fed);
+        }
+        // Parsing a piece takes some hundred microseconds; whoever asks `/ready` comes between.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What a feed does, by source, for the audit log; handed on however the feed ends.
+struct FeedAudit<'s> {
+    service: &'s Service,
+    holder: String,
+    token: u64,
+    feeds: HashMap<Box<str>, FeedCounts>,
+}
+
+impl<'s> FeedAudit<'s> {
+    fn new(service: &'s Service, authority: &AccessToken, token: u64) -> FeedAudit<'s> {
+        FeedAudit {
+            service,
+            holder: authority.holder().to_owned(),
+            token,
+            feeds: HashMap::new(),
+        }
+    }
+
+    fn of(&mut self, source: &str) -> &mut FeedCounts {
+        if !self.feeds.contains_key(source) {
+            let one = FeedCounts {
+                feeds: 1,
+                ..FeedCounts::default()
+            };
+            self.feeds.insert(source.into(), one);
+        }
+        self.feeds.get_mut(source).expect("just put there")
+    }
+
+    /// Of each change who says it, and whether it sets a reason. What is no status is said by the token's own source.
+    fn said(&self, changes: &[Change]) -> Vec<(Box<str>, bool)> {
+        let said = changes.iter().map(|change| match &change.what {
+            ChangeKind::Status(status, _) => (status.source.clone(), status.active),
+            _ => (self.holder.as_str().into(), false),
+        });
+        said.collect()
+    }
+
+    fn count(&mut self, said: Vec<(Box<str>, bool)>, changed: &[bool], counted: &[bool]) {
+        let outcomes = changed.iter().zip(counted);
+        for ((source, red), (changed, counted)) in said.into_iter().zip(outcomes) {
+            if !*counted {
+                continue;
+            }
+            let of = self.of(&source);
+            match changed {
+                true => of.applied += 1,
+                false => of.unchanged += 1,
+            }
+            of.reds += u64::from(red && *changed);
+        }
+    }
+}
+
+impl Drop for FeedAudit<'_> {
+    fn drop(&mut self) {
+        for (source, feeds) in self.feeds.drain() {
+            let feeder = Feeder {
+                holder: self.holder.clone(),
+                token: self.token,
+                source: source.into(),
+            };
+            self.service.app.count_feed(feeder, feeds);
+        }
+    }
+}

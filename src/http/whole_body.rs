@@ -1,0 +1,118 @@
+//! Gathers a body that must be whole before it is answered: within so many bytes, so long, and what the door has for bodies.
+
+use super::doors::ConnectionState;
+use crate::answer::Refusal;
+use crate::lines;
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A body, whole; what it takes of the door's bytes is given back with it.
+#[derive(Default)]
+pub struct WholeBody {
+    bytes: Bytes,
+    _held: Option<ReservedBytes>,
+}
+
+impl std::ops::Deref for WholeBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Some of the bytes that a door has for bodies.
+struct ReservedBytes {
+    connection: Rc<ConnectionState>,
+    bytes: usize,
+}
+
+impl ReservedBytes {
+    /// Holds so many bytes in all from now on; false if the door has not so many left.
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let taken = self.connection.table.take_bytes(more);
+        self.bytes += if taken { more } else { 0 };
+        taken
+    }
+}
+
+impl Drop for ReservedBytes {
+    fn drop(&mut self) {
+        self.connection.table.give_bytes_back(self.bytes);
+    }
+}
+
+/// Gathers a body that may take so many bytes and so long. `TooLarge`, `Malformed` for one that breaks off, `Busy` where the
+/// door has no bytes left for bodies.
+pub async fn gather(
+    mut body: Incoming,
+    bytes_max: usize,
+    wait: Duration,
+    connection: &Rc<ConnectionState>,
+) -> Result<WholeBody, Refusal> {
+    connection.gathers(wait);
+    let mut whole = WholeBody::default();
+    while let Some(data) = next_data(&mut body).await? {
+        if data.len() > bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        if body.is_end_stream() {
+            // Nearly always one piece, which is passed on as it is.
+            whole.bytes = data;
+            break;
+        }
+        if !data.is_empty() {
+            whole = gather_rest(data, body, bytes_max, connection).await?;
+            break;
+        }
+    }
+    if whole.bytes.starts_with(lines::BYTE_ORDER_MARK) {
+        whole.bytes.advance(lines::BYTE_ORDER_MARK.len());
+    }
+    Ok(whole)
+}
+
+async fn gather_rest(
+    first: Bytes,
+    mut body: Incoming,
+    bytes_max: usize,
+    connection: &Rc<ConnectionState>,
+) -> Result<WholeBody, Refusal> {
+    let mut held = ReservedBytes {
+        connection: connection.clone(),
+        bytes: 0,
+    };
+    let mut all = BytesMut::new();
+    let mut next = Some(first);
+    while let Some(data) = next {
+        if all.len() + data.len() > bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        if !held.grow_to(all.len() + data.len()) {
+            return Err(Refusal::Busy);
+        }
+        all.extend_from_slice(&data);
+        if !held.grow_to(all.capacity()) {
+            return Err(Refusal::Busy);
+        }
+        next = next_data(&mut body).await?;
+    }
+    Ok(WholeBody {
+        bytes: all.freeze(),
+        _held: Some(held),
+    })
+}
+
+/// The next bytes of a body; None at its end.
+async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|_| Refusal::Malformed)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,452 @@
+//! Cold: what memory cannot answer is asked of the store: once for all who ask the same, few at once, and not for long.
+//! In: a resident, an id, changes. Out: what the store knows, with its time, or `UpstreamBusy`. Never: codes, HTTP.
+//!
+//! Nothing here is on the way of a show or a scan in the steady state. Records are kept under the version that the board
+//! shows: a newer version is another entry, so an old fill is never found again.
+
+mod limiter;
+
+use crate::admission::concurrency_limit::RoundTrip;
+use crate::answer::{self, Freshness, Refusal};
+use crate::board::{Board, Found};
+use crate::clock::{Moment, Now};
+use crate::meters::{LookupOutcome, StoreMetrics};
+use crate::paper::{self, Cursor, PAGE_MAX, Paper, PaperKey, PaperKinds};
+use crate::person::{Identity, ResidentId};
+use crate::status::Word;
+use crate::store::{Change, ChangeKind, Error, LocatedRecord, Store};
+use limiter::ConcurrencyLimiter;
+pub use limiter::LimiterStats;
+use moka::future::Cache;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long the desk and a feed wait for the store before they are told that it is busy.
+    pub store_timeout: Duration,
+    /// How long a show or a scan does that memory cannot answer.
+    pub store_read_timeout: Duration,
+    /// Queries that may be with the store at once, at most; below that the limit follows how long the store takes. As many
+    /// feeds may write to it beside them.
+    pub store_in_flight_max: usize,
+    /// People whom one source may turn red in an hour before there is an alarm.
+    pub red_alarm_per_hour: u64,
+    /// Bytes of records and absences that are kept.
+    pub record_cache_bytes: u64,
+}
+
+/// How long a show or a scan waits for room before the store. Whoever waits longer finds a store that is behind, and would
+/// come to it with little of [`Settings::store_read_timeout`] left.
+const LOOKUP_PERMIT_WAIT: Duration = Duration::from_millis(20);
+
+/// What a look into the store found is good for so long to others; far below the age at which an answer is marked.
+const LOOKUP_LIFE: Duration = Duration::from_secs(1);
+
+/// Between looks whether the board has what the store has.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(2);
+
+/// A record that nobody asked for goes.
+const RECORD_IDLE: Duration = Duration::from_secs(600);
+
+/// What the store knew of a resident, and when it was asked.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    pub placed: Option<Arc<LocatedRecord>>,
+    pub as_of: Moment,
+}
+
+pub struct StoreClient {
+    board: Arc<Board>,
+    store: Arc<dyn Store>,
+    metrics: Arc<StoreMetrics>,
+    settings: Settings,
+    limiter: ConcurrencyLimiter,
+    /// Changes are no misses: each waits for a group commit, and what that takes says nothing of queries.
+    writing: Semaphore,
+    records: Cache<(Identity, u64), Arc<LocatedRecord>>,
+    lookups: Cache<Identity, Lookup>,
+    words: Cache<ResidentId, (Option<Word>, Moment)>,
+    /// What the store told of an id last, by a look of either kind: no cached look tells less than another has told.
+    told: Cache<ResidentId, (Option<Word>, Moment)>,
+    /// The newest papers of an owner, as many as one page holds.
+    papers: Cache<Identity, Arc<Vec<Paper>>>,
+}
+
+/// What an entry takes beside the record in it, about.
+const ENTRY_BYTES: u32 = 200;
+
+/// Waits until the board is so; `UpstreamBusy` where it is not in time.
+async fn reached(wait: Duration, is_so: impl Fn() -> bool) -> Result<(), Refusal> {
+    let lookups = async {
+        while !is_so() {
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
+        }
+    };
+    let lookups = tokio::time::timeout(wait, lookups).await;
+    lookups.map_err(|_| Refusal::UpstreamBusy)
+}
+
+fn weigh(placed: &LocatedRecord) -> u32 {
+    let assertions = placed.record.assertions.iter();
+    let assertions: usize = assertions.map(|stats| 64 + stats.source.len()).sum();
+    ENTRY_BYTES + (placed.record.profile.len() + assertions) as u32
+}
+
+impl StoreClient {
+    pub fn new(
+        board: Arc<Board>,
+        store: Arc<dyn Store>,
+        metrics: Arc<StoreMetrics>,
+        settings: Settings,
+    ) -> StoreClient {
+        StoreClient {
+            limiter: ConcurrencyLimiter::new(settings.store_in_flight_max),
+            writing: Semaphore::new(settings.store_in_flight_max),
+            records: Cache::builder()
+                .max_capacity(settings.record_cache_bytes / 4)
+                .weigher(|_, placed: &Arc<LocatedRecord>| weigh(placed))
+                .time_to_idle(RECORD_IDLE)
+                .build(),
+            lookups: Cache::builder()
+                .max_capacity(settings.record_cache_bytes / 4)
+                .weigher(|_, looked: &Lookup| looked.placed.as_deref().map_or(ENTRY_BYTES, weigh))
+                .time_to_live(LOOKUP_LIFE)
+                .build(),
+            words: Cache::builder()
+                .max_capacity(settings.record_cache_bytes / 4)
+                .weigher(|_, _| ENTRY_BYTES)
+                .time_to_live(LOOKUP_LIFE)
+                .build(),
+            told: Cache::builder()
+                .max_capacity(settings.record_cache_bytes / 4)
+                .weigher(|_, _| ENTRY_BYTES)
+                .time_to_live(2 * LOOKUP_LIFE)
+                .build(),
+            papers: Cache::builder()
+                .max_capacity(settings.record_cache_bytes / 4)
+                .weigher(|_, papers: &Arc<Vec<Paper>>| {
+                    let bodies = papers.iter().map(|paper| 64 + paper.body.len());
+                    ENTRY_BYTES + bodies.sum::<usize>() as u32
+                })
+                .time_to_live(LOOKUP_LIFE)
+                .build(),
+            board,
+            store,
+            metrics,
+            settings,
+        }
+    }
+
+    /// Applies changes within the wait that a feed has; `UpstreamBusy` says nothing of whether they were applied.
+    pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
+        let papers = changes
+            .iter()
+            .enumerate()
+            .filter_map(|(nth, change)| match &change.what {
+                ChangeKind::Paper(_) | ChangeKind::Erase => Some((nth, change.who)),
+                ChangeKind::Profile(_) | ChangeKind::Status(..) | ChangeKind::Override(_) => None,
+            });
+        let papers: Vec<(usize, Identity)> = papers.collect();
+        let reds = changes
+            .iter()
+            .enumerate()
+            .filter_map(|(nth, change)| match &change.what {
+                ChangeKind::Status(stats, _) if stats.active => Some((nth, stats.source.clone())),
+                _ => None,
+            });
+        let reds: Vec<(usize, Box<str>)> = reds.collect();
+        let applied = async {
+            let _permit = self.writing.acquire().await.ok()?;
+            self.store.apply(changes).await.inspect_err(refused).ok()
+        };
+        let applied = tokio::time::timeout(self.settings.store_timeout, applied).await;
+        let applied = applied.ok().flatten();
+        for (nth, owner) in papers {
+            // Also of those of whom nobody knows whether they were filed.
+            self.papers.invalidate(&owner).await;
+            if let Some(changed) = &applied {
+                self.metrics.paper(changed[nth]);
+            }
+        }
+        if let Some(changed) = &applied {
+            let now = Moment::now();
+            for (_, source) in reds.iter().filter(|(nth, _)| changed[*nth]) {
+                let most = self.settings.red_alarm_per_hour;
+                if self.metrics.red_alarm(source, most, now) {
+                    tracing::error!(%source, most, "a source turns more people red than is usual in an hour");
+                }
+            }
+        }
+        applied.ok_or(Refusal::UpstreamBusy)
+    }
+
+    /// Papers of an owner, the newest first: up to `limit` of these kinds, at most [`PAGE_MAX`], from behind the cursor on. What
+    /// another node filed in the last second may not be among them.
+    pub async fn papers(
+        &self,
+        owner: Identity,
+        kinds: PaperKinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Refusal> {
+        let wait = self.settings.store_timeout;
+        let newest = self.papers.try_get_with(owner, async {
+            let all = self.store.papers(owner, PaperKinds::ALL, None, PAGE_MAX);
+            self.ask(wait, wait, all).await.map(Arc::new)
+        });
+        let newest = newest.await.map_err(|refusal| *refusal)?;
+        let limit = limit.min(PAGE_MAX);
+        let whole = newest.len() < PAGE_MAX;
+        let mut some = newest.to_vec();
+        paper::page(&mut some, kinds, after, limit);
+        // Who has more than a page holds is asked for where the page does not reach.
+        if !whole && some.len() < limit {
+            return self.papers_now(owner, kinds, after, limit).await;
+        }
+        Ok(some)
+    }
+
+    /// As [`StoreClient::papers`], as the store has them now.
+    pub async fn papers_now(
+        &self,
+        owner: Identity,
+        kinds: PaperKinds,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Paper>, Refusal> {
+        let wait = self.settings.store_timeout;
+        let asked = self.store.papers(owner, kinds, after, limit.min(PAGE_MAX));
+        self.ask(wait, wait, asked).await
+    }
+
+    /// Returns of each key the owner's paper that has it, as the store has them now; of [`PAGE_MAX`] keys in a call.
+    pub async fn some_now(
+        &self,
+        owner: Identity,
+        keys: &[PaperKey],
+    ) -> Result<Vec<Option<Paper>>, Refusal> {
+        let wait = self.settings.store_timeout;
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PAGE_MAX) {
+            found.extend(self.ask(wait, wait, self.store.some(owner, keys)).await?);
+        }
+        Ok(found)
+    }
+
+    /// The record of a resident as new as the board knows it, for the desk.
+    pub async fn record(&self, who: Identity) -> Result<Option<Arc<LocatedRecord>>, Refusal> {
+        let Found::Word(word) = self.board.find(who.home, who.check()) else {
+            return self.record_now(who).await;
+        };
+        let version = word.version();
+        if let Some(known) = self.records.get(&(who, version)).await {
+            return Ok(Some(known));
+        }
+        match self.record_now(who).await? {
+            Some(placed) if placed.word.version() == version => {
+                self.records.insert((who, version), placed.clone()).await;
+                Ok(Some(placed))
+            }
+            // Newer than the board: it may yet be taken back, so it is never kept under what the board knew.
+            Some(placed) if placed.word.version() > version => {
+                self.catch_up(&placed).await?;
+                Ok(Some(placed))
+            }
+            // The board knows more than this store: what it says is of then.
+            _ => Err(Refusal::UpstreamBusy),
+        }
+    }
+
+    /// How somebody stands as far as this node may tell, and of when that is: the record's reasons, and those that the board
+    /// keeps because the store has lost them.
+    pub async fn standing_of(
+        &self,
+        who: Identity,
+    ) -> Result<(answer::ResidentStatus, Freshness), Refusal> {
+        let freshness = self.board.freshness_of(who.home, Now::read());
+        let placed = self.record(who).await?;
+        let stats = match placed {
+            _ if self.board.is_too_old(&freshness) => answer::ResidentStatus::TooOld,
+            None => answer::ResidentStatus::Unknown,
+            Some(placed) => {
+                let kept = self.board.retained(placed.id);
+                answer::ResidentStatus::Known(placed.record.reasons().and(kept))
+            }
+        };
+        Ok((stats, freshness))
+    }
+
+    /// Waits for the board to know of a record what the store knows: the desk says nothing that a show would not.
+    async fn catch_up(&self, placed: &LocatedRecord) -> Result<(), Refusal> {
+        let version = placed.word.version();
+        let has_it = |word: Word| word.version() >= version;
+        reached(self.settings.store_timeout, || {
+            self.board.word(placed.id).is_some_and(has_it)
+        })
+        .await
+    }
+
+    /// The record as the store has it now.
+    pub async fn record_now(&self, who: Identity) -> Result<Option<Arc<LocatedRecord>>, Refusal> {
+        let wait = self.settings.store_timeout;
+        let found = self.ask(wait, wait, self.store.find(who)).await?;
+        Ok(found.map(Arc::new))
+    }
+
+    /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found does not go onto the board: a
+    /// primary that is being replaced also tells what nobody acknowledged, and only the follower can take that back.
+    pub async fn lookup(&self, who: Identity) -> Result<Lookup, Refusal> {
+        let looked = self.lookup_once(who).await?;
+        let is_outdated = match &looked.placed {
+            Some(placed) => {
+                let word = Some(placed.word);
+                self.is_outdated(placed.id, word, looked.as_of).await
+            }
+            None => {
+                let told = self.told.get(&who.home).await;
+                told.is_some_and(|(word, at)| {
+                    at > looked.as_of && word.is_some_and(|word| word.check() == who.check())
+                })
+            }
+        };
+        if !is_outdated {
+            return Ok(looked);
+        }
+        self.lookups.invalidate(&who).await;
+        self.lookup_once(who).await
+    }
+
+    async fn lookup_once(&self, who: Identity) -> Result<Lookup, Refusal> {
+        let looked = self.lookups.try_get_with(who, async {
+            let as_of = self.store.as_of();
+            let found = self
+                .ask(
+                    LOOKUP_PERMIT_WAIT,
+                    self.settings.store_read_timeout,
+                    self.store.find(who),
+                )
+                .await;
+            self.count(found.as_ref().map(Option::is_some));
+            let placed = found?.map(Arc::new);
+            if let Some(placed) = &placed {
+                self.tell(placed.id, Some(placed.word), as_of).await;
+            }
+            Ok::<_, Refusal>(Lookup { placed, as_of })
+        });
+        looked.await.map_err(|refusal| *refusal)
+    }
+
+    /// The word at an id that is not loaded yet, and when it was so.
+    pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
+        let (word, as_of) = self.word_once(id).await?;
+        if !self.is_outdated(id, word, as_of).await {
+            return Ok((word, as_of));
+        }
+        self.words.invalidate(&id).await;
+        self.word_once(id).await
+    }
+
+    async fn word_once(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
+        let looked = self.words.try_get_with(id, async {
+            let as_of = self.store.as_of();
+            let found = self
+                .ask(
+                    LOOKUP_PERMIT_WAIT,
+                    self.settings.store_read_timeout,
+                    self.store.word(id),
+                )
+                .await;
+            self.count(found.as_ref().map(Option::is_some));
+            let word = found?;
+            self.tell(id, word, as_of).await;
+            Ok::<_, Refusal>((word, as_of))
+        });
+        looked.await.map_err(|refusal| *refusal)
+    }
+
+    /// Notes what the store told of an id, unless something of later is noted.
+    async fn tell(&self, id: ResidentId, word: Option<Word>, as_of: Moment) {
+        let told = self.told.entry(id);
+        told.and_upsert_with(|before| {
+            let before = before.map(|entry| entry.into_value());
+            let newest = before.filter(|(_, at)| *at > as_of);
+            std::future::ready(newest.unwrap_or((word, as_of)))
+        })
+        .await;
+    }
+
+    /// Whether a look of later than `as_of` was told something else of this id.
+    async fn is_outdated(&self, id: ResidentId, word: Option<Word>, as_of: Moment) -> bool {
+        let told = self.told.get(&id).await;
+        told.is_some_and(|(last, at)| at > as_of && last != word)
+    }
+
+    /// Waits until the board tells of an id what looks into the store have told already.
+    pub async fn caught_up(&self, id: ResidentId) -> Result<(), Refusal> {
+        reached(self.settings.store_read_timeout, || {
+            !self.board.cannot_tell(id)
+        })
+        .await
+    }
+
+    /// How long the desk waits for the store.
+    pub fn store_timeout(&self) -> Duration {
+        self.settings.store_timeout
+    }
+
+    /// Up to when what is asked now is sure to be told.
+    pub fn as_of(&self) -> Moment {
+        self.store.as_of()
+    }
+
+    /// Bytes that records and absences take.
+    pub fn bytes(&self) -> u64 {
+        let kept = self.records.weighted_size() + self.lookups.weighted_size();
+        kept + self.words.weighted_size() + self.told.weighted_size() + self.papers.weighted_size()
+    }
+
+    /// How the way to the store stands.
+    pub fn stats(&self) -> LimiterStats {
+        self.limiter.stats()
+    }
+
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    fn count(&self, found: Result<bool, &Refusal>) {
+        self.metrics.lookup(match found {
+            Ok(true) => LookupOutcome::Found,
+            Ok(false) => LookupOutcome::Absent,
+            Err(_) => LookupOutcome::Busy,
+        });
+    }
+
+    /// Every question to the store: few at once, after a short wait for room, and not for long in all.
+    async fn ask<T>(
+        &self,
+        turn_wait: Duration,
+        wait: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Refusal> {
+        let deadline = Instant::now() + wait;
+        let acquire = self.limiter.acquire(turn_wait.min(wait)).await;
+        let acquire = acquire.ok_or(Refusal::UpstreamBusy)?;
+        match tokio::time::timeout_at(deadline, call).await {
+            Ok(Ok(found)) => {
+                acquire.back(RoundTrip::Answered);
+                return Ok(found);
+            }
+            Ok(Err(error)) => refused(&error),
+            Err(_) => acquire.back(RoundTrip::Late),
+        }
+        Err(Refusal::UpstreamBusy)
+    }
+}
+
+fn refused(error: &Error) {
+    tracing::debug!(%error, "the store refused");
+}

@@ -1,0 +1,191 @@
+//! Who is let in to Redis: users, passwords, certificates.
+
+use crate::faults::Town;
+use crate::harness::*;
+use crate::redis::{Server, Tls, is_missing, start_with};
+use std::time::Instant;
+
+/// The users of the operator's example, all with this password.
+fn acl_lines(password: &str) -> Vec<String> {
+    let lines = include_str!("../../../deploy/users.acl").lines();
+    lines
+        .map(|line| {
+            let names = ["#OPERATOR", "#REPLICA", "#LIANGMA"].into_iter();
+            names.fold(line.to_owned(), |line, name| {
+                line.replace(name, &format!(">{password}"))
+            })
+        })
+        .collect()
+}
+
+/// Our user of them.
+fn acl_line(password: &str) -> String {
+    let mut lines = acl_lines(password).into_iter();
+    let line = lines.find(|line| line.starts_with("user liangma "));
+    line.expect("the example has our user")
+}
+
+#[test]
+fn what_the_users_of_the_example_wrote_is_there_after_a_kill() {
+    if is_missing() {
+        return;
+    }
+    let lines = acl_lines("hush");
+    let mut server = start_with(&[], &lines);
+    let town = Town::over(&server.url().replace("redis://", "redis://liangma:hush@"));
+    server.kill();
+    server.restart();
+    town.well_after(Instant::now());
+    town.has_lost_nothing(&[]);
+    assert!(!town.nodes[0].log().contains("default user"));
+}
+
+#[test]
+fn a_default_user_who_may_not_write_is_told_of() {
+    if is_missing() {
+        return;
+    }
+    let mut lines = acl_lines("hush");
+    assert!(lines[0].starts_with("user default off "));
+    lines[0].truncate("user default off".len());
+    let server = start_with(&[], &lines);
+    let url = server.url().replace("redis://", "redis://liangma:hush@");
+    let node = NodeBuilder::new(&[])
+        .over_redis(&url, &Ring::make())
+        .warming();
+    let log = node.log();
+    assert!(
+        log.contains("a restart loses what is in the append-only file"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_password_that_is_rotated_well_is_never_missed() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[&acl_line("first-secret")]);
+    let folder = folder();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first-secret").unwrap();
+    let setting = format!("store_password_file={}", file.display());
+    let url = server.url().replace("redis://", "redis://liangma@");
+    let mut town = Town::with(&url, 2, &[&setting, "log=debug"]);
+    let mut before = "first-secret";
+    let ((), meanwhile) = town.while_asked(|town| {
+        for next in ["second-secret", "third-secret"] {
+            // Both are good for a while; old connections are ended only at the end.
+            server.ask(&["ACL", "SETUSER", "liangma", &format!(">{next}")]);
+            std::fs::write(folder.path().join("next"), next).unwrap();
+            std::fs::rename(folder.path().join("next"), &file).unwrap();
+            server.ask(&["ACL", "SETUSER", "liangma", &format!("<{before}")]);
+            server.ask(&["CLIENT", "KILL", "USER", "liangma"]);
+            town.well_after(Instant::now());
+            before = next;
+        }
+    });
+    for node in 0..2 {
+        assert_eq!(town.faults(node, &["refused"]), 0.0);
+    }
+    town.is_all_kept(&meanwhile.refused);
+    for node in &town.nodes {
+        assert!(!node.log().contains("secret"), "{}", node.log());
+    }
+}
+
+#[test]
+fn a_user_who_may_not_follow_is_told_so_and_not_without_end() {
+    if is_missing() {
+        return;
+    }
+    let line = acl_line("hush");
+    assert!(line.contains(" +xread "));
+    let server = Server::start(&[&line.replace(" +xread ", " ")]);
+    let ring = Ring::make();
+    let url = server.url().replace("redis://", "redis://liangma:hush@");
+    let node = NodeBuilder::new(&[]).over_redis(&url, &ring).warming();
+    until("the log says why", || node.log().contains("xread"));
+    let faults = || node.meter("liangma_store_faults_total{fault=\"refused\"}");
+    until("it is counted", || faults() >= 16.0);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let log = node.log();
+    let said = log.matches("the store is lost").count();
+    // It is lost, and stays so.
+    assert!(faults() < 33.0 && said <= 2, "{} {said}", faults());
+}
+
+#[test]
+fn a_node_speaks_tls_and_shows_its_certificate() {
+    if is_missing() {
+        return;
+    }
+    let tls = Tls::make();
+    let server = Server::start_tls(&tls, &["requirepass hush"]);
+    let url = server.url().replace("rediss://", "rediss://:hush@");
+    let file = |setting: &str, name: &str| format!("{setting}={}", tls.file(name).display());
+    let ca = file("store_ca_file", "ca.crt");
+    let (cert, key) = (
+        file("store_cert_file", "client.crt"),
+        file("store_cert_key_file", "client.key"),
+    );
+    let town = Town::with(&url, 2, &[&ca, &cert, &key]);
+    assert!(town.is_fresh());
+    // Without ours, or without knowing theirs, nothing is told to anybody.
+    for settings in [&[ca.as_str()][..], &[&cert, &key]] {
+        let starting = NodeBuilder::new(settings)
+            .over_redis(&url, &town.ring)
+            .starting();
+        let why = || starting.log().to_lowercase().contains("certificate");
+        until("it says why", why);
+        let log = starting.log();
+        assert!(!log.contains("hush"), "{log}");
+        starting.kill();
+    }
+}
+
+#[test]
+fn sentinels_have_a_login_of_their_own() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&["requirepass one-secret"]);
+    let watch = format!("sentinel monitor liangma 127.0.0.1 {} 1", server.port());
+    let sentinel = Server::open(
+        None,
+        &[
+            &watch,
+            "sentinel auth-pass liangma one-secret",
+            "requirepass two-secret",
+        ],
+    );
+    let folder = folder();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "two-secret\n").unwrap();
+    let setting = format!("store_sentinel_password_file={}", file.display());
+    let url = format!(
+        "redis+sentinel://:one-secret@{}/liangma",
+        sentinel.address()
+    );
+    let town = Town::with(&url, 1, &[&setting, "store_replicas=0"]);
+    let somebody = town.newcomer(0);
+    town.feed(&[somebody.set("confirmed", 1)]);
+    assert_eq!(town.state(&town.nodes[0], &somebody), "red");
+    assert!(!town.nodes[0].log().contains("secret"));
+}
+
+#[test]
+fn a_server_is_reached_by_its_unix_socket() {
+    if is_missing() {
+        return;
+    }
+    let folder = folder();
+    let socket = folder.path().join("redis.sock");
+    let line = format!("unixsocket {}", socket.display());
+    let _server = Server::start(&["requirepass hush", &line]);
+    let url = format!("unix://:hush@{}", socket.display());
+    let town = Town::with(&url, 1, &["store_replicas=0"]);
+    let somebody = town.newcomer(0);
+    town.feed(&[somebody.set("confirmed", 1)]);
+    assert_eq!(town.state(&town.nodes[0], &somebody), "red");
+}
