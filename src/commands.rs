@@ -136,9 +136,13 @@ impl Sources {
         for pair in &self.pairs {
             raw.set_pair(pair);
         }
-        for (name, value) in [("store", &self.store), ("key_ring", &self.keys)] {
+        let flags = [
+            ("store", "--store", &self.store),
+            ("key_ring", "--keys", &self.keys),
+        ];
+        for (name, flag, value) in flags {
             if let Some(value) = value {
-                raw.set(name, value, format!("--{name}"));
+                raw.set(name, value, flag);
             }
         }
         raw

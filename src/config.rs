@@ -504,6 +504,39 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
+/// Settings that had another name: the old name is refused, and the refusal names the new one.
+const RENAMED: &[(&str, &str)] = &[
+    ("wait_max", "queue_delay_target"),
+    ("cold_bytes", "record_cache_bytes"),
+    ("miss_wait", "store_read_timeout"),
+    ("store_wait", "store_timeout"),
+    ("keep_health", "retention_health"),
+    ("keep_temperatures", "retention_temperatures"),
+    ("keep_trips", "retention_trips"),
+    ("keep_declarations", "retention_declarations"),
+    ("keep_arrangements", "retention_arrangements"),
+    ("keep_accesses", "retention_accesses"),
+    ("sweep_every", "retention_sweep_interval"),
+    ("drain_notice", "drain_delay"),
+    ("reddened_per_hour", "red_alarm_per_hour"),
+    ("guidance", "guidance_file"),
+    ("keys", "key_ring"),
+    ("issuer", "offline_issuer"),
+    ("back", "ops"),
+    ("back_threads", "ops_threads"),
+    ("back_connections_max", "ops_connections_max"),
+    ("clock_apart_max", "clock_offset_max"),
+    ("desk_per_second", "desk_requests_per_second"),
+    ("bulks_per_token", "bulk_scans_per_token"),
+    ("family_max", "family_members_max"),
+    ("store_changes_kept", "store_stream_entries_max"),
+    ("store_ca", "store_ca_file"),
+    ("store_cert", "store_cert_file"),
+    ("store_cert_key", "store_cert_key_file"),
+    ("identity_jwks", "identity_jwks_file"),
+    ("command_wait", "command_store_timeout"),
+];
+
 /// Where residents and statuses are kept.
 #[derive(Clone, Debug)]
 pub enum StoreSettings {
@@ -559,7 +592,9 @@ impl RawSettings {
     pub fn set(&mut self, name: &str, value: impl Into<String>, origin: impl Display) {
         let (value, origin) = (value.into(), origin.to_string());
         if !is_known(name) {
-            let hint = nearest(name).map_or(String::new(), |near| format!("; is it {near}?"));
+            let hint = renamed(name)
+                .or_else(|| nearest(name))
+                .map_or(String::new(), |near| format!("; is it {near}?"));
             self.bad
                 .push(format!("{origin}: there is no setting {name}{hint}"));
             return;
@@ -1112,7 +1147,7 @@ impl SettingsReader {
         let list = self.text("doors");
         let mut opened = Vec::new();
         for name in list.split(',').map(str::trim) {
-            match Door::ALL.into_iter().find(|door| door.name() == name) {
+            match Door::named(name) {
                 Some(door) if opened.contains(&door) => {
                     self.bad("doors", &format!("names {name} twice"))
                 }
@@ -1173,6 +1208,12 @@ impl SettingsReader {
 
 fn is_known(name: &str) -> bool {
     SETTINGS.iter().any(|(known, ..)| *known == name)
+}
+
+/// Returns the name that a setting of an old name has now.
+fn renamed(name: &str) -> Option<&'static str> {
+    let found = RENAMED.iter().find(|(old, _)| *old == name);
+    found.map(|(_, new)| *new)
 }
 
 /// Returns the setting that is most like a name, if one is.
@@ -1269,6 +1310,18 @@ mod tests {
             raw.set(name, *value, "test");
         }
         raw.settings()
+    }
+
+    #[test]
+    fn a_setting_of_an_old_name_is_refused_and_the_new_name_is_told() {
+        for (old, new) in RENAMED {
+            assert!(!is_known(old), "{old}");
+            assert!(is_known(new), "{new}");
+            let mut raw = RawSettings::default();
+            raw.set(old, "1", "file");
+            let expected = format!("file: there is no setting {old}; is it {new}?");
+            assert_eq!(raw.bad, [expected]);
+        }
     }
 
     #[test]

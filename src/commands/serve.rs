@@ -44,7 +44,7 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR:PORT")]
     desk: Option<String>,
     /// Operations door: health, metrics, feed [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, alias = "back", value_name = "ADDR:PORT")]
     ops: Option<String>,
     /// Which doors to open [default: resident,gate,desk,ops]
     #[arg(long, value_name = "LIST")]

@@ -35,6 +35,14 @@ impl Door {
             Door::Ops => "ops",
         }
     }
+
+    /// Returns the door of a name; `back` is another name of the operations door.
+    pub fn named(name: &str) -> Option<Door> {
+        match name {
+            "back" => Some(Door::Ops),
+            _ => Door::ALL.into_iter().find(|door| door.name() == name),
+        }
+    }
 }
 
 /// What can be asked.
