@@ -10,6 +10,14 @@ use std::path::{Path, PathBuf};
 /// indentation stay here.
 const ASSETS: &[(&str, &str, &[&str])] = &[
     ("icon.svg", "image/svg+xml", &["icon.svg"]),
+    ("icon-180.png", IMAGE, &["icon-180.png"]),
+    ("icon-192.png", IMAGE, &["icon-192.png"]),
+    ("icon-512.png", IMAGE, &["icon-512.png"]),
+    (
+        "manifest.json",
+        "application/manifest+json",
+        &["manifest.json"],
+    ),
     ("jsQR.js", SCRIPT, &["vendor/jsQR.js"]),
     // Parts of the resident's page that are loaded when they are opened.
     (
@@ -133,6 +141,24 @@ const ASSETS: &[(&str, &str, &[&str])] = &[
             "staff.js",
         ],
     ),
+    (
+        "demo.css",
+        STYLE,
+        &["tokens.css", "screen.css", "office.css", "demo.css"],
+    ),
+    (
+        "demo.js",
+        SCRIPT,
+        &[
+            "keep.js",
+            "words.js",
+            "demo-words.js",
+            "screen.js",
+            "qr.js",
+            "draw.js",
+            "demo.js",
+        ],
+    ),
     ("status.css", STYLE, &["tokens.css", "status.css"]),
     (
         "status.js",
@@ -149,6 +175,9 @@ const PAGES: &[(&str, &str, &[&str])] = &[
     ("gate.html", PAGE, &["gate.html"]),
     ("organisation.html", PAGE, &["organisation.html"]),
     ("staff.html", PAGE, &["staff.html"]),
+    ("demo.html", PAGE, &["demo.html"]),
+    // Behind the page whose version names what it keeps.
+    ("sw.js", SCRIPT, &["sw.js"]),
     ("status.html", PAGE, &["status.html"]),
     ("interface.html", PAGE, &["interface.html"]),
 ];
@@ -156,6 +185,7 @@ const PAGES: &[(&str, &str, &[&str])] = &[
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const PAGE: &str = "text/html; charset=utf-8";
+const IMAGE: &str = "image/png";
 
 struct Made {
     name: String,
@@ -168,6 +198,17 @@ fn main() {
     println!("cargo::rerun-if-changed=pages");
     let mut made: Vec<Made> = Vec::new();
     for (name, media_type, files) in ASSETS.iter().chain(PAGES) {
+        if *media_type == IMAGE {
+            let path = Path::new("pages").join(files[0]);
+            let whole =
+                std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            made.push(Made {
+                name: (*name).into(),
+                media_type: (*media_type).into(),
+                whole,
+            });
+            continue;
+        }
         let mut text = join(media_type, files);
         // `{icon.svg}` in a page or script is the address of that asset, with what it holds as its version.
         for asset in &made {

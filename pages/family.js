@@ -112,7 +112,7 @@ function drawTabs() {
   });
   if (held.desk !== false) {
     const add = button("＋ " + say("family"), () => openTile("family"));
-    add.id = "family-open";
+    add.dataset.sheet = "family";
     buttons.push(add);
   }
   fill("family", buttons);

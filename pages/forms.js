@@ -33,12 +33,8 @@ function formOf(id, fields, { path, content, done, sure, about }) {
     event.preventDefault();
     if (state.sending === held.round) return;
     tidy(form);
-    const wrong = Array.from(form.elements).find((one) => one.name && !one.validity.valid);
+    const wrong = Array.from(form.elements).find((one) => one.name && (!one.validity.valid || isHalfChosen(one)));
     if (wrong) return mark(state, wrong.name);
-    for (const group of form.querySelectorAll("fieldset[data-whole=false]")) {
-      const value = group.querySelector("input[type=hidden]");
-      if (value.value || group.querySelector("[required]")) return mark(state, value.name);
-    }
     mark(state, "");
     if (sure && !window.confirm(sure(form.elements))) return;
     says.textContent = say("sending");
@@ -65,6 +61,12 @@ function formOf(id, fields, { path, content, done, sure, about }) {
     mark(state, "");
   });
   return form;
+}
+
+// Whether a place is chosen as far as its province alone, or not at all where there must be one.
+function isHalfChosen(one) {
+  const group = one.type === "hidden" ? one.closest("fieldset") : null;
+  return Boolean(group) && group.dataset.whole === "false" && Boolean(one.value || group.querySelector("[required]"));
 }
 
 // What the service would refuse for its blanks or line ends alone is put right; what only the fields together tell is checked.

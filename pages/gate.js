@@ -143,7 +143,8 @@ function render() {
   mark("checks", Boolean(MARKS[shown]) && checks(answer));
   text("clock", clockTime(Date.now()));
   if (gate.site) text("site", gate.site + " · " + say("title"));
-  const word = known || shown;
+  const filming = "camera" in document.body.dataset;
+  const word = known || (shown === "ready" && !filming ? "ready_off" : shown);
   show("mark", Boolean(MARKS[shown]));
   text("mark", MARKS[shown] || "");
   text("word", say(word));
@@ -152,8 +153,8 @@ function render() {
   show("person", Boolean(answer));
   if (answer) renderPerson(answer);
   show("next", settled(shown));
-  show("camera-open", shown === "ready" && !("camera" in document.body.dataset));
-  show("lens", shown === "ready" && "camera" in document.body.dataset);
+  show("camera-open", shown === "ready" && !filming);
+  show("lens", shown === "ready" && filming);
   let wait = "";
   if (shown === "trouble" && since(begun) < RETRY_FOR) {
     wait = say("again", Math.max(0, Math.ceil((retry.after - since(retry.from)) / 1000)));

@@ -6,15 +6,17 @@ fetch("openapi.json").then((response) => response.json()).then((api) => {
   text("about", api.info.description);
   const main = part("doors");
   main.textContent = "";
+  const contents = element("nav");
+  contents.setAttribute("aria-label", "Contents");
+  main.appendChild(contents);
+  for (const tag of api.tags) {
+    contents.appendChild(element("h2", "The " + tag.name + " door"));
+    contents.appendChild(element("ul", ...operations(api, tag).map(([path, method, asked]) => element("li", to(anchor(method, path), method.toUpperCase() + " " + path), " " + asked.summary))));
+  }
   for (const tag of api.tags) {
     main.appendChild(element("h2", "The " + tag.name + " door"));
     main.appendChild(element("p", tag.description));
-    for (const path of Object.keys(api.paths)) {
-      for (const method of METHODS) {
-        const asked = api.paths[path][method];
-        if (asked && asked.tags[0] === tag.name) main.appendChild(operation(api, path, method, asked));
-      }
-    }
+    for (const [path, method, asked] of operations(api, tag)) main.appendChild(operation(api, path, method, asked));
   }
   main.appendChild(element("h2", "Shapes"));
   for (const name of Object.keys(api.components.schemas)) main.appendChild(shape(name, api.components.schemas[name]));
@@ -23,8 +25,25 @@ fetch("openapi.json").then((response) => response.json()).then((api) => {
   text("doors", "openapi.json cannot be read.");
 });
 
+// What may be asked at a door: [path, method, what is said of it].
+function operations(api, tag) {
+  const found = [];
+  for (const path of Object.keys(api.paths)) {
+    for (const method of METHODS) {
+      const asked = api.paths[path][method];
+      if (asked && asked.tags[0] === tag.name) found.push([path, method, asked]);
+    }
+  }
+  return found;
+}
+
+function anchor(method, path) {
+  return method + path.replace(/[^a-z0-9]+/gi, "-");
+}
+
 function operation(api, path, method, asked) {
   const title = element("h3", element("code", method.toUpperCase() + " " + path), " " + asked.summary);
+  title.id = anchor(method, path);
   const section = element("section", title);
   section.appendChild(element("p", asked.description));
   const schemes = asked.security.map((one) => Object.keys(one)[0]);
@@ -103,13 +122,20 @@ function table(names, rows) {
     if (name) cell.scope = "col";
     return cell;
   });
-  return element("table", element("tr", ...head), ...rows.map(row));
+  const wide = element("div", element("table", element("tr", ...head), ...rows.map(row)));
+  wide.className = "wide";
+  wide.tabIndex = 0;
+  return wide;
+}
+
+function to(id, words) {
+  const link = element("a", words);
+  link.href = "#" + id;
+  return link;
 }
 
 function link(reference) {
-  const to = element("a", last(reference));
-  to.href = "#" + last(reference);
-  return to;
+  return to(last(reference), last(reference));
 }
 
 function last(reference) {

@@ -45,9 +45,19 @@ function take(answer, born) {
   held.failures = 0;
   keepHere.set("away", null);
   familyInBackground();
+  keepPage();
   // Somewhere in the last third before the time, so that those who came together do not return together.
   const refresh = Math.min(answer.refresh_after_ms || 30000, answer.life * 0.9);
   held.next = { from: born, after: Math.max(1000, refresh * (0.7 + 0.3 * Math.random())) };
+}
+
+// The page is kept on the device once it has shown a code, some time after, so that it takes nothing from showing one.
+let keeping = false;
+
+function keepPage() {
+  if (keeping || !navigator.serviceWorker || window.isSecureContext === false) return;
+  keeping = true;
+  setTimeout(() => navigator.serviceWorker.register("sw.js").catch(() => {}), 3000 + 7000 * Math.random());
 }
 
 function refused(refusal) {

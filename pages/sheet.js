@@ -10,7 +10,10 @@ const sheets = []; // those that are open, the last one seen: { id, title, body,
 function openSheet(id, title, address, argument) {
   const body = element("div", element("p", say("loading_part")));
   // Some browsers give no focus to what is tapped.
-  const tapped = document.activeElement === document.body ? document.querySelector('[data-sheet="' + id + '"]') : document.activeElement;
+  const opens = '[data-sheet="' + id + '"]';
+  const tapped = document.activeElement.matches(opens) || sheets.length
+    ? document.activeElement
+    : Array.from(document.querySelectorAll(opens)).find((one) => one.getClientRects().length) || document.activeElement;
   sheets.push({ id, title, body, from: tapped, scroll: window.pageYOffset });
   history.pushState({ depth: sheets.length }, "");
   part("sheet-body").appendChild(body);

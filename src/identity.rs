@@ -1,5 +1,7 @@
 //! Assertions of the identity platform: a JWT in, the person whom it names out. Keys come from a JWKS file.
 
+pub mod stand_in;
+
 use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::person::{self, Assurance, BadDocument, Document, Profile};

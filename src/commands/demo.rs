@@ -1,6 +1,7 @@
 //! `demo`: everything on one machine with no server: a synthetic town, its doors, links to open and lines to paste.
 
 mod front;
+mod people;
 
 use super::serve::open;
 use super::{
@@ -10,6 +11,7 @@ use crate::clock::Time;
 use crate::config::Settings;
 use crate::feed;
 use crate::http::query::Door;
+use crate::identity::stand_in::{self, StandIn};
 use crate::lines::LineSplitter;
 use crate::node::Node;
 use crate::person::{Document, MaskedIdentity, MaskedName};
@@ -20,13 +22,14 @@ use crate::store::embedded::bulk::RUN_BYTES;
 use crate::synth::{Resident, Town};
 use anyhow::Context;
 use clap::Args;
+use people::{DemoPeople, PeopleTokens};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Run everything on this machine: a synthetic town of 100,000, the doors, lines to paste
+/// Run everything on this machine: a synthetic town of 100,000, the doors, a page with a link for each who comes
 ///
 /// Keeps its town in a directory of its own and starts in a second the next time. Ctrl-C ends it.
 #[derive(Args)]
@@ -43,6 +46,12 @@ pub struct Demo {
     /// Take free ports even where the usual ones are free
     #[arg(long)]
     free_ports: bool,
+    /// Print lines to paste: show, scan, bulk, feed
+    #[arg(long)]
+    lines: bool,
+    /// Open the pages to phones on the network of this machine, over HTTP: whoever is on it may act as anybody of the town
+    #[arg(long)]
+    lan: bool,
 }
 
 /// Where a person opens the pages, with all doors behind one name.
@@ -54,6 +63,7 @@ const CODES_EVERY: Duration = Duration::from_secs(20);
 
 impl Demo {
     pub fn run(self) -> CommandResult {
+        let jwks = self.dir.join("platform.json");
         let sources = Sources {
             store: Some(self.dir.display().to_string()),
             keys: None,
@@ -61,6 +71,8 @@ impl Demo {
             pairs: vec![
                 "drain_delay=0ms".into(),
                 "doors=resident,gate,desk,ops".into(),
+                format!("identity_jwks_file={}", jwks.display()),
+                format!("identity_issuer={}", stand_in::ISSUER),
             ],
         };
         let mut settings = settings(sources.raw())?;
@@ -72,22 +84,32 @@ impl Demo {
             }
         }
         let ring = ring(&settings)?;
+        let platform = StandIn::new(&jwks)?;
         let town = Town {
             residents: self.residents,
             seed: self.seed,
         };
         settle(&self.dir, &settings, &ring, town)?;
-        runtime()?.block_on(self.show(settings, ring, town))
+        runtime()?.block_on(self.show(settings, ring, town, platform))
     }
 
-    async fn show(self, settings: Settings, ring: RingFile, town: Town) -> CommandResult {
+    async fn show(
+        self,
+        settings: Settings,
+        ring: RingFile,
+        town: Town,
+        platform: StandIn,
+    ) -> CommandResult {
         let mut signals = Signals::listen()?;
         let mut node = open(&settings, &ring).await?;
         node.filled().await?;
         let codes = self.dir.join("codes.txt");
         write_codes(&node, town, &codes)?;
-        let front = self.front(&node).await?;
-        self.tell(&node, town, &codes, &front)?;
+        let chosen = DemoPeople::of(town).context("a town has people of every kind")?;
+        let tokens = Tokens::new(&node, town, &chosen).context("documents of the town")?;
+        people::file(&node, &chosen, &tokens.people_tokens(), &platform).await?;
+        let front = self.front(&node, &tokens).await?;
+        self.tell(&node, &chosen, &tokens, &codes, &front)?;
         let mut fresh = tokio::time::interval(CODES_EVERY);
         loop {
             tokio::select! {
@@ -100,119 +122,214 @@ impl Demo {
     }
 
     /// Where all doors but the operations door have one name.
-    async fn front(&self, node: &Node) -> Result<String, Failure> {
+    async fn front(&self, node: &Node, tokens: &Tokens) -> Result<String, Failure> {
         let [resident, gate, desk] =
             [Door::Resident, Door::Gate, Door::Desk].map(|door| at(node, door));
         let front = front::Front {
+            links: tokens.links(at(node, Door::Ops), self.lan).into(),
             resident,
             gate,
             desk,
         };
         let port = if self.free_ports { 0 } else { FRONT_PORT };
-        let address = front.open(port).await.context("one name for the doors")?;
-        Ok(format!("http://{address}"))
+        let address = front
+            .open(port, self.lan)
+            .await
+            .context("one name for the doors")?;
+        Ok(match self.lan {
+            true => format!("http://{}:{}", lan_address(), address.port()),
+            false => format!("http://{address}"),
+        })
     }
 
-    fn tell(&self, node: &Node, town: Town, codes: &Path, front: &str) -> io::Result<()> {
+    fn tell(
+        &self,
+        node: &Node,
+        chosen: &DemoPeople,
+        tokens: &Tokens,
+        codes: &Path,
+        front: &str,
+    ) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let at = |door| format!("http://{}", at(node, door));
-        let (resident, gate, desk, ops) = (
-            at(Door::Resident),
-            at(Door::Gate),
-            at(Door::Desk),
-            at(Door::Ops),
-        );
-        let nonces = Nonces::new();
-        let seal = &node.app.seal;
-        let now = Time::now();
-        let pass = |name: &str| AccessToken {
-            name: name.to_owned(),
-            issued_at: now,
-            expires_at: now.plus(Duration::from_secs(30 * 86_400)),
+        writeln!(
+            out,
+            "\nliangma serves a town of {} residents.\n",
+            self.residents
+        )?;
+        if self.lines {
+            lines(&mut out, node, chosen, tokens, codes)?;
+        }
+        for (colour, session) in [
+            ("green", &tokens.green),
+            ("red", &tokens.red),
+            ("white", &tokens.white),
+        ] {
+            writeln!(out, "show a {colour} code   {front}/#s={session}")?;
+        }
+        writeln!(out, "scan it at a gate   {front}/gate#t={}", tokens.scanner)?;
+        writeln!(out, "watch the node      http://{}", at(node, Door::Ops))?;
+        if self.lan {
+            writeln!(
+                out,
+                "\nPhones on this network open it too, over HTTP. Their cameras need HTTPS: scan with this machine, or paste."
+            )?;
+        }
+        let more = match self.lines {
+            true => "",
+            false => " Lines to paste: --lines.",
         };
-        let scanner = seal.pass(TokenKind::Scanner, &nonces, &pass("demo-gate"));
-        let authority = seal.pass(TokenKind::Authority, &nonces, &pass("demo-cdc"));
-        let find = |red: bool| {
-            (0..town.residents)
-                .map(|nth| town.resident(nth))
-                .find(|resident| (resident.reason.is_some() && !resident.cleared) == red)
-        };
         writeln!(
             out,
-            "\nliangma serves a town of {} residents. Open in a browser:\n",
-            town.residents
-        )?;
-        for (red, colour) in [(false, "green"), (true, "red")] {
-            if let Some(session) =
-                find(red).and_then(|someone| session(seal, &nonces, &someone, now))
-            {
-                writeln!(out, "show a {colour} code   {front}/#s={session}")?;
-            }
-        }
-        writeln!(out, "scan it at a gate   {front}/gate#t={scanner}")?;
-        writeln!(
-            out,
-            "watch the node      {ops}/\n\nOr paste into another terminal:\n"
-        )?;
-        for (red, colour) in [(false, "green"), (true, "red")] {
-            let Some(someone) = find(red) else { continue };
-            let Some(session) = session(seal, &nonces, &someone, now) else {
-                continue;
-            };
-            writeln!(
-                out,
-                "# a {colour} code: shown by its resident, then scanned at a gate"
-            )?;
-            writeln!(out, "{}={session}", colour.to_uppercase())?;
-            writeln!(
-                out,
-                "curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\"",
-                colour.to_uppercase()
-            )?;
-            writeln!(
-                out,
-                "CODE=$(curl -s {resident}/v1/code -H \"Authorization: Bearer ${}\" | sed 's/.*\"code\":\"\\([A-Z0-9]*\\)\".*/\\1/')",
-                colour.to_uppercase()
-            )?;
-            writeln!(
-                out,
-                "curl -s {gate}/v1/scan -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' -d \"$CODE\"\n"
-            )?;
-        }
-        writeln!(out, "# why red, and how it is released")?;
-        writeln!(
-            out,
-            "curl -s {desk}/v1/status -H \"Authorization: Bearer $RED\" -H 'Accept-Language: en'\n"
-        )?;
-        writeln!(
-            out,
-            "# {CODES} codes in one request (the file is fresh every {} s)",
-            CODES_EVERY.as_secs()
-        )?;
-        writeln!(
-            out,
-            "curl -s {gate}/v1/scan/bulk -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' --data-binary @{}\n",
-            codes.display()
-        )?;
-        writeln!(out, "# a change of status, as an authority feeds it")?;
-        if let Some(someone) = find(false) {
-            writeln!(
-                out,
-                "curl -s {ops}/v1/feed -H 'Content-Type: application/x-ndjson' -H 'Authorization: Bearer {authority}' -d '{{\"event\":\"status\",\"cert_type\":\"{}\",\"cert_no\":\"{}\",\"reason\":\"close_contact\",\"action\":\"set\",\"at\":\"{now}\",\"source\":\"demo-cdc\",\"seq\":{}}}'\n",
-                someone.cert_type.code(),
-                someone.cert_no,
-                now.0
-            )?;
-        }
-        writeln!(out, "# health and meters")?;
-        writeln!(out, "curl -s {ops}/ready; curl -s {ops}/metrics\n")?;
-        writeln!(
-            out,
-            "Ctrl-C ends it. The town stays in {}.",
-            self.dir.display()
+            "\nCtrl-C ends it. The town stays in {}.{more}\n\nOpen {front}{}",
+            self.dir.display(),
+            front::FIRST
         )?;
         out.flush()
     }
+}
+
+/// Credentials of everybody who comes in the demonstration.
+struct Tokens {
+    green: String,
+    red: String,
+    white: String,
+    pupils: Vec<String>,
+    scanner: String,
+    authority: String,
+    school: String,
+    school_scanner: String,
+    staff: String,
+}
+
+impl Tokens {
+    /// Makes them for the key ring of a node; None if a document of theirs is none.
+    fn new(node: &Node, town: Town, chosen: &DemoPeople) -> Option<Tokens> {
+        let nonces = Nonces::new();
+        let seal = &node.app.seal;
+        let now = Time::now();
+        let pass = |kind: TokenKind, name: &str, bound: Option<&str>| {
+            let pass = AccessToken {
+                name: AccessToken::bound_name(name, bound),
+                issued_at: now,
+                expires_at: now.plus(Duration::from_secs(30 * 86_400)),
+            };
+            seal.pass(kind, &nonces, &pass)
+        };
+        let session_of = |someone: &Resident| session(seal, &nonces, someone, now);
+        let pupils = (0..people::pupils(town)).filter_map(|nth| session_of(&town.resident(nth)));
+        Some(Tokens {
+            green: session_of(&chosen.green)?,
+            red: session_of(&chosen.red)?,
+            white: session_of(&chosen.white)?,
+            pupils: pupils.collect(),
+            scanner: pass(TokenKind::Scanner, "demo-gate", None),
+            authority: pass(TokenKind::Authority, people::SOURCE, None),
+            school: pass(TokenKind::Organisation, people::SCHOOL, None),
+            school_scanner: pass(TokenKind::Scanner, "demo-school-gate", Some(people::SCHOOL)),
+            staff: pass(TokenKind::Staff, "demo-staff", Some("440000")),
+        })
+    }
+
+    fn people_tokens(&self) -> PeopleTokens {
+        PeopleTokens {
+            authority: self.authority.clone(),
+            green: self.green.clone(),
+            red: self.red.clone(),
+            pupils: self.pupils.clone(),
+        }
+    }
+
+    /// The links of the first page, as JSON: paths of the one name, and the operations door's address on this machine.
+    fn links(&self, ops: SocketAddr, lan: bool) -> String {
+        let links = [
+            ("green", format!("/#s={}", self.green)),
+            ("red", format!("/#s={}", self.red)),
+            ("white", format!("/#s={}", self.white)),
+            ("gate", format!("/gate#t={}&n=Demo", self.scanner)),
+            (
+                "school",
+                format!(
+                    "/organisation#t={}&g={}&n=demo-school",
+                    self.school, self.school_scanner
+                ),
+            ),
+            ("staff", format!("/staff#t={}&n=demo-staff", self.staff)),
+            ("operator", format!("http://{ops}/")),
+        ];
+        let links = links.map(|(role, link)| serde_json::json!({ "role": role, "link": link }));
+        serde_json::json!({ "links": links, "lan": lan }).to_string()
+    }
+}
+
+/// The address of this machine on its network, as far as that can be told: the one that a packet to elsewhere would bear. None is
+/// sent.
+fn lan_address() -> IpAddr {
+    let told = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    told.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+/// Lines to paste into another terminal.
+fn lines(
+    out: &mut impl Write,
+    node: &Node,
+    chosen: &DemoPeople,
+    tokens: &Tokens,
+    codes: &Path,
+) -> io::Result<()> {
+    let [resident, gate, desk, ops] = [Door::Resident, Door::Gate, Door::Desk, Door::Ops]
+        .map(|door| format!("http://{}", at(node, door)));
+    let scanner = &tokens.scanner;
+    for (colour, session) in [("green", &tokens.green), ("red", &tokens.red)] {
+        let name = colour.to_uppercase();
+        writeln!(
+            out,
+            "# a {colour} code: shown by its resident, then scanned at a gate"
+        )?;
+        writeln!(out, "{name}={session}")?;
+        writeln!(
+            out,
+            "curl -s {resident}/v1/code -H \"Authorization: Bearer ${name}\""
+        )?;
+        writeln!(
+            out,
+            "CODE=$(curl -s {resident}/v1/code -H \"Authorization: Bearer ${name}\" | sed 's/.*\"code\":\"\\([A-Z0-9]*\\)\".*/\\1/')"
+        )?;
+        writeln!(
+            out,
+            "curl -s {gate}/v1/scan -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' -d \"$CODE\"\n"
+        )?;
+    }
+    writeln!(out, "# why red, and how it is released")?;
+    writeln!(
+        out,
+        "curl -s {desk}/v1/status -H \"Authorization: Bearer $RED\" -H 'Accept-Language: en'\n"
+    )?;
+    writeln!(
+        out,
+        "# {CODES} codes in one request (the file is fresh every {} s)",
+        CODES_EVERY.as_secs()
+    )?;
+    writeln!(
+        out,
+        "curl -s {gate}/v1/scan/bulk -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' --data-binary @{}\n",
+        codes.display()
+    )?;
+    writeln!(out, "# a change of status, as an authority feeds it")?;
+    let now = Time::now();
+    let (someone, source) = (&chosen.relative, people::SOURCE);
+    writeln!(
+        out,
+        "curl -s {ops}/v1/feed -H 'Content-Type: application/x-ndjson' -H 'Authorization: Bearer {}' -d '{{\"event\":\"status\",\"cert_type\":\"{}\",\"cert_no\":\"{}\",\"reason\":\"close_contact\",\"action\":\"set\",\"at\":\"{now}\",\"source\":\"{source}\",\"seq\":{}}}'\n",
+        tokens.authority,
+        someone.cert_type.code(),
+        someone.cert_no,
+        now.0
+    )?;
+    writeln!(out, "# health and meters")?;
+    writeln!(out, "curl -s {ops}/ready; curl -s {ops}/metrics\n")
 }
 
 /// Where a door of the node is; the demonstration opens all of them.

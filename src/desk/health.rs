@@ -85,7 +85,7 @@ impl Desk<'_> {
 fn note(language: Language) -> &'static str {
     match language {
         Language::Hans => "行程信息由电信运营商提供，更新至前一日，仅供参考，与健康码颜色无关。",
-        Language::Hant => "行程資訊由電信營運商提供，更新至前一日，僅供參考，與健康碼顏色無關。",
+        Language::Hant => "行程信息由電信運營商提供，更新至前一日，僅供參考，與健康碼顏色無關。",
         Language::En => {
             "Trip data comes from the carriers and is a day old; it never changes the colour of a code."
         }

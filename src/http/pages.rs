@@ -31,7 +31,7 @@ pub struct Page {
 pub static PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
 /// What is loaded comes from here, and nothing in a page runs that is not a file of ours.
-const POLICY: HeaderValue = HeaderValue::from_static(
+pub const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
@@ -55,14 +55,16 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
         (Door::Gate, "/") | (Door::Gate | Door::Desk, "/gate") => "gate.html",
         (Door::Desk, "/organisation") => "organisation.html",
         (Door::Desk, "/staff") => "staff.html",
+        (Door::Resident | Door::Desk, "/sw.js") => "sw.js",
+        (Door::Resident | Door::Desk, "/manifest.json") => "manifest.json",
         (Door::Ops, "/") => "status.html",
         // Beside the page: a worker keeps what is at its own place and below.
         (Door::Gate | Door::Desk, "/gate-worker.js") => "gate-worker.js",
         (_, "/interface") => "interface.html",
         (_, "/openapi.json") => "openapi.json",
-        (_, path) => path
-            .strip_prefix("/pages/")
-            .filter(|name| !name.ends_with(".html"))?,
+        (_, path) => path.strip_prefix("/pages/").filter(|name| {
+            !name.ends_with(".html") && !["sw.js", "manifest.json"].contains(name)
+        })?,
     };
     PAGES.iter().find(|page| page.name == name)
 }
@@ -243,6 +245,8 @@ mod tests {
                 "/pages/none.js",
                 "/pages/gate.html",
                 "/pages/../icon.svg",
+                "/pages/sw.js",
+                "/demo",
                 "//",
             ] {
                 assert_eq!(name(door, none), None, "{none}");

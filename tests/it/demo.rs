@@ -13,9 +13,14 @@ struct Demo {
 
 impl Demo {
     fn start(dir: &Path) -> Demo {
+        Demo::start_with(dir, &[])
+    }
+
+    fn start_with(dir: &Path, more: &[&str]) -> Demo {
         let mut child = command()
             .args(["demo", "--residents", "1000", "--free-ports", "--dir"])
             .arg(dir)
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -73,6 +78,111 @@ fn the_demonstration_shows_a_code_scans_it_and_has_the_desk_under_the_same_name(
     }
     assert!(text(&Ask::get("/gate").at(gate).body).contains("<html"));
     Ask::get("/metrics").at(gate).refuses(404, "not_found");
+}
+
+#[test]
+fn the_first_page_has_a_link_that_works_for_each_who_comes() {
+    let folder = folder();
+    let dir = folder.path().join("town");
+    let demo = Demo::start(&dir);
+    let (front, _) = demo.link("show a green code");
+    until("its address is the last line", || {
+        demo.said()
+            .trim_end()
+            .ends_with(&format!("Open http://{front}/demo"))
+    });
+    let page = Ask::get("/demo").at(front);
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-security-policy").is_some());
+    let told = Ask::get("/demo/links.json").at(front).json();
+    let links = told["links"].as_array().expect("links");
+    let link = |role: &str| {
+        let found = links.iter().find(|link| link["role"] == *role);
+        found
+            .and_then(|link| link["link"].as_str())
+            .expect("a link")
+            .to_owned()
+    };
+    let token = |role: &str, name: &str| {
+        let link = link(role);
+        let start = link.find(&format!("{name}=")).expect("a token") + name.len() + 1;
+        link[start..]
+            .split('&')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let show = |session: &str| Ask::get("/v1/code").bearer(session).at(front).json();
+    let green = token("green", "s");
+    assert_eq!(show(&green)["state"], "green");
+    assert_eq!(show(&token("red", "s"))["state"], "red");
+    let white = show(&token("white", "s"));
+    assert_eq!(
+        (&white["state"], &white["assurance"]),
+        (&"green".into(), &"unverified".into())
+    );
+    for path in ["/gate", "/organisation", "/staff"] {
+        assert_eq!(Ask::get(path).at(front).status, 200, "{path}");
+    }
+    // Its people have papers, a family with a white code, a grant and an appeal.
+    let ask = |path: &str, token: &str| Ask::get(path).bearer(token).at(front).json();
+    let family = ask("/v1/family", &green);
+    let members = family["members"].as_array().expect("members");
+    assert_eq!(members.len(), 2);
+    assert!(members.iter().any(|member| member["background"] == "white"));
+    let records = ask("/v1/health?limit=100", &green);
+    let kinds = |kind: &str| {
+        let records = records["records"].as_array().expect("records").iter();
+        records.filter(|record| record["kind"] == *kind).count()
+    };
+    assert!(
+        kinds("temperature") > 2
+            && kinds("certificate") == 1
+            && kinds("notice") == 1
+            && kinds("declaration") == 1,
+        "{records}"
+    );
+    assert_eq!(ask("/v1/trip", &green)["state"], "known");
+    assert_eq!(
+        ask("/v1/entries", &green)["entries"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
+    assert_eq!(
+        ask("/v1/appeals", &token("red", "s"))["appeals"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
+    let roster = ask("/v1/roster", &token("school", "t"));
+    assert!(
+        roster["members"]
+            .as_array()
+            .is_some_and(|members| members.len() > 10),
+        "{roster}"
+    );
+    let codes: String = roster["members"]
+        .as_array()
+        .expect("members")
+        .iter()
+        .map(|member| format!("{}\n", member["code"].as_str().expect("a code")))
+        .collect();
+    let scan = Ask::post("/v1/scan/bulk", codes).header("content-type", "text/plain");
+    let verdicts = scan.bearer(&token("school", "g")).at(front);
+    assert_eq!(verdicts.status, 200);
+    assert!(text(&verdicts.body).contains("\"state\":\"green\""));
+}
+
+#[test]
+fn lines_to_paste_are_printed_where_they_are_asked_for() {
+    let folder = folder();
+    let dir = folder.path().join("town");
+    let demo = Demo::start(&dir);
+    assert!(!demo.said().contains("curl"));
+    drop(demo);
+    let demo = Demo::start_with(&dir, &["--lines"]);
+    assert!(demo.said().contains("/v1/scan/bulk"));
 }
 
 #[test]

@@ -58,6 +58,20 @@ fn every_door_has_its_page_and_whatever_that_loads() {
             assert_eq!(kept, "public, max-age=31536000, immutable");
         }
     }
+    for door in [Door::Resident, Door::Desk] {
+        let worker = get(&node, door, "/sw.js", "");
+        assert_eq!(worker.status, 200);
+        assert!(text(&worker.body).contains("pages/desk.js?v="));
+        let manifest = get(&node, door, "/manifest.json", "").json();
+        let icon = manifest["icons"][0]["src"]
+            .as_str()
+            .expect("an icon")
+            .to_owned();
+        let icon = get(&node, door, &format!("/{icon}"), "");
+        assert_eq!(icon.header("content-type"), Some("image/png"));
+        assert!(icon.body.starts_with(b"\x89PNG"));
+    }
+    get(&node, Door::Gate, "/sw.js", "").refuses(404, "not_found");
     get(&node, Door::Resident, "/gate", "").refuses(404, "not_found");
     get(&node, Door::Resident, "/pages/none.js", "").refuses(404, "not_found");
 }
@@ -153,6 +167,7 @@ fn nothing_runs_or_loads_that_is_not_ours() {
     for page in PAGES
         .iter()
         .filter(|page| !["jsQR.js", "openapi.json"].contains(&page.name))
+        .filter(|page| !page.name.ends_with(".png"))
     {
         let whole = text(page.whole).replace("http://www.w3.org/2000/svg", "");
         for elsewhere in [

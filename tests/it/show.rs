@@ -160,7 +160,7 @@ fn people_are_answered_in_their_language() {
     for (said, told, busy) in [
         ("", "居家隔离", "未登录或凭证无效，请重新登录"),
         ("fr", "居家隔离", "未登录或凭证无效，请重新登录"),
-        ("zh-Hant", "居家隔離", "未登入或憑證無效，請重新登入"),
+        ("zh-Hant", "居家隔離", "未登錄或憑證無效，請重新登錄"),
         (
             "fr, en-GB;q=0.8, zh;q=0.2",
             "Home isolation",

@@ -79,10 +79,13 @@ export const scrollsSideways = (page) => page.evaluate(() => document.documentEl
 /// Taps a part by its selector, where it may be below the screen or behind another.
 export const tap = (page, selector) => page.$eval(selector, (part) => part.click());
 
-/// Opens a sheet of the resident's page by its tile or button, once the code is there.
+/// Opens a sheet of a page by whatever offers it and is seen.
 export async function openSheet(page, id) {
-  await until(`${id} is offered`, () => seen(page, `[data-sheet=${id}]`));
-  await tap(page, `[data-sheet=${id}]`);
+  await until(`${id} is offered`, () => page.evaluate((name) => {
+    const one = Array.from(document.querySelectorAll(`[data-sheet=${name}]`)).find((part) => part.getClientRects().length);
+    if (one) one.click();
+    return Boolean(one);
+  }, id));
   await until(`${id} is open`, () => seen(page, "#sheet"));
 }
 

@@ -143,6 +143,17 @@ test("the clock is that of China, and says so, in whatever zone the phone is", a
   }
 });
 
+test("at twice its size nothing of the page is cut off, and it scrolls one way", async () => {
+  const chen = person(36);
+  await node.register(chen);
+  const page = await open(node.session(chen), { viewport: { width: 195, height: 422, isMobile: true, hasTouch: true } });
+  await shows(page, "green");
+  assert.equal(await scrollsSideways(page), false);
+  assert.equal(await page.evaluate(() => window.innerWidth), 195, "nothing made it wider");
+  await screenshot(page, "resident-zoomed");
+  await closeTab(page);
+});
+
 test("only what is current moves, and nothing for whoever asked for less motion", async () => {
   const chen = person(33);
   await node.register(chen);
@@ -185,6 +196,45 @@ test("a page that runs no script says a true sentence and shows no empty card", 
   assert.match(await words(page), /若一直不显示，请刷新本页，或请工作人员登记查验/);
   assert.equal(await seen(page, "#card"), false);
   await screenshot(page, "resident-no-script");
+  await closeTab(page);
+});
+
+test("the page opens without a network once it was there, in its own words, and with no colour", async () => {
+  const chen = person(35);
+  await node.register(chen);
+  const page = await open(node.session(chen));
+  await shows(page, "green");
+  await until("the page is kept", () => page.evaluate(async () => {
+    const names = (await caches.keys()).filter((name) => name.startsWith("liangma "));
+    return names.length === 1 && (await (await caches.open(names[0])).keys()).length >= 6 && Boolean(navigator.serviceWorker.controller);
+  }));
+  // Nothing that the service said of anybody is among it.
+  const kept = await page.evaluate(async () => {
+    const [name] = await caches.keys();
+    return (await (await caches.open(name)).keys()).map((request) => new URL(request.url).pathname);
+  });
+  assert.ok(kept.every((path) => path === "/" || path.startsWith("/pages/")), kept.join(" "));
+  await page.setOfflineMode(true);
+  await page.reload();
+  await shows(page, "trouble");
+  assert.match(await words(page, "#trouble"), /网络不可用|连不上/);
+  assert.notEqual(await ground(page), GREEN);
+  assert.equal(await seen(page, "#card"), false);
+  await screenshot(page, "resident-kept");
+  await page.setOfflineMode(false);
+  await shows(page, "green");
+  await closeTab(page);
+});
+
+test("the page can be put on the home screen", async () => {
+  const page = await tab(browser);
+  await page.goto(node.doors.resident + "/");
+  const { icons, start_url } = await page.evaluate(async () => (await fetch(document.querySelector("[rel=manifest]").href)).json());
+  assert.equal(start_url, "./");
+  for (const { src, sizes } of icons) {
+    const wide = await page.evaluate(async (address) => (await createImageBitmap(await (await fetch(address)).blob())).width, src);
+    assert.equal(`${wide}x${wide}`, sizes);
+  }
   await closeTab(page);
 });
 
@@ -298,7 +348,7 @@ test("the first code is one round trip behind the page", async (t) => {
   const paths = page.asked.map((request) => new URL(request.url()).pathname);
   assert.deepEqual(paths.slice(0, 3).sort(), ["/", "/pages/resident.css", "/pages/resident.js"]);
   assert.equal(paths.filter((path) => path === "/v1/code").length, 1);
-  assert.ok(paths.length <= 5, paths.join(" "));
+  assert.ok(paths.filter((path) => path !== "/manifest.json").length <= 5, paths.join(" "));
   await closeTab(page);
   // For the README: a phone on a slow network (150 ms a round trip, 1.6 Mbit/s), the first time and the second.
   const phone = await tab(browser);

@@ -86,8 +86,11 @@ test("the interface is read as a page", async () => {
   await until("it is drawn", async () => /POST \/v1\/scan\/bulk/.test(await words(page)));
   const shapes = await page.$$eval("h3[id]", (titles) => titles.map((title) => title.id));
   for (const link of await page.$$eval("main a", (links) => links.map((one) => one.hash.slice(1)))) assert.ok(shapes.includes(link), link);
+  assert.ok((await page.$$("main nav a")).length > 20, "there are contents");
   await screenshot(page, "interface");
   assert.deepEqual(await barriers(page), []);
+  await page.setViewport(PHONE);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth), false);
   await closeTab(page);
 });
 
@@ -100,6 +103,11 @@ test("every script is of ECMAScript 2017 at most", async () => {
       parse(await (await fetch(`${door}/${source}`)).text(), { ecmaVersion: 2017 });
       scripts += 1;
     }
+  }
+  for (const path of ["/pages/desk.js", "/pages/divisions.js", "/pages/organisation.js", "/pages/staff.js", "/pages/demo.js", "/sw.js"]) {
+    const script = await fetch(node.doors.desk + path);
+    assert.equal(script.status, 200, path);
+    parse(await script.text(), { ecmaVersion: 2017 });
   }
   parse(await (await fetch(node.doors.gate + "/pages/jsQR.js")).text(), { ecmaVersion: 5 });
   assert.ok(scripts >= 5);

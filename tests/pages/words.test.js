@@ -1,0 +1,93 @@
+// What the pages say, without a browser: each name in each language, and a word for whatever an answer may say.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import vm from "node:vm";
+
+const root = new URL("../../", import.meta.url);
+const read = (path) => readFileSync(new URL(path, root), "utf8");
+const LANGUAGES = ["zh-Hans", "zh-Hant", "en"];
+const PAGES = {
+  resident: ["verdict-words.js", "resident-words.js", "purpose-words.js", "desk-words.js"],
+  gate: ["verdict-words.js", "gate-words.js"],
+  organisation: ["verdict-words.js", "organisation-words.js"],
+  staff: ["verdict-words.js", "purpose-words.js", "staff-words.js"],
+};
+
+function learned(files) {
+  const words = { "zh-Hans": {}, "zh-Hant": {}, en: {} };
+  const learn = (told) => LANGUAGES.forEach((tag) => Object.assign(words[tag], told[tag]));
+  for (const file of files) vm.runInNewContext(read("pages/" + file), { learn });
+  return words;
+}
+
+/// The words of an enumeration in Rust: what stands in quotes behind its arrows.
+const arrows = (path, start, end) => {
+  const text = read(path);
+  const from = text.indexOf(start);
+  assert.notEqual(from, -1, `${path} has ${start}`);
+  return Array.from(text.slice(from, text.indexOf(end, from)).matchAll(/=> "([a-z_]+)"/g), ([, word]) => word);
+};
+
+test("whatever is said in one language is said in all", () => {
+  for (const [page, files] of Object.entries(PAGES)) {
+    const words = learned(files);
+    const names = Object.keys(words["zh-Hans"]).sort();
+    assert.ok(names.length > 20, page);
+    for (const tag of LANGUAGES) {
+      assert.deepEqual(Object.keys(words[tag]).sort(), names, `${page} ${tag}`);
+      for (const name of names) assert.equal(typeof words[tag][name], typeof words["zh-Hans"][name], `${page} ${tag} ${name}`);
+    }
+  }
+});
+
+test("every name that a page asks for has its words", () => {
+  const parts = Object.fromEntries(Array.from(read("build.rs").matchAll(/\(\s*"([\w.]+)",\s*(?:SCRIPT|PAGE),\s*&\[([^\]]*)\]/g), ([, name, files]) => [name, files.match(/[\w.-]+\.(?:js|html)/g)]));
+  const scripts = { resident: ["resident.js", "desk.js", "divisions.js"], gate: ["gate.js"], organisation: ["organisation.js"], staff: ["staff.js"] };
+  for (const [page, names] of Object.entries(scripts)) {
+    const words = learned(PAGES[page])["zh-Hans"];
+    const text = [...names.flatMap((name) => parts[name]), page + ".html"].map((file) => read("pages/" + file)).join("\n");
+    const asked = Array.from(text.matchAll(/(?:\bsay\("|\btell\("|data-say="|data-label=")([a-z0-9_]+)"(?! \+)/g), ([, name]) => name);
+    assert.ok(asked.length > 20, page);
+    for (const name of asked) assert.ok(name in words, `${page}: ${name}`);
+  }
+});
+
+test("no word of an answer is shown as the program has it", () => {
+  const { components } = JSON.parse(read("pages/openapi.json"));
+  const roles = arrows("src/desk/roles.rs", "Role::Resident => \"resident\"", "}\n");
+  const acts = arrows("src/desk/roles.rs", "Act::Show => \"show\"", "}\n");
+  assert.ok(roles.length >= 7 && acts.length >= 30, `${roles} ${acts}`);
+  const { State, Assurance, ReasonCode } = components.schemas;
+  const said = {
+    resident: [
+      ...State.enum, ...State.enum.map((state) => state + "_says"), ...Assurance.enum, ...ReasonCode.enum, ...roles, ...acts.map((act) => "act_" + act),
+      "certificate", "notice", "declaration", "temperature", "health", "nucleic_test", "antibody_test", "vaccination", "negative", "positive",
+      "none", "cold_like", "short_breath", "nausea", "palpitation", "conjunctivitis", "contact_yes", "contact_no", "contact_unsure",
+      "received", "in_review", "upheld", "rejected", "by_other", "by_organisation", "train", "plane", "coach", "ship", "car",
+    ],
+    gate: [...State.enum, ...State.enum.map((state) => state + "_says"), ...Assurance.enum, "code_invalid", "code_expired", "code_revoked", "grant_revoked", "rate_limited", "too_large"],
+    organisation: [...State.enum, "code_invalid", "code_expired", "code_revoked", "grant_revoked", "rate_limited"],
+    staff: [...State.enum, ...ReasonCode.enum, "train", "plane", "coach", "ship", "car", "other", "negative", "positive"],
+  };
+  for (const [page, names] of Object.entries(said)) {
+    const words = learned(PAGES[page]);
+    for (const name of names) for (const tag of LANGUAGES) assert.ok(words[tag][name], `${page} ${tag}: ${name}`);
+  }
+});
+
+test("divisions have a name in each language, and a parent", () => {
+  const scope = {};
+  vm.runInNewContext(read("pages/division-names.js") + "\nObject.assign(this, { DIVISIONS, DIVISION_NAMES });", scope);
+  const { DIVISIONS, DIVISION_NAMES } = scope;
+  assert.equal(DIVISIONS.filter((code) => code.length === 2).length, 34);
+  assert.equal(DIVISIONS.filter((code) => /^44..$/.test(code)).length, 21);
+  assert.equal(new Set(DIVISIONS).size, DIVISIONS.length);
+  for (const tag of LANGUAGES) {
+    assert.equal(DIVISION_NAMES[tag].length, DIVISIONS.length, tag);
+    assert.ok(DIVISION_NAMES[tag].every(Boolean), tag);
+  }
+  for (const code of DIVISIONS) if (code.length > 2) assert.ok(DIVISIONS.includes(code.slice(0, -2)), code);
+  assert.equal(DIVISION_NAMES["zh-Hant"][DIVISIONS.indexOf("440106")], "天河區");
+});
