@@ -184,7 +184,7 @@ function render() {
   renderReasons(now, answer);
   saveOffline();
   renderSaved(now);
-  show("sole", live);
+  show("sole", now !== "loading");
   show("family", Boolean(held.own) && (Boolean(answer) || family.members.length > 0));
   drawTabs();
   show("desk", Boolean(answer) && held.desk !== false);

@@ -194,7 +194,7 @@ test("a page that runs no script says a true sentence and shows no empty card", 
   page.on("request", (request) => (request.url().includes(".js") ? request.abort() : request.continue()));
   await page.goto(node.doors.resident + "/");
   assert.match(await words(page), /若一直不显示，请刷新本页，或请工作人员登记查验/);
-  assert.equal(await seen(page, "#card"), false);
+  for (const part of ["#card", "#clock"]) assert.equal(await seen(page, part), false, part);
   await screenshot(page, "resident-no-script");
   await closeTab(page);
 });
@@ -220,6 +220,7 @@ test("the page opens without a network once it was there, in its own words, and 
   assert.match(await words(page, "#trouble"), /网络不可用|连不上/);
   assert.notEqual(await ground(page), GREEN);
   assert.equal(await seen(page, "#card"), false);
+  assert.match(await words(page, "#sole"), /不是通行的唯一凭证/);
   await screenshot(page, "resident-kept");
   await page.setOfflineMode(false);
   await shows(page, "green");
