@@ -1,6 +1,7 @@
 //! Admission: lets a connection in while there is room, a query to the store while few are there, and everybody in their
 //! turn. Pure counts and times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
 
+pub mod busy;
 pub mod bytes;
 pub mod concurrency;
 pub mod concurrency_limit;
@@ -10,6 +11,7 @@ pub mod rate_limit;
 pub mod retry_after;
 pub mod window;
 
+use busy::BusySettings;
 use connection_limit::ConnectionLimit;
 use std::time::{Duration, Instant};
 
@@ -20,39 +22,20 @@ pub struct AdmissionSettings {
     pub connections_max: usize,
     /// How long requests may wait in the kernel before the cap falls.
     pub queue_delay_target: Duration,
-    /// Newcomers a second that are told so at the cap, at most; see [`Admission::can_answer`]. The others wait unaccepted.
-    pub busy_answers_per_second: u32,
+    /// How many newcomers are told so at the cap. The others wait unaccepted.
+    pub busy: BusySettings,
 }
 
-/// To tell somebody that we are busy costs what four answers cost, and a twentieth of the door's work may go into that.
-const ANSWERS_PER_BUSY_ANSWER: f64 = 80.0;
-
-/// Told so whatever the door can do: a door that has just opened does not know it yet.
-const BUSY_ANSWERS_LEAST: u32 = 20;
-
-/// What to do with a newcomer who was taken out of the kernel's queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdmissionDecision {
-    /// There is room.
-    Admit,
-    /// No room, and budget left to say so.
-    TellBusy,
-}
-
-/// Who is inside one door, and the budget for busy answers.
+/// Who is inside one door.
 pub struct Admission {
     limit: ConnectionLimit,
     most: usize,
     inside: usize,
     frozen: usize,
-    budget: Budget,
-    busy_answers_per_second: u32,
 }
 
 impl Admission {
-    pub fn new(settings: AdmissionSettings, now: Instant) -> Admission {
-        let busy_answers_per_second = settings.busy_answers_per_second;
-        let budget = Budget::new(busy_answers_per_second.min(BUSY_ANSWERS_LEAST), now);
+    pub fn new(settings: AdmissionSettings) -> Admission {
         let limit = ConnectionLimit::new(connection_limit::Settings {
             most: settings.connections_max,
             queue_delay_target: settings.queue_delay_target,
@@ -62,36 +45,12 @@ impl Admission {
             most: settings.connections_max,
             inside: 0,
             frozen: 0,
-            budget,
-            busy_answers_per_second,
         }
     }
 
-    /// How many answers a second the door has shown that it can give: busy answers are to be few beside them.
-    pub fn can_answer(&mut self, per_second: f64) {
-        let fitting = (per_second / ANSWERS_PER_BUSY_ANSWER) as u32;
-        let most = self.busy_answers_per_second;
-        self.budget
-            .refill(fitting.max(BUSY_ANSWERS_LEAST).min(most));
-    }
-
-    /// Whether a newcomer should be taken out of the kernel's queue; if not, how long until there is budget to tell one
-    /// that we are busy (or somebody leaves).
-    pub fn may_accept(&self, now: Instant) -> Result<(), Duration> {
-        if self.has_room() {
-            return Ok(());
-        }
-        self.budget.wait(now).map_or(Ok(()), Err)
-    }
-
-    /// Decides about a newcomer; [`AdmissionDecision::Admit`] counts it in.
-    pub fn admit(&mut self, now: Instant) -> AdmissionDecision {
-        if self.has_room() {
-            self.inside += 1;
-            return AdmissionDecision::Admit;
-        }
-        self.budget.take(now);
-        AdmissionDecision::TellBusy
+    /// Counts a newcomer in, whose room [`Admission::has_room`] has told.
+    pub fn enter(&mut self) {
+        self.inside += 1;
     }
 
     /// One who was admitted is gone.
@@ -168,11 +127,6 @@ impl Budget {
         }
     }
 
-    /// From now on at this rate.
-    pub fn refill(&mut self, per_second: u32) {
-        self.every = every(per_second);
-    }
-
     /// How long until there is one to take; None if there is one now.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         if self.every == Duration::MAX {
@@ -209,108 +163,43 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn door(connections_max: usize) -> Admission {
+        Admission::new(AdmissionSettings {
+            connections_max,
+            queue_delay_target: Duration::from_millis(60),
+            busy: BusySettings {
+                per_second: 200,
+                share: 0.05,
+            },
+        })
+    }
+
     #[test]
     fn sheds_at_the_limit_and_admits_after_a_release() {
-        let now = Instant::now();
-        let mut door = Admission::new(
-            AdmissionSettings {
-                connections_max: 2,
-                queue_delay_target: Duration::from_millis(60),
-                busy_answers_per_second: 0,
-            },
-            now,
-        );
+        let mut door = door(2);
         for _ in 0..2 {
-            assert_eq!(door.may_accept(now), Ok(()));
-            assert_eq!(door.admit(now), AdmissionDecision::Admit);
+            assert!(door.has_room());
+            door.enter();
         }
-        assert!(door.may_accept(now).is_err());
+        assert!(!door.has_room());
         door.leave();
-        assert_eq!(door.may_accept(now), Ok(()));
-        assert_eq!(door.admit(now), AdmissionDecision::Admit);
-    }
-
-    #[test]
-    fn busy_answers_are_few_beside_the_answers_that_a_door_can_give() {
-        let start = Instant::now();
-        for (answers, told) in [(0.0, 20), (8_000.0, 100), (1e6, 200)] {
-            let mut door = Admission::new(
-                AdmissionSettings {
-                    connections_max: 0,
-                    queue_delay_target: Duration::from_millis(60),
-                    busy_answers_per_second: 200,
-                },
-                start,
-            );
-            door.can_answer(answers);
-            let mut count = 0;
-            for ms in 0..1_000 {
-                let now = start + Duration::from_millis(ms);
-                while door.may_accept(now).is_ok() {
-                    assert_eq!(door.admit(now), AdmissionDecision::TellBusy);
-                    count += 1;
-                }
-            }
-            assert!(count == told || count + 1 == told, "{count} of {told}");
-        }
-    }
-
-    #[test]
-    fn a_million_who_are_turned_away_change_nothing_for_those_inside() {
-        let mut now = Instant::now();
-        let mut door = Admission::new(
-            AdmissionSettings {
-                connections_max: 1,
-                queue_delay_target: Duration::from_millis(60),
-                busy_answers_per_second: 100_000,
-            },
-            now,
-        );
-        assert_eq!(door.admit(now), AdmissionDecision::Admit);
-        door.can_answer(8e6);
-        let mut told = 0;
-        while told < 1_000_000 {
-            match door.may_accept(now) {
-                Ok(()) => {
-                    assert_eq!(door.admit(now), AdmissionDecision::TellBusy);
-                    told += 1;
-                }
-                Err(wait) => now += wait,
-            }
-            assert_eq!((door.inside(), door.frozen()), (1, 0));
-        }
-        door.leave();
-        assert_eq!(door.admit(now), AdmissionDecision::Admit);
+        assert!(door.has_room());
     }
 
     proptest! {
         #[test]
-        fn never_more_inside_than_the_cap_nor_more_busy_answers_than_the_budget(
-            steps in proptest::collection::vec((0u64..50, 0u8..4), 0..400),
+        fn never_more_inside_than_the_cap(
+            steps in proptest::collection::vec(0u8..4, 0..400),
             limit in 0usize..8,
-            per_second in 0u32..100,
-            answers in 0.0f64..100_000.0,
         ) {
-            let start = Instant::now();
-            let mut now = start;
-            let mut door = Admission::new(
-                AdmissionSettings {
-                    connections_max: limit,
-                    queue_delay_target: Duration::from_millis(60),
-                    busy_answers_per_second: per_second,
-                },
-                start,
-            );
-            door.can_answer(answers);
-            let (mut inside, mut frozen, mut told) = (0, 0, 0u64);
-            for (ms, what) in steps {
-                now += Duration::from_millis(ms);
+            let mut door = door(limit);
+            let (mut inside, mut frozen) = (0, 0);
+            for what in steps {
                 match what {
-                    0 => match door.may_accept(now).map(|()| door.admit(now)) {
-                        Ok(AdmissionDecision::Admit) => inside += 1,
-                        Ok(AdmissionDecision::TellBusy) => told += 1,
-                        Err(wait) => prop_assert!(wait > Duration::ZERO && wait <= SAVED_MAX),
-                    },
+                    0 if door.has_room() => {
+                        door.enter();
+                        inside += 1;
+                    }
                     1 if inside > 0 => {
                         door.leave();
                         inside -= 1;
@@ -327,8 +216,6 @@ mod tests {
                 }
                 prop_assert!(inside + frozen <= limit);
                 prop_assert_eq!((door.inside(), door.frozen()), (inside, frozen));
-                let budget = u64::from(per_second) * ((now - start).as_millis() as u64 + 1000) / 1000;
-                prop_assert!(told <= budget + 1);
             }
         }
 

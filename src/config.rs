@@ -129,9 +129,15 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "busy_answers_per_second",
-        "200",
+        "10000",
         "0 to 100000",
-        "connections past the cap that are told so, at most; fewer where they would take more than a twentieth of the door's time",
+        "newcomers of one full door that are told so, at most; 0: none, they wait in the kernel",
+    ),
+    (
+        "busy_cpu_percent",
+        "5",
+        "0 to 100",
+        "of the process's processor time, what telling newcomers of one full door may take, behind the threads of the door; 20 a second are told in any case",
     ),
     (
         "head_timeout",
@@ -1159,6 +1165,7 @@ impl SettingsReader {
         let niceness = self.number("resident_niceness", 0..=19) as i32;
         let queue_delay_target = self.duration("queue_delay_target", ms(5)..=secs(5));
         let busy_answers_per_second = self.number("busy_answers_per_second", 0..=100_000) as u32;
+        let busy_cpu_percent = self.number("busy_cpu_percent", 0..=100);
         let head_timeout = self.duration("head_timeout", ms(100)..=secs(300));
         let idle_timeout = self.duration("idle_timeout", ms(100)..=secs(3600));
         let stall_timeout = self.duration("stall_timeout", ms(100)..=secs(300));
@@ -1190,7 +1197,10 @@ impl SettingsReader {
                 admission: admission::AdmissionSettings {
                     connections_max: connections_max as usize,
                     queue_delay_target,
-                    busy_answers_per_second,
+                    busy: admission::busy::BusySettings {
+                        per_second: busy_answers_per_second,
+                        share: busy_cpu_percent as f64 / 100.0,
+                    },
                 },
                 backlog,
                 head_timeout,

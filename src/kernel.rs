@@ -88,6 +88,47 @@ pub fn step_back(steps: i32) -> bool {
     }
 }
 
+/// Makes this thread one that works in batches and takes no core from another when it wakes (`SCHED_BATCH`). False if it may not.
+pub fn work_in_batches() -> bool {
+    // SAFETY: numbers go in, and one structure that the kernel only reads, for which zero is a value; 0 is the calling thread.
+    unsafe {
+        let none: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none) == 0
+    }
+}
+
+/// Processor time that this thread has had.
+pub fn thread_time() -> Duration {
+    processor_time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Processor time that all threads of this process have had.
+pub fn process_time() -> Duration {
+    processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn processor_time(clock: libc::clockid_t) -> Duration {
+    // SAFETY: the kernel writes one timespec; zero is a value of it.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(clock, &raw mut time);
+        time
+    };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Waits until there is something to read, or a newcomer to accept, for so long at most. Whether there is.
+pub fn readable_within(socket: &impl AsRawFd, wait: Duration) -> bool {
+    let mut watched = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let ms = wait.as_millis().min(60_000) as libc::c_int;
+    // SAFETY: the kernel reads and writes the one structure that it is told of.
+    unsafe { libc::poll(&raw mut watched, 1, ms) == 1 }
+}
+
 /// Forbids core dumps of this process, which would hold keys; also keeps other processes of the same user from reading its memory.
 /// False where the kernel refuses.
 pub fn forbid_core_dumps() -> bool {
@@ -136,6 +177,14 @@ mod tests {
         let waited = since_heard(&server).unwrap();
         assert!(waited >= Duration::from_millis(30), "{waited:?}");
         assert!(overflows().is_some());
+        assert!(!readable_within(&listener, Duration::ZERO));
+        let _other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(readable_within(&listener, Duration::from_secs(60)));
+        let (thread, process) = (thread_time(), process_time());
+        while thread_time() == thread {
+            std::hint::spin_loop();
+        }
+        assert!(thread > Duration::ZERO && process_time() > process);
         let file = std::fs::File::open("/dev/null").unwrap();
         assert_eq!(since_heard(&file), None);
     }

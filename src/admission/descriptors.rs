@@ -1,8 +1,8 @@
 //! How many connections each door may have where the system lets us have fewer descriptors than they would like. Pure.
 
-/// Descriptors for everything but connections that are admitted: runtimes, listeners, the store, and connections that are read to
-/// their end after a refusal.
-const OTHERS: usize = 512;
+/// Descriptors for everything but connections that are admitted: runtimes, listeners, the store, connections that are told that a
+/// door is full, and those that are read to their end after a refusal.
+const OTHERS: usize = 1024;
 
 /// What a door would like, and whether it is one of those that must go on: gates, and the operations door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,9 @@ mod tests {
     fn whoever_must_go_on_has_half_of_what_is_short() {
         let wishes = wishes();
         assert_eq!(share(&wishes, wanted(&wishes)), [10_000, 4_000, 2_000, 256]);
-        assert_eq!(share(&wishes, 8_512), [3_333, 3_759, 666, 240]);
+        assert_eq!(share(&wishes, 9_024), [3_333, 3_759, 666, 240]);
         // They do not need half of this.
-        assert_eq!(share(&wishes, 16_256), [9_573, 4_000, 1_914, 256]);
+        assert_eq!(share(&wishes, 16_768), [9_573, 4_000, 1_914, 256]);
     }
 
     proptest! {

@@ -8,24 +8,26 @@ mod connection;
 mod connections;
 mod controller;
 mod reject;
+mod responder;
 
 pub use connections::ConnectionState;
 
 use super::Settings as Bounds;
 use super::query::Door;
+use crate::admission;
+use crate::admission::busy::BusyShare;
 use crate::admission::connection_limit::WaitSamples;
-use crate::admission::{self, AdmissionDecision};
 use crate::critical::CriticalTask;
 use crate::kernel;
 use crate::meters::DoorMetrics;
 use crate::service::{AppState, Service};
 use connections::ConnectionTable;
-use reject::reject_busy;
+use responder::Responder;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, watch};
@@ -119,10 +121,10 @@ impl BoundListener {
         metrics.weight.store(window.weight, Relaxed);
         metrics.retry_after.store(soon, Relaxed);
         let shared = Arc::new(DoorState {
-            door: Mutex::new(admission::Admission::new(
-                self.settings.admission.clone(),
-                Instant::now(),
-            )),
+            door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
+            is_shut: AtomicBool::new(false),
+            responder: OnceLock::new(),
+            patient: AtomicUsize::new(0),
             left: Notify::new(),
             steers: Notify::new(),
             looks: (0..threads).map(|_| Notify::new()).collect(),
@@ -141,8 +143,21 @@ impl BoundListener {
         });
         let (hands, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
-        let mut acceptor = Some((self.listener, hands));
         let mut handles = Vec::new();
+        let busy = &self.settings.admission.busy;
+        if busy.per_second > 0 {
+            let responder = Responder {
+                listener: self.listener.try_clone()?,
+                shared: shared.clone(),
+                stage: stage.clone(),
+                share: BusyShare::new(busy, Instant::now()),
+                niceness: self.settings.niceness,
+                held: Vec::new(),
+            };
+            let thread = std::thread::Builder::new().name(format!("busy-{}", self.door.name()));
+            handles.push(thread.spawn(move || responder.run())?);
+        }
+        let mut acceptor = Some((self.listener, hands));
         for (nth, arrivals) in receivers.into_iter().enumerate() {
             let work = Worker {
                 nth,
@@ -182,7 +197,11 @@ struct DoorState {
     /// Connections past the cap, or those that it leaves room for.
     surplus: AtomicUsize,
     spare: AtomicUsize,
-    /// Newcomers in the kernel's queue of a door without room.
+    /// Whether the acceptor found the door full; who tells those who come then; how many it leaves in the queue.
+    is_shut: AtomicBool,
+    responder: OnceLock<std::thread::Thread>,
+    patient: AtomicUsize,
+    /// Newcomers of a door without room: in the kernel's queue, or told so in this step.
     waiting: AtomicUsize,
     /// As many are open as ever may be, frozen ones too.
     is_full: AtomicBool,
@@ -205,6 +224,13 @@ impl DoorState {
     fn stir(&self) {
         if self.is_quiet.load(Relaxed) {
             self.steers.notify_one();
+        }
+    }
+
+    /// Wakes the thread that tells newcomers that the door is full.
+    fn wake_responder(&self) {
+        if let Some(responder) = self.responder.get() {
+            responder.unpark();
         }
     }
 
@@ -343,12 +369,13 @@ async fn accept(
         if in_a_row.is_multiple_of(ACCEPTS_MAX) {
             tokio::task::yield_now().await;
         }
-        let room = shared.door().may_accept(Instant::now());
-        if let Err(wait) = room {
+        let has_room = shared.door().has_room();
+        shared.is_shut.store(!has_room, Relaxed);
+        if !has_room {
             // A door that is full is steered.
             shared.stir();
+            shared.wake_responder();
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
                 () = shared.left.notified() => {}
                 _ = stage.changed() => {}
             }
@@ -369,10 +396,12 @@ async fn accept(
         }
     }
     // Whoever is in the queue already came before the door was closed.
-    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(1), next(listener)).await
+    while shared.door().has_room()
+        && let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(1), next(listener)).await
     {
         dispatch(stream, shared, hands);
     }
+    shared.wake_responder();
 }
 
 /// The next who is not gone again. As the system gives it: the thread that serves it is the one to watch it.
@@ -403,17 +432,8 @@ fn dispatch(
     shared: &Arc<DoorState>,
     hands: &[mpsc::UnboundedSender<AcceptedConnection>],
 ) {
-    let newcomer = shared.door().admit(Instant::now());
-    match newcomer {
-        AdmissionDecision::Admit => {
-            let nth = shared.least_busy();
-            let place = ConnectionSlot::take(shared, nth);
-            let _ = hands[nth].send((stream, place));
-        }
-        AdmissionDecision::TellBusy => {
-            shared.metrics.busy.fetch_add(1, Relaxed);
-            let wait = Duration::from_millis(shared.metrics.retry_after.load(Relaxed));
-            tokio::task::spawn_local(reject_busy(stream, wait));
-        }
-    }
+    shared.door().enter();
+    let nth = shared.least_busy();
+    let place = ConnectionSlot::take(shared, nth);
+    let _ = hands[nth].send((stream, place));
 }

@@ -509,6 +509,49 @@ fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
     });
 }
 
+/// Several times what the balancer gives to the nodes at once, again and again: a short form of `make storm`, in counts.
+#[test]
+fn a_crowd_at_l7_is_shown_or_told_and_nobody_is_silent() {
+    const CROWDS: usize = 12;
+    const PHONES: usize = 60;
+    const ROUNDS: usize = 8;
+    let Some(town) = open("5m") else { return };
+    let [(_, show), _] = town.asks();
+    let front = town.l7.address(Door::Resident);
+    let counts = || [(); 2].map(|()| AtomicUsize::new(0));
+    let [shown, told] = &counts();
+    std::thread::scope(|scope| {
+        for crowd in 0..CROWDS {
+            let show = &show;
+            scope.spawn(move || {
+                let keeps = crowd % 2 == 0;
+                let mut kept: Vec<Connection> = Vec::new();
+                for _ in 0..ROUNDS {
+                    let mut phones = std::mem::take(&mut kept);
+                    phones.resize_with(PHONES, || Connection::to(front));
+                    phones.iter_mut().for_each(|phone| phone.send(show));
+                    for mut phone in phones {
+                        let answer = phone.try_answer().expect("nobody is silent");
+                        let stays = keeps && answer.header("connection") != Some("close");
+                        match answer.status {
+                            200 => shown.fetch_add(1, Relaxed),
+                            _ => {
+                                answer.refuses(503, "busy");
+                                told.fetch_add(1, Relaxed)
+                            }
+                        };
+                        kept.extend(Some(phone).filter(|_| stays));
+                    }
+                }
+            });
+        }
+    });
+    let (shown, told) = (shown.load(Relaxed), told.load(Relaxed));
+    assert_eq!(shown + told, CROWDS * PHONES * ROUNDS);
+    // The nodes have room for a quarter of them at once, and are free for the next as soon as they answered.
+    assert!(shown >= (shown + told) / 10, "{shown} shown, {told} told");
+}
+
 #[test]
 fn every_path_of_residents_is_answered_by_their_door_through_l7() {
     let Some(town) = open("1s") else { return };

@@ -61,6 +61,54 @@ fn the_first_who_is_turned_away_is_told_when_to_come_back() {
 }
 
 #[test]
+fn every_newcomer_of_a_full_door_is_told_whatever_it_sends_and_those_inside_go_on() {
+    const NEWCOMERS: usize = 240;
+    let settings = ["resident_connections_max=1", "busy_cpu_percent=100"];
+    let node = NodeBuilder::new(&settings).node();
+    let session = node.seals().session(&person(1));
+    let address = node.address(Door::Resident);
+    let mut inside = Connection::to(address);
+    let show = Ask::get("/v1/code").bearer(&session).bytes();
+    let mut shows = || {
+        inside.send(&show);
+        assert_eq!(inside.answer().status, 200);
+    };
+    shows();
+    let large = Ask::post("/v1/scan", vec![b'x'; 20_000]).bytes();
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    for nth in 0..NEWCOMERS / 8 {
+                        let mut newcomer = Connection::to(address);
+                        match nth % 4 {
+                            // Silent, and half a head.
+                            0 => {}
+                            1 => drop(newcomer.try_send(b"GET /v1/code HTTP/1.1\r\n")),
+                            2 => drop(newcomer.try_send(&large)),
+                            _ => drop(newcomer.try_send(&show)),
+                        }
+                        let told = newcomer.try_answer().expect("an answer, and no reset");
+                        told.refuses(503, "busy");
+                    }
+                })
+            })
+            .collect();
+        while callers.iter().any(|caller| !caller.is_finished()) {
+            shows();
+        }
+    });
+    let told = node.meter("liangma_connections_rejected_total{door=\"resident\"}");
+    assert_eq!(told, NEWCOMERS as f64);
+    // There is room again, and nobody is told any more.
+    drop(inside);
+    until("a newcomer is let in", || {
+        let mut newcomer = Connection::to(address);
+        newcomer.try_send(&show) && newcomer.try_answer().is_some_and(|a| a.status == 200)
+    });
+}
+
+#[test]
 fn a_browser_that_loads_a_page_is_told_by_a_page_before_and_after_its_request_is_read() {
     let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
     let languages = [

@@ -34,6 +34,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut second = SecondCounts::begin();
     let mut backlog = settings.backlog;
     let mut pace = Pace::begin();
+    let mut admissions = Pace::begin();
+    let mut told_before = 0;
     let mut window = window(settings);
     let mut step = tokio::time::interval(STEP);
     step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -53,7 +55,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let now = Instant::now();
         let took = now.saturating_duration_since(pace.since);
         let answered = shared.answered.load(Relaxed);
-        let came = answered != pace.answered;
+        let came = answered != pace.count;
         let answers = pace.step(answered, now);
         let seen = shared.waits.take();
         let advice = window.step(seen.map(|seen| seen.p90), answers, took);
@@ -66,9 +68,17 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             shared.left.notify_one();
         }
         let queued = kernel::queued(listener).unwrap_or_default();
-        shared
-            .waiting
-            .store(if has_room { 0 } else { queued }, Relaxed);
+        let admitted = admissions.step(shared.metrics.accepted.load(Relaxed), now);
+        // Whoever is let in within half of the wait is left in the queue: the other half is for the door.
+        let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
+        shared.patient.store(patient as usize, Relaxed);
+        let busy = shared.metrics.busy.load(Relaxed);
+        let told = (busy - std::mem::replace(&mut told_before, busy)) as usize;
+        let waiting = if has_room { 0 } else { queued + told };
+        shared.waiting.store(waiting, Relaxed);
+        if !has_room {
+            shared.wake_responder();
+        }
         shared.metrics.queued.store(queued as u64, Relaxed);
         let put_off = shared.surplus.load(Relaxed) > 0 || shared.waiting.load(Relaxed) > 0;
         if put_off {
@@ -92,7 +102,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         }
         let queue_delay_target = settings.admission.queue_delay_target;
         let is_slow = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
-        if queued > 0 && (is_slow || !has_room) {
+        if queued + told > 0 && (is_slow || !has_room) {
             second.full = true;
             let fitting = fitting_backlog(answers, settings);
             if fitting >= backlog * 2 || fitting * 2 <= backlog {
@@ -148,10 +158,10 @@ fn queue_up_to(listener: &Listener, backlog: &mut u32, most: u32) {
     }
 }
 
-/// How fast a door answers of late.
+/// How fast something is counted of late.
 struct Pace {
     since: Instant,
-    answered: u64,
+    count: u64,
     per_second: f64,
 }
 
@@ -159,18 +169,18 @@ impl Pace {
     fn begin() -> Pace {
         Pace {
             since: Instant::now(),
-            answered: 0,
+            count: 0,
             per_second: 0.0,
         }
     }
 
-    /// `answered` so far. Answers a second: the mean of some five steps, of which a machine that is granted its cores by turns
-    /// answers in a few.
-    fn step(&mut self, answered: u64, now: Instant) -> f64 {
+    /// `count` so far. How much a second: the mean of some five steps, of which a machine that is granted its cores by turns
+    /// works in a few.
+    fn step(&mut self, count: u64, now: Instant) -> f64 {
         const NEWEST: f64 = 0.2;
         let took = now.saturating_duration_since(self.since).as_secs_f64();
-        let news = (answered - self.answered) as f64 / took.max(1e-3);
-        (self.since, self.answered) = (now, answered);
+        let news = (count - self.count) as f64 / took.max(1e-3);
+        (self.since, self.count) = (now, count);
         self.per_second += NEWEST * (news - self.per_second);
         self.per_second
     }
@@ -218,7 +228,6 @@ impl SecondCounts {
         }
         self.overflows = overflows;
         let wait = self.estimator.step(turned, answered, full, took);
-        shared.door().can_answer(self.estimator.capacity());
         metrics.retry_after.store(wait.as_millis() as u64, Relaxed);
         full
     }

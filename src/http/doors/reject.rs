@@ -1,4 +1,4 @@
-//! Tells a connection that is not served that we are busy, in its language, and lets it go.
+//! What a connection gets that is not served, or not any longer: the busy answer in its language; the rest of a refusal.
 
 use crate::answer::Refusal;
 use crate::http::busy_page::{self, takes_html};
@@ -9,27 +9,6 @@ use socket2::SockRef;
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
-
-/// Says that we are busy to a connection that is not served. What it sent is read first and its end is waited for a
-/// moment: closing on unread bytes would reset the connection, and the answer would be lost with it.
-pub async fn reject_busy(stream: std::net::TcpStream, wait: Duration) {
-    let Ok(stream) = TcpStream::from_std(stream) else {
-        return;
-    };
-    const HEAD_WAIT: Duration = Duration::from_millis(200);
-    const END_WAIT: Duration = Duration::from_millis(500);
-    let mut head = [0; 2048];
-    let read = tokio::time::timeout(HEAD_WAIT, read_some(&stream, &mut head)).await;
-    let length = read.map_or(0, Result::unwrap_or_default);
-    let bytes = busy_answer(&head[..length], wait);
-    // A fresh socket's buffer takes it whole.
-    let _ = stream.try_write(&bytes);
-    let _ = SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
-    let _ = tokio::time::timeout(END_WAIT, async {
-        while read_some(&stream, &mut head).await.is_ok_and(|n| n > 0) {}
-    })
-    .await;
-}
 
 /// Reads on after a refusal that left bytes unread, and throws away what it reads, until the client ends the connection:
 /// closing on unread bytes would reset it, and take the refusal with it. Bounded in bytes and in time.
@@ -63,20 +42,9 @@ fn throw_away(stream: &TcpStream, most: usize) -> Option<usize> {
     }
 }
 
-/// What there is to read, once there is something; a fresh socket claims to be readable before it is.
-async fn read_some(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        match stream.try_read(into) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
-    }
-}
-
 /// Returns the answer to a head that is not parsed, as much of it as is there: a page for a browser that loads one, and
 /// JSON for all others, in the language asked.
-fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
+pub fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
     let language = language_of(head);
     let is_page = head.starts_with(b"GET ") && value_of(head, b"accept:").is_some_and(takes_html);
     match is_page {

@@ -1,0 +1,142 @@
+//! How many newcomers of a full door are told that it is busy: a share of the processor time that the process gets, and a few in
+//! any case. Pure: processor times and `now` in, yes or no out.
+
+use super::Budget;
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Debug)]
+pub struct BusySettings {
+    /// Newcomers told in a second, at most; 0: none is told.
+    pub per_second: u32,
+    /// Of the process's processor time, 0 to 1.
+    pub share: f64,
+}
+
+/// Told in a second whatever the share is: a process that has done nothing else has no time to give a part of.
+const BUSY_ANSWERS_LEAST: u32 = 20;
+
+/// Processor time that is saved up at most.
+const TIME_SAVED_MAX: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub struct BusyShare {
+    share: f64,
+    /// Seconds of processor time that may still be spent; below zero: spent ahead.
+    left: f64,
+    all: Budget,
+    least: Budget,
+    /// Processor times as of the last look: of the one who tells, and of the process.
+    seen: Option<(Duration, Duration)>,
+}
+
+impl BusyShare {
+    pub fn new(settings: &BusySettings, now: Instant) -> BusyShare {
+        BusyShare {
+            share: settings.share,
+            left: 0.0,
+            all: Budget::new(settings.per_second, now),
+            least: Budget::new(settings.per_second.min(BUSY_ANSWERS_LEAST), now),
+            seen: None,
+        }
+    }
+
+    /// Takes note of the processor time that the one who tells and the process have had so far.
+    pub fn spent(&mut self, own: Duration, process: Duration) {
+        if let Some((own_before, process_before)) = self.seen.replace((own, process)) {
+            let own = own.saturating_sub(own_before).as_secs_f64();
+            let process = process.saturating_sub(process_before).as_secs_f64();
+            let left = self.left + process * self.share - own;
+            self.left = left.min(TIME_SAVED_MAX.as_secs_f64());
+        }
+    }
+
+    /// Takes the right to tell one more, if there is one.
+    pub fn may_tell(&mut self, now: Instant) -> bool {
+        match self.left > 0.0 {
+            true => self.all.take(now),
+            false => self.least.take(now) && self.all.take(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Tells for so long what may be told, each for `cost`, in a process that has `cores` to itself.
+    fn told(settings: &BusySettings, seconds: u64, cost: Duration, cores: u32) -> u64 {
+        let start = Instant::now();
+        let mut share = BusyShare::new(settings, start);
+        let (mut told, mut own) = (0, Duration::ZERO);
+        for ms in 0..seconds * 1_000 {
+            let passed = Duration::from_millis(ms);
+            share.spent(own, passed * cores);
+            for _ in 0..32 {
+                if !share.may_tell(start + passed) {
+                    break;
+                }
+                told += 1;
+                own += cost;
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_share_of_the_processor_time_is_spent_and_not_more() {
+        let settings = BusySettings {
+            per_second: 1_000_000,
+            share: 0.05,
+        };
+        let cost = Duration::from_micros(50);
+        for cores in [1, 2, 8] {
+            let told = told(&settings, 10, cost, cores);
+            let fitting = 10 * 1_000 * u64::from(cores);
+            assert!(
+                told >= fitting * 9 / 10 && told <= fitting * 12 / 10 + 400,
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn some_are_told_where_the_share_is_nothing_and_none_where_none_may_be() {
+        let cost = Duration::from_millis(1);
+        for (per_second, share, most) in
+            [(200, 0.0, 220), (5, 0.0, 60), (0, 1.0, 0), (10, 1.0, 120)]
+        {
+            let settings = BusySettings { per_second, share };
+            let told = told(&settings, 10, cost, 1);
+            assert!(
+                told <= most && told * 2 >= most,
+                "{per_second} {share}: {told}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_history_of_times_lets_more_through_than_a_second_may(
+            per_second in 0u32..1_000,
+            share in 0.0f64..1.0,
+            steps in proptest::collection::vec((0u64..50, 0u64..100, 0u64..100), 0..200),
+        ) {
+            let start = Instant::now();
+            let mut now = start;
+            let mut busy = BusyShare::new(&BusySettings { per_second, share }, start);
+            let (mut own, mut process, mut told) = (Duration::ZERO, Duration::ZERO, 0u64);
+            for (ms, by_own, by_process) in steps {
+                now += Duration::from_millis(ms);
+                own += Duration::from_millis(by_own);
+                process += Duration::from_millis(by_process);
+                busy.spent(own, process);
+                while busy.may_tell(now) {
+                    told += 1;
+                }
+                let budget = u64::from(per_second) * ((now - start).as_millis() as u64 + 1_000) / 1_000;
+                prop_assert!(told <= budget + 1);
+            }
+        }
+    }
+}

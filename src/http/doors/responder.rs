@@ -1,0 +1,178 @@
+//! Tells newcomers of a full door that it is busy: a thread that lets the door's go first, which takes them out of the kernel's queue
+//! in batches, answers without a parse, and lets them go. Those who can be let in within the allowed wait stay in the queue.
+
+use super::reject::busy_answer;
+use super::{DoorState, ShutdownPhase};
+use crate::admission::busy::BusyShare;
+use crate::critical::CriticalTask;
+use crate::kernel;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Connections taken in a batch, and at the end of the door.
+const BATCH_MAX: usize = 32;
+const LAST_MAX: usize = 256;
+
+/// Connections that wait for their head, or for the client's end, at once.
+const HELD_MAX: usize = 256;
+
+/// For the beginning of a head, which says the language. Most come with the connection.
+const HEAD_WAIT: Duration = Duration::from_millis(100);
+
+/// For all of it. Closing on bytes that were not read resets a connection, and the answer would be lost.
+const TURNED_WAIT: Duration = Duration::from_millis(400);
+
+/// Between two looks while somebody is held or left in the queue, and the longest wait for newcomers.
+const SHORT_LOOK: Duration = Duration::from_millis(5);
+const LONG_LOOK: Duration = Duration::from_millis(100);
+
+/// As much of a head as is looked at.
+const HEAD_BYTES: usize = 2048;
+
+/// Steps of niceness by which this thread lets those of its door go first.
+const BEHIND_DOOR: i32 = 9;
+
+/// The longest sleep of the thread of a door with room, should nobody wake it.
+const PARKED_MAX: Duration = Duration::from_secs(10);
+
+/// Works while its door is full, sleeps while it has room, and ends with the door.
+pub struct Responder {
+    pub listener: TcpListener,
+    pub(super) shared: Arc<DoorState>,
+    pub stage: watch::Receiver<ShutdownPhase>,
+    pub share: BusyShare,
+    /// Of the door's threads.
+    pub niceness: i32,
+    pub held: Vec<Turned>,
+}
+
+/// One who was turned away.
+pub struct Turned {
+    stream: TcpStream,
+    since: Instant,
+    is_told: bool,
+}
+
+impl Responder {
+    pub fn run(mut self) {
+        let _vital = CriticalTask("the busy responder");
+        kernel::work_in_batches();
+        kernel::step_back(self.niceness + BEHIND_DOOR);
+        let _ = self.shared.responder.set(std::thread::current());
+        while *self.stage.borrow() == ShutdownPhase::Open {
+            let is_full = self.shared.is_shut.load(Relaxed);
+            if !is_full && self.held.is_empty() {
+                // Whoever finds the door full, or ends it, wakes this thread.
+                std::thread::park_timeout(PARKED_MAX);
+                continue;
+            }
+            let queued = match is_full {
+                true => self.take_surplus(),
+                false => 0,
+            };
+            self.look_at_held();
+            match (self.held.is_empty(), queued) {
+                (true, 0) if is_full => {
+                    kernel::readable_within(&self.listener, LONG_LOOK);
+                }
+                _ => std::thread::sleep(SHORT_LOOK),
+            }
+        }
+        // Whoever came before the door was closed and found no room.
+        for _ in 0..LAST_MAX {
+            if !self.take_one() {
+                break;
+            }
+        }
+        while !self.held.is_empty() && *self.stage.borrow() != ShutdownPhase::Ended {
+            self.look_at_held();
+            std::thread::sleep(SHORT_LOOK);
+        }
+    }
+
+    /// Takes those who would wait for too long, a batch at a time; how many are left in the queue.
+    fn take_surplus(&mut self) -> usize {
+        loop {
+            let queued = kernel::queued(&self.listener).unwrap_or_default();
+            let surplus = queued.saturating_sub(self.shared.patient.load(Relaxed));
+            let now = Instant::now();
+            self.share
+                .spent(kernel::thread_time(), kernel::process_time());
+            let mut taken = 0;
+            while taken < surplus.min(BATCH_MAX) && self.share.may_tell(now) && self.take_one() {
+                taken += 1;
+            }
+            if taken < BATCH_MAX || !self.shared.is_shut.load(Relaxed) {
+                return queued - taken.min(queued);
+            }
+            self.look_at_held();
+        }
+    }
+
+    /// Takes the next out of the queue; false if nobody is there, or there is no descriptor for it.
+    fn take_one(&mut self) -> bool {
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                self.hold(stream);
+                true
+            }
+            Err(error) => error.kind() == ErrorKind::ConnectionAborted,
+        }
+    }
+
+    fn hold(&mut self, stream: TcpStream) {
+        let mut turned = Turned {
+            stream,
+            since: Instant::now(),
+            is_told: false,
+        };
+        if turned.stream.set_nonblocking(true).is_err() || turned.is_over(&self.shared) {
+            return;
+        }
+        if self.held.len() >= HELD_MAX {
+            // The first has had the most time.
+            let mut first = self.held.swap_remove(0);
+            if !first.is_told {
+                first.tell(&[], &self.shared);
+            }
+        }
+        self.held.push(turned);
+    }
+
+    fn look_at_held(&mut self) {
+        let shared = &self.shared;
+        self.held.retain_mut(|turned| !turned.is_over(shared));
+    }
+}
+
+impl Turned {
+    /// Reads on, and answers where it is time; whether the connection is done with.
+    fn is_over(&mut self, shared: &DoorState) -> bool {
+        let mut head = [0; HEAD_BYTES];
+        match self.stream.read(&mut head) {
+            Ok(0) => return true,
+            Ok(length) if !self.is_told => self.tell(&head[..length], shared),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if !self.is_told && self.since.elapsed() >= HEAD_WAIT {
+                    self.tell(&[], shared);
+                }
+            }
+            Err(_) => return true,
+        }
+        self.since.elapsed() >= TURNED_WAIT
+    }
+
+    fn tell(&mut self, head: &[u8], shared: &DoorState) {
+        let wait = Duration::from_millis(shared.metrics.retry_after.load(Relaxed));
+        // A fresh socket's buffer takes it whole.
+        let _ = self.stream.write(&busy_answer(head, wait));
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.is_told = true;
+        shared.metrics.busy.fetch_add(1, Relaxed);
+    }
+}
