@@ -57,11 +57,25 @@ function offlineNow() {
   return now + CLOCK_BACK < offline.seen ? null : now;
 }
 
-function noteTime() {
-  const now = offlineNow();
-  if (now === null || now < offline.seen) return;
-  offline.seen = now;
-  keepOffline({ seen: now }).catch(() => undefined);
+// Another tab may have seen a later time.
+async function noteTime() {
+  try {
+    offline.seen = Math.max(offline.seen, (await keptOffline("seen")) || 0);
+    const now = offlineNow();
+    if (now === null || now < offline.seen) return;
+    offline.seen = now;
+    await keepOffline({ seen: now });
+  } catch (lost) {
+    // Memory has it.
+  }
+}
+
+/** The door's time is as this device's: a clock that was ahead once is right again. */
+async function trustTime(date) {
+  if (!(Math.abs(date - Date.now()) < CLOCK_BACK)) return;
+  offline.seen = Date.now();
+  offline.from = moment();
+  await keepOffline({ seen: offline.seen }).catch(() => undefined);
 }
 
 // ---- keys and lists
@@ -108,7 +122,8 @@ async function fetched(path, credential) {
     const response = await fetch(path, { headers, cache: "no-cache", credentials: "omit", signal: cut.signal });
     if (!response.ok) return null;
     const age = /max-age=(\d+)/.exec(response.headers.get("Cache-Control") || "");
-    return { bytes: new Uint8Array(await response.arrayBuffer()), again: age ? Number(age[1]) * 1000 : LOOK_AGAIN };
+    const again = age ? Number(age[1]) * 1000 : LOOK_AGAIN;
+    return { bytes: new Uint8Array(await response.arrayBuffer()), again, date: Date.parse(response.headers.get("Date")) };
   } catch (away) {
     return null;
   } finally {
@@ -151,7 +166,7 @@ async function syncOnce() {
   const after = await fetched(place + "/changes-" + list.base.head.number, gate.scanner);
   const changes = after && (await list.takeChanges(after.bytes)) === "taken" ? after.bytes : null;
   Object.assign(list, ages);
-  noteTime();
+  await trustTime(told.date);
   await keepOffline({ keys: keysText, base, changes, ages }).catch(() => undefined);
   return told.again;
 }
@@ -220,7 +235,7 @@ function renderOffline() {
   const now = offlineNow();
   if (!asOf || now === null) {
     delete banner.dataset.old;
-    text("offline", say("offline_none"));
+    text("offline", say(asOf ? "clock_back" : "offline_none"));
     return;
   }
   const age = Math.max(0, now - asOf);

@@ -96,7 +96,7 @@ test("with the door gone the kept list judges saved codes, visibly, and the page
     await shows(page, "trouble");
     await says(page, /网络中断[\s\S]*离线码/);
     await paste(page, codes.green.slice(0, 100) + (codes.green[100] === "A" ? "B" : "A") + codes.green.slice(101));
-    await says(page, /无效的码/);
+    await says(page, /不是健康码/);
     assert.equal(await seen(page, "#person"), false);
     // Again from nothing but what is kept.
     await page.reload();
@@ -116,14 +116,14 @@ test("with the door gone the kept list judges saved codes, visibly, and the page
       await paste(other, codes.green);
       return other;
     };
-    await says(await later(-3600000), /时钟有误/);
+    await says(await later(-3600000), /时钟有误|CLOCK IS WRONG/);
     const stale = await later(1900000);
     await shows(stale, "green");
-    assert.match(await words(stale, "#offline"), /清单较旧/);
-    assert.match(await words(stale, "#checked"), /更新有延迟/);
-    await says(await later(13 * 3600000), /清单过旧/);
+    assert.match(await words(stale, "#offline"), /清单较旧|the list is old/);
+    assert.match(await words(stale, "#checked"), /更新有延迟|updates are late/);
+    await says(await later(13 * 3600000), /清单过旧|LIST TOO OLD/);
     // That page saw a late time: the clock was set back since.
-    await says(await later(0), /时钟有误/);
+    await says(await later(0), /时钟有误|CLOCK IS WRONG/);
     await closeTab(page);
   } finally {
     await node.close();
