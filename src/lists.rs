@@ -199,6 +199,7 @@ impl ListTally {
 /// The list of one issuer on one node.
 pub struct Lists {
     pub settings: ListSettings,
+    issuer: u32,
     pub metrics: ListTally,
     /// Since when this node has looked for one.
     pub since: Moment,
@@ -206,12 +207,23 @@ pub struct Lists {
 }
 
 impl Lists {
-    pub fn new(settings: ListSettings) -> Lists {
+    /// `issuer` is a division of GB/T 2260 as a number.
+    pub fn new(settings: ListSettings, issuer: u32) -> Lists {
         Lists {
             settings,
+            issuer,
             metrics: ListTally::default(),
             since: Moment::now(),
             served: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Returns the shelf of this list in a store.
+    pub fn shelf<'s>(&self, store: &'s dyn Store, seal: &'s Seal) -> ListShelf<'s> {
+        ListShelf {
+            store,
+            seal,
+            issuer: self.issuer,
         }
     }
 
@@ -234,7 +246,7 @@ impl Lists {
         seal: &Seal,
         keys: &OfflineKeys,
     ) -> Result<(), Error> {
-        let shelf = ListShelf { store, seal };
+        let shelf = self.shelf(store, seal);
         let served = self.served();
         let is_news = |head: &EditionHead| {
             let number = head.pairs.first().map_or(0, |pair| pair.number);
@@ -331,7 +343,8 @@ async fn load(
             return Ok(None);
         };
         let file = |name: &FileName, bytes| ServedFile::new(name.clone(), bytes, &keys.days, day);
-        let is_named = opened_base.head.number == names.number
+        let is_named = opened_base.head.issuer == shelf.issuer
+            && opened_base.head.number == names.number
             && opened_changes.head.number == names.number
             && opened_changes.head.as_of == Time(head.as_of);
         if !is_named {

@@ -7,7 +7,6 @@ use crate::board::Board;
 use crate::clock::{Now, Time};
 use crate::critical::CriticalTask;
 use crate::kernel;
-use crate::lists::shelf::ListShelf;
 use crate::lists::{Lists, Published};
 use crate::offline::issue::OfflineIssuer;
 use crate::offline::publisher::{Edition, ListSource, OnRecord, PublishFault, publish};
@@ -147,10 +146,7 @@ impl Publisher {
         if self.tried == Some(turn) {
             return;
         }
-        let shelf = ListShelf {
-            store: &*app.store,
-            seal: &app.seal,
-        };
+        let shelf = self.lists.shelf(&*app.store, &app.seal);
         match shelf.take_turn(turn.0, turn.1, now.time).await {
             Ok(true) => {}
             Ok(false) => {
@@ -225,10 +221,7 @@ impl Publisher {
             tracing::warn!("a status list was built too slowly for its slot: it is not published");
             return Some(Published::Late);
         }
-        let shelf = ListShelf {
-            store: &*app.store,
-            seal: &app.seal,
-        };
+        let shelf = self.lists.shelf(&*app.store, &app.seal);
         let residents = app.board.residents();
         let put = self.lists.put(&shelf, slot, &edition, residents, now.time);
         match put.await {

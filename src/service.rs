@@ -245,9 +245,12 @@ impl AppState {
 
     /// Returns the same rooms, issuing offline codes where there is an issuer.
     pub fn issuing(self, offline: Option<Arc<OfflineIssuer>>) -> AppState {
-        let lists = offline.as_ref().map(|_| self.settings.lists.clone());
+        let lists = offline.as_ref().map(|offline| {
+            let lists = Lists::new(self.settings.lists.clone(), offline.settings.issuer);
+            Arc::new(lists)
+        });
         AppState {
-            lists: lists.map(|settings| Arc::new(Lists::new(settings))),
+            lists,
             offline,
             ..self
         }

@@ -100,6 +100,8 @@ pub struct EditionHead {
 pub struct ListShelf<'s> {
     pub store: &'s dyn Store,
     pub seal: &'s Seal,
+    /// Division of GB/T 2260 in whose name the lists are: each has heads of its own.
+    pub issuer: u32,
 }
 
 const NO_KEY: Error = Error::Damaged("the papers of revocations have no key");
@@ -175,7 +177,7 @@ impl ListShelf<'_> {
     }
 
     fn heads_owner(&self) -> Identity {
-        self.seal.owner("list heads", "all", 0)
+        self.seal.owner("list heads", &self.issuer.to_string(), 0)
     }
 
     fn filing(

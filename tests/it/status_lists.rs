@@ -601,13 +601,14 @@ async fn a_publisher_that_dies_at_any_step_leaves_the_list_before_or_a_whole_one
     let keys = OfflineKeys::of(&ring, 440_000).expect("keys");
     let lists = || {
         let hour = Duration::from_secs(3_600);
-        Lists::new(ListSettings {
+        let settings = ListSettings {
             every: Duration::from_secs(600),
             base_every: hour,
             stale_after: hour,
             too_old_after: hour,
             bytes_per_second: 1 << 20,
-        })
+        };
+        Lists::new(settings, 440_000)
     };
     let (before, after) = (town(4), town(5));
     let first = edition(&keys, &before, &[], Time(now.0 - 700_000));
@@ -620,6 +621,7 @@ async fn a_publisher_that_dies_at_any_step_leaves_the_list_before_or_a_whole_one
     let shelf = ListShelf {
         store: &store,
         seal: &seal,
+        issuer: 440_000,
     };
     let slot = |nth: u64| Time((now.0 / 600_000 + nth) * 600_000);
     let publisher = lists();
