@@ -169,6 +169,9 @@ impl<'s> ListIds<'s> {
     }
 }
 
+/// Words of the first walk that are recent: one that is the same later did not change meanwhile.
+type RecentWords = HashMap<ListId, Word>;
+
 /// Makes the next edition from the bases so far, the newest first. `rebase` asks for a new base; there is one as well where there
 /// is none so far, where the changes grew too large, and where a base so far is of a key that is gone.
 pub fn publish(
@@ -192,9 +195,13 @@ pub fn publish(
             }
         }
     };
-    ids.each(source, &mut |id, state, _| {
+    let mut recent = RecentWords::new();
+    ids.each(source, &mut |id, state, word| {
         residents += 1;
         note(id, state);
+        if word.version() >= source.recent {
+            recent.insert(id, word);
+        }
     });
     ids.void.iter().for_each(|id| note(*id, ListState::Void));
     listed.sort_unstable();
@@ -242,7 +249,7 @@ pub fn publish(
             changes: changes.ok_or(BuildFault::Random)?.into(),
         });
     }
-    let asked = prove(source, &ids, &listed, &pairs)?;
+    let asked = prove(source, &ids, &listed, &recent, &pairs)?;
     let count = |wanted| {
         let of_state = listed.iter().filter(|(_, state)| *state == wanted);
         of_state.count() as u64
@@ -273,12 +280,13 @@ fn next_number(as_of: Time, so_far: &[BaseList]) -> Result<u64, PublishFault> {
 
 /// Reads the files as a gate does and asks for everybody with each pair. Returns how many answers there were.
 ///
-/// An answer must be what the walk before saw, and what holds now unless the word is a recent one: a change of meanwhile may be in
-/// the files or not, and of who came meanwhile the files say nothing.
+/// An answer must be what the walk before saw, and what holds now unless the word is another one since: such a change may be in the
+/// files or not, and of who came meanwhile the files say nothing.
 fn prove(
     source: &ListSource<'_>,
     ids: &ListIds<'_>,
     listed: &[(ListId, ListState)],
+    recent: &RecentWords,
     pairs: &[ListPair],
 ) -> Result<u64, PublishFault> {
     let ages = ListAges::default();
@@ -310,7 +318,7 @@ fn prove(
         },
     };
     let (mut asked, mut wrong) = (0u64, 0u64);
-    let mut ask = |id: ListId, now: ListState, is_recent: bool| {
+    let mut ask = |id: ListId, now: ListState, is_new: bool| {
         code.list_id = id;
         let before = listed.binary_search_by_key(&id, |(id, _)| *id);
         let before = before.ok().map(|at| listed[at].1);
@@ -322,14 +330,15 @@ fn prove(
                 _ => None,
             };
             let is_right = match before {
-                Some(before) => said == Some(before) && (before == now || is_recent),
-                None => said == Some(now) || said.is_some() && is_recent,
+                Some(before) => said == Some(before) && (before == now || is_new),
+                None => said == Some(now) || said.is_some() && is_new,
             };
             wrong += u64::from(!is_right);
         }
     };
     ids.each(source, &mut |id, state, word| {
-        ask(id, state, word.version() >= source.recent);
+        let is_new = word.version() >= source.recent && recent.get(&id) != Some(&word);
+        ask(id, state, is_new);
     });
     ids.void
         .iter()
@@ -594,13 +603,22 @@ mod tests {
         other.words.borrow_mut().extend(old);
         let edition = publish(&source(&keys, &other, &revoked, START), &[], true).unwrap();
         let ids = ListIds::new(&source(&keys, &town, &revoked, START));
-        let proved = prove(
-            &source(&keys, &town, &revoked, START),
-            &ids,
-            &[],
-            &edition.pairs,
-        );
-        assert!(matches!(proved, Err(PublishFault::Wrong { .. })));
+        // However recent their words are: they are those of the walk before.
+        let recent_source = ListSource {
+            recent: 0,
+            ..source(&keys, &town, &revoked, START)
+        };
+        let words = town.words.borrow();
+        let same: RecentWords = (words.iter())
+            .map(|(id, word)| (keys.permutation.list_id(ResidentId(*id), 0), *word))
+            .collect();
+        for (source, recent) in [
+            (source(&keys, &town, &revoked, START), RecentWords::new()),
+            (recent_source, same),
+        ] {
+            let proved = prove(&source, &ids, &[], &recent, &edition.pairs);
+            assert!(matches!(proved, Err(PublishFault::Wrong { .. })));
+        }
     }
 
     #[test]
