@@ -216,7 +216,7 @@ fn build(sources: &Sources, out: &Path) -> CommandResult {
     let ring = ring(&settings)?;
     let Some(offline) = &settings.service.offline else {
         return Err(Failure::Settings(vec![
-            "issuer: is missing: lists are signed in the name of a division".to_owned(),
+            "offline_issuer: is missing: lists are signed in the name of a division".to_owned(),
         ]));
     };
     let keys = OfflineKeys::of(&ring, offline.issuer).ok_or_else(|| {

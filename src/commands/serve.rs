@@ -195,7 +195,7 @@ fn offline(settings: &Settings, ring: &RingFile) -> Result<Option<Arc<OfflineIss
     };
     let keys = OfflineKeys::of(ring, offline.issuer).ok_or_else(|| {
         Failure::Settings(vec![
-            "issuer: the key ring has no signing keys; `liangma keys rotate --sign` makes them"
+            "offline_issuer: the key ring has no signing keys; `liangma keys rotate --sign` makes them"
                 .to_owned(),
         ])
     })?;

@@ -20,7 +20,7 @@ after(async () => {
 
 /// A node that publishes lists.
 async function issuing(...settings) {
-  const node = await Node.start({ settings: ["issuer=440000", ...settings] });
+  const node = await Node.start({ settings: ["offline_issuer=440000", ...settings] });
   for (const someone of [green, red, revoked]) await node.register(someone);
   await node.say("set", red, "close_contact");
   return node;
@@ -139,7 +139,7 @@ test("a refusal of the door is an answer, and a code that is newer than the list
     await covered(page);
     // From here on there is no newer list.
     await node.end();
-    node.settings = ["issuer=440000", "list_every=1h"];
+    node.settings = ["offline_issuer=440000", "list_every=1h"];
     await node.open();
     const session = node.session(revoked);
     const said = await fetch(node.doors.desk + "/v1/offline-codes/revoke", { method: "POST", headers: { authorization: "Bearer " + session } });
@@ -153,7 +153,7 @@ test("a refusal of the door is an answer, and a code that is newer than the list
     await says(page, /清单未覆盖/);
     assert.equal(await seen(page, "#person"), false);
     // A list that has heard of it.
-    node.settings = ["issuer=440000", "list_every=1s"];
+    node.settings = ["offline_issuer=440000", "list_every=1s"];
     await node.open();
     await page.reload();
     await covered(page);

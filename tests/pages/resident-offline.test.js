@@ -12,7 +12,7 @@ const other = person(2, "李小明");
 
 before(async () => {
   browser = await launch();
-  node = await Node.start({ settings: ["issuer=440000"] });
+  node = await Node.start({ settings: ["offline_issuer=440000"] });
   for (const someone of [green, other]) await node.register(someone);
 });
 
