@@ -110,6 +110,8 @@ test("with the door gone the kept list judges saved codes, visibly, and the page
       await other.evaluateOnNewDocument((shift) => {
         const now = Date.now.bind(Date);
         Date.now = () => now() + shift;
+        // A tab of the same context, which speaks as the first one does.
+        Object.defineProperty(navigator, "languages", { get: () => ["zh-CN"] });
       }, ms);
       await other.goto(`${node.doors.gate}/#t=${node.scanner()}`);
       await shows(other, "ready");
