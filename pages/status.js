@@ -2,7 +2,7 @@
 
 const EVERY = 2000;
 const KEPT = 150; // readings in a line: five minutes
-const DOORS = ["resident", "gate", "desk", "back"];
+const DOORS = ["resident", "gate", "desk", "ops"];
 const ANSWERED = ["done", "green", "yellow", "red", "unknown", "too_old"];
 
 // A node that hangs holds its connections open: what has not answered by then counts as no answer.
@@ -88,7 +88,7 @@ function drawFacts(value, rate) {
     ["lines rejected/s", perSecond(rate("liangma_feed_events_total", { outcome: "rejected" })), "lines of feeds to this node that were wrong"],
     ["codes in bulk/s", perSecond(rate("liangma_bulk_codes_total")), "codes checked by bulk scans"],
     ["asking the store", count(value("liangma_store_lookups_in_flight")) + " of " + count(value("liangma_store_lookups_limit")), "queries that memory could not answer, now and at most"],
-    ["store takes", time(value("liangma_store_rtt_seconds", { of: "smoothed" })), "how long the store takes to answer a query of late"],
+    ["store takes", time(value("liangma_store_rtt_seconds", { stat: "smoothed" })), "how long the store takes to answer a query of late"],
     ["held red", count(value("liangma_board_retained_reds")), "people who stay red for what the store has lost"],
     ["ahead of the store", count(value("liangma_board_lost_by_store")), "people of whom this node knows more than the store"],
     ["store failures", count(value("liangma_store_failures_total")), "commits that failed since the start"],

@@ -418,7 +418,7 @@ test("a red is appealed against from where its reason stands, and the answer is 
   await screenshot(page, "resident-appeal");
   assert.deepEqual(await barriers(page), []);
   const { appeals } = await desk("/v1/appeals", session);
-  const answered = await fetch(`${node.doors.back}/v1/appeals/${appeals[0].id}`, {
+  const answered = await fetch(`${node.doors.ops}/v1/appeals/${appeals[0].id}`, {
     method: "POST", body: JSON.stringify({ state: "rejected", note: "已核实接触" }),
     headers: { authorization: "Bearer " + node.authority, "content-type": "application/json" },
   });

@@ -40,7 +40,7 @@ export class Node {
       if (said.split("\n").length > doors.length) break;
     }
     for (const [, door, at] of said.matchAll(/^(\w+) (http:\S+)$/gm)) this.doors[door] = at;
-    await until("the node is ready", async () => (await fetch(this.doors.back + "/ready")).status === 200);
+    await until("the node is ready", async () => (await fetch(this.doors.ops + "/ready")).status === 200);
   }
 
   token(...args) {
@@ -58,7 +58,7 @@ export class Node {
 
   async feed(...events) {
     this.authority ??= this.token("authority", "--source", "gd-cdc", "--for", "carriers,gz-lab");
-    const response = await fetch(this.doors.back + "/v1/feed", {
+    const response = await fetch(this.doors.ops + "/v1/feed", {
       method: "POST",
       headers: { authorization: "Bearer " + this.authority, "content-type": "application/x-ndjson" },
       body: events.map((event) => JSON.stringify(event)).join("\n"),

@@ -25,16 +25,16 @@ test("the status page draws the node live", async () => {
   const session = node.session(chen);
   for (const [name, viewport] of Object.entries({ desktop: DESKTOP, phone: PHONE })) {
     const page = await tab(browser, { viewport });
-    await page.goto(node.doors.back + "/");
+    await page.goto(node.doors.ops + "/");
     await until("it is ready", async () => (await words(page, "#ready")) === "ready");
     const row = () => page.$$eval("#queries tr", (rows) => rows.map((one) => one.innerText).find((text) => /^show/.test(text)) || "");
     await until("shows are counted", async () => {
       for (let i = 0; i < 5; i += 1) await node.code(session);
       return /^show\t[1-9]/.test(await row());
     });
-    assert.match(await words(page, "#doors"), /resident[\s\S]*gate[\s\S]*desk[\s\S]*back/);
+    assert.match(await words(page, "#doors"), /resident[\s\S]*gate[\s\S]*desk[\s\S]*ops/);
     assert.match(await words(page, "#facts"), /residents on the board\s*1/);
-    for (const request of page.asked) assert.ok(request.url().startsWith(node.doors.back + "/"), request.url());
+    for (const request of page.asked) assert.ok(request.url().startsWith(node.doors.ops + "/"), request.url());
     await screenshot(page, `status-${name}`);
     assert.deepEqual(await barriers(page), [], name);
     await closeTab(page);
@@ -45,7 +45,7 @@ test("the status page says when there is no answer, and when the node is not rea
   const other = await Node.start({ settings: ["drain_delay=5s"] });
   const page = await tab(browser);
   try {
-    await page.goto(other.doors.back + "/");
+    await page.goto(other.doors.ops + "/");
     await until("it is ready", async () => (await words(page, "#ready")) === "ready");
     other.signal("SIGTERM");
     await until("it drains", async () => (await words(page, "#ready")) === "draining");
@@ -65,7 +65,7 @@ test("the status page of a node that hangs does not stay ready", async () => {
   const other = await Node.start();
   const page = await tab(browser);
   try {
-    await page.goto(other.doors.back + "/");
+    await page.goto(other.doors.ops + "/");
     await until("it is ready", async () => (await words(page, "#ready")) === "ready");
     other.signal("SIGSTOP");
     await until("it says so", async () => /^no answer for \d+ s$/.test(await words(page, "#ready")));
@@ -96,7 +96,7 @@ test("the interface is read as a page", async () => {
 
 test("every script is of ECMAScript 2017 at most", async () => {
   let scripts = 0;
-  for (const address of [...Object.values(node.doors).map((door) => door + "/"), node.doors.back + "/interface"]) {
+  for (const address of [...Object.values(node.doors).map((door) => door + "/"), node.doors.ops + "/interface"]) {
     const html = await (await fetch(address)).text();
     const door = new URL(address).origin;
     for (const [, source] of html.matchAll(/<script src="([^"]+)"/g)) {

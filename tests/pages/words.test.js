@@ -87,3 +87,18 @@ test("divisions have a name in each language, and a parent", () => {
   for (const code of DIVISIONS) if (code.length > 2) assert.ok(DIVISIONS.includes(code.slice(0, -2)), code);
   assert.equal(DIVISION_NAMES["zh-Hant"][DIVISIONS.indexOf("440106")], "天河區");
 });
+
+test("what the status page reads is what a node says", () => {
+  const script = read("pages/status.js");
+  const metrics = read("docs/operate/metrics.md");
+  const names = new Set(script.match(/liangma_[a-z_]+/g));
+  assert.ok(names.size > 15);
+  for (const name of names) assert.ok(metrics.includes("`" + name + "`") || metrics.includes("`" + name + "_seconds`"), name);
+  // A label that a meter does not have would read as nothing, and nothing looks well.
+  for (const [, name, label] of script.matchAll(/"(liangma_[a-z_]+)", \{ ([a-z]+)[ ,:]/g)) {
+    const row = metrics.split("\n").find((line) => line.startsWith("| `" + name + "` |"));
+    assert.ok(row.split("|")[3].includes(label), `${name} has no label ${label}`);
+  }
+  const doors = /const DOORS = (\[[^\]]*\])/.exec(script)[1];
+  assert.deepEqual(JSON.parse(doors), Array.from(read("src/http/query.rs").matchAll(/Door::\w+ => "(\w+)"/g), ([, name]) => name));
+});
