@@ -1,7 +1,6 @@
-//! The closed set of outcomes: every answer and every refusal that a query can end in.
+//! The closed set of refusals, and what answers are made of: states, verdicts, codes, explanations.
 
 use crate::clock::{Moment, Time};
-use crate::language::Language;
 use crate::person::MaskedIdentity;
 use crate::status::Reasons;
 use std::time::Duration;
@@ -217,16 +216,4 @@ pub struct StatusExplanation {
     pub released: Vec<(crate::status::Reason, ReasonSource)>,
     pub masked: MaskedIdentity,
     pub freshness: Freshness,
-}
-
-/// What a query ends in when it is not refused, and the language to say it in.
-pub enum Answer {
-    Shown(ShownCode, Language),
-    Verdict(Verdict, Language),
-    Opened(OpenedSession),
-    Explained(StatusExplanation, Language),
-    OfflineCode(Box<OfflineIssued>),
-    OfflineVerdict(Box<OfflineVerdict>, Language),
-    /// What the desk says; rare beside the others, so that they carry no place for it.
-    Desk(Box<crate::desk::DeskResponse>, Language),
 }

@@ -1,7 +1,7 @@
 //! Every meter: name, labels, meaning. Hot ones are a plain add on the counting thread's own line of memory, summed when
 //! somebody scrapes; nothing here is shared between threads that serve.
 
-use crate::answer::{Answer, Refusal, ResidentStatus};
+use crate::answer::{Refusal, ResidentStatus};
 use crate::clock::Moment;
 use crate::status::Colour;
 use metrics::{Key, Label, Level, Metadata, Recorder};
@@ -458,19 +458,6 @@ impl QueryOutcome {
         match index {
             0..REFUSED => FIRST[index],
             _ => Refusal::ALL[index - REFUSED].code(),
-        }
-    }
-}
-
-impl From<&Result<Answer, Refusal>> for QueryOutcome {
-    fn from(result: &Result<Answer, Refusal>) -> QueryOutcome {
-        match result {
-            Ok(Answer::Shown(shown, _)) => QueryOutcome::Told(shown.status),
-            Ok(Answer::Verdict(verdict, _)) => QueryOutcome::Told(verdict.status),
-            Ok(Answer::Explained(explained, _)) => QueryOutcome::Told(explained.status),
-            Ok(Answer::OfflineVerdict(told, _)) => QueryOutcome::Told(told.verdict.status),
-            Ok(Answer::Opened(_) | Answer::OfflineCode(_) | Answer::Desk(..)) => QueryOutcome::Done,
-            Err(refusal) => QueryOutcome::Refused(*refusal),
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::admission::bytes::ByteBudget;
 use crate::admission::concurrency::{ConcurrencyCounter, ConcurrencyGuard};
 use crate::admission::rate_limit::RateLimiter;
 use crate::answer::{
-    Answer, Freshness, OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource,
-    Refusal, ResidentStatus, ShownCode, StatusExplanation, Verdict,
+    Freshness, OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource, Refusal,
+    ResidentStatus, ShownCode, StatusExplanation, Verdict,
 };
 use crate::board::{Board, Found};
 use crate::clock::offset::ClockWatch;
@@ -159,6 +159,31 @@ pub enum Query<'q> {
     },
     /// What is asked of the desk, and the caller that [`Service::admit_desk`] let in.
     Desk(desk::DeskRequest<'q>, Box<Caller>),
+}
+
+/// What a query ends in when it is not refused, and the language to say it in.
+pub enum Answer {
+    Shown(ShownCode, Language),
+    Verdict(Verdict, Language),
+    Opened(OpenedSession),
+    Explained(StatusExplanation, Language),
+    OfflineCode(Box<OfflineIssued>),
+    OfflineVerdict(Box<OfflineVerdict>, Language),
+    /// What the desk says; rare beside the others, so that they carry no place for it.
+    Desk(Box<desk::DeskResponse>, Language),
+}
+
+impl From<&Result<Answer, Refusal>> for QueryOutcome {
+    fn from(result: &Result<Answer, Refusal>) -> QueryOutcome {
+        match result {
+            Ok(Answer::Shown(shown, _)) => QueryOutcome::Told(shown.status),
+            Ok(Answer::Verdict(verdict, _)) => QueryOutcome::Told(verdict.status),
+            Ok(Answer::Explained(explained, _)) => QueryOutcome::Told(explained.status),
+            Ok(Answer::OfflineVerdict(told, _)) => QueryOutcome::Told(told.verdict.status),
+            Ok(Answer::Opened(_) | Answer::OfflineCode(_) | Answer::Desk(..)) => QueryOutcome::Done,
+            Err(refusal) => QueryOutcome::Refused(*refusal),
+        }
+    }
 }
 
 /// A scanner that was admitted: its token and the number of it.

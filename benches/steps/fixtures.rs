@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use hyper::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{HeaderMap, Method, Uri};
 use liangma::admission::rate_limit::RateLimiter;
-use liangma::answer::{Answer, CodeText, Freshness, Refusal, ResidentStatus, ShownCode, Verdict};
+use liangma::answer::{CodeText, Freshness, Refusal, ResidentStatus, ShownCode, Verdict};
 use liangma::board::{self, Board, Found};
 use liangma::clock::{Moment, Now, Time};
 use liangma::desk;
@@ -23,7 +23,7 @@ use liangma::seal::{
     self, AccessToken, Code, CodeClass, Nonces, Revocation, RevocationSubject, RevocationTable,
     Seal, Session,
 };
-use liangma::service::{self, AppState, Query, Service, TimedQuery};
+use liangma::service::{self, Answer, AppState, Query, Service, TimedQuery};
 use liangma::status::{Reason, Reasons, Word};
 use liangma::store::{Change, Error, LocatedRecord, Store};
 use liangma::store_client;

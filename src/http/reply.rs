@@ -4,11 +4,12 @@ use super::bulk::BulkScan;
 use super::busy_page;
 use super::doors::ConnectionState;
 use crate::answer::{
-    Answer, Freshness, OfflineIssued, OfflineVerdict, OpenedSession, Refusal, ResidentStatus,
-    ShownCode, StatusExplanation, Verdict,
+    Freshness, OfflineIssued, OfflineVerdict, OpenedSession, Refusal, ResidentStatus, ShownCode,
+    StatusExplanation, Verdict,
 };
 use crate::language::Language;
 use crate::person::MaskedIdentity;
+use crate::service::Answer;
 use crate::status::{self, Reasons};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
