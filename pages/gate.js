@@ -77,7 +77,7 @@ function tell(code, begun, { answer, refusal, silence, here }) {
     gate.scanner = null;
     gate.now = Object.assign(now, { view: "login" });
   } else if (refusal && refusal.status < 500 && refusal.status !== 429) {
-    const known = ["code_expired", "code_revoked", "grant_revoked"].find((one) => one === refusal.code) || "code_invalid";
+    const known = ["code_expired", "code_revoked", "grant_revoked", "grant_expired"].find((one) => one === refusal.code) || "code_invalid";
     gate.now = Object.assign(now, { view: "refused", known });
     gate.failures = 0;
     count("other", code);

@@ -26,17 +26,22 @@ pub enum Refusal {
     CodeExpired,
     OfflineRegistration,
     RecordUnchangeable,
+    /// The grant was taken back by the resident who gave it.
     GrantRevoked,
+    /// The last day of the grant is over.
+    GrantExpired,
     /// An offline code of a generation that was revoked.
     CodeRevoked,
     NotOnRoster,
     NoConsent,
     LimitReached,
     IdempotencyMismatch,
+    /// A fault of this service or of its keys: asking again does not help.
+    Internal,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 24] = [
+    pub const ALL: [Refusal; 26] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
         Refusal::Warming,
@@ -56,11 +61,13 @@ impl Refusal {
         Refusal::OfflineRegistration,
         Refusal::RecordUnchangeable,
         Refusal::GrantRevoked,
+        Refusal::GrantExpired,
         Refusal::CodeRevoked,
         Refusal::NotOnRoster,
         Refusal::NoConsent,
         Refusal::LimitReached,
         Refusal::IdempotencyMismatch,
+        Refusal::Internal,
     ];
 
     /// The word that programs read.
@@ -85,11 +92,13 @@ impl Refusal {
             Refusal::OfflineRegistration => "offline_registration",
             Refusal::RecordUnchangeable => "record_unchangeable",
             Refusal::GrantRevoked => "grant_revoked",
+            Refusal::GrantExpired => "grant_expired",
             Refusal::CodeRevoked => "code_revoked",
             Refusal::NotOnRoster => "not_on_roster",
             Refusal::NoConsent => "no_consent",
             Refusal::LimitReached => "limit_reached",
             Refusal::IdempotencyMismatch => "idempotency_mismatch",
+            Refusal::Internal => "internal",
         }
     }
 

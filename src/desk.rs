@@ -362,7 +362,7 @@ impl Desk<'_> {
         Ok((told.collect::<Result<_, _>>()?, next))
     }
 
-    /// What a paper says. `UpstreamBusy` where it cannot be opened: whoever asks is not told of a paper without its contents.
+    /// What a paper says. `Internal` where it cannot be opened: a paper is not told without its contents.
     fn open<T: DeserializeOwned>(&self, owner: &Identity, paper: &Paper) -> Result<T, Refusal> {
         opened(self.seal, owner, paper)
     }
@@ -398,7 +398,7 @@ impl Desk<'_> {
         at: Time,
         body: &impl Serialize,
     ) -> Result<Change, Refusal> {
-        let body = serde_json::to_vec(body).map_err(|_| Refusal::Malformed)?;
+        let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal)?;
         if body.len() > crate::seal::PLAIN_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
@@ -416,7 +416,7 @@ fn opened<T: DeserializeOwned>(seal: &Seal, owner: &Identity, paper: &Paper) -> 
     body.and_then(|body| serde_json::from_slice(&body).ok())
         .ok_or_else(|| {
             tracing::error!(kind = paper.kind.word(), "a paper cannot be opened");
-            Refusal::UpstreamBusy
+            Refusal::Internal
         })
 }
 
@@ -485,14 +485,13 @@ fn write_who(who: &Identity) -> String {
     base32::text(&bytes)
 }
 
+/// Returns the owner that [`write_who`] wrote; `Internal` for any other text.
 fn read_who(text: &str) -> Result<Identity, Refusal> {
-    let bytes = base32::bytes(text, 24).ok_or(Refusal::UpstreamBusy)?;
-    let (home, claim) = bytes
-        .split_first_chunk::<8>()
-        .ok_or(Refusal::UpstreamBusy)?;
+    let bytes = base32::bytes(text, 24).ok_or(Refusal::Internal)?;
+    let (home, claim) = bytes.split_first_chunk::<8>().ok_or(Refusal::Internal)?;
     Ok(Identity {
         home: crate::person::ResidentId(u64::from_be_bytes(*home)),
-        claim: claim.try_into().map_err(|_| Refusal::UpstreamBusy)?,
+        claim: claim.try_into().map_err(|_| Refusal::Internal)?,
     })
 }
 

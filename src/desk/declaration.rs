@@ -291,15 +291,15 @@ impl Desk<'_> {
         let members = self.members_of(pass.holder(), &ids.collect()).await?;
         let mut changes = Vec::with_capacity(declarations.len());
         for (nth, (member, body, word, content)) in &declarations {
-            let change = match members.get(member) {
-                None => Err(Rejection::NotOnRoster),
-                Some(who) => self
-                    .declared_for(pass, *who, body, word.as_deref(), content)
-                    .map_err(|_| Rejection::LineTooLong),
+            let Some(who) = members.get(member) else {
+                outcome.reject(*nth, Rejection::NotOnRoster);
+                continue;
             };
-            match change {
+            match self.declared_for(pass, *who, body, word.as_deref(), content) {
                 Ok(change) => changes.push(change),
-                Err(why) => outcome.reject(*nth, why),
+                Err(Refusal::TooLarge) => outcome.reject(*nth, Rejection::LineTooLong),
+                // A fault of the service, as a key that was destroyed, is none of a line.
+                Err(why) => return Err(why.into()),
             }
         }
         for batch in changes.chunks(BATCH) {

@@ -297,8 +297,8 @@ impl Desk<'_> {
             check: who.check(),
             organisation: Organisation::new(self.seal, &granted.organisation).id,
             number: number(key),
-            until: end_of(&granted.until).map_err(|_| Refusal::UpstreamBusy)?,
-            masked: masked.ok_or(Refusal::UpstreamBusy)?,
+            until: end_of(&granted.until).map_err(|_| Refusal::Internal)?,
+            masked: masked.ok_or(Refusal::Internal)?,
         };
         Ok(self.seal.grant(self.nonces, &grant))
     }

@@ -167,7 +167,7 @@ impl Desk<'_> {
         self.record(&by, role, Act::RevokeOffline, &why, &[who])
             .await?;
         self.store_client
-            .apply(changes.ok_or(Refusal::UpstreamBusy)?.into())
+            .apply(changes.ok_or(Refusal::Internal)?.into())
             .await?;
         offline.generations.add(&[(resident, generation)]);
         Ok(DeskResponse::Done(json!({

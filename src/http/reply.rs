@@ -256,11 +256,13 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::CodeExpired
         | Refusal::OfflineRegistration
         | Refusal::GrantRevoked
+        | Refusal::GrantExpired
         | Refusal::CodeRevoked
         | Refusal::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::NotOnRoster | Refusal::NoConsent => StatusCode::FORBIDDEN,
         Refusal::LimitReached => StatusCode::CONFLICT,
+        Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -337,11 +339,19 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::RecordUnchangeable, En) => {
             "Records cannot be changed or deleted; if one is wrong, declare again: the newest counts and the history stays"
         }
-        (Refusal::GrantRevoked, Hans) => "授权已撤销或已到期，请对方重新授权或亮码",
-        (Refusal::GrantRevoked, Hant) => "授權已撤銷或已到期，請對方重新授權或亮碼",
+        (Refusal::GrantRevoked, Hans) => "授权已撤销，请对方重新授权或亮码",
+        (Refusal::GrantRevoked, Hant) => "授權已撤銷，請對方重新授權或亮碼",
         (Refusal::GrantRevoked, En) => {
-            "The grant was revoked or is over, ask for a new one or for a fresh code"
+            "The grant was revoked, ask for a new one or for a fresh code"
         }
+        (Refusal::GrantExpired, Hans) => "授权已到期，请对方重新授权或亮码",
+        (Refusal::GrantExpired, Hant) => "授權已到期，請對方重新授權或亮碼",
+        (Refusal::GrantExpired, En) => {
+            "The grant has expired, ask for a new one or for a fresh code"
+        }
+        (Refusal::Internal, Hans) => "系统内部故障，请联系管理单位",
+        (Refusal::Internal, Hant) => "系統內部故障，請聯繫管理單位",
+        (Refusal::Internal, En) => "An internal fault, report it to the operator",
         (Refusal::CodeRevoked, Hans) => "该离线码已作废，请对方亮码或重新领取",
         (Refusal::CodeRevoked, Hant) => "該離線碼已作廢，請對方亮碼或重新領取",
         (Refusal::CodeRevoked, En) => {

@@ -294,7 +294,7 @@ impl OfflineIssuer {
         }
     }
 
-    /// Signs a code. `UpstreamBusy` if the system gives no random bytes.
+    /// Signs a code. `Internal` if the system gives no random bytes.
     pub fn issue(
         &self,
         holder: &OfflineHolder,
@@ -314,7 +314,7 @@ impl OfflineIssuer {
             life_hours,
             masked: holder.masked,
         };
-        let text = code.sign(&keys.signing).ok_or(Refusal::UpstreamBusy)?;
+        let text = code.sign(&keys.signing).ok_or(Refusal::Internal)?;
         self.count(CodeOutcome::Issued);
         Ok((text, code))
     }

@@ -39,7 +39,7 @@ impl Seal {
         self.print(TokenKind::Grant, nonces, &plain)
     }
 
-    /// Opens a grant for a scanner of this organisation: `CodeInvalid` for any other, `GrantRevoked` for one that is over.
+    /// Opens a grant for a scanner of this organisation: `CodeInvalid` for any other, `GrantExpired` for one whose last day is over.
     pub fn open_grant(&self, text: &[u8], organisation: u64, now: Time) -> Result<Grant, Refusal> {
         let mut bytes = [0; HEAD + GRANT_BYTES + TAG];
         if text.len() != GRANT_CHARS
@@ -63,7 +63,7 @@ impl Seal {
             return Err(Refusal::CodeInvalid);
         }
         match now > grant.until {
-            true => Err(Refusal::GrantRevoked),
+            true => Err(Refusal::GrantExpired),
             false => Ok(grant),
         }
     }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(at(7, NOW), Err(Refusal::CodeInvalid));
         let until = grant().until;
         assert!(at(8, until).is_ok());
-        assert_eq!(at(8, Time(until.0 + 1)), Err(Refusal::GrantRevoked));
+        assert_eq!(at(8, Time(until.0 + 1)), Err(Refusal::GrantExpired));
         assert_eq!(
             seal.open_code(text.as_bytes(), NOW),
             Err(Refusal::CodeInvalid)
