@@ -298,7 +298,8 @@ impl Desk<'_> {
             match self.declared_for(pass, *who, body, word.as_deref(), content) {
                 Ok(change) => changes.push(change),
                 Err(Refusal::TooLarge) => outcome.reject(*nth, Rejection::LineTooLong),
-                // A fault of the service, as a key that was destroyed, is none of a line.
+                // The key of declarations was destroyed.
+                Err(Refusal::NotFound) => outcome.reject(*nth, Rejection::ServiceEnded),
                 Err(why) => return Err(why.into()),
             }
         }
