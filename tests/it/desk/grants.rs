@@ -329,3 +329,36 @@ fn what_is_taken_back_on_one_node_is_refused_on_the_other() {
     start().scan(&gate, &live).refuses(401, "unauthorized");
     assert_eq!(two.scan(&scanner, &live).status, 200);
 }
+
+#[test]
+fn a_bulk_declaration_to_an_ended_service_is_rejected_as_one() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let node = NodeBuilder::new(&[]).over(&store).node();
+    let (seals, chen) = (node.seals(), person(1));
+    node.feed(&seals.authority(), &[chen.resident()]);
+    give(&node, &chen, SCHOOL);
+    let organisation = seals.organisation(SCHOOL);
+    let roster = node.read("/v1/roster", &organisation);
+    let line = json!({
+        "member": roster["members"][0]["id"], "celsius": 36.5, "symptoms": ["none"], "contact": "no",
+        "high_risk_area": false,
+    });
+    node.signal(libc::SIGTERM);
+    node.end();
+    let place = store.to_str().unwrap();
+    let ended = run(&[
+        "erase",
+        "service",
+        "--store",
+        place,
+        "--name",
+        "declarations",
+    ]);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let node = NodeBuilder::new(&[]).over(&store).node();
+    let ask = Ask::post("/v1/declarations/bulk", line.to_string()).bearer(&organisation);
+    let ask = ask.header("content-type", "application/x-ndjson");
+    let answer = ask.at(node.address(Door::Desk)).json();
+    assert_eq!(answer["rejected"][0]["code"], "service_ended");
+}
