@@ -1,4 +1,4 @@
-//! What each room on the hot path costs one query: wall time and allocations, at a board of a million residents.
+//! What each step of the hot path costs one query: wall time and allocations, at a board of a million residents.
 //! Allocations are counted over the service's own allocator; the counting makes each a little slower than it is.
 //! For a figure that a busy machine does not move, see `loadtest/instructions`.
 

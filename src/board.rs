@@ -45,12 +45,12 @@ pub struct Board {
     retained: DashMap<u64, RetainedReasons, BuildHasherDefault<IdHasher>>,
     retained_count: AtomicU64,
     settings: Settings,
-    /// Of each sixteenth of the ids the [`Moment`] up to which everything acknowledged is here; 0 before the store was first heard.
+    /// Of each partition the [`Moment`] up to which everything acknowledged is here; 0 before the store was first heard.
     as_of: [AtomicU64; PARTITIONS],
     filled: AtomicBool,
-    /// Kept beside the map, whose own count locks every shard; by the sixteenth of the ids that they are in.
+    /// Kept beside the map, whose own count locks every shard; by the partition that they are in.
     residents: [AtomicU64; PARTITIONS],
-    /// Of each sixteenth the highest version that was ever up: later changes must have a higher one, whatever became of the store.
+    /// Of each partition the highest version that was ever up: later changes must have a higher one, whatever became of the store.
     tops: [AtomicU64; PARTITIONS],
     /// While the board is being filled: of each id that a look into the store has told of, of which moment that was.
     looked_up: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
@@ -60,10 +60,10 @@ pub struct Board {
     conflicts: AtomicU64,
 }
 
-/// What is known is as old as its sixteenth of the ids: a store in several places may be lost in one of them.
+/// What is known is as old as its partition: a store in several places may be lost in one of them.
 pub const PARTITIONS: usize = 16;
 
-/// Which sixteenth an id is in: its four topmost bits.
+/// Which partition an id is in: its four topmost bits.
 pub fn partition(id: ResidentId) -> usize {
     (id.0 >> 60) as usize
 }
@@ -282,7 +282,7 @@ impl Board {
         self.set_retained(id, retained);
     }
 
-    /// Returns the highest version that was ever up in a sixteenth of the ids.
+    /// Returns the highest version that was ever up in a partition.
     pub fn top(&self, nth: usize) -> u64 {
         self.tops[nth].load(Relaxed)
     }
@@ -306,7 +306,7 @@ impl Board {
         self.retained_count.load(Relaxed)
     }
 
-    /// The same of the `nth` sixteenth of the ids; it goes through all of them.
+    /// The same of the `nth` partition; it goes through all of them.
     pub fn retained_in(&self, nth: usize) -> u64 {
         if self.retained_count.load(Relaxed) == 0 {
             return 0;
@@ -317,7 +317,7 @@ impl Board {
             .count() as u64
     }
 
-    /// Takes down what was read of a sixteenth before anything of it was told: it came from a server that nobody vouched for.
+    /// Takes down what was read of a partition before anything of it was told: it came from a server that nobody vouched for.
     pub fn discard_unconfirmed(&self, nth: usize) {
         debug_assert_eq!(self.as_of[nth].load(Relaxed), 0, "it was told");
         self.words.retain(|id, _| partition(ResidentId(*id)) != nth);
@@ -400,7 +400,7 @@ impl Board {
         }
     }
 
-    /// The same of one sixteenth of the ids.
+    /// The same of one partition.
     pub fn confirm_partition(&self, nth: usize, now: Moment) {
         self.as_of[nth].fetch_max(now.0, Relaxed);
     }
@@ -415,7 +415,7 @@ impl Board {
         self.freshness_at(Moment(as_of.unwrap_or_default()), now)
     }
 
-    /// A bit for each sixteenth of the ids of which what is known is too old to be told.
+    /// A bit for each partition of which what is known is too old to be told.
     pub fn too_old_in(&self, now: Now) -> u16 {
         let is_old = |nth: &usize| {
             let as_of = Moment(self.as_of[*nth].load(Relaxed));
@@ -482,7 +482,7 @@ impl Board {
         self.residents.iter().map(|part| part.load(Relaxed)).sum()
     }
 
-    /// Residents whose ids are in the `nth` sixteenth of all ids.
+    /// Residents whose ids are in the `nth` partition.
     pub fn residents_in(&self, nth: usize) -> u64 {
         self.residents[nth].load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Every knob: its name, default, bounds and meaning; and the settings of each room, built from file, environment and flags.
+//! Every setting: its name, default, bounds and meaning; and the typed settings of each module, from file, environment and flags.
 //!
 //! Defaults < file < environment (`LIANGMA_…`) < flags. Whatever is bad or unknown is named, all of it at once.
 
@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A knob: name, default, bounds, meaning. `docs/operate/settings.md` is generated from this list.
+/// The settings: name, default, bounds, meaning. `docs/operate/settings.md` is generated from this list.
 pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
     (
         "store",

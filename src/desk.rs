@@ -495,13 +495,13 @@ fn read_who(text: &str) -> Result<Identity, Refusal> {
     })
 }
 
-/// The sixteenth of the ids that somebody is in: lists that many are on are cut by it, so that what is filed of a person and
+/// The partition that somebody is in: lists that many are on are cut by it, so that what is filed of a person and
 /// of a list lies in one place of the store.
 fn partition(who: &Identity) -> u8 {
     (who.home.0 >> 60) as u8
 }
 
-/// A key that tells of which sixteenth its owner's part of a list is.
+/// A key that tells of which partition its owner's part of a list is.
 fn partition_in(mut key: PaperKey, who: &Identity) -> PaperKey {
     key[0] = key[0] & 0x0f | partition(who) << 4;
     key

@@ -702,7 +702,7 @@ impl DoorMetrics {
     }
 }
 
-/// What the rooms know when somebody scrapes.
+/// Values that are read at a scrape.
 pub struct ScrapeSnapshot {
     pub residents: u64,
     pub filled: bool,

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The rooms that a node is made of.
+/// The components that a node is made of.
 pub struct Components {
     pub board: Arc<Board>,
     pub seal: Seal,

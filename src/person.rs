@@ -346,7 +346,7 @@ impl MaskedName {
     }
 }
 
-/// What stands on the face of a code: masked, and how sure we are of the holder.
+/// The masked identity that a code carries, and the assurance of its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaskedIdentity {
     pub name: MaskedName,

@@ -42,7 +42,7 @@ pub const TOKEN_CHARS_MAX: usize = base32::encoded_len(SEALED_MAX);
 /// The longest that a session may live, by setting or by command: what revokes sessions stays for so long.
 pub const SESSION_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
 
-/// The longest that a pass may live.
+/// The longest that a token may live.
 pub const ACCESS_TOKEN_LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// Bytes of a site's or a source's name at most.
@@ -108,14 +108,14 @@ pub struct AccessToken {
     pub expires_at: Time,
 }
 
-/// Bytes of a pass's name at most, with what it is bound to.
+/// Bytes of a token's name at most, with what it is bound to.
 pub const ACCESS_TOKEN_NAME_BYTES_MAX: usize = SEALED_MAX - HEAD - 12 - TAG;
 
-/// Between the name of a pass and what it is bound to; neither holds it.
+/// Between the name of a token and what it is bound to; neither holds it.
 const BOUND: char = '\0';
 
 impl AccessToken {
-    /// The name of a pass that is bound: a scanner to the organisation whose it is, staff to their region.
+    /// The name of a token that is bound: a scanner to the organisation whose it is, staff to their region.
     pub fn bound_name(name: &str, to: Option<&str>) -> String {
         match to {
             None => name.to_owned(),
@@ -132,7 +132,7 @@ impl AccessToken {
         name.split(BOUND).next().unwrap_or_default()
     }
 
-    /// Whether an authority with this pass may speak for a source: its own, or one that its pass names.
+    /// Whether an authority with this token may speak for a source: its own, or one that its token names.
     pub fn speaks_for(&self, source: &str) -> bool {
         let mut named = self.bound().unwrap_or_default().split(',');
         !source.is_empty() && (self.holder() == source || named.any(|named| named == source))
@@ -151,7 +151,7 @@ pub enum Caller {
     Token(TokenKind, AccessToken, AccessTokenId),
 }
 
-/// Tells a pass from every other: its nonce, which nobody chose, with all bits spread.
+/// Tells a token from every other: its nonce, which nobody chose, with all bits spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessTokenId(pub u64);
 
@@ -345,7 +345,7 @@ impl Seal {
         self.print(kind, nonces, &plain)
     }
 
-    /// Whether `text` is a pass of this kind in force, and which: the check of the hot path, without taking the name out.
+    /// Whether `text` is a token of this kind in force, and which: the check of the hot path, without taking the name out.
     pub fn admits(
         &self,
         kind: TokenKind,
@@ -358,7 +358,7 @@ impl Seal {
         self.in_force(kind, times.0, &bytes, length)
     }
 
-    /// Returns which pass these opened bytes were, with a name of so many bytes, unless it was revoked.
+    /// Returns which token these opened bytes were, with a name of so many bytes, unless it was revoked.
     #[inline]
     fn in_force(
         &self,
@@ -559,14 +559,14 @@ fn write_masked(masked: &MaskedIdentity, out: &mut [u8]) {
     out[9] = masked.name.stars;
 }
 
-/// A face as it rests in a paper.
+/// A masked identity as a paper keeps it.
 pub fn masked_bytes(masked: &MaskedIdentity) -> [u8; 10] {
     let mut bytes = [0; 10];
     write_masked(masked, &mut bytes);
     bytes
 }
 
-/// What [`masked_bytes`] wrote, ten bytes; None if it is no face.
+/// What [`masked_bytes`] wrote, ten bytes; None if it is none.
 pub fn read_masked(bytes: &[u8]) -> Option<MaskedIdentity> {
     Some(MaskedIdentity {
         name: MaskedName {

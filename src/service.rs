@@ -1,4 +1,4 @@
-//! The spine: one query to one answer. Show, scan, sessions, explanations; alone in counting and timing queries.
+//! The service: one query to one answer. Show, scan, sessions, explanations.
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
 use crate::admission::Budget;
@@ -105,7 +105,7 @@ const LISTS_PER_SECOND: u32 = 200;
 /// Readings of what is new between two of all revoked generations.
 const GENERATIONS_WHOLE_EVERY: u64 = 600;
 
-/// The rooms that every thread shares.
+/// The state that every thread shares.
 pub struct AppState {
     pub board: Arc<Board>,
     pub seal: Seal,
@@ -268,7 +268,7 @@ impl AppState {
         }
     }
 
-    /// Returns the same rooms, issuing offline codes where there is an issuer.
+    /// Returns the same state, issuing offline codes where there is an issuer.
     pub fn issuing(self, offline: Option<Arc<OfflineIssuer>>) -> AppState {
         let lists = offline.as_ref().map(|offline| {
             let lists = Lists::new(self.settings.lists.clone(), offline.settings.issuer);

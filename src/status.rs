@@ -202,7 +202,7 @@ impl Word {
         self.version() > bits >> VERSION_SHIFT
     }
 
-    /// None where a reason is set that this version of the house does not know: it must not be taken for green.
+    /// None where a reason is set that this version does not know: it must not be taken for green.
     pub fn from_bits(bits: u64) -> Option<Word> {
         Reasons::from_bits(bits as u8)?;
         Some(Word(bits))

@@ -145,7 +145,7 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
-    /// A bit for each sixteenth of the ids that the store itself has lost, so that no node can be any better.
+    /// A bit for each partition that the store itself has lost, so that no node can be any better.
     fn lost(&self) -> u16 {
         0
     }

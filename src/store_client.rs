@@ -1,4 +1,4 @@
-//! Cold: what memory cannot answer is asked of the store: once for all who ask the same, few at once, and not for long.
+//! The client of the store: a read-through cache with single flight, a limit on concurrent queries, and deadlines.
 //! In: a resident, an id, changes. Out: what the store knows, with its time, or `UpstreamBusy`. Never: codes, HTTP.
 //!
 //! Nothing here is on the way of a show or a scan in the steady state. Records are kept under the version that the board

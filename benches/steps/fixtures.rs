@@ -1,4 +1,4 @@
-//! The rooms on the hot path, furnished to be measured: what a room does once, for the clock and for the counter alike.
+//! Fixtures for the steps of the hot path: what a step does once, for the clock and for the counter of instructions alike.
 //! In: how many residents the board holds. Out: [`STEPS`], each an operation with the dropping of what it made.
 
 use bytes::{BufMut, BytesMut};

@@ -1,4 +1,4 @@
-//! The limit on misses: how many queries may be with the store at once, steered by how long it takes to answer them.
+//! The limit on concurrent queries to the store, controlled by how long the store takes to answer them.
 //! Pure. In: queries that begin and end, and the time. Out: the limit. Never: waiting, sockets, stores.
 //!
 //! What is under way is taken apart as TCP Vegas does it: in flight × floor / round trip is what the store works on, the

@@ -1,4 +1,4 @@
-//! How many connections a door admits, steered by how long requests waited in the kernel before we read them. Pure: waits,
+//! How many connections a door admits, controlled by how long requests waited in the kernel before we read them. Pure: waits,
 //! answers and `now` in, a number out.
 //!
 //! One connection has one request under way, so that the number of connections bounds the wait of each: who is one of N that

@@ -1,5 +1,5 @@
-//! Turns: who asks more often than is fair waits, and nobody else does. A budget each for more people than can be listed.
-//! In: an id, how many, the time. Out: whether it is their turn, or how long until it is. Never: locks, allocations.
+//! The rate limiter: a budget for each id, for more ids than a table of them could list.
+//! In: an id, how many, the time. Out: whether the budget has them, or how long until it does. Never: locks, allocations.
 //!
 //! A budget is one number, the instant up to which it is spent (GCRA: an ask costs so much time, and so much may be saved
 //! up). The numbers stand in a fixed table, two places an id, and an ask counts on the lesser of the two: strangers who
@@ -261,7 +261,7 @@ mod tests {
             }
         }
 
-        /// The clock of the house does not go back; threads that read it at once may still come here out of order.
+        /// The steady clock does not go back; threads that read it at once may still come here out of order.
         #[test]
         fn times_that_go_back_delay_nobody_for_longer_than_they_went(
             ahead in 0u64..10_000_000,

@@ -186,7 +186,7 @@ fn verify(
     })
 }
 
-/// Links of one sixteenth of a day that are read at once.
+/// Links of one partition of a day that are read at once.
 const LIST_STEP: usize = 100;
 
 fn list(
@@ -244,7 +244,7 @@ fn print(out: &mut impl Write, link: &AuditLink, at: Time) -> Result<(), Failure
     Ok(writeln!(out, "{line}")?)
 }
 
-/// One sixteenth of a day's links, as far as it was read.
+/// One partition of a day's links, as far as it was read.
 struct Part {
     owner: Identity,
     papers: VecDeque<Paper>,

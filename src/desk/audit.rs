@@ -277,7 +277,7 @@ fn hash(seal: &Seal, body: &[u8], at: Time) -> String {
     base32::text(&seal.link(&bytes))
 }
 
-/// The owner of a sixteenth of a day's links.
+/// The owner of a partition of a day's links.
 pub fn owner(seal: &Seal, day: u32, n: u64) -> Identity {
     seal.owner("audit", &print_day(day), (n % 16) as u8)
 }

@@ -172,7 +172,7 @@ impl Desk<'_> {
         (self.seal).paper_key(&[b"listed entry", &who.claim, parts[0], parts[1], &[nth]])
     }
 
-    /// The owner of a sixteenth of those who come to a place on a day.
+    /// The owner of a partition of those who come to a place on a day.
     fn list_of(&self, destination: &str, day: &str, partition: u8) -> Identity {
         self.seal
             .owner("entries", &format!("{destination} {day}"), partition)
@@ -257,7 +257,7 @@ impl Desk<'_> {
         ))
     }
 
-    /// The newest papers of a list that is cut into sixteenths. A few of each are read, and more of those only that could have
+    /// The newest papers of a list that is cut into partitions. A few of each are read, and more of those only that could have
     /// more on the page.
     pub(super) async fn merged(
         &self,

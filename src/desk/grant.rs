@@ -79,7 +79,7 @@ fn number(key: &PaperKey) -> u64 {
 }
 
 /// The key of the grant with a number. A sealed grant carries the number alone, so the rest follows from it. The first four
-/// bits are the sixteenth of the giver.
+/// bits are the partition of the giver.
 fn key_of_number(seal: &Seal, number: u64) -> PaperKey {
     let mut key = seal.paper_key(&[b"grant number", &number.to_be_bytes()]);
     key[..8].copy_from_slice(&number.to_be_bytes());
@@ -214,7 +214,7 @@ pub(super) async fn all(
     }
 }
 
-/// Returns the keys and givers of the grants with these numbers, all of one sixteenth. A grant that is on no roster has none.
+/// Returns the keys and givers of the grants with these numbers, all of one partition. A grant that is on no roster has none.
 pub(super) async fn givers(
     seal: &Seal,
     store_client: &StoreClient,
@@ -411,7 +411,7 @@ impl Desk<'_> {
         ))
     }
 
-    /// Those who granted an organisation, each with a code to scan: sixteenth by sixteenth, in each the grants that end last
+    /// Those who granted an organisation, each with a code to scan: partition by partition, in each the grants that end last
     /// first. A page may have fewer than are asked for and yet a next one.
     pub(super) async fn roster(
         &self,

@@ -1,5 +1,5 @@
 //! Guidance for the release of a red code (解除指引), per reason and region, from a file that an authority edits and that is
-//! checked when a node starts. What the file does not say, the house's own texts do.
+//! checked when a node starts. What the file does not say, the texts of this service do.
 
 use crate::feed::parse_region;
 use crate::language::Language;

@@ -117,7 +117,7 @@ async fn read_pages(
     }
 }
 
-/// The sixteenth of the list in which a resident is told.
+/// The partition of the list in which a resident is told.
 fn partition_of(resident: ResidentId) -> u8 {
     (resident.0 >> 60) as u8
 }

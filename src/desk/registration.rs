@@ -144,7 +144,7 @@ impl Desk<'_> {
         self.spread("registration by number", number)
     }
 
-    /// An owner of its own, in whichever sixteenth its name falls.
+    /// An owner of its own, in whichever partition its name falls.
     fn spread(&self, noun: &str, name: &str) -> Identity {
         let anywhere = self.seal.owner(noun, name, 0);
         self.seal.owner(noun, name, anywhere.claim[0] & 15)

@@ -111,7 +111,7 @@ impl StoredRevocation {
     }
 }
 
-/// Roles that come with a pass, and its kind.
+/// Roles that come with a token, and its kind.
 const PASSES: [(Role, TokenKind); 5] = [
     (Role::Scanner, TokenKind::Scanner),
     (Role::Authority, TokenKind::Authority),
@@ -315,7 +315,7 @@ pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), 
     let parts = RevocationList::ALL.into_iter();
     let parts = parts.flat_map(|list| (0..16).map(move |partition| (list, partition)));
     let read = parts.map(|(list, partition)| {
-        // The times of passes are those that their makers chose.
+        // The times of tokens are those that their makers chose.
         let whole = whole || matches!(list, RevocationList::Passes);
         read_part(store, seal, list.part(seal, partition), whole)
     });
@@ -325,7 +325,7 @@ pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), 
     Ok(())
 }
 
-/// Reads one sixteenth of a list. What the store still has counts, whatever this node's clock says of its time.
+/// Reads one partition of a list. What the store still has counts, whatever this node's clock says of its time.
 async fn read_part(
     store: &dyn Store,
     seal: &Seal,

@@ -47,7 +47,7 @@ fn state(app: &AppState, now: Now) -> &'static str {
     }
 }
 
-/// Whether another node could tell of somebody of whom this one knows too little: `old` are sixteenths that are too old here. What
+/// Whether another node could tell of somebody of whom this one knows too little: `old` are partitions that are too old here. What
 /// the store itself has lost no node can tell. A node that can tell of nobody is of no use.
 fn is_worse(app: &AppState, old: u16) -> bool {
     old == u16::MAX || old & !app.store.lost() != 0

@@ -1,4 +1,4 @@
-//! What is good no more although it is genuine: passes, memberships and sessions, in memory, learned again and again by the
+//! What is good no more although it is genuine: tokens, memberships and sessions, in memory, learned again and again by the
 //! desk from the store. While there have been none, whoever opens a credential looks at one flag.
 //!
 //! A reading of the store only adds. A store that was emptied, or restored from an older copy, takes nothing back: an entry
@@ -32,9 +32,9 @@ pub struct Revocation {
 /// What a revocation names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationSubject {
-    /// The number of a pass, a membership, or a resident.
+    /// The number of a token, a membership, or a resident.
     Number(u64),
-    /// All passes of a kind that one holder has.
+    /// All tokens of a kind that one holder has.
     Holder(TokenKind, String),
 }
 
@@ -131,7 +131,7 @@ impl RevocationTable {
         }
     }
 
-    /// As [`RevocationTable::admits`], for a pass of this kind, whose number says all, and its holder.
+    /// As [`RevocationTable::admits`], for a token of this kind, whose number says all, and its holder.
     #[inline]
     pub fn admits_token<'h>(
         &self,
@@ -157,7 +157,7 @@ impl RevocationTable {
         }
     }
 
-    /// Whether the holder of a pass of this kind was revoked, so that the number of a pass does not say all.
+    /// Whether the holder of a token of this kind was revoked, so that the number of a token does not say all.
     pub fn has_holders(&self, kind: TokenKind) -> bool {
         self.state.load(Acquire) != NONE && !self.table.load().holders_of(kind).is_empty()
     }

@@ -1,5 +1,5 @@
-//! The gate before the store: as many queries pass at once as the limit says, first come first served, not waiting long.
-//! In: how long one would wait. Out: a pass, which says how its query went and is given back however that ends.
+//! The concurrency limiter before the store: permits for queries, first come first served, with a bounded wait.
+//! In: the longest wait. Out: a permit. Its holder reports how the query went; the permit returns however the query ends.
 
 use crate::admission::concurrency_limit::{ConcurrencyLimit, RoundTrip};
 use std::sync::{Mutex, MutexGuard};
@@ -39,7 +39,7 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Waits for a pass at most so long.
+    /// Waits for a permit at most so long; None if there is none in time.
     pub async fn acquire(&self, wait: Duration) -> Option<Permit<'_>> {
         let permit = tokio::time::timeout(wait, self.permits.acquire()).await;
         let permit = permit.ok()?.ok()?;

@@ -1,5 +1,5 @@
-//! The connections of one thread of a door: where each is between two requests, how long it may be there, who must go.
-//! Out: flags on seats, which `exchange` obeys. Never: bytes.
+//! The table of connections of one thread of a door: the phase of each, its deadline, and which are evicted.
+//! Out: flags on a connection's state, which the task of the connection obeys. Never: bytes.
 
 use super::connection::serve;
 use super::reject::linger;
@@ -467,7 +467,7 @@ enum Awaits {
 /// One connection, as its time-outs see it.
 pub struct ConnectionState {
     pub table: Rc<ConnectionTable>,
-    /// Open for as long as the seat is in the hall.
+    /// Open for as long as the state is in the table.
     socket: RawFd,
     nth: Cell<usize>,
     phase: Cell<RequestPhase>,

@@ -1,4 +1,4 @@
-//! Steers one door: how many connections it admits, how many may queue before it, when those who are turned away should
+//! Controls one door: how many connections it admits, how many may queue before it, when those who are turned away should
 //! come back, and how many requests balancers should give it. Twenty times a second, beside the accept loop.
 
 use super::{DoorState, Listener, QUIET_LOOK, STEP, Settings};

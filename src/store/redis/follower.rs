@@ -39,7 +39,7 @@ const GATHER: Duration = Duration::from_millis(10);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// For replicas to have what was read. Longer than a primary is cut off before the first of its electors miss it, and short
+/// For replicas to have what was read. Longer than a primary is cut off before the first of its voters miss it, and short
 /// beside the age at which answers are marked.
 const COMMIT_WAIT: Duration = Duration::from_millis(700);
 
@@ -523,7 +523,7 @@ impl Follower {
     }
 
     /// Waits until as many replicas as are waited for have all that this connection has seen. Where they have it not in time,
-    /// a primary that electors named since then is believed without: perhaps one of them had it, and is gone.
+    /// a primary that voters named since then is believed without: perhaps one of them had it, and is gone.
     /// Returns up to when the primary is vouched for, and whether they have it.
     async fn committed(&mut self, read: Moment) -> Result<(Moment, bool), Error> {
         let another =

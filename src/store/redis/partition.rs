@@ -7,7 +7,7 @@ use crate::board;
 pub use crate::board::PARTITIONS;
 use crate::person::ResidentId;
 
-/// The hash tag of each partition, chosen so that partition `n` has a slot near the middle of the `n`th sixteenth.
+/// The hash tag of each partition, chosen so that partition `n` has a slot near the middle of the `n`th sixteenth of all slots.
 const TAGS: [&str; PARTITIONS] = [
     "18", "455", "333", "223", "553", "443", "95", "663", "265", "375", "908", "155", "985", "895",
     "405", "515",

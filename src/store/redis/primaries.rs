@@ -243,7 +243,7 @@ pub fn is_primary(role: &Value) -> bool {
     }
 }
 
-/// Keeps asking the electors, for as long as anybody needs to know.
+/// Keeps asking the voters, for as long as anybody needs to know.
 async fn watch(primaries: std::sync::Weak<Primaries>) {
     let _vital = CriticalTask("the watch of primaries");
     loop {

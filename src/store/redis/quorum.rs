@@ -1,7 +1,7 @@
-//! Those who elect primaries, and whom a majority of them names now: all sentinels, or the primaries of a cluster.
+//! The quorum that elects primaries, and the primary that its majority names now. Voters are all sentinels, or the primaries of a cluster.
 //!
 //! A primary that was cut off, or slept while it was replaced, goes on calling itself one. Those who replaced it are more
-//! than half of the electors; so whom more than half name at some time, nobody else was then.
+//! than half of the voters; so whom more than half name at some time, nobody else was then.
 
 use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
 use super::partition::{self, PARTITIONS};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 /// The primary of each partition.
 pub type PartitionPrimaries = [Option<Address>; PARTITIONS];
 
-/// What a majority of the electors says.
+/// What a majority of the voters says.
 #[derive(Clone, Debug, Default)]
 pub struct Elected {
     pub of: PartitionPrimaries,
@@ -30,13 +30,13 @@ const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// Once a majority agrees, the others have this long to answer too.
 const REST_WAIT: Duration = Duration::from_millis(20);
 
-/// Each elector and the connection to it.
+/// Each voter and the connection to it.
 #[derive(Default)]
 pub struct TopologyQuorum {
     links: HashMap<Address, Option<MultiplexedConnection>>,
 }
 
-/// What one elector says: the primary of each partition, and who the electors are.
+/// What one voter says: the primary of each partition, and who the voters are.
 struct Vote {
     of: PartitionPrimaries,
     quorum: Vec<Address>,
@@ -45,7 +45,7 @@ struct Vote {
 }
 
 impl TopologyQuorum {
-    /// What a majority of all electors says now.
+    /// What a majority of all voters says now.
     pub async fn vote(&mut self, settings: &Settings) -> Result<Elected, Error> {
         if let Topology::Sentinel { .. } = settings.place.topology {
             for host in &settings.place.hosts {
@@ -109,7 +109,7 @@ impl TopologyQuorum {
         Ok(Elected { of, lost })
     }
 
-    /// The electors of a cluster by the table of whoever answers first: its seeds, and those known.
+    /// The voters of a cluster by the table of whoever answers first: its seeds, and those known.
     pub async fn find(&mut self, settings: &Settings, turn: usize) -> Result<(), Error> {
         let mut hosts = settings.place.hosts.clone();
         hosts.extend(
@@ -149,7 +149,7 @@ fn agreed(votes: &[Vote], count: usize) -> bool {
     votes.len() > count / 2 && elected(votes, count).iter().all(Option::is_some)
 }
 
-/// The primary of each partition that more than half of `count` electors name.
+/// The primary of each partition that more than half of `count` voters name.
 fn elected(votes: &[Vote], count: usize) -> PartitionPrimaries {
     std::array::from_fn(|partition| {
         let named = |address: &Address| {
@@ -163,14 +163,14 @@ fn elected(votes: &[Vote], count: usize) -> PartitionPrimaries {
     })
 }
 
-/// The partitions of which more than half of `count` electors say that they are lost.
+/// The partitions of which more than half of `count` voters say that they are lost.
 fn lost(votes: &[Vote], count: usize) -> u16 {
     let is_lost = |bit: &u16| votes.iter().filter(|vote| vote.lost & bit != 0).count() > count / 2;
     let bits = (0..PARTITIONS).map(|partition| 1u16 << partition);
     bits.filter(is_lost).fold(0, |all, bit| all | bit)
 }
 
-/// Asks one elector, on its connection or a new one.
+/// Asks one voter, on its connection or a new one.
 async fn ask(
     settings: &Settings,
     elector: &Address,

@@ -1,7 +1,7 @@
 //! Brings what was read of the store onto the board, and remembers of it what replicas are not known to have. Pure.
 //!
-//! While the primary that told of a change lives, the change is unsure. Once it is lost the change is doubtful, until its
-//! successor has told all that it has; what is not among that is taken back.
+//! While the primary that reported a change lives, the change is pending. Once the primary is lost the change is doubtful, until its
+//! successor has reported all that it has. Changes that are not among them are rolled back.
 
 use super::scripts::ReportedChange;
 use crate::board::{Board, ChangeContext, PostOutcome};
