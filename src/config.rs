@@ -319,7 +319,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "guidance_file",
         "none",
         "a TOML file",
-        "texts of release guidance per reason and region, checked at the start; docs/api.md has its form",
+        "texts of release guidance per reason and region, checked at the start; docs/integrate/api.md has its form",
     ),
     (
         "red_alarm_per_hour",

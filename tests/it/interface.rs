@@ -499,7 +499,7 @@ fn example(language: &str) -> String {
 }
 
 fn nth_example(language: &str, nth: usize) -> String {
-    let guide = include_str!("../../docs/integrators.md");
+    let guide = include_str!("../../docs/integrate/gate.md");
     let fence = format!("```{language}\n");
     let block = guide.split(&fence).nth(nth).expect("an example");
     block.split("```").next().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! The walk through the notice in docs/api.md, run as it stands there.
+//! The walk through the notice in docs/integrate/api.md, run as it stands there.
 
 use crate::harness::*;
 use crate::sessions::{claims, ed, node, sign, with};
@@ -8,7 +8,7 @@ use serde_json::json;
 use std::io::{Write, stderr};
 use std::process::Command;
 
-const PAGE: &str = include_str!("../../../docs/api.md");
+const PAGE: &str = include_str!("../../../docs/integrate/api.md");
 
 /// What stands between ```sh and ```.
 fn blocks() -> Vec<&'static str> {
@@ -45,7 +45,7 @@ fn every_command_of_the_page_does_what_it_says() {
         .env("RESIDENT", door(Door::Resident))
         .env("GATE", door(Door::Gate))
         .env("DESK", door(Door::Desk))
-        .env("BACK", door(Door::Ops))
+        .env("OPS", door(Door::Ops))
         .env("SESSION", seals.session(&chen))
         .env("SCANNER", seals.scanner())
         .env("SCHOOL_SCANNER", seals.scanner_of(school))
