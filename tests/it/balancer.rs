@@ -4,7 +4,7 @@ use crate::harness::*;
 use crate::redis::{self, Cluster, Server};
 use liangma::http::query::Door;
 use std::collections::HashSet;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
 use std::os::unix::net::UnixStream;
@@ -106,8 +106,7 @@ fn open_sized(
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let Ok(mut haproxy) = command.stderr(Stdio::piped()).spawn() else {
-        let said = "NO haproxy ON THIS MACHINE: THE TESTS OF THE BALANCER TEST NOTHING";
-        let _ = writeln!(io::stderr(), "\n**** {said} ****\n");
+        left_out("haproxy");
         return None;
     };
     let log = gather(haproxy.stderr.take().expect("piped"));

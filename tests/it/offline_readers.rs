@@ -178,10 +178,6 @@ fn readers(folder: &Path) -> Vec<(&'static str, Vec<PathBuf>)> {
     readers
 }
 
-fn left_out(tool: &str) {
-    eprintln!("LEFT OUT: {tool} is missing; this reader is not tried");
-}
-
 /// What it is about, the gate's clock, files in the order in which they are offered, and codes.
 type Case<'c> = (&'c str, u64, Vec<Vec<u8>>, Vec<String>);
 

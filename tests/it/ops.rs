@@ -6,7 +6,6 @@ use liangma::http::query::Door;
 use liangma::meters::METERS;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,12 +29,7 @@ fn has(program: &str) -> bool {
         .status()
         .is_ok();
     if !found {
-        let said = format!("NO {program} ON THIS MACHINE: ITS TESTS TEST NOTHING");
-        // Not by eprintln!: that the runner keeps to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "\n**** {said} (apt-get install prometheus) ****\n"
-        );
+        left_out(program);
     }
     found
 }

@@ -12,7 +12,6 @@ pub use server::{Backup, Server, start_with};
 pub use tls::Tls;
 pub use watched::Watched;
 
-use std::io::{self, Write};
 use std::process::Command;
 
 /// Whether this machine has no redis-server, which is said loudly: the tests of Redis then return at once.
@@ -20,11 +19,7 @@ pub fn is_missing() -> bool {
     let version = Command::new("redis-server").arg("--version").output();
     let missing = !version.is_ok_and(|output| output.status.success());
     if missing {
-        // Not by eprintln!: the test runner would keep it to itself.
-        let _ = writeln!(
-            io::stderr(),
-            "\n**** NO redis-server ON THIS MACHINE: THE TESTS OF REDIS TEST NOTHING ****\n"
-        );
+        crate::harness::left_out("redis-server");
     }
     missing
 }
