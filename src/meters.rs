@@ -53,13 +53,13 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("liangma_ready", "gauge", "", "1 while `/ready` says 200"),
     (
-        "liangma_sixteenths_too_old",
+        "liangma_partitions_too_old",
         "gauge",
         "",
         "sixteenths of the residents of whom this node tells no colour, because what it knows is too old",
     ),
     (
-        "liangma_sixteenths_lost",
+        "liangma_partitions_lost",
         "gauge",
         "",
         "sixteenths of the residents whose primary has failed, as a majority of the cluster says; every node is without them",
@@ -983,8 +983,8 @@ impl Meters {
         }
         self.gauge("liangma_data_age_seconds", &[], snapshot.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(snapshot.ready)));
-        self.gauge("liangma_sixteenths_too_old", &[], snapshot.too_old.into());
-        self.gauge("liangma_sixteenths_lost", &[], snapshot.lost.into());
+        self.gauge("liangma_partitions_too_old", &[], snapshot.too_old.into());
+        self.gauge("liangma_partitions_lost", &[], snapshot.lost.into());
         self.count("liangma_clock_steps_total", &[], snapshot.clock_steps);
         self.gauge("liangma_clock_offset_seconds", &[], snapshot.clock_apart);
         self.count("liangma_audit_links_total", &[], snapshot.audit_links);

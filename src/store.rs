@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "{0} is in use by another process: stop it, or send the file to it with `--to http://its-back-door`"
+        "{0} is in use by another process: stop it, or send the file to it with `--to http://its-ops-door`"
     )]
     InUse(String),
     #[error("{0} was made with another key ring; `--keys` must name the one that it was made with")]

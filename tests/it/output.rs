@@ -151,7 +151,7 @@ fn a_node_whose_log_cannot_be_written_serves_and_counts_the_lost_lines() {
         let mut node = crate::process::spawn(command).unwrap();
         let mut doors = BufReader::new(node.stdout.take().unwrap()).lines();
         let back = doors
-            .find_map(|line| Some(line.ok()?.strip_prefix("back http://")?.to_owned()))
+            .find_map(|line| Some(line.ok()?.strip_prefix("ops http://")?.to_owned()))
             .expect("the operations door's line");
         let back: std::net::SocketAddr = back.parse().unwrap();
         // Each reload logs a line.
