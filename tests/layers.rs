@@ -6,6 +6,9 @@ use std::path::Path;
 /// Modules by their path in `src`, as `store/redis`, and their code without comments, texts and tests.
 type Sources = BTreeMap<String, String>;
 
+/// Who imports what.
+type Imports = BTreeSet<(String, String)>;
+
 /// Rows of a table of ARCHITECTURE.md under a heading: the first cell, and the words in backticks of the second.
 fn table(page: &str, heading: &str) -> Vec<(String, Vec<String>)> {
     let part = page.split(&format!("\n## {heading}\n")).nth(1);
@@ -163,7 +166,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
 }
 
 /// What each module imports: modules of ours, and outside crates.
-fn imports(all: &Sources) -> (BTreeSet<(String, String)>, BTreeSet<(String, String)>) {
+fn imports(all: &Sources) -> (Imports, Imports) {
     let (mut ours, mut outside) = (BTreeSet::new(), BTreeSet::new());
     for (module, code) in all {
         let paths = paths(code);
