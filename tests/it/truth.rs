@@ -90,6 +90,20 @@ fn no_node_ever_lies() {
 }
 
 #[test]
+fn sabotage_finds_in_the_source_what_it_takes_out() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sabotage");
+    let Ok(done) = std::process::Command::new(script).arg("--words").output() else {
+        tell("no Python is here");
+        return;
+    };
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[test]
 fn no_node_lies_that_is_filled_while_changes_come() {
     if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some() {
         return;
