@@ -32,6 +32,7 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
         let replicas = info.get("connected_slaves").parse().unwrap_or(0);
         fewest = fewest.min(replicas);
         most = most.max(replicas);
+        warn_of_info(&info, &address);
         warn_of_settings(&mut link, &address).await;
         warn_of_replay(&mut link, &address).await;
     }
@@ -70,28 +71,40 @@ async fn ask<T: redis::FromRedisValue>(
         .map_err(|error| said(address, &error))
 }
 
-/// Settings that must have this value, and what happens where they have another.
-const SETTINGS: [(&str, &str, &str); 4] = [
-    (
-        "appendonly",
-        "yes",
-        "a restart loses everything since the last snapshot",
-    ),
-    (
-        "appendfsync",
-        "always",
-        "a crash of the machine loses what was acknowledged last",
-    ),
-    (
-        "maxmemory-policy",
-        "noeviction",
-        "residents are thrown away when memory is short",
-    ),
-    (
-        "cluster-allow-reads-when-down",
-        "no",
-        "a server that is cut off from the cluster is believed",
-    ),
+/// A setting that must have this value, and what happens where it has another.
+struct Must {
+    setting: &'static str,
+    value: &'static str,
+    harm: &'static str,
+    /// Its field in `INFO` and the value there, where `INFO` has it: reading it takes no further right.
+    info: Option<(&'static str, &'static str)>,
+}
+
+const MUST: [Must; 4] = [
+    Must {
+        setting: "appendonly",
+        value: "yes",
+        harm: "a restart loses everything since the last snapshot",
+        info: Some(("aof_enabled", "1")),
+    },
+    Must {
+        setting: "maxmemory-policy",
+        value: "noeviction",
+        harm: "residents are thrown away when memory is short",
+        info: Some(("maxmemory_policy", "noeviction")),
+    },
+    Must {
+        setting: "appendfsync",
+        value: "always",
+        harm: "a crash of the machine loses what was acknowledged last",
+        info: None,
+    },
+    Must {
+        setting: "cluster-allow-reads-when-down",
+        value: "no",
+        harm: "a server that is cut off from the cluster is believed",
+        info: None,
+    },
 ];
 
 /// Settings that must be at least so much, for buckets to stay in their packed form.
@@ -100,11 +113,30 @@ const AT_LEAST: [(&str, u64); 2] = [
     ("hash-max-listpack-value", 1024),
 ];
 
+fn warn_of_info(info: &Info<'_>, address: &Address) {
+    for must in &MUST {
+        if let Some((field, value)) = must.info
+            && info.get(field) != value
+        {
+            let Must {
+                setting,
+                value,
+                harm,
+                ..
+            } = must;
+            tracing::warn!(%address, "{setting} is not {value}: {harm}");
+        }
+    }
+}
+
+/// Warns of what `INFO` does not tell. The right to read it (`CONFIG GET`) would also give away the password of replicas, so
+/// that the user of the example does not have it.
 async fn warn_of_settings(link: &mut MultiplexedConnection, address: &Address) {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET");
-    for (name, ..) in SETTINGS {
-        command.arg(name);
+    let unseen = || MUST.iter().filter(|must| must.info.is_none());
+    for must in unseen() {
+        command.arg(must.setting);
     }
     for (name, _) in AT_LEAST {
         command.arg(name);
@@ -112,13 +144,23 @@ async fn warn_of_settings(link: &mut MultiplexedConnection, address: &Address) {
     let settings: HashMap<String, String> = match command.query_async(link).await {
         Ok(settings) => settings,
         Err(error) => {
-            tracing::info!(%address, %error, "the settings of this Redis cannot be read; they are not checked");
+            let names: Vec<&str> = unseen()
+                .map(|must| must.setting)
+                .chain(AT_LEAST.map(|(name, _)| name))
+                .collect();
+            tracing::info!(%address, %error, "not checked, because this user may not read settings: {}", names.join(", "));
             return;
         }
     };
-    for (name, wanted, harm) in SETTINGS {
-        if let Some(value) = settings.get(name).filter(|value| *value != wanted) {
-            tracing::warn!(%address, "{name} is {value}, not {wanted}: {harm}");
+    for Must {
+        setting,
+        value: wanted,
+        harm,
+        ..
+    } in unseen()
+    {
+        if let Some(value) = settings.get(*setting).filter(|value| value != wanted) {
+            tracing::warn!(%address, "{setting} is {value}, not {wanted}: {harm}");
         }
     }
     for (name, least) in AT_LEAST {

@@ -3,6 +3,7 @@
 use crate::faults::Town;
 use crate::harness::*;
 use crate::redis::{Server, Tls, is_missing, start_with};
+use std::process::Command;
 use std::time::Instant;
 
 /// The users of the operator's example, all with this password.
@@ -58,6 +59,83 @@ fn a_default_user_who_may_not_write_is_told_of() {
         log.contains("a restart loses what is in the append-only file"),
         "{log}"
     );
+}
+
+/// What whoever has a node's password could turn against the store and its replicas.
+const FORBIDDEN: [&[&str]; 14] = [
+    &["CONFIG", "GET", "masterauth"],
+    &["CONFIG", "GET", "*"],
+    &["CONFIG", "SET", "appendonly", "no"],
+    &["PSYNC", "?", "-1"],
+    &["SYNC"],
+    &["REPLCONF", "listening-port", "1"],
+    &["REPLICAOF", "127.0.0.1", "1"],
+    &["ACL", "LIST"],
+    &["ACL", "GETUSER", "replica"],
+    &["MONITOR"],
+    &["KEYS", "*"],
+    &["GET", "another"],
+    &["FLUSHALL"],
+    &["DEBUG", "SLEEP", "0"],
+    &[
+        "EVAL",
+        "return redis.call('CONFIG', 'GET', 'masterauth')",
+        "0",
+    ],
+    &["EVAL", "return redis.call('GET', 'another')", "0"],
+];
+
+#[test]
+fn the_user_of_the_nodes_reads_no_password_and_replicates_nothing() {
+    if is_missing() {
+        return;
+    }
+    let server = start_with(&[], &acl_lines("hush"));
+    for command in FORBIDDEN {
+        let said = server.ask(&[&["ACL", "DRYRUN", "liangma"], command].concat());
+        assert!(said.contains("permissions"), "{command:?}: {said}");
+    }
+    // A script has the rights of whoever runs it.
+    for script in [
+        "return redis.call('CONFIG', 'GET', 'masterauth')",
+        "return redis.call('GET', 'another')",
+    ] {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-p", &server.port().to_string(), "--user", "liangma"]);
+        let output = cli
+            .env("REDISCLI_AUTH", "hush")
+            .args(["EVAL", script, "0"])
+            .output();
+        let output = output.expect("redis-cli runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.contains("ACL failure") || said.contains("NOPERM"),
+            "{script}: {said}"
+        );
+    }
+}
+
+#[test]
+fn what_a_redis_would_lose_is_told_without_the_right_to_read_its_settings() {
+    if is_missing() {
+        return;
+    }
+    let server = start_with(
+        &["appendonly no", "maxmemory-policy allkeys-lru"],
+        &acl_lines("hush"),
+    );
+    let url = server.url().replace("redis://", "redis://liangma:hush@");
+    let node = NodeBuilder::new(&[])
+        .over_redis(&url, &Ring::make())
+        .warming();
+    let log = node.log();
+    for said in [
+        "appendonly is not yes",
+        "maxmemory-policy is not noeviction",
+        "not checked, because this user may not read settings: appendfsync",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
 }
 
 #[test]
