@@ -270,6 +270,18 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "reasons that feeds set, by the source that the token was made for; past 64 of them `others`",
     ),
     (
+        "liangma_codes_watched_total",
+        "counter",
+        "",
+        "codes that gates read and that are watched: one in 256, by the time of issue",
+    ),
+    (
+        "liangma_codes_at_two_sites_total",
+        "counter",
+        "",
+        "of them those that scanners of two sites read here within the code's life: copies",
+    ),
+    (
         "liangma_audit_links_total",
         "counter",
         "",
@@ -723,6 +735,8 @@ pub struct ScrapeSnapshot {
     pub clock_steps: u64,
     pub clock_apart: f64,
     pub audit_links: u64,
+    pub codes_watched: u64,
+    pub codes_at_two_sites: u64,
     /// None where no offline codes are issued.
     pub offline: Option<OfflineFacts>,
 }
@@ -988,6 +1002,12 @@ impl Meters {
         self.count("liangma_clock_steps_total", &[], snapshot.clock_steps);
         self.gauge("liangma_clock_offset_seconds", &[], snapshot.clock_apart);
         self.count("liangma_audit_links_total", &[], snapshot.audit_links);
+        self.count("liangma_codes_watched_total", &[], snapshot.codes_watched);
+        self.count(
+            "liangma_codes_at_two_sites_total",
+            &[],
+            snapshot.codes_at_two_sites,
+        );
         self.count("liangma_log_lines_lost_total", &[], crate::logging::lost());
         self.count("liangma_panics_total", &[], crate::critical::panics());
         self.gauge(
@@ -1278,6 +1298,8 @@ mod tests {
                 codes: ["issued", "opened", "expired", "revoked", "invalid"]
                     .map(|outcome| (outcome, 0)),
             }),
+            codes_watched: 0,
+            codes_at_two_sites: 0,
         }
     }
 

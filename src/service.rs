@@ -33,6 +33,7 @@ use crate::seal::ring::{RingFile, TokenKind};
 use crate::seal::{
     AccessToken, AccessTokenId, Caller, Code, CodeClass, GRANT_CHARS, Nonces, Seal, Session,
 };
+use crate::sightings::Sightings;
 use crate::status::Word;
 use crate::store::{Store, record};
 use crate::store_client::{self, StoreClient};
@@ -117,6 +118,7 @@ pub struct AppState {
     audit: Audit,
     revoked_grants: RevokedGrantCache,
     scans: GrantScanQueue,
+    pub sightings: Sightings,
     guidance: Guidance,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
@@ -222,6 +224,7 @@ impl AppState {
         seal.revoked.await_reading();
         let (rate_limits, epoch) = (settings.rate_limits.clone(), Instant::now());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let accepted = seal.code_life() + 2 * seal.clock_skew();
         let turns = |per_second: u32, places| {
             let saved = u64::from(per_second) * SAVED_SECONDS;
             RateLimiter::new(per_second, saved, places, epoch)
@@ -251,6 +254,7 @@ impl AppState {
             audit: Audit::default(),
             revoked_grants: RevokedGrantCache::default(),
             scans: GrantScanQueue::default(),
+            sightings: Sightings::new(accepted),
             guidance,
             offline: None,
             lists: None,
@@ -659,12 +663,28 @@ impl Service {
     /// Reads one code. The scanner has been admitted.
     async fn scan(&self, scanner: &[u8], code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         match self.scan_now(code, now) {
+            Ok(verdict) if Sightings::watches(verdict.issued_at) => {
+                self.note_sighting(scanner, code, now);
+                Ok(verdict)
+            }
             Err(Refusal::Warming) => Box::pin(self.scan_by_lookup(code, now)).await,
             Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
                 let revoked_grants = Box::pin(self.revoked_grants_of(scanner, code, now)).await?;
                 self.scan_grant(code, Some(&revoked_grants), now)
             }
             verdict => verdict,
+        }
+    }
+
+    /// Notes at which site a code that is watched was read.
+    #[cold]
+    #[inline(never)]
+    fn note_sighting(&self, scanner: &[u8], code: &[u8], now: Now) {
+        let AppState {
+            seal, sightings, ..
+        } = &*self.app;
+        if let Ok(pass) = seal.open_token(TokenKind::Scanner, scanner, now.time) {
+            sightings.note(code, pass.holder(), now.moment);
         }
     }
 

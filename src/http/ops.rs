@@ -133,6 +133,8 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         clock_apart: app.clock.apart_ms() as f64 / 1_000.0,
         audit_links: app.audit_links(),
         offline: app.offline_facts(now),
+        codes_watched: app.sightings.watched.load(Relaxed),
+        codes_at_two_sites: app.sightings.at_two_sites.load(Relaxed),
     });
     service
         .metrics
