@@ -317,7 +317,7 @@ async fn open_store(
             StoreHandle::Embedded(Box::new(open_embedded(folder, seal, cache_bytes)?))
         }
         StoreSettings::Redis(settings) => StoreHandle::Redis(Box::new(
-            redis::OpenedRedis::open((**settings).clone(), seal.mark()).await?,
+            redis::OpenedRedis::open((**settings).clone(), seal.mark(), seal.status_tags()).await?,
         )),
     })
 }

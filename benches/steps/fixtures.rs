@@ -520,6 +520,10 @@ impl Store for Unasked {
         Err(Error::Closed)
     }
 
+    async fn remove(&self, _owner: Identity, _keys: &[PaperKey]) -> Result<u64, Error> {
+        Err(Error::Closed)
+    }
+
     async fn sweep(&self, _keep: &Retention, _now: Time, _every: Duration) -> Result<u64, Error> {
         Err(Error::Closed)
     }

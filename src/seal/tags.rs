@@ -16,6 +16,7 @@ struct TagKeys {
     /// costs nanoseconds where many go in one call: a start reads every word of a province.
     words: EncryptingKey,
     records: hmac::Key,
+    changes: hmac::Key,
 }
 
 /// A tag of a record is as long as that of a word.
@@ -42,14 +43,18 @@ impl StatusTags {
         };
         let mut words = Zeroizing::new([0; 16]);
         fill(b"liangma tag of words 1", words.as_mut());
-        let mut records = Zeroizing::new([0; 32]);
-        fill(b"liangma tag of records 1", records.as_mut());
+        let hmac_key = |purpose: &[u8]| {
+            let mut key = Zeroizing::new([0; 32]);
+            fill(purpose, key.as_mut());
+            hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
+        };
         let words = UnboundCipherKey::new(&AES_128, words.as_ref());
         StatusTags(Arc::new(TagKeys {
             words: words
                 .and_then(EncryptingKey::ecb)
                 .expect("16 bytes are a key of AES-128"),
-            records: hmac::Key::new(hmac::HMAC_SHA256, records.as_ref()),
+            records: hmac_key(b"liangma tag of records 1"),
+            changes: hmac_key(b"liangma tag of changes 1"),
         }))
     }
 
@@ -81,13 +86,22 @@ impl StatusTags {
 
     /// Returns the tag of a record that lies at this id beside this word.
     pub fn record(&self, id: ResidentId, bits: u64, record: &[u8]) -> [u8; TAG_BYTES] {
-        let mut context = hmac::Context::with_key(&self.0.records);
-        context.update(&id.0.to_be_bytes());
-        context.update(&bits.to_be_bytes());
-        context.update(record);
-        let tag = context.sign();
-        tag.as_ref()[..TAG_BYTES].try_into().expect("8 of 32")
+        hash(&self.0.records, id, bits, record)
     }
+
+    /// Returns the tag of a change that a stream tells of: the word that is at this id from then on, and what it was made of.
+    pub fn change(&self, id: ResidentId, bits: u64, ground: &[u8; 8]) -> [u8; TAG_BYTES] {
+        hash(&self.0.changes, id, bits, ground)
+    }
+}
+
+fn hash(key: &hmac::Key, id: ResidentId, bits: u64, rest: &[u8]) -> [u8; TAG_BYTES] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(&id.0.to_be_bytes());
+    context.update(&bits.to_be_bytes());
+    context.update(rest);
+    let tag = context.sign();
+    tag.as_ref()[..TAG_BYTES].try_into().expect("8 of 32")
 }
 
 fn tag_in(block: &[u8]) -> u64 {
@@ -111,6 +125,8 @@ mod tests {
         ] {
             assert_ne!(word, other);
         }
+        let record = tags.record(id, 77, b"12345678");
+        assert_ne!(record, tags.change(id, 77, b"12345678"));
         let record = tags.record(id, 77, b"record");
         assert_eq!(record, tags.record(id, 77, b"record"));
         for other in [

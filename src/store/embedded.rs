@@ -9,9 +9,10 @@
 
 pub mod bulk;
 pub mod papers;
+pub mod rewrite;
 
 use super::record::Record;
-use super::{Change, ChangeKind, Error, LocatedRecord, Store};
+use super::{Change, ChangeKind, Error, LocatedRecord, Store, tell_damaged};
 use crate::board::Board;
 use crate::clock::{Moment, Time};
 use crate::critical::CriticalTask;
@@ -89,6 +90,7 @@ impl OpenedEmbedded {
         make_private(&settings.folder).map_err(failed)?;
         let place = settings.folder.display().to_string();
         let path = settings.folder.join(FILE);
+        rewrite::finish(&settings.folder).map_err(failed)?;
         if !path.exists() {
             make(&path, mark)?;
         }
@@ -187,22 +189,9 @@ impl DatabaseSlot {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let read = read(db.as_ref().ok_or(Error::Closed)?);
         if let Err(Error::Damaged(what)) = &read {
-            self.damaged(what, 1);
+            tell_damaged(&self.metrics, what, 1);
         }
         read
-    }
-
-    /// Raises the alarm: what rests was edited, or the disk lies.
-    fn damaged(&self, what: &str, count: u64) {
-        let before = self.metrics.damaged.fetch_add(count, Relaxed);
-        // Whoever asks again and again fills no disk.
-        if count > 1 || (before + 1).is_power_of_two() {
-            tracing::error!(
-                what,
-                count,
-                "the store is not as it was written; what is damaged is not told"
-            );
-        }
     }
 
     /// Posts the words of these ids on the board; one that is not as it was written keeps its resident from being told.
@@ -214,7 +203,7 @@ impl DatabaseSlot {
     ) -> Result<(), Error> {
         let doubtful = self.with(|db| fill_part(db, &self.tags, board, ids, progress))?;
         if doubtful > 0 {
-            self.damaged("words", doubtful);
+            tell_damaged(&self.metrics, "words", doubtful);
         }
         Ok(())
     }
@@ -289,8 +278,8 @@ pub struct Embedded {
 
 enum Job {
     Apply(CommitBatch),
-    /// Papers that are past their time, and who wants to know that they are gone.
-    Sweep(Vec<papers::PaperRowKey>, oneshot::Sender<Result<(), Error>>),
+    /// Papers that are past their time or erased, and who wants to know that they are gone.
+    Remove(Vec<papers::PaperRowKey>, oneshot::Sender<Result<(), Error>>),
     Close,
 }
 
@@ -375,6 +364,20 @@ impl Store for Embedded {
         found.await.map_err(failed)?
     }
 
+    async fn remove(&self, owner: Identity, keys: &[PaperKey]) -> Result<u64, Error> {
+        let owner = shorten(owner, self.settings.home_bits);
+        let found = self.some(owner, keys).await?;
+        let there = keys.iter().zip(found).filter(|(_, paper)| paper.is_some());
+        let rows: Vec<papers::PaperRowKey> =
+            there.map(|(key, _)| papers::row(&owner, key)).collect();
+        let removed = rows.len() as u64;
+        let (done, outcome) = oneshot::channel();
+        let sent = self.jobs.send(Job::Remove(rows, done));
+        sent.map_err(|_| Error::Closed)?;
+        outcome.await.map_err(|_| Error::Closed)??;
+        Ok(removed)
+    }
+
     async fn sweep(&self, keep: &Retention, now: Time, _every: Duration) -> Result<u64, Error> {
         let mut swept = 0;
         let mut from = Some(papers::FIRST);
@@ -387,7 +390,7 @@ impl Store for Embedded {
             if !past.is_empty() {
                 swept += past.len() as u64;
                 let (done, outcome) = oneshot::channel();
-                let sent = self.jobs.send(Job::Sweep(past, done));
+                let sent = self.jobs.send(Job::Remove(past, done));
                 sent.map_err(|_| Error::Closed)?;
                 outcome.await.map_err(|_| Error::Closed)??;
             }
@@ -492,7 +495,7 @@ impl CommitWriter {
                         changes += batch.0.len();
                         group.push(batch);
                     }
-                    Job::Sweep(past, done) => {
+                    Job::Remove(past, done) => {
                         let _ = done.send(self.slot.with(|db| papers::remove(db, &past)));
                     }
                     Job::Close => closing = true,
@@ -550,7 +553,7 @@ impl CommitWriter {
         match self.slot.with(|db| commit(db, &self.slot.tags, changes)) {
             Ok(committed) => {
                 if committed.damaged > 0 {
-                    self.slot.damaged("records", committed.damaged);
+                    tell_damaged(&self.slot.metrics, "records", committed.damaged);
                 }
                 for (id, word) in &committed.posts {
                     self.board.post(*id, *word);

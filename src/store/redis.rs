@@ -1,7 +1,8 @@
 //! The Redis store: records in sixteen partitions, one stream of changes each, for any number of nodes.
 //!
-//! A change is one script: it reads the record, takes in what is said, gives it a version, and writes record and stream
-//! entry in one step. A follower a partition brings every entry onto the board of its node. What Redis holds of names and
+//! A change is two calls of one script. The first reads the record, takes in what is said, and says what would be written; the
+//! node checks the tags of what was read, and makes those of what is written; the second writes record and stream entry in one
+//! step, if nobody wrote meanwhile. A follower a partition brings every entry onto the board of its node. What Redis holds of names and
 //! numbers is sealed.
 
 pub mod bulk;
@@ -13,6 +14,7 @@ pub mod papers;
 pub mod partition;
 pub mod primaries;
 mod quorum;
+mod rewrite;
 mod scripts;
 mod trail;
 mod unreplicated;
@@ -20,12 +22,13 @@ pub mod url;
 mod writer;
 
 use super::record::Record;
-use super::{Change, Error, LocatedRecord, Store};
+use super::{Change, Error, LocatedRecord, Store, tell_damaged};
 use crate::board::Board;
 use crate::clock::{self, Moment, Time};
 use crate::meters::StoreMetrics;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, ResidentId};
+use crate::seal::tags::StatusTags;
 use crate::status::Word;
 use follower::{Follower, FollowerContext};
 use futures_util::future::try_join_all;
@@ -90,6 +93,7 @@ pub struct OpenedRedis {
     primaries: Arc<Primaries>,
     settings: Settings,
     mark: [u8; 16],
+    tags: StatusTags,
     replicas: u32,
     asking: [Arc<Mutex<PrimaryConnection>>; PARTITIONS],
     residents: u64,
@@ -97,15 +101,19 @@ pub struct OpenedRedis {
 }
 
 impl OpenedRedis {
-    /// Reaches the store, for as long as the settings let it wait; an error means that trying again would not help. `mark` is that of the
-    /// key ring.
-    pub async fn open(settings: Settings, mark: [u8; 16]) -> Result<OpenedRedis, Error> {
+    /// Reaches the store, for as long as the settings let it wait; an error means that trying again would not help. `mark` and `tags` are
+    /// those of the key ring.
+    pub async fn open(
+        settings: Settings,
+        mark: [u8; 16],
+        tags: StatusTags,
+    ) -> Result<OpenedRedis, Error> {
         let primaries = Primaries::new(settings.dial.clone());
         let mut told = String::new();
         let started = std::time::Instant::now();
         let mut told_at = started;
         loop {
-            match OpenedRedis::reach(&primaries, &settings, mark).await {
+            match OpenedRedis::reach(&primaries, &settings, mark, &tags).await {
                 Err(error @ (Error::Away(_) | Error::Stuck(_))) => {
                     if let Some(wait) = settings.open_wait.filter(|wait| started.elapsed() >= *wait)
                     {
@@ -131,12 +139,14 @@ impl OpenedRedis {
         primaries: &Arc<Primaries>,
         settings: &Settings,
         mark: [u8; 16],
+        tags: &StatusTags,
     ) -> Result<OpenedRedis, Error> {
         let replicas = checks::run(primaries, settings.replicas).await?;
         let mut opened = OpenedRedis {
             primaries: primaries.clone(),
             settings: settings.clone(),
             mark,
+            tags: tags.clone(),
             replicas,
             asking: std::array::from_fn(|partition| {
                 let link =
@@ -254,7 +264,7 @@ impl OpenedRedis {
                         "it became another while it was read".to_owned(),
                     ));
                 }
-                for (id, _, record) in scripts::values(&bytes)? {
+                for (id, _, record) in scripts::values(&bytes, &self.tags)? {
                     each(id, record)?;
                 }
                 first += count;
@@ -267,6 +277,7 @@ impl OpenedRedis {
     pub fn start(self, board: Option<Arc<Board>>, metrics: Arc<StoreMetrics>) -> Redis {
         let settings = writer::Settings {
             mark: self.mark,
+            tags: self.tags.clone(),
             replicas: self.replicas,
             changes_kept: self.settings.changes_kept,
         };
@@ -377,6 +388,14 @@ impl Redis {
         self.opened.asking[partition].lock().await.get().await
     }
 
+    /// Returns what was read; raises the alarm where no node wrote it.
+    fn genuine<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Damaged(what)) = &read {
+            tell_damaged(&self.metrics, what, 1);
+        }
+        read
+    }
+
     /// What was found, unless another primary was named meanwhile.
     async fn judged<T>(
         &self,
@@ -445,6 +464,9 @@ impl Submitted {
         let mut failed = None;
         for (nths, outcome) in self.parts {
             match outcome.await.map_err(|_| Error::Closed)? {
+                Ok(flags) if flags.contains(&writer::DAMAGED) => {
+                    failed = Some(Error::Damaged("a record that no node wrote"));
+                }
                 Ok(flags) if flags.contains(&b'c') => failed = Some(Error::Crowded),
                 Ok(flags) => {
                     for (nth, flag) in nths.into_iter().zip(flags) {
@@ -476,6 +498,7 @@ impl Store for Redis {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             mark: self.opened.mark,
+            tags: self.opened.tags.clone(),
             replicas: self.opened.replicas,
             synced,
             progress,
@@ -498,20 +521,30 @@ impl Store for Redis {
     async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error> {
         let who = self.shorten(who);
         let home = who.home.0.to_be_bytes();
-        let found: Option<(u64, Vec<u8>, u64)> = self
+        let found: Option<(Vec<Vec<u8>>, u8, u64)> = self
             .ask(partition::of(who.home), &FIND, &[&home, &who.claim])
             .await?;
-        let Some((steps, value, acked)) = found else {
+        let Some((values, is_own, acked)) = found else {
             return Ok(None);
         };
-        let (word, record) = scripts::value(&value)?;
-        self.is_kept(partition::of(who.home), word, acked).await?;
-        Ok(Some(LocatedRecord {
-            id: who.slot(steps),
-            steps,
-            word,
-            record,
-        }))
+        // Every slot on the way must be as it was written: a claim that is not would make a resident nobody.
+        let mut last = None;
+        for (steps, value) in (0..).zip(&values) {
+            let id = who.slot(steps);
+            let (word, record) = self.genuine(scripts::value(id, value, &self.opened.tags))?;
+            last = Some(LocatedRecord {
+                id,
+                steps,
+                word,
+                record,
+            });
+        }
+        let Some(placed) = last.filter(|_| is_own == 1) else {
+            return Ok(None);
+        };
+        self.is_kept(partition::of(who.home), placed.word, acked)
+            .await?;
+        Ok(Some(placed))
     }
 
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
@@ -521,10 +554,7 @@ impl Store for Redis {
         let Some((bytes, acked)) = found else {
             return Ok(None);
         };
-        if bytes.len() != 8 {
-            return Err(Error::Damaged("a word"));
-        }
-        let word = scripts::word_of(scripts::eight(&bytes))?;
+        let word = self.genuine(scripts::word(id, &bytes, &self.opened.tags))?;
         self.is_kept(partition::of(id), word, acked).await?;
         Ok(Some(word))
     }
@@ -541,6 +571,10 @@ impl Store for Redis {
 
     async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
         self.read_some(owner, keys).await
+    }
+
+    async fn remove(&self, owner: Identity, keys: &[PaperKey]) -> Result<u64, Error> {
+        self.remove_papers(owner, keys).await
     }
 
     async fn sweep(&self, keep: &Retention, now: Time, every: Duration) -> Result<u64, Error> {

@@ -180,6 +180,10 @@ impl Store for FakeStore {
         Ok(keys.iter().map(find).collect())
     }
 
+    async fn remove(&self, _: Identity, _: &[PaperKey]) -> Result<u64, Error> {
+        Err(Error::Closed)
+    }
+
     async fn sweep(&self, _: &Retention, _: Time, _: Duration) -> Result<u64, Error> {
         self.obey(|faults| faults.apply).await?;
         Ok(0)

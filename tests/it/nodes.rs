@@ -1,6 +1,7 @@
 //! Several nodes over one Redis: they tell the same, and each knows how old what it tells is.
 
 mod commands;
+mod edited;
 mod startup_revocations;
 
 use crate::faults::Town;

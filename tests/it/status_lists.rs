@@ -536,6 +536,10 @@ impl Store for Mortal {
         self.store.some(owner, keys).await
     }
 
+    async fn remove(&self, owner: Identity, keys: &[PaperKey]) -> Result<u64, Error> {
+        self.store.remove(owner, keys).await
+    }
+
     async fn sweep(&self, keep: &Retention, now: Time, every: Duration) -> Result<u64, Error> {
         self.store.sweep(keep, now, every).await
     }

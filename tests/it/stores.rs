@@ -61,7 +61,8 @@ impl Place {
                     home_bits: bits,
                     ..redis::Settings::new(place)
                 };
-                let opened = redis::OpenedRedis::open(settings, mark).await?;
+                let opened =
+                    redis::OpenedRedis::open(settings, mark, StatusTags::new(&[9; 32])).await?;
                 Ok(Opened::Redis(Box::new(opened)))
             }
         }

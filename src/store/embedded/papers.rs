@@ -18,9 +18,9 @@ pub type PaperRowKey = [u8; 40];
 pub const PAPERS: TableDefinition<&PaperRowKey, &[u8]> = TableDefinition::new("papers");
 
 /// Home (8), claim (16), kind (1), time (6), key of the paper (16).
-type PaperIndexKey = [u8; 47];
+pub type PaperIndexKey = [u8; 47];
 
-const INDEX: TableDefinition<&PaperIndexKey, ()> = TableDefinition::new("papers_by_time");
+pub const INDEX: TableDefinition<&PaperIndexKey, ()> = TableDefinition::new("papers_by_time");
 
 /// Before every other.
 pub const FIRST: PaperRowKey = [0; 40];
@@ -31,7 +31,7 @@ const SWEEP_STEP: usize = 20_000;
 /// Papers that one step of a reader of all hands on.
 const READ_STEP: usize = 1_000;
 
-fn row(owner: &Identity, key: &PaperKey) -> PaperRowKey {
+pub fn row(owner: &Identity, key: &PaperKey) -> PaperRowKey {
     let mut row = [0; 40];
     row[..8].copy_from_slice(&owner.home.0.to_be_bytes());
     row[8..24].copy_from_slice(&owner.claim);

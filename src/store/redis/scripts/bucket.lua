@@ -1,6 +1,7 @@
 -- Where a resident is. The buckets of a partition double one after the other as it grows (linear hashing over the bits of
 -- the id below its four topmost), so that each holds some fifty residents at any size and stays in Redis's packed form.
--- A value is: word (8 bytes), claim (16), length of the profile (2), profile, standings; all as record.rs writes them.
+-- A value is: word (8 bytes), tag of the word (8), tag of the record (8), claim (16), length of the profile (2), profile,
+-- standings; word and tags as the nodes make them, the rest as record.rs writes it.
 local base = string.sub(KEYS[1], 1, -2)
 
 local function bucket_at(depth, prefix)

@@ -1,6 +1,6 @@
 -- Reads a stretch of ids, whichever buckets hold them by now.
 -- ARGV: depth, the first prefix of that depth, how many, whether whole values are wanted.
--- Returns: epoch, seq, then id and word of each (16 bytes), or id, length (4) and value of each, all in one string.
+-- Returns: epoch, seq, then id, word and tag of the word of each (24 bytes), or id, length (4) and value of each, all in one string.
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'depth', 'split', 'seq')
 if not state[1] then
   return { '', 0, '' }
@@ -19,7 +19,7 @@ local function read(bucket)
       out[#out + 1] = struct.pack('>I4', #value)
       out[#out + 1] = value
     else
-      out[#out + 1] = string.sub(value, 1, 8)
+      out[#out + 1] = string.sub(value, 1, 16)
     end
   end
 end

@@ -2,12 +2,20 @@
 --
 -- ARGV: mark of the key ring, format, a new epoch should there be none, changes that the stream keeps, whether a replica is
 -- waited for, the highest version that the caller's board knows of this partition, the highest that the caller knows to be on
--- replicas; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
+-- replicas; what the caller makes of a plan, or nothing; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
 -- 0xffff is followed by a paper: how many an owner may have of its kind (2; 0xffff: no bound), key (16), time (6), kind (1), body; 0xfffe
 -- stands alone and means that everything of this owner goes; 0xfffd is followed by a standing that replaces the one of the same reason and source.
--- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot), and of every resident who
--- changed id, word, the reasons that were active in the course of this (1), and the version that the word follows (7), as
--- the stream's entry tells them; the number of the stream's last entry.
+-- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot); of every resident who
+-- changed id, word, the reasons that were active in the course of this (1), the version that the word follows (7), and the tag
+-- of these, as the stream's entry tells them; the number of the stream's last entry; what was done; and the rows of a plan.
+--
+-- Only nodes can make tags. So where records change, this is called twice. The first call changes nothing and returns 1 and a
+-- plan: a row for each record that was read or is to change, which is the number of the change that first read it (2), 1 if it
+-- is to change (1), id, the old word, the length of the tags and record behind it (4), the new word, reasons and version as
+-- above (8), the length of the new record (4), the tags and the old record, the new record; nothing where there is none. The
+-- second call brings of each record that changes id, old word, new word, tag of the word, tag of the record, and tag of the
+-- stream's row (48). It returns 0; or 2, and has done nothing, where others wrote meanwhile: then it all begins again. Where
+-- nothing of a record changes, the first call does all and returns 0.
 --
 -- Everything is read before anything is written: where a slot of the cluster is on its way to another server, reading
 -- fails, and then nothing may have been written without its entry.
@@ -38,8 +46,10 @@ if top >= VERSION_MAX then
   return redis.error_reply('VERSION no higher version is left')
 end
 
--- What this call has seen, by id, and what it changed, in order.
-local seen, dirty = {}, {}
+-- What this call has seen, by id and in order, and what it changed, in order; the number of the change at hand.
+local NONE = string.rep('\0', 8)
+local seen, read, dirty = {}, {}, {}
+local current = 0
 
 local function see(high, low, steps)
   local id = id_at(high, low, steps)
@@ -47,12 +57,14 @@ local function see(high, low, steps)
   if one == nil then
     local bucket = bucket_of(high, depth, split)
     local value = redis.call('HGET', bucket, id)
-    one = { id = id, bucket = bucket }
+    one = { id = id, bucket = bucket, by = current, old = NONE, rest = '' }
+    read[#read + 1] = one
     if value then
+      one.old, one.rest = string.sub(value, 1, 8), string.sub(value, 9)
       local upper, lower = struct.unpack('>I4I4', value)
       one.version = upper * 1024 + math.floor(lower / 0x400000)
       one.check = math.floor(lower / 256) % 0x4000
-      one.record = string.sub(value, 9)
+      one.record = string.sub(value, 25)
       one.held = lower % 256
     end
     seen[id] = one
@@ -309,8 +321,9 @@ end
 
 local flags = {}
 local before = count
-for nth = 8, #ARGV do
+for nth = 9, #ARGV do
   local change = ARGV[nth]
+  current = nth - 9
   local high, low = struct.unpack('>I4I4', change)
   local claim = string.sub(change, 9, 24)
   local check, length = struct.unpack('>I2I2', change, 25)
@@ -364,14 +377,58 @@ for nth = 8, #ARGV do
   flags[#flags + 1] = flag
 end
 
-local changed = {}
+-- In the order in which a plan has them.
+dirty = {}
+for _, one in ipairs(read) do
+  if one.dirty then
+    dirty[#dirty + 1] = one
+  end
+end
+
 for _, one in ipairs(dirty) do
   local before = one.version or 0
-  one.version = math.max(one.version and one.version + 1 or 0, now, top + 1)
-  local lower = one.version % 1024 * 0x400000 + one.check * 256 + reasons_of(one.record)
-  one.word = struct.pack('>I4I4', math.floor(one.version / 1024), lower)
-  changed[#changed + 1] = one.id .. one.word
-    .. struct.pack('>I4I4', (one.held or 0) * 0x1000000 + math.floor(before / 0x100000000), before % 0x100000000)
+  one.version = math.max(before + (one.version and 1 or 0), now, top + 1)
+  one.lower = one.check * 256 + reasons_of(one.record)
+  one.ground = struct.pack('>I4I4', (one.held or 0) * 0x1000000 + math.floor(before / 0x100000000), before % 0x100000000)
+  one.before = before
+end
+
+-- The rows of a plan.
+local function plan()
+  local rows = {}
+  for _, one in ipairs(read) do
+    if one.dirty then
+      local word = struct.pack('>I4I4', math.floor(one.version / 1024), one.version % 1024 * 0x400000 + one.lower)
+      rows[#rows + 1] = struct.pack('>I2I1', one.by, 1) .. one.id .. one.old .. struct.pack('>I4', #one.rest) .. word .. one.ground
+        .. struct.pack('>I4', #one.record) .. one.rest .. one.record
+    elseif one.rest ~= '' then
+      rows[#rows + 1] = struct.pack('>I2I1', one.by, 0) .. one.id .. one.old .. struct.pack('>I4', #one.rest) .. NONE .. NONE
+        .. struct.pack('>I4', 0) .. one.rest
+    end
+  end
+  return table.concat(rows)
+end
+
+local changed = {}
+local made = ARGV[8]
+if #dirty > 0 and made == '' then
+  return { table.concat(flags), '', seq, 1, plan() }
+end
+if #dirty > 0 then
+  if #made ~= 48 * #dirty then
+    return { '', '', seq, 2, '' }
+  end
+  for nth, one in ipairs(dirty) do
+    local own = string.sub(made, 48 * nth - 47, 48 * nth)
+    local upper, lower = struct.unpack('>I4I4', own, 17)
+    local version = upper * 1024 + math.floor(lower / 0x400000)
+    if string.sub(own, 1, 8) ~= one.id or string.sub(own, 9, 16) ~= one.old or lower % 0x400000 ~= one.lower
+      or version <= top or version <= one.before then
+      return { '', '', seq, 2, '' }
+    end
+    one.version, one.word, one.tags = version, string.sub(own, 17, 24), string.sub(own, 25, 40)
+    changed[nth] = one.id .. one.word .. one.ground .. string.sub(own, 41, 48)
+  end
 end
 
 for _, one in ipairs(dirty) do
@@ -411,13 +468,13 @@ end
 
 if #changed == 0 then
   if filed then
-    return { table.concat(flags), '', seq }
+    return { table.concat(flags), '', seq, 0, plan() }
   end
   -- All of it was here. A write of our own, for a replica that has it has what came before it too.
   if ARGV[5] == '1' and not born then
     redis.call('HSET', KEYS[1], 'touched', now)
   end
-  return { table.concat(flags), '', seq }
+  return { table.concat(flags), '', seq, 0, plan() }
 end
 
 seq = seq + 1
@@ -425,7 +482,7 @@ seq = seq + 1
 local entries = math.max(100, math.floor(ARGV[4] / #changed))
 redis.call('XADD', base .. 's', 'MAXLEN', '~', entries, '*', 'n', string.format('%d', seq), 'w', table.concat(changed))
 for _, one in ipairs(dirty) do
-  redis.call('HSET', one.bucket, one.id, one.word .. one.record)
+  redis.call('HSET', one.bucket, one.id, one.word .. one.tags .. one.record)
 end
 redis.call('HSET', KEYS[1], 'epoch', state[1], 'ring', state[2], 'format', state[3], 'seq', string.format('%d', seq),
   'depth', depth, 'split', string.format('%d', split), 'count', string.format('%d', count),
@@ -463,4 +520,4 @@ while splits > 0 and depth < DEPTH_MAX and count > LOAD * (2 ^ depth + split) do
   end
   redis.call('HSET', KEYS[1], 'depth', depth, 'split', string.format('%d', split))
 end
-return { table.concat(flags), table.concat(changed), seq }
+return { table.concat(flags), table.concat(changed), seq, 0, '' }

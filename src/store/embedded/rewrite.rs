@@ -1,0 +1,204 @@
+//! Writes the file of the embedded store anew, and overwrites the old one: what was removed is in no free page then.
+//!
+//! A tree keeps removed rows in pages until these are used again. The new file is written beside the old one and takes its name
+//! when it is whole; whoever is killed meanwhile leaves the old store or the new one. What is left over of that is overwritten
+//! and removed by [`finish`], at the next start. A file system or a disk that writes elsewhere than asked (copies on write, flash)
+//! may keep what was overwritten.
+
+use super::papers::{INDEX, PAPERS};
+use super::{FILE, META, RESIDENTS, Settings, WORDS, failed, open_file};
+use crate::store::Error;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Rows that one commit copies.
+const COMMIT_ROWS: usize = 200_000;
+
+/// Bytes that are read or overwritten at once.
+const BLOCK: usize = 1 << 20;
+
+/// The new file, until it is whole; and the old one, until it is overwritten.
+const NEW: &str = "liangma.redb.rewritten";
+const OLD: &str = "liangma.redb.replaced";
+
+/// Bytes by which [`find_in`] knows what it looks for.
+pub const NEEDLE_BYTES: usize = 16;
+
+/// Copies the store of this directory into a new file, puts it in the place of the old one and overwrites that. Fails where
+/// another process has the store open. `progress` is told of rows that were copied.
+pub fn rewrite(settings: &Settings, progress: &dyn Fn(u64)) -> Result<(), Error> {
+    finish(&settings.folder).map_err(failed)?;
+    let path = |name| settings.folder.join(name);
+    let old = open_file(settings).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => {
+            Error::InUse(settings.folder.display().to_string())
+        }
+        other => failed(other),
+    })?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path(NEW))
+        .map_err(failed)?;
+    {
+        let new = Database::builder()
+            .set_cache_size(settings.cache_bytes)
+            .create(path(NEW))
+            .map_err(failed)?;
+        copy(&old, &new, RESIDENTS, progress)?;
+        copy(&old, &new, WORDS, progress)?;
+        copy(&old, &new, PAPERS, progress)?;
+        copy(&old, &new, INDEX, progress)?;
+        copy(&old, &new, META, progress)?;
+    }
+    // The old store stays open, and so closed to others, until the new one has its name.
+    let place = || -> std::io::Result<()> {
+        File::open(path(NEW))?.sync_all()?;
+        std::fs::hard_link(path(FILE), path(OLD))?;
+        std::fs::rename(path(NEW), path(FILE))?;
+        File::open(&settings.folder)?.sync_all()
+    };
+    place().map_err(failed)?;
+    drop(old);
+    finish(&settings.folder).map_err(failed)
+}
+
+fn copy<K: redb::Key + 'static, V: redb::Value + 'static>(
+    old: &Database,
+    new: &Database,
+    table: TableDefinition<K, V>,
+    progress: &dyn Fn(u64),
+) -> Result<(), Error> {
+    let read = old.begin_read().map_err(failed)?;
+    let rows = read.open_table(table).map_err(failed)?;
+    let mut rows = rows.iter().map_err(failed)?;
+    loop {
+        let mut copied = 0;
+        let write = new.begin_write().map_err(failed)?;
+        {
+            let mut to = write.open_table(table).map_err(failed)?;
+            for row in rows.by_ref().take(COMMIT_ROWS) {
+                let (key, value) = row.map_err(failed)?;
+                to.insert(key.value(), value.value()).map_err(failed)?;
+                copied += 1;
+            }
+        }
+        write.commit().map_err(failed)?;
+        progress(copied as u64);
+        if copied < COMMIT_ROWS {
+            return Ok(());
+        }
+    }
+}
+
+/// Overwrites and removes what a rewriting left that was ended half-way; nothing, in the usual case.
+pub fn finish(folder: &Path) -> std::io::Result<()> {
+    let (new, old, store) = (folder.join(NEW), folder.join(OLD), folder.join(FILE));
+    if new.exists() {
+        wipe(&new)?;
+    }
+    if !old.exists() {
+        return Ok(());
+    }
+    // Ended before the new file had its name: the old one is the store.
+    let number = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    if number(&store).is_ok_and(|store| number(&old).is_ok_and(|old| old == store)) {
+        return std::fs::remove_file(&old);
+    }
+    wipe(&old)
+}
+
+/// Overwrites a file with zeros and removes it.
+fn wipe(path: &Path) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let mut left = file.metadata()?.len();
+    file.rewind()?;
+    let zeros = vec![0; BLOCK];
+    while left > 0 {
+        let some = left.min(BLOCK as u64);
+        file.write_all(&zeros[..some as usize])?;
+        left -= some;
+    }
+    file.sync_all()?;
+    std::fs::remove_file(path)
+}
+
+/// Returns how many of these begin somewhere in the file of the store; what is shorter than [`NEEDLE_BYTES`] is not looked for.
+pub fn find_in(folder: &Path, needles: &[Vec<u8>]) -> std::io::Result<usize> {
+    let mut wanted: HashMap<u64, Vec<&[u8]>> = HashMap::new();
+    for needle in needles {
+        if let Some(needle) = needle.get(..NEEDLE_BYTES) {
+            let first = needle[..8].try_into().expect("8 of 16");
+            let all = wanted.entry(u64::from_be_bytes(first)).or_default();
+            all.push(needle);
+        }
+    }
+    let mut found: Vec<&[u8]> = Vec::new();
+    let mut file = File::open(folder.join(FILE))?;
+    // What one block ends with begins the next.
+    let mut block = Vec::with_capacity(BLOCK + NEEDLE_BYTES);
+    loop {
+        let kept = block.len();
+        let read = Read::by_ref(&mut file)
+            .take(BLOCK as u64)
+            .read_to_end(&mut block)?;
+        for window in block.windows(NEEDLE_BYTES) {
+            let first = u64::from_be_bytes(window[..8].try_into().expect("8 of 16"));
+            if let Some(all) = wanted.get(&first) {
+                found.extend(all.iter().filter(|needle| **needle == window));
+            }
+        }
+        if read == 0 {
+            break;
+        }
+        let end = (kept + read).saturating_sub(NEEDLE_BYTES - 1);
+        block.drain(..end);
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_looked_for_is_found_wherever_blocks_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let needles: Vec<Vec<u8>> = (1..5u8).map(|n| vec![n; 20]).collect();
+        let mut bytes = vec![0; 3 * BLOCK];
+        for (at, needle) in [5, BLOCK - 9, 2 * BLOCK - 1].into_iter().zip(&needles) {
+            bytes[at..at + 20].copy_from_slice(needle);
+        }
+        std::fs::write(folder.path().join(FILE), &bytes).unwrap();
+        assert_eq!(find_in(folder.path(), &needles).unwrap(), 3);
+        assert_eq!(find_in(folder.path(), &needles[3..]).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_rewriting_left_half_way_never_costs_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        // Ended before the new file had its name.
+        std::fs::write(path(FILE), "the store").unwrap();
+        std::fs::write(path(NEW), "half of a new one").unwrap();
+        std::fs::hard_link(path(FILE), path(OLD)).unwrap();
+        finish(folder.path()).unwrap();
+        assert_eq!(std::fs::read(path(FILE)).unwrap(), b"the store");
+        assert!(!path(NEW).exists() && !path(OLD).exists());
+        // Ended before the old one was overwritten; another name shows that it was.
+        std::fs::write(path(OLD), "the old store").unwrap();
+        std::fs::hard_link(path(OLD), path("seen")).unwrap();
+        finish(folder.path()).unwrap();
+        assert_eq!(std::fs::read(path(FILE)).unwrap(), b"the store");
+        assert_eq!(std::fs::read(path("seen")).unwrap(), [0; 13]);
+        assert!(!path(OLD).exists());
+        finish(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! Somebody who can write to Redis, and has no key ring, edits statuses: nobody is shown green for a red.
+
+use crate::faults::Town;
+use crate::harness::*;
+use crate::redis::{Server, is_missing};
+use liangma::store::redis::partition;
+
+/// What is done to the value `v` of one resident: `word`, `tags` and `record` are its parts, `assertions` where the standings
+/// begin in the record; `green` is the value of another, who is green.
+const EDITS: [(&str, &str); 9] = [
+    ("the word", "return cleared(word) .. tags .. record"),
+    (
+        "the word and what the source said",
+        "return cleared(word) .. tags .. record:sub(1, standings - 1) .. string.char(record:byte(standings) % 128) .. record:sub(standings + 1)",
+    ),
+    (
+        "the word, and all that sources said",
+        "return cleared(word) .. tags .. record:sub(1, standings - 1)",
+    ),
+    (
+        "whose it is",
+        "return word .. tags .. string.char((record:byte(1) + 1) % 256) .. record:sub(2)",
+    ),
+    (
+        "whose it is, and the word",
+        "return cleared(word) .. tags .. string.char((record:byte(1) + 1) % 256) .. record:sub(2)",
+    ),
+    ("all of it for another's", "return green"),
+    (
+        "the word, with a later version",
+        "return cleared(word:sub(1, 5) .. string.char((word:byte(6) + 64) % 256) .. word:sub(7)) .. tags .. record",
+    ),
+    (
+        "the tags",
+        "return cleared(word) .. string.rep('\\0', 16) .. record",
+    ),
+    (
+        "all but the tags, which are gone",
+        "return cleared(word) .. record",
+    ),
+];
+
+/// Edits the value of the resident with the id `ARGV[1]`, in hexadecimal digits; `ARGV[2]` is another's, who is green.
+fn script(edit: &str) -> String {
+    format!(
+        "local function of(hex) return (hex:gsub('..', function(two) return string.char(tonumber(two, 16)) end)) end
+local function cleared(word) return word:sub(1, 7) .. '\\0' end
+local found = {{}}
+for _, key in ipairs(redis.call('KEYS', 'lm:{{*}}:[0-9]*:*')) do
+  for nth, hex in ipairs(ARGV) do
+    local value = redis.call('HGET', key, of(hex))
+    if value then found[nth] = {{ key, value }} end
+  end
+end
+local v, green = found[1][2], found[2][2]
+local word, tags, record = v:sub(1, 8), v:sub(9, 24), v:sub(25)
+local standings = 19 + struct.unpack('>I2', record, 17)
+local function edit() {edit} end
+redis.call('HSET', found[1][1], of(ARGV[1]), edit())
+return word:byte(8)"
+    )
+}
+
+fn id_of(town: &Town, person: &Person) -> String {
+    format!("{:016x}", town.ring.seals.who(person).0.home.0)
+}
+
+#[test]
+fn a_red_that_was_edited_is_green_on_no_node_and_rings_the_alarm() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let town = Town::with(&server.url(), 1, &[]);
+    let green = town.anybody();
+    town.feed(&[green.resident()]);
+    let reds: Vec<Person> = EDITS.iter().map(|_| town.anybody()).collect();
+    let lines: Vec<String> = reds
+        .iter()
+        .flat_map(|red| [red.resident(), red.set("suspected", 5)])
+        .collect();
+    town.feed(&lines);
+    for ((what, edit), red) in EDITS.iter().zip(&reds) {
+        let (id, other) = (id_of(&town, red), id_of(&town, &green));
+        let said = server.ask(&["EVAL", &script(edit), "0", &id, &other]);
+        assert_ne!(said, "0", "{what}: it was red before");
+        assert!(said.parse::<u8>().is_ok(), "{what}: {said}");
+    }
+    let told = |node: &Node, red: &Person| {
+        let shown = node.show(&town.ring.seals.session(red));
+        match shown.status {
+            200 => shown.state(),
+            _ => shown.refuses(503, "upstream_busy")["code"].to_string(),
+        }
+    };
+    let another = town.start_at(&server.url()).node();
+    let damaged = |node: &Node| node.meter("liangma_store_damaged_total");
+    assert!(damaged(&another) >= 5.0, "{}", damaged(&another));
+    assert!(another.log().contains("the store is not as it was written"));
+    for ((what, _), red) in EDITS.iter().zip(&reds) {
+        assert_eq!(told(&town.nodes[0], red), "red", "{what}");
+        assert_ne!(told(&another, red), "green", "{what}");
+    }
+    assert_eq!(told(&another, &green), "green");
+    // A change of whoever was edited is refused, and not acknowledged; those of others are taken.
+    for ((what, _), red) in EDITS.iter().zip(&reds) {
+        let cleared = town.try_feed(&[red.clear("suspected", 6)]);
+        cleared.refuses(503, "upstream_busy");
+        assert_eq!(told(&town.nodes[0], red), "red", "{what}");
+        assert_ne!(told(&another, red), "green", "{what}");
+    }
+    town.feed(&[green.set("suspected", 1)]);
+    until("the other node tells it", || {
+        told(&another, &green) == "red"
+    });
+}
+
+#[test]
+fn a_line_of_the_stream_that_no_node_wrote_changes_nothing() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let mut town = Town::with(&server.url(), 2, &[]);
+    let red = town.anybody();
+    town.feed(&[red.resident(), red.set("suspected", 5)]);
+    town.know(red.clone(), "red");
+    let partition = town.partition(&red);
+    let damaged = || {
+        let count = |node: &Node| node.meter("liangma_store_damaged_total");
+        town.nodes.iter().all(|node| count(node) >= 1.0)
+    };
+    let forged =
+        "local id = (ARGV[1]:gsub('..', function(two) return string.char(tonumber(two, 16)) end))
+local row = id .. string.rep('\\127', 7) .. '\\0' .. string.rep('\\0', 8) .. string.rep('\\0', 8)
+redis.call('XADD', KEYS[1], '*', 'n', redis.call('HINCRBY', KEYS[2], 'seq', 1), 'w', row)
+return 1";
+    let said = server.ask(&[
+        "EVAL",
+        forged,
+        "2",
+        &partition::stream(partition),
+        &partition::meta(partition),
+        &id_of(&town, &red),
+    ]);
+    assert_eq!(said, "1");
+    until("both nodes noticed", damaged);
+    until("every node is fresh again", || town.is_fresh());
+    assert!(town.is_told());
+    // The stream goes on behind it.
+    town.feed(&[red.clear("suspected", 6)]);
+    town.know(red, "green");
+    until("every node tells it", || town.is_fresh());
+}
