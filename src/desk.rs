@@ -5,6 +5,7 @@ mod appeal;
 pub mod audit;
 mod declaration;
 mod entry;
+pub mod erasure;
 mod family;
 pub mod grant;
 pub mod grant_scan_notices;
@@ -398,16 +399,28 @@ impl Desk<'_> {
         at: Time,
         body: &impl Serialize,
     ) -> Result<Change, Refusal> {
-        let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal)?;
-        if body.len() > crate::seal::PLAIN_BYTES_MAX {
-            return Err(Refusal::TooLarge);
-        }
-        // The service has ended: its key was destroyed.
-        let paper = self.seal.paper(&owner, kind, key, at, &body);
-        let paper = paper.ok_or(Refusal::NotFound)?;
-        let what = ChangeKind::Paper(paper);
-        Ok(Change { who: owner, what })
+        filed(self.seal, owner, kind, key, at, body)
     }
+}
+
+/// As [`Desk::filing_at`].
+fn filed(
+    seal: &Seal,
+    owner: Identity,
+    kind: PaperKind,
+    key: PaperKey,
+    at: Time,
+    body: &impl Serialize,
+) -> Result<Change, Refusal> {
+    let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal)?;
+    if body.len() > crate::seal::PLAIN_BYTES_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    // The service has ended: its key was destroyed.
+    let paper = seal.paper(&owner, kind, key, at, &body);
+    let paper = paper.ok_or(Refusal::NotFound)?;
+    let what = ChangeKind::Paper(paper);
+    Ok(Change { who: owner, what })
 }
 
 /// As [`Desk::open`].

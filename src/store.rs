@@ -6,10 +6,12 @@ pub mod record;
 pub mod redis;
 
 use crate::clock::{Moment, Time};
+use crate::meters::StoreMetrics;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use record::{Assertion, Record};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Why the store did not do what it was asked. Nothing that failed was acknowledged; what was asked may be repeated.
@@ -42,6 +44,19 @@ pub enum Error {
     Crowded,
     #[error("the store failed: {0}")]
     Failed(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Raises the alarm: what rests was edited, or the disk lies. `count` is of what was found in one reading.
+fn tell_damaged(metrics: &StoreMetrics, what: &str, count: u64) {
+    let before = metrics.damaged.fetch_add(count, Relaxed);
+    // Whoever asks again and again fills no disk.
+    if count > 1 || (before + 1).is_power_of_two() {
+        tracing::error!(
+            what,
+            count,
+            "the store is not as it was written; what is damaged is not told"
+        );
+    }
 }
 
 /// One thing that an authority or an identity platform says of one resident.
@@ -130,6 +145,9 @@ pub trait Store: Send + Sync {
 
     /// Returns of each key the owner's paper that has it, in their order.
     async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error>;
+
+    /// Removes an owner's papers with these keys; how many there were. For what is erased: whatever ends something stays.
+    async fn remove(&self, owner: Identity, keys: &[PaperKey]) -> Result<u64, Error>;
 
     /// Removes every paper that is older than its kind is kept, a few at a time between other work; how many. Nodes that share a
     /// store take turns: what another has swept within `every` is left out.

@@ -1,18 +1,22 @@
 //! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
 
 use super::{
-    CommandResult, DocumentArgs, Failure, Sources, log, must_exist, note, open_existing, ring,
-    runtime, say, settings, started,
+    CommandResult, DocumentArgs, Failure, Sources, log, must_exist, note, open_existing, progress,
+    ring, runtime, say, settings, started,
 };
 use crate::clock::Time;
+use crate::config::{Settings, StoreSettings};
 use crate::desk::audit;
+use crate::desk::erasure::Copies;
 use crate::desk::offline_code::{newest_of, revoking};
-use crate::paper::{PaperKinds, PaperPurpose};
+use crate::paper::{PAGE_MAX, PaperKinds, PaperPurpose};
+use crate::person::Document;
 use crate::seal::Seal;
 use crate::seal::base32;
 use crate::seal::ring::RingFile;
 use crate::status::Reasons;
-use crate::store::{Change, ChangeKind};
+use crate::store::embedded::rewrite::{find_in, rewrite};
+use crate::store::{Change, ChangeKind, Store, embedded, redis};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
@@ -28,15 +32,22 @@ pub struct Erase {
 enum EraseAction {
     /// All papers of one person, and the name and number
     ///
-    /// Refused while any reason is active: a red is never lost. What stays is a keyed hash with the numbers of sources, so that an
-    /// older message brings nothing back; and on lists of others (rosters, entries of a day) the masked name until they are
-    /// swept.
+    /// Refused while any reason is active: a red is never lost. Grants and memberships end, and lists of others (rosters, entries of
+    /// a day, appeals, families) lose what they have of the person. What stays is a keyed hash with the numbers of sources, so
+    /// that an older message brings nothing back, and the audit log. Then the store's files are written anew, so that nothing
+    /// can be read from free pages or logs of Redis: of an embedded store in a second file as large as the first. The type
+    /// `registration` is that of a registration by staff, with the number of its slip.
     Person {
         #[command(flatten)]
         sources: Sources,
         #[command(flatten)]
         whom: DocumentArgs,
+        /// Do not write the files anew now: for many persons in turn, with one `erase traces` behind them
+        #[arg(long)]
+        later: bool,
     },
+    /// Write the store's files anew, so that nothing that was erased or swept is left in free pages or logs
+    Traces(Sources),
     /// The key of a service's papers: all that it sealed is rubbish from then on, in every copy and backup
     ///
     /// Copies of the key ring hold the key as well: give every node the new file (SIGHUP), and destroy the old ones.
@@ -66,7 +77,12 @@ fn purpose(text: &str) -> Result<PaperPurpose, String> {
 impl Erase {
     pub fn run(self) -> CommandResult {
         match self.what {
-            EraseAction::Person { sources, whom } => person(&sources, &whom),
+            EraseAction::Person {
+                sources,
+                whom,
+                later,
+            } => person(&sources, &whom, later),
+            EraseAction::Traces(sources) => traces(&sources),
             EraseAction::Service { sources, name } => service(&sources, name),
         }
     }
@@ -91,72 +107,194 @@ fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
         "erased": "service", "name": name.word(), "at": now.to_string(),
         "papers": "sealed by a key that is no more",
     });
-    say(&report(&seal, erased))?;
+    say(&signed(&seal, erased))?;
     note("SIGHUP makes a running node read the ring; destroy every copy of the old one");
     Ok(ExitCode::SUCCESS)
 }
 
-fn person(sources: &Sources, whom: &DocumentArgs) -> CommandResult {
+fn person(sources: &Sources, whom: &DocumentArgs, later: bool) -> CommandResult {
     let settings = settings(sources.raw())?;
     log(&settings.log)?;
     must_exist(&settings)?;
     let ring = ring(&settings)?;
     let seal = Seal::new(&ring, settings.seal.clone());
     let now = Time::now();
-    let document = whom.document(now)?;
-    let who = seal.identify(&document);
-    runtime()?.block_on(async {
+    let document = document(whom, now)?;
+    let runtime = runtime()?;
+    let erased = runtime.block_on(async {
         let store = started(open_existing(&settings, &seal).await?, &settings);
-        let placed = store.find(who).await?;
-        let red = placed.as_ref().is_some_and(|placed| placed.record.reasons() != Reasons::NONE);
-        if red {
-            store.close().await;
-            return Err(Failure::Other(anyhow!(
-                "a reason is active: it must be cleared by its source before the person can be erased"
-            )));
-        }
-        let mut papers = 0;
-        let mut after = None;
-        loop {
-            let page = store.papers(who, PaperKinds::ALL, after, crate::paper::PAGE_MAX).await?;
-            papers += page.len();
-            match page.last() {
-                Some(last) => after = Some(last.cursor()),
-                None => break,
-            }
-        }
-        let newest = newest_of(&*store, &seal, who).await?;
-        if let Some((deed, end)) = audit::of_command(&seal, audit::ERASE, Some(who)) {
-            store.apply(deed).await?;
-            tracing::info!(audit_end = %end, "the erasure is in the audit log");
-        }
-        let what = ChangeKind::Erase;
-        store.apply(vec![Change { who, what }]).await?;
-        if let Some(placed) = &placed {
-            // What the person saved or printed is good no more, on the list that nodes read and nowhere else.
-            let generation = newest.map_or(0, |newest| newest.saturating_add(1));
-            let [listed, _own] = revoking(&seal, who, placed.id, generation, now)
-                .ok_or_else(|| Failure::Other(anyhow!("the papers of revocations have no key")))?;
-            store.apply(vec![listed]).await?;
-        }
-        // Proof is what is found afterwards, not what was ordered.
-        let left = store.papers(who, PaperKinds::ALL, None, 1).await?.len();
-        let profile = store.find(who).await?.is_some_and(|placed| !placed.record.profile.is_empty());
+        let erased = erase(&*store, &seal, &document, now).await;
         store.close().await;
-        if left > 0 || profile {
-            return Err(Failure::Other(anyhow!("something is still there: run it again")));
+        erased
+    })?;
+    let mut report = serde_json::json!({
+        "erased": "person", "cert_no": document.mask().print(), "at": now.to_string(),
+        "papers": erased.papers, "on_lists": erased.on_lists, "profile": erased.profile,
+        "found_afterwards": 0,
+    });
+    if erased.unread > 0 {
+        report["not_followed"] = erased.unread.into();
+    }
+    let traces = match later {
+        true => serde_json::json!("until `erase traces`"),
+        false => remove_traces(&runtime, &settings, &seal, &erased.needles)?,
+    };
+    report["traces"] = traces;
+    say(&signed(&seal, report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was erased of a person.
+struct Erased {
+    papers: usize,
+    /// Papers that were removed from lists of others.
+    on_lists: u64,
+    profile: bool,
+    /// Papers that could not be opened, and so not be followed to lists of others.
+    unread: usize,
+    /// What was sealed of the person, by which the store's file can be searched.
+    needles: Vec<Vec<u8>>,
+}
+
+/// The document of a person, or the number of a registration.
+fn document(whom: &DocumentArgs, now: Time) -> anyhow::Result<Document> {
+    match &*whom.cert_type {
+        "registration" => Document::registration(&whom.cert_no)
+            .map_err(|_| anyhow!("--cert-no: no number of a registration")),
+        _ => whom.document(now),
+    }
+}
+
+async fn erase(
+    store: &dyn Store,
+    seal: &Seal,
+    document: &Document,
+    now: Time,
+) -> Result<Erased, Failure> {
+    let who = seal.identify(document);
+    let placed = store.find(who).await?;
+    if placed
+        .as_ref()
+        .is_some_and(|placed| placed.record.reasons() != Reasons::NONE)
+    {
+        return Err(Failure::Other(anyhow!(
+            "a reason is active: it must be cleared by its source before the person can be erased"
+        )));
+    }
+    let (mut papers, mut copies, mut needles) = (0, Copies::default(), Vec::new());
+    let mut after = None;
+    loop {
+        let page = store.papers(who, PaperKinds::ALL, after, PAGE_MAX).await?;
+        papers += page.len();
+        copies.add(seal, &who, &page, now);
+        needles.extend(page.iter().map(|paper| paper.body.to_vec()));
+        match page.last() {
+            Some(last) => after = Some(last.cursor()),
+            None => break,
         }
-        let erased = serde_json::json!({
-            "erased": "person", "cert_no": document.mask().print(), "at": now.to_string(),
-            "papers": papers, "profile": placed.is_some(), "found_afterwards": 0,
-        });
-        say(&report(&seal, erased))?;
-        Ok(ExitCode::SUCCESS)
+    }
+    copies.add_registrations(store, seal, document).await?;
+    if let Some(placed) = &placed {
+        needles.push(placed.record.profile.to_vec());
+    }
+    let newest = newest_of(store, seal, who).await?;
+    if let Some((deed, end)) = audit::of_command(seal, audit::ERASE, Some(who)) {
+        store.apply(deed).await?;
+        tracing::info!(audit_end = %end, "the erasure is in the audit log");
+    }
+    if let Some(placed) = &placed {
+        // What the person saved or printed is good no more, on the list that nodes read and nowhere else. Before what it was issued
+        // for goes, so that an end half-way leaves no code that works.
+        let generation = newest.map_or(0, |newest| newest.saturating_add(1));
+        let [listed, _own] = revoking(seal, who, placed.id, generation, now)
+            .ok_or_else(|| Failure::Other(anyhow!("the papers of revocations have no key")))?;
+        store.apply(vec![listed]).await?;
+    }
+    // Grants and memberships end before what tells of them goes.
+    store.apply(copies.ends).await?;
+    let mut on_lists = 0;
+    for (owner, keys) in &copies.lists {
+        let there = store.some(*owner, keys).await?;
+        needles.extend(there.into_iter().flatten().map(|paper| paper.body.to_vec()));
+        on_lists += store.remove(*owner, keys).await?;
+    }
+    let what = ChangeKind::Erase;
+    store.apply(vec![Change { who, what }]).await?;
+    // Proof is what is found afterwards, not what was ordered.
+    let mut left = store.papers(who, PaperKinds::ALL, None, 1).await?.len();
+    for (owner, keys) in &copies.lists {
+        left += store.some(*owner, keys).await?.iter().flatten().count();
+    }
+    let has_profile = store
+        .find(who)
+        .await?
+        .is_some_and(|placed| !placed.record.profile.is_empty());
+    if left > 0 || has_profile {
+        return Err(Failure::Other(anyhow!(
+            "something is still there: run it again"
+        )));
+    }
+    Ok(Erased {
+        papers,
+        on_lists,
+        profile: placed.is_some(),
+        unread: copies.unread,
+        needles,
     })
 }
 
+/// Writes the files of the store anew, so that nothing that was erased is left in them, and looks for it.
+fn remove_traces(
+    runtime: &tokio::runtime::Runtime,
+    settings: &Settings,
+    seal: &Seal,
+    needles: &[Vec<u8>],
+) -> Result<serde_json::Value, Failure> {
+    match &settings.store {
+        StoreSettings::Embedded(folder) => {
+            let bar = progress(None, "rows written anew", false);
+            let store = embedded::Settings {
+                cache_bytes: settings.store_cache_bytes,
+                ..embedded::Settings::new(folder.clone())
+            };
+            rewrite(&store, &|rows| bar.inc(rows))?;
+            bar.finish_and_clear();
+            let found = find_in(folder, needles).map_err(|error| anyhow!("{error}"))?;
+            if found > 0 {
+                return Err(Failure::Other(anyhow!(
+                    "{found} sealed papers of the person are still in the file: run `erase traces`"
+                )));
+            }
+            Ok(
+                serde_json::json!({ "file": "written anew", "looked_for": needles.len(), "found": 0 }),
+            )
+        }
+        StoreSettings::Redis(store) => {
+            let store = (**store).clone();
+            let (mark, tags) = (seal.mark(), seal.status_tags());
+            let servers = runtime.block_on(async {
+                let opened = redis::OpenedRedis::open(store, mark, tags).await?;
+                opened.rewrite_logs().await
+            })?;
+            Ok(serde_json::json!({ "append_only_files": "written anew", "servers": servers }))
+        }
+    }
+}
+
+fn traces(sources: &Sources) -> CommandResult {
+    let settings = settings(sources.raw())?;
+    log(&settings.log)?;
+    must_exist(&settings)?;
+    let seal = Seal::new(&ring(&settings)?, settings.seal.clone());
+    let done = remove_traces(&runtime()?, &settings, &seal, &[])?;
+    let at = Time::now().to_string();
+    let report = serde_json::json!({ "erased": "traces", "at": at, "traces": done });
+    say(&signed(&seal, report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The report with a keyed hash of itself: whoever holds the ring can tell that it was written here.
-fn report(seal: &Seal, mut report: serde_json::Value) -> String {
+fn signed(seal: &Seal, mut report: serde_json::Value) -> String {
     let proof = base32::text(&seal.link(report.to_string().as_bytes()));
     report["proof"] = proof.into();
     report.to_string()

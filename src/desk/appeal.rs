@@ -10,7 +10,7 @@ use crate::desk::roles::{Act, Role};
 use crate::feed::Rejection;
 use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Identity, is_text};
-use crate::seal::{AccessToken, Session, base32};
+use crate::seal::{AccessToken, Seal, Session, base32};
 use crate::status::{self, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -65,11 +65,24 @@ struct AppealState {
     by: String,
 }
 
-impl Desk<'_> {
-    fn appeals_list(&self, partition: u8) -> Identity {
-        self.seal.owner("appeals", "", partition)
-    }
+/// The owner of a sixteenth of all appeals.
+fn list(seal: &Seal, partition: u8) -> Identity {
+    seal.owner("appeals", "", partition)
+}
 
+/// The key of the nth answer to an appeal: the newest is the last that there is.
+fn state_key(seal: &Seal, appeal: &PaperKey, nth: u8) -> PaperKey {
+    seal.paper_key(&[b"appeal state", appeal, &[nth]])
+}
+
+/// Returns what the authorities' list has of a person's appeal.
+pub(super) fn on_list(seal: &Seal, who: &Identity, appeal: &Paper) -> (Identity, Vec<PaperKey>) {
+    let states = (0..STATES_MAX).map(|nth| state_key(seal, &appeal.key, nth));
+    let keys = std::iter::once(appeal.key).chain(states).collect();
+    (list(seal, partition(who)), keys)
+}
+
+impl Desk<'_> {
     pub(super) async fn appeal(
         &self,
         session: &Session,
@@ -110,7 +123,7 @@ impl Desk<'_> {
         let changes = vec![
             self.filing(who, PaperKind::Appeal, key, &appeal)?,
             self.filing(
-                self.appeals_list(partition(&who)),
+                list(self.seal, partition(&who)),
                 PaperKind::Appeal,
                 key,
                 &appeal,
@@ -120,11 +133,6 @@ impl Desk<'_> {
         Ok(DeskResponse::Done(json!({
             "id": base32::text(&key), "state": "received", "call": "12345", "note": status::appeal(asked.language),
         })))
-    }
-
-    /// The key of the nth answer to an appeal: the newest is the last that there is.
-    fn state_key(&self, appeal: &PaperKey, nth: u8) -> PaperKey {
-        self.seal.paper_key(&[b"appeal state", appeal, &[nth]])
     }
 
     /// Returns all answers to each of some appeals of an owner, the newest last.
@@ -139,7 +147,10 @@ impl Desk<'_> {
             if open.is_empty() {
                 break;
             }
-            let keys: Vec<PaperKey> = open.iter().map(|key| self.state_key(key, nth)).collect();
+            let keys: Vec<PaperKey> = open
+                .iter()
+                .map(|key| state_key(self.seal, key, nth))
+                .collect();
             let found = self.store_client.some_now(owner, &keys).await?;
             let answered = open.into_iter().zip(found);
             let mut still = Vec::new();
@@ -208,7 +219,7 @@ impl Desk<'_> {
         let purpose = purpose(asked.params.purpose)?;
         let limit = asked.params.limit(LIMIT_MAX, LIMIT_MAX)?;
         let after = asked.params.after.map(super::cursor).transpose()?;
-        let list = |partition| self.appeals_list(partition);
+        let list = |partition| list(self.seal, partition);
         let mut papers = self.merged(after, limit + 1, KINDS, list).await?;
         let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
         let order: Vec<String> = papers.iter().map(|(_, paper)| id(paper)).collect();
@@ -247,7 +258,7 @@ impl Desk<'_> {
             return Err(Rejection::BadText.into());
         }
         let key = key_in(asked.id)?;
-        let list = self.appeals_list(key[0] >> 4);
+        let list = list(self.seal, key[0] >> 4);
         let found = self.store_client.some_now(list, &[key]).await?;
         let found = found.into_iter().flatten().next();
         let paper = found.filter(|paper| paper.kind == PaperKind::Appeal);
@@ -285,7 +296,7 @@ impl Desk<'_> {
         self.record_deeds(vec![deed]).await?;
         // Of two answers at once one comes behind the other.
         for nth in states.len() as u8..STATES_MAX {
-            let own = self.state_key(&key, nth);
+            let own = state_key(self.seal, &key, nth);
             let changes = vec![
                 self.filing(who, PaperKind::AppealState, own, &said)?,
                 self.filing(list, PaperKind::AppealState, own, &said)?,

@@ -2,7 +2,7 @@
 //! staff of the destination.
 
 use super::{
-    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, object,
+    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, object, opened,
     partition, purpose, read_who, write_who,
 };
 use crate::answer::Refusal;
@@ -12,7 +12,7 @@ use crate::feed::health::happened;
 use crate::feed::{Rejection, parse_day, parse_region};
 use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Identity, is_name};
-use crate::seal::{AccessToken, Session, base32};
+use crate::seal::{AccessToken, Seal, Session, base32};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -117,6 +117,33 @@ impl EntryRequest {
     }
 }
 
+/// The key of a person's nth entry on the list of a destination's day.
+fn place_on_list(seal: &Seal, who: &Identity, destination: &str, day: &str, nth: u8) -> PaperKey {
+    let parts = [destination.as_bytes(), day.as_bytes()];
+    seal.paper_key(&[b"listed entry", &who.claim, parts[0], parts[1], &[nth]])
+}
+
+/// The owner of a sixteenth of those who come to a place on a day.
+fn list_of(seal: &Seal, destination: &str, day: &str, partition: u8) -> Identity {
+    seal.owner("entries", &format!("{destination} {day}"), partition)
+}
+
+/// Returns where the destination's list may have a person's entry.
+pub(super) fn on_list(
+    seal: &Seal,
+    who: &Identity,
+    entry: &Paper,
+) -> Result<(Identity, Vec<PaperKey>), Refusal> {
+    let PlaceEntry {
+        destination,
+        arrives,
+        ..
+    } = opened(seal, who, entry)?;
+    let place = |nth| place_on_list(seal, who, &destination, &arrives, nth);
+    let list = list_of(seal, &destination, &arrives, partition(who));
+    Ok((list, (0..ENTRIES_ALIKE_MAX).map(place).collect()))
+}
+
 impl Desk<'_> {
     pub(super) async fn declare_entry(
         &self,
@@ -132,12 +159,12 @@ impl Desk<'_> {
         self.bound_a_day(who, PaperKind::Entry, &key, ENTRIES_DAY_MAX)
             .await?;
         let (destination, arrives) = (entry.destination.clone(), entry.arrives.clone());
-        let list = self.list_of(&destination, &arrives, partition(&who));
+        let list = list_of(self.seal, &destination, &arrives, partition(&who));
         let own = self.filing(who, PaperKind::Entry, key, &entry)?;
         let known = self.store_client.some_now(who, &[key]).await?;
         let mut new = known.iter().all(Option::is_none);
         if new {
-            let place = |nth| self.place_on_list(&who, &destination, &arrives, nth);
+            let place = |nth| place_on_list(self.seal, &who, &destination, &arrives, nth);
             let places: Vec<PaperKey> = (0..ENTRIES_ALIKE_MAX).map(place).collect();
             let taken = self.store_client.some_now(list, &places).await?;
             let free = taken.iter().take_while(|paper| paper.is_some()).count() as u8;
@@ -164,18 +191,6 @@ impl Desk<'_> {
         Ok(DeskResponse::Done(
             json!({ "id": base32::text(&key), "new": new }),
         ))
-    }
-
-    /// The key of a person's nth entry on the list of a destination's day.
-    fn place_on_list(&self, who: &Identity, destination: &str, day: &str, nth: u8) -> PaperKey {
-        let parts = [destination.as_bytes(), day.as_bytes()];
-        (self.seal).paper_key(&[b"listed entry", &who.claim, parts[0], parts[1], &[nth]])
-    }
-
-    /// The owner of a partition of those who come to a place on a day.
-    fn list_of(&self, destination: &str, day: &str, partition: u8) -> Identity {
-        self.seal
-            .owner("entries", &format!("{destination} {day}"), partition)
     }
 
     pub(super) async fn own_entries(
@@ -218,7 +233,7 @@ impl Desk<'_> {
             after,
             limit + 1,
             PaperKinds::of(&[PaperKind::Entry]),
-            |partition| self.list_of(&destination, &day, partition),
+            |partition| list_of(self.seal, &destination, &day, partition),
         );
         let mut papers = papers.await?;
         let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
@@ -226,7 +241,7 @@ impl Desk<'_> {
         for (owner, paper) in papers {
             let listed: ListedEntry = self.open(&owner, &paper)?;
             let who = read_who(&listed.who)?;
-            let later = self.place_on_list(&who, &destination, &day, listed.nth + 1);
+            let later = place_on_list(self.seal, &who, &destination, &day, listed.nth + 1);
             parts.entry(owner).or_default().push((paper, listed, later));
         }
         let mut listed = Vec::new();

@@ -11,11 +11,12 @@ use super::{
     read_who, write_who,
 };
 use crate::answer::Refusal;
+use crate::clock::Time;
 use crate::feed::Rejection;
 use crate::identity::AssertionPurpose;
 use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Assurance, Identity, MaskedIdentity, Profile};
-use crate::seal::{SESSION_LIFE_MAX, Session};
+use crate::seal::{SESSION_LIFE_MAX, Seal, Session};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -52,6 +53,25 @@ struct RemovedMember {
 /// What a session carries of a membership.
 pub(super) fn membership(key: &PaperKey) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
+}
+
+/// The change that ends a membership beside one of the two.
+fn gone(seal: &Seal, owner: Identity, paper: &Paper, now: Time) -> Result<Change, Refusal> {
+    let gone = RemovedMember { id: id(paper) };
+    let end = seal.paper_key(&[b"member gone", &paper.key]);
+    super::filed(seal, owner, PaperKind::MemberGone, end, now, &gone)
+}
+
+/// Returns what ends a person's membership beside the other one, and what the other one's list has of it.
+pub(super) fn ending(
+    seal: &Seal,
+    who: &Identity,
+    paper: &Paper,
+    now: Time,
+) -> Result<(Change, (Identity, Vec<PaperKey>)), Refusal> {
+    let member: Member = super::opened(seal, who, paper)?;
+    let other = read_who(&member.other)?;
+    Ok((gone(seal, other, paper, now)?, (other, vec![paper.key])))
 }
 
 /// Eighteen years before today.
@@ -245,11 +265,9 @@ impl Desk<'_> {
 
     /// The changes that end a membership, beside who added and beside who was added.
     fn gone(&self, one: Identity, other: Identity, paper: &Paper) -> Result<Vec<Change>, Refusal> {
-        let gone = RemovedMember { id: id(paper) };
-        let end = self.seal.paper_key(&[b"member gone", &paper.key]);
         Ok(vec![
-            self.filing(one, PaperKind::MemberGone, end, &gone)?,
-            self.filing(other, PaperKind::MemberGone, end, &gone)?,
+            gone(self.seal, one, paper, self.now)?,
+            gone(self.seal, other, paper, self.now)?,
         ])
     }
 

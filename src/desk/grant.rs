@@ -15,6 +15,7 @@ use crate::feed::{Rejection, is_source, parse_day};
 use crate::paper::{AT_MAX, Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::seal::{AccessToken, Grant, Seal, Session, base32};
+use crate::store::Change;
 use crate::store_client::StoreClient;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -88,6 +89,19 @@ fn key_of_number(seal: &Seal, number: u64) -> PaperKey {
 
 fn roster(seal: &Seal, organisation: &str, partition: u8) -> Identity {
     seal.owner("roster", organisation, partition)
+}
+
+/// Returns what ends a person's grant, and what the organisation's roster has of it.
+pub(super) fn ending(
+    seal: &Seal,
+    who: &Identity,
+    grant: &Paper,
+) -> Result<(Change, (Identity, Vec<PaperKey>)), Refusal> {
+    let granted: GrantRecord = opened(seal, who, grant)?;
+    let list = roster(seal, &granted.organisation, partition(who));
+    let end = gone_key(&grant.key);
+    let ended = super::filed(seal, list, PaperKind::GrantGone, end, grant.at, &json!({}))?;
+    Ok((ended, (list, vec![grant.key])))
 }
 
 /// An organisation that scans: its name, and what a sealed grant says of whose it is.

@@ -16,9 +16,9 @@ use crate::person::{
     Assurance, Document, Identity, Profile, REGISTRATION_CHARS, is_name, is_text,
     registration_check,
 };
-use crate::seal::{AccessToken, base32};
+use crate::seal::{AccessToken, Seal, base32};
 use crate::status::Reason;
-use crate::store::{Change, ChangeKind};
+use crate::store::{Change, ChangeKind, Error, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -134,22 +134,51 @@ impl RegistrationRequest {
     }
 }
 
+fn by_document(seal: &Seal, cert_type: &str, cert_no: &str) -> Identity {
+    let name = format!("{cert_type}:{cert_no}");
+    spread(seal, "registration by document", &name)
+}
+
+fn by_number(seal: &Seal, number: &str) -> Identity {
+    spread(seal, "registration by number", number)
+}
+
+/// An owner of its own, in whichever partition its name falls.
+fn spread(seal: &Seal, noun: &str, name: &str) -> Identity {
+    let anywhere = seal.owner(noun, name, 0);
+    seal.owner(noun, name, anywhere.claim[0] & 15)
+}
+
+/// Returns where the registrations under a number are.
+pub(super) async fn on_lists(
+    store: &dyn Store,
+    seal: &Seal,
+    number: &str,
+) -> Result<Vec<(Identity, Vec<PaperKey>)>, Error> {
+    let owner = by_number(seal, number);
+    let mut lists: Vec<(Identity, Vec<PaperKey>)> = Vec::new();
+    let mut after = None;
+    loop {
+        let kinds = PaperKinds::of(&[PaperKind::Registration]);
+        let page = store.papers(owner, kinds, after, PAGE_MAX).await?;
+        let Some(last) = page.last() else {
+            return Ok(lists);
+        };
+        after = Some(last.cursor());
+        lists.push((owner, page.iter().map(|paper| paper.key).collect()));
+        for paper in &page {
+            let registration: Option<Registration> = super::opened(seal, &owner, paper).ok();
+            if let Some((cert_type, cert_no)) =
+                registration.and_then(|one| Some((one.cert_type, one.cert_no?)))
+            {
+                let owner = by_document(seal, &cert_type, &cert_no);
+                lists.push((owner, vec![paper.key]));
+            }
+        }
+    }
+}
+
 impl Desk<'_> {
-    fn by_document(&self, cert_type: &str, cert_no: &str) -> Identity {
-        let name = format!("{cert_type}:{cert_no}");
-        self.spread("registration by document", &name)
-    }
-
-    fn by_number(&self, number: &str) -> Identity {
-        self.spread("registration by number", number)
-    }
-
-    /// An owner of its own, in whichever partition its name falls.
-    fn spread(&self, noun: &str, name: &str) -> Identity {
-        let anywhere = self.seal.owner(noun, name, 0);
-        self.seal.owner(noun, name, anywhere.claim[0] & 15)
-    }
-
     /// Fifty-five bits, enough that nobody guesses another's and few enough to be read out, and a character that checks them.
     fn number_of(&self, document: &(String, Option<String>), key: &PaperKey) -> String {
         let key = match document {
@@ -231,7 +260,7 @@ impl Desk<'_> {
         let registration = asking.check(number, staff)?;
         let office = self.office(&staff.name, word);
         self.bind("registration", office, word, &content).await?;
-        let by_number = self.by_number(&registration.number);
+        let by_number = by_number(self.seal, &registration.number);
         let deed = AuditedAct::new(staff.holder(), Role::Staff, Act::Register.word());
         self.record_deeds(vec![deed.about(by_number)]).await?;
         let elsewhere = |known: &Registration| !self.is_of(known, staff);
@@ -239,7 +268,7 @@ impl Desk<'_> {
         let mut changes =
             vec![self.filing(by_number, PaperKind::Registration, key, &registration)?];
         if let Some(cert_no) = &registration.cert_no {
-            let by_document = self.by_document(&registration.cert_type, cert_no);
+            let by_document = by_document(self.seal, &registration.cert_type, cert_no);
             changes.push(self.filing(by_document, PaperKind::Registration, key, &registration)?);
         }
         // Staff of another region name nobody anew who is on record.
@@ -262,11 +291,11 @@ impl Desk<'_> {
         let asking: RegistrationRequest = object(asked.body)?;
         let purpose = purpose(asking.purpose.as_deref())?;
         let owner = match &asking.number {
-            Some(number) => self.by_number(&spelled(number)?),
+            Some(number) => by_number(self.seal, &spelled(number)?),
             None => {
                 let (cert_type, cert_no) = asking.document()?;
                 let cert_no = cert_no.ok_or(Rejection::MissingField("number"))?;
-                self.by_document(&cert_type, &cert_no)
+                by_document(self.seal, &cert_type, &cert_no)
             }
         };
         let own = |registration: &Registration| self.is_of(registration, staff);

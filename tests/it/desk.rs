@@ -1,6 +1,7 @@
 //! The desk: what the notice promises beside the code.
 
 mod audit;
+mod erasure;
 mod family;
 mod grants;
 mod notice;
