@@ -168,7 +168,7 @@ fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
     if !has("prometheus") {
         return;
     }
-    let node = Node::start();
+    let node = NodeBuilder::new(&["offline_issuer=440000"]).node();
     let seals = node.seals();
     let chen = person(1);
     let authority = seals.authority();

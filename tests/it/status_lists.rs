@@ -150,6 +150,9 @@ fn a_gate_without_a_network_says_what_its_list_says() {
         gate.ask("").json()["bases"][0]["number"] != first
     });
     gate.says(&codes[2], colour(ListState::Red));
+    // That base lists somebody who is green now: the changes since say so.
+    node.feed(&authority, &[people[2].clear("confirmed", 2)]);
+    gate.says(&codes[2], colour(ListState::Green));
     assert_eq!(node.meter("liangma_list_wrong_total"), 0.0);
     assert!(node.meter("liangma_list_published_total{outcome=\"published\"}") > 1.0);
     assert_eq!(node.meter("liangma_list_residents"), 40.0);
