@@ -107,7 +107,7 @@ fn a_store_that_stalls_keeps_those_waiting_whom_memory_does_not_know_and_nobody_
         until("those who went before it fell are back", || {
             meter(&node, "liangma_store_lookups_in_flight") <= 6.0
         });
-        assert!(meter(&node, "liangma_store_rtt_seconds{of=\"smoothed\"}") > 0.03);
+        assert!(meter(&node, "liangma_store_rtt_seconds{stat=\"smoothed\"}") > 0.03);
         node.store.set(filling(FakeFault::Works));
         for asker in askers {
             asker.join().expect("told in the end");
@@ -117,5 +117,5 @@ fn a_store_that_stalls_keeps_those_waiting_whom_memory_does_not_know_and_nobody_
         assert!(answered > 20, "{answered} shows and scans from memory");
     });
     assert_eq!(meter(&node, "liangma_store_lookups_in_flight"), 0.0);
-    assert!(meter(&node, "liangma_store_rtt_seconds{of=\"floor\"}") <= 0.01);
+    assert!(meter(&node, "liangma_store_rtt_seconds{stat=\"floor\"}") <= 0.01);
 }
