@@ -102,3 +102,13 @@ test("what the status page reads is what a node says", () => {
   const doors = /const DOORS = (\[[^\]]*\])/.exec(script)[1];
   assert.deepEqual(JSON.parse(doors), Array.from(read("src/http/query.rs").matchAll(/Door::\w+ => "(\w+)"/g), ([, name]) => name));
 });
+
+test("every reference of the interface leads somewhere", () => {
+  const api = JSON.parse(read("pages/openapi.json"));
+  const references = new Set(JSON.stringify(api).match(/"\$ref":"[^"]+"/g).map((one) => one.slice(8, -1)));
+  assert.ok(references.size > 20);
+  for (const reference of references) {
+    const found = reference.slice(2).split("/").reduce((place, name) => (place === undefined ? undefined : place[name]), api);
+    assert.notEqual(found, undefined, reference);
+  }
+});
