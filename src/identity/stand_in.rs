@@ -69,7 +69,7 @@ mod tests {
         let now = Time::now();
         let known = StandInPerson {
             cert_type: "10",
-            cert_no: "440106199003077219",
+            cert_no: "440106199003077211",
             name: "陈美玲",
             assurance: "real_person",
         };
