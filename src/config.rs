@@ -733,7 +733,7 @@ impl RawSettings {
             (None, None) => {
                 read.bad(
                     "key_ring",
-                    "is missing: a store in Redis has no directory to keep it in",
+                    "is missing (`--keys FILE`): a store in Redis has no directory to keep it in",
                 );
                 PathBuf::new()
             }

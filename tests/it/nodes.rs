@@ -2,7 +2,7 @@
 
 mod commands;
 mod edited;
-mod startup_revocations;
+mod redis_logins;
 
 use crate::faults::Town;
 use crate::harness::*;
