@@ -73,7 +73,10 @@ fn a_store_in_redis_without_its_ring_is_no_setting() {
         let output = over(url, None, args);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{args:?} {said}");
-        assert!(said.contains("key_ring is missing (`--keys FILE`)"), "{args:?} {said}");
+        assert!(
+            said.contains("key_ring is missing (`--keys FILE`)"),
+            "{args:?} {said}"
+        );
         assert!(!said.contains("hush"), "{args:?} {said}");
     }
 }
