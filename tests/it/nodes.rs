@@ -306,11 +306,10 @@ fn a_frozen_primary_of_a_cluster_ages_its_own_residents_alone() {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(
-        ready(node).1,
-        "too_old",
-        "the node is as old as its oldest part"
-    );
+    // A majority of the cluster calls it failed: no other node is any better.
+    until("the node is ready without them", || {
+        ready(node).1 == "degraded"
+    });
     let (_, one) = people.iter().find(|(of, _)| *of == 0).expect("six");
     town.feed(&[one.set("suspected", 2)]);
     cluster.servers[1].thaw();
