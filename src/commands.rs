@@ -245,6 +245,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn settings(raw: RawSettings) -> Result<Settings, Failure> {
+    for line in raw.renamed() {
+        note(line);
+    }
     raw.settings().map_err(Failure::Settings)
 }
 

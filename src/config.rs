@@ -510,7 +510,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// Settings that had another name: the old name is refused, and the refusal names the new one.
+/// Settings that had another name. The old name is taken as the new one, with a line that says so.
 const RENAMED: &[(&str, &str)] = &[
     ("wait_max", "queue_delay_target"),
     ("cold_bytes", "record_cache_bytes"),
@@ -591,16 +591,30 @@ pub struct Settings {
 pub struct RawSettings {
     values: BTreeMap<String, (String, String)>,
     bad: Vec<String>,
+    /// What was said under an old name, and the name that it has now.
+    renamed: Vec<String>,
 }
 
 impl RawSettings {
     /// One value; `origin` is named when it is bad.
     pub fn set(&mut self, name: &str, value: impl Into<String>, origin: impl Display) {
         let (value, origin) = (value.into(), origin.to_string());
+        if let Some(new) = renamed(name) {
+            // Of two names for one setting in one place nobody can say which was meant.
+            let is_twice = (self.values.get(new)).is_some_and(|(_, known)| *known == origin);
+            match is_twice {
+                true => (self.bad).push(format!(
+                    "{origin}: {name} is called {new} now; both are there"
+                )),
+                false => {
+                    (self.renamed).push(format!("{origin}: {name} is called {new} now"));
+                    self.set(new, value, origin);
+                }
+            }
+            return;
+        }
         if !is_known(name) {
-            let hint = renamed(name)
-                .or_else(|| nearest(name))
-                .map_or(String::new(), |near| format!("; is it {near}?"));
+            let hint = nearest(name).map_or(String::new(), |near| format!("; is it {near}?"));
             self.bad
                 .push(format!("{origin}: there is no setting {name}{hint}"));
             return;
@@ -720,6 +734,11 @@ impl RawSettings {
                 self.bad.push(format!("--set {shown}: it takes NAME=VALUE"));
             }
         }
+    }
+
+    /// Returns what was said under old names, a line each.
+    pub fn renamed(&self) -> &[String] {
+        &self.renamed
     }
 
     /// All settings, or everything that is wrong with them.
@@ -1323,15 +1342,24 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_of_an_old_name_is_refused_and_the_new_name_is_told() {
+    fn a_setting_of_an_old_name_is_taken_and_the_new_name_is_told() {
         for (old, new) in RENAMED {
             assert!(!is_known(old), "{old}");
             assert!(is_known(new), "{new}");
             let mut raw = RawSettings::default();
+            raw.set(new, "0", "another file");
             raw.set(old, "1", "file");
-            let expected = format!("file: there is no setting {old}; is it {new}?");
-            assert_eq!(raw.bad, [expected]);
+            assert_eq!(raw.values[*new], ("1".to_owned(), "file".to_owned()));
+            assert_eq!(raw.renamed, [format!("file: {old} is called {new} now")]);
+            assert!(raw.bad.is_empty(), "{:?}", raw.bad);
+            // In one place beside the new name it could mean either.
+            raw.set(old, "2", "file");
+            let both = format!("file: {old} is called {new} now; both are there");
+            assert_eq!(raw.bad, [both]);
+            assert_eq!(raw.values[*new].0, "1");
         }
+        let settings = raw(&[("drain_notice", "7s")]).unwrap();
+        assert_eq!(settings.drain_delay, secs(7));
     }
 
     #[test]
