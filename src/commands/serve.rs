@@ -44,8 +44,11 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR:PORT")]
     desk: Option<String>,
     /// Operations door: health, metrics, feed [default: 127.0.0.1:9090]
-    #[arg(long, alias = "back", value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT")]
     ops: Option<String>,
+    /// The former name of `--ops`. Whoever uses it reads the door's line under that name too
+    #[arg(long, hide = true, conflicts_with = "ops", value_name = "ADDR:PORT")]
+    back: Option<String>,
     /// Which doors to open [default: resident,gate,desk,ops]
     #[arg(long, value_name = "LIST")]
     doors: Option<String>,
@@ -54,11 +57,16 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> CommandResult {
         let mut raw = self.sources.raw();
+        let ops_name = match self.back {
+            Some(_) => "back",
+            None => Door::Ops.name(),
+        };
         for (name, value) in [
             ("resident", self.resident),
             ("gate", self.gate),
             ("desk", self.desk),
             ("ops", self.ops),
+            ("back", self.back),
             ("doors", self.doors),
         ] {
             if let Some(value) = value {
@@ -73,21 +81,21 @@ impl Serve {
             redis.open_wait = None;
         }
         let ring = ring(&settings)?;
-        runtime()?.block_on(serve(settings, ring))
+        runtime()?.block_on(serve(settings, ring, ops_name))
     }
 }
 
 /// At the end of a node a part of which panicked, beyond what a drain takes: the part may be what is waited for.
 const FALLEN_WAIT: Duration = Duration::from_secs(10);
 
-async fn serve(settings: Settings, ring: RingFile) -> CommandResult {
+async fn serve(settings: Settings, ring: RingFile, ops_name: &str) -> CommandResult {
     let mut signals = Signals::listen()?;
     let mut node = tokio::select! {
         node = open(&settings, &ring) => node?,
         // A store that is away is waited for, and so is the end of waiting.
         () = again(&mut signals) => return Ok(ExitCode::SUCCESS),
     };
-    if let Err(error) = print_doors(&node) {
+    if let Err(error) = print_doors(&node, ops_name) {
         // Nobody could find the doors of such a node; a reader that has left is no good end here.
         node.end(Duration::ZERO).await;
         return Err(
@@ -123,10 +131,15 @@ async fn serve(settings: Settings, ring: RingFile) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_doors(node: &Node) -> std::io::Result<()> {
+/// Prints a line for each door. `ops_name` is what the operations door is called.
+fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for (door, address) in &node.doors {
-        writeln!(out, "{} http://{address}", door.name())?;
+        let name = match door {
+            Door::Ops => ops_name,
+            other => other.name(),
+        };
+        writeln!(out, "{name} http://{address}")?;
     }
     if let Some(address) = node.agent {
         writeln!(out, "agent tcp://{address}")?;

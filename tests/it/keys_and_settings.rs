@@ -6,7 +6,7 @@ use liangma::http::query::Door;
 use liangma::seal::ring::RingFile;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 fn at(store: &Path, args: &[&str]) -> Output {
     command()
@@ -505,5 +505,29 @@ fn names_and_numbers_are_read_from_files_and_standard_input_as_well() {
     for bad in [&*missing, &*empty, "-", "@"] {
         let made = ask(bad, person.name, "");
         assert!(!made.status.success() && made.stdout.is_empty(), "{bad}");
+    }
+}
+
+#[test]
+fn the_operations_door_is_printed_under_the_name_by_which_it_was_asked_for() {
+    for (flag, name) in [("--ops", "ops http://"), ("--back", "back http://")] {
+        let folder = folder();
+        let mut serve = command();
+        serve
+            .args(["serve", "--store"])
+            .arg(folder.path().join("s"));
+        serve.args(["--set", "drain_notice=0ms"]);
+        for door in ["--resident", "--gate", "--desk", flag] {
+            serve.args([door, "127.0.0.1:0"]);
+        }
+        serve.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = crate::process::spawn(serve).expect("the binary runs");
+        let out = gather(child.stdout.take().expect("it is piped"));
+        until("all doors are printed", || {
+            let printed = text(&out.lock().unwrap());
+            printed.lines().count() == 4 && printed.contains(name)
+        });
+        send(&child, libc::SIGTERM);
+        ended(&mut child);
     }
 }
