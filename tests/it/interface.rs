@@ -519,7 +519,7 @@ fn run(command: &mut Command, node: &Node, token: &str, code: &str) -> Option<St
         .stdout(Stdio::piped())
         .spawn();
     let Ok(mut child) = started else {
-        left_out(&command.get_program().to_string_lossy());
+        example_is_left_out(&command.get_program().to_string_lossy());
         return None;
     };
     let mut input = child.stdin.take().expect("piped");
@@ -633,13 +633,14 @@ fn the_examples_of_many_at_once_check_a_whole_roster() {
 fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     if !found {
-        left_out("curl");
+        example_is_left_out("curl");
     }
     found
 }
 
+/// Reports that an example is not tried because its program is missing, on whatever machine: a gate need not have every language.
 /// Not by eprintln!: that the runner keeps to itself.
-fn left_out(program: &str) {
+pub fn example_is_left_out(program: &str) {
     let said = format!("NO {program} ON THIS MACHINE: AN EXAMPLE FOR INTEGRATORS IS NOT TRIED");
     let _ = writeln!(std::io::stderr(), "\n**** {said} ****\n");
 }

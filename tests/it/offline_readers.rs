@@ -2,6 +2,7 @@
 //! that an independent implementation built: each must say line by line what ours says.
 
 use crate::harness::*;
+use crate::interface::example_is_left_out;
 use liangma::clock::Time;
 use liangma::offline::code::{CodeFault, OfflineCode};
 use liangma::offline::gate::{HeldLists, ListAges, OfflineDecision};
@@ -145,7 +146,7 @@ fn readers(folder: &Path) -> Vec<(&'static str, Vec<PathBuf>)> {
     } else {
         let why = String::from_utf8_lossy(&compiled.stderr).into_owned();
         assert!(why.contains("mbedtls/"), "{why}");
-        left_out("libmbedtls-dev");
+        example_is_left_out("libmbedtls-dev");
     }
     let runs = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
@@ -157,7 +158,7 @@ fn readers(folder: &Path) -> Vec<(&'static str, Vec<PathBuf>)> {
             "Python",
             vec!["python3".into(), examples.join("offline_gate.py")],
         )),
-        false => left_out("python3 with cryptography"),
+        false => example_is_left_out("python3 with cryptography"),
     }
     match runs(
         "node",
@@ -173,7 +174,7 @@ fn readers(folder: &Path) -> Vec<(&'static str, Vec<PathBuf>)> {
             );
             readers.push(("JavaScript", vec!["node".into(), gate, library]));
         }
-        false => left_out("node with WebCrypto"),
+        false => example_is_left_out("node with WebCrypto"),
     }
     readers
 }
