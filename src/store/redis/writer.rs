@@ -291,8 +291,8 @@ impl PartitionWriter {
         pipe.cmd("WAIT")
             .arg(asked)
             .arg(REPLICA_WAIT.as_millis() as u64);
-        type TakeReply = (Vec<u8>, Vec<u8>, u64, u64, Vec<u8>);
-        let ((flags, told, seq, done, plan), role, mut replicas): (TakeReply, Value, u32) = pipe
+        type Answered = (Vec<u8>, Vec<u8>, u64, u64, Vec<u8>);
+        let ((flags, told, seq, done, plan), role, mut replicas): (Answered, Value, u32) = pipe
             .query_async(link)
             .await
             .map_err(|error| self.link.failed(&error))?;
