@@ -74,7 +74,7 @@ mod tests {
             .join()
             .unwrap();
         let ended = tokio::spawn(async {
-            let _vital = CriticalTask("aborted");
+            let _critical = CriticalTask("aborted");
             std::future::pending::<()>().await;
         });
         tokio::task::yield_now().await;
@@ -82,14 +82,14 @@ mod tests {
         assert!(ended.await.unwrap_err().is_cancelled());
         assert_eq!(*fallen_first().borrow(), None);
         let task = tokio::spawn(async {
-            let _vital = CriticalTask("a task");
+            let _critical = CriticalTask("a task");
             tokio::task::yield_now().await;
             panic!("a test");
         });
         assert!(task.await.unwrap_err().is_panic());
         assert_eq!(fallen().await, "a task");
         let thread = std::thread::spawn(|| {
-            let _vital = CriticalTask("a thread");
+            let _critical = CriticalTask("a thread");
             panic!("a test");
         });
         assert!(thread.join().is_err());

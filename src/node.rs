@@ -258,7 +258,7 @@ async fn join(
 
 /// Removes what is past its time, again and again. Nodes begin at odds, so that they do not all sweep one store at once.
 async fn sweep(app: Arc<AppState>, keep: Retention, every: Duration) {
-    let _vital = CriticalTask("the sweeper");
+    let _critical = CriticalTask("the sweeper");
     let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
     tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
     loop {
@@ -332,7 +332,7 @@ impl ClockWord {
 
 /// Watches the system's clock and the store's: whether one stepped, and how far they are apart.
 async fn watch_clock(app: Arc<AppState>) {
-    let _vital = CriticalTask("the watch of clocks");
+    let _critical = CriticalTask("the watch of clocks");
     let bound = app.clock_offset_max();
     let mut judge = offset::OffsetJudge::default();
     let mut store: Option<(i64, Moment)> = None;
@@ -403,7 +403,7 @@ async fn first_reading(app: &AppState) {
 
 /// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
 async fn refresh(app: Arc<AppState>) {
-    let _vital = CriticalTask("the reader of revocations");
+    let _critical = CriticalTask("the reader of revocations");
     let mut nth = 0;
     loop {
         let known = app.seal.revoked.is_read();
@@ -423,7 +423,7 @@ async fn refresh(app: Arc<AppState>) {
 
 /// Tells those whose grants were scanned, some at a time. What the store does not take waits for the next time.
 async fn tell(app: Arc<AppState>) {
-    let _vital = CriticalTask("the teller of scans");
+    let _critical = CriticalTask("the teller of scans");
     loop {
         if let Err(refusal) = app.deliver_grant_scans(false).await {
             let why = refusal.code();
@@ -435,7 +435,7 @@ async fn tell(app: Arc<AppState>) {
 
 /// Records what was fed, again and again, and tells the log of the node now and then where the audit log ends.
 async fn record(app: Arc<AppState>) {
-    let _vital = CriticalTask("the recorder of feeds");
+    let _critical = CriticalTask("the recorder of feeds");
     let mut told = Instant::now();
     loop {
         if let Err(refusal) = app.record_feeds().await {

@@ -90,7 +90,7 @@ fn may_publish(app: &AppState, now: Now) -> Result<(), Withheld> {
 
 /// Takes up what is published, and publishes, until it is aborted.
 pub async fn run(app: Arc<AppState>) {
-    let _vital = CriticalTask("the publisher of status lists");
+    let _critical = CriticalTask("the publisher of status lists");
     let (Some(lists), Some(offline)) = (app.lists.clone(), app.offline.clone()) else {
         return std::future::pending().await;
     };

@@ -322,15 +322,7 @@ impl StoreClient {
     async fn lookup_once(&self, who: Identity) -> Result<Lookup, Refusal> {
         let looked = self.lookups.try_get_with(who, async {
             let as_of = self.store.as_of();
-            let found = self
-                .ask(
-                    LOOKUP_PERMIT_WAIT,
-                    self.settings.store_read_timeout,
-                    self.store.find(who),
-                )
-                .await;
-            self.count(found.as_ref().map(Option::is_some));
-            let placed = found?.map(Arc::new);
+            let placed = self.ask_once(self.store.find(who)).await?.map(Arc::new);
             if let Some(placed) = &placed {
                 self.tell(placed.id, Some(placed.word), as_of).await;
             }
@@ -352,15 +344,7 @@ impl StoreClient {
     async fn word_once(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
         let looked = self.words.try_get_with(id, async {
             let as_of = self.store.as_of();
-            let found = self
-                .ask(
-                    LOOKUP_PERMIT_WAIT,
-                    self.settings.store_read_timeout,
-                    self.store.word(id),
-                )
-                .await;
-            self.count(found.as_ref().map(Option::is_some));
-            let word = found?;
+            let word = self.ask_once(self.store.word(id)).await?;
             self.tell(id, word, as_of).await;
             Ok::<_, Refusal>((word, as_of))
         });
@@ -425,6 +409,17 @@ impl StoreClient {
         });
     }
 
+    /// Asks for one thing that memory lacks, and counts what came of it.
+    async fn ask_once<T>(
+        &self,
+        call: impl Future<Output = Result<Option<T>, Error>>,
+    ) -> Result<Option<T>, Refusal> {
+        let wait = self.settings.store_read_timeout;
+        let found = self.ask(LOOKUP_PERMIT_WAIT, wait, call).await;
+        self.count(found.as_ref().map(Option::is_some));
+        found
+    }
+
     /// Every question to the store: few at once, after a short wait for room, and not for long in all.
     async fn ask<T>(
         &self,
@@ -433,15 +428,15 @@ impl StoreClient {
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Refusal> {
         let deadline = Instant::now() + wait;
-        let acquire = self.limiter.acquire(turn_wait.min(wait)).await;
-        let acquire = acquire.ok_or(Refusal::UpstreamBusy)?;
+        let permit = self.limiter.acquire(turn_wait.min(wait)).await;
+        let permit = permit.ok_or(Refusal::UpstreamBusy)?;
         match tokio::time::timeout_at(deadline, call).await {
             Ok(Ok(found)) => {
-                acquire.back(RoundTrip::Answered);
+                permit.back(RoundTrip::Answered);
                 return Ok(found);
             }
             Ok(Err(error)) => refused(&error),
-            Err(_) => acquire.back(RoundTrip::Late),
+            Err(_) => permit.back(RoundTrip::Late),
         }
         Err(Refusal::UpstreamBusy)
     }

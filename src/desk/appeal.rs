@@ -65,7 +65,7 @@ struct AppealState {
     by: String,
 }
 
-/// The owner of a sixteenth of all appeals.
+/// The owner of a partition of all appeals.
 fn list(seal: &Seal, partition: u8) -> Identity {
     seal.owner("appeals", "", partition)
 }

@@ -123,7 +123,7 @@ fn place_on_list(seal: &Seal, who: &Identity, destination: &str, day: &str, nth:
     seal.paper_key(&[b"listed entry", &who.claim, parts[0], parts[1], &[nth]])
 }
 
-/// The owner of a sixteenth of those who come to a place on a day.
+/// The owner of a partition of those who come to a place on a day.
 fn list_of(seal: &Seal, destination: &str, day: &str, partition: u8) -> Identity {
     seal.owner("entries", &format!("{destination} {day}"), partition)
 }

@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers callers until the task is aborted. `balancers` share each number.
 pub async fn serve(listener: TcpListener, app: Arc<AppState>, balancers: u32) {
-    let _vital = CriticalTask("the agent port");
+    let _critical = CriticalTask("the agent port");
     let places = Arc::new(Semaphore::new(CALLERS_MAX));
     loop {
         let stream = match listener.accept().await {

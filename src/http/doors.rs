@@ -291,7 +291,7 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        let _vital = CriticalTask("a door");
+        let _critical = CriticalTask("a door");
         if !kernel::step_back(self.settings.niceness) {
             tracing::debug!(door = self.door.name(), "no say in who goes first");
         }
@@ -319,7 +319,7 @@ impl Worker {
             let (shared, stage) = (self.shared.clone(), self.stage.clone());
             let settings = self.settings.clone();
             tokio::task::spawn_local(async move {
-                let _vital = CriticalTask("an acceptor");
+                let _critical = CriticalTask("an acceptor");
                 match kernel::watch(listener) {
                     Ok(listener) => tokio::select! {
                         () = accept(&listener, &shared, &hands, stage) => {}

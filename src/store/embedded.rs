@@ -161,7 +161,7 @@ impl OpenedEmbedded {
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let _vital = CriticalTask("the store's writer");
+                let _critical = CriticalTask("the store's writer");
                 writer.run(&waiting);
             })
             .expect("a thread can be started");

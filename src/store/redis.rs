@@ -10,6 +10,7 @@ mod checks;
 pub mod dial;
 mod follower;
 mod health;
+mod info;
 pub mod papers;
 pub mod partition;
 pub mod primaries;

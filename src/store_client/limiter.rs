@@ -124,10 +124,10 @@ mod tests {
     fn whoever_finds_no_room_waits_a_moment_and_no_longer() {
         at_once(async {
             let limiter = ConcurrencyLimiter::new(1);
-            let acquire = limiter.acquire(NOW).await.unwrap();
+            let permit = limiter.acquire(NOW).await.unwrap();
             assert!(limiter.acquire(Duration::from_millis(5)).await.is_none());
             let waiting = limiter.acquire(Duration::from_secs(30));
-            let (next, ()) = tokio::join!(waiting, async { acquire.back(RoundTrip::Answered) });
+            let (next, ()) = tokio::join!(waiting, async { permit.back(RoundTrip::Answered) });
             assert_eq!(limiter.stats().in_flight, 1);
             drop(next);
             assert_eq!(limiter.stats().in_flight, 0);
@@ -138,7 +138,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn every_pass_is_given_back_however_it_ends(
+        fn every_permit_is_given_back_however_it_ends(
             most in 1usize..40,
             steps in proptest::collection::vec((any::<bool>(), 0usize..40, 0u8..4), 0..300),
         ) {
@@ -149,14 +149,14 @@ mod tests {
                     if comes {
                         held.extend(limiter.acquire(NOW).await);
                     } else if !held.is_empty() {
-                        let mut acquire = held.swap_remove(which % held.len());
+                        let mut permit = held.swap_remove(which % held.len());
                         // As if it had been away for long.
                         let away = Duration::from_millis(u64::from(how) * 80);
-                        acquire.began = acquire.began.checked_sub(away).unwrap_or(acquire.began);
+                        permit.began = permit.began.checked_sub(away).unwrap_or(permit.began);
                         match how {
-                            0 => acquire.back(RoundTrip::Answered),
-                            1 => acquire.back(RoundTrip::Late),
-                            _ => drop(acquire),
+                            0 => permit.back(RoundTrip::Answered),
+                            1 => permit.back(RoundTrip::Late),
+                            _ => drop(permit),
                         }
                     }
                     let stats = limiter.stats();

@@ -67,6 +67,12 @@ pub fn run(args: &[&str]) -> Output {
     command().args(args).output().expect("the binary runs")
 }
 
+/// Runs `erase person` over a store; `place` says which, and with what key ring.
+pub fn erase(place: &[&str], person: &Person) -> Output {
+    let whom = ["--cert-type", "10", "--cert-no", &person.cert_no];
+    run(&[&["erase", "person"], place, &whom].concat())
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }

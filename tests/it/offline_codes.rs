@@ -172,13 +172,7 @@ fn a_revoked_generation_is_refused_on_every_node_and_after_a_restart() {
     // Whoever is erased has left no code that is good.
     node.signal(libc::SIGTERM);
     node.end();
-    let erased = command()
-        .args(["erase", "person", "--cert-type", "10", "--cert-no"])
-        .arg(chen.cert_no.as_str())
-        .arg("--store")
-        .arg(&store)
-        .output()
-        .expect("the binary runs");
+    let erased = erase(&["--store", store.to_str().unwrap()], &chen);
     assert!(erased.status.success(), "{}", text(&erased.stderr));
     let node = start();
     node.scan(&scanner, &newest).refuses(422, "code_revoked");

@@ -171,13 +171,7 @@ fn somebody_who_was_erased_is_void() {
     Gate::of(&node, &seals).says(&code, colour(ListState::Green));
     node.signal(libc::SIGTERM);
     node.end();
-    let erased = command()
-        .args(["erase", "person", "--cert-type", "10", "--cert-no"])
-        .arg(chen.cert_no.as_str())
-        .arg("--store")
-        .arg(&store)
-        .output()
-        .expect("the binary runs");
+    let erased = erase(&["--store", store.to_str().unwrap()], &chen);
     assert!(erased.status.success(), "{}", text(&erased.stderr));
     let node = start();
     Gate::of(&node, &seals).says(&code, OfflineDecision::Void);

@@ -59,7 +59,7 @@ pub struct Turned {
 
 impl Responder {
     pub fn run(mut self) {
-        let _vital = CriticalTask("the busy responder");
+        let _critical = CriticalTask("the busy responder");
         kernel::work_in_batches();
         kernel::step_back(self.niceness + BEHIND_DOOR);
         let _ = self.shared.responder.set(std::thread::current());

@@ -1,6 +1,7 @@
 //! What is looked at when a store is opened: whether it can be used at all, and what in its settings would lose data.
 
-use super::dial::said;
+use super::dial::ask;
+use super::info::Info;
 use super::partition;
 use super::primaries::Primaries;
 use super::url::{Address, Topology};
@@ -58,17 +59,6 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
         );
     }
     Ok(replicas)
-}
-
-async fn ask<T: redis::FromRedisValue>(
-    link: &mut MultiplexedConnection,
-    address: &Address,
-    command: &redis::Cmd,
-) -> Result<T, Error> {
-    command
-        .query_async(link)
-        .await
-        .map_err(|error| said(address, &error))
 }
 
 /// A setting that must have this value, and what happens where it has another.
@@ -196,22 +186,5 @@ async fn warn_of_replay(link: &mut MultiplexedConnection, address: &Address) {
     };
     if let Some(said) = answers.iter().find(|said| *said != "OK") {
         tracing::error!(%address, %said, "a restart loses what is in the append-only file: Redis replays it as the default user, who must be `off ~* &* +@all`");
-    }
-}
-
-/// `name:value` lines of `INFO`.
-struct Info<'t>(HashMap<&'t str, &'t str>);
-
-impl Info<'_> {
-    fn of(text: &str) -> Info<'_> {
-        Info(
-            text.lines()
-                .filter_map(|line| line.split_once(':'))
-                .collect(),
-        )
-    }
-
-    fn get(&self, name: &str) -> &str {
-        self.0.get(name).copied().unwrap_or_default()
     }
 }

@@ -156,6 +156,18 @@ pub async fn dial(
         .await
 }
 
+/// Sends one command, and names the server in what goes wrong.
+pub async fn ask<T: redis::FromRedisValue>(
+    link: &mut MultiplexedConnection,
+    address: &Address,
+    command: &redis::Cmd,
+) -> Result<T, Error> {
+    command
+        .query_async(link)
+        .await
+        .map_err(|error| said(address, &error))
+}
+
 /// What an error of the library means to us.
 pub fn said(address: &Address, error: &RedisError) -> Error {
     let why = format!("{address}: {error}");

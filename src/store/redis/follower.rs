@@ -160,7 +160,7 @@ impl Follower {
 
     /// Never ends by itself.
     pub async fn run(mut self) {
-        let _vital = CriticalTask("a follower of the store");
+        let _critical = CriticalTask("a follower of the store");
         let mut step = Step::Sync(None);
         let mut pause = PAUSE_MIN;
         loop {

@@ -243,9 +243,32 @@ pub fn is_primary(role: &Value) -> bool {
     }
 }
 
+/// Returns the replicas that follow a primary, as its `ROLE` says: those that have the whole data, dead ones until it notices.
+pub fn replicas_in(role: &Value) -> Vec<Address> {
+    let text = |value: &Value| match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    };
+    let Value::Array(parts) = role else {
+        return Vec::new();
+    };
+    let Some(Value::Array(replicas)) = parts.get(2) else {
+        return Vec::new();
+    };
+    let address = |replica: &Value| match replica {
+        Value::Array(parts) => Some(Address {
+            host: text(parts.first()?)?,
+            port: text(parts.get(1)?)?.parse().ok()?,
+        }),
+        _ => None,
+    };
+    replicas.iter().filter_map(address).collect()
+}
+
 /// Keeps asking the voters, for as long as anybody needs to know.
 async fn watch(primaries: std::sync::Weak<Primaries>) {
-    let _vital = CriticalTask("the watch of primaries");
+    let _critical = CriticalTask("the watch of primaries");
     loop {
         tokio::time::sleep(WATCH_PAUSE).await;
         let Some(primaries) = primaries.upgrade() else {

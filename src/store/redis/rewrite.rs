@@ -1,7 +1,9 @@
 //! Has every server write its append-only file anew: what was removed is in the file until then.
 
 use super::OpenedRedis;
-use super::dial::said;
+use super::dial::ask;
+use super::info::Info;
+use super::primaries::replicas_in;
 use super::url::Address;
 use crate::store::Error;
 use redis::Value;
@@ -12,11 +14,12 @@ use std::time::{Duration, Instant};
 /// Between two looks whether a file is written.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// For the file of one server: some hundred megabytes a second.
+/// For the file of one server, however large it is.
 const WRITE_WAIT: Duration = Duration::from_secs(30 * 60);
 
 impl OpenedRedis {
-    /// Has primaries and replicas write their append-only files anew and waits for it. Returns the servers whose files are new.
+    /// Has primaries and replicas write their append-only files anew and waits for it. Returns the servers whose files are new; one
+    /// without such a file is none of them.
     pub async fn rewrite_logs(&self) -> Result<Vec<String>, Error> {
         let mut servers = BTreeSet::new();
         for primary in self.primaries.all().await? {
@@ -25,82 +28,42 @@ impl OpenedRedis {
             servers.extend(replicas_in(&role));
             servers.insert(primary);
         }
+        let mut rewritten = Vec::new();
         for server in &servers {
             let mut link = self.primaries.dial(server).await?;
-            rewrite(&mut link, server).await?;
+            if rewrite(&mut link, server).await? {
+                rewritten.push(server.to_string());
+            }
         }
-        Ok(servers.iter().map(ToString::to_string).collect())
+        Ok(rewritten)
     }
 }
 
-/// The replicas that follow a primary, as its `ROLE` says.
-fn replicas_in(role: &Value) -> Vec<Address> {
-    let text = |value: &Value| match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
-    };
-    let Value::Array(parts) = role else {
-        return Vec::new();
-    };
-    let Some(Value::Array(replicas)) = parts.get(2) else {
-        return Vec::new();
-    };
-    let address = |replica: &Value| match replica {
-        Value::Array(parts) => Some(Address {
-            host: text(parts.first()?)?,
-            port: text(parts.get(1)?)?.parse().ok()?,
-        }),
-        _ => None,
-    };
-    replicas.iter().filter_map(address).collect()
-}
-
-async fn ask<T: redis::FromRedisValue>(
-    link: &mut MultiplexedConnection,
-    server: &Address,
-    command: &redis::Cmd,
-) -> Result<T, Error> {
-    command
-        .query_async(link)
-        .await
-        .map_err(|error| said(server, &error))
-}
-
-async fn rewrite(link: &mut MultiplexedConnection, server: &Address) -> Result<(), Error> {
-    let field = |info: &str, name: &str| {
-        let mut lines = info.lines();
-        lines
-            .find_map(|line| {
-                line.strip_prefix(name)?
-                    .strip_prefix(':')
-                    .map(str::to_owned)
-            })
-            .unwrap_or_default()
-    };
+/// Returns false where the server has no append-only file.
+async fn rewrite(link: &mut MultiplexedConnection, server: &Address) -> Result<bool, Error> {
     let mut info = redis::cmd("INFO");
     info.arg("persistence");
-    let before: String = ask(link, server, &info).await?;
-    if field(&before, "aof_enabled") != "1" {
-        return Ok(());
-    }
-    let rewrites = |info: &str| field(info, "aof_rewrites").parse::<u64>().unwrap_or(0);
-    let is_idle = |info: &str| {
-        field(info, "aof_rewrite_in_progress") == "0" && field(info, "aof_rewrite_scheduled") == "0"
-    };
     let started = Instant::now();
-    // One that runs already may have begun before the erasure.
-    let mut begun = None;
+    // A rewriting that runs already may have begun before the erasure: the number of ours is one more.
+    let mut ours = None;
     loop {
-        let now: String = ask(link, server, &info).await?;
-        match begun {
-            None if is_idle(&now) => {
-                begun = Some(rewrites(&now) + 1);
+        let text: String = ask(link, server, &info).await?;
+        let now = Info::of(&text);
+        if now.get("aof_enabled") != "1" {
+            return Ok(false);
+        }
+        let is_idle = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
+            .iter()
+            .all(|name| now.get(name) == "0");
+        let rewrites: u64 = now.get("aof_rewrites").parse().unwrap_or(0);
+        match ours {
+            None if is_idle => {
+                ours = Some(rewrites + 1);
                 let _: Value = ask(link, server, &redis::cmd("BGREWRITEAOF")).await?;
             }
-            Some(wanted) if is_idle(&now) && rewrites(&now) >= wanted => {
-                return match field(&now, "aof_last_bgrewrite_status").as_str() {
-                    "ok" => Ok(()),
+            Some(ours) if is_idle && rewrites >= ours => {
+                return match now.get("aof_last_bgrewrite_status") {
+                    "ok" => Ok(true),
                     _ => Err(Error::Away(format!(
                         "{server} could not write its append-only file anew"
                     ))),

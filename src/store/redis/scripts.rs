@@ -262,7 +262,7 @@ impl Done {
 
 /// What a node makes of a plan.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Sealed {
+pub struct SealedPlan {
     /// Tags of what is to change, as `take.lua` takes them.
     pub tags: Vec<u8>,
     /// Numbers of changes that met a record which no node wrote.
@@ -270,9 +270,9 @@ pub struct Sealed {
 }
 
 /// Checks the records that `take.lua` read, and makes the tags of those that are to change.
-pub fn seal_plan(mut rows: &[u8], tags: &StatusTags) -> Result<Sealed, Error> {
+pub fn seal_plan(mut rows: &[u8], tags: &StatusTags) -> Result<SealedPlan, Error> {
     const HEAD: usize = 2 + 1 + 8 + 8 + 4 + 8 + 8 + 4;
-    let mut sealed = Sealed::default();
+    let mut sealed = SealedPlan::default();
     while !rows.is_empty() {
         let (head, rest) = rows.split_first_chunk::<HEAD>().ok_or(CUT)?;
         let number = u16::from_be_bytes([head[0], head[1]]);

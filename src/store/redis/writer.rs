@@ -2,8 +2,11 @@
 //! it, and acknowledges.
 
 use super::partition;
-use super::primaries::{ConnectionPurpose, Primaries, PrimaryConnection, REPLICA_WAIT};
+use super::primaries::{
+    ConnectionPurpose, Primaries, PrimaryConnection, REPLICA_WAIT, replicas_in,
+};
 use super::scripts::{self, Done, FORMAT, ReportedChange, TAKE};
+use super::url::Address;
 use crate::board::Board;
 use crate::clock::Moment;
 use crate::critical::CriticalTask;
@@ -116,7 +119,7 @@ pub struct PartitionWriter {
     /// The highest version of ours that replicas have.
     acked: u64,
     /// Replicas that followed the primary when it was last asked.
-    online: Vec<String>,
+    online: Vec<Address>,
     /// When one of those that had followed it was missing for the first time, or the primary was new here.
     missed: Moment,
 }
@@ -148,7 +151,7 @@ impl PartitionWriter {
     }
 
     async fn run(mut self, mut waiting: mpsc::Receiver<WriteBatch>) {
-        let _vital = CriticalTask("a writer of the store");
+        let _critical = CriticalTask("a writer of the store");
         while let Some(first) = waiting.recv().await {
             let mut count = first.changes.len();
             let mut group = vec![first];
@@ -285,7 +288,9 @@ impl PartitionWriter {
         for change in changes {
             pipe.arg(change);
         }
-        let asked = self.wanted();
+        // A plan writes nothing that replicas could have. Papers alone are written by the first call.
+        let is_plan = made.is_empty() && !changes.iter().all(|change| scripts::is_paper(change));
+        let asked = if is_plan { 0 } else { self.wanted() };
         let sent = Moment::now();
         pipe.cmd("ROLE");
         pipe.cmd("WAIT")
@@ -297,7 +302,7 @@ impl PartitionWriter {
             .await
             .map_err(|error| self.link.failed(&error))?;
         let done = Done::from_number(done)?;
-        let online = replicas_of(&role);
+        let online = replicas_in(&role);
         if is_new || self.online.iter().any(|known| !online.contains(known)) {
             self.missed = sent;
         }
@@ -430,25 +435,6 @@ impl PartitionWriter {
             behind: is_behind.then_some(seq),
         })
     }
-}
-
-/// The replicas that follow a primary, as its `ROLE` says: those that have the whole data, dead ones until it notices.
-fn replicas_of(role: &Value) -> Vec<String> {
-    let Value::Array(parts) = role else {
-        return Vec::new();
-    };
-    let Some(Value::Array(replicas)) = parts.get(2) else {
-        return Vec::new();
-    };
-    let address = |replica: &Value| match replica {
-        Value::Array(parts) => {
-            let parts = parts.iter().take(2);
-            let parts = parts.filter_map(|part| redis::from_redis_value_ref(part).ok());
-            parts.collect::<Vec<String>>().join(":")
-        }
-        _ => String::new(),
-    };
-    replicas.iter().map(address).collect()
 }
 
 /// Waits until this node's board has an entry of the stream, and all before it.

@@ -389,18 +389,7 @@ fn who_is_erased_leaves_nothing_and_a_red_is_not_erased() {
     node.feed(&seals.authority(), &lines);
     node.signal(libc::SIGTERM);
     node.end();
-    let erase = |person: &Person| {
-        run(&[
-            "erase",
-            "person",
-            "--store",
-            place,
-            "--cert-type",
-            "10",
-            "--cert-no",
-            &person.cert_no,
-        ])
-    };
+    let erase = |person: &Person| erase(&["--store", place], person);
     let refused = erase(&red);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("a reason is active"));

@@ -70,20 +70,8 @@ fn has_members(node: &Node, seals: &Credentials) -> usize {
     all["members"].as_array().unwrap().len()
 }
 
-fn erase(store: &str, keys: &str, person: &Person) -> Value {
-    let number = person.cert_no.as_str();
-    let erased = run(&[
-        "erase",
-        "person",
-        "--store",
-        store,
-        "--keys",
-        keys,
-        "--cert-type",
-        "10",
-        "--cert-no",
-        number,
-    ]);
+fn report_of(place: &[&str], person: &Person) -> Value {
+    let erased = erase(place, person);
     assert!(erased.status.success(), "{}", text(&erased.stderr));
     serde_json::from_slice(&erased.stdout).unwrap()
 }
@@ -119,7 +107,7 @@ fn holds_after(node: &Node, seals: &Credentials, codes: &[String], report: &Valu
 fn nothing_is_left_on_lists_of_others_or_in_the_file_of_an_embedded_store() {
     let folder = folder();
     let store = folder.path().join("store");
-    let (place, keys) = (store.to_str().unwrap(), store.join("keys"));
+    let place = store.to_str().unwrap();
     let people = [person(1), person(2)];
     let node = NodeBuilder::new(&[]).over(&store).node();
     let seals = node.seals();
@@ -141,7 +129,7 @@ fn nothing_is_left_on_lists_of_others_or_in_the_file_of_an_embedded_store() {
     };
     let before = bodies(PERSONAL);
     assert_eq!(found_in(&store, &before), before.len());
-    let report = erase(place, keys.to_str().unwrap(), &people[0]);
+    let report = report_of(&["--store", place], &people[0]);
     assert_eq!(report["traces"]["found"], 0, "{report}");
     let others = bodies(PERSONAL);
     let gone: Vec<Vec<u8>> = before
@@ -193,7 +181,8 @@ fn nothing_is_left_on_lists_of_others_or_in_the_log_of_redis() {
     let folder = server.ask(&["CONFIG", "GET", "dir"]);
     let log = Path::new(folder.lines().nth(1).unwrap()).join("appendonlydir");
     assert_eq!(found_in(&log, &before), before.len());
-    let report = erase(&server.url(), ring.file.to_str().unwrap(), &people[0]);
+    let (url, keys) = (server.url(), ring.file.to_str().unwrap());
+    let report = report_of(&["--store", &url, "--keys", keys], &people[0]);
     assert_eq!(
         report["traces"]["servers"].as_array().unwrap().len(),
         1,
