@@ -7,6 +7,7 @@ mod export;
 mod import;
 mod keys;
 mod list;
+mod node_client;
 mod remote;
 mod serve;
 mod synth;

@@ -10,6 +10,7 @@ use crate::paper::Retention;
 use crate::store::redis;
 use crate::store::redis::dial::{SentinelLogin, read_password};
 use crate::store::redis::url::{StoreLocation, Topology, meant};
+use crate::tls::ServerFiles;
 use crate::{admission, board, desk, http, identity, seal, service, store_client};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -65,6 +66,45 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "resident,gate,desk,ops",
         "a list of these",
         "which doors to open",
+    ),
+    (
+        "resident_tls_cert",
+        "none",
+        "a PEM file",
+        "the certificate of the resident door, with those that lead to its authority: the door speaks TLS then; it and its key are read again when they change",
+    ),
+    (
+        "resident_tls_key",
+        "none",
+        "a PEM file",
+        "and its private key",
+    ),
+    (
+        "gate_tls_cert",
+        "none",
+        "a PEM file",
+        "the same of the gate door",
+    ),
+    ("gate_tls_key", "none", "a PEM file", "and its private key"),
+    (
+        "desk_tls_cert",
+        "none",
+        "a PEM file",
+        "the same of the desk door",
+    ),
+    ("desk_tls_key", "none", "a PEM file", "and its private key"),
+    (
+        "ops_tls_cert",
+        "none",
+        "a PEM file",
+        "the same of the operations door",
+    ),
+    ("ops_tls_key", "none", "a PEM file", "and its private key"),
+    (
+        "ops_client_ca",
+        "none",
+        "a PEM file",
+        "who signs the certificates of the clients of the operations door: one without such a certificate gets no connection; needs `ops_tls_cert`",
     ),
     (
         "resident_threads",
@@ -510,6 +550,9 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
+/// `LIANGMA_TOKEN` is no setting: commands that come to a running node read their token from it.
+const TOKEN_VARIABLE: &str = "TOKEN";
+
 /// Settings that had another name. The old name is taken as the new one, with a line that says so.
 const RENAMED: &[(&str, &str)] = &[
     ("wait_max", "queue_delay_target"),
@@ -711,6 +754,9 @@ impl RawSettings {
                 }
                 continue;
             };
+            if name == TOKEN_VARIABLE {
+                continue;
+            }
             if name != name.to_ascii_uppercase() {
                 self.bad
                     .push(format!("{variable}: the name is in capitals"));
@@ -1168,6 +1214,33 @@ impl SettingsReader {
         address
     }
 
+    /// Reads the files with which a door speaks TLS; None where it speaks plain HTTP.
+    fn door_tls(&mut self, door: &str) -> Option<ServerFiles> {
+        let (cert_name, key_name) = (format!("{door}_tls_cert"), format!("{door}_tls_key"));
+        let file = |read: &SettingsReader, name: &str| read.raw(name).map(PathBuf::from);
+        let client_ca = match door == Door::Ops.name() {
+            true => file(self, "ops_client_ca"),
+            false => None,
+        };
+        match (file(self, &cert_name), file(self, &key_name)) {
+            (Some(cert), Some(key)) => {
+                return Some(ServerFiles {
+                    cert,
+                    key,
+                    client_ca,
+                });
+            }
+            (Some(_), None) => self.bad(&key_name, &format!("is missing beside {cert_name}")),
+            (None, Some(_)) => self.bad(&cert_name, &format!("is missing beside {key_name}")),
+            // Whoever names an authority believes that nobody else comes in.
+            (None, None) if client_ca.is_some() => {
+                self.bad(&cert_name, "is missing beside ops_client_ca")
+            }
+            (None, None) => {}
+        }
+        None
+    }
+
     fn doors(&mut self, cores: usize) -> Vec<(Door, doors::Settings)> {
         let list = self.text("doors");
         let mut opened = Vec::new();
@@ -1206,8 +1279,10 @@ impl SettingsReader {
                 "is neither cores nor a whole number",
             );
             let connections_max = self.number(&format!("{name}_connections_max"), 1..=1_000_000);
+            let tls = self.door_tls(name);
             let settings = doors::Settings {
                 address,
+                tls,
                 threads,
                 niceness: match door {
                     Door::Resident | Door::Desk => niceness,

@@ -220,7 +220,7 @@ pub async fn answer(
             Route::Feed => {
                 connection.begin(settings.bulk_timeout);
                 let admitted = head.credential.and_then(|token| {
-                    service.admit_authority(token, now.time)?;
+                    service.admit_authority(token, connection.certificate.get(), now.time)?;
                     takes(settings.feed_bytes_max).map(|()| token)
                 });
                 match admitted {
@@ -240,9 +240,10 @@ pub async fn answer(
                 }
             }
             Route::Desk(act) => {
-                let admitted = head
-                    .credential
-                    .and_then(|credential| service.admit_desk(act, credential, now.time));
+                let admitted = head.credential.and_then(|credential| {
+                    let certificate = connection.certificate.get();
+                    service.admit_desk(act, credential, certificate, now.time)
+                });
                 match admitted {
                     Ok(caller) => {
                         let path = query::plain_path(parts.uri.path());
@@ -270,7 +271,12 @@ pub async fn answer(
                         let permits = || {
                             let credential = head.credential.unwrap_or_default();
                             match reads {
-                                true => service.still_permits(act, credential, whole_at.get().time),
+                                true => service.still_permits(
+                                    act,
+                                    credential,
+                                    connection.certificate.get(),
+                                    whole_at.get().time,
+                                ),
                                 false => Ok(()),
                             }
                         };

@@ -51,3 +51,4 @@ pub mod sightings;
 pub mod signals;
 pub mod status;
 pub mod synth;
+pub mod tls;

@@ -2,13 +2,13 @@
 //! somebody scrapes; nothing here is shared between threads that serve.
 
 use crate::answer::{Refusal, ResidentStatus};
-use crate::clock::Moment;
+use crate::clock::{Moment, Time};
 use crate::status::Colour;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,24 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "counter",
         "door, reason",
         "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up), `evicted` (idle, or waited for its body, while others waited to come in), `body` (a request's body took too long)",
+    ),
+    (
+        "liangma_tls_handshakes_total",
+        "counter",
+        "door, outcome",
+        "TLS handshakes of a door that speaks TLS: `done`, `failed` (the client left, or has no certificate that is accepted), `closed` (by us, mostly because it took longer than `head_timeout`)",
+    ),
+    (
+        "liangma_tls_certificate_expiry_seconds",
+        "gauge",
+        "door",
+        "until the certificate in force expires; negative after that",
+    ),
+    (
+        "liangma_tls_reload_failures_total",
+        "counter",
+        "door",
+        "new certificate or key files that could not be used; the certificate before them stays in force",
     ),
     (
         "liangma_connections_limit",
@@ -686,6 +704,16 @@ pub enum CloseReason {
     Body,
 }
 
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeOutcome {
+    Done,
+    /// The client left, sent something else, or has no certificate that the door takes.
+    Failed,
+    /// We closed the connection before it was done.
+    Closed,
+}
+
 /// The counts of one door.
 #[derive(Default)]
 pub struct DoorMetrics {
@@ -706,9 +734,19 @@ pub struct DoorMetrics {
     pub in_flight_max: AtomicU64,
     pub weight: AtomicU64,
     closed: [AtomicU64; 6],
+    handshakes: [AtomicU64; 3],
+    /// Whether the door speaks TLS.
+    pub has_tls: AtomicBool,
+    /// Milliseconds since 1970; 0: not known.
+    pub certificate_expires_at: AtomicU64,
+    pub certificate_failures: AtomicU64,
 }
 
 impl DoorMetrics {
+    pub fn shook_hands(&self, outcome: HandshakeOutcome) {
+        self.handshakes[outcome as usize].fetch_add(1, Relaxed);
+    }
+
     pub fn closed(&self, why: CloseReason) {
         self.closed[why as usize].fetch_add(1, Relaxed);
     }
@@ -1232,6 +1270,26 @@ impl Meters {
                     count.load(Relaxed),
                 );
             }
+            if metrics.has_tls.load(Relaxed) {
+                self.publish_tls(door, metrics);
+            }
+        }
+    }
+
+    fn publish_tls(&self, door: (&'static str, &'static str), metrics: &DoorMetrics) {
+        for (outcome, count) in ["done", "failed", "closed"].iter().zip(&metrics.handshakes) {
+            let labels = [door, ("outcome", *outcome)];
+            self.count("liangma_tls_handshakes_total", &labels, count.load(Relaxed));
+        }
+        self.count(
+            "liangma_tls_reload_failures_total",
+            &[door],
+            metrics.certificate_failures.load(Relaxed),
+        );
+        let expires_at = metrics.certificate_expires_at.load(Relaxed);
+        if expires_at > 0 {
+            let left = (expires_at as f64 - Time::now().0 as f64) / 1_000.0;
+            self.gauge("liangma_tls_certificate_expiry_seconds", &[door], left);
         }
     }
 

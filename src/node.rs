@@ -15,6 +15,7 @@ use crate::paper::Retention;
 use crate::seal::Seal;
 use crate::service::{self, AppState};
 use crate::store::{self, Store};
+use crate::tls::{ReloadOutcome, ServerTls};
 use crate::{config, http, publishing};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,6 +70,7 @@ pub struct Node {
     pub app: Arc<AppState>,
     /// Each door and its real address.
     pub doors: Vec<(Door, SocketAddr)>,
+    certificates: Arc<DoorCertificates>,
     /// The real address of the agent port, where it is open.
     pub agent: Option<SocketAddr>,
     settings: Settings,
@@ -107,6 +109,9 @@ const STORE_CLOCK_LIFE: Duration = Duration::from_secs(10);
 /// How often the file of the identity platform's keys is looked at.
 const PLATFORM_LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the files of certificates are looked at.
+const CERTIFICATE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// A sweep that was put off is tried again after so long.
 const SWEEP_RETRY: Duration = Duration::from_secs(60);
 
@@ -139,6 +144,13 @@ impl Node {
                     .map_err(|error| format!("the {} door at {address}: {error}", door.name()))?,
             );
         }
+        let certificates = Arc::new(DoorCertificates {
+            doors: bound
+                .iter()
+                .filter_map(|bound| Some((bound.door, bound.tls.clone()?)))
+                .collect(),
+            meters: app.meters.clone(),
+        });
         let agent = match settings.agent {
             None => None,
             Some(address) => {
@@ -153,6 +165,7 @@ impl Node {
             agent: agent.as_ref().map(|(_, address)| *address),
             agent_task: None,
             doors: bound.iter().map(|b| (b.door, b.address)).collect(),
+            certificates,
             fill: tokio::spawn(fill(app.clone())),
             sweeper: tokio::spawn(sweep(
                 app.clone(),
@@ -182,12 +195,26 @@ impl Node {
             node.threads
                 .extend(threads.into_iter().map(|thread| (door, thread)));
         }
+        watch_certificates(&node.certificates)?;
         // After the doors: whoever is named there is open.
         node.agent_task = agent.map(|(listener, _)| {
             let balancers = node.settings.http.balancers;
             tokio::spawn(agent::serve(listener, node.app.clone(), balancers))
         });
         Ok(node)
+    }
+
+    /// Returns the doors that speak TLS.
+    pub fn has_tls(&self, door: Door) -> bool {
+        let mut doors = self.certificates.doors.iter();
+        doors.any(|(one, _)| *one == door)
+    }
+
+    /// Reads certificates and keys of the doors again; bad ones change nothing.
+    pub fn reload_certificates(&self) {
+        let certificates = self.certificates.clone();
+        // The files may be on a mount that hangs.
+        std::thread::spawn(move || certificates.look());
     }
 
     /// Waits until every resident on record is on the board.
@@ -294,6 +321,75 @@ fn watch_platform(app: &Arc<AppState>) -> Result<(), String> {
     let thread = std::thread::Builder::new().name("platform-keys".into());
     let started = thread.spawn(watch).map(drop);
     started.map_err(|error| format!("the reader of the platform's keys: {error}"))
+}
+
+/// The certificates of the doors that speak TLS.
+struct DoorCertificates {
+    doors: Vec<(Door, Arc<ServerTls>)>,
+    meters: Arc<Meters>,
+}
+
+impl DoorCertificates {
+    /// Takes up what changed in the files.
+    fn look(&self) {
+        for (door, tls) in &self.doors {
+            let outcome = tls.reload(Time::now());
+            let metrics = self.meters.doors().into_iter();
+            for (_, metrics) in metrics.filter(|(name, _)| *name == door.name()) {
+                if let ReloadOutcome::Refused(_) = outcome {
+                    metrics.certificate_failures.fetch_add(1, Relaxed);
+                }
+                let expires_at = tls.expires_at().map_or(0, |at| at.0);
+                metrics.certificate_expires_at.store(expires_at, Relaxed);
+            }
+            match outcome {
+                ReloadOutcome::Unchanged => {}
+                ReloadOutcome::Replaced => tracing::info!(
+                    door = door.name(),
+                    expires_at = tls.expires_at().map(|at| at.to_string()),
+                    "the certificate was read again"
+                ),
+                ReloadOutcome::Refused(error) => tracing::error!(
+                    %error,
+                    door = door.name(),
+                    "a changed certificate cannot be used: the one in force stays"
+                ),
+            }
+        }
+    }
+}
+
+/// Reads certificates again when their files are others. A thread of its own, as [`watch_platform`]'s; it ends with the node.
+fn watch_certificates(certificates: &Arc<DoorCertificates>) -> Result<(), String> {
+    if certificates.doors.is_empty() {
+        return Ok(());
+    }
+    // The metrics tell when each expires from the first scrape on.
+    certificates.look();
+    let now = Time::now();
+    for (door, tls) in &certificates.doors {
+        match tls.expires_at() {
+            Some(at) if at <= now => {
+                tracing::error!(door = door.name(), expired_at = %at, "the certificate has expired");
+            }
+            Some(_) => {}
+            None => tracing::warn!(
+                door = door.name(),
+                "the dates of the certificate cannot be read"
+            ),
+        }
+    }
+    let certificates = Arc::downgrade(certificates);
+    let watch = move || {
+        while let Some(certificates) = certificates.upgrade() {
+            certificates.look();
+            drop(certificates);
+            std::thread::sleep(CERTIFICATE_LOOK_EVERY);
+        }
+    };
+    let thread = std::thread::Builder::new().name("certificates".into());
+    let started = thread.spawn(watch).map(drop);
+    started.map_err(|error| format!("the reader of certificates: {error}"))
 }
 
 /// What nodes say of the time to each other, where the clock of their store is wrong.

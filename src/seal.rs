@@ -18,6 +18,7 @@ use crate::person::{
     Assurance, CertType, Document, Identity, MaskedIdentity, MaskedName, MaskedNumber, Profile,
     ResidentId,
 };
+use crate::tls::CertificateDigest;
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 pub use grant::{GRANT_CHARS, Grant};
@@ -128,6 +129,14 @@ impl AccessToken {
         AccessToken::holder_in(&self.name)
     }
 
+    /// The same name, of a token that is good only with a certificate whose SHA-256 is this, 64 hexadecimal digits.
+    pub fn with_certificate(name: &str, certificate: &str) -> String {
+        match name.contains(BOUND) {
+            true => format!("{name}{BOUND}{certificate}"),
+            false => format!("{name}{BOUND}{BOUND}{certificate}"),
+        }
+    }
+
     fn holder_in(name: &str) -> &str {
         name.split(BOUND).next().unwrap_or_default()
     }
@@ -140,7 +149,21 @@ impl AccessToken {
 
     /// What it is bound to.
     pub fn bound(&self) -> Option<&str> {
-        self.name.split_once(BOUND).map(|(_, to)| to)
+        self.name.split(BOUND).nth(1).filter(|to| !to.is_empty())
+    }
+
+    /// The SHA-256 of the certificate that its holder must show, 64 hexadecimal digits.
+    pub fn certificate(&self) -> Option<&str> {
+        self.name.splitn(3, BOUND).nth(2)
+    }
+
+    /// Whether the holder is who showed this certificate, or any where none is wanted.
+    pub fn is_of(&self, shown: Option<CertificateDigest>) -> bool {
+        match (self.certificate(), shown) {
+            (None, _) => true,
+            (Some(wanted), Some(shown)) => wanted == shown.hex(),
+            (Some(_), None) => false,
+        }
     }
 }
 

@@ -37,6 +37,7 @@ use crate::sightings::Sightings;
 use crate::status::Word;
 use crate::store::{Store, record};
 use crate::store_client::{self, StoreClient};
+use crate::tls::CertificateDigest;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -415,8 +416,19 @@ impl AppState {
     }
 
     /// Opens credentials and judges whether their role may do this.
-    fn caller(&self, act: Act, credential: &[u8], now: Time) -> Result<Caller, Refusal> {
+    fn caller(
+        &self,
+        act: Act,
+        credential: &[u8],
+        certificate: Option<CertificateDigest>,
+        now: Time,
+    ) -> Result<Caller, Refusal> {
         let caller = self.seal.open_caller(credential, now)?;
+        if let Caller::Token(_, token, _) = &caller
+            && !token.is_of(certificate)
+        {
+            return Err(Refusal::Unauthorized);
+        }
         match act.is_for(Role::of(&caller)) {
             true => Ok(caller),
             false => Err(Refusal::NotPermitted),
@@ -565,8 +577,14 @@ impl Service {
 
     /// Judges credentials and role before the body is read. `Unauthorized`, `SessionExpired`, `NotPermitted`, or
     /// `RateLimited`.
-    pub fn admit_desk(&self, act: Act, credential: &[u8], now: Time) -> Result<Caller, Refusal> {
-        let caller = self.app.caller(act, credential, now)?;
+    pub fn admit_desk(
+        &self,
+        act: Act,
+        credential: &[u8],
+        certificate: Option<CertificateDigest>,
+        now: Time,
+    ) -> Result<Caller, Refusal> {
+        let caller = self.app.caller(act, credential, certificate, now)?;
         self.app.limit_desk_rate(match &caller {
             Caller::Session(session) => session.identity,
             // As one who shares a resident's turns with nobody.
@@ -579,8 +597,14 @@ impl Service {
     }
 
     /// Judges credentials once more, for what was admitted before its body came.
-    pub fn still_permits(&self, act: Act, credential: &[u8], now: Time) -> Result<(), Refusal> {
-        self.app.caller(act, credential, now).map(drop)
+    pub fn still_permits(
+        &self,
+        act: Act,
+        credential: &[u8],
+        certificate: Option<CertificateDigest>,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.app.caller(act, credential, certificate, now).map(drop)
     }
 
     fn desk(&self, now: Time) -> Desk<'_> {
@@ -1085,8 +1109,19 @@ impl Service {
         }
     }
 
-    pub fn admit_authority(&self, token: &[u8], now: Time) -> Result<AccessToken, Refusal> {
-        self.app.seal.open_token(TokenKind::Authority, token, now)
+    /// Opens an authority's token. `Unauthorized` also where it is bound to a certificate other than the one that was shown.
+    pub fn admit_authority(
+        &self,
+        token: &[u8],
+        certificate: Option<CertificateDigest>,
+        now: Time,
+    ) -> Result<AccessToken, Refusal> {
+        let seal = &self.app.seal;
+        let token = seal.open_token(TokenKind::Authority, token, now)?;
+        match token.is_of(certificate) {
+            true => Ok(token),
+            false => Err(Refusal::Unauthorized),
+        }
     }
 
     /// What tells an authority's token from every other.

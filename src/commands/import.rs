@@ -1,5 +1,6 @@
 //! `import`: events from files or standard input into a store, or into a running node.
 
+use super::node_client::RemoteArgs;
 use super::remote::Remote;
 use super::{
     CommandResult, Failure, REJECTED, Sources, StoreHandle, log, open_store, progress, ring,
@@ -30,12 +31,11 @@ pub struct Import {
     files: Vec<PathBuf>,
     #[command(flatten)]
     sources: Sources,
-    /// Send to a running node's operations door instead: http://HOST:PORT
-    #[arg(long, value_name = "URL", requires = "token")]
+    /// Send to a running node's operations door instead, with an authority's token: http://HOST:PORT or https://HOST:PORT
+    #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// The authority token to send with; `@FILE` or `-` (the first line of standard input) keeps it out of the arguments
-    #[arg(long, value_name = "TOKEN|@FILE|-", value_parser = super::private_value)]
-    token: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 /// Bytes that are read at once.
@@ -51,9 +51,9 @@ impl Import {
             std::fs::metadata(path)
                 .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         }
-        let fed = match (&self.to, &self.token) {
-            (Some(to), Some(token)) => self.send(to, token)?,
-            _ => self.load()?,
+        let fed = match &self.to {
+            Some(to) => self.send(to)?,
+            None => self.load()?,
         };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", fed.to_json())?;
@@ -124,8 +124,8 @@ impl Import {
         }
     }
 
-    fn send(&self, to: &str, token: &str) -> Result<IngestReport, Failure> {
-        let mut remote = Remote::new(to, token)?;
+    fn send(&self, to: &str) -> Result<IngestReport, Failure> {
+        let mut remote = Remote::new(self.remote.client("--to", to)?);
         let mut failed = None;
         self.lines("sending", |nth, line| {
             if failed.is_none()

@@ -18,6 +18,7 @@ use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::signals::{SignalAction, Signals};
 use crate::store::Store;
+use crate::tls::ServerTls;
 use clap::Args;
 use std::io::Write;
 use std::path::Path;
@@ -139,7 +140,11 @@ fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
             Door::Ops => ops_name,
             other => other.name(),
         };
-        writeln!(out, "{name} http://{address}")?;
+        let scheme = match node.has_tls(*door) {
+            true => "https",
+            false => "http",
+        };
+        writeln!(out, "{name} {scheme}://{address}")?;
     }
     if let Some(address) = node.agent {
         writeln!(out, "agent tcp://{address}")?;
@@ -151,6 +156,7 @@ fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
 pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure> {
     let mut node_settings = node::Settings::from(settings);
     fit_descriptors(&mut node_settings.doors);
+    check_certificates(&node_settings.doors)?;
     let seal = Seal::new(ring, settings.seal.clone());
     let platform = Platform::read(settings.identity.clone())
         .map_err(|why| Failure::Settings(vec![format!("identity_jwks_file: {why}")]))?;
@@ -201,6 +207,23 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         .map_err(|why| anyhow::anyhow!(why))?)
 }
 
+/// Reads the certificate of every door that speaks TLS; all that cannot be used are named at once.
+fn check_certificates(doors: &[(Door, doors::Settings)]) -> Result<(), Failure> {
+    let with_tls = doors
+        .iter()
+        .filter_map(|(door, settings)| Some((door, settings.tls.clone()?)));
+    let bad: Vec<String> = with_tls
+        .filter_map(|(door, files)| {
+            let error = ServerTls::load(files).err()?;
+            Some(format!("{}_tls_cert: {error}", door.name()))
+        })
+        .collect();
+    match bad.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Settings(bad)),
+    }
+}
+
 /// Makes what issues offline codes; None where no issuer is set.
 fn offline(settings: &Settings, ring: &RingFile) -> Result<Option<Arc<OfflineIssuer>>, Failure> {
     let Some(offline) = &settings.service.offline else {
@@ -220,6 +243,7 @@ fn reload(node: &Node, keys: &Path) {
     // The file may be on a mount that hangs.
     let app = node.app.clone();
     std::thread::spawn(move || app.reload_platform(true));
+    node.reload_certificates();
     match RingFile::read(keys) {
         Ok(ring) if Seal::mark_of(&ring) != node.app.seal.mark() => {
             tracing::error!("this key ring belongs to another store; the one in force stays");

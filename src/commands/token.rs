@@ -9,8 +9,10 @@ use crate::seal::{
     ACCESS_TOKEN_LIFE_MAX, ACCESS_TOKEN_NAME_BYTES_MAX, AccessToken, NAME_BYTES_MAX, Nonces,
     SESSION_LIFE_MAX, Seal, Session,
 };
+use crate::tls::CertificateDigest;
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -97,6 +99,10 @@ enum TokenHolder {
         /// Other sources that it may speak for, as an exchange does; separated by commas
         #[arg(long = "for", value_name = "NAMES", value_delimiter = ',')]
         others: Vec<String>,
+        /// The certificate with which it comes, PEM: the token is refused without it, and where the operations door asks for none
+        /// (`ops_client_ca`)
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
         #[command(flatten)]
         life: Lifetime,
     },
@@ -205,6 +211,7 @@ fn make(whose: TokenHolder) -> Result<String, Failure> {
             sources,
             source,
             others,
+            certificate,
             life,
         } => {
             check_name("--source", &source)?;
@@ -214,8 +221,16 @@ fn make(whose: TokenHolder) -> Result<String, Failure> {
             let others = others.join(",");
             let name =
                 AccessToken::bound_name(&source, Some(&*others).filter(|named| !named.is_empty()));
+            let name = match certificate {
+                None => name,
+                Some(path) => {
+                    let digest = CertificateDigest::of_file(&path)
+                        .map_err(|error| anyhow!("--certificate: {error}"))?;
+                    AccessToken::with_certificate(&name, &digest.hex())
+                }
+            };
             if name.len() > ACCESS_TOKEN_NAME_BYTES_MAX {
-                let most = ACCESS_TOKEN_NAME_BYTES_MAX - 1;
+                let most = ACCESS_TOKEN_NAME_BYTES_MAX + others.len() - name.len();
                 return Err(
                     anyhow!("--for: all sources together have {most} bytes at most").into(),
                 );

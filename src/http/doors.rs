@@ -9,6 +9,7 @@ mod connections;
 mod controller;
 mod reject;
 mod responder;
+mod transport;
 
 pub use connections::ConnectionState;
 
@@ -21,6 +22,7 @@ use crate::critical::CriticalTask;
 use crate::kernel;
 use crate::meters::DoorMetrics;
 use crate::service::{AppState, Service};
+use crate::tls::{ServerFiles, ServerTls};
 use connections::ConnectionTable;
 use responder::Responder;
 use std::io;
@@ -36,6 +38,8 @@ use tokio::sync::{Notify, mpsc, watch};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub address: SocketAddr,
+    /// None: plain HTTP.
+    pub tls: Option<ServerFiles>,
     pub threads: usize,
     /// Steps by which its threads let others go first.
     pub niceness: i32,
@@ -65,6 +69,8 @@ pub enum ShutdownPhase {
 pub struct BoundListener {
     pub door: Door,
     pub address: SocketAddr,
+    /// None: plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
     listener: std::net::TcpListener,
     settings: Settings,
 }
@@ -85,8 +91,10 @@ const ACCEPTS_MAX: usize = 16;
 /// After an accept that failed (no descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds a door; port 0 takes a free one.
+/// Binds a door, and reads its certificate; port 0 takes a free one.
 pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
+    let tls = settings.tls.clone().map(ServerTls::load);
+    let tls = tls.transpose().map_err(io::Error::other)?;
     let domain = socket2::Domain::for_address(settings.address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -97,6 +105,7 @@ pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
     Ok(BoundListener {
         door,
         address: listener.local_addr()?,
+        tls: tls.map(Arc::new),
         listener,
         settings,
     })
@@ -120,6 +129,7 @@ impl BoundListener {
         metrics.in_flight_max.store(window.in_flight_max, Relaxed);
         metrics.weight.store(window.weight, Relaxed);
         metrics.retry_after.store(soon, Relaxed);
+        metrics.has_tls.store(self.tls.is_some(), Relaxed);
         let shared = Arc::new(DoorState {
             door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
             is_shut: AtomicBool::new(false),
@@ -140,6 +150,7 @@ impl BoundListener {
             is_slow: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             body_bytes: AtomicUsize::new(0),
+            tls: self.tls,
         });
         let (hands, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
@@ -211,6 +222,8 @@ struct DoorState {
     pending: AtomicUsize,
     /// Bytes of bodies that are being gathered, or wait to be answered.
     body_bytes: AtomicUsize,
+    /// None: plain HTTP.
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl DoorState {

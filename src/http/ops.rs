@@ -190,8 +190,12 @@ async fn take_in(
         now,
         ..
     } = asked;
-    let admits = || service.admit_authority(token, Time::now()).map(drop);
-    let authority = service.admit_authority(token, now)?;
+    let certificate = connection.certificate.get();
+    let admits = || {
+        let admitted = service.admit_authority(token, certificate, Time::now());
+        admitted.map(drop)
+    };
+    let authority = service.admit_authority(token, certificate, now)?;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fed = IngestReport::default();

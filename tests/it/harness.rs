@@ -285,9 +285,11 @@ impl Starting {
         for door in Door::ALL {
             let mut line = String::new();
             self.out.read_line(&mut line).expect("a line a door");
-            let address = line
-                .trim_end()
-                .strip_prefix(&format!("{} http://", door.name()));
+            let address = line.trim_end().strip_prefix(door.name());
+            let address = address.and_then(|rest| {
+                let plain = rest.strip_prefix(" http://");
+                plain.or_else(|| rest.strip_prefix(" https://"))
+            });
             let Some(address) = address else {
                 let log = self.log();
                 self.kill();

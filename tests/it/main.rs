@@ -36,4 +36,5 @@ mod show;
 mod status_lists;
 mod store_lookups;
 mod stores;
+mod tls;
 mod truth;

@@ -2,6 +2,7 @@
 //! and not otherwise, and a real Prometheus that scrapes a real node leaves no panel empty.
 
 use crate::harness::*;
+use crate::tls;
 use liangma::http::query::Door;
 use liangma::meters::METERS;
 use serde_json::Value;
@@ -32,6 +33,14 @@ fn has(program: &str) -> bool {
         left_out(program);
     }
     found
+}
+
+/// A node that has everything that is measured: it issues offline codes, and its desk door speaks TLS.
+fn node_with_all(authority: &tls::Authority) -> Node {
+    let mut settings = tls::with(Door::Desk, &authority.signs("desk")).to_vec();
+    settings.push("offline_issuer=440000".to_owned());
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    NodeBuilder::new(&settings).node()
 }
 
 /// The expressions of the dashboard, with its variables filled in.
@@ -73,7 +82,10 @@ fn meters(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_meter_of_a_panel_or_an_alert_is_printed_by_a_node() {
-    let node = NodeBuilder::new(&["offline_issuer=440000"]).node();
+    let Some(tls) = tls::Authority::make() else {
+        return;
+    };
+    let node = node_with_all(&tls);
     let seals = node.seals();
     let chen = person(1);
     node.feed(&seals.authority(), &[chen.resident()]);
@@ -168,7 +180,10 @@ fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
     if !has("prometheus") {
         return;
     }
-    let node = NodeBuilder::new(&["offline_issuer=440000"]).node();
+    let Some(tls) = tls::Authority::make() else {
+        return;
+    };
+    let node = node_with_all(&tls);
     let seals = node.seals();
     let chen = person(1);
     let authority = seals.authority();

@@ -1,6 +1,7 @@
 //! One connection: HTTP over a socket that is watched, query after query, until it ends or rests.
 
 use super::connections::{ConnectionState, DrainState};
+use super::transport::Transport;
 use crate::answer::Refusal;
 use crate::http::{answer, reply};
 use crate::kernel;
@@ -23,13 +24,13 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// hyper's buffers, 16 KiB of them, are given back until it speaks again.
 ///
 /// Returns the socket where a refusal was the last and bytes of its request are unread.
-pub async fn serve(mut stream: TcpStream, state: &Rc<ConnectionState>) -> Option<TcpStream> {
+pub async fn serve<T: Transport>(mut stream: T, state: &Rc<ConnectionState>) -> Option<TcpStream> {
     let mut ahead = Bytes::new();
     loop {
         // On the heap, so that a resting connection does not hold the room of a speaking one.
         match Box::pin(exchange(stream, ahead, state)).await {
             ConnectionEnd::Resting(resting, unread) => (stream, ahead) = (resting, unread),
-            ConnectionEnd::Refused(stream) => return Some(stream),
+            ConnectionEnd::Refused(stream) => return Some(stream.into_socket()),
             ConnectionEnd::Gone => return None,
         }
         if ahead.is_empty() && !speaks_again(&stream, state).await {
@@ -39,16 +40,16 @@ pub async fn serve(mut stream: TcpStream, state: &Rc<ConnectionState>) -> Option
 }
 
 /// How a connection's speaking ended.
-enum ConnectionEnd {
+enum ConnectionEnd<T> {
     /// It rests; what was read and not yet understood goes with it.
-    Resting(TcpStream, Bytes),
+    Resting(T, Bytes),
     /// A refusal was the last, and bytes of its request are unread.
-    Refused(TcpStream),
+    Refused(T),
     Gone,
 }
 
 /// Waits until a resting connection speaks; false if it is to end instead.
-async fn speaks_again(stream: &TcpStream, state: &ConnectionState) -> bool {
+async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> bool {
     state.resting.set(true);
     let speaks = std::future::poll_fn(|cx| {
         if state.closed.get() || state.table.leaving.get() == DrainState::Now {
@@ -58,7 +59,7 @@ async fn speaks_again(stream: &TcpStream, state: &ConnectionState) -> bool {
         if state.frozen.get() {
             return Poll::Pending;
         }
-        stream.poll_read_ready(cx).map(|_| true)
+        stream.poll_readable(cx).map(|()| true)
     })
     .await;
     state.resting.set(false);
@@ -66,7 +67,11 @@ async fn speaks_again(stream: &TcpStream, state: &ConnectionState) -> bool {
 }
 
 /// Speaks HTTP until the connection ends or rests.
-async fn exchange(stream: TcpStream, ahead: Bytes, state: &Rc<ConnectionState>) -> ConnectionEnd {
+async fn exchange<T: Transport>(
+    stream: T,
+    ahead: Bytes,
+    state: &Rc<ConnectionState>,
+) -> ConnectionEnd<T> {
     let table = &state.table;
     let watched = TimedStream {
         stream,
@@ -125,8 +130,8 @@ async fn exchange(stream: TcpStream, ahead: Bytes, state: &Rc<ConnectionState>) 
 }
 
 /// A socket whose bytes move the connection's clock, and whose bare refusals get our words.
-struct TimedStream {
-    stream: TcpStream,
+struct TimedStream<T> {
+    stream: T,
     /// Read before the connection rested.
     ahead: Bytes,
     state: Rc<ConnectionState>,
@@ -149,7 +154,7 @@ fn bare_refusal(bytes: &[u8]) -> Option<&'static [u8]> {
     Some(reply::ready_made(refusal, Language::Hans))
 }
 
-impl AsyncRead for TimedStream {
+impl<T: Transport> AsyncRead for TimedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -164,7 +169,7 @@ impl AsyncRead for TimedStream {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before
             && self.state.heard()
-            && let Some(wait) = kernel::since_heard(&self.stream)
+            && let Some(wait) = kernel::since_heard(self.stream.socket())
         {
             self.state.waited(wait);
         }
@@ -172,7 +177,7 @@ impl AsyncRead for TimedStream {
     }
 }
 
-impl AsyncWrite for TimedStream {
+impl<T: Transport> AsyncWrite for TimedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -204,9 +209,11 @@ impl AsyncWrite for TimedStream {
         written
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket has nothing to flush; TLS may hold what the socket did not take.
+        std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.state.owes.set(false);
-        Poll::Ready(Ok(())) // a socket has nothing to flush
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,13 +3,15 @@
 
 use super::connection::serve;
 use super::reject::linger;
+use super::transport::shake_hands;
 use super::{ConnectionSlot, DoorState, Settings};
 use crate::http::Settings as Bounds;
 use crate::http::query::Door;
 use crate::http::reply;
 use crate::kernel;
-use crate::meters::CloseReason;
+use crate::meters::{CloseReason, HandshakeOutcome};
 use crate::service::Service;
+use crate::tls::CertificateDigest;
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
@@ -155,10 +157,22 @@ impl ConnectionTable {
             answers: Cell::new(0),
             rest: Cell::new(false),
             resting: Cell::new(false),
+            certificate: Cell::new(None),
         });
+        let tls = self.shared.tls.as_ref().map(|tls| tls.config());
         self.connections.borrow_mut().push(connection.clone());
         tokio::task::spawn_local(async move {
-            let refused = serve(stream, &connection).await;
+            let refused = match tls {
+                None => serve(stream, &connection).await,
+                // On the heap, so that a connection without TLS does not hold the room of one with it.
+                Some(config) => {
+                    Box::pin(async {
+                        let stream = shake_hands(stream, config, &connection).await?;
+                        serve(stream, &connection).await
+                    })
+                    .await
+                }
+            };
             let table = connection.table.clone();
             table.thaw(&connection);
             table.forget(&connection);
@@ -171,6 +185,11 @@ impl ConnectionTable {
                 table.lingering.set(table.lingering.get() - 1);
             }
         });
+    }
+
+    /// Counts a handshake that has ended.
+    pub fn shook_hands(&self, outcome: HandshakeOutcome) {
+        self.shared.metrics.shook_hands(outcome);
     }
 
     /// This thread's part of the connections that are read to their end after a refusal.
@@ -493,6 +512,8 @@ pub struct ConnectionState {
     /// The connection is asked to rest / rests.
     pub rest: Cell<bool>,
     pub resting: Cell<bool>,
+    /// The certificate that the client showed, where the door asks for one.
+    pub certificate: Cell<Option<CertificateDigest>>,
 }
 
 impl ConnectionState {

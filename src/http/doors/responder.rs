@@ -6,7 +6,9 @@ use super::{DoorState, ShutdownPhase};
 use crate::admission::busy::BusyShare;
 use crate::critical::CriticalTask;
 use crate::kernel;
-use std::io::{ErrorKind, Read, Write};
+use crate::meters::HandshakeOutcome;
+use rustls::ServerConnection;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,6 +27,10 @@ const HEAD_WAIT: Duration = Duration::from_millis(100);
 
 /// For all of it. Closing on bytes that were not read resets a connection, and the answer would be lost.
 const TURNED_WAIT: Duration = Duration::from_millis(400);
+
+/// The same with a TLS handshake before it, which takes a way there and back more.
+const HEAD_WAIT_TLS: Duration = Duration::from_millis(400);
+const TURNED_WAIT_TLS: Duration = Duration::from_millis(1_000);
 
 /// Between two looks while somebody is held or left in the queue, and the longest wait for newcomers.
 const SHORT_LOOK: Duration = Duration::from_millis(5);
@@ -53,6 +59,8 @@ pub struct Responder {
 /// One who was turned away.
 pub struct Turned {
     stream: TcpStream,
+    /// None: plain HTTP.
+    tls: Option<Box<ServerConnection>>,
     since: Instant,
     is_told: bool,
 }
@@ -125,8 +133,16 @@ impl Responder {
     }
 
     fn hold(&mut self, stream: TcpStream) {
+        let tls = match &self.shared.tls {
+            None => None,
+            Some(tls) => match ServerConnection::new(tls.config()) {
+                Ok(tls) => Some(Box::new(tls)),
+                Err(_) => return,
+            },
+        };
         let mut turned = Turned {
             stream,
+            tls,
             since: Instant::now(),
             is_told: false,
         };
@@ -152,27 +168,95 @@ impl Responder {
 impl Turned {
     /// Reads on, and answers where it is time; whether the connection is done with.
     fn is_over(&mut self, shared: &DoorState) -> bool {
+        let (head_wait, turned_wait) = match self.tls {
+            None => (HEAD_WAIT, TURNED_WAIT),
+            Some(_) => (HEAD_WAIT_TLS, TURNED_WAIT_TLS),
+        };
         let mut head = [0; HEAD_BYTES];
-        match self.stream.read(&mut head) {
+        match self.read(&mut head, shared) {
             Ok(0) => return true,
             Ok(length) if !self.is_told => self.tell(&head[..length], shared),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if !self.is_told && self.since.elapsed() >= HEAD_WAIT {
+                if !self.is_told && self.since.elapsed() >= head_wait {
                     self.tell(&[], shared);
                 }
             }
             Err(_) => return true,
         }
-        self.since.elapsed() >= TURNED_WAIT
+        self.since.elapsed() >= turned_wait
+    }
+
+    fn read(&mut self, head: &mut [u8], shared: &DoorState) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.stream.read(head);
+        };
+        let was_shaking = tls.is_handshaking();
+        let read = read_tls(tls, &mut self.stream, head);
+        let outcome = match &read {
+            _ if !was_shaking => None,
+            _ if !tls.is_handshaking() => Some(HandshakeOutcome::Done),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            _ => Some(HandshakeOutcome::Failed),
+        };
+        if let Some(outcome) = outcome {
+            shared.metrics.shook_hands(outcome);
+        }
+        read
     }
 
     fn tell(&mut self, head: &[u8], shared: &DoorState) {
         let wait = Duration::from_millis(shared.metrics.retry_after.load(Relaxed));
+        let answer = busy_answer(head, wait);
         // A fresh socket's buffer takes it whole.
-        let _ = self.stream.write(&busy_answer(head, wait));
+        match &mut self.tls {
+            None => {
+                let _ = self.stream.write(&answer);
+            }
+            Some(tls) if tls.is_handshaking() => {
+                shared.metrics.shook_hands(HandshakeOutcome::Closed);
+            }
+            Some(tls) => {
+                let _ = tls.writer().write_all(&answer);
+                tls.send_close_notify();
+                let _ = write_tls(tls, &mut self.stream);
+            }
+        }
         let _ = self.stream.shutdown(Shutdown::Write);
         self.is_told = true;
         shared.metrics.busy.fetch_add(1, Relaxed);
     }
+}
+
+/// Goes on with a handshake, and reads what came after it.
+fn read_tls(
+    tls: &mut ServerConnection,
+    stream: &mut TcpStream,
+    head: &mut [u8],
+) -> io::Result<usize> {
+    let came = tls.read_tls(stream);
+    let taken = tls.process_new_packets().map_err(io::Error::other);
+    // What a handshake owes the client, an alert too.
+    write_tls(tls, stream)?;
+    taken?;
+    match tls.reader().read(head) {
+        // Nothing came of the request yet: the socket says whether something may.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => match came {
+            Ok(0) => Ok(0),
+            Ok(_) => Err(ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error),
+        },
+        read => read,
+    }
+}
+
+fn write_tls(tls: &mut ServerConnection, stream: &mut TcpStream) -> io::Result<()> {
+    while tls.wants_write() {
+        match tls.write_tls(stream) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,240 @@
+//! A command's connection to a running node: HTTP or HTTPS, a token, and our certificate where the node asks for one.
+
+use crate::tls::ClientFiles;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// To connect, with TLS.
+const CONNECT_WAIT: Duration = Duration::from_secs(15);
+
+/// Bytes of an answer that is read whole at most.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// The variable that holds a token where no flag names one.
+const TOKEN_VARIABLE: &str = "LIANGMA_TOKEN";
+
+/// How a command comes to a running node.
+#[derive(Args)]
+pub struct RemoteArgs {
+    /// The token to come with; `@FILE` or `-` (the first line of standard input) keeps it out of the arguments
+    /// [default: the variable LIANGMA_TOKEN]
+    #[arg(long, value_name = "TOKEN|@FILE|-", value_parser = super::private_value)]
+    token: Option<String>,
+    /// A file whose first line is the token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// Who signed the node's certificate, PEM [default: the system's authorities]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Our certificate, where the node asks for one, PEM
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// And its private key
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    /// Makes a client of an address, which `flag` named.
+    pub fn client(&self, flag: &str, address: &str) -> Result<NodeClient> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(path)) => super::private_value(&format!("@{}", path.display()))
+                .map_err(|why| anyhow!("--token-file: {why}"))?,
+            (None, None) => match std::env::var(TOKEN_VARIABLE) {
+                Ok(token) if !token.is_empty() => token,
+                _ => bail!("{flag} needs a token: --token, --token-file or {TOKEN_VARIABLE}"),
+            },
+        };
+        let cert = self.client_cert.clone().zip(self.client_key.clone());
+        let files = ClientFiles {
+            ca: self.ca.clone(),
+            cert,
+        };
+        NodeClient::new(flag, address, token, &files)
+    }
+}
+
+/// A running node's door.
+pub struct NodeClient {
+    runtime: tokio::runtime::Runtime,
+    /// HOST:PORT.
+    authority: String,
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    token: String,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// A refusal, as a node writes it.
+#[derive(Deserialize)]
+pub struct Problem {
+    pub code: String,
+    pub retry_after_ms: Option<u64>,
+}
+
+impl NodeClient {
+    fn new(flag: &str, address: &str, token: String, files: &ClientFiles) -> Result<NodeClient> {
+        let uri: Uri = address
+            .parse()
+            .with_context(|| format!("{flag} {address}"))?;
+        let form = || anyhow!("{flag} {address}: it takes http://HOST:PORT or https://HOST:PORT");
+        let authority = uri.authority().filter(|_| matches!(uri.path(), "" | "/"));
+        let authority = authority.ok_or_else(form)?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let (tls, port) = match uri.scheme_str() {
+            Some("http") => {
+                if files.ca.is_some() || files.cert.is_some() {
+                    bail!("{flag} {address}: certificates are of no use without https://");
+                }
+                (None, 80)
+            }
+            Some("https") => {
+                let name = ServerName::try_from(host.clone()).map_err(|_| form())?;
+                (Some((TlsConnector::from(files.load()?), name)), 443)
+            }
+            _ => return Err(form()),
+        };
+        Ok(NodeClient {
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+            authority: authority.to_string(),
+            host,
+            port: authority.port_u16().unwrap_or(port),
+            tls,
+            token,
+            sender: None,
+        })
+    }
+
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Sends a request with the token, and reads the answer whole within so long. After an error the next request has a connection
+    /// of its own.
+    pub fn ask(
+        &mut self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+        wait: Duration,
+    ) -> Result<(StatusCode, Bytes)> {
+        let request = self.request(request, body)?;
+        let authority = self.authority.clone();
+        let answered = self.runtime.block_on(async {
+            let exchange = async {
+                let response = exchange(
+                    &mut self.sender,
+                    &self.tls,
+                    &self.host,
+                    self.port,
+                    &authority,
+                    request,
+                )
+                .await?;
+                let status = response.status();
+                let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+                let bytes = body
+                    .collect()
+                    .await
+                    .map_err(|error| anyhow!("{authority}: {error}"))?;
+                Ok((status, bytes.to_bytes()))
+            };
+            tokio::time::timeout(wait, exchange)
+                .await
+                .map_err(|_| anyhow!("the node at {authority} does not answer"))?
+        });
+        if answered.is_err() {
+            self.sender = None;
+        }
+        answered
+    }
+
+    fn request(
+        &self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>> {
+        request
+            .header("host", &self.authority)
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Full::new(body))
+            .map_err(|_| anyhow!("the token holds what no header may"))
+    }
+}
+
+/// Sends a request, over a new connection where there is none.
+async fn exchange(
+    sender: &mut Option<SendRequest<Full<Bytes>>>,
+    tls: &Option<(TlsConnector, ServerName<'static>)>,
+    host: &str,
+    port: u16,
+    authority: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>> {
+    // The library calls a request canceled whose connection has ended.
+    let closed = |error: hyper::Error| match error.is_canceled() || error.is_closed() {
+        true => anyhow!("{authority} closed the connection before it answered"),
+        false => anyhow!("{authority}: {error}"),
+    };
+    if sender.as_ref().is_none_or(SendRequest::is_closed) {
+        let connect = connect(tls, host, port, authority);
+        let connected = tokio::time::timeout(CONNECT_WAIT, connect).await;
+        *sender = Some(
+            connected.map_err(|_| anyhow!("no node at {authority}: no connection in time"))??,
+        );
+    }
+    let sender = sender.as_mut().expect("just connected");
+    sender.ready().await.map_err(closed)?;
+    sender.send_request(request).await.map_err(closed)
+}
+
+async fn connect(
+    tls: &Option<(TlsConnector, ServerName<'static>)>,
+    host: &str,
+    port: u16,
+    authority: &str,
+) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect((host, port))
+        .await
+        .with_context(|| format!("no node at {authority}"))?;
+    stream.set_nodelay(true)?;
+    match tls {
+        None => speak(stream).await,
+        Some((connector, name)) => {
+            let stream = connector
+                .connect(name.clone(), stream)
+                .await
+                .with_context(|| format!("no TLS with {authority}"))?;
+            speak(stream).await
+        }
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// Reads a refusal.
+pub fn problem(authority: &str, status: StatusCode, bytes: &[u8]) -> Result<Problem> {
+    serde_json::from_slice(bytes)
+        .with_context(|| format!("{authority} answers {status}: is it an operations door?"))
+}

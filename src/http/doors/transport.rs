@@ -1,0 +1,98 @@
+//! What a connection speaks HTTP over: a bare socket, or TLS on one. Each has code of its own, so that a bare socket pays nothing.
+
+use super::connections::{ConnectionState, DrainState};
+use crate::meters::HandshakeOutcome;
+use crate::tls::CertificateDigest;
+use rustls::ServerConfig;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A byte stream that HTTP is spoken over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Waits until a read would not wait.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Returns the socket beneath.
+    fn socket(&self) -> &TcpStream;
+
+    /// Gives the socket up; what is buffered above it is lost.
+    fn into_socket(self) -> TcpStream;
+}
+
+impl Transport for TcpStream {
+    #[inline]
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(drop)
+    }
+
+    #[inline]
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+
+    #[inline]
+    fn into_socket(self) -> TcpStream {
+        self
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let (socket, session) = self.get_ref();
+        // What was decrypted and not read yet, or the end of the session, comes from no socket.
+        match session.wants_read() {
+            true => socket.poll_read_ready(cx).map(drop),
+            false => Poll::Ready(()),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+
+    fn into_socket(self) -> TcpStream {
+        self.into_inner().0
+    }
+}
+
+/// Concurrency: one of these a connection of a door with TLS, before its first request. The time for the first head bounds both: a client
+/// that does not finish is closed by the look at connections, as one that sends no head. None: no TLS came about.
+pub async fn shake_hands(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    state: &ConnectionState,
+) -> Option<TlsStream<TcpStream>> {
+    let mut accept = TlsAcceptor::from(config).accept(stream);
+    let ended = std::future::poll_fn(|cx| {
+        if state.closed.get() || state.table.leaving.get() == DrainState::Now {
+            return Poll::Ready(None);
+        }
+        state.park(cx.waker());
+        if state.frozen.get() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut accept).poll(cx).map(Some)
+    })
+    .await;
+    let (outcome, stream) = match ended {
+        None => (HandshakeOutcome::Closed, None),
+        Some(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            (HandshakeOutcome::Failed, None)
+        }
+        Some(Ok(stream)) => (HandshakeOutcome::Done, Some(stream)),
+    };
+    state.table.shook_hands(outcome);
+    let stream = stream?;
+    let certificates = stream.get_ref().1.peer_certificates();
+    if let Some([own, ..]) = certificates {
+        state.certificate.set(Some(CertificateDigest::of(own)));
+    }
+    Some(stream)
+}

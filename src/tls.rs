@@ -1,0 +1,487 @@
+//! TLS: certificates and keys read from PEM files, for doors that serve and for commands that connect.
+//! In: files. Out: configurations. Never: sockets.
+
+use crate::clock::Time;
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use simple_asn1::ASN1Block;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use zeroize::Zeroizing;
+
+/// Bytes of a file of certificates or of a key at most.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The files of a door that speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The certificate and those that lead to its authority, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, PEM; with it a client without such a certificate gets no connection.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What is wrong with the files of TLS. No text of them is quoted: one holds a key.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{path}: {1}", path = .0.display())]
+    Io(PathBuf, #[source] std::io::Error),
+    #[error("{path}: is longer than 1 MiB", path = .0.display())]
+    TooLong(PathBuf),
+    #[error("{path}: holds no certificate in PEM", path = .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{path}: holds no private key in PEM that is not encrypted", path = .0.display())]
+    NoKey(PathBuf),
+    #[error("{path}: a certificate of an authority cannot be used: {1}", path = .0.display())]
+    Authority(PathBuf, String),
+    #[error("{cert} and {key}: {why}", cert = .0.display(), key = .1.display(), why = .2)]
+    Pair(PathBuf, PathBuf, String),
+    #[error("{path}: the certificate has expired", path = .0.display())]
+    Expired(PathBuf),
+    #[error("the certificates of this system's authorities cannot be read; name a file")]
+    NoSystemAuthorities,
+}
+
+/// The SHA-256 of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateDigest([u8; 32]);
+
+impl CertificateDigest {
+    pub fn of(certificate: &[u8]) -> CertificateDigest {
+        let digest = aws_lc_rs::digest::digest(&SHA256, certificate);
+        CertificateDigest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    /// Returns the digest of the first certificate of a file.
+    pub fn of_file(path: &Path) -> Result<CertificateDigest, TlsError> {
+        let first = certificates(path, &read(path)?)?.swap_remove(0);
+        Ok(CertificateDigest::of(&first))
+    }
+
+    /// Returns 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        use std::fmt::Write;
+        self.0.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+/// Returns a digest of several texts, which tells where each ends.
+fn digest_of(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let digest = context.finish();
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// The certificate that a door shows, with its key, as last read from their files.
+pub struct ServerTls {
+    files: ServerFiles,
+    loaded: ArcSwap<LoadedServer>,
+    /// Of contents that could not be used: their digest, and whether that was reported.
+    refused: Mutex<Option<([u8; 32], bool)>>,
+}
+
+struct LoadedServer {
+    config: Arc<ServerConfig>,
+    /// None where the certificate's dates cannot be read.
+    expires_at: Option<Time>,
+    contents: [u8; 32],
+}
+
+/// What came of a look at the files of a door.
+#[derive(Debug)]
+pub enum ReloadOutcome {
+    Unchanged,
+    /// New connections get the new certificate.
+    Replaced,
+    /// The files cannot be used, and the certificate in force stays. Each bad state is reported once, and not before a second look finds
+    /// it: two files are not written at one moment.
+    Refused(TlsError),
+}
+
+impl ServerTls {
+    /// Reads the files of a door. A certificate that has expired is taken: at the start there is no better one.
+    pub fn load(files: ServerFiles) -> Result<ServerTls, TlsError> {
+        let contents = FileContents::read(&files)?;
+        Ok(ServerTls {
+            loaded: ArcSwap::from_pointee(contents.load(&files)?),
+            files,
+            refused: Mutex::new(None),
+        })
+    }
+
+    /// Returns the configuration for a new connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.loaded.load().config.clone()
+    }
+
+    /// Returns when the certificate in force expires; None where its dates cannot be read.
+    pub fn expires_at(&self) -> Option<Time> {
+        self.loaded.load().expires_at
+    }
+
+    /// Reads the files again, and takes up what changed.
+    pub fn reload(&self, now: Time) -> ReloadOutcome {
+        let mut refused = self
+            .refused
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let read = FileContents::read(&self.files);
+        let digest = read.as_ref().map_or([0; 32], FileContents::digest);
+        let known = self.loaded.load();
+        if digest == known.contents {
+            *refused = None;
+            return ReloadOutcome::Unchanged;
+        }
+        let loaded = read.and_then(|contents| contents.load(&self.files));
+        let is_over = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        let loaded = match loaded {
+            Ok(new) if is_over(new.expires_at) && !is_over(known.expires_at) => {
+                Err(TlsError::Expired(self.files.cert.clone()))
+            }
+            loaded => loaded,
+        };
+        match loaded {
+            Ok(new) => {
+                self.loaded.store(Arc::new(new));
+                *refused = None;
+                ReloadOutcome::Replaced
+            }
+            Err(error) => {
+                let (was_seen, was_reported) = match *refused {
+                    Some((seen, reported)) => (seen == digest, seen == digest && reported),
+                    None => (false, false),
+                };
+                *refused = Some((digest, was_seen));
+                match was_seen && !was_reported {
+                    true => ReloadOutcome::Refused(error),
+                    false => ReloadOutcome::Unchanged,
+                }
+            }
+        }
+    }
+}
+
+/// What the files of a door hold.
+struct FileContents {
+    cert: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+    client_ca: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl FileContents {
+    fn read(files: &ServerFiles) -> Result<FileContents, TlsError> {
+        Ok(FileContents {
+            cert: read(&files.cert)?,
+            key: read(&files.key)?,
+            client_ca: files.client_ca.as_deref().map(read).transpose()?,
+        })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let client_ca = self.client_ca.as_deref();
+        digest_of(&[
+            &self.cert,
+            &self.key,
+            client_ca.map_or(&[][..], Vec::as_slice),
+        ])
+    }
+
+    fn load(&self, files: &ServerFiles) -> Result<LoadedServer, TlsError> {
+        let pair = |why: rustls::Error| {
+            let why = match why {
+                rustls::Error::InconsistentKeys(_) => {
+                    "the key is not that of the certificate".into()
+                }
+                why => why.to_string(),
+            };
+            TlsError::Pair(files.cert.clone(), files.key.clone(), why)
+        };
+        let chain = certificates(&files.cert, &self.cert)?;
+        let expires_at = expires_at(&chain[0]);
+        let key = private_key(&files.key, &self.key)?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(pair)?;
+        let mut config = match (&files.client_ca, &self.client_ca) {
+            (Some(path), Some(pem)) => {
+                let roots = Arc::new(authorities(path, pem)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                    .build()
+                    .map_err(|why| TlsError::Authority(path.clone(), why.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            _ => builder.with_no_client_auth(),
+        }
+        .with_single_cert(chain, key)
+        .map_err(pair)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Nothing that a client may send before it has shown that the connection is new.
+        config.max_early_data_size = 0;
+        match &files.client_ca {
+            // Whose certificate has expired, or was signed by an authority of before, resumes nothing.
+            Some(_) => {
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
+            }
+            // A phone that comes again costs no signature.
+            None => {
+                config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(pair)?;
+                config.send_tls13_tickets = 1;
+            }
+        }
+        Ok(LoadedServer {
+            config: Arc::new(config),
+            expires_at,
+            contents: self.digest(),
+        })
+    }
+}
+
+/// The files of a command that connects to a door.
+#[derive(Clone, Debug, Default)]
+pub struct ClientFiles {
+    /// Who signed the door's certificate; the system's authorities without it.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key, where the door asks for one.
+    pub cert: Option<(PathBuf, PathBuf)>,
+}
+
+impl ClientFiles {
+    /// Returns the configuration of a connection to a door.
+    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let roots = Arc::new(match &self.ca {
+            Some(path) => authorities(path, &read(path)?)?,
+            None => {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if roots.is_empty() {
+                    return Err(TlsError::NoSystemAuthorities);
+                }
+                roots
+            }
+        });
+        let of_ca = |why: String| TlsError::Authority(self.ca.clone().unwrap_or_default(), why);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+            .build()
+            .map_err(|why| of_ca(why.to_string()))?;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|why| of_ca(why.to_string()))?
+            .with_webpki_verifier(verifier);
+        let mut config = match &self.cert {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let chain = certificates(cert, &read(cert)?)?;
+                builder
+                    .with_client_auth_cert(chain, private_key(key, &read(key)?)?)
+                    .map_err(|why| TlsError::Pair(cert.clone(), key.clone(), why.to_string()))?
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let failed = |error| TlsError::Io(path.to_owned(), error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    // As long as it will be: bytes that move leave copies.
+    let length = file.metadata().map_err(failed)?.len().min(FILE_BYTES_MAX);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    match bytes.len() as u64 > FILE_BYTES_MAX {
+        true => Err(TlsError::TooLong(path.to_owned())),
+        false => Ok(bytes),
+    }
+}
+
+/// Reads every certificate of a file; there is one at least.
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        _ => Err(TlsError::NoCertificate(path.to_owned())),
+    }
+}
+
+fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::NoKey(path.to_owned()))
+}
+
+/// Reads authorities. One that cannot be used refuses all: a client of it would be turned away without a word.
+fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, pem)? {
+        roots
+            .add(certificate)
+            .map_err(|why| TlsError::Authority(path.to_owned(), why.to_string()))?;
+    }
+    Ok(roots)
+}
+
+/// Returns the end of a certificate's validity; None where the certificate is written in a way that is not understood.
+fn expires_at(certificate: &[u8]) -> Option<Time> {
+    let blocks = simple_asn1::from_der(certificate).ok()?;
+    let inside = |block: &ASN1Block| match block {
+        ASN1Block::Sequence(_, inside) => Some(inside.clone()),
+        _ => None,
+    };
+    let signed = inside(inside(blocks.first()?)?.first()?)?;
+    // The only part of two times.
+    let ends = signed.iter().find_map(|part| match &inside(part)?[..] {
+        [
+            ASN1Block::UTCTime(..) | ASN1Block::GeneralizedTime(..),
+            ASN1Block::UTCTime(_, end),
+        ] => Some(*end),
+        [
+            ASN1Block::UTCTime(..) | ASN1Block::GeneralizedTime(..),
+            ASN1Block::GeneralizedTime(_, end),
+        ] => Some(*end),
+        _ => None,
+    })?;
+    let seconds = u64::try_from(ends.assume_utc().unix_timestamp()).ok()?;
+    Some(Time(seconds.saturating_mul(1_000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Makes a certificate that signs itself; `end` is how openssl is told of its life.
+    fn pair(folder: &Path, name: &str, end: &[&str]) -> Option<ServerFiles> {
+        let (cert, key) = (
+            folder.join(format!("{name}.pem")),
+            folder.join(format!("{name}.key")),
+        );
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-subj",
+            ])
+            .arg(format!("/CN={name}"))
+            .args(end)
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output()
+            .ok()?;
+        made.status.success().then_some(ServerFiles {
+            cert,
+            key,
+            client_ca: None,
+        })
+    }
+
+    #[test]
+    fn files_are_reread_when_both_fit_and_a_bad_pair_is_reported_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(one) = pair(folder.path(), "one", &["-days", "10"]) else {
+            assert!(
+                std::env::var_os("LIANGMA_REQUIRE_TOOLS").is_none(),
+                "NO openssl"
+            );
+            return;
+        };
+        let two = pair(folder.path(), "two", &["-days", "20"]).unwrap();
+        let tls = ServerTls::load(one.clone()).unwrap();
+        let now = Time::now();
+        let days = |tls: &ServerTls| (tls.expires_at().unwrap().0 - now.0 + 3_600_000) / 86_400_000;
+        assert_eq!(days(&tls), 10);
+        assert!(matches!(tls.reload(now), ReloadOutcome::Unchanged));
+        // The certificate of one and the key of another.
+        std::fs::copy(&two.cert, &one.cert).unwrap();
+        assert!(matches!(tls.reload(now), ReloadOutcome::Unchanged));
+        let refused = tls.reload(now);
+        assert!(
+            matches!(&refused, ReloadOutcome::Refused(TlsError::Pair(..))),
+            "{refused:?}"
+        );
+        assert!(matches!(tls.reload(now), ReloadOutcome::Unchanged));
+        assert_eq!(days(&tls), 10);
+        std::fs::copy(&two.key, &one.key).unwrap();
+        assert!(matches!(tls.reload(now), ReloadOutcome::Replaced));
+        assert_eq!(days(&tls), 20);
+        // One that has expired never takes the place of one that has not.
+        let later = Time(now.0 + 30 * 86_400_000);
+        let third = pair(folder.path(), "three", &["-days", "25"]).unwrap();
+        std::fs::copy(&third.cert, &one.cert).unwrap();
+        std::fs::copy(&third.key, &one.key).unwrap();
+        assert!(
+            matches!(tls.reload(later), ReloadOutcome::Replaced),
+            "both have expired"
+        );
+        std::fs::remove_file(&one.key).unwrap();
+        tls.reload(now);
+        assert!(matches!(
+            tls.reload(now),
+            ReloadOutcome::Refused(TlsError::Io(..))
+        ));
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_named_and_not_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bad.pem");
+        for text in [
+            "",
+            "secret",
+            "-----BEGIN CERTIFICATE-----\nsecret\n-----END CERTIFICATE-----\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let files = ServerFiles {
+                cert: path.clone(),
+                key: path.clone(),
+                client_ca: None,
+            };
+            let error = ServerTls::load(files).err().unwrap().to_string();
+            assert!(
+                error.contains("bad.pem") && !error.contains("secret"),
+                "{error}"
+            );
+            let files = ClientFiles {
+                ca: Some(path.clone()),
+                cert: None,
+            };
+            let error = files.load().err().unwrap().to_string();
+            assert!(
+                error.contains("bad.pem") && !error.contains("secret"),
+                "{error}"
+            );
+        }
+        std::fs::write(&path, vec![b' '; FILE_BYTES_MAX as usize + 1]).unwrap();
+        assert!(matches!(
+            CertificateDigest::of_file(&path),
+            Err(TlsError::TooLong(_))
+        ));
+        assert!(expires_at(b"\x30\x03\x30\x01\x30").is_none());
+    }
+}
