@@ -526,7 +526,9 @@ pub struct IngestReport {
 impl IngestReport {
     pub fn reject(&mut self, line: u64, rejection: Rejection) {
         if self.rejected.len() < REJECTED_LISTED_MAX {
-            self.rejected.push((line, rejection));
+            // What only the store finds comes behind later lines that could not be read.
+            let at = self.rejected.partition_point(|(known, _)| *known <= line);
+            self.rejected.insert(at, (line, rejection));
         } else {
             self.rejected_unlisted += 1;
         }

@@ -100,18 +100,47 @@ pub struct LocatedRecord {
     pub record: Record,
 }
 
+/// What became of one change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    Applied,
+    /// All of it was on record, or something newer was.
+    Unchanged,
+    /// Nothing was done, because something else is on record under the same number: the source used it before for another
+    /// status or paper, or an operator has cleared since what it said.
+    Conflict,
+}
+
+impl ChangeOutcome {
+    pub fn is_applied(self) -> bool {
+        self == ChangeOutcome::Applied
+    }
+}
+
+impl From<bool> for ChangeOutcome {
+    fn from(applied: bool) -> ChangeOutcome {
+        match applied {
+            true => ChangeOutcome::Applied,
+            false => ChangeOutcome::Unchanged,
+        }
+    }
+}
+
 /// How a bulk load went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkLoadReport {
     pub applied: u64,
     pub unchanged: u64,
+    /// See [`ChangeOutcome::Conflict`].
+    pub conflicts: u64,
 }
 
 impl BulkLoadReport {
-    pub fn count(&mut self, changed: bool) {
-        match changed {
-            true => self.applied += 1,
-            false => self.unchanged += 1,
+    pub fn count(&mut self, outcome: ChangeOutcome) {
+        match outcome {
+            ChangeOutcome::Applied => self.applied += 1,
+            ChangeOutcome::Unchanged => self.unchanged += 1,
+            ChangeOutcome::Conflict => self.conflicts += 1,
         }
     }
 }
@@ -125,8 +154,8 @@ pub trait Store: Send + Sync {
     /// Posts the word of every resident on record on the board; `progress` hears of each few thousand.
     async fn fill(&self, progress: std::sync::Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error>;
 
-    /// Makes the changes durable and posts them, in their order; then tells of each whether it changed anything.
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error>;
+    /// Makes the changes durable and posts them, in their order; then tells what became of each.
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error>;
 
     /// The record of this resident, if there is one.
     async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error>;

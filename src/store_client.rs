@@ -14,7 +14,7 @@ use crate::meters::{LookupOutcome, StoreMetrics};
 use crate::paper::{self, Cursor, PAGE_MAX, Paper, PaperKey, PaperKinds};
 use crate::person::{Identity, ResidentId};
 use crate::status::Word;
-use crate::store::{Change, ChangeKind, Error, LocatedRecord, Store};
+use crate::store::{Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store};
 use limiter::ConcurrencyLimiter;
 pub use limiter::LimiterStats;
 use moka::future::Cache;
@@ -140,8 +140,18 @@ impl StoreClient {
         }
     }
 
-    /// Applies changes within the wait that a feed has; `UpstreamBusy` says nothing of whether they were applied.
+    /// Applies changes like [`Self::ingest`], and tells of each whether it changed anything.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
+        let outcomes = self.ingest(changes).await?;
+        Ok(outcomes
+            .into_iter()
+            .map(ChangeOutcome::is_applied)
+            .collect())
+    }
+
+    /// Applies changes within the wait that a feed has, and tells what became of each; `UpstreamBusy` says nothing of whether
+    /// they were applied.
+    pub async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Refusal> {
         let papers = changes
             .iter()
             .enumerate()
@@ -167,13 +177,13 @@ impl StoreClient {
         for (nth, owner) in papers {
             // Also of those of whom nobody knows whether they were filed.
             self.papers.invalidate(&owner).await;
-            if let Some(changed) = &applied {
-                self.metrics.paper(changed[nth]);
+            if let Some(outcomes) = &applied {
+                self.metrics.paper(outcomes[nth].is_applied());
             }
         }
-        if let Some(changed) = &applied {
+        if let Some(outcomes) = &applied {
             let now = Moment::now();
-            for (_, source) in reds.iter().filter(|(nth, _)| changed[*nth]) {
+            for (_, source) in reds.iter().filter(|(nth, _)| outcomes[*nth].is_applied()) {
                 let most = self.settings.red_alarm_per_hour;
                 if self.metrics.red_alarm(source, most, now) {
                     tracing::error!(%source, most, "a source turns more people red than is usual in an hour");

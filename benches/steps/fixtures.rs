@@ -490,7 +490,10 @@ impl Store for Unasked {
         Err(Error::Closed)
     }
 
-    async fn apply(&self, _changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+    async fn apply(
+        &self,
+        _changes: Vec<Change>,
+    ) -> Result<Vec<liangma::store::ChangeOutcome>, Error> {
         Err(Error::Closed)
     }
 

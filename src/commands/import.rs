@@ -57,10 +57,12 @@ impl Import {
         };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", fed.to_json())?;
-        Ok(match fed.rejected.is_empty() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(REJECTED),
-        })
+        Ok(
+            match fed.rejected.is_empty() && fed.rejected_unlisted == 0 {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::from(REJECTED),
+            },
+        )
     }
 
     fn load(&self) -> Result<IngestReport, Failure> {
@@ -194,6 +196,12 @@ impl Import {
 fn with(mut fed: IngestReport, loaded: BulkLoadReport) -> IngestReport {
     fed.applied = loaded.applied;
     fed.unchanged = loaded.unchanged;
+    // Which lines they are is not known any more: a bulk load sorts them.
+    if loaded.conflicts > 0 {
+        let (lines, detail) = (loaded.conflicts, Rejection::SeqReused.detail());
+        tracing::error!(lines, %detail, "lines are rejected");
+    }
+    fed.rejected_unlisted += loaded.conflicts;
     fed
 }
 

@@ -33,6 +33,7 @@ pub enum Rejection {
     Imported,
     SourceNotPermitted,
     SeqTooHigh,
+    SeqReused,
     UnknownSymptom,
     UnknownContact,
     UnknownTransport,
@@ -45,7 +46,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Rejection; 36] = [
+    pub const ALL: [Rejection; 37] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
         Rejection::NotAnObject,
@@ -73,6 +74,7 @@ impl Rejection {
         Rejection::Imported,
         Rejection::SourceNotPermitted,
         Rejection::SeqTooHigh,
+        Rejection::SeqReused,
         Rejection::UnknownSymptom,
         Rejection::UnknownContact,
         Rejection::UnknownTransport,
@@ -112,6 +114,7 @@ impl Rejection {
             Rejection::ForeignPaper => "foreign_paper",
             Rejection::Imported => "only_imported",
             Rejection::SeqTooHigh => "seq_too_high",
+            Rejection::SeqReused => "seq_reused",
             Rejection::SourceNotPermitted => "source_not_permitted",
             Rejection::UnknownSymptom => "unknown_symptom",
             Rejection::UnknownContact => "unknown_contact",
@@ -193,6 +196,9 @@ impl Rejection {
             Rejection::UnknownState => "state is in_review, upheld or rejected",
             Rejection::SeqTooHigh => {
                 "seq is at most the time in nanoseconds since 1970, two days ahead"
+            }
+            Rejection::SeqReused => {
+                "the source said something else of this reason with the same seq, or an operator has cleared it since; what is new has a higher seq"
             }
             Rejection::SourceNotPermitted => "the token does not speak for this source",
             Rejection::Imported => "papers come by `import` into a store and not by a feed",

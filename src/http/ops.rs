@@ -14,7 +14,8 @@ use crate::lines::LineSplitter;
 use crate::meters::{QueryOutcome, RequestKind, ScrapeSnapshot};
 use crate::seal::AccessToken;
 use crate::service::{AppState, Service};
-use crate::store::{Change, ChangeKind};
+use crate::store::{Change, ChangeKind, ChangeOutcome};
+use crate::store_client::StoreClient;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
@@ -200,7 +201,7 @@ async fn take_in(
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut fed = IngestReport::default();
     let mut record = FeedAudit::new(service, &authority, service.authority_number(token, now)?.0);
-    let mut batch: Vec<Change> = Vec::new();
+    let mut batch = FeedBatch::default();
     let mut lines = LineSplitter::new(LINE_BYTES_MAX);
     let (mut bytes, mut applied_bytes) = (0, 0);
     let today = now.day();
@@ -232,7 +233,7 @@ async fn take_in(
                 event => feed::seal_event(event, &app.seal),
             });
             match changes {
-                Ok(changes) => batch.extend(changes),
+                Ok(changes) => batch.push(nth, changes),
                 Err(rejection) => {
                     fed.reject(nth, rejection);
                     record.of(authority.holder()).rejected += 1;
@@ -254,35 +255,75 @@ async fn take_in(
                 }
             }
         }
-        let full = batch.len() >= BATCH || bytes - applied_bytes >= BATCH_BYTES;
-        if (full || ended) && !batch.is_empty() {
+        let full = batch.changes.len() >= BATCH || bytes - applied_bytes >= BATCH_BYTES;
+        if (full || ended) && !batch.changes.is_empty() {
             applied_bytes = bytes;
             // Whose token was revoked meanwhile changes nothing more.
             admits()?;
-            let counted: Vec<bool> = batch
-                .iter()
-                .map(|change| change.what.is_counted())
-                .collect();
-            let said = record.said(&batch);
-            let changed = app.store_client.apply(std::mem::take(&mut batch)).await?;
-            record.count(said, &changed, &counted);
-            let changed = changed.into_iter().zip(counted);
-            let changed: Vec<bool> = changed
-                .filter_map(|(changed, counted)| counted.then_some(changed))
-                .collect();
-            let (applied, unchanged) = (fed.applied, fed.unchanged);
-            fed.count(&changed);
-            let store = &app.meters.store;
-            store.applied.fetch_add(fed.applied - applied, Relaxed);
-            store
-                .unchanged
-                .fetch_add(fed.unchanged - unchanged, Relaxed);
+            let batch = std::mem::take(&mut batch);
+            let (said, lines) = (record.said(&batch.changes), batch.lines.clone());
+            let outcomes = batch.apply(&app.store_client).await?;
+            for ((source, red), (line, outcome)) in said.iter().zip(lines.iter().zip(&outcomes)) {
+                let (counted, metered) = (record.of(source), &app.meters.store);
+                match outcome {
+                    ChangeOutcome::Applied => {
+                        fed.applied += 1;
+                        counted.applied += 1;
+                        counted.reds += u64::from(*red);
+                        metered.applied.fetch_add(1, Relaxed);
+                    }
+                    ChangeOutcome::Unchanged => {
+                        fed.unchanged += 1;
+                        counted.unchanged += 1;
+                        metered.unchanged.fetch_add(1, Relaxed);
+                    }
+                    ChangeOutcome::Conflict => {
+                        fed.reject(*line, feed::Rejection::SeqReused);
+                        counted.rejected += 1;
+                        metered.rejected.fetch_add(1, Relaxed);
+                    }
+                }
+            }
         }
         if ended {
             return Ok(fed);
         }
         // Parsing a piece takes some hundred microseconds; whoever asks `/ready` comes between.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Changes of a feed that are not applied yet: one of each line, and the line's number.
+#[derive(Default)]
+struct FeedBatch {
+    changes: Vec<Change>,
+    lines: Vec<u64>,
+    /// Notices of release, each with the place of the clear that it goes with.
+    notices: Vec<(usize, Change)>,
+}
+
+impl FeedBatch {
+    fn push(&mut self, line: u64, changes: Vec<Change>) {
+        let (papers, mut said): (Vec<_>, Vec<_>) =
+            (changes.into_iter()).partition(|change| !change.what.is_counted());
+        self.lines.extend(said.iter().map(|_| line));
+        self.changes.append(&mut said);
+        let of = self.changes.len().saturating_sub(1);
+        self.notices
+            .extend(papers.into_iter().map(|paper| (of, paper)));
+    }
+
+    /// What became of each line. The notice of a release that was refused is not filed.
+    async fn apply(self, store_client: &StoreClient) -> Result<Vec<ChangeOutcome>, Refusal> {
+        let outcomes = store_client.ingest(self.changes).await?;
+        let notices = (self.notices.into_iter())
+            .filter(|(of, _)| outcomes[*of] != ChangeOutcome::Conflict)
+            .map(|(_, notice)| notice);
+        let notices: Vec<Change> = notices.collect();
+        if !notices.is_empty() {
+            store_client.apply(notices).await?;
+        }
+        Ok(outcomes)
     }
 }
 
@@ -322,21 +363,6 @@ impl<'s> FeedAudit<'s> {
             _ => (self.holder.as_str().into(), false),
         });
         said.collect()
-    }
-
-    fn count(&mut self, said: Vec<(Box<str>, bool)>, changed: &[bool], counted: &[bool]) {
-        let outcomes = changed.iter().zip(counted);
-        for ((source, red), (changed, counted)) in said.into_iter().zip(outcomes) {
-            if !*counted {
-                continue;
-            }
-            let of = self.of(&source);
-            match changed {
-                true => of.applied += 1,
-                false => of.unchanged += 1,
-            }
-            of.reds += u64::from(red && *changed);
-        }
     }
 }
 

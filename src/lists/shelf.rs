@@ -5,7 +5,7 @@ use crate::clock::Time;
 use crate::paper::{PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::seal::{PLAIN_BYTES_MAX, Seal};
-use crate::store::{Change, ChangeKind, Error, Store};
+use crate::store::{Change, ChangeKind, ChangeOutcome, Error, Store};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +149,7 @@ impl ListShelf<'_> {
         let mine = self.seal.fresh_key();
         let turn = self.filing(self.heads_owner(), PaperKind::ListTurn, key, now, &mine)?;
         let filed = self.store.apply(vec![turn]).await?;
-        Ok(filed == [true])
+        Ok(filed == [ChangeOutcome::Applied])
     }
 
     /// Puts the head of a slot, once all of its files are there. False where the slot has one.
@@ -160,7 +160,7 @@ impl ListShelf<'_> {
         let body = serde_json::to_vec(head).map_err(|error| Error::Failed(error.into()))?;
         let owner = self.heads_owner();
         let head = self.filing(owner, PaperKind::ListHead, key, Time(head.slot), &body)?;
-        Ok(self.store.apply(vec![head]).await? == [true])
+        Ok(self.store.apply(vec![head]).await? == [ChangeOutcome::Applied])
     }
 
     /// Returns the newest heads, the newest slot first.

@@ -12,7 +12,7 @@ pub mod papers;
 pub mod rewrite;
 
 use super::record::Record;
-use super::{Change, ChangeKind, Error, LocatedRecord, Store, tell_damaged};
+use super::{Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store, tell_damaged};
 use crate::board::Board;
 use crate::clock::{Moment, Time};
 use crate::critical::CriticalTask;
@@ -284,7 +284,10 @@ enum Job {
 }
 
 /// Changes of one caller, and where they are acknowledged.
-type CommitBatch = (Vec<Change>, oneshot::Sender<Result<Vec<bool>, Error>>);
+type CommitBatch = (
+    Vec<Change>,
+    oneshot::Sender<Result<Vec<ChangeOutcome>, Error>>,
+);
 
 #[async_trait::async_trait]
 impl Store for Embedded {
@@ -314,7 +317,7 @@ impl Store for Embedded {
         Ok(())
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         let _place = self.waiting.acquire().await.map_err(failed)?;
         let (done, outcome) = oneshot::channel();
         self.jobs
@@ -568,7 +571,7 @@ impl CommitWriter {
                     let _ = reply.send(
                         match committed.refused.iter().any(|nth| own.contains(nth)) {
                             true => Err(Error::Damaged("a record")),
-                            false => Ok(committed.changed[own].to_vec()),
+                            false => Ok(committed.outcomes[own].to_vec()),
                         },
                     );
                 }
@@ -587,7 +590,7 @@ impl CommitWriter {
 
 #[derive(Default)]
 struct Committed {
-    changed: Vec<bool>,
+    outcomes: Vec<ChangeOutcome>,
     /// Changes of residents whose record cannot be read, or has no room; they spoil nobody else's.
     refused: Vec<usize>,
     /// Residents of whom what is on record is not as it was written.
@@ -614,7 +617,7 @@ fn commit(
 ) -> Result<Committed, Error> {
     let txn = db.begin_write().map_err(failed)?;
     let mut committed = Committed {
-        changed: vec![false; changes.len()],
+        outcomes: vec![ChangeOutcome::Unchanged; changes.len()],
         ..Committed::default()
     };
     {
@@ -639,7 +642,7 @@ fn commit(
                 said.push((nth, what));
             }
             let nths: Vec<usize> = said.iter().map(|(nth, _)| *nth).collect();
-            let filed = pile.take(&who, &mut said, &mut committed.changed);
+            let filed = pile.take(&who, &mut said, &mut committed.outcomes);
             match filed.and_then(|()| tables.apply(&who, said, &mut committed)) {
                 Err(error @ (Error::Damaged(_) | Error::Crowded)) => {
                     tracing::error!(%error, "a resident's changes are refused");
@@ -650,13 +653,20 @@ fn commit(
             }
         }
     }
-    if committed.changed.contains(&true) {
+    if committed.outcomes.contains(&ChangeOutcome::Applied) {
         txn.commit().map_err(failed)?;
     } else {
         // All of it is on the disk already.
         txn.abort().map_err(failed)?;
     }
     Ok(committed)
+}
+
+/// Adds to what became of a change: one that erases changes papers and record.
+fn note(known: &mut ChangeOutcome, outcome: ChangeOutcome) {
+    if !known.is_applied() {
+        *known = outcome;
+    }
 }
 
 struct Tables<'t> {
@@ -688,7 +698,7 @@ impl Tables<'_> {
                     let Some((nth, record)) = first else {
                         return Ok(());
                     };
-                    committed.changed[nth] = true;
+                    committed.outcomes[nth] = ChangeOutcome::Applied;
                     if steps > 0 {
                         self.tell_apart(who, committed)?;
                     }
@@ -696,9 +706,9 @@ impl Tables<'_> {
                 }
             };
         for (nth, what) in said {
-            let changed = record.take(what);
-            committed.changed[nth] |= changed;
-            dirty |= changed;
+            let outcome = record.take(what);
+            note(&mut committed.outcomes[nth], outcome);
+            dirty |= outcome.is_applied();
         }
         if dirty {
             let reasons = record.reasons();

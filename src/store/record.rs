@@ -1,6 +1,6 @@
 //! One resident's record: the claim to the id, the sealed profile, and what each source last said of each reason. Pure.
 
-use super::ChangeKind;
+use super::{ChangeKind, ChangeOutcome};
 use crate::clock::Time;
 use crate::status::{Reason, Reasons};
 
@@ -46,10 +46,10 @@ impl Record {
         })
     }
 
-    /// Takes in one more thing that is said; whether it changed anything. For one reason and source the highest `seq`
-    /// wins, and of two with the same `seq` the first.
-    pub fn take(&mut self, what: ChangeKind) -> bool {
-        match what {
+    /// Takes in one more thing that is said. For one reason and source the highest `seq` wins. One that was used before for
+    /// something else changes nothing and is told apart: the source lost count, and which of the two is true is not known.
+    pub fn take(&mut self, what: ChangeKind) -> ChangeOutcome {
+        let changed = match what {
             ChangeKind::Profile(profile) => {
                 let changed = self.profile != profile;
                 self.profile = profile;
@@ -66,7 +66,10 @@ impl Record {
                 let active = said.active;
                 match self.known(&said) {
                     Some(known) if said.seq > known.seq => *known = said,
-                    Some(_) => return false,
+                    Some(known) if said.seq == known.seq && said != *known => {
+                        return ChangeOutcome::Conflict;
+                    }
+                    Some(_) => return ChangeOutcome::Unchanged,
                     None => self.assertions.push(said),
                 }
                 // A reason in force needs the number, or no export holds it.
@@ -75,7 +78,8 @@ impl Record {
                 }
                 true
             }
-        }
+        };
+        changed.into()
     }
 
     /// What the same source said of the same reason.
@@ -163,6 +167,7 @@ impl Assertion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ChangeOutcome::{Applied, Conflict, Unchanged};
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -212,7 +217,7 @@ mod tests {
         fn repeating_everything_changes_nothing(assertions in proptest::collection::vec(assertion(), 0..12)) {
             let mut record = said(&assertions);
             for assertion in assertions {
-                prop_assert!(!record.take(ChangeKind::Status(assertion, [].into())));
+                prop_assert_ne!(record.take(ChangeKind::Status(assertion, [].into())), Applied);
             }
         }
 
@@ -235,15 +240,56 @@ mod tests {
         };
         let number = || Box::<[u8]>::from([7, 7]);
         let mut record = said(&[of(1, true), of(2, false)]);
-        assert!(record.take(ChangeKind::Erase));
-        assert!(!record.take(ChangeKind::Status(of(1, true), number())));
-        assert!(record.take(ChangeKind::Status(of(3, false), number())));
+        assert_eq!(record.take(ChangeKind::Erase), Applied);
+        assert_eq!(
+            record.take(ChangeKind::Status(of(1, true), number())),
+            Unchanged
+        );
+        assert_eq!(
+            record.take(ChangeKind::Status(of(3, false), number())),
+            Applied
+        );
         assert!(
             record.profile.is_empty(),
             "nothing in force needs the number"
         );
-        assert!(record.take(ChangeKind::Status(of(4, true), number())));
+        assert_eq!(
+            record.take(ChangeKind::Status(of(4, true), number())),
+            Applied
+        );
         assert_eq!(record.profile, number());
+    }
+
+    #[test]
+    fn a_number_that_was_used_for_something_else_changes_nothing_and_is_told_apart() {
+        let first = of("gd-cdc", 5, false);
+        let others = [
+            Assertion {
+                active: true,
+                ..first.clone()
+            },
+            Assertion {
+                at: Time(1),
+                ..first.clone()
+            },
+            Assertion {
+                until: Some(20_261_201),
+                ..first.clone()
+            },
+            Assertion {
+                region: Some(440_106),
+                ..first.clone()
+            },
+        ];
+        let mut record = said(std::slice::from_ref(&first));
+        for other in others {
+            assert_eq!(record.take(ChangeKind::Status(other, [].into())), Conflict);
+        }
+        assert_eq!(record.take(ChangeKind::Status(first, [].into())), Unchanged);
+        let older = of("gd-cdc", 4, true);
+        assert_eq!(record.take(ChangeKind::Status(older, [].into())), Unchanged);
+        let another = of("gz-cdc", 5, true);
+        assert_eq!(record.take(ChangeKind::Status(another, [].into())), Applied);
     }
 
     /// What a source says of one reason.
@@ -262,19 +308,32 @@ mod tests {
     #[test]
     fn an_override_replaces_what_a_source_said_and_adds_nothing() {
         let mut record = said(&[of("gd-cdc", u64::MAX, true), of("gz-cdc", 1, true)]);
-        assert!(!record.take(ChangeKind::Override(of("any-lab", 5, false))));
-        assert!(record.take(ChangeKind::Override(of("gd-cdc", 4, false))));
-        assert!(!record.take(ChangeKind::Override(of("gd-cdc", 4, false))));
+        assert_eq!(
+            record.take(ChangeKind::Override(of("any-lab", 5, false))),
+            Unchanged
+        );
+        assert_eq!(
+            record.take(ChangeKind::Override(of("gd-cdc", 4, false))),
+            Applied
+        );
+        assert_eq!(
+            record.take(ChangeKind::Override(of("gd-cdc", 4, false))),
+            Unchanged
+        );
         assert!(
             record.reasons().has(Reason::CloseContact),
             "another source has it set"
         );
-        assert!(record.take(ChangeKind::Override(of("gz-cdc", 1, false))));
+        assert_eq!(
+            record.take(ChangeKind::Override(of("gz-cdc", 1, false))),
+            Applied
+        );
         assert_eq!(record.reasons(), Reasons::NONE);
         // From then on the source's own numbers count again, above the one that it has now.
         let said = |seq| ChangeKind::Status(of("gd-cdc", seq, true), [].into());
-        assert!(!record.take(said(4)));
-        assert!(record.take(said(5)));
+        assert_eq!(record.take(said(3)), Unchanged);
+        assert_eq!(record.take(said(4)), Conflict);
+        assert_eq!(record.take(said(5)), Applied);
     }
 
     #[test]
@@ -284,7 +343,10 @@ mod tests {
         assert!(record.reasons().has(Reason::CloseContact));
         record.take(ChangeKind::Status(of("gz-cdc", 2, false), [].into()));
         assert_eq!(record.reasons(), Reasons::NONE);
-        assert!(!record.take(ChangeKind::Status(of("gd-cdc", 1, true), [].into())));
+        assert_eq!(
+            record.take(ChangeKind::Status(of("gd-cdc", 1, true), [].into())),
+            Unchanged
+        );
         assert_eq!(record.reasons(), Reasons::NONE);
     }
 }

@@ -23,7 +23,7 @@ pub mod url;
 mod writer;
 
 use super::record::Record;
-use super::{Change, Error, LocatedRecord, Store, tell_damaged};
+use super::{Change, ChangeOutcome, Error, LocatedRecord, Store, tell_damaged};
 use crate::board::Board;
 use crate::clock::{self, Moment, Time};
 use crate::meters::StoreMetrics;
@@ -459,9 +459,9 @@ struct Submitted {
 }
 
 impl Submitted {
-    /// Of each change whether it changed anything; an error if one of them failed, and then others may have been applied.
-    async fn outcome(self) -> Result<Vec<bool>, Error> {
-        let mut changed = vec![false; self.counted.len()];
+    /// What became of each change; an error if one of them failed, and then others may have been applied.
+    async fn outcome(self) -> Result<Vec<ChangeOutcome>, Error> {
+        let mut outcomes = vec![ChangeOutcome::Unchanged; self.counted.len()];
         let mut failed = None;
         for (nths, outcome) in self.parts {
             match outcome.await.map_err(|_| Error::Closed)? {
@@ -471,13 +471,17 @@ impl Submitted {
                 Ok(flags) if flags.contains(&b'c') => failed = Some(Error::Crowded),
                 Ok(flags) => {
                     for (nth, flag) in nths.into_iter().zip(flags) {
-                        changed[nth] = flag == b'1';
+                        outcomes[nth] = match flag {
+                            b'1' => ChangeOutcome::Applied,
+                            b'r' => ChangeOutcome::Conflict,
+                            _ => ChangeOutcome::Unchanged,
+                        };
                     }
                 }
                 Err(error) => failed = Some(error),
             }
         }
-        failed.map_or(Ok(changed), Err)
+        failed.map_or(Ok(outcomes), Err)
     }
 }
 
@@ -515,7 +519,7 @@ impl Store for Redis {
         all.map(drop).map_err(|_| Error::Closed)
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         self.submit(changes).await?.outcome().await
     }
 

@@ -6,7 +6,7 @@ use liangma::paper::{self, Cursor, Paper, PaperKey, PaperKinds, Retention};
 use liangma::person::{Identity, ResidentId};
 use liangma::status::{Reasons, Word};
 use liangma::store::record::Record;
-use liangma::store::{Change, ChangeKind, Error, LocatedRecord, Store};
+use liangma::store::{Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -99,35 +99,35 @@ impl Store for FakeStore {
         self.obey(|faults| faults.fill).await
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         self.obey(|faults| faults.apply).await?;
         let mut records = self.records.lock().unwrap();
         let mut papers = self.papers.lock().unwrap();
-        let changed = changes.into_iter().map(|Change { who, what }| {
+        let outcomes = changes.into_iter().map(|Change { who, what }| {
             let id = who.home;
             if let ChangeKind::Paper(paper) = what {
                 let all = papers.entry(who).or_default();
                 let new = all.iter().all(|known| known.key != paper.key);
                 all.extend(new.then_some(paper));
-                return new;
+                return new.into();
             }
-            let changed = match records.get_mut(&id.0) {
+            let outcome = match records.get_mut(&id.0) {
                 Some((_, record)) => record.take(what),
                 None => match Record::first(who.claim, what) {
                     Some(record) => {
                         records.insert(id.0, (0, record));
-                        true
+                        ChangeOutcome::Applied
                     }
-                    None => return false,
+                    None => return ChangeOutcome::Unchanged,
                 },
             };
             let (version, record) = records.get_mut(&id.0).expect("just there");
             *version = Word::version_after(Some(*version), Time::now());
             self.board
                 .post(id, Word::new(*version, who.check(), record.reasons()));
-            changed
+            outcome
         });
-        Ok(changed.collect())
+        Ok(outcomes.collect())
     }
 
     async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error> {

@@ -93,6 +93,8 @@ fn an_authority_speaks_for_the_sources_of_its_token_alone() {
         let mut line = chen.said("close_contact", "set", 1);
         line["event"] = json!(event);
         line["source"] = json!(source);
+        // A notice is a clear, and counts with what else is said of its reason.
+        line["seq"] = json!(1 + u64::from(event == "notice"));
         line["celsius"] = json!(36.5);
         line["certificate"] = json!("nucleic_test");
         line["places"] = json!(["440100"]);
@@ -346,6 +348,11 @@ fn import_says_by_its_exit_code_whether_every_line_was_taken() {
         3,
         "numbers run on over files"
     );
+    let reused = folder.path().join("reused");
+    std::fs::write(&reused, person(1).clear("confirmed", 1)).unwrap();
+    let reused = import(&store, &[&reused]);
+    assert_eq!(reused.status.code(), Some(3), "{}", text(&reused.stderr));
+    assert_eq!(answered(&reused)["rejected_unlisted"], 1);
     let missing = import(&store, &[&folder.path().join("missing")]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("missing"));

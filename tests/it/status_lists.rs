@@ -21,7 +21,7 @@ use liangma::person::{Identity, ResidentId};
 use liangma::seal::ring::RingFile;
 use liangma::seal::{self, Seal};
 use liangma::status::{Reason, Reasons, Word};
-use liangma::store::{Change, Error, LocatedRecord, Store};
+use liangma::store::{Change, ChangeOutcome, Error, LocatedRecord, Store};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -501,7 +501,7 @@ impl Store for Mortal {
         self.store.fill(progress).await
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Error> {
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         let left = self
             .left
             .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));

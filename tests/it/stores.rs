@@ -11,6 +11,7 @@ use liangma::clock::Time;
 use liangma::person::{Identity, ResidentId};
 use liangma::seal::tags::StatusTags;
 use liangma::status::{Reason, Reasons};
+use liangma::store::ChangeOutcome::{self, Applied, Unchanged};
 use liangma::store::record::{Assertion, Record};
 use liangma::store::redis::{self, url};
 use liangma::store::{Change, ChangeKind, Error, Store, embedded};
@@ -200,9 +201,9 @@ fn what_was_acknowledged_is_there_after_closing_and_opening_again() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
         let batch = (0..1000).map(|n| change(n, profile(n))).collect();
-        assert_eq!(store.apply(batch).await.unwrap(), [true; 1000]);
+        assert_eq!(store.apply(batch).await.unwrap(), [Applied; 1000]);
         let red = change(5, status(5, Reason::CloseContact, 9, true));
-        assert_eq!(store.apply(vec![red]).await.unwrap(), [true]);
+        assert_eq!(store.apply(vec![red]).await.unwrap(), [Applied]);
         store.close().await;
         let closed = store.apply(vec![change(6, profile(7))]).await;
         assert!(matches!(closed, Err(Error::Closed)));
@@ -242,7 +243,7 @@ fn residents_who_share_a_home_never_share_an_id() {
                 0 => status(n, Reason::Confirmed, 1, true),
                 _ => profile(n),
             };
-            assert_eq!(store.apply(vec![change(n, what)]).await.unwrap(), [true]);
+            assert_eq!(store.apply(vec![change(n, what)]).await.unwrap(), [Applied]);
         }
         let mut ids = HashSet::new();
         for n in 0..200 {
@@ -313,7 +314,11 @@ fn the_highest_number_of_a_source_wins_in_any_order_and_once() {
             let mut newest = 0;
             for seq in order {
                 let changed = store.apply(vec![suspected(n, seq)]).await.unwrap();
-                assert_eq!(changed, [seq > newest], "{seq} of {order:?}");
+                assert_eq!(
+                    changed,
+                    [ChangeOutcome::from(seq > newest)],
+                    "{seq} of {order:?}"
+                );
                 newest = newest.max(seq);
             }
             assert!(reasons(&*store, n).await.has(Reason::Suspected));
@@ -331,9 +336,10 @@ fn the_highest_number_of_a_source_wins_in_any_order_and_once() {
             [true, false, false],
             [true, false, false],
         ];
-        let changed = store.apply(batch()).await.unwrap();
-        assert_eq!(changed, [rising, falling].concat().concat());
-        assert_eq!(store.apply(batch()).await.unwrap(), [false; 18]);
+        let expected = [rising, falling].concat().concat();
+        let expected: Vec<ChangeOutcome> = expected.into_iter().map(Into::into).collect();
+        assert_eq!(store.apply(batch()).await.unwrap(), expected);
+        assert_eq!(store.apply(batch()).await.unwrap(), [Unchanged; 18]);
         for n in 100..106 {
             assert!(reasons(&*store, n).await.has(Reason::Suspected));
         }
@@ -350,7 +356,7 @@ fn a_reason_stays_while_any_source_has_it_set() {
             |source, seq, active| change(1, said(1, Reason::CloseContact, source, seq, active));
         let at_home = || board.find(who(1).home, who(1).check());
         let both = vec![by("gd-cdc", 9, true), by("gz-cdc", 1, true)];
-        assert_eq!(store.apply(both).await.unwrap(), [true, true]);
+        assert_eq!(store.apply(both).await.unwrap(), [Applied; 2]);
         for (source, seq, red) in [("gd-cdc", 10, true), ("gz-cdc", 2, false)] {
             store.apply(vec![by(source, seq, false)]).await.unwrap();
             assert_eq!(reasons(&*store, 1).await != Reasons::NONE, red);
@@ -370,9 +376,9 @@ fn what_changes_nothing_makes_no_new_version() {
             let red = change(1, status(1, Reason::Confirmed, 1, true));
             vec![change(1, profile(1)), red, change(2, profile(2))]
         };
-        assert_eq!(store.apply(changes()).await.unwrap(), [true; 3]);
+        assert_eq!(store.apply(changes()).await.unwrap(), [Applied; 3]);
         let before = store.find(who(1)).await.unwrap().unwrap();
-        assert_eq!(store.apply(changes()).await.unwrap(), [false; 3]);
+        assert_eq!(store.apply(changes()).await.unwrap(), [Unchanged; 3]);
         assert_eq!(store.find(who(1)).await.unwrap().unwrap().word, before.word);
         // A new profile does, and leaves the reasons.
         store.apply(vec![change(1, profile(7))]).await.unwrap();
@@ -392,11 +398,11 @@ fn thousands_at_once_are_all_found_and_each_fills_the_board_once() {
         // In Redis each time several splits a partition, and then some more by the few.
         for batch in [0..EACH, EACH..2 * EACH] {
             let batch = batch.map(|n| change(n, profile(n))).collect();
-            assert_eq!(store.apply(batch).await.unwrap(), [true; EACH as usize]);
+            assert_eq!(store.apply(batch).await.unwrap(), [Applied; EACH as usize]);
         }
         for few in (2 * EACH..2 * EACH + 500).collect::<Vec<_>>().chunks(5) {
             let few = few.iter().map(|n| change(*n, profile(*n))).collect();
-            assert_eq!(store.apply(few).await.unwrap(), [true; 5]);
+            assert_eq!(store.apply(few).await.unwrap(), [Applied; 5]);
         }
         let reds = (0..2 * EACH).step_by(100);
         let reds = reds.map(|n| change(n, status(n, Reason::Confirmed, 1, true)));

@@ -14,7 +14,7 @@ use crate::paper::Paper;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
 use crate::store::record::{Assertion, Record};
-use crate::store::{BulkLoadReport, Change, ChangeKind, Error};
+use crate::store::{BulkLoadReport, Change, ChangeKind, ChangeOutcome, Error};
 use redb::{ReadableDatabase, ReadableTable};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -103,17 +103,17 @@ impl EmbeddedBulk<'_> {
         let mut put = |changes: Vec<(Identity, ChangeKind)>| -> Result<(), Error> {
             let count = changes.len() as u64;
             let counted: Vec<bool> = changes.iter().map(|(_, what)| what.is_counted()).collect();
-            let changed = if self.store.all_behind(changes[0].0.home)? {
+            let outcomes = if self.store.all_behind(changes[0].0.home)? {
                 self.store.append(changes)?
             } else {
                 let committed = commit(&self.store.db, &self.store.tags, changes)?;
                 if !committed.refused.is_empty() {
                     return Err(Error::Damaged("a record"));
                 }
-                committed.changed
+                committed.outcomes
             };
-            for (changed, _) in changed.iter().zip(counted).filter(|(_, counted)| *counted) {
-                loaded.count(*changed);
+            for (outcome, _) in outcomes.iter().zip(counted).filter(|(_, counted)| *counted) {
+                loaded.count(*outcome);
             }
             done += count;
             progress(done);
@@ -195,8 +195,8 @@ impl OpenedEmbedded {
 
     /// Appends sorted changes behind everything on record: nothing has to be looked up, because whoever has a slot came
     /// just before.
-    fn append(&self, changes: Vec<(Identity, ChangeKind)>) -> Result<Vec<bool>, Error> {
-        let mut changed = vec![false; changes.len()];
+    fn append(&self, changes: Vec<(Identity, ChangeKind)>) -> Result<Vec<ChangeOutcome>, Error> {
+        let mut outcomes = vec![ChangeOutcome::Unchanged; changes.len()];
         let now = Time::now();
         let mut displaced = Vec::new();
         let txn = self.db.begin_write().map_err(failed)?;
@@ -217,16 +217,16 @@ impl OpenedEmbedded {
                 while let Some((nth, (_, what))) = changes.next_if(|(_, next)| next.0 == who) {
                     said.push((nth, what));
                 }
-                pile.take(&who, &mut said, &mut changed)?;
+                pile.take(&who, &mut said, &mut outcomes)?;
                 let mut said = said.into_iter();
                 let first =
                     said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
                 let Some((nth, mut record)) = first else {
                     continue;
                 };
-                changed[nth] = true;
+                outcomes[nth] = ChangeOutcome::Applied;
                 for (nth, what) in said {
-                    changed[nth] |= record.take(what);
+                    super::note(&mut outcomes[nth], record.take(what));
                 }
                 // Sorted, so a home that is taken means that every slot up to the last one written is.
                 let id = match last {
@@ -265,7 +265,7 @@ impl OpenedEmbedded {
             }
         }
         txn.commit().map_err(failed)?;
-        Ok(changed)
+        Ok(outcomes)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::paper::{
     UNBOUNDED,
 };
 use crate::person::{Identity, ResidentId};
-use crate::store::{ChangeKind, Error};
+use crate::store::{ChangeKind, ChangeOutcome, Error};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::ops::{Bound, RangeInclusive};
 
@@ -295,12 +295,12 @@ impl<'t> PaperTables<'t> {
         &mut self,
         owner: &Identity,
         said: &mut Vec<(usize, ChangeKind)>,
-        changed: &mut [bool],
+        outcomes: &mut [ChangeOutcome],
     ) -> Result<(), Error> {
         for (nth, what) in said.iter() {
             match what {
-                ChangeKind::Paper(paper) => changed[*nth] = self.file(owner, paper)?,
-                ChangeKind::Erase => changed[*nth] = self.erase(owner)?,
+                ChangeKind::Paper(paper) => outcomes[*nth] = self.file(owner, paper)?,
+                ChangeKind::Erase => outcomes[*nth] = self.erase(owner)?.into(),
                 ChangeKind::Profile(_) | ChangeKind::Status(..) | ChangeKind::Override(_) => {}
             }
         }
@@ -308,10 +308,14 @@ impl<'t> PaperTables<'t> {
         Ok(())
     }
 
-    fn file(&mut self, owner: &Identity, paper: &Paper) -> Result<bool, Error> {
+    fn file(&mut self, owner: &Identity, paper: &Paper) -> Result<ChangeOutcome, Error> {
         let row = row(owner, &paper.key);
-        if self.table.get(&row).map_err(failed)?.is_some() {
-            return Ok(false);
+        if let Some(known) = self.table.get(&row).map_err(failed)? {
+            // The same paper seals to the same bytes.
+            return Ok(match known.value() == paper.value() {
+                true => ChangeOutcome::Unchanged,
+                false => ChangeOutcome::Conflict,
+            });
         }
         // A kind without a bound is filed without reading the owner's other papers.
         if paper.kind.most() != UNBOUNDED {
@@ -319,7 +323,7 @@ impl<'t> PaperTables<'t> {
             let kin = kin.collect::<Result<Vec<Cursor>, Error>>()?;
             match paper::room(paper.kind, kin.len(), kin.first().copied(), paper.cursor()) {
                 Displacement::There => {}
-                Displacement::None => return Ok(false),
+                Displacement::None => return Ok(ChangeOutcome::Unchanged),
                 Displacement::Instead(key) => self.remove(&self::row(owner, &key))?,
             }
         }
@@ -328,7 +332,7 @@ impl<'t> PaperTables<'t> {
             .map_err(failed)?;
         let entry = entry(owner, paper.kind, paper.cursor());
         self.index.insert(&entry, ()).map_err(failed)?;
-        Ok(true)
+        Ok(ChangeOutcome::Applied)
     }
 
     fn remove(&mut self, row: &PaperRowKey) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::board::Found;
 use crate::paper::{Paper, PaperKinds};
 use crate::status::{Reason, Reasons};
+use crate::store::ChangeOutcome::{Applied, Unchanged};
 use crate::store::record::Assertion;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -90,7 +91,7 @@ async fn residents_who_share_a_home_never_share_an_id() {
         } else {
             profile(n)
         };
-        assert_eq!(store.apply(vec![change(n, what)]).await.unwrap(), [true]);
+        assert_eq!(store.apply(vec![change(n, what)]).await.unwrap(), [Applied]);
     }
     let mut ids = HashMap::new();
     for n in 0..200 {
@@ -164,8 +165,8 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         let batch = (0..1000).map(|n| change(n, profile(n))).collect();
         store.apply(batch).await.unwrap();
         let red = vec![change(5, status(5, Reason::CloseContact, 9, true))];
-        assert_eq!(store.apply(red.clone()).await.unwrap(), [true]);
-        assert_eq!(store.apply(red).await.unwrap(), [false]);
+        assert_eq!(store.apply(red.clone()).await.unwrap(), [Applied]);
+        assert_eq!(store.apply(red).await.unwrap(), [Unchanged]);
         store.close().await;
         assert!(matches!(store.apply(vec![]).await, Err(Error::Closed)));
     }
@@ -203,7 +204,7 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
         writer.commit(vec![(vec![change(5, what)], done)]).unwrap();
         outcome
     };
-    assert_eq!(say(profile(5)).await.unwrap().unwrap(), [true]);
+    assert_eq!(say(profile(5)).await.unwrap().unwrap(), [Applied]);
     // The disk took this one, and the error came after: nobody posted it.
     let red = status(5, Reason::Confirmed, 1, true);
     let unposted = vec![(who(5), red.clone())];
@@ -215,7 +216,7 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
         matches!(at_home(&board, &who(5)), Found::Word(word) if word.reasons() == Reasons::NONE)
     );
     writer.recover().unwrap();
-    assert_eq!(say(red).await.unwrap().unwrap(), [false]);
+    assert_eq!(say(red).await.unwrap().unwrap(), [Unchanged]);
     let confirmed = Reasons::NONE.with(Reason::Confirmed);
     assert!(matches!(at_home(&board, &who(5)), Found::Word(word) if word.reasons() == confirmed));
 }
@@ -387,7 +388,7 @@ async fn who_is_not_as_written_is_not_told_and_nobody_else_suffers() {
     for n in [0, 2] {
         assert!(matches!(at_home(&board, &who(n)), Found::Word(_)));
         let clear = change(n, status(n, Reason::Confirmed, 2, false));
-        assert_eq!(store.apply(vec![clear]).await.unwrap(), [true]);
+        assert_eq!(store.apply(vec![clear]).await.unwrap(), [Applied]);
     }
     store.close().await;
 }
@@ -422,9 +423,9 @@ proptest! {
         let cut = cut.min(changes.len());
         let (singly, bulk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let singly = OpenedEmbedded::open(settings(singly.path(), home_bits), MARK, tags()).unwrap();
-        let single: Vec<bool> = changes
+        let single: Vec<ChangeOutcome> = changes
             .iter()
-            .flat_map(|change| commit(&singly.db, &tags(), vec![(shorten(change.who, home_bits), change.what.clone())]).unwrap().changed)
+            .flat_map(|change| commit(&singly.db, &tags(), vec![(shorten(change.who, home_bits), change.what.clone())]).unwrap().outcomes)
             .collect();
         let bulk = OpenedEmbedded::open(settings(bulk.path(), home_bits), MARK, tags()).unwrap();
         let mut applied = 0;
@@ -436,7 +437,7 @@ proptest! {
             }
             applied += load.finish(|_| ()).unwrap().applied;
         }
-        prop_assert_eq!(applied, single.iter().filter(|changed| **changed).count() as u64);
+        prop_assert_eq!(applied, single.iter().filter(|outcome| outcome.is_applied()).count() as u64);
         let all = |store: &OpenedEmbedded| {
             let mut all = Vec::new();
             store.each(|id, mut record| {

@@ -48,9 +48,9 @@ impl RedisBulk {
     async fn settle(&mut self) -> Result<(), Error> {
         if let Some(oldest) = self.under_way.pop_front() {
             let counted = oldest.counted.clone();
-            let changed = oldest.outcome().await?.into_iter().zip(counted);
-            for (changed, _) in changed.filter(|(_, counted)| *counted) {
-                self.loaded.count(changed);
+            let outcomes = oldest.outcome().await?.into_iter().zip(counted);
+            for (outcome, _) in outcomes.filter(|(_, counted)| *counted) {
+                self.loaded.count(outcome);
             }
         }
         Ok(())

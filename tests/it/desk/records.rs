@@ -124,6 +124,79 @@ fn a_notice_is_issued_with_its_clear_and_shown_with_it() {
 }
 
 #[test]
+fn a_number_that_a_source_used_for_something_else_is_rejected_and_changes_nothing() {
+    over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let authority = seals.authority();
+        let session = seals.session(&chen);
+        let reading = |celsius: f64| temperature(&chen, 7, celsius);
+        let clear = event(
+            &chen,
+            json!({
+                "event": "notice", "reason": "close_contact", "at": "2026-11-21T08:00:00+08:00", "source": "gd-cdc",
+                "seq": 5, "number": "粤卫-12", "from": "2026-11-07", "until": "2026-11-21", "region": "440106",
+            }),
+        );
+        let mut earlier = chen.said("close_contact", "set", 5);
+        earlier["at"] = json!("2020-04-19T08:00:00+08:00");
+        let first = [chen.set("close_contact", 5), reading(36.5)];
+        assert_eq!(node.feed(&authority, &first)["applied"], 2);
+        // In the one order, and with a bad line behind them in the same batch.
+        let others = [
+            first[0].clone(),
+            chen.clear("close_contact", 5),
+            earlier.to_string(),
+            clear,
+            reading(39.5),
+            "rubbish".to_owned(),
+            first[1].clone(),
+        ];
+        for _ in 0..2 {
+            let fed = node.post_feed(&authority, others.join("\n")).json();
+            assert_eq!(
+                (&fed["applied"], &fed["unchanged"]),
+                (&json!(0), &json!(2)),
+                "{fed}"
+            );
+            let rejected = fed["rejected"].as_array().unwrap();
+            let rejected: Vec<_> = rejected
+                .iter()
+                .map(|one| (one["line"].as_u64(), one["code"].as_str()))
+                .collect();
+            let reused = |line| (Some(line), Some("seq_reused"));
+            assert_eq!(
+                rejected,
+                [
+                    reused(2),
+                    reused(3),
+                    reused(4),
+                    reused(5),
+                    (Some(6), Some("not_json"))
+                ]
+            );
+        }
+        assert_eq!(node.show(&session).state(), "red");
+        let records = node.read("/v1/health", &session);
+        let records = records["records"].as_array().unwrap();
+        assert_eq!(
+            records.len(),
+            1,
+            "no notice of a release that was none: {records:?}"
+        );
+        assert_eq!(records[0]["celsius"], 36.5);
+        // Within one body alike.
+        let li = person(2);
+        let both = [li.set("confirmed", 1), li.clear("confirmed", 1)].join(
+            "
+",
+        );
+        let fed = node.post_feed(&authority, both).json();
+        assert_eq!(fed["rejected"][0]["code"], "seq_reused", "{fed}");
+        assert_eq!(node.show(&seals.session(&li)).state(), "red");
+    });
+}
+
+#[test]
 fn records_can_neither_be_changed_nor_deleted_and_the_refusal_says_what_to_do() {
     let node = Node::start();
     let session = node.seals().session(&person(1));

@@ -7,6 +7,7 @@ use liangma::clock::Time;
 use liangma::paper::{Cursor, Paper, PaperKind, PaperKinds, Retention};
 use liangma::person::Identity;
 use liangma::status::Reason;
+use liangma::store::ChangeOutcome::{Applied, Conflict, Unchanged};
 use liangma::store::{Change, ChangeKind, Error, Store};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -74,7 +75,7 @@ fn papers_are_there_after_closing_and_opening_again_the_newest_first() {
         let mut batch: Vec<Change> = papers.iter().map(|paper| filed(1, paper)).collect();
         batch.push(change(2, profile(2)));
         batch.push(filed(2, &papers[0]));
-        assert_eq!(store.apply(batch).await.unwrap(), [true; 7]);
+        assert_eq!(store.apply(batch).await.unwrap(), [Applied; 7]);
         store.close().await;
         drop(store);
 
@@ -103,8 +104,14 @@ fn the_first_paper_with_a_key_stays_whatever_comes_after_it() {
             ..first.clone()
         };
         let both = vec![filed(1, &first), filed(1, &later), filed(2, &later)];
-        assert_eq!(store.apply(both).await.unwrap(), [true, false, true]);
-        assert_eq!(store.apply(vec![filed(1, &later)]).await.unwrap(), [false]);
+        assert_eq!(
+            store.apply(both).await.unwrap(),
+            [Applied, Conflict, Applied]
+        );
+        assert_eq!(
+            store.apply(vec![filed(1, &later)]).await.unwrap(),
+            [Conflict]
+        );
         assert_eq!(read(&*store, 1).await, [first]);
         assert_eq!(read(&*store, 2).await, [later]);
         store.close().await;
@@ -174,7 +181,7 @@ fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
         assert!(trips.into_iter().eq(100 + most..100 + 2 * most));
         // Older than all that are there: nothing happens, however often.
         let old = filed(1, &paper(PaperKind::Trip, 5, 50));
-        assert_eq!(store.apply(vec![old]).await.unwrap(), [false]);
+        assert_eq!(store.apply(vec![old]).await.unwrap(), [Unchanged]);
         store.close().await;
     });
 }
@@ -386,16 +393,16 @@ fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_perso
         ];
         store.apply(batch).await.unwrap();
         let erase = |n| vec![change(n, ChangeKind::Erase)];
-        assert_eq!(store.apply(erase(1)).await.unwrap(), [true]);
-        assert_eq!(store.apply(erase(1)).await.unwrap(), [false]);
-        assert_eq!(store.apply(erase(3)).await.unwrap(), [false]);
+        assert_eq!(store.apply(erase(1)).await.unwrap(), [Applied]);
+        assert_eq!(store.apply(erase(1)).await.unwrap(), [Unchanged]);
+        assert_eq!(store.apply(erase(3)).await.unwrap(), [Unchanged]);
         assert_eq!(read(&*store, 1).await, []);
         assert_eq!(read(&*store, 2).await.len(), 1);
         let record = store.find(who(1)).await.unwrap().unwrap().record;
         assert!(record.profile.is_empty());
         // An older message brings nothing back.
         let old = change(1, status(1, Reason::Suspected, 3, true));
-        assert_eq!(store.apply(vec![old]).await.unwrap(), [false]);
+        assert_eq!(store.apply(vec![old]).await.unwrap(), [Unchanged]);
         assert!(store.find(who(3)).await.unwrap().is_none());
         // In one batch, in its order.
         let batch = vec![
@@ -403,7 +410,7 @@ fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_perso
             change(1, ChangeKind::Erase),
             filed(1, &paper(PaperKind::Trip, 2, 2)),
         ];
-        assert_eq!(store.apply(batch).await.unwrap(), [true; 3]);
+        assert_eq!(store.apply(batch).await.unwrap(), [Applied; 3]);
         let keys: Vec<u8> = read(&*store, 1)
             .await
             .iter()

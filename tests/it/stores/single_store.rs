@@ -4,6 +4,7 @@ use super::{MARK, board, change, over_redis, profile, status, who};
 use crate::redis::Server;
 use liangma::clock::Time;
 use liangma::status::Reason;
+use liangma::store::ChangeOutcome::Applied;
 use liangma::store::Error;
 use liangma::store::redis::partition;
 use std::time::Duration;
@@ -96,7 +97,7 @@ fn a_key_of_the_wrong_type_gives_an_error_and_no_partial_write() {
             rest().await;
         }
         let red = change(known, status(known, Reason::Confirmed, 1, true));
-        assert_eq!(store.apply(vec![red]).await.unwrap(), [true]);
+        assert_eq!(store.apply(vec![red]).await.unwrap(), [Applied]);
         store.close().await;
     });
 }
@@ -123,7 +124,7 @@ fn a_record_that_cannot_be_read_gives_an_error_and_no_partial_write() {
         ];
         for (nth, line) in rubbish.into_iter().enumerate() {
             server.ask(&["FLUSHALL"]);
-            assert_eq!(store.apply(vec![red(1)]).await.unwrap(), [true]);
+            assert_eq!(store.apply(vec![red(1)]).await.unwrap(), [Applied]);
             rewrite(server, &bucket, line);
             let written = server.ask(&["HGETALL", &bucket]);
             let changes = vec![change(new, profile(new)), red(nth as u64 + 2)];
@@ -160,7 +161,7 @@ fn versions_rise_when_the_servers_clock_goes_back() {
             let what = status(known, Reason::Confirmed, seq, seq % 2 == 1);
             assert_eq!(
                 store.apply(vec![change(known, what)]).await.unwrap(),
-                [true]
+                [Applied]
             );
             let found = store.find(who(known)).await.unwrap().unwrap();
             assert_eq!(found.word.version(), ahead + seq);

@@ -5,7 +5,8 @@
 -- replicas; what the caller makes of a plan, or nothing; then each change: home (8), claim (16), check (2), length of the standing (2), standing, profile. A length of
 -- 0xffff is followed by a paper: how many an owner may have of its kind (2; 0xffff: no bound), key (16), time (6), kind (1), body; 0xfffe
 -- stands alone and means that everything of this owner goes; 0xfffd is followed by a standing that replaces the one of the same reason and source.
--- Returns: a byte a change ('1' it changed something, '0' it did not, 'c' there is no free slot); of every resident who
+-- Returns: a byte a change ('1' it changed something, '0' it did not, 'r' something else has its number or key, 'c' there is
+-- no free slot); of every resident who
 -- changed id, word, the reasons that were active in the course of this (1), the version that the word follows (7), and the tag
 -- of these, as the stream's entry tells them; the number of the stream's last entry; what was done; and the rows of a plan.
 --
@@ -115,36 +116,39 @@ local function is_newer(standing, record, at)
   return upper > known_upper or upper == known_upper and lower > known_lower
 end
 
--- Takes one thing that is said into a resident's record; whether it changed anything. Without a profile all of it goes.
+-- Takes one thing that is said into a resident's record; what became of it, as the flags of changes say it. Without a profile
+-- all of it goes.
 local function take(one, claim, standing, profile)
   if not one.record then
     one.record = claim .. struct.pack('>I2', #profile) .. profile .. standing
     count = count + 1
-    return true
+    return '1'
   end
   local record = one.record
   if standing == '' then
     local rest = standings_at(record)
     if string.sub(record, 19, rest - 1) == profile then
-      return false
+      return '0'
     end
     one.record = string.sub(record, 1, 16) .. struct.pack('>I2', #profile) .. profile .. string.sub(record, rest)
-    return true
+    return '1'
   end
   local at, length = said_before(record, standing)
   if not at then
     record = record .. standing
   elseif is_newer(standing, record, at) then
     record = string.sub(record, 1, at - 1) .. standing .. string.sub(record, at + length)
+  elseif string.sub(standing, 2, 9) == string.sub(record, at + 1, at + 8) and standing ~= string.sub(record, at, at + length - 1) then
+    return 'r'
   else
-    return false
+    return '0'
   end
   -- A reason in force needs the number, which an erasure took, or no export holds it.
   if string.byte(standing, 1) >= 128 and standings_at(record) == 19 then
     record = string.sub(record, 1, 16) .. struct.pack('>I2', #profile) .. profile .. string.sub(record, 19)
   end
   one.record = record
-  return true
+  return '1'
 end
 
 -- Puts a standing in the place of the one of the same reason and source, whatever their numbers; whether it changed anything.
@@ -268,10 +272,11 @@ local function let_go(pile, kind, place)
   pile.count = pile.count - 1
 end
 
--- Files one paper; whether it is new.
+-- Files one paper; what became of it, as the flags of changes say it. The same paper always has the same bytes.
 local function file(pile, most, key, value)
-  if pile.new[key] or pile.before > 0 and not pile.gone[key] and redis.call('HEXISTS', pile.key, key) == 1 then
-    return false
+  local known = pile.new[key] or pile.before > 0 and not pile.gone[key] and redis.call('HGET', pile.key, key)
+  if known then
+    return known == value and '0' or 'r'
   end
   local kind = string.byte(value, 7)
   if most ~= 0xffff and (pile.count >= most or pile.kin[kind]) then
@@ -282,7 +287,7 @@ local function file(pile, most, key, value)
       kin.count = kin.count + 1
       add(kin.heap, place)
     elseif not is_older(oldest, place) then
-      return false
+      return '0'
     else
       let_go(pile, kind, oldest)
       if first then
@@ -297,7 +302,7 @@ local function file(pile, most, key, value)
   end
   pile.new[key] = value
   pile.count = pile.count + 1
-  return true
+  return '1'
 end
 
 -- Everything of an owner goes; whether there was anything.
@@ -331,12 +336,11 @@ for nth = 9, #ARGV do
   local flag, last = 'c', 63
   if length == 0xffff then
     local pile = pile_of(string.sub(change, 1, 24))
-    local new = file(pile, struct.unpack('>I2', change, 29), string.sub(change, 31, 46), string.sub(change, 47))
-    flag, last = new and '1' or '0', -1
+    flag, last = file(pile, struct.unpack('>I2', change, 29), string.sub(change, 31, 46), string.sub(change, 47)), -1
   elseif length == 0xfffe then
     flag, last = erase(pile_of(string.sub(change, 1, 24))) and '1' or '0', -1
     local one = is_own(high, low, claim)
-    if one and take(one, claim, '', '') then
+    if one and take(one, claim, '', '') == '1' then
       flag = '1'
       mark(one)
       one.held = bit.bor(one.held or 0, reasons_of(one.record))
@@ -365,9 +369,8 @@ for nth = 9, #ARGV do
           end
         end
       end
-      flag = '0'
-      if take(one, claim, standing, profile) then
-        flag = '1'
+      flag = take(one, claim, standing, profile)
+      if flag == '1' then
         mark(one)
         one.held = bit.bor(one.held or 0, reasons_of(one.record))
       end
