@@ -12,6 +12,7 @@ mod remote;
 mod serve;
 mod synth;
 mod token;
+mod token_register;
 
 use crate::board::Board;
 use crate::clock::Time;

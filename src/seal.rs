@@ -242,6 +242,11 @@ impl Seal {
         self.ring.store(Arc::new(KeyRing::new(file)));
     }
 
+    /// Returns the id of the key that seals now.
+    pub fn current_key(&self) -> u8 {
+        self.ring.load().current(TokenKind::Session).0
+    }
+
     pub fn code_life(&self) -> Duration {
         self.settings.code_life
     }

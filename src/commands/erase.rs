@@ -198,7 +198,7 @@ async fn erase(
         needles.push(placed.record.profile.to_vec());
     }
     let newest = newest_of(store, seal, who).await?;
-    if let Some((deed, end)) = audit::of_command(seal, audit::ERASE, Some(who)) {
+    if let Some((deed, end)) = audit::of_command(seal, audit::ERASE, Some(who), None) {
         store.apply(deed).await?;
         tracing::info!(audit_end = %end, "the erasure is in the audit log");
     }

@@ -102,7 +102,7 @@ impl Export {
 
 /// Files in the audit log that everything is written out, before any of it is.
 async fn record(settings: &Settings, seal: &Seal) -> Result<(), Failure> {
-    let Some((deed, end)) = audit::of_command(seal, audit::EXPORT, None) else {
+    let Some((deed, end)) = audit::of_command(seal, audit::EXPORT, None, None) else {
         return Ok(());
     };
     let store = started(open_existing(settings, seal).await?, settings);

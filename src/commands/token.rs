@@ -1,7 +1,16 @@
-//! `token`: a credential for a resident, or for whoever comes in an office, made of the key ring alone.
+//! `token`: a credential for a resident, or for whoever comes in an office, made of the key ring alone; what was made, and its revocation.
 
-use super::{CommandResult, DocumentArgs, Failure, Sources, say, settings};
+use super::node_client::{NodeClient, RemoteArgs, problem};
+use super::token_register::{
+    self, MadeToken, RegisterContents, RegisterLine, RevokedTokens, TokenRegister, digits,
+};
+use super::{
+    CommandResult, DocumentArgs, Failure, Sources, log, must_exist, note, open_existing, ring,
+    runtime, say, settings, started,
+};
 use crate::clock::Time;
+use crate::config::Settings;
+use crate::desk::revocation::{self, RevokedByCommand};
 use crate::feed::{is_source, parse_region};
 use crate::person::{self, Assurance, MaskedIdentity, MaskedName};
 use crate::seal::ring::{RingFile, TokenKind};
@@ -12,15 +21,75 @@ use crate::seal::{
 use crate::tls::CertificateDigest;
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
+use hyper::{Request, StatusCode};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Make a token; prints the token and nothing else
+/// Make a token, which prints the token and nothing else; list tokens, revoke tokens
+///
+/// Each token has a number. The number, role, name and end of a token that is made are kept in `tokens.ndjson` beside the key ring,
+/// never the token.
 #[derive(Args)]
 pub struct Token {
     #[command(subcommand)]
-    whose: TokenHolder,
+    what: TokenAction,
+}
+
+#[derive(Subcommand)]
+enum TokenAction {
+    #[command(flatten)]
+    Make(TokenHolder),
+    /// The tokens that were made with this key ring and are in force, as far as the register beside it knows
+    List {
+        #[command(flatten)]
+        sources: Sources,
+        /// Those too that have expired or were revoked
+        #[arg(long)]
+        all: bool,
+        /// The register [default: tokens.ndjson beside the key ring]
+        #[arg(long, value_name = "FILE")]
+        register: Option<PathBuf>,
+    },
+    /// Revoke a token by its number, or all tokens that one holder has; nobody needs the token's text
+    ///
+    /// Everywhere within a second or two. Writes to the store, or, `--to`, through a running node, which the embedded store needs while it
+    /// serves.
+    Revoke(RevokeArgs),
+}
+
+#[derive(Args)]
+struct RevokeArgs {
+    #[command(flatten)]
+    sources: Sources,
+    #[command(flatten)]
+    whose: RevokedHolder,
+    /// The role of the name: scanner, authority, organisation, staff, operator [default: that which the register has for it]
+    #[arg(long, value_name = "ROLE", requires = "name")]
+    role: Option<String>,
+    /// The register [default: tokens.ndjson beside the key ring]
+    #[arg(long, value_name = "FILE")]
+    register: Option<PathBuf>,
+    /// A running node's operations door, with an operator's token: http://HOST:PORT or https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct RevokedHolder {
+    /// The number of a token, 16 hexadecimal digits, as `token list` and the audit log have it
+    #[arg(long, value_name = "N")]
+    number: Option<String>,
+    /// Whoever has tokens under this name: all that were made until now
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The scanners of this site
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -116,21 +185,270 @@ struct Lifetime {
 }
 
 /// A seal that makes tokens: the ring is all that it takes.
-fn seal(sources: &Sources) -> Result<Seal, Failure> {
+fn seal(sources: &Sources) -> Result<(Seal, Settings), Failure> {
     let settings = settings(sources.raw())?;
-    Ok(Seal::new(&RingFile::read(&settings.keys)?, settings.seal))
+    let seal = Seal::new(&RingFile::read(&settings.keys)?, settings.seal.clone());
+    Ok((seal, settings))
 }
+
+/// For a node's answer to a revocation.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Token {
     pub fn run(self) -> CommandResult {
-        say(&make(self.whose)?)?;
+        match self.what {
+            TokenAction::Make(whose) => {
+                let issued = make(whose)?;
+                issued.register();
+                say(&issued.token)?;
+            }
+            TokenAction::List {
+                sources,
+                all,
+                register,
+            } => list(&sources, all, register)?,
+            TokenAction::Revoke(asked) => revoke(&asked)?,
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn make(whose: TokenHolder) -> Result<String, Failure> {
+/// A token, and the line that is kept of it.
+struct IssuedToken {
+    token: String,
+    line: MadeToken,
+    ring: PathBuf,
+}
+
+impl IssuedToken {
+    fn of(
+        settings: &Settings,
+        kind: TokenKind,
+        seal: &Seal,
+        token: String,
+        pass: &AccessToken,
+    ) -> Result<IssuedToken, Failure> {
+        let number = match kind {
+            TokenKind::Session => {
+                let session = seal.open_session(token.as_bytes(), pass.issued_at);
+                session.map(|session| session.identity.number())
+            }
+            kind => {
+                let id = seal.admits(kind, token.as_bytes(), pass.issued_at);
+                id.map(|id| id.0)
+            }
+        };
+        let number = number.map_err(|_| anyhow!("the token that was made cannot be opened"))?;
+        let is_person = kind == TokenKind::Session;
+        let line = MadeToken {
+            number: digits(number),
+            role: revocation::role_of(kind).to_owned(),
+            name: (!is_person).then(|| pass.holder().to_owned()),
+            bound_to: pass.bound().map(str::to_owned),
+            certificate: pass.certificate().map(str::to_owned),
+            key: seal.current_key(),
+            made_at: pass.issued_at.to_string(),
+            until: pass.expires_at.to_string(),
+            by: token_register::by(),
+        };
+        Ok(IssuedToken {
+            token,
+            line,
+            ring: settings.keys.clone(),
+        })
+    }
+
+    /// Keeps the line of the token. A folder that cannot be written to, as that of a mounted secret, stops no token.
+    fn register(&self) {
+        let register = TokenRegister::beside(&self.ring);
+        if let Err(error) = register.append(&RegisterLine::Made(self.line.clone())) {
+            note(&format!(
+                "{}: {error}: the token is in no register; its number is {}",
+                register.path().display(),
+                self.line.number
+            ));
+        }
+    }
+}
+
+fn register(named: Option<&PathBuf>, settings: &Settings) -> TokenRegister {
+    match named {
+        Some(path) => TokenRegister::at(path.clone()),
+        None => TokenRegister::beside(&settings.keys),
+    }
+}
+
+fn read(register: &TokenRegister) -> Result<RegisterContents, Failure> {
+    let contents = register
+        .read()
+        .map_err(|error| anyhow!("{}: {error}", register.path().display()))?;
+    if contents.unreadable > 0 {
+        let path = register.path().display();
+        let lines = contents.unreadable;
+        note(&format!("{path}: {lines} lines cannot be read"));
+    }
+    Ok(contents)
+}
+
+fn list(sources: &Sources, all: bool, named: Option<PathBuf>) -> Result<(), Failure> {
+    let settings = settings(sources.raw())?;
+    let ring = RingFile::read(&settings.keys)?;
+    let keys: Vec<u8> = ring.lines().iter().map(|key| key.id).collect();
+    let contents = read(&register(named.as_ref(), &settings))?;
+    let now = token_register::now();
+    say("number\trole\tname\tbound to\tmade\tuntil\tstate\tby")?;
+    for made in &contents.made {
+        // Times of one form are in the order of their texts.
+        let state = if contents.revoked.iter().any(|one| one.ends(made)) {
+            "revoked"
+        } else if made.until <= now {
+            "expired"
+        } else if !keys.contains(&made.key) {
+            "key gone"
+        } else {
+            "in force"
+        };
+        if !all && state != "in force" {
+            continue;
+        }
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let bound: Vec<String> = [
+            made.bound_to.clone(),
+            made.certificate.as_ref().map(|sha| format!("sha256:{sha}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let bound = Some(bound.join(" ")).filter(|bound| !bound.is_empty());
+        say(&format!(
+            "{}\t{}\t{}\t{}\t{}\t{}\t{state}\t{}",
+            made.number,
+            made.role,
+            or_none(&made.name),
+            or_none(&bound),
+            made.made_at,
+            made.until,
+            made.by
+        ))?;
+    }
+    Ok(())
+}
+
+/// Returns the role under which the register has a name.
+fn role_in(contents: &RegisterContents, name: &str) -> anyhow::Result<String> {
+    let mut roles: Vec<&str> = (contents.made.iter())
+        .filter(|made| made.name.as_deref() == Some(name))
+        .map(|made| made.role.as_str())
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    match roles[..] {
+        [role] => Ok(role.to_owned()),
+        [] => bail!("the register has no token of this name: say --role"),
+        _ => bail!(
+            "the register has this name as {}: say --role",
+            roles.join(", ")
+        ),
+    }
+}
+
+fn revoke(asked: &RevokeArgs) -> Result<(), Failure> {
+    let settings = settings(asked.sources.raw())?;
+    let register = register(asked.register.as_ref(), &settings);
+    let RevokedHolder { number, name, site } = &asked.whose;
+    let what = match (number, name, site) {
+        (Some(number), _, _) => {
+            let number = revocation::parse_number(&number.to_ascii_lowercase());
+            let number = number.ok_or_else(|| anyhow!("--number: 16 hexadecimal digits"))?;
+            RevokedByCommand::Number(number)
+        }
+        (_, _, Some(site)) => RevokedByCommand::Holder("scanner".to_owned(), site.clone()),
+        (_, Some(name), _) => {
+            let role = match &asked.role {
+                Some(role) => role.clone(),
+                None => role_in(&read(&register)?, name)?,
+            };
+            RevokedByCommand::Holder(role, name.clone())
+        }
+        (None, None, None) => unreachable!("one of them is required"),
+    };
+    let at = match &asked.to {
+        Some(to) => {
+            revoke_at_node(&mut asked.remote.client("--to", to)?, &what)?;
+            token_register::now()
+        }
+        None => {
+            let now = Time::now();
+            revoke_in_store(&settings, &what, now)?;
+            now.to_string()
+        }
+    };
+    let mut line = RevokedTokens {
+        number: None,
+        role: None,
+        name: None,
+        revoked_at: at.clone(),
+        by: token_register::by(),
+    };
+    match what {
+        RevokedByCommand::Number(number) => line.number = Some(digits(number)),
+        RevokedByCommand::Holder(role, name) => {
+            (line.role, line.name) = (Some(role), Some(name));
+        }
+    }
+    let revoked = match (&line.number, &line.role, &line.name) {
+        (Some(number), _, _) => json!({ "revoked": number, "at": at }),
+        (None, role, name) => json!({ "revoked": name, "role": role, "at": at }),
+    };
+    if let Err(error) = register.append(&RegisterLine::Revoked(line)) {
+        let path = register.path().display();
+        note(&format!(
+            "{path}: {error}: the revocation holds, and is in no register"
+        ));
+    }
+    Ok(say(&revoked.to_string())?)
+}
+
+fn revoke_at_node(node: &mut NodeClient, what: &RevokedByCommand) -> Result<(), Failure> {
+    let body = match what {
+        RevokedByCommand::Number(number) => json!({ "number": digits(*number) }),
+        RevokedByCommand::Holder(role, name) => json!({ "role": role, "name": name }),
+    };
+    let request = Request::post("/v1/revocations").header("content-type", "application/json");
+    let (status, bytes) = node.ask(request, body.to_string().into(), ANSWER_WAIT)?;
+    match status {
+        StatusCode::CREATED => Ok(()),
+        _ => {
+            let code = problem(node.authority(), status, &bytes)?.code;
+            Err(anyhow!("the node refuses the revocation: {code}").into())
+        }
+    }
+}
+
+fn revoke_in_store(settings: &Settings, what: &RevokedByCommand, now: Time) -> Result<(), Failure> {
+    log(&settings.log)?;
+    must_exist(settings)?;
+    let ring = ring(settings)?;
+    let seal = Seal::new(&ring, settings.seal.clone());
+    let (changes, end) = revocation::of_command(&seal, what, now)
+        .map_err(|_| anyhow!("--role, --name: no role or no name of one"))?;
+    let runtime = runtime()?;
+    let written = runtime.block_on(async {
+        let store = started(open_existing(settings, &seal).await?, settings);
+        let written = store.apply(changes).await;
+        store.close().await;
+        written.map_err(Failure::from)
+    });
+    written?;
+    if let Some(end) = end {
+        tracing::info!(audit_end = %end, "the revocation is in the audit log");
+    }
+    Ok(())
+}
+
+fn make(whose: TokenHolder) -> Result<IssuedToken, Failure> {
     let now = Time::now();
     match whose {
         TokenHolder::Resident {
@@ -148,7 +466,7 @@ fn make(whose: TokenHolder) -> Result<String, Failure> {
             }
             let assurance = Assurance::parse(&assurance)
                 .ok_or_else(|| anyhow!("--assurance: real_person, real_name or unverified"))?;
-            let seal = seal(&sources)?;
+            let (seal, settings) = seal(&sources)?;
             let session = Session {
                 identity: seal.identify(&document),
                 steps: 0,
@@ -161,7 +479,13 @@ fn make(whose: TokenHolder) -> Result<String, Failure> {
                 issued_at: now,
                 expires_at: now.plus(Duration::from_secs(3600 * hours)),
             };
-            Ok(seal.session(&Nonces::new(), &session))
+            let token = seal.session(&Nonces::new(), &session);
+            let pass = AccessToken {
+                name: String::new(),
+                issued_at: session.issued_at,
+                expires_at: session.expires_at,
+            };
+            IssuedToken::of(&settings, TokenKind::Session, &seal, token, &pass)
         }
         TokenHolder::Scanner {
             sources,
@@ -253,11 +577,13 @@ fn pass(
     name: String,
     life: &Lifetime,
     now: Time,
-) -> Result<String, Failure> {
+) -> Result<IssuedToken, Failure> {
     let pass = AccessToken {
         name,
         issued_at: now,
         expires_at: now.plus(DAY * life.days as u32),
     };
-    Ok(seal(sources)?.pass(kind, &Nonces::new(), &pass))
+    let (seal, settings) = seal(sources)?;
+    let token = seal.pass(kind, &Nonces::new(), &pass);
+    IssuedToken::of(&settings, kind, &seal, token, &pass)
 }

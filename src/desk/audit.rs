@@ -445,16 +445,21 @@ fn fed((feeder, sum): &(Feeder, FeedCounts)) -> AuditedAct {
     }))
 }
 
-/// Makes the changes that file the act of a command, as a chain of its own. `person` is whom it is about. None where the
+/// Makes the changes that file the act of a command, as a chain of its own. `person` is whom it is about, `detail` what else is known. None where the
 /// audit service has ended.
 pub fn of_command(
     seal: &Seal,
     act: &'static str,
     person: Option<Identity>,
+    detail: Option<serde_json::Value>,
 ) -> Option<(Vec<Change>, ChainEnd)> {
     let deed = AuditedAct::new(&user(), Role::Operator, act);
     let deed = match person {
         Some(person) => deed.about(person),
+        None => deed,
+    };
+    let deed = match detail {
+        Some(detail) => deed.detail(detail),
         None => deed,
     };
     let mut end = ChainEnd::begin(seal);
@@ -462,8 +467,8 @@ pub fn of_command(
     Some((changes, end))
 }
 
-/// The user of the system who runs a command.
-fn user() -> String {
+/// Returns the user of the system who runs a command.
+pub fn user() -> String {
     use std::os::unix::fs::MetadataExt;
     let of_process = std::fs::metadata("/proc/self");
     of_process.map_or("command".to_owned(), |process| {

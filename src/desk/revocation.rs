@@ -7,7 +7,7 @@
 use super::{Desk, DeskError, DeskRequest, DeskResponse, object};
 use crate::answer::Refusal;
 use crate::clock::{Now, Time};
-use crate::desk::audit::AuditedAct;
+use crate::desk::audit::{self, AuditedAct, ChainEnd};
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
 use crate::paper::{PAGE_MAX, PaperKey, PaperKind, PaperKinds};
@@ -120,7 +120,11 @@ const PASSES: [(Role, TokenKind); 5] = [
     (Role::Operator, TokenKind::Operator),
 ];
 
-fn role_of(kind: TokenKind) -> &'static str {
+/// Returns the word of the role that comes with a credential of this kind.
+pub fn role_of(kind: TokenKind) -> &'static str {
+    if kind == TokenKind::Session {
+        return Role::Resident.word();
+    }
     let found = PASSES.iter().find(|(_, one)| *one == kind);
     found.map_or("", |(role, _)| role.word())
 }
@@ -130,12 +134,106 @@ fn kind_of(role: &str) -> Option<TokenKind> {
     found.map(|(_, kind)| *kind)
 }
 
-/// What is to be revoked: the token itself, or whoever holds tokens of a role under a name.
+/// What is to be revoked: the token itself, the token of a number, or whoever holds tokens of a role under a name.
 #[derive(Deserialize)]
 struct RevocationRequest {
     token: Option<String>,
+    /// As the audit log and the register of tokens have it.
+    number: Option<String>,
     role: Option<String>,
     name: Option<String>,
+}
+
+fn revocation_key(seal: &Seal, revocation: &Revocation) -> PaperKey {
+    let end = revocation.end.0.to_be_bytes();
+    match &revocation.what {
+        RevocationSubject::Number(number) => {
+            let number = number.to_be_bytes();
+            seal.paper_key(&[b"revocation", &number, &end])
+        }
+        RevocationSubject::Holder(kind, holder) => {
+            let kind = [*kind as u8];
+            let parts = [b"holder revoked", &kind[..], holder.as_bytes(), &end];
+            seal.paper_key(&parts)
+        }
+    }
+}
+
+fn filed_with(seal: &Seal, owner: Identity, revocation: &Revocation) -> Result<Change, Refusal> {
+    let key = revocation_key(seal, revocation);
+    let resting = StoredRevocation::of(revocation);
+    let kind = PaperKind::Revocation;
+    super::filed(seal, owner, kind, key, revocation.until, &resting)
+}
+
+/// What a command revokes, of all that was issued until now.
+#[derive(Clone, Debug)]
+pub enum RevokedByCommand {
+    Number(u64),
+    /// A role's word, and a name.
+    Holder(String, String),
+}
+
+/// Returns the changes with which a command revokes tokens, and their record in the audit log, of which the end is told. `Malformed`
+/// where there is no such role or name.
+pub fn of_command(
+    seal: &Seal,
+    what: &RevokedByCommand,
+    now: Time,
+) -> Result<(Vec<Change>, Option<ChainEnd>), Refusal> {
+    let (revocation, detail) = match what {
+        RevokedByCommand::Number(number) => (
+            of_number(*number, now),
+            json!({ "number": format!("{number:016x}") }),
+        ),
+        RevokedByCommand::Holder(role, name) => (
+            of_holder(role, name, now)?,
+            json!({ "role": role, "name": name }),
+        ),
+    };
+    let key = revocation_key(seal, &revocation);
+    let owner = RevocationList::Passes.part(seal, key[0] >> 4);
+    let mut changes = vec![filed_with(seal, owner, &revocation)?];
+    let recorded = audit::of_command(seal, Act::Revoke.word(), None, Some(detail));
+    let end = recorded.map(|(deed, end)| {
+        changes.extend(deed);
+        end
+    });
+    Ok((changes, end))
+}
+
+/// Returns the revocation of a token by its number alone. A resident's sessions from after it stay good, should the number be one of those.
+fn of_number(number: u64, now: Time) -> Revocation {
+    Revocation {
+        what: RevocationSubject::Number(number),
+        end: now,
+        until: now.plus(ACCESS_TOKEN_LIFE_MAX),
+    }
+}
+
+/// Returns the revocation of all tokens of a role that one holder has. Whether there is such a holder is not known: tokens are made of
+/// the ring alone.
+fn of_holder(role: &str, name: &str, now: Time) -> Result<Revocation, Refusal> {
+    let kind = kind_of(role).ok_or(Refusal::Malformed)?;
+    // Sites are named freely, all others as sources are.
+    let is_site =
+        !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
+    if !(is_source(name) || kind == TokenKind::Scanner && is_site) {
+        return Err(Refusal::Malformed);
+    }
+    Ok(Revocation {
+        what: RevocationSubject::Holder(kind, name.to_owned()),
+        end: now,
+        until: now.plus(ACCESS_TOKEN_LIFE_MAX),
+    })
+}
+
+/// Reads the number of a token: 16 hexadecimal digits.
+pub fn parse_number(text: &str) -> Option<u64> {
+    let is_number = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    is_number
+        .then(|| u64::from_str_radix(text, 16).ok())
+        .flatten()
 }
 
 /// What is to be filed, of which revocation, and of whom it is.
@@ -148,37 +246,14 @@ impl Desk<'_> {
         list: RevocationList,
         revocation: &Revocation,
     ) -> Result<Change, Refusal> {
-        let key = self.revocation_key(revocation);
+        let key = revocation_key(self.seal, revocation);
         let owner = list.part(self.seal, key[0] >> 4);
         self.seal.revoked.add(revocation, Now::read());
         self.filed_with(owner, revocation)
     }
 
-    fn revocation_key(&self, revocation: &Revocation) -> PaperKey {
-        let end = revocation.end.0.to_be_bytes();
-        match &revocation.what {
-            RevocationSubject::Number(number) => {
-                let number = number.to_be_bytes();
-                self.seal.paper_key(&[b"revocation", &number, &end])
-            }
-            RevocationSubject::Holder(kind, holder) => {
-                let kind = [*kind as u8];
-                let parts = [b"holder revoked", &kind[..], holder.as_bytes(), &end];
-                self.seal.paper_key(&parts)
-            }
-        }
-    }
-
     fn filed_with(&self, owner: Identity, revocation: &Revocation) -> Result<Change, Refusal> {
-        let key = self.revocation_key(revocation);
-        let resting = StoredRevocation::of(revocation);
-        self.filing_at(
-            owner,
-            PaperKind::Revocation,
-            key,
-            revocation.until,
-            &resting,
-        )
+        filed_with(self.seal, owner, revocation)
     }
 
     /// Revokes a token, or all tokens of a role that one holder has: `unauthorized`, here at once and everywhere within a second
@@ -191,15 +266,28 @@ impl Desk<'_> {
         let (changes, revocation, of) = match object(asked.body)? {
             RevocationRequest {
                 token: Some(token),
+                number: None,
                 role: None,
                 name: None,
             } => self.revoke_token(&token).await?,
             RevocationRequest {
                 token: None,
+                number: Some(number),
+                role: None,
+                name: None,
+            } => self.revoke_number(&number)?,
+            RevocationRequest {
+                token: None,
+                number: None,
                 role: Some(role),
                 name: Some(name),
             } => self.revoke_holder(&role, &name)?,
-            RevocationRequest { token: Some(_), .. } => return Err(Refusal::Malformed.into()),
+            RevocationRequest { token: Some(_), .. }
+            | RevocationRequest {
+                number: Some(_), ..
+            } => {
+                return Err(Refusal::Malformed.into());
+            }
             RevocationRequest { role: Some(_), .. } => {
                 return Err(Rejection::MissingField("name").into());
             }
@@ -259,23 +347,17 @@ impl Desk<'_> {
         Ok((vec![change], revocation, of))
     }
 
-    /// Whether there is such a holder is not known: tokens are made of the ring alone.
     fn revoke_holder(&self, role: &str, name: &str) -> Result<RevocationPaper, DeskError> {
-        let kind = kind_of(role).ok_or(Refusal::Malformed)?;
-        // Sites are named freely, all others as sources are.
-        let is_site =
-            !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
-        if !(is_source(name) || kind == TokenKind::Scanner && is_site) {
-            return Err(Refusal::Malformed.into());
-        }
-        let until = self.now.plus(ACCESS_TOKEN_LIFE_MAX);
-        let revocation = Revocation {
-            what: RevocationSubject::Holder(kind, name.to_owned()),
-            end: self.now,
-            until,
-        };
+        let revocation = of_holder(role, name, self.now)?;
         let change = self.revocation(RevocationList::Passes, &revocation)?;
         Ok((vec![change], revocation, name.to_owned()))
+    }
+
+    fn revoke_number(&self, number: &str) -> Result<RevocationPaper, DeskError> {
+        let number = parse_number(number).ok_or(Refusal::Malformed)?;
+        let revocation = of_number(number, self.now);
+        let change = self.revocation(RevocationList::Passes, &revocation)?;
+        Ok((vec![change], revocation, format!("{number:016x}")))
     }
 
     /// Ends every session of the resident from before this one, and those by which family members were shown until then: for

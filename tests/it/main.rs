@@ -37,4 +37,5 @@ mod status_lists;
 mod store_lookups;
 mod stores;
 mod tls;
+mod token_register;
 mod truth;
