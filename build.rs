@@ -1,5 +1,5 @@
 //! Makes the pages as they are served: sources joined, names of assets bound to their contents, each packed by gzip and
-//! brotli once here instead of for every phone. Out: a table for `src/http/pages.rs`.
+//! brotli once here instead of for every phone. Out: a table for `src/http/pages.rs`. Tells the commit too, for `src/version.rs`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -194,6 +194,7 @@ struct Made {
 }
 
 fn main() {
+    tell_commit();
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=pages");
     let mut made: Vec<Made> = Vec::new();
@@ -246,6 +247,39 @@ fn main() {
     }
     table.push(']');
     std::fs::write(out.join("pages.rs"), table).expect("cargo's folder");
+}
+
+/// Tells the program which commit it is made of: that of LIANGMA_COMMIT, or the one that is checked out here, or `unknown`.
+fn tell_commit() {
+    println!("cargo::rerun-if-env-changed=LIANGMA_COMMIT");
+    let said = std::env::var("LIANGMA_COMMIT").ok();
+    let commit = said.or_else(checked_out).unwrap_or_default();
+    let digits = commit.trim().get(..12).unwrap_or_default();
+    let is_commit = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let commit = if is_commit { digits } else { "unknown" };
+    println!("cargo::rustc-env=LIANGMA_BUILD_COMMIT={commit}");
+}
+
+/// Returns the commit of this working copy; None without git, or where the folder lies in a working copy of something else.
+fn checked_out() -> Option<String> {
+    let git = |args: &[&str]| {
+        let output = std::process::Command::new("git").args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let root = git(&["rev-parse", "--show-toplevel"])?;
+    let own = std::env::var_os("CARGO_MANIFEST_DIR")?;
+    if Path::new(&root).canonicalize().ok()? != Path::new(&own).canonicalize().ok()? {
+        return None;
+    }
+    // Every commit and checkout adds a line to the log of HEAD, where there is one.
+    for name in ["HEAD", "logs/HEAD"] {
+        let path = git(&["rev-parse", "--git-path", name])?;
+        if Path::new(&path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    git(&["rev-parse", "HEAD"])
 }
 
 fn join(media_type: &str, files: &[&str]) -> String {

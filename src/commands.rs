@@ -10,6 +10,7 @@ mod list;
 mod node_client;
 mod remote;
 mod serve;
+mod settings;
 mod synth;
 mod token;
 mod token_register;
@@ -23,15 +24,17 @@ use crate::person::{BadDocument, Document};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::store::{Store, embedded, redis};
+use crate::version::BUILD;
 use clap::{Args, Parser, Subcommand};
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use tracing_subscriber::EnvFilter;
 
 /// 亮码: the status lookup behind a health code. Residents show their code, gates scan it, from memory.
 #[derive(Parser)]
-#[command(name = "liangma", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "liangma", version = BUILD, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -50,6 +53,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 3 done and some lines were rejected, 
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Settings(settings::SettingsCommand),
     Demo(demo::Demo),
     Import(import::Import),
     Export(export::Export),
@@ -194,6 +198,7 @@ pub fn run() -> ExitCode {
     }
     let outcome = match command {
         Command::Serve(serve) => serve.run(),
+        Command::Settings(settings) => settings.run(),
         Command::Demo(demo) => demo.run(),
         Command::Import(import) => import.run(),
         Command::Export(export) => export.run(),
@@ -247,24 +252,49 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn settings(raw: RawSettings) -> Result<Settings, Failure> {
+    tell_renamed(&raw);
+    raw.settings().map_err(Failure::Settings)
+}
+
+/// As [`settings`], with every file and folder that a node needs.
+fn checked_settings(raw: RawSettings) -> Result<Settings, Failure> {
+    tell_renamed(&raw);
+    raw.checked().map_err(Failure::Settings)
+}
+
+fn tell_renamed(raw: &RawSettings) {
     for line in raw.renamed() {
         note(line);
     }
-    raw.settings().map_err(Failure::Settings)
 }
 
 /// Logs go to standard error, so that standard output holds what was asked for and nothing else.
 fn log(filter: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+    let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failure::Settings(vec![format!("log = {filter:?}: {error}")]))?;
     let lines = LOG.get_or_init(|| LogQueue::start(io::stderr()).expect("a thread can be started"));
-    let _ = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(lines.clone())
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    let _ = SET_LOG_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+    let _ = subscriber.try_init();
     Ok(())
+}
+
+/// Puts another filter in the place of the log's; true if it could.
+type SetLogFilter = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
+
+/// Set where the log goes somewhere.
+static SET_LOG_FILTER: OnceLock<SetLogFilter> = OnceLock::new();
+
+/// Logs by another filter from now on. False if that cannot be done.
+fn set_log_filter(filter: &str) -> bool {
+    let set = EnvFilter::try_new(filter).ok().zip(SET_LOG_FILTER.get());
+    set.is_some_and(|(filter, set)| set(filter))
 }
 
 /// The key ring; a first start of an embedded store makes one, a store that has data never gets another.

@@ -2,17 +2,21 @@
 //!
 //! Defaults < file < environment (`LIANGMA_…`) < flags. Whatever is bad or unknown is named, all of it at once.
 
+mod files;
+pub mod listing;
+
 use crate::http::doors;
 use crate::http::query::Door;
 use crate::lists::ListSettings;
 use crate::offline::issue::OfflineSettings;
 use crate::paper::Retention;
+use crate::service::in_force::{SettingInForce, SettingsInForce};
 use crate::store::redis;
 use crate::store::redis::dial::{SentinelLogin, read_password};
 use crate::store::redis::url::{StoreLocation, Topology, meant};
 use crate::tls::ServerFiles;
 use crate::{admission, board, desk, http, identity, seal, service, store_client};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Read;
@@ -586,6 +590,17 @@ const RENAMED: &[(&str, &str)] = &[
     ("command_wait", "command_store_timeout"),
 ];
 
+/// Settings whose new values a reload takes up. The others need a restart.
+pub const RELOADABLE: &[&str] = &[
+    "log",
+    "guidance_file",
+    "desk_requests_per_second",
+    "shows_per_second",
+    "scans_per_second",
+    "bulk_codes_per_second",
+    "bulk_scans_per_token",
+];
+
 /// Where residents and statuses are kept.
 #[derive(Clone, Debug)]
 pub enum StoreSettings {
@@ -789,8 +804,24 @@ impl RawSettings {
 
     /// All settings, or everything that is wrong with them.
     pub fn settings(self) -> Result<Settings, Vec<String>> {
+        let (settings, read) = self.read();
+        read.outcome(settings)
+    }
+
+    /// As [`RawSettings::settings`], and every file and folder that a node needs is there and can be used.
+    pub fn checked(self) -> Result<Settings, Vec<String>> {
+        let (settings, mut read) = self.read();
+        files::check(&mut read, &settings);
+        read.outcome(settings)
+    }
+
+    /// Reads all settings. In the place of a bad one stands a value that is good, and the reader has what is wrong with it.
+    fn read(self) -> (Settings, SettingsReader) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut read = SettingsReader { raw: self };
+        let mut read = SettingsReader {
+            raw: self,
+            bad_names: BTreeSet::new(),
+        };
         let store = read.store();
         let keys = match (read.raw("key_ring"), store.folder()) {
             (Some(keys), _) => PathBuf::from(keys),
@@ -828,12 +859,15 @@ impl RawSettings {
         }
         let (offline, offline_life_max) = read.offline();
         let lists = read.lists();
+        let agent = read.agent();
+        read.addresses(&doors, agent);
+        let in_force = read.in_force(&store, &keys);
         let settings = Settings {
             offline_life_max,
             store,
             keys,
             doors,
-            agent: read.agent(),
+            agent,
             http: http::Settings {
                 balancers: read.number("balancers", 1..=1_000) as u32,
                 bulk_pause_max,
@@ -882,6 +916,7 @@ impl RawSettings {
                 gate_reasons: read.one_of("gate_reasons", &["none", "all"]) == "all",
                 offline,
                 lists,
+                in_force,
                 pages_per_second: read.number("pages_per_second", 0..=1_000_000) as u32,
             },
             identity: identity::Settings {
@@ -904,12 +939,7 @@ impl RawSettings {
             drain_timeout,
             log: read.log(),
         };
-        let bad = read.raw.bad;
-        if bad.is_empty() {
-            Ok(settings)
-        } else {
-            Err(bad)
-        }
+        (settings, read)
     }
 }
 
@@ -928,9 +958,58 @@ fn days(n: u64) -> Duration {
 /// Takes settings out one by one and notes what is wrong with them.
 struct SettingsReader {
     raw: RawSettings,
+    bad_names: BTreeSet<String>,
 }
 
 impl SettingsReader {
+    fn outcome(self, settings: Settings) -> Result<Settings, Vec<String>> {
+        match self.raw.bad.is_empty() {
+            true => Ok(settings),
+            false => Err(self.raw.bad),
+        }
+    }
+
+    fn is_bad(&self, name: &str) -> bool {
+        self.bad_names.contains(name)
+    }
+
+    /// Returns all settings as they were written. An address may hold a password: its host, kind and path are shown.
+    fn in_force(&self, store: &StoreSettings, keys: &Path) -> SettingsInForce {
+        let all = SETTINGS.iter().map(|(name, default, ..)| {
+            let said = self.raw.values.get(*name);
+            let value = match (*name, store) {
+                ("store", StoreSettings::Embedded(folder)) => folder.display().to_string(),
+                ("store", StoreSettings::Redis(redis)) => redis.dial.place.to_string(),
+                ("key_ring", _) => keys.display().to_string(),
+                _ => said.map_or((*default).to_owned(), |(value, _)| value.clone()),
+            };
+            SettingInForce {
+                name,
+                value,
+                origin: said.map(|(_, origin)| origin.clone()),
+                is_reloadable: RELOADABLE.contains(name),
+            }
+        });
+        SettingsInForce(all.collect())
+    }
+
+    /// Notes two listeners with one address.
+    fn addresses(&mut self, doors: &[(Door, doors::Settings)], agent: Option<SocketAddr>) {
+        let doors = doors.iter().map(|(door, of)| (door.name(), of.address));
+        let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
+        for (name, address) in doors.chain(agent.map(|address| ("agent", address))) {
+            let same = seen.iter().find(|(_, known)| *known == address);
+            match same {
+                // The system gives each a port of its own.
+                Some((other, _)) if address.port() != 0 => {
+                    let other = (*other).to_owned();
+                    self.bad(name, &format!("is the address of {other} too"));
+                }
+                _ => seen.push((name, address)),
+            }
+        }
+    }
+
     fn raw(&self, name: &str) -> Option<String> {
         self.raw.values.get(name).map(|(value, _)| value.clone())
     }
@@ -940,6 +1019,7 @@ impl SettingsReader {
     }
 
     fn bad(&mut self, name: &str, why: &str) {
+        self.bad_names.insert(name.to_owned());
         let raw = self.raw.values.get(name);
         self.raw.bad.push(match raw {
             // An address may hold a password.
@@ -1540,21 +1620,46 @@ mod tests {
     }
 
     #[test]
-    fn the_generated_page_of_settings_is_current() {
-        let mut page = String::from(
-            "# Settings\n\n\
-             Generated from `src/config.rs`; see CONTRIBUTING.md before you edit it.\n\n\
-             A later source wins: the default, the file that `--config` names (TOML), `LIANGMA_NAME` in the environment, \
-             `--set NAME=VALUE` and the flags.\n\
-             A duration is a number and `ms`, `s`, `m`, `h` or `d`. A size is a number of bytes, or a number and `KiB`, `MiB`, \
-             `GiB` or `TiB`.\n\
-             A bad or unknown setting stops the start with exit code 78. All of them are named at once.\n\n\
-             | setting | default | bounds | meaning |\n| --- | --- | --- | --- |\n",
+    fn settings_in_force_name_their_origin_and_no_secret() {
+        let settings = raw(&[
+            ("store", "rediss+sentinel://u:hush@a,b/main"),
+            ("key_ring", "ring"),
+            ("log", "warn"),
+        ]);
+        let all = settings.unwrap().service.in_force;
+        let of = |name| all.0.iter().find(|of| of.name == name).unwrap();
+        let (set, others) = (all.line(true), all.line(false));
+        assert!(!format!("{all:?}{set}{others}").contains("hush"));
+        let place = "rediss+sentinel://a:26379,b:26379/main";
+        assert_eq!(
+            (&*of("store").value, &of("store").origin),
+            (place, &Some("test".into()))
         );
-        for (name, default, bounds, meaning) in SETTINGS {
-            page += &format!("| `{name}` | `{default}` | {bounds} | {meaning} |\n");
+        assert_eq!(
+            (&*of("gate").value, &of("gate").origin),
+            ("127.0.0.1:8081", &None)
+        );
+        assert!(set.contains("log=warn") && others.contains("code_life=60s"));
+        assert_eq!(all.0.len(), SETTINGS.len());
+        for name in RELOADABLE {
+            assert!(is_known(name), "{name}");
         }
-        crate::generated_docs::check("operate/settings.md", &page);
+    }
+
+    #[test]
+    fn two_doors_have_two_addresses() {
+        let bad = raw(&[("gate", "127.0.0.1:8080"), ("agent", "127.0.0.1:9090")]).unwrap_err();
+        assert_eq!(
+            bad,
+            [
+                "test: gate = \"127.0.0.1:8080\" is the address of resident too",
+                "test: agent = \"127.0.0.1:9090\" is the address of ops too"
+            ]
+        );
+        let free = ("127.0.0.1:0", "127.0.0.1:0");
+        raw(&[("gate", free.0), ("desk", free.1)]).unwrap();
+        // A door that is not opened needs none.
+        raw(&[("doors", "gate"), ("gate", "127.0.0.1:8080")]).unwrap();
     }
 
     #[test]

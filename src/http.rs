@@ -306,6 +306,20 @@ pub async fn answer(
             Route::Live => ops::live(service, started),
             Route::Ready => ops::ready(service, settings, started, now),
             Route::Metrics => ops::metrics(service, started, now),
+            Route::Settings => {
+                let admitted = head.credential.and_then(|credential| {
+                    service.admit_desk(
+                        Act::ReadSettings,
+                        credential,
+                        connection.certificate.get(),
+                        now.time,
+                    )
+                });
+                match admitted {
+                    Ok(_) => ops::settings(service, started),
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
             Route::Page(page) => {
                 match service.admit_page(pages::is_versioned(page, &parts.uri), started) {
                     Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),

@@ -52,3 +52,4 @@ pub mod signals;
 pub mod status;
 pub mod synth;
 pub mod tls;
+pub mod version;

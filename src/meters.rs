@@ -4,6 +4,7 @@
 use crate::answer::{Refusal, ResidentStatus};
 use crate::clock::{Moment, Time};
 use crate::status::Colour;
+use crate::version::{COMMIT, VERSION};
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::HashMap;
@@ -383,7 +384,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "outcome",
         "offline codes: `issued`; scanned and `opened`, `expired`, `revoked`, or `invalid`",
     ),
-    ("liangma_build_info", "gauge", "version", "always 1"),
+    (
+        "liangma_build_info",
+        "gauge",
+        "version, commit",
+        "always 1; the labels say which build runs",
+    ),
 ];
 
 /// What a query asked for.
@@ -1050,7 +1056,7 @@ impl Meters {
         self.count("liangma_panics_total", &[], crate::critical::panics());
         self.gauge(
             "liangma_build_info",
-            &[("version", env!("CARGO_PKG_VERSION"))],
+            &[("version", VERSION), ("commit", COMMIT)],
             1.0,
         );
         let store = &self.store;

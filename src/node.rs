@@ -210,11 +210,9 @@ impl Node {
         doors.any(|(one, _)| *one == door)
     }
 
-    /// Reads certificates and keys of the doors again; bad ones change nothing.
-    pub fn reload_certificates(&self) {
-        let certificates = self.certificates.clone();
-        // The files may be on a mount that hangs.
-        std::thread::spawn(move || certificates.look());
+    /// Returns certificates and keys of the doors, to be read again.
+    pub fn certificates(&self) -> Arc<DoorCertificates> {
+        self.certificates.clone()
     }
 
     /// Waits until every resident on record is on the board.
@@ -324,14 +322,14 @@ fn watch_platform(app: &Arc<AppState>) -> Result<(), String> {
 }
 
 /// The certificates of the doors that speak TLS.
-struct DoorCertificates {
+pub struct DoorCertificates {
     doors: Vec<(Door, Arc<ServerTls>)>,
     meters: Arc<Meters>,
 }
 
 impl DoorCertificates {
     /// Takes up what changed in the files.
-    fn look(&self) {
+    pub fn look(&self) {
         for (door, tls) in &self.doors {
             let outcome = tls.reload(Time::now());
             let metrics = self.meters.doors().into_iter();

@@ -1,6 +1,8 @@
 //! The service: one query to one answer. Show, scan, sessions, explanations.
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
+pub mod in_force;
+
 use crate::admission::Budget;
 use crate::admission::bytes::ByteBudget;
 use crate::admission::concurrency::{ConcurrencyCounter, ConcurrencyGuard};
@@ -38,6 +40,8 @@ use crate::status::Word;
 use crate::store::{Store, record};
 use crate::store_client::{self, StoreClient};
 use crate::tls::CertificateDigest;
+use arc_swap::ArcSwap;
+use in_force::SettingsInForce;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -62,6 +66,8 @@ pub struct Settings {
     pub lists: ListSettings,
     /// Pages that each thread of a door serves in a second; 0 for none at all.
     pub pages_per_second: u32,
+    /// All settings of the node, for operators.
+    pub in_force: SettingsInForce,
 }
 
 /// How often is fair; 0 for no limit. Ten seconds' worth is saved up of shows and of scans.
@@ -120,7 +126,10 @@ pub struct AppState {
     revoked_grants: RevokedGrantCache,
     scans: GrantScanQueue,
     pub sightings: Sightings,
-    guidance: Guidance,
+    guidance: ArcSwap<Guidance>,
+    /// All settings of the node, for operators. A reload changes it.
+    pub in_force: ArcSwap<SettingsInForce>,
+    desk_requests_per_second: AtomicU32,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
     /// None where no offline codes are issued.
@@ -256,7 +265,9 @@ impl AppState {
             revoked_grants: RevokedGrantCache::default(),
             scans: GrantScanQueue::default(),
             sightings: Sightings::new(accepted),
-            guidance,
+            guidance: ArcSwap::from_pointee(guidance),
+            in_force: ArcSwap::from_pointee(settings.in_force.clone()),
+            desk_requests_per_second: settings.desk_requests_per_second.into(),
             offline: None,
             lists: None,
             offline_codes: moka::sync::Cache::builder()
@@ -369,6 +380,47 @@ impl AppState {
         })
     }
 
+    /// Takes up other texts of guidance.
+    pub fn set_guidance(&self, guidance: Guidance) {
+        self.guidance.store(Arc::new(guidance));
+    }
+
+    /// Takes up other rates of the setting `name`. False where that needs a restart.
+    pub fn set_rate(&self, name: &str, newer: &Settings) -> bool {
+        let RateLimits {
+            shows_per_second,
+            scans_per_second,
+            bulk_codes_per_second,
+            bulk_scans_per_token,
+            ..
+        } = newer.rate_limits;
+        let saved = |per_second: u32| u64::from(per_second) * SAVED_SECONDS;
+        match name {
+            "shows_per_second" => {
+                (self.show_limiter).set_rate(shows_per_second, saved(shows_per_second))
+            }
+            "scans_per_second" => {
+                (self.scan_limiter).set_rate(scans_per_second, saved(scans_per_second))
+            }
+            "bulk_codes_per_second" => {
+                // A longer bulk needs a restart, and so does what is saved up for one.
+                let saved = self.settings.rate_limits.bulk_codes_saved;
+                self.bulk_limiter.set_rate(bulk_codes_per_second, saved)
+            }
+            "bulk_scans_per_token" => {
+                self.bulks.allow(bulk_scans_per_token);
+                true
+            }
+            "desk_requests_per_second" => {
+                let per_second = newer.desk_requests_per_second;
+                self.desk_requests_per_second.store(per_second, Relaxed);
+                self.desk_budgets.invalidate_all();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes up a key ring that was rotated meanwhile.
     pub fn reload_ring(&self, ring: &RingFile) {
         self.seal.reload(ring);
@@ -438,7 +490,7 @@ impl AppState {
     /// A resident's turn at the desk.
     fn limit_desk_rate(&self, who: Identity) -> Result<(), Refusal> {
         let now = Instant::now();
-        let per_second = self.settings.desk_requests_per_second;
+        let per_second = self.desk_requests_per_second.load(Relaxed);
         let budget = self.desk_budgets.get_with(who, || {
             Arc::new(std::sync::Mutex::new(full_budget(per_second, now)))
         });
@@ -1001,9 +1053,8 @@ impl Service {
         language: Language,
         now: Now,
     ) -> Result<StatusExplanation, Refusal> {
-        let AppState {
-            board, guidance, ..
-        } = &*self.app;
+        let board = &self.app.board;
+        let guidance = self.app.guidance.load_full();
         self.app.limit_desk_rate(session.identity)?;
         let freshness = board.freshness(now);
         let placed = self.app.store_client.record(session.identity).await?;

@@ -8,6 +8,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use simple_asn1::ASN1Block;
 use std::io::Read;
@@ -202,15 +203,7 @@ impl FileContents {
     }
 
     fn load(&self, files: &ServerFiles) -> Result<LoadedServer, TlsError> {
-        let pair = |why: rustls::Error| {
-            let why = match why {
-                rustls::Error::InconsistentKeys(_) => {
-                    "the key is not that of the certificate".into()
-                }
-                why => why.to_string(),
-            };
-            TlsError::Pair(files.cert.clone(), files.key.clone(), why)
-        };
+        let pair = |why: rustls::Error| unfit_pair(&files.cert, &files.key, &why);
         let chain = certificates(&files.cert, &self.cert)?;
         let expires_at = expires_at(&chain[0]);
         let key = private_key(&files.key, &self.key)?;
@@ -250,6 +243,52 @@ impl FileContents {
             contents: self.digest(),
         })
     }
+}
+
+/// Which file of TLS something is wrong with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    Cert,
+    Key,
+    Authorities,
+}
+
+/// Returns everything that is wrong with a certificate and its key, and with a file of authorities.
+pub fn faults(
+    pair: Option<(&Path, &Path)>,
+    authorities_file: Option<&Path>,
+) -> Vec<(FileKind, TlsError)> {
+    let mut found = Vec::new();
+    if let Some((cert, key)) = pair {
+        let chain = read(cert).and_then(|pem| certificates(cert, &pem));
+        let private = read(key).and_then(|pem| private_key(key, &pem));
+        match (chain, private) {
+            (Ok(chain), Ok(private)) => {
+                if let Err(why) = CertifiedKey::from_der(chain, private, &provider()) {
+                    found.push((FileKind::Cert, unfit_pair(cert, key, &why)));
+                }
+            }
+            (chain, private) => {
+                found.extend(chain.err().map(|why| (FileKind::Cert, why)));
+                found.extend(private.err().map(|why| (FileKind::Key, why)));
+            }
+        }
+    }
+    if let Some(path) = authorities_file
+        && let Err(why) = read(path).and_then(|pem| authorities(path, &pem))
+    {
+        found.push((FileKind::Authorities, why));
+    }
+    found
+}
+
+/// Says that a certificate and a key cannot be used together.
+fn unfit_pair(cert: &Path, key: &Path, why: &rustls::Error) -> TlsError {
+    let why = match why {
+        rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".into(),
+        why => why.to_string(),
+    };
+    TlsError::Pair(cert.to_owned(), key.to_owned(), why)
 }
 
 /// The files of a command that connects to a door.

@@ -388,6 +388,7 @@ fn app(residents: u64) -> Arc<AppState> {
         desk::guidance::Guidance::default(),
         Arc::new(Meters::new()),
         service::Settings {
+            in_force: Default::default(),
             clock_offset_max: Duration::from_secs(5),
             gate_reasons: false,
             session_life: Duration::from_secs(86_400),

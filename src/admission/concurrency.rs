@@ -1,11 +1,12 @@
 //! How many long things each caller has under way at once, node-wide. Pure but for its lock, which no show and no scan takes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Counts of what is under way, by the caller's number.
 pub struct ConcurrencyCounter {
-    most: u32,
+    most: AtomicU32,
     counts: Mutex<HashMap<u64, u32>>,
 }
 
@@ -13,16 +14,21 @@ impl ConcurrencyCounter {
     /// Allows each caller so many.
     pub fn new(most: u32) -> Arc<ConcurrencyCounter> {
         Arc::new(ConcurrencyCounter {
-            most,
+            most: most.into(),
             counts: Mutex::default(),
         })
+    }
+
+    /// Allows each caller so many from now on; what is under way stays so.
+    pub fn allow(&self, most: u32) {
+        self.most.store(most, Relaxed);
     }
 
     /// Counts one more of a caller's, until what is returned is dropped. None where the caller has as many as are allowed.
     pub fn enter(self: &Arc<ConcurrencyCounter>, caller: u64) -> Option<ConcurrencyGuard> {
         let mut counts = self.counts();
         let count = counts.entry(caller).or_insert(0);
-        if *count >= self.most {
+        if *count >= self.most.load(Relaxed) {
             return None;
         }
         *count += 1;
@@ -71,6 +77,10 @@ mod tests {
         drop(first);
         let third = all.enter(7);
         assert!(third.is_some() && all.enter(7).is_none());
+        all.allow(3);
+        let fourth = all.enter(7);
+        assert!(fourth.is_some() && all.enter(7).is_none());
+        drop(fourth);
         drop((second, third));
         assert!(all.counts().is_empty());
     }

@@ -16,9 +16,12 @@ pub struct RateLimiter {
     spent: Box<[AtomicU64]>,
     epoch: Instant,
     /// What one ask costs, and how much is saved up at most.
-    cost: u64,
-    saved: u64,
+    cost: AtomicU64,
+    saved: AtomicU64,
 }
+
+/// Saved up by everybody where there is no limit: more time than any clock shows.
+const NO_LIMIT: u64 = 1 << 62;
 
 /// A debt grows no further past the savings. What is further ahead than this was written before the clock went back, and
 /// is not believed.
@@ -32,10 +35,7 @@ impl RateLimiter {
     /// least 1,024, eight bytes each. Some ten places for each id that asks within the time a burst takes to come back are
     /// plenty.
     pub fn new(per_second: u32, burst: u64, places: usize, epoch: Instant) -> RateLimiter {
-        let cost = match per_second {
-            0 => 0,
-            n => 1_000_000_000 / u64::from(n),
-        };
+        let [cost, saved] = terms(per_second, burst);
         let places = match per_second {
             0 => 0,
             _ => places.next_power_of_two().max(PLACES_MIN),
@@ -43,22 +43,36 @@ impl RateLimiter {
         RateLimiter {
             spent: (0..places).map(|_| AtomicU64::new(0)).collect(),
             epoch,
-            cost,
-            saved: cost.saturating_mul(burst.max(1) - 1),
+            cost: cost.into(),
+            saved: saved.into(),
         }
+    }
+
+    /// Changes the rate; what was spent stays spent. False where there was no limit before: it has no places to count in.
+    pub fn set_rate(&self, per_second: u32, burst: u64) -> bool {
+        if self.spent.is_empty() {
+            return per_second == 0;
+        }
+        let [cost, saved] = terms(per_second, burst);
+        self.cost.store(cost, Relaxed);
+        self.saved.store(saved, Relaxed);
+        true
     }
 
     /// Takes a turn, if it is theirs.
     pub fn take(&self, who: u64, now: Instant) -> bool {
         let now = self.nanos(now);
-        self.spend(who, now, self.cost, |spent| spent <= now + self.saved)
-            .is_ok()
+        let saved = self.saved.load(Relaxed);
+        self.spend(who, now, self.cost.load(Relaxed), |spent| {
+            spent <= now + saved
+        })
+        .is_ok()
     }
 
     /// Takes `count` turns, also such as are yet to come; how long until the last of them comes.
     pub fn charge(&self, who: u64, count: u64, now: Instant) -> Duration {
         let now = self.nanos(now);
-        let cost = self.cost.saturating_mul(count);
+        let cost = self.cost.load(Relaxed).saturating_mul(count);
         let spent = self.spend(who, now, cost, |_| true);
         self.until(spent.unwrap_or_default(), now)
     }
@@ -88,7 +102,8 @@ impl RateLimiter {
             if !may(believed) {
                 return Err(believed);
             }
-            let next = (believed.max(now).saturating_add(cost)).min(now + self.saved + DEBT_MAX);
+            let saved = self.saved.load(Relaxed);
+            let next = (believed.max(now).saturating_add(cost)).min(now + saved + DEBT_MAX);
             // The other place first: behind the exchange it would be the lesser for a moment, and another thread would count on it.
             // An id may have one place twice.
             if !std::ptr::eq(least, rest) {
@@ -102,14 +117,15 @@ impl RateLimiter {
     }
 
     fn believed(&self, spent: u64, now: u64) -> u64 {
-        match spent > now + self.saved + self.cost + DEBT_MAX {
+        let (saved, cost) = (self.saved.load(Relaxed), self.cost.load(Relaxed));
+        match spent > now + saved + cost + DEBT_MAX {
             true => now,
             false => spent,
         }
     }
 
     fn until(&self, spent: u64, now: u64) -> Duration {
-        Duration::from_nanos(spent.saturating_sub(now + self.saved))
+        Duration::from_nanos(spent.saturating_sub(now + self.saved.load(Relaxed)))
     }
 
     fn nanos(&self, now: Instant) -> u64 {
@@ -120,6 +136,17 @@ impl RateLimiter {
         let last = self.spent.len().checked_sub(1)?;
         let [one, other] = [who as usize, (who >> 32) as usize];
         Some([&self.spent[one & last], &self.spent[other & last]])
+    }
+}
+
+/// Returns what one ask costs and how much is saved up, in nanoseconds.
+fn terms(per_second: u32, burst: u64) -> [u64; 2] {
+    match per_second {
+        0 => [0, NO_LIMIT],
+        n => {
+            let cost = 1_000_000_000 / u64::from(n);
+            [cost, cost.saturating_mul(burst.max(1) - 1).min(NO_LIMIT)]
+        }
     }
 }
 
@@ -236,7 +263,7 @@ mod tests {
             let of = |who: u64| [who & last, who >> 32 & last];
             let alone = |place: u64| hot.iter().all(|who| !of(*who).contains(&place));
             prop_assume!(of(good).into_iter().any(alone));
-            let every = Duration::from_nanos(turns.cost);
+            let every = Duration::from_nanos(turns.cost.load(Relaxed));
             let (mut now, mut next) = (start, start);
             for (later, which) in steps {
                 now += ms(later);
@@ -269,7 +296,7 @@ mod tests {
                 }
                 taken += (0..20).filter(|_| turns.take(id(5), now)).count() as u64;
                 let passed = (now - start).as_nanos() as u64;
-                prop_assert!(taken <= passed / turns.cost + burst);
+                prop_assert!(taken <= passed / turns.cost.load(Relaxed) + burst);
             }
         }
 
@@ -292,5 +319,26 @@ mod tests {
             prop_assert!(turns.take(id(1), start + wait));
             prop_assert!(turns.take(id(2), start), "nor anybody else");
         }
+    }
+
+    #[test]
+    fn a_rate_that_changes_holds_from_then_on_and_what_was_spent_stays_spent() {
+        let epoch = Instant::now();
+        let turns = RateLimiter::new(10, 10, PLACES_MIN, epoch);
+        let take = |now| (0..100).filter(|_| turns.take(id(1), now)).count();
+        assert_eq!(take(epoch), 10);
+        assert!(turns.set_rate(100, 100));
+        // A second of debt at the old rate is paid; the new one saves up from there.
+        assert_eq!(take(epoch + ms(1_000)), 100);
+        assert!(turns.set_rate(0, 1));
+        assert_eq!(take(epoch + ms(1_000)), 100, "no limit");
+        assert!(turns.set_rate(1, 1));
+        assert_eq!(turns.wait(id(2), epoch + ms(1_000)), Duration::ZERO);
+        assert!(turns.take(id(2), epoch + ms(1_000)));
+        assert!(!turns.take(id(2), epoch + ms(1_000)));
+        // Where there was none there is nothing to count in.
+        let none = RateLimiter::new(0, 1, PLACES_MIN, epoch);
+        assert!(none.set_rate(0, 5) && !none.set_rate(5, 5));
+        assert!((0..100).all(|_| none.take(id(1), epoch)));
     }
 }

@@ -1,36 +1,39 @@
 //! `serve`: a node over its store, from the first door to the last query.
 
 use super::{
-    CommandResult, Failure, Sources, StoreHandle, log, open_store, ring, runtime, settings,
+    CommandResult, Failure, Sources, StoreHandle, checked_settings, log, open_store, ring, runtime,
+    say, set_log_filter,
 };
 use crate::admission::descriptors::{self, DescriptorRequest};
 use crate::board::Board;
-use crate::config::{Settings, StoreSettings};
+use crate::config::{RawSettings, Settings, StoreSettings};
 use crate::critical;
 use crate::desk::guidance::Guidance;
 use crate::http::doors;
 use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::meters::Meters;
-use crate::node::{self, Components, Node};
+use crate::node::{self, Components, DoorCertificates, Node};
 use crate::offline::issue::{OfflineIssuer, OfflineKeys};
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
+use crate::service::AppState;
+use crate::service::in_force::SettingsInForce;
 use crate::signals::{SignalAction, Signals};
 use crate::store::Store;
-use crate::tls::ServerTls;
+use crate::version::{COMMIT, VERSION};
 use clap::Args;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Open the doors over a store
 ///
 /// Prints one line a door with its real address, logs to standard error, and serves until SIGTERM: then /ready says no,
-/// the doors close, queries end, and a second signal ends it at once. SIGHUP reads the key ring again.
+/// the doors close, queries end, and a second signal ends it at once. SIGHUP reads settings, key ring, guidance and the platform's keys again.
 #[derive(Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -53,56 +56,97 @@ pub struct Serve {
     /// Which doors to open [default: resident,gate,desk,ops]
     #[arg(long, value_name = "LIST")]
     doors: Option<String>,
+    /// Check the settings and every file that they name, say what is wrong, and open nothing
+    #[arg(long)]
+    check: bool,
 }
 
 impl Serve {
     pub fn run(self) -> CommandResult {
-        let mut raw = self.sources.raw();
-        let ops_name = match self.back {
-            Some(_) => "back",
-            None => Door::Ops.name(),
-        };
-        for (name, value) in [
-            ("resident", self.resident),
-            ("gate", self.gate),
-            ("desk", self.desk),
-            ("ops", self.ops),
-            ("back", self.back),
-            ("doors", self.doors),
-        ] {
-            if let Some(value) = value {
-                raw.set(name, value, format!("--{name}"));
-            }
+        if self.check {
+            return self.check();
         }
-        let mut settings = settings(raw)?;
+        let mut settings = checked_settings(self.raw())?;
         log(&settings.log)?;
         critical::report_panics();
+        let in_force = &settings.service.in_force;
+        tracing::info!(
+            version = VERSION,
+            commit = COMMIT,
+            set = in_force.line(true),
+            default = in_force.line(false),
+            "starting"
+        );
         // A node waits for its store; what watches it reads that in the log.
         if let StoreSettings::Redis(redis) = &mut settings.store {
             redis.open_wait = None;
         }
         let ring = ring(&settings)?;
-        runtime()?.block_on(serve(settings, ring, ops_name))
+        runtime()?.block_on(serve(self, settings, ring))
+    }
+
+    /// Says whether a node could begin with these settings.
+    fn check(&self) -> CommandResult {
+        // What a node passes over it warns of.
+        log("warn")?;
+        let settings = checked_settings(self.raw())?;
+        if let Some(path) = &settings.guidance {
+            read_guidance(path)?;
+        }
+        say("the settings are good")?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What file, environment and flags say.
+    fn raw(&self) -> RawSettings {
+        let mut raw = self.sources.raw();
+        for (name, value) in [
+            ("resident", &self.resident),
+            ("gate", &self.gate),
+            ("desk", &self.desk),
+            ("ops", &self.ops),
+            ("back", &self.back),
+            ("doors", &self.doors),
+        ] {
+            if let Some(value) = value {
+                raw.set(name, value, format!("--{name}"));
+            }
+        }
+        raw
+    }
+
+    /// What the operations door is called.
+    fn ops_name(&self) -> &'static str {
+        match self.back {
+            Some(_) => "back",
+            None => Door::Ops.name(),
+        }
     }
 }
 
 /// At the end of a node a part of which panicked, beyond what a drain takes: the part may be what is waited for.
 const FALLEN_WAIT: Duration = Duration::from_secs(10);
 
-async fn serve(settings: Settings, ring: RingFile, ops_name: &str) -> CommandResult {
+async fn serve(told: Serve, settings: Settings, ring: RingFile) -> CommandResult {
     let mut signals = Signals::listen()?;
     let mut node = tokio::select! {
         node = open(&settings, &ring) => node?,
         // A store that is away is waited for, and so is the end of waiting.
         () = again(&mut signals) => return Ok(ExitCode::SUCCESS),
     };
-    if let Err(error) = print_doors(&node, ops_name) {
+    if let Err(error) = print_doors(&node, told.ops_name()) {
         // Nobody could find the doors of such a node; a reader that has left is no good end here.
         node.end(Duration::ZERO).await;
         return Err(
             anyhow::anyhow!("the doors cannot be printed to standard output: {error}").into(),
         );
     }
+    let reload = Arc::new(Reload {
+        told,
+        app: node.app.clone(),
+        certificates: node.certificates(),
+        settings: Mutex::new(settings.clone()),
+    });
     let mut filled = false;
     loop {
         let asked = tokio::select! {
@@ -120,7 +164,7 @@ async fn serve(settings: Settings, ring: RingFile, ops_name: &str) -> CommandRes
             }
         };
         match asked {
-            SignalAction::Reload => reload(&node, &settings.keys),
+            SignalAction::Reload => reload.start(),
             SignalAction::End => break,
         }
     }
@@ -156,7 +200,6 @@ fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
 pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure> {
     let mut node_settings = node::Settings::from(settings);
     fit_descriptors(&mut node_settings.doors);
-    check_certificates(&node_settings.doors)?;
     let seal = Seal::new(ring, settings.seal.clone());
     let platform = Platform::read(settings.identity.clone())
         .map_err(|why| Failure::Settings(vec![format!("identity_jwks_file: {why}")]))?;
@@ -165,17 +208,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
     }
     let guidance = match &settings.guidance {
         None => Guidance::default(),
-        Some(path) => {
-            let (guidance, passed_over) = Guidance::read(path)
-                .map_err(|why| Failure::Settings(vec![format!("guidance: {why}")]))?;
-            for why in passed_over {
-                tracing::warn!(
-                    why,
-                    "a text of guidance is passed over: the built-in one is used"
-                );
-            }
-            guidance
-        }
+        Some(path) => read_guidance(path)?,
     };
     let offline = offline(settings, ring)?;
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
@@ -207,21 +240,18 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         .map_err(|why| anyhow::anyhow!(why))?)
 }
 
-/// Reads the certificate of every door that speaks TLS; all that cannot be used are named at once.
-fn check_certificates(doors: &[(Door, doors::Settings)]) -> Result<(), Failure> {
-    let with_tls = doors
-        .iter()
-        .filter_map(|(door, settings)| Some((door, settings.tls.clone()?)));
-    let bad: Vec<String> = with_tls
-        .filter_map(|(door, files)| {
-            let error = ServerTls::load(files).err()?;
-            Some(format!("{}_tls_cert: {error}", door.name()))
-        })
-        .collect();
-    match bad.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::Settings(bad)),
+/// Reads the texts of guidance, and warns of each that is passed over.
+fn read_guidance(path: &Path) -> Result<Guidance, Failure> {
+    let read = Guidance::read(path);
+    let (guidance, passed_over) =
+        read.map_err(|why| Failure::Settings(vec![format!("guidance_file: {why}")]))?;
+    for why in passed_over {
+        tracing::warn!(
+            why,
+            "a text of guidance is passed over: the built-in one is used"
+        );
     }
+    Ok(guidance)
 }
 
 /// Makes what issues offline codes; None where no issuer is set.
@@ -238,21 +268,102 @@ fn offline(settings: &Settings, ring: &RingFile) -> Result<Option<Arc<OfflineIss
     Ok(Some(Arc::new(OfflineIssuer::new(keys, offline.clone()))))
 }
 
-/// Takes up a rotated ring and the identity platform's keys; bad ones change nothing.
-fn reload(node: &Node, keys: &Path) {
-    // The file may be on a mount that hangs.
-    let app = node.app.clone();
-    std::thread::spawn(move || app.reload_platform(true));
-    node.reload_certificates();
-    match RingFile::read(keys) {
-        Ok(ring) if Seal::mark_of(&ring) != node.app.seal.mark() => {
-            tracing::error!("this key ring belongs to another store; the one in force stays");
+/// What a reload needs: where settings come from, the node, and what it was told last.
+struct Reload {
+    told: Serve,
+    app: Arc<AppState>,
+    certificates: Arc<DoorCertificates>,
+    /// One reload at a time.
+    settings: Mutex<Settings>,
+}
+
+impl Reload {
+    /// Reads settings and files again, on a thread of its own: a file may be on a mount that hangs.
+    fn start(self: &Arc<Reload>) {
+        let reload = self.clone();
+        let thread = std::thread::Builder::new().name("reload".into());
+        if let Err(error) = thread.spawn(move || reload.run()) {
+            tracing::error!(%error, "nothing is read again: no thread can be started");
         }
-        Ok(ring) => {
-            node.app.reload_ring(&ring);
-            tracing::info!("the key ring was read again");
+    }
+
+    /// Each of settings, key ring, platform's keys and guidance is taken up if it is good; a bad one changes nothing.
+    fn run(&self) {
+        let mut known = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let raw = self.told.raw();
+        for line in raw.renamed() {
+            tracing::warn!("{line}");
         }
-        Err(error) => tracing::error!(%error, "the key ring in force stays"),
+        match raw.settings() {
+            Ok(newer) => self.take_up(&mut known, newer),
+            Err(bad) => {
+                for why in bad {
+                    tracing::error!(why, "the settings in force stay");
+                }
+            }
+        }
+        self.certificates.look();
+        self.app.reload_platform(true);
+        match RingFile::read(&known.keys) {
+            Ok(ring) if Seal::mark_of(&ring) != self.app.seal.mark() => {
+                tracing::error!("this key ring belongs to another store; the one in force stays");
+            }
+            Ok(ring) => {
+                self.app.reload_ring(&ring);
+                tracing::info!("the key ring was read again");
+            }
+            Err(error) => tracing::error!(%error, "the key ring in force stays"),
+        }
+        // Another file was read above already.
+        if let Some(path) = &known.guidance {
+            self.reload_guidance(path);
+        }
+    }
+
+    /// Takes up those of newer settings that a running node can, and names the others.
+    fn take_up(&self, known: &mut Settings, newer: Settings) {
+        let mut in_force = SettingsInForce::clone(&self.app.in_force.load());
+        for setting in in_force.clone().changed(&newer.service.in_force) {
+            let (name, value) = (setting.name, &*setting.value);
+            let is_taken = match name {
+                "log" => set_log_filter(&newer.log),
+                "guidance_file" => {
+                    known.guidance.clone_from(&newer.guidance);
+                    if known.guidance.is_none() {
+                        self.app.set_guidance(Guidance::default());
+                    }
+                    true
+                }
+                _ => setting.is_reloadable && self.app.set_rate(name, &newer.service),
+            };
+            match is_taken {
+                true => {
+                    in_force.put(setting);
+                    tracing::info!(name, value, "a setting was changed");
+                }
+                false => tracing::warn!(
+                    name,
+                    value,
+                    "a changed setting needs a restart; the one in force stays"
+                ),
+            }
+        }
+        self.app.in_force.store(Arc::new(in_force));
+    }
+
+    fn reload_guidance(&self, path: &Path) {
+        match read_guidance(path) {
+            Ok(guidance) => {
+                self.app.set_guidance(guidance);
+                tracing::info!("the guidance was read again");
+            }
+            Err(Failure::Settings(bad)) => {
+                for why in bad {
+                    tracing::error!(why, "the guidance in force stays");
+                }
+            }
+            Err(Failure::Other(error)) => tracing::error!(%error, "the guidance in force stays"),
+        }
     }
 }
 

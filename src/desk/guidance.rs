@@ -55,7 +55,12 @@ impl Guidance {
 
     fn parse(text: &str) -> Result<(Guidance, Vec<String>), String> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file: GuidanceFile = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: GuidanceFile = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+            let why = error.message().lines().next().unwrap_or_default();
+            format!("line {line}: {why}")
+        })?;
         if file.guidance.len() > TEXTS_MAX {
             return Err(format!("more than {TEXTS_MAX} texts"));
         }
@@ -173,6 +178,11 @@ mod tests {
                 .contains("text 1: an unknown reason")
         );
         assert!(Guidance::parse("not toml").is_err());
-        assert!(Guidance::parse("[[guidances]]").is_err());
+        let unknown = Guidance::parse("\n[[guidances]]").err();
+        let unknown = unknown.expect("no guidance");
+        assert!(
+            unknown.starts_with("line 2: ") && !unknown.contains('\n'),
+            "{unknown}"
+        );
     }
 }

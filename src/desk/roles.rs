@@ -93,10 +93,12 @@ pub enum Act {
     EndSessions,
     IssueOffline,
     RevokeOffline,
+    /// To read the settings in force and the build.
+    ReadSettings,
 }
 
 impl Act {
-    pub const ALL: [Act; 32] = [
+    pub const ALL: [Act; 33] = [
         Act::Show,
         Act::Explain,
         Act::Scan,
@@ -129,6 +131,7 @@ impl Act {
         Act::EndSessions,
         Act::IssueOffline,
         Act::RevokeOffline,
+        Act::ReadSettings,
     ];
 
     pub fn word(self) -> &'static str {
@@ -165,6 +168,7 @@ impl Act {
             Act::EndSessions => "end_sessions",
             Act::IssueOffline => "issue_offline",
             Act::RevokeOffline => "revoke_offline",
+            Act::ReadSettings => "read_settings",
         }
     }
 
@@ -190,7 +194,7 @@ impl Act {
             Act::AnswerAppeal => &[Authority],
             Act::ReadAccesses | Act::EndSessions => &[Resident],
             Act::RevokeOffline => &[Resident, Member, Staff],
-            Act::Revoke | Act::Override => &[Operator],
+            Act::Revoke | Act::Override | Act::ReadSettings => &[Operator],
         }
     }
 

@@ -16,6 +16,7 @@ use crate::seal::AccessToken;
 use crate::service::{AppState, Service};
 use crate::store::{Change, ChangeKind, ChangeOutcome};
 use crate::store_client::StoreClient;
+use crate::version::{COMMIT, VERSION};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
@@ -142,6 +143,20 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         .enter(RequestKind::Metrics, started)
         .leave(QueryOutcome::Done);
     reply::typed(StatusCode::OK, reply::TEXT, Body::whole(text))
+}
+
+/// Answers which build this is and which settings are in force.
+pub fn settings(service: &Service, started: Instant) -> Response<Body> {
+    let body = serde_json::json!({
+        "version": VERSION,
+        "commit": COMMIT,
+        "settings": service.app.in_force.load().to_json(),
+    });
+    service
+        .metrics
+        .enter(RequestKind::Desk, started)
+        .leave(QueryOutcome::Done);
+    reply::json(StatusCode::OK, body.to_string())
 }
 
 /// How often a feed that is silent is looked after: whether its authority may still feed.

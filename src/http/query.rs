@@ -57,6 +57,8 @@ pub enum Route {
     Ready,
     Metrics,
     Feed,
+    /// The settings in force.
+    Settings,
     Page(&'static Page),
     /// An offline code for whom a session shows.
     OfflineCode,
@@ -169,6 +171,7 @@ impl Route {
             (Door::Ops, "/ready") => (Route::Ready, Method::GET),
             (Door::Ops, "/metrics") => (Route::Metrics, Method::GET),
             (Door::Ops, "/v1/feed") => (Route::Feed, Method::POST),
+            (Door::Ops, "/v1/settings") => (Route::Settings, Method::GET),
             (Door::Resident, "/v1/code/offline") => (Route::OfflineCode, Method::GET),
             (Door::Resident, "/v1/keys") => (Route::SigningKeys, Method::GET),
             (Door::Gate, "/v1/keys") => (Route::SigningKeys, Method::GET),
@@ -187,6 +190,7 @@ impl Route {
             | Route::Bulk
             | Route::Explain
             | Route::Feed
+            | Route::Settings
             | Route::OfflineCode
             | Route::Desk(_) => Needs::Bearer,
             Route::List(path) if !path.part.is_sealed() => Needs::Bearer,
@@ -215,7 +219,7 @@ impl Route {
             Route::Page(_) => RequestKind::Page,
             Route::OfflineCode => RequestKind::OfflineCode,
             Route::SigningKeys | Route::List(_) => RequestKind::List,
-            Route::Desk(_) => RequestKind::Desk,
+            Route::Settings | Route::Desk(_) => RequestKind::Desk,
             Route::None => RequestKind::Other,
         }
     }
@@ -427,9 +431,12 @@ impl Route {
     pub fn method(self) -> Option<&'static str> {
         match self {
             Route::Scan | Route::Bulk | Route::OpenSession | Route::Feed => Some("POST"),
-            Route::Show | Route::Explain | Route::Live | Route::Ready | Route::Metrics => {
-                Some("GET, HEAD")
-            }
+            Route::Show
+            | Route::Explain
+            | Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::Settings => Some("GET, HEAD"),
             Route::Page(_) | Route::OfflineCode | Route::SigningKeys | Route::List(_) => {
                 Some("GET, HEAD")
             }

@@ -133,6 +133,8 @@ pub struct NodeBuilder {
     pub keys: Option<PathBuf>,
     pub settings: Vec<String>,
     pub descriptors: Option<u32>,
+    /// A file of settings.
+    pub config: Option<PathBuf>,
     /// A file that says how far the process's time of day is shifted, see [`shifted`].
     pub clock: Option<PathBuf>,
 }
@@ -144,12 +146,19 @@ impl NodeBuilder {
             keys: None,
             settings: settings.iter().map(ToString::to_string).collect(),
             descriptors: None,
+            config: None,
             clock: None,
         }
     }
 
     pub fn over(mut self, store: &Path) -> NodeBuilder {
         self.store = Some(store.to_owned());
+        self
+    }
+
+    /// With the settings of a file in the place of those that tests usually have.
+    pub fn configured(mut self, file: &Path) -> NodeBuilder {
+        self.config = Some(file.to_owned());
         self
     }
 
@@ -193,8 +202,12 @@ impl NodeBuilder {
             command.envs(shifted(file));
         }
         command.arg("serve");
-        for pair in SETTINGS {
-            command.args(["--set", pair]);
+        if let Some(file) = &self.config {
+            command.arg("--config").arg(file);
+        } else {
+            for pair in SETTINGS {
+                command.args(["--set", pair]);
+            }
         }
         command.arg("--store").arg(&store);
         if let Some(keys) = &self.keys {

@@ -57,6 +57,267 @@ fn every_bad_setting_is_named_at_once() {
     assert!(!store.exists(), "nothing was begun");
 }
 
+/// Makes a file of the folder, and returns its path.
+fn write(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("a temporary folder");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// Of every setting that names a file, and of those beside them: a check and a start name file and setting, all at once, and begin nothing.
+#[test]
+fn whatever_cannot_be_used_is_named_before_a_door_opens() {
+    let folder = folder();
+    let not_pem = write(&folder, "not.pem", b"no certificate");
+    let bad_jwks = write(&folder, "jwks.json", b"{\"keys\":[]}");
+    let bad_guidance = write(&folder, "guidance.toml", b"[[guidances]]");
+    let empty = write(&folder, "empty", b"");
+    let missing = folder.path().join("missing").display().to_string();
+    let a_file = format!("{empty}/store");
+    let good_ring = folder.path().join("ring");
+    RingFile::generate(Time::now())
+        .write_new(&good_ring)
+        .unwrap();
+    let good_ring = good_ring.display().to_string();
+    let redis = "rediss+sentinel://127.0.0.1:1/main";
+    let issuer = ("identity_issuer", "i");
+    // What is said, and the settings that must be named, each with its file.
+    type Row<'r> = (Vec<(&'r str, &'r str)>, Vec<(&'r str, &'r str)>);
+    let rows: Vec<Row> = vec![
+        (
+            vec![("identity_jwks_file", &missing), issuer],
+            vec![("identity_jwks_file", &missing)],
+        ),
+        (
+            vec![("identity_jwks_file", &bad_jwks), issuer],
+            vec![("identity_jwks_file", &bad_jwks)],
+        ),
+        (
+            vec![("guidance_file", &missing)],
+            vec![("guidance_file", &missing)],
+        ),
+        (
+            vec![("guidance_file", &bad_guidance)],
+            vec![("guidance_file", &bad_guidance)],
+        ),
+        (vec![("key_ring", &missing)], vec![("key_ring", &missing)]),
+        (vec![("key_ring", &empty)], vec![("key_ring", &empty)]),
+        (vec![("store", &a_file)], vec![("store", &empty)]),
+        (vec![("log", "inof")], vec![("log", "inof")]),
+        (
+            vec![("gate", "127.0.0.1:8080")],
+            vec![("gate", "127.0.0.1:8080")],
+        ),
+        (
+            vec![
+                ("store", redis),
+                ("key_ring", &good_ring),
+                ("store_ca_file", &not_pem),
+                ("store_password_file", &empty),
+                ("store_sentinel_password_file", &missing),
+                ("store_cert_file", &not_pem),
+                ("store_cert_key_file", &empty),
+                ("identity_jwks_file", &bad_jwks),
+                issuer,
+                ("guidance_file", &missing),
+                ("code_life", "0s"),
+            ],
+            vec![
+                ("store_ca_file", &not_pem),
+                ("store_password_file", &empty),
+                ("store_sentinel_password_file", &missing),
+                ("store_cert_file", &not_pem),
+                ("store_cert_key_file", &empty),
+                ("identity_jwks_file", &bad_jwks),
+                ("guidance_file", &missing),
+                ("code_life", "0s"),
+            ],
+        ),
+    ];
+    for (told, named) in rows {
+        for check in [true, false] {
+            let mut command = command();
+            command.arg("serve").current_dir(folder.path());
+            if check {
+                command.arg("--check");
+            }
+            for (name, value) in &told {
+                command.args(["--set", &format!("{name}={value}")]);
+            }
+            let output = command.output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{told:?}: {said}");
+            assert_eq!(said.lines().count(), named.len(), "{told:?}: {said}");
+            for (name, value) in &named {
+                let is_named = |line: &str| line.contains(name) && line.contains(value);
+                assert!(said.lines().any(is_named), "{name} of {value}: {said}");
+            }
+            assert_eq!(output.stdout, b"");
+            assert!(
+                !folder.path().join("liangma-data").exists(),
+                "nothing was begun"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_check_of_good_settings_says_so_and_makes_nothing() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let output = at(&store, &["serve", "--check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "the settings are good\n");
+    assert!(!store.exists());
+    // The store may be held by the node that runs.
+    let node = Node::start();
+    let output = at(&node.store, &["serve", "--check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_start_tells_build_and_settings_in_one_line_and_so_does_the_operations_door() {
+    let node = NodeBuilder::new(&["code_life=59s"]).node();
+    let log = node.log();
+    let line = log.lines().find(|line| line.contains(" starting "));
+    let line = line.expect("a line of the start");
+    for word in [
+        &format!("version=\"{}\"", liangma::version::VERSION),
+        &format!("commit=\"{}\"", liangma::version::COMMIT),
+        "code_life=59s",
+        "clock_skew=2s",
+        &format!("store={}", node.store.display()),
+    ] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    let ask = || Ask::get("/v1/settings");
+    ask()
+        .at(node.address(Door::Ops))
+        .refuses(401, "unauthorized");
+    ask()
+        .bearer(&node.seals().authority())
+        .at(node.address(Door::Ops))
+        .refuses(403, "not_permitted");
+    let told = ask()
+        .bearer(&node.seals().operator())
+        .at(node.address(Door::Ops))
+        .json();
+    assert_eq!(told["commit"], liangma::version::COMMIT);
+    let of = |name: &str| {
+        let all = told["settings"].as_array().unwrap();
+        all.iter().find(|of| of["name"] == name).unwrap().clone()
+    };
+    assert_eq!(
+        (&of("code_life")["value"], &of("code_life")["origin"]),
+        (&"59s".into(), &"--set".into())
+    );
+    assert_eq!(
+        (&of("backlog")["value"], &of("backlog")["origin"]),
+        (&"256".into(), &"default".into())
+    );
+    let all = told["settings"].as_array().unwrap().len();
+    assert_eq!(all, liangma::config::SETTINGS.len());
+}
+
+#[test]
+fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_changes_nothing() {
+    let folder = folder();
+    let guidance = |words: &str| {
+        let text = format!(
+            "[[guidance]]\nreason = \"confirmed\"\nzh-Hans = \"{words}\"\nzh-Hant = \"{words}\"\nen = \"{words}\"\n"
+        );
+        write(&folder, "guidance.toml", text.as_bytes())
+    };
+    let texts = guidance("12345 before");
+    let config = |rest: &str| {
+        let text = format!("guidance_file = \"{texts}\"\n{rest}");
+        write(&folder, "liangma.toml", text.as_bytes())
+    };
+    let file = config("shows_per_second = 1\ncode_life = \"50s\"\nlog = \"info\"\n");
+    let node = NodeBuilder::new(&[]).configured(Path::new(&file)).node();
+    let reloaded = |times: usize| {
+        node.signal(libc::SIGHUP);
+        until("the guidance is read", || {
+            let log = node.log();
+            log.matches("the guidance was read again").count()
+                + log.matches("the guidance in force stays").count()
+                == times
+        });
+    };
+    let shows = || {
+        let session = node.seals().session(&person(1));
+        (0..40)
+            .filter(|_| node.show(&session).status == 200)
+            .count()
+    };
+    // The settings of the harness are flags and stand over the file.
+    let in_force = |name: &str| {
+        let told = Ask::get("/v1/settings")
+            .bearer(&node.seals().operator())
+            .at(node.address(Door::Ops))
+            .json();
+        let all = told["settings"].as_array().unwrap().clone();
+        all.into_iter().find(|of| of["name"] == name).unwrap()["value"].clone()
+    };
+    assert!(shows() < 40, "ten at once, and one a second");
+    config("shows_per_second = 1000\ncode_life = \"40s\"\nbacklog = 99\nlog = \"liangma=debug\"\n");
+    guidance("12345 after");
+    reloaded(1);
+    let log = node.log();
+    for name in ["code_life", "backlog"] {
+        let is_named = |line: &str| line.contains("needs a restart") && line.contains(name);
+        assert!(log.lines().any(is_named), "{name}: {log}");
+    }
+    assert_eq!(log.matches("needs a restart").count(), 2, "{log}");
+    assert_eq!(log.matches("a setting was changed").count(), 2, "{log}");
+    assert_eq!(in_force("shows_per_second"), "1000");
+    assert_eq!(in_force("log"), "liangma=debug");
+    assert_eq!(in_force("code_life"), "50s");
+    assert_eq!(shows(), 40);
+
+    // One bad value, and nothing of the file counts.
+    config("shows_per_second = 1\nlog = \"loud\"\n");
+    write(&folder, "guidance.toml", b"no TOML");
+    reloaded(2);
+    let log = node.log();
+    assert!(
+        log.contains("the settings in force stay") && log.contains("loud"),
+        "{log}"
+    );
+    assert!(log.contains("the guidance in force stays"), "{log}");
+    assert_eq!(in_force("shows_per_second"), "1000");
+    assert_eq!(shows(), 40);
+    assert_eq!(node.get(Door::Ops, "/ready").status, 200);
+}
+
+#[test]
+fn the_settings_are_printed_with_default_bounds_unit_and_meaning() {
+    let printed = |args: &[&str]| {
+        let output = run(&[&["settings"], args].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let [plain, markdown, sample] = [&[][..], &["--markdown"], &["--toml"]].map(printed);
+    for (name, default, bounds, meaning) in liangma::config::SETTINGS {
+        assert!(
+            plain.contains(&format!("{name} = {default}\n    {meaning}")),
+            "{name}"
+        );
+        assert!(
+            markdown.contains(&format!("| `{name}` | `{default}` |")),
+            "{name}"
+        );
+        assert!(
+            plain.contains(&bounds.replace('`', "")) && sample.contains(&format!("#{name} = ")),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        run(&["settings", "--toml", "--markdown"]).status.code(),
+        Some(2)
+    );
+}
+
 #[test]
 fn flags_stand_over_the_environment_and_that_over_the_file() {
     let folder = folder();
@@ -129,13 +390,14 @@ fn a_ring_that_others_can_read_is_refused() {
     let keys = store.join("keys");
     for mode in [0o644, 0o640, 0o604] {
         std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(mode)).unwrap();
-        for args in [
-            &["serve", "--set", "ops=127.0.0.1:0"][..],
-            &["token", "scanner", "--site", "x"],
-            &["import", "/dev/null"],
+        for (args, code) in [
+            (&["serve", "--set", "ops=127.0.0.1:0"][..], 78),
+            (&["serve", "--check"], 78),
+            (&["token", "scanner", "--site", "x"], 1),
+            (&["import", "/dev/null"], 1),
         ] {
             let output = at(&store, args);
-            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(output.status.code(), Some(code));
             assert!(
                 text(&output.stderr).contains("chmod 600"),
                 "{}",
@@ -228,7 +490,7 @@ fn a_ring_that_is_none_is_refused_without_being_quoted() {
     ] {
         std::fs::write(&keys, &bad).unwrap();
         let output = at(&store, &["serve"]);
-        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
         let said = text(&output.stderr);
         assert!(said.contains("not a key ring"), "{said}");
         assert!(

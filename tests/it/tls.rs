@@ -552,11 +552,11 @@ fn files_that_cannot_be_used_are_named_before_a_door_opens() {
             ]
             .concat(),
             vec![
-                "gate_tls_cert: ",
+                "--set: gate_tls_cert = ",
                 "not that of the certificate",
-                "desk_tls_cert: ",
+                "--set: desk_tls_cert = ",
                 "holds no certificate",
-                "ops_tls_cert: ",
+                "--set: ops_tls_key = ",
                 "/nowhere",
             ],
         ),

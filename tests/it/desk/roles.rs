@@ -40,6 +40,7 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
         Act::EndSessions => (Desk, "POST", "/v1/sessions/revoke"),
         Act::IssueOffline => (Resident, "GET", "/v1/code/offline"),
         Act::RevokeOffline => (Desk, "POST", "/v1/offline-codes/revoke"),
+        Act::ReadSettings => (Ops, "GET", "/v1/settings"),
     }
 }
 
@@ -202,6 +203,7 @@ const PLACES: &[Place] = {
             "/v1/appeals/AAAA",
             &[("POST", Some(AnswerAppeal))],
         ),
+        (Door::Ops, "/v1/settings", &[("GET", Some(ReadSettings))]),
         (Door::Ops, "/v1/revocations", &[("POST", Some(Revoke))]),
         (Door::Ops, "/v1/feed", &[("POST", Some(Feed))]),
         (Door::Ops, "/live", &[("GET", None)]),

@@ -1,0 +1,31 @@
+//! `settings`: prints every setting with default, bounds, unit and meaning.
+
+use super::{CommandResult, say};
+use crate::config::listing;
+use clap::Args;
+use std::process::ExitCode;
+
+/// Print every setting: default, bounds, unit, meaning
+///
+/// `liangma serve --check` says whether those that are set are good.
+#[derive(Args)]
+pub struct SettingsCommand {
+    /// As the table of the documentation
+    #[arg(long, conflicts_with = "toml")]
+    markdown: bool,
+    /// As a file for --config, every setting in a comment
+    #[arg(long)]
+    toml: bool,
+}
+
+impl SettingsCommand {
+    pub fn run(self) -> CommandResult {
+        let page = match (self.markdown, self.toml) {
+            (true, _) => listing::markdown(),
+            (_, true) => listing::toml(),
+            _ => listing::text(),
+        };
+        say(page.trim_end())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

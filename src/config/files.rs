@@ -1,0 +1,113 @@
+//! Checks what the settings name beside values: files and folders, before a door opens. Reads, and writes nothing.
+
+use super::{Settings, SettingsReader, StoreSettings};
+use crate::desk::guidance::Guidance;
+use crate::identity::Platform;
+use crate::offline::issue::OfflineKeys;
+use crate::seal::ring::{RingError, RingFile};
+use crate::store::embedded;
+use crate::tls::{self, FileKind};
+use std::path::Path;
+
+/// Notes whatever `serve` could not use.
+pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
+    if let Err(why) = Platform::read(settings.identity.clone()) {
+        unusable(read, "identity_jwks_file", &why);
+    }
+    if let Some(path) = &settings.guidance
+        && let Err(why) = Guidance::read(path)
+    {
+        unusable(read, "guidance_file", &why);
+    }
+    for (door, of) in &settings.doors {
+        let Some(files) = &of.tls else { continue };
+        let pair = Some((&*files.cert, &*files.key));
+        for (file, why) in tls::faults(pair, files.client_ca.as_deref()) {
+            let name = match file {
+                FileKind::Cert => "tls_cert",
+                FileKind::Key => "tls_key",
+                FileKind::Authorities => "client_ca",
+            };
+            unusable(read, &format!("{}_{name}", door.name()), &why.to_string());
+        }
+    }
+    // Of a store that was not understood nothing follows.
+    if read.is_bad("store") || read.is_bad("key_ring") {
+        return;
+    }
+    match &settings.store {
+        StoreSettings::Embedded(folder) => check_folder(read, folder),
+        StoreSettings::Redis(redis) => {
+            let dial = &redis.dial;
+            let pair = dial.cert.as_ref().map(|(cert, key)| (&**cert, &**key));
+            for (file, why) in tls::faults(pair, dial.ca.as_deref()) {
+                let name = match file {
+                    FileKind::Cert => "store_cert_file",
+                    FileKind::Key => "store_cert_key_file",
+                    FileKind::Authorities => "store_ca_file",
+                };
+                // One that cannot be opened is noted already.
+                if !read.is_bad(name) {
+                    unusable(read, name, &why.to_string());
+                }
+            }
+        }
+    }
+    // The ring of a folder that cannot be used is in it.
+    if !read.is_bad("store") {
+        check_ring(read, settings);
+    }
+}
+
+fn unusable(read: &mut SettingsReader, name: &str, why: &str) {
+    read.bad(name, &format!("cannot be used: {why}"));
+}
+
+/// The folder of an embedded store is there and can be read, or can be made.
+fn check_folder(read: &mut SettingsReader, folder: &Path) {
+    if let Err(error) = std::fs::read_dir(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        read.bad(
+            "store",
+            &format!("cannot be used: {}: {error}", folder.display()),
+        );
+        return;
+    }
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let mut above = absolute.ancestors().skip_while(|place| !place.exists());
+    if let Some(place) = above.next()
+        && !place.is_dir()
+    {
+        let why = format!("cannot be made: {} is no directory", place.display());
+        read.bad("store", &why);
+    }
+}
+
+/// The key ring is there and good, or a first start makes one.
+fn check_ring(read: &mut SettingsReader, settings: &Settings) {
+    let ring = match (RingFile::read(&settings.keys), settings.store.folder()) {
+        (Ok(ring), _) => ring,
+        (Err(RingError::Missing(_)), Some(folder)) if embedded::is_in(folder) => {
+            let (keys, folder) = (settings.keys.display(), folder.display());
+            let why = format!(
+                "cannot be used: {keys} is missing, and {folder} has a store: put the ring's copy back; a new ring cannot read what is there"
+            );
+            read.bad("key_ring", &why);
+            return;
+        }
+        (Err(RingError::Missing(_)), Some(folder)) if settings.keys == folder.join("keys") => {
+            return;
+        }
+        (Err(error), _) => {
+            unusable(read, "key_ring", &error.to_string());
+            return;
+        }
+    };
+    if let Some(offline) = &settings.service.offline
+        && OfflineKeys::of(&ring, offline.issuer).is_none()
+    {
+        let why = "cannot be used: the key ring has no signing keys; `liangma keys rotate --sign` makes them";
+        read.bad("offline_issuer", why);
+    }
+}
