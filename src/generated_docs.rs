@@ -16,3 +16,31 @@ pub fn check(page: &str, text: &str) {
         "docs/{page} differs from the code: run `UPDATE_DOCS=1 cargo test --release --locked --lib generated_page` and commit it"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The Prometheus operator takes alerts in a form of its own; they are those of the rules of Prometheus.
+    #[test]
+    fn the_generated_page_of_alerts_for_kubernetes_is_current() {
+        let mut page = String::from(
+            "# The alerts of ../../prometheus/rules for the Prometheus operator. Generated: \
+             `UPDATE_DOCS=1 cargo test --release --locked --lib generated_page`.\n\
+             apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: liangma\nspec:\n  groups:\n",
+        );
+        for rules in [
+            include_str!("../deploy/prometheus/rules/liangma.yml"),
+            include_str!("../deploy/prometheus/rules/around.yml"),
+        ] {
+            let (_, groups) = rules.split_once("\ngroups:\n").expect("rules have groups");
+            for line in groups.lines() {
+                match line.is_empty() {
+                    true => page.push('\n'),
+                    false => page += &format!("  {line}\n"),
+                }
+            }
+        }
+        check("../deploy/kubernetes/monitoring/rules.yaml", &page);
+    }
+}

@@ -47,6 +47,7 @@ pub mod lines;
 pub mod logging;
 pub mod paper;
 pub mod person;
+pub mod process;
 pub mod sightings;
 pub mod signals;
 pub mod status;

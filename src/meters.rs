@@ -3,6 +3,7 @@
 
 use crate::answer::{Refusal, ResidentStatus};
 use crate::clock::{Moment, Time};
+use crate::process;
 use crate::status::Colour;
 use crate::version::{COMMIT, VERSION};
 use metrics::{Key, Label, Level, Metadata, Recorder};
@@ -385,10 +386,65 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "offline codes: `issued`; scanned and `opened`, `expired`, `revoked`, or `invalid`",
     ),
     (
+        "liangma_last_change_age_seconds",
+        "gauge",
+        "",
+        "since a change was last written by this node or came to its board; since its start, before the first",
+    ),
+    (
+        "liangma_key_age_seconds",
+        "gauge",
+        "",
+        "since the key was made that seals codes, sessions and tokens now",
+    ),
+    (
+        "liangma_last_reload_successful",
+        "gauge",
+        "",
+        "0 while something that the last SIGHUP had read again was bad, and what was before stays in force",
+    ),
+    (
         "liangma_build_info",
         "gauge",
         "version, commit",
         "always 1; the labels say which build runs",
+    ),
+    (
+        "process_cpu_seconds_total",
+        "counter",
+        "",
+        "processor time of this process, user and system",
+    ),
+    (
+        "process_resident_memory_bytes",
+        "gauge",
+        "",
+        "memory of this process that is in RAM",
+    ),
+    (
+        "process_virtual_memory_bytes",
+        "gauge",
+        "",
+        "address space of this process",
+    ),
+    ("process_threads", "gauge", "", "threads of this process"),
+    (
+        "process_open_fds",
+        "gauge",
+        "",
+        "descriptors that this process has open",
+    ),
+    (
+        "process_max_fds",
+        "gauge",
+        "",
+        "descriptors that this process may have open",
+    ),
+    (
+        "process_start_time_seconds",
+        "gauge",
+        "",
+        "when this process was started, in seconds since 1970",
     ),
 ];
 
@@ -781,6 +837,10 @@ pub struct ScrapeSnapshot {
     pub audit_links: u64,
     pub codes_watched: u64,
     pub codes_at_two_sites: u64,
+    /// Since the key that seals was made.
+    pub key_age: Duration,
+    /// Whether all was good that was read again last.
+    pub reloaded: bool,
     /// None where no offline codes are issued.
     pub offline: Option<OfflineFacts>,
 }
@@ -842,6 +902,26 @@ impl StoreFault {
     }
 }
 
+/// When a change was last written or heard.
+pub struct LastChange(AtomicU64);
+
+impl Default for LastChange {
+    fn default() -> LastChange {
+        LastChange(Moment::now().0.into())
+    }
+}
+
+impl LastChange {
+    /// Notes that there is one now.
+    pub fn touch(&self) {
+        self.0.store(Moment::now().0, Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        Moment::now().since(Moment(self.0.load(Relaxed)))
+    }
+}
+
 /// Counts of the feed and of the store; not hot.
 #[derive(Default)]
 pub struct StoreMetrics {
@@ -850,6 +930,7 @@ pub struct StoreMetrics {
     pub rejected: AtomicU64,
     pub commit_times: CommitTimes,
     pub changes: AtomicU64,
+    pub last_change: LastChange,
     pub failures: AtomicU64,
     /// Statuses and records that were read and are not as they were written.
     pub damaged: AtomicU64,
@@ -1092,8 +1173,26 @@ impl Meters {
             self.publish_offline(offline);
         }
 
+        self.gauge(
+            "liangma_last_change_age_seconds",
+            &[],
+            store.last_change.age().as_secs_f64(),
+        );
+        self.gauge(
+            "liangma_key_age_seconds",
+            &[],
+            snapshot.key_age.as_secs_f64(),
+        );
+        let reloaded = f64::from(u8::from(snapshot.reloaded));
+        self.gauge("liangma_last_reload_successful", &[], reloaded);
+
         let mut out = self.handle.render();
-        out.push_str("# TYPE liangma_query_seconds histogram\n");
+        for (name, value) in process::usage() {
+            head(&mut out, name);
+            // A text takes what is written to it.
+            let _ = writeln!(out, "{name} {value}");
+        }
+        head(&mut out, "liangma_query_seconds");
         for kind in RequestKind::ALL {
             let labels = format!("kind=\"{}\"", kind.label());
             let parts = all_metrics
@@ -1101,10 +1200,10 @@ impl Meters {
                 .map(|metrics| &metrics.times[kind as usize]);
             Histogram::print(&mut out, "liangma_query_seconds", &labels, parts);
         }
-        out.push_str("# TYPE liangma_store_commit_seconds histogram\n");
+        head(&mut out, "liangma_store_commit_seconds");
         let commits = std::iter::once(&store.commit_times);
         Histogram::print(&mut out, "liangma_store_commit_seconds", "", commits);
-        out.push_str("# TYPE liangma_replication_lag_seconds histogram\n");
+        head(&mut out, "liangma_replication_lag_seconds");
         let changes = std::iter::once(&store.change_times);
         Histogram::print(&mut out, "liangma_replication_lag_seconds", "", changes);
         out
@@ -1312,6 +1411,14 @@ impl Meters {
     }
 }
 
+/// Prints what stands above the values of a meter: its meaning and type.
+fn head(out: &mut String, name: &str) {
+    let meter = METERS.iter().find(|(known, ..)| *known == name);
+    let (_, kind, _, meaning) = meter.expect("every meter is listed");
+    // A text takes what is written to it.
+    let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} {kind}");
+}
+
 fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
     let labels = labels
         .iter()
@@ -1349,6 +1456,8 @@ mod tests {
             clock_steps: 0,
             clock_apart: 0.0,
             audit_links: 0,
+            key_age: Duration::from_secs(7),
+            reloaded: true,
             offline: Some(OfflineFacts {
                 list_age: Duration::ZERO,
                 residents: 3,
@@ -1442,7 +1551,9 @@ mod tests {
     fn every_meter_that_is_printed_is_on_the_list_and_the_other_way_round() {
         let meters = Meters::new();
         let metrics = meters.metrics();
-        meters.door("gate", 10);
+        let gate = meters.door("gate", 10);
+        gate.has_tls.store(true, Relaxed);
+        gate.certificate_expires_at.store(u64::MAX, Relaxed);
         metrics.code(QueryOutcome::Done);
         metrics
             .enter(RequestKind::Show, Instant::now())
@@ -1457,5 +1568,13 @@ mod tests {
         printed.sort_unstable();
         listed.sort_unstable();
         assert_eq!(printed, listed);
+        for (name, kind, _, meaning) in METERS {
+            for line in [
+                format!("# HELP {name} {meaning}"),
+                format!("# TYPE {name} {kind}"),
+            ] {
+                assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}");
+            }
+        }
     }
 }

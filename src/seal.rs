@@ -247,6 +247,11 @@ impl Seal {
         self.ring.load().current(TokenKind::Session).0
     }
 
+    /// Returns how long ago the key was made that seals now.
+    pub fn key_age(&self, now: Time) -> Duration {
+        now.since(self.ring.load().current_created)
+    }
+
     pub fn code_life(&self) -> Duration {
         self.settings.code_life
     }

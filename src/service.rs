@@ -129,6 +129,8 @@ pub struct AppState {
     guidance: ArcSwap<Guidance>,
     /// All settings of the node, for operators. A reload changes it.
     pub in_force: ArcSwap<SettingsInForce>,
+    /// Whether all was good that was read again last.
+    pub is_reloaded: AtomicBool,
     desk_requests_per_second: AtomicU32,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
@@ -267,6 +269,7 @@ impl AppState {
             sightings: Sightings::new(accepted),
             guidance: ArcSwap::from_pointee(guidance),
             in_force: ArcSwap::from_pointee(settings.in_force.clone()),
+            is_reloaded: AtomicBool::new(true),
             desk_requests_per_second: settings.desk_requests_per_second.into(),
             offline: None,
             lists: None,
@@ -316,8 +319,9 @@ impl AppState {
         self.draining.load(Relaxed)
     }
 
-    /// Reads the identity platform's keys again where their file is another, or where `force` says so. A bad file changes nothing.
-    pub fn reload_platform(&self, force: bool) {
+    /// Reads the identity platform's keys again where their file is another, or where `force` says so. A bad file changes nothing,
+    /// and is told by false.
+    pub fn reload_platform(&self, force: bool) -> bool {
         match self.platform.reload(force) {
             Reloaded::Same => {}
             Reloaded::Read(keys) => {
@@ -325,8 +329,10 @@ impl AppState {
             }
             Reloaded::Bad(why) => {
                 tracing::error!(%why, "the identity platform's keys in force stay");
+                return false;
             }
         }
+        true
     }
 
     /// Reads anew what is good no more.
@@ -421,14 +427,17 @@ impl AppState {
         }
     }
 
-    /// Takes up a key ring that was rotated meanwhile.
-    pub fn reload_ring(&self, ring: &RingFile) {
+    /// Takes up a key ring that was rotated meanwhile. False where it has no signing keys and needs some.
+    pub fn reload_ring(&self, ring: &RingFile) -> bool {
         self.seal.reload(ring);
-        if let Some(offline) = &self.offline
-            && !offline.reload(ring)
-        {
+        let signs = self
+            .offline
+            .as_ref()
+            .is_none_or(|offline| offline.reload(ring));
+        if !signs {
             tracing::error!("the key ring has no signing keys: those in force stay");
         }
+        signs
     }
 
     /// Tells those whose grants were scanned, as soon as there are any; or, at the `end`, those whom nobody has told yet.

@@ -294,29 +294,43 @@ impl Reload {
         for line in raw.renamed() {
             tracing::warn!("{line}");
         }
-        match raw.settings() {
-            Ok(newer) => self.take_up(&mut known, newer),
+        let mut is_good = match raw.settings() {
+            Ok(newer) => {
+                self.take_up(&mut known, newer);
+                true
+            }
             Err(bad) => {
                 for why in bad {
                     tracing::error!(why, "the settings in force stay");
                 }
+                false
             }
-        }
+        };
         self.certificates.look();
-        self.app.reload_platform(true);
-        match RingFile::read(&known.keys) {
+        is_good &= self.app.reload_platform(true);
+        is_good &= self.reload_ring(&known.keys);
+        // By the path that is in force now.
+        if let Some(path) = &known.guidance {
+            is_good &= self.reload_guidance(path);
+        }
+        self.app.is_reloaded.store(is_good, Relaxed);
+    }
+
+    fn reload_ring(&self, path: &Path) -> bool {
+        match RingFile::read(path) {
             Ok(ring) if Seal::mark_of(&ring) != self.app.seal.mark() => {
                 tracing::error!("this key ring belongs to another store; the one in force stays");
+                false
             }
             Ok(ring) => {
-                self.app.reload_ring(&ring);
+                let is_whole = self.app.reload_ring(&ring);
                 tracing::info!("the key ring was read again");
+                is_whole
             }
-            Err(error) => tracing::error!(%error, "the key ring in force stays"),
-        }
-        // Another file was read above already.
-        if let Some(path) = &known.guidance {
-            self.reload_guidance(path);
+            Err(error) => {
+                tracing::error!(%error, "the key ring in force stays");
+                false
+            }
         }
     }
 
@@ -351,18 +365,23 @@ impl Reload {
         self.app.in_force.store(Arc::new(in_force));
     }
 
-    fn reload_guidance(&self, path: &Path) {
+    fn reload_guidance(&self, path: &Path) -> bool {
         match read_guidance(path) {
             Ok(guidance) => {
                 self.app.set_guidance(guidance);
                 tracing::info!("the guidance was read again");
+                true
             }
             Err(Failure::Settings(bad)) => {
                 for why in bad {
                     tracing::error!(why, "the guidance in force stays");
                 }
+                false
             }
-            Err(Failure::Other(error)) => tracing::error!(%error, "the guidance in force stays"),
+            Err(Failure::Other(error)) => {
+                tracing::error!(%error, "the guidance in force stays");
+                false
+            }
         }
     }
 }

@@ -134,6 +134,8 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         clock_steps: offset::steps(),
         clock_apart: app.clock.apart_ms() as f64 / 1_000.0,
         audit_links: app.audit_links(),
+        key_age: app.seal.key_age(now.time),
+        reloaded: app.is_reloaded.load(Relaxed),
         offline: app.offline_facts(now),
         codes_watched: app.sightings.watched.load(Relaxed),
         codes_at_two_sites: app.sightings.at_two_sites.load(Relaxed),

@@ -563,6 +563,7 @@ impl CommitWriter {
                 }
                 self.metrics.commit_times.record(started.elapsed());
                 self.metrics.changes.fetch_add(count as u64, Relaxed);
+                self.metrics.last_change.touch();
                 let mut first = 0;
                 for (length, reply) in lengths.into_iter().zip(replies) {
                     let own = first..first + length;

@@ -274,6 +274,7 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
     assert_eq!(in_force("log"), "liangma=debug");
     assert_eq!(in_force("code_life"), "50s");
     assert_eq!(shows(), 40);
+    assert_eq!(node.meter("liangma_last_reload_successful"), 1.0);
 
     // One bad value, and nothing of the file counts.
     config("shows_per_second = 1\nlog = \"loud\"\n");
@@ -285,6 +286,9 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
         "{log}"
     );
     assert!(log.contains("the guidance in force stays"), "{log}");
+    until("the reload is over", || {
+        node.meter("liangma_last_reload_successful") == 0.0
+    });
     assert_eq!(in_force("shows_per_second"), "1000");
     assert_eq!(shows(), 40);
     assert_eq!(node.get(Door::Ops, "/ready").status, 200);

@@ -696,6 +696,7 @@ impl Follower {
             if posted == PostOutcome::Up {
                 let took = now.since(Time(told.word.version()));
                 self.shared.metrics.change_times.count(took);
+                self.shared.metrics.last_change.touch();
             }
         }
         Ok(())

@@ -234,6 +234,7 @@ impl PartitionWriter {
             self.metrics
                 .changes
                 .fetch_add(changes.len() as u64, Relaxed);
+            self.metrics.last_change.touch();
         } else {
             self.metrics.failures.fetch_add(1, Relaxed);
         }

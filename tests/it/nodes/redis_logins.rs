@@ -11,7 +11,7 @@ fn acl_lines(password: &str) -> Vec<String> {
     let lines = include_str!("../../../deploy/users.acl").lines();
     lines
         .map(|line| {
-            let names = ["#OPERATOR", "#REPLICA", "#LIANGMA"].into_iter();
+            let names = ["#OPERATOR", "#REPLICA", "#LIANGMA", "#METRICS"].into_iter();
             names.fold(line.to_owned(), |line, name| {
                 line.replace(name, &format!(">{password}"))
             })
