@@ -71,13 +71,13 @@ function tell(code, begun, { answer, refusal, silence, here }) {
   } else if (answer && WORDS[language][answer.state + "_says"]) {
     gate.now = Object.assign(now, { view: answer.state, answer });
     gate.failures = 0;
-    count(answer.state, code);
+    count(answer.state === "pass" ? "other" : answer.state, code);
   } else if (refusal && (refusal.status === 401 || refusal.status === 403)) {
     keepHere.set("t", null);
     gate.scanner = null;
     gate.now = Object.assign(now, { view: "login" });
   } else if (refusal && refusal.status < 500 && refusal.status !== 429) {
-    const known = ["code_expired", "code_revoked", "grant_revoked", "grant_expired"].find((one) => one === refusal.code) || "code_invalid";
+    const known = ["code_expired", "code_revoked", "grant_revoked", "grant_expired", "issuer_unknown", "signature_invalid", "issuer_not_entitled"].find((one) => one === refusal.code) || "code_invalid";
     gate.now = Object.assign(now, { view: "refused", known });
     gate.failures = 0;
     count("other", code);
@@ -87,7 +87,7 @@ function tell(code, begun, { answer, refusal, silence, here }) {
     const guess = Math.min(8000, 1000 * Math.pow(2, Math.min(3, gate.failures)));
     gate.now = Object.assign(now, {
       view: "trouble",
-      known: silence || !refusal.code ? silentWord() : "busy",
+      known: silence || !refusal.code ? silentWord() : refusal.code === "issuer_unreachable" ? "issuer_unreachable" : "busy",
       says: refusal && refusal.title,
       retry: { from: moment(), after: told || guess },
     });
@@ -167,15 +167,40 @@ function render() {
 }
 
 function renderPerson(answer) {
+  if (answer.pass) return renderPass(answer);
   text("name", answer.name);
   text("number", answer.cert_no);
   fill("reasons", answer.reasons.map((reason) => element("li", reason.text)));
-  text("assurance", (answer.class === "offline" ? say("offline_code") + " · " : "") + (say(answer.assurance) || ""));
+  text("assurance", [
+    answer.issuer ? answer.issuer.name : "",
+    answer.class === "offline" ? say("offline_code") : "",
+    say(answer.assurance) || "",
+  ].filter(Boolean).join(" · "));
   text("checked", [
     say("as_of", clockTime(answer.as_of)),
     answer.age_ms >= 1000 ? say("late", Math.round(answer.age_ms / 1000)) : "",
     answer.stale ? say("stale") : "",
     say("issued", clockTime(answer.issued_at)),
+  ].filter(Boolean).join(" · "));
+}
+
+// What another issuer says of somebody: in words, and without a colour.
+function renderPass(answer) {
+  const { pass } = answer;
+  text("name", answer.name);
+  text("number", answer.birth ? say("birth", answer.birth.slice(2)) : "");
+  const facts = [
+    say("pass_" + pass.kind) + (pass.result ? " · " + say("pass_" + pass.result) : ""),
+    pass.dose ? say("dose", pass.dose, pass.doses) : "",
+    pass.at ? say("pass_at", pass.at.slice(0, 10)) : "",
+    say("policy_" + pass.policy) + (pass.policy_reason ? say("policy_reason_" + pass.policy_reason) : ""),
+  ];
+  fill("reasons", facts.filter(Boolean).map((fact) => element("li", fact)));
+  text("assurance", say("pass_issuer", (pass.issuer_name || pass.issuer) + (pass.issuer_name ? " (" + pass.issuer + ")" : "")));
+  text("checked", [
+    say("signature_good"),
+    say(pass.revocation === "good" ? "revocation_good" : "revocation_not_checked"),
+    pass.expires_at ? say("pass_until", pass.expires_at.slice(0, 10)) : "",
   ].filter(Boolean).join(" · "));
 }
 

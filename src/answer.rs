@@ -30,8 +30,16 @@ pub enum Refusal {
     GrantRevoked,
     /// The last day of the grant is over.
     GrantExpired,
-    /// An offline code of a generation that was revoked.
+    /// A code that its issuer revoked, or that this site's operator denies.
     CodeRevoked,
+    /// A code of an issuer, key or format that is not in the trust list, or is switched off.
+    IssuerUnknown,
+    /// A code whose signature is not its issuer's.
+    SignatureInvalid,
+    /// A genuine code of a key that may not say this.
+    IssuerNotEntitled,
+    /// The issuer of the code does not answer.
+    IssuerUnreachable,
     NotOnRoster,
     NoConsent,
     LimitReached,
@@ -41,7 +49,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 26] = [
+    pub const ALL: [Refusal; 30] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
         Refusal::Warming,
@@ -63,6 +71,10 @@ impl Refusal {
         Refusal::GrantRevoked,
         Refusal::GrantExpired,
         Refusal::CodeRevoked,
+        Refusal::IssuerUnknown,
+        Refusal::SignatureInvalid,
+        Refusal::IssuerNotEntitled,
+        Refusal::IssuerUnreachable,
         Refusal::NotOnRoster,
         Refusal::NoConsent,
         Refusal::LimitReached,
@@ -94,6 +106,10 @@ impl Refusal {
             Refusal::GrantRevoked => "grant_revoked",
             Refusal::GrantExpired => "grant_expired",
             Refusal::CodeRevoked => "code_revoked",
+            Refusal::IssuerUnknown => "issuer_unknown",
+            Refusal::SignatureInvalid => "signature_invalid",
+            Refusal::IssuerNotEntitled => "issuer_not_entitled",
+            Refusal::IssuerUnreachable => "issuer_unreachable",
             Refusal::NotOnRoster => "not_on_roster",
             Refusal::NoConsent => "no_consent",
             Refusal::LimitReached => "limit_reached",
@@ -111,6 +127,7 @@ impl Refusal {
             Refusal::Warming => Some(Duration::from_millis(5_000)),
             Refusal::Draining => Some(Duration::from_millis(1_000)),
             Refusal::RateLimited => Some(Duration::from_millis(1_000)),
+            Refusal::IssuerUnreachable => Some(Duration::from_millis(2_000)),
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ mod settings;
 mod synth;
 mod token;
 mod token_register;
+mod trust;
 
 use crate::board::Board;
 use crate::clock::Time;
@@ -63,6 +64,7 @@ enum Command {
     List(list::List),
     Audit(audit::AuditCommand),
     Erase(erase::Erase),
+    Trust(trust::Trust),
 }
 
 /// Whom a command is about.
@@ -208,6 +210,7 @@ pub fn run() -> ExitCode {
         Command::List(list) => list.run(),
         Command::Audit(audit) => audit.run(),
         Command::Erase(erase) => erase.run(),
+        Command::Trust(trust) => trust.run(),
     };
     let code = match outcome {
         Ok(code) => code,

@@ -10,6 +10,7 @@ use crate::http::query::Door;
 use crate::lists::ListSettings;
 use crate::offline::issue::OfflineSettings;
 use crate::paper::Retention;
+use crate::recognition::recogniser::RecognitionSettings;
 use crate::service::in_force::{SettingInForce, SettingsInForce};
 use crate::store::redis;
 use crate::store::redis::dial::{SentinelLogin, read_password};
@@ -432,6 +433,18 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "offline codes that each thread of the resident door signs in a second; past that `busy`",
     ),
     (
+        "trust",
+        "none",
+        "a TOML file",
+        "whose codes are recognised beside our own; read again when it or a file that it names changes. Without it there are none",
+    ),
+    (
+        "formats",
+        "liangma",
+        "a list of liangma, hc1, shc",
+        "which of the trust file's formats are switched on",
+    ),
+    (
         "list_every",
         "10m",
         "1s to 1h",
@@ -601,6 +614,9 @@ pub const RELOADABLE: &[&str] = &[
     "bulk_scans_per_token",
 ];
 
+/// Formats of codes of other issuers.
+const FORMATS: [&str; 3] = ["liangma", "hc1", "shc"];
+
 /// Where residents and statuses are kept.
 #[derive(Clone, Debug)]
 pub enum StoreSettings {
@@ -637,6 +653,8 @@ pub struct Settings {
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
     pub log: String,
+    /// None where codes of other issuers are not recognised.
+    pub recognition: Option<RecognitionSettings>,
     /// Texts of release guidance.
     pub guidance: Option<PathBuf>,
     /// How long papers are kept, and how often what is past it is swept.
@@ -933,6 +951,7 @@ impl RawSettings {
                 accesses: read.duration("retention_accesses", days(1)..=days(36_500)),
             },
             retention_sweep_interval: read.duration("retention_sweep_interval", secs(1)..=days(30)),
+            recognition: read.recognition(),
             guidance: read.raw("guidance_file").map(PathBuf::from),
             store_cache_bytes: read.bytes("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_delay: read.duration("drain_delay", ms(0)..=secs(300)),
@@ -1133,6 +1152,22 @@ impl SettingsReader {
             codes_per_second,
         };
         (Some(settings), life_max)
+    }
+
+    /// Reads whose codes are recognised; None where no trust file was said.
+    fn recognition(&mut self) -> Option<RecognitionSettings> {
+        let formats: Vec<String> = self
+            .text("formats")
+            .split(',')
+            .map(|word| word.trim().to_owned())
+            .collect();
+        if !formats.iter().all(|word| FORMATS.contains(&word.as_str())) {
+            self.bad("formats", "is no list of liangma, hc1, shc");
+        }
+        Some(RecognitionSettings {
+            trust: self.raw("trust")?.into(),
+            formats,
+        })
     }
 
     /// Reads what status lists need.

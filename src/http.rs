@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod busy_page;
 pub mod desk;
 pub mod doors;
+pub mod foreign;
 pub mod lists;
 pub mod ops;
 pub mod pages;

@@ -33,6 +33,7 @@ pub mod identity;
 pub mod lists;
 pub mod meters;
 pub mod offline;
+pub mod recognition;
 pub mod seal;
 pub mod store;
 pub mod store_client;

@@ -404,6 +404,24 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "0 while something that the last SIGHUP had read again was bad, and what was before stays in force",
     ),
     (
+        "liangma_foreign_total",
+        "counter",
+        "format, outcome",
+        "codes of other issuers that gates scanned: `pass`, or the refusal",
+    ),
+    (
+        "liangma_trust_keys",
+        "gauge",
+        "format",
+        "public keys in the trust list in force",
+    ),
+    (
+        "liangma_trust_age_seconds",
+        "gauge",
+        "",
+        "since the oldest of the trust list's key files was imported",
+    ),
+    (
         "liangma_build_info",
         "gauge",
         "version, commit",
@@ -843,6 +861,18 @@ pub struct ScrapeSnapshot {
     pub reloaded: bool,
     /// None where no offline codes are issued.
     pub offline: Option<OfflineFacts>,
+    /// None where codes of other issuers are not recognised.
+    pub foreign: Option<ForeignFacts>,
+}
+
+/// What is known of codes of other issuers when somebody scrapes.
+pub struct ForeignFacts {
+    /// Format, outcome, count.
+    pub codes: Vec<(&'static str, &'static str, u64)>,
+    /// Keys of each format.
+    pub keys: Vec<(&'static str, u64)>,
+    /// Since the oldest of the key files was imported; None where there are none.
+    pub trust_age: Option<Duration>,
 }
 
 /// What is known of offline codes and of the status list when somebody scrapes.
@@ -1172,6 +1202,9 @@ impl Meters {
         if let Some(offline) = &snapshot.offline {
             self.publish_offline(offline);
         }
+        if let Some(foreign) = &snapshot.foreign {
+            self.publish_foreign(foreign);
+        }
 
         self.gauge(
             "liangma_last_change_age_seconds",
@@ -1229,6 +1262,19 @@ impl Meters {
         for (outcome, codes) in snapshot.codes {
             let outcome = ("outcome", outcome);
             self.count("liangma_offline_codes_total", &[outcome], codes);
+        }
+    }
+
+    fn publish_foreign(&self, snapshot: &ForeignFacts) {
+        for (format, outcome, codes) in &snapshot.codes {
+            let labels = [("format", *format), ("outcome", *outcome)];
+            self.count("liangma_foreign_total", &labels, *codes);
+        }
+        for (format, keys) in &snapshot.keys {
+            self.gauge("liangma_trust_keys", &[("format", format)], *keys as f64);
+        }
+        if let Some(age) = snapshot.trust_age {
+            self.gauge("liangma_trust_age_seconds", &[], age.as_secs_f64());
         }
     }
 
@@ -1470,6 +1516,11 @@ mod tests {
                 build: Duration::ZERO,
                 codes: ["issued", "opened", "expired", "revoked", "invalid"]
                     .map(|outcome| (outcome, 0)),
+            }),
+            foreign: Some(ForeignFacts {
+                codes: vec![("hc1", "pass", 1)],
+                keys: vec![("hc1", 829)],
+                trust_age: Some(Duration::from_secs(5)),
             }),
             codes_watched: 0,
             codes_at_two_sites: 0,

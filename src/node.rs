@@ -12,6 +12,7 @@ use crate::identity::Platform;
 use crate::meters::Meters;
 use crate::offline::issue::OfflineIssuer;
 use crate::paper::Retention;
+use crate::recognition::recogniser::Recogniser;
 use crate::seal::Seal;
 use crate::service::{self, AppState};
 use crate::store::{self, Store};
@@ -34,6 +35,8 @@ pub struct Components {
     pub guidance: Guidance,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
+    /// None where codes of other issuers are not recognised.
+    pub recogniser: Option<Arc<Recogniser>>,
     pub meters: Arc<Meters>,
 }
 
@@ -131,7 +134,8 @@ impl Node {
             parts.meters,
             settings.service.clone(),
         );
-        let app = Arc::new(app.issuing(parts.offline));
+        let app = app.issuing(parts.offline).recognising(parts.recogniser);
+        let app = Arc::new(app);
         first_reading(&app).await;
         watch_platform(&app)?;
         let (front, front_stage) = watch::channel(ShutdownPhase::Open);
@@ -312,6 +316,7 @@ fn watch_platform(app: &Arc<AppState>) -> Result<(), String> {
     let watch = move || {
         while let Some(app) = app.upgrade() {
             app.reload_platform(false);
+            app.reload_trust(false);
             drop(app);
             std::thread::sleep(PLATFORM_LOOK_EVERY);
         }

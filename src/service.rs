@@ -1,6 +1,7 @@
 //! The service: one query to one answer. Show, scan, sessions, explanations.
 //! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
 
+pub mod foreign;
 pub mod in_force;
 
 use crate::admission::Budget;
@@ -31,6 +32,7 @@ use crate::offline::issue::{
     CodeOutcome, OfflineHolder, OfflineIssuer, OfflineSettings, OpenedOffline,
 };
 use crate::person::{Identity, MaskedIdentity, MaskedName, Profile, ResidentId};
+use crate::recognition::recogniser::{Recogniser, TrustReloaded};
 use crate::seal::ring::{RingFile, TokenKind};
 use crate::seal::{
     AccessToken, AccessTokenId, Caller, Code, CodeClass, GRANT_CHARS, Nonces, Seal, Session,
@@ -41,6 +43,7 @@ use crate::store::{Store, record};
 use crate::store_client::{self, StoreClient};
 use crate::tls::CertificateDigest;
 use arc_swap::ArcSwap;
+use foreign::{FOREIGN_PER_SECOND, ForeignVerdict};
 use in_force::SettingsInForce;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -136,6 +139,8 @@ pub struct AppState {
     pub offline: Option<Arc<OfflineIssuer>>,
     /// None where no offline codes are issued.
     pub lists: Option<Arc<Lists>>,
+    /// None where codes of other issuers are not recognised.
+    pub recogniser: Option<Arc<Recogniser>>,
     offline_codes: moka::sync::Cache<(Identity, u8), Arc<AtomicU8>>,
     settings: Settings,
     desk_budgets: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
@@ -183,6 +188,7 @@ pub enum Answer {
     Explained(StatusExplanation, Language),
     OfflineCode(Box<OfflineIssued>),
     OfflineVerdict(Box<OfflineVerdict>, Language),
+    Foreign(Box<ForeignVerdict>),
     /// What the desk says; rare beside the others, so that they carry no place for it.
     Desk(Box<desk::DeskResponse>, Language),
 }
@@ -194,7 +200,9 @@ impl From<&Result<Answer, Refusal>> for QueryOutcome {
             Ok(Answer::Verdict(verdict, _)) => QueryOutcome::Told(verdict.status),
             Ok(Answer::Explained(explained, _)) => QueryOutcome::Told(explained.status),
             Ok(Answer::OfflineVerdict(told, _)) => QueryOutcome::Told(told.verdict.status),
-            Ok(Answer::Opened(_) | Answer::OfflineCode(_) | Answer::Desk(..)) => QueryOutcome::Done,
+            Ok(
+                Answer::Opened(_) | Answer::OfflineCode(_) | Answer::Foreign(_) | Answer::Desk(..),
+            ) => QueryOutcome::Done,
             Err(refusal) => QueryOutcome::Refused(*refusal),
         }
     }
@@ -273,6 +281,7 @@ impl AppState {
             desk_requests_per_second: settings.desk_requests_per_second.into(),
             offline: None,
             lists: None,
+            recogniser: None,
             offline_codes: moka::sync::Cache::builder()
                 .max_capacity(OFFLINE_COUNTED_MAX)
                 .time_to_live(Duration::from_secs(86_400))
@@ -297,6 +306,31 @@ impl AppState {
             lists,
             offline,
             ..self
+        }
+    }
+
+    /// Returns the same state, recognising codes of other issuers where there is a trust list.
+    pub fn recognising(self, recogniser: Option<Arc<Recogniser>>) -> AppState {
+        AppState { recogniser, ..self }
+    }
+
+    /// Reads the trust list again where its files are others, or where `force` says so. Bad files change nothing; false says so.
+    pub fn reload_trust(&self, force: bool) -> bool {
+        let Some(recogniser) = &self.recogniser else {
+            return true;
+        };
+        match recogniser.reload(force) {
+            TrustReloaded::Same => true,
+            TrustReloaded::Read => {
+                tracing::info!("the trust list was read again");
+                true
+            }
+            TrustReloaded::Bad(faults) => {
+                for fault in faults {
+                    tracing::error!(%fault, "the trust list in force stays");
+                }
+                false
+            }
         }
     }
 
@@ -520,6 +554,7 @@ pub struct Service {
     part_budget: RefCell<Budget>,
     grants_seen: RefCell<SeenGrants>,
     offline_budget: RefCell<Budget>,
+    foreign_budget: RefCell<Budget>,
     list_budget: RefCell<Budget>,
     list_bytes: RefCell<ByteBudget>,
 }
@@ -531,6 +566,7 @@ impl Service {
             page_budget: RefCell::new(page_budget),
             part_budget: RefCell::new(page_budget),
             grants_seen: RefCell::default(),
+            foreign_budget: RefCell::new(full_budget(FOREIGN_PER_SECOND, Instant::now())),
             list_budget: RefCell::new(full_budget(LISTS_PER_SECOND, Instant::now())),
             list_bytes: RefCell::new(ByteBudget::new(
                 app.settings.lists.bytes_per_second,
@@ -576,6 +612,10 @@ impl Service {
                 self.still_admits(scanner.pass, scanner.token, now.time)?; // Unauthorized: the token was revoked while the body came
                 match self.scan(scanner.token, code, now).await {
                     Ok(verdict) => Ok(Answer::Verdict(verdict, language)),
+                    Err(Refusal::CodeInvalid) if self.is_foreign(code) => {
+                        let scanned = Box::pin(self.scan_foreign(scanner.pass, code, now)).await;
+                        Ok(Answer::Foreign(Box::new(scanned?))) // IssuerUnknown, SignatureInvalid, IssuerNotEntitled, RateLimited, Busy
+                    }
                     // CodeRevoked, and as below
                     Err(Refusal::CodeInvalid) if code.len() == OFFLINE_CODE_CHARS => {
                         let told = Box::pin(self.scan_offline(code, now)).await?;

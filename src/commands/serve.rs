@@ -15,6 +15,7 @@ use crate::identity::Platform;
 use crate::meters::Meters;
 use crate::node::{self, Components, DoorCertificates, Node};
 use crate::offline::issue::{OfflineIssuer, OfflineKeys};
+use crate::recognition::recogniser::Recogniser;
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::service::AppState;
@@ -211,6 +212,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         Some(path) => read_guidance(path)?,
     };
     let offline = offline(settings, ring)?;
+    let recogniser = recogniser(settings)?;
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
     let residents = match &opened {
         StoreHandle::Embedded(opened) => opened.residents()?,
@@ -233,6 +235,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         platform,
         guidance,
         offline,
+        recogniser,
         meters,
     };
     Ok(Node::open(parts, node_settings)
@@ -266,6 +269,19 @@ fn offline(settings: &Settings, ring: &RingFile) -> Result<Option<Arc<OfflineIss
         ])
     })?;
     Ok(Some(Arc::new(OfflineIssuer::new(keys, offline.clone()))))
+}
+
+/// Reads the trust list; None where no trust file is set.
+fn recogniser(settings: &Settings) -> Result<Option<Arc<Recogniser>>, Failure> {
+    let Some(recognition) = &settings.recognition else {
+        return Ok(None);
+    };
+    let read = Recogniser::read(recognition.clone());
+    let recogniser = read.map_err(|faults| {
+        let named = faults.iter().map(|fault| format!("trust: {fault}"));
+        Failure::Settings(named.collect())
+    })?;
+    Ok(Some(Arc::new(recogniser)))
 }
 
 /// What a reload needs: where settings come from, the node, and what it was told last.
@@ -308,6 +324,7 @@ impl Reload {
         };
         self.certificates.look();
         is_good &= self.app.reload_platform(true);
+        is_good &= self.app.reload_trust(true);
         is_good &= self.reload_ring(&known.keys);
         // By the path that is in force now.
         if let Some(path) = &known.guidance {

@@ -4,6 +4,7 @@ use super::{Settings, SettingsReader, StoreSettings};
 use crate::desk::guidance::Guidance;
 use crate::identity::Platform;
 use crate::offline::issue::OfflineKeys;
+use crate::recognition::trust;
 use crate::seal::ring::{RingError, RingFile};
 use crate::store::embedded;
 use crate::tls::{self, FileKind};
@@ -18,6 +19,13 @@ pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
         && let Err(why) = Guidance::read(path)
     {
         unusable(read, "guidance_file", &why);
+    }
+    if let Some(recognition) = &settings.recognition
+        && let Err(faults) = trust::read(&recognition.trust)
+    {
+        for fault in faults {
+            unusable(read, "trust", &fault);
+        }
     }
     for (door, of) in &settings.doors {
         let Some(files) = &of.tls else { continue };

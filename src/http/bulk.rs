@@ -6,6 +6,7 @@
 
 use super::Settings;
 use super::doors::ConnectionState;
+use super::foreign::foreign_json;
 use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
 use super::read_ahead::{Next, ReadAhead};
 use super::reply::{self, Body, NDJSON};
@@ -17,6 +18,7 @@ use crate::lines::LineSplitter;
 use crate::meters::{QueryOutcome, RequestKind};
 use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::seal::GRANT_CHARS;
+use crate::service::foreign::FOREIGN_LINES;
 use crate::service::{AdmittedBulk, Service};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::Incoming;
@@ -98,7 +100,7 @@ pub fn response(
         looking: None,
         last: false,
         lines_left: settings.bulk_lines_max,
-        signatures: 0,
+        costs: 0,
         pause_max: settings.bulk_pause_max,
         pause: None,
         language,
@@ -164,8 +166,8 @@ pub struct BulkScan {
     /// All codes have come; what stands behind the last end of a line is answered next.
     last: bool,
     lines_left: u64,
-    /// Offline codes among the lines that were answered last.
-    signatures: u64,
+    /// Lines that the signatures among those answered last cost beside their own.
+    costs: u64,
     language: Language,
     now: Now,
     started: Instant,
@@ -231,7 +233,7 @@ impl BulkScan {
                 self.end(refusal);
             }
             if !self.piece.is_empty() {
-                let step = match self.signatures {
+                let step = match self.costs {
                     0 => STEP_BYTES,
                     // Where there are some there are more.
                     _ => SIGNATURES_STEP_BYTES,
@@ -300,13 +302,13 @@ impl BulkScan {
     fn answer(&mut self, codes: Option<&[u8]>) {
         self.now = Now::read();
         let before = self.lines_left;
-        self.signatures = 0;
+        self.costs = 0;
         self.write_verdicts(codes);
         if self.ended && codes.is_some() {
             // There were too many; the rest is not read.
             self.connection.unread.set(true);
         }
-        let lines = before - self.lines_left + self.signatures * SIGNATURE_LINES;
+        let lines = before - self.lines_left + self.costs;
         let wait = self.service.charge_bulk(self.scanner.turn.pass, lines);
         if !wait.is_zero() {
             let wait = wait.min(self.pause_max);
@@ -325,7 +327,7 @@ impl BulkScan {
             now,
             ended,
             outcome,
-            signatures,
+            costs,
             ..
         } = self;
         let each = |_, line: Option<&[u8]>| {
@@ -346,8 +348,20 @@ impl BulkScan {
                         Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
                             scanner.scan_grant(service, code, *now)
                         }
+                        Err(Refusal::CodeInvalid) if service.is_foreign(code) => {
+                            *costs += FOREIGN_LINES;
+                            match service.scan_foreign_now(code, *now) {
+                                Ok(told) => {
+                                    out.put_slice(foreign_json(&told).as_bytes());
+                                    out.put_u8(b'\n');
+                                    service.metrics.code(QueryOutcome::Done);
+                                    return;
+                                }
+                                Err(refusal) => Err(refusal),
+                            }
+                        }
                         Err(Refusal::CodeInvalid) if code.len() == OFFLINE_CODE_CHARS => {
-                            *signatures += 1;
+                            *costs += SIGNATURE_LINES;
                             match service.scan_offline_now(code, *now) {
                                 Ok(told) => {
                                     let status = told.verdict.status;

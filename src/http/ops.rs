@@ -137,6 +137,7 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         key_age: app.seal.key_age(now.time),
         reloaded: app.is_reloaded.load(Relaxed),
         offline: app.offline_facts(now),
+        foreign: app.foreign_facts(now.time),
         codes_watched: app.sightings.watched.load(Relaxed),
         codes_at_two_sites: app.sightings.at_two_sites.load(Relaxed),
     });

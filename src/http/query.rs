@@ -7,6 +7,7 @@ use crate::desk::Params;
 use crate::desk::roles::Act;
 use crate::language::Language;
 use crate::meters::RequestKind;
+use crate::recognition::ForeignFormat;
 use crate::seal::TOKEN_CHARS_MAX;
 use hyper::header::{
     ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
@@ -527,10 +528,15 @@ pub fn code(body: &[u8], content_type: ContentType) -> Result<Cow<'_, [u8]>, Ref
 pub fn trimmed(code: &[u8]) -> &[u8] {
     let beside = |b: &u8| *b <= b' ' || *b == 0x7f;
     let mut code = code;
+    let whole = code;
     while let [first, rest @ ..] = code
         && beside(first)
     {
         code = rest;
+    }
+    if code.len() < whole.len() && ForeignFormat::told_apart(code).is_some() {
+        // Their formats begin where the text begins.
+        code = whole;
     }
     while let [rest @ .., last] = code
         && beside(last)

@@ -3,6 +3,7 @@
 use super::bulk::BulkScan;
 use super::busy_page;
 use super::doors::ConnectionState;
+use super::foreign::foreign_json;
 use crate::answer::{
     Freshness, OfflineIssued, OfflineVerdict, OpenedSession, Refusal, ResidentStatus, ShownCode,
     StatusExplanation, Verdict,
@@ -157,6 +158,7 @@ pub fn response(result: Result<Answer, Refusal>, language: Language) -> Response
             write_offline_verdict(&mut out, &told, language);
             json(StatusCode::OK, out.freeze())
         }
+        Ok(Answer::Foreign(verdict)) => json(StatusCode::OK, foreign_json(&verdict)),
         Ok(Answer::Desk(said, language)) => super::desk::response(*said, language),
         Err(refusal) => refused(refusal, language),
     }
@@ -240,9 +242,11 @@ pub fn allowing(mut response: Response<Body>, method: Option<&'static str>) -> R
 
 pub fn status_of(refusal: Refusal) -> StatusCode {
     match refusal {
-        Refusal::Busy | Refusal::UpstreamBusy | Refusal::Warming | Refusal::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Refusal::Busy
+        | Refusal::UpstreamBusy
+        | Refusal::Warming
+        | Refusal::Draining
+        | Refusal::IssuerUnreachable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Unauthorized | Refusal::SessionExpired => StatusCode::UNAUTHORIZED,
         Refusal::NotPermitted => StatusCode::FORBIDDEN,
@@ -258,6 +262,9 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::GrantRevoked
         | Refusal::GrantExpired
         | Refusal::CodeRevoked
+        | Refusal::IssuerUnknown
+        | Refusal::SignatureInvalid
+        | Refusal::IssuerNotEntitled
         | Refusal::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::NotOnRoster | Refusal::NoConsent => StatusCode::FORBIDDEN,
@@ -352,10 +359,30 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::Internal, Hans) => "系统内部故障，请联系管理单位",
         (Refusal::Internal, Hant) => "系統內部故障，請聯繫管理單位",
         (Refusal::Internal, En) => "An internal fault, report it to the operator",
-        (Refusal::CodeRevoked, Hans) => "该离线码已作废，请对方亮码或重新领取",
-        (Refusal::CodeRevoked, Hant) => "該離線碼已作廢，請對方亮碼或重新領取",
-        (Refusal::CodeRevoked, En) => {
-            "The offline code was revoked, ask for a fresh code or for a new offline one"
+        (Refusal::CodeRevoked, Hans) => "该码已作废，请对方亮码或重新领取",
+        (Refusal::CodeRevoked, Hant) => "該碼已作廢，請對方亮碼或重新領取",
+        (Refusal::CodeRevoked, En) => "The code was revoked, ask for a fresh code or for a new one",
+        (Refusal::IssuerUnknown, Hans) => "本处不认可该码的签发机构，请查验其他证明",
+        (Refusal::IssuerUnknown, Hant) => "本處不認可該碼的簽發機構，請查驗其他證明",
+        (Refusal::IssuerUnknown, En) => {
+            "The issuer of this code is not recognised here, ask for another document"
+        }
+        (Refusal::SignatureInvalid, Hans) => "该码的签名无效，可能系伪造",
+        (Refusal::SignatureInvalid, Hant) => "該碼的簽名無效，可能係偽造",
+        (Refusal::SignatureInvalid, En) => {
+            "The signature of this code is not its issuer's, it may be forged"
+        }
+        (Refusal::IssuerNotEntitled, Hans) => "该签发机构无权出具此类证明",
+        (Refusal::IssuerNotEntitled, Hant) => "該簽發機構無權出具此類證明",
+        (Refusal::IssuerNotEntitled, En) => "The issuer of this code is not entitled to state this",
+        (Refusal::IssuerUnreachable, Hans) => {
+            "暂时无法联系该码的签发机构，请稍后再扫，或查验其离线码"
+        }
+        (Refusal::IssuerUnreachable, Hant) => {
+            "暫時無法聯繫該碼的簽發機構，請稍後再掃，或查驗其離線碼"
+        }
+        (Refusal::IssuerUnreachable, En) => {
+            "The issuer of this code does not answer, scan again later or ask for an offline code"
         }
         (Refusal::NotOnRoster, Hans) => "该人员未授权本单位，请先由本人授权",
         (Refusal::NotOnRoster, Hant) => "該人員未授權本單位，請先由本人授權",

@@ -85,6 +85,14 @@ impl OfflineCode {
         out[22..32].copy_from_slice(&masked_bytes(&self.masked));
     }
 
+    /// Returns the issuer that a text of an offline code's form names; nothing of it is checked.
+    pub fn issuer_named(text: &[u8]) -> Option<u32> {
+        let mut bytes = [0; OFFLINE_CODE_BYTES];
+        let is_form = text.len() == OFFLINE_CODE_CHARS
+            && base32::decode_any_case(text, &mut bytes) == Some(OFFLINE_CODE_BYTES);
+        Some(OfflineCode::read(bytes.get(..SIGNED_BYTES).filter(|_| is_form)?)?.issuer)
+    }
+
     /// Reads a code and checks its signature with the keys of its issuer, which `keys_of` gives for an issuer's number.
     pub fn open<'k>(
         text: &[u8],

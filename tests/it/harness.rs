@@ -472,6 +472,7 @@ impl InProcessNode {
             platform: Platform::read(settings.identity.clone()).expect("no platform"),
             guidance: liangma::desk::guidance::Guidance::default(),
             offline: None,
+            recogniser: None,
             meters,
         };
         let runtime = liangma_runtime();

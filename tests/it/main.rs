@@ -28,6 +28,7 @@ mod overload;
 mod pages;
 mod protocol;
 mod rate_limits;
+mod recognition;
 mod refusals;
 mod scan;
 mod secrets;

@@ -36,9 +36,12 @@ fn has(program: &str) -> bool {
 }
 
 /// A node that has everything that is measured: it issues offline codes, and its desk door speaks TLS.
-fn node_with_all(authority: &tls::Authority) -> Node {
+fn node_with_all(authority: &tls::Authority, folder: &Path) -> Node {
     let mut settings = tls::with(Door::Desk, &authority.signs("desk")).to_vec();
     settings.push("offline_issuer=440000".to_owned());
+    let trust = crate::recognition::trust_file(folder, "");
+    settings.push(format!("trust={}", trust.display()));
+    settings.push("formats=liangma,hc1".to_owned());
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     NodeBuilder::new(&settings).node()
 }
@@ -86,12 +89,14 @@ fn every_meter_of_a_panel_or_an_alert_is_printed_by_a_node() {
     let Some(tls) = tls::Authority::make() else {
         return;
     };
-    let node = node_with_all(&tls);
+    let folder = folder();
+    let node = node_with_all(&tls, folder.path());
     let seals = node.seals();
     let chen = person(1);
     node.feed(&seals.authority(), &[chen.resident()]);
     let code = node.code(&seals.session(&chen));
     node.scan(&seals.scanner(), &code);
+    node.scan(&seals.scanner(), "HC1:");
     let bulk = Ask::post("/v1/scan/bulk", code).bearer(&seals.scanner());
     assert_eq!(bulk.at(node.address(Door::Gate)).status, 200);
     let printed = text(&node.get(Door::Ops, "/metrics").body);
@@ -220,12 +225,12 @@ fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
     let Some(tls) = tls::Authority::make() else {
         return;
     };
-    let node = node_with_all(&tls);
+    let folder = folder();
+    let node = node_with_all(&tls, folder.path());
     let seals = node.seals();
     let chen = person(1);
     let authority = seals.authority();
     node.feed(&authority, &[chen.resident()]);
-    let folder = folder();
     let back = node.address(Door::Ops);
     // The file that we ship, with this node for its nodes, and in a hurry.
     let shipped = read("prometheus/prometheus.yml");

@@ -1,0 +1,241 @@
+//! The recogniser of a node: the trust list in force, taken up anew when its files change, and counts of what came of foreign codes.
+
+use super::ForeignFormat;
+use super::pass::{ForeignPass, PassFault};
+use super::peer::{ListPlace, PeerLists, PeerVerdict, judge_offline, open_offline};
+use super::trust::{self, TrustList};
+use crate::answer::Refusal;
+use crate::clock::Time;
+use crate::offline::code::OfflineCode;
+use crate::offline::gate::ListAges;
+use arc_swap::ArcSwap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+#[derive(Clone, Debug)]
+pub struct RecognitionSettings {
+    /// The trust file.
+    pub trust: PathBuf,
+    /// Formats that are switched on, by their words.
+    pub formats: Vec<String>,
+}
+
+/// The word of codes of other health codes.
+pub const LIANGMA: &str = "liangma";
+
+/// How the files looked when they were last read: size and time of change of each.
+type Look = Vec<Option<(u64, SystemTime)>>;
+
+/// What came of a reading of the trust file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TrustReloaded {
+    Same,
+    Read,
+    /// The list in force stays.
+    Bad(Vec<String>),
+}
+
+/// The trust list of a node.
+pub struct Recogniser {
+    settings: RecognitionSettings,
+    list: ArcSwap<TrustList>,
+    seen: Mutex<Look>,
+    counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Status lists of peers, as far as they came.
+    lists: Mutex<HashMap<u32, Arc<PeerLists>>>,
+}
+
+impl Recogniser {
+    /// Reads the trust file. Returns everything that is wrong with it.
+    pub fn read(settings: RecognitionSettings) -> Result<Recogniser, Vec<String>> {
+        let (list, look) = read(&settings.trust, &[])?;
+        let recogniser = Recogniser {
+            settings,
+            list: ArcSwap::from_pointee(list),
+            seen: Mutex::new(look),
+            counts: Mutex::default(),
+            lists: Mutex::default(),
+        };
+        recogniser.read_folders();
+        Ok(recogniser)
+    }
+
+    /// Reads the files again where one of them is another, or where `force` says so. Bad ones change nothing.
+    pub fn reload(&self, force: bool) -> TrustReloaded {
+        let mut seen = held(&self.seen);
+        let files = self.list.load().files.clone();
+        let look = look(&self.settings.trust, &files);
+        if look == *seen && !force {
+            return TrustReloaded::Same;
+        }
+        match read(&self.settings.trust, &files) {
+            Ok((list, look)) => {
+                *seen = look;
+                self.list.store(Arc::new(list));
+                self.read_folders();
+                TrustReloaded::Read
+            }
+            Err(faults) => {
+                // They are read again when they change again.
+                *seen = look;
+                TrustReloaded::Bad(faults)
+            }
+        }
+    }
+
+    /// Returns the list in force.
+    pub fn list(&self) -> Arc<TrustList> {
+        self.list.load_full()
+    }
+
+    pub fn is_on(&self, format: &str) -> bool {
+        self.settings.formats.iter().any(|on| on == format)
+    }
+
+    /// Reads a code of another issuer; None where its beginning says of no format that it is one.
+    pub fn open(
+        &self,
+        text: &[u8],
+        now: Time,
+        skew: Duration,
+    ) -> Option<(ForeignFormat, Result<ForeignPass, Refusal>)> {
+        let format = ForeignFormat::told_apart(text)?;
+        let opened = match self.is_on(format.word()) {
+            true => (self.list.load())
+                .open(format, text, Some((now, skew)))
+                .map_err(PassFault::refusal),
+            false => Err(Refusal::IssuerUnknown),
+        };
+        self.count(
+            format.word(),
+            opened
+                .as_ref()
+                .map_or_else(|refusal| refusal.code(), |_| "pass"),
+        );
+        Some((format, opened))
+    }
+
+    /// Reads an offline code of a peer, by its list. `IssuerUnknown` where the trust file does not name the issuer.
+    pub fn open_offline(
+        &self,
+        text: &[u8],
+        now: Time,
+        ages: &ListAges,
+    ) -> Result<PeerVerdict, Refusal> {
+        let opened = self.judge_offline(text, now, ages);
+        self.count(
+            LIANGMA,
+            opened
+                .as_ref()
+                .map_or_else(|refusal| refusal.code(), |told| told.state),
+        );
+        opened
+    }
+
+    fn judge_offline(
+        &self,
+        text: &[u8],
+        now: Time,
+        ages: &ListAges,
+    ) -> Result<PeerVerdict, Refusal> {
+        let issuer = OfflineCode::issuer_named(text).ok_or(Refusal::CodeInvalid)?;
+        let list = self.list.load();
+        let peer = list.peers.get(&issuer).filter(|_| self.is_on(LIANGMA));
+        let peer = peer.ok_or(Refusal::IssuerUnknown)?;
+        let code = open_offline(peer, text)?;
+        if list.deny.has_code(&format!("{:016x}", code.list_id.0)) {
+            return Err(Refusal::CodeRevoked);
+        }
+        let held = self.lists_of(issuer);
+        let none = PeerLists::default();
+        // A list that keys of before signed is none.
+        let held = held.as_deref().filter(|held| held.keys == peer.keys);
+        judge_offline(peer, &code, &held.unwrap_or(&none).held, ages, now)
+    }
+
+    /// Returns what is held of a peer's list.
+    pub fn lists_of(&self, issuer: u32) -> Option<Arc<PeerLists>> {
+        held(&self.lists).get(&issuer).cloned()
+    }
+
+    /// Takes files of a peer's list.
+    pub fn take_lists(
+        &self,
+        issuer: u32,
+        base: Option<Vec<u8>>,
+        changes: Option<Vec<u8>>,
+    ) -> Result<(), String> {
+        let list = self.list.load();
+        let peer = list
+            .peers
+            .get(&issuer)
+            .ok_or("the issuer is not in the trust list any more")?;
+        let known = self
+            .lists_of(issuer)
+            .filter(|known| known.keys == peer.keys);
+        let mut next = known.map_or_else(
+            || PeerLists {
+                keys: peer.keys.clone(),
+                ..PeerLists::default()
+            },
+            |known| PeerLists::clone(&known),
+        );
+        next.take(issuer, base, changes)?;
+        held(&self.lists).insert(issuer, Arc::new(next));
+        Ok(())
+    }
+
+    /// Takes lists that lie beside the trust file.
+    fn read_folders(&self) {
+        for peer in self.list.load().peers.values() {
+            let Some(ListPlace::Folder(folder)) = &peer.list else {
+                continue;
+            };
+            let read = |name: &str| trust::read_bounded(&folder.join(name)).ok();
+            let (base, changes) = (read("base.lml"), read("changes.lml"));
+            let issuer = peer.id;
+            if let Err(why) = self.take_lists(issuer, base, changes) {
+                tracing::warn!(issuer, why, "the status list of an issuer is not taken");
+            }
+        }
+    }
+
+    /// Counts what came of a code.
+    pub fn count(&self, format: &'static str, outcome: &'static str) {
+        *held(&self.counts).entry((format, outcome)).or_default() += 1;
+    }
+
+    /// Returns how many codes of each format came to what.
+    pub fn counted(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let counts = held(&self.counts);
+        let each = counts.iter();
+        each.map(|((format, outcome), count)| (*format, *outcome, *count))
+            .collect()
+    }
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn look(trust: &Path, files: &[PathBuf]) -> Look {
+    let of = |path: &Path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.len(), file.modified().ok()?))
+    };
+    let files = files.iter().map(PathBuf::as_path);
+    std::iter::once(trust).chain(files).map(of).collect()
+}
+
+/// Reads the files, and how they looked before: one that changes meanwhile is read again.
+fn read(trust: &Path, before: &[PathBuf]) -> Result<(TrustList, Look), Vec<String>> {
+    let first = look(trust, before);
+    let list = trust::read(trust)?;
+    let look = match list.files == before {
+        true => first,
+        false => look(trust, &list.files),
+    };
+    Ok((list, look))
+}
