@@ -1,6 +1,7 @@
 //! The commands: what each takes, and what its end tells the shell.
 
 mod audit;
+mod backup;
 mod demo;
 mod erase;
 mod export;
@@ -9,6 +10,7 @@ mod keys;
 mod list;
 mod node_client;
 mod remote;
+mod restore;
 mod serve;
 mod settings;
 mod synth;
@@ -65,6 +67,8 @@ enum Command {
     Audit(audit::AuditCommand),
     Erase(erase::Erase),
     Trust(trust::Trust),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
 }
 
 /// Whom a command is about.
@@ -211,6 +215,8 @@ pub fn run() -> ExitCode {
         Command::Audit(audit) => audit.run(),
         Command::Erase(erase) => erase.run(),
         Command::Trust(trust) => trust.run(),
+        Command::Backup(backup) => backup.run(),
+        Command::Restore(restore) => restore.run(),
     };
     let code = match outcome {
         Ok(code) => code,

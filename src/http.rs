@@ -240,6 +240,21 @@ pub async fn answer(
                     Err(refusal) => ask(Err(refusal)).await,
                 }
             }
+            Route::Desk(Act::Backup) => {
+                let admitted = head.credential.and_then(|credential| {
+                    let certificate = connection.certificate.get();
+                    service.admit_desk(Act::Backup, credential, certificate, now.time)
+                });
+                match admitted.and_then(|caller| takes(0).map(|()| caller)) {
+                    Ok(caller) => {
+                        connection.begin(settings.answer_timeout);
+                        let begun = service.begin_backup(&caller, now.time).await;
+                        connection.begin(ops::BACKUP_WAIT);
+                        ops::backup(service, begun, language, started)
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
             Route::Desk(act) => {
                 let admitted = head.credential.and_then(|credential| {
                     let certificate = connection.certificate.get();

@@ -39,7 +39,7 @@ use crate::seal::{
 };
 use crate::sightings::Sightings;
 use crate::status::Word;
-use crate::store::{Store, record};
+use crate::store::{Store, StoreStream, record};
 use crate::store_client::{self, StoreClient};
 use crate::tls::CertificateDigest;
 use arc_swap::ArcSwap;
@@ -148,6 +148,7 @@ pub struct AppState {
     scan_limiter: RateLimiter,
     bulk_limiter: RateLimiter,
     bulks: Arc<ConcurrencyCounter>,
+    backups: Arc<ConcurrencyCounter>,
     /// How often the revocations were read.
     revoked_readings: AtomicU32,
     draining: AtomicBool,
@@ -259,6 +260,7 @@ impl AppState {
                 epoch,
             ),
             bulks: ConcurrencyCounter::new(rate_limits.bulk_scans_per_token),
+            backups: ConcurrencyCounter::new(1),
             store_client: StoreClient::new(
                 board.clone(),
                 store.clone(),
@@ -542,6 +544,12 @@ impl AppState {
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         budget.take(now).then_some(()).ok_or(Refusal::RateLimited)
     }
+}
+
+/// A backup that is being read, and its place: there is one at a time.
+pub struct BegunBackup {
+    pub frames: StoreStream,
+    _under_way: ConcurrencyGuard,
 }
 
 /// The service as one thread holds it.
@@ -1221,6 +1229,27 @@ impl Service {
         match token.is_of(certificate) {
             true => Ok(token),
             false => Err(Refusal::Unauthorized),
+        }
+    }
+
+    /// Begins a backup of the store, and records who asked for it. `Busy` while there is another, `NotFound` where the store is backed up by its
+    /// own means.
+    pub async fn begin_backup(&self, caller: &Caller, now: Time) -> Result<BegunBackup, Refusal> {
+        let Caller::Token(_, operator, _) = caller else {
+            return Err(Refusal::NotPermitted);
+        };
+        let under_way = self.app.backups.enter(0).ok_or(Refusal::Busy)?;
+        self.desk(now).record_backup(operator).await?;
+        match self.app.store.backup().await {
+            Ok(Some(frames)) => Ok(BegunBackup {
+                frames,
+                _under_way: under_way,
+            }),
+            Ok(None) => Err(Refusal::NotFound),
+            Err(error) => {
+                tracing::warn!(%error, "no backup could be begun");
+                Err(Refusal::UpstreamBusy)
+            }
         }
     }
 

@@ -40,6 +40,9 @@ pub enum Error {
     Refused(String),
     #[error("{0} replicas have the change, {1} must before it is acknowledged")]
     NotReplicated(u32, u32),
+    /// It may be older than what was acknowledged.
+    #[error("the store is not believed: {0}")]
+    Disbelieved(String),
     #[error("no free slot within {PROBES_MAX} of a resident's home")]
     Crowded,
     #[error("the store failed: {0}")]
@@ -58,6 +61,9 @@ fn tell_damaged(metrics: &StoreMetrics, what: &str, count: u64) {
         );
     }
 }
+
+/// What a store sends piece by piece, as fast as it is read.
+pub type StoreStream = tokio::sync::mpsc::Receiver<Vec<u8>>;
 
 /// One thing that an authority or an identity platform says of one resident.
 #[derive(Clone, Debug)]
@@ -205,6 +211,17 @@ pub trait Store: Send + Sync {
     /// Says to other nodes that this offset holds, for some seconds.
     async fn tell_offset(&self, _offset: i64) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Begins a backup of what is on record now, in frames; None for a store that is backed up by its own means. A reader that waits
+    /// holds up no writer.
+    async fn backup(&self) -> Result<Option<StoreStream>, Error> {
+        Ok(None)
+    }
+
+    /// Whether the store is known to hold all that was acknowledged; of one that may not, nothing is told.
+    fn is_believed(&self) -> bool {
+        true
     }
 
     /// Ends what runs for the store; what was acknowledged stays.

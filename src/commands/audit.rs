@@ -1,5 +1,7 @@
 //! `audit`: the log of looks and acts, held against itself and written out, by pages.
 
+use super::backup::ScratchStore;
+use super::node_client::RemoteArgs;
 use super::{
     CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
     settings,
@@ -10,6 +12,7 @@ use crate::feed::parse_day;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::seal::Seal;
+use crate::seal::ring::RingFile;
 use crate::store::{embedded, redis};
 use clap::{Args, Subcommand};
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +44,12 @@ enum AuditAction {
         /// A log of a node, or any file that holds ends; `-` is standard input
         #[arg(long, value_name = "FILE")]
         ends: Option<PathBuf>,
+        /// A running node's operations door, instead of a store that no node has open; with an operator's token. Its store is copied into the
+        /// folder for temporary files first
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        #[command(flatten)]
+        remote: Box<RemoteArgs>,
     },
     /// Write every look and act as NDJSON, the oldest first: who, in what role, what, why; persons as keyed hashes
     List {
@@ -70,11 +79,26 @@ impl AuditCommand {
         };
         let settings = settings(sources.raw())?;
         log(&settings.log)?;
-        must_exist(&settings)?;
-        let ring = ring(&settings)?;
-        let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
-        let store = runtime.block_on(open_existing(&settings, &seal))?;
+        let (seal, _scratch, store) = match &self.what {
+            AuditAction::Verify {
+                from: Some(from),
+                remote,
+                ..
+            } => {
+                let ring = RingFile::read(&settings.keys)?;
+                let seal = Seal::new(&ring, settings.seal.clone());
+                let (scratch, store) = ScratchStore::copy(remote, from, &settings, &seal)?;
+                (seal, Some(scratch), store)
+            }
+            _ => {
+                must_exist(&settings)?;
+                let ring = ring(&settings)?;
+                let seal = Seal::new(&ring, settings.seal.clone());
+                let store = runtime.block_on(open_existing(&settings, &seal))?;
+                (seal, None, store)
+            }
+        };
         let reader = StoreReader {
             store: &store,
             runtime: &runtime,

@@ -1,5 +1,7 @@
 //! `export`: everything on record as feed lines, to import elsewhere. Papers stay sealed: they need the same key ring again.
 
+use super::backup::ScratchStore;
+use super::node_client::RemoteArgs;
 use super::{
     CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
     settings, started,
@@ -10,6 +12,7 @@ use crate::feed;
 use crate::paper::{Paper, PaperKind, PaperKinds};
 use crate::person::{CertType, Identity, ResidentId};
 use crate::seal::Seal;
+use crate::seal::ring::RingFile;
 use crate::store::Error;
 use crate::store::record::Record;
 use clap::Args;
@@ -31,18 +34,36 @@ pub struct Export {
     /// The file to write, which must not exist yet [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// A running node's operations door, instead of a store that no node has open; with an operator's token. Its store is copied into the
+    /// folder for temporary files first
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 impl Export {
     pub fn run(self) -> CommandResult {
         let settings = settings(self.sources.raw())?;
         log(&settings.log)?;
-        must_exist(&settings)?;
-        let ring = ring(&settings)?;
-        let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;
-        runtime.block_on(record(&settings, &seal))?;
-        let store = runtime.block_on(open_existing(&settings, &seal))?;
+        let (seal, _scratch, store) = match &self.from {
+            // The node has recorded that its store was read.
+            Some(from) => {
+                let ring = RingFile::read(&settings.keys)?;
+                let seal = Seal::new(&ring, settings.seal.clone());
+                let (scratch, store) = ScratchStore::copy(&self.remote, from, &settings, &seal)?;
+                (seal, Some(scratch), store)
+            }
+            None => {
+                must_exist(&settings)?;
+                let ring = ring(&settings)?;
+                let seal = Seal::new(&ring, settings.seal.clone());
+                runtime.block_on(record(&settings, &seal))?;
+                let store = runtime.block_on(open_existing(&settings, &seal))?;
+                (seal, None, store)
+            }
+        };
         let mut out: Box<dyn Write> = match &self.out {
             None => Box::new(BufWriter::new(std::io::stdout().lock())),
             Some(path) => {

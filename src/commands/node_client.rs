@@ -164,6 +164,55 @@ impl NodeClient {
         answered
     }
 
+    /// Sends a request with the token, and hands each piece of the answer to `each`. A node that sends nothing for so long ends it. The answer is what a
+    /// refusal says, where the status is no 200.
+    pub fn stream(
+        &mut self,
+        request: hyper::http::request::Builder,
+        wait: Duration,
+        mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<Result<(), (StatusCode, Bytes)>> {
+        let request = self.request(request, Bytes::new())?;
+        let authority = self.authority.clone();
+        let late = || anyhow!("the node at {authority} does not answer");
+        let ended = self.runtime.block_on(async {
+            let exchange = exchange(
+                &mut self.sender,
+                &self.tls,
+                &self.host,
+                self.port,
+                &authority,
+                request,
+            );
+            let response = tokio::time::timeout(wait, exchange).await;
+            let response = response.map_err(|_| late())??;
+            let status = response.status();
+            let mut body = response.into_body();
+            let mut refused = Vec::new();
+            loop {
+                let frame = tokio::time::timeout(wait, body.frame()).await;
+                let Some(frame) = frame.map_err(|_| late())? else {
+                    break;
+                };
+                let frame = frame.map_err(|error| anyhow!("{authority}: {error}"))?;
+                match frame.data_ref() {
+                    Some(data) if status == StatusCode::OK => each(data)?,
+                    Some(data) if refused.len() < ANSWER_BYTES_MAX => {
+                        refused.extend_from_slice(data)
+                    }
+                    _ => {}
+                }
+            }
+            Ok(match status {
+                StatusCode::OK => Ok(()),
+                status => Err((status, Bytes::from(refused))),
+            })
+        });
+        // Where it ended early, what is left of the answer is in the way.
+        self.sender = None;
+        ended
+    }
+
     fn request(
         &self,
         request: hyper::http::request::Builder,

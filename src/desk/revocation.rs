@@ -129,7 +129,8 @@ pub fn role_of(kind: TokenKind) -> &'static str {
     found.map_or("", |(role, _)| role.word())
 }
 
-fn kind_of(role: &str) -> Option<TokenKind> {
+/// Returns the kind of the tokens of a role; None for a role that comes with none.
+pub fn kind_of(role: &str) -> Option<TokenKind> {
     let found = PASSES.iter().find(|(one, _)| one.word() == role);
     found.map(|(_, kind)| *kind)
 }

@@ -90,6 +90,8 @@ pub enum Act {
     Revoke,
     /// To clear a reason in the place of its source.
     Override,
+    /// To read all that the store holds, sealed as it rests.
+    Backup,
     EndSessions,
     IssueOffline,
     RevokeOffline,
@@ -98,7 +100,7 @@ pub enum Act {
 }
 
 impl Act {
-    pub const ALL: [Act; 33] = [
+    pub const ALL: [Act; 34] = [
         Act::Show,
         Act::Explain,
         Act::Scan,
@@ -128,6 +130,7 @@ impl Act {
         Act::ReadAccesses,
         Act::Revoke,
         Act::Override,
+        Act::Backup,
         Act::EndSessions,
         Act::IssueOffline,
         Act::RevokeOffline,
@@ -165,6 +168,7 @@ impl Act {
             Act::ReadAccesses => "read_accesses",
             Act::Revoke => "revoke",
             Act::Override => "override",
+            Act::Backup => "backup",
             Act::EndSessions => "end_sessions",
             Act::IssueOffline => "issue_offline",
             Act::RevokeOffline => "revoke_offline",
@@ -194,7 +198,7 @@ impl Act {
             Act::AnswerAppeal => &[Authority],
             Act::ReadAccesses | Act::EndSessions => &[Resident],
             Act::RevokeOffline => &[Resident, Member, Staff],
-            Act::Revoke | Act::Override | Act::ReadSettings => &[Operator],
+            Act::Revoke | Act::Override | Act::ReadSettings | Act::Backup => &[Operator],
         }
     }
 

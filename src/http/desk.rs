@@ -78,6 +78,7 @@ impl RouteEntry<'_> {
             ("revocations", None, None) if door == Door::Ops => {
                 (&[("POST", Act::Revoke)], "POST", None)
             }
+            ("backup", None, None) if door == Door::Ops => (&[("POST", Act::Backup)], "POST", None),
             ("overrides", None, None) if door == Door::Ops => {
                 (&[("POST", Act::Override)], "POST", None)
             }

@@ -13,7 +13,7 @@ use crate::language::Language;
 use crate::lines::LineSplitter;
 use crate::meters::{QueryOutcome, RequestKind, ScrapeSnapshot};
 use crate::seal::AccessToken;
-use crate::service::{AppState, Service};
+use crate::service::{AppState, BegunBackup, Service};
 use crate::store::{Change, ChangeKind, ChangeOutcome};
 use crate::store_client::StoreClient;
 use crate::version::{COMMIT, VERSION};
@@ -36,6 +36,8 @@ const BATCH_BYTES: u64 = 1 << 20;
 fn state(app: &AppState, now: Now) -> &'static str {
     if app.is_draining() {
         "draining"
+    } else if !app.store.is_believed() {
+        "restored"
     } else if !app.board.is_filled() || !app.seal.revoked.is_read() {
         "warming"
     } else if is_worse(app, app.board.too_old_in(now)) {
@@ -102,7 +104,7 @@ fn readiness(service: &Service, started: Instant, now: Now) -> Response<Body> {
     let refusal = match state {
         _ if is_ready(state) => return reply::json(StatusCode::OK, body.to_string()),
         "draining" => Refusal::Draining,
-        "warming" => Refusal::Warming,
+        "warming" | "restored" => Refusal::Warming,
         _ => Refusal::UpstreamBusy,
     };
     let wait = reply::wait(refusal).unwrap_or_default();
@@ -161,6 +163,31 @@ pub fn settings(service: &Service, started: Instant) -> Response<Body> {
         .leave(QueryOutcome::Done);
     reply::json(StatusCode::OK, body.to_string())
 }
+
+/// For the whole of a backup; one whose reader stands still ends sooner, as any answer does.
+pub const BACKUP_WAIT: Duration = Duration::from_secs(6 * 3_600);
+
+/// Answers with a backup that has begun.
+pub fn backup(
+    service: &Service,
+    begun: Result<BegunBackup, Refusal>,
+    language: Language,
+    started: Instant,
+) -> Response<Body> {
+    let visit = service.metrics.enter(RequestKind::Desk, started);
+    match begun {
+        Ok(begun) => {
+            visit.leave(QueryOutcome::Done);
+            reply::typed(StatusCode::OK, BYTES, Body::stream(begun))
+        }
+        Err(refusal) => {
+            visit.leave(QueryOutcome::Refused(refusal));
+            reply::refused(refusal, language)
+        }
+    }
+}
+
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// How often a feed that is silent is looked after: whether its authority may still feed.
 const LOOK: Duration = Duration::from_millis(500);

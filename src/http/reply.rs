@@ -10,7 +10,7 @@ use crate::answer::{
 };
 use crate::language::Language;
 use crate::person::MaskedIdentity;
-use crate::service::Answer;
+use crate::service::{Answer, BegunBackup};
 use crate::status::{self, Reasons};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
@@ -38,6 +38,8 @@ pub struct Body {
 enum Content {
     Whole(Bytes),
     Scans(Box<BulkScan>),
+    /// What the store sends piece by piece.
+    Stream(Box<BegunBackup>),
     /// What is large goes out piece by piece, and other connections of the thread have their turn between two.
     Pieces(Bytes, PiecePause),
 }
@@ -71,6 +73,13 @@ impl Body {
     pub fn scans(scans: BulkScan) -> Body {
         Body {
             content: Content::Scans(Box::new(scans)),
+            connection: None,
+        }
+    }
+
+    pub fn stream(begun: BegunBackup) -> Body {
+        Body {
+            content: Content::Stream(Box::new(begun)),
             connection: None,
         }
     }
@@ -114,6 +123,11 @@ impl hyper::body::Body for Body {
             Content::Scans(scans) => scans
                 .poll(cx)
                 .map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            // One that ended early has no last frame: whoever reads it sees that.
+            Content::Stream(begun) => begun
+                .frames
+                .poll_recv(cx)
+                .map(|frame| frame.map(|frame| Ok(Frame::data(frame.into())))),
         }
     }
 
@@ -126,7 +140,7 @@ impl hyper::body::Body for Body {
             Content::Whole(bytes) | Content::Pieces(bytes, _) => {
                 SizeHint::with_exact(bytes.len() as u64)
             }
-            Content::Scans(_) => SizeHint::default(),
+            Content::Scans(_) | Content::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -7,12 +7,16 @@
 //! Words and records carry keyed tags, and whatever is read is held against them: redb sums its pages, and looks at the sums
 //! only when it repairs a file.
 
+pub mod backup;
 pub mod bulk;
+pub mod fence;
 pub mod papers;
 pub mod rewrite;
 
 use super::record::Record;
-use super::{Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store, tell_damaged};
+use super::{
+    Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store, StoreStream, tell_damaged,
+};
 use crate::board::Board;
 use crate::clock::{Moment, Time};
 use crate::critical::CriticalTask;
@@ -21,10 +25,12 @@ use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::seal::tags::{StatusTags, TAG_BYTES};
 use crate::status::Word;
+use fence::{CommitNote, Disbelief};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use std::cell::RefCell;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
@@ -115,11 +121,24 @@ impl OpenedEmbedded {
         if ring.as_deref() != Some(&mark[..]) {
             return Err(Error::ForeignRing(place));
         }
+        fence::mark_older(&db, &settings.folder)?;
         Ok(OpenedEmbedded { db, settings, tags })
     }
 
     pub fn residents(&self) -> Result<u64, Error> {
         count(&self.db)
+    }
+
+    /// Hands every word on record to `each`.
+    pub fn each_word(&self, each: &mut dyn FnMut(Word)) -> Result<(), Error> {
+        let txn = self.db.begin_read().map_err(failed)?;
+        let words = txn.open_table(WORDS).map_err(failed)?;
+        for row in words.iter().map_err(failed)? {
+            let (_, value) = row.map_err(failed)?;
+            let word = Word::from_bits((value.value() >> 64) as u64);
+            each(word.ok_or(Error::Damaged("a word"))?);
+        }
+        Ok(())
     }
 
     /// Hands every record on record to `each`, by rising id.
@@ -146,17 +165,31 @@ impl OpenedEmbedded {
     /// Starts the writer; from now on every acknowledged change is on `board`.
     pub fn start(self, board: Arc<Board>, metrics: Arc<StoreMetrics>) -> Embedded {
         let (jobs, waiting) = mpsc::channel();
+        let disbelief = self.disbelief().unwrap_or_else(|error| {
+            // Nothing else can be read of such a store either.
+            tracing::error!(%error, "the counts of the store cannot be read");
+            None
+        });
+        if let Some(why) = disbelief {
+            tracing::error!(
+                %why,
+                "this store is not believed: nobody is told a colour. Feed again what came after it, then `liangma restore --accept` and start again"
+            );
+        }
         let slot = Arc::new(DatabaseSlot {
             db: RwLock::new(Some(self.db)),
             settings: self.settings.clone(),
             tags: self.tags,
             metrics: metrics.clone(),
+            reopenings: AtomicU64::new(0),
         });
         let writer = CommitWriter {
             slot: slot.clone(),
             board: board.clone(),
             metrics,
             home_bits: self.settings.home_bits,
+            note: RefCell::new(CommitNote::new(&self.settings.folder)),
+            is_believed: disbelief.is_none(),
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -168,6 +201,7 @@ impl OpenedEmbedded {
         Embedded {
             slot,
             board,
+            disbelief,
             settings: self.settings,
             jobs,
             waiting: Semaphore::new(BATCHES_WAITING_MAX),
@@ -182,6 +216,8 @@ struct DatabaseSlot {
     settings: Settings,
     tags: StatusTags,
     metrics: Arc<StoreMetrics>,
+    /// How often the file was opened again: who reads in one long transaction must let go of it then.
+    reopenings: AtomicU64,
 }
 
 impl DatabaseSlot {
@@ -210,6 +246,7 @@ impl DatabaseSlot {
 
     /// Closes the file, opens it again, and writes to it.
     fn reopen(&self) -> Result<(), Error> {
+        self.reopenings.fetch_add(1, Relaxed);
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         *db = None;
         let again = open_file(&self.settings).map_err(failed)?;
@@ -270,6 +307,8 @@ fn open_file(settings: &Settings) -> Result<Database, redb::DatabaseError> {
 pub struct Embedded {
     slot: Arc<DatabaseSlot>,
     board: Arc<Board>,
+    /// Why the store is not believed; None for one that is.
+    disbelief: Option<Disbelief>,
     settings: Settings,
     jobs: mpsc::Sender<Job>,
     waiting: Semaphore,
@@ -296,6 +335,7 @@ impl Store for Embedded {
     }
 
     async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
+        self.believed().await;
         let threads = self.settings.fill_threads.max(1) as u64;
         let step = u64::MAX / threads;
         let parts: Vec<_> = (0..threads)
@@ -327,6 +367,7 @@ impl Store for Embedded {
     }
 
     async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error> {
+        self.must_be_believed()?;
         let slot = self.slot.clone();
         let who = shorten(who, self.settings.home_bits);
         // The page may have to come from the disk.
@@ -335,6 +376,7 @@ impl Store for Embedded {
     }
 
     async fn word(&self, id: ResidentId) -> Result<Option<Word>, Error> {
+        self.must_be_believed()?;
         let slot = self.slot.clone();
         let found = tokio::task::spawn_blocking(move || {
             slot.with(|db| {
@@ -401,6 +443,22 @@ impl Store for Embedded {
         Ok(swept)
     }
 
+    async fn backup(&self) -> Result<Option<StoreStream>, Error> {
+        let slot = self.slot.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let reopenings = slot.reopenings.load(Relaxed);
+            let begun_at = Time::now();
+            let txn = slot.with(|db| db.begin_read().map_err(failed))?;
+            let is_over = move || slot.reopenings.load(Relaxed) != reopenings;
+            backup::stream(txn, begun_at, is_over).map_err(failed)
+        });
+        begun.await.map_err(failed)?.map(Some)
+    }
+
+    fn is_believed(&self) -> bool {
+        self.disbelief.is_none()
+    }
+
     async fn close(&self) {
         let _ = self.jobs.send(Job::Close);
         let thread = self
@@ -410,6 +468,22 @@ impl Store for Embedded {
             .take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Embedded {
+    /// Waits for ever where the store is not believed: nothing of it comes onto the board.
+    async fn believed(&self) {
+        if self.disbelief.is_some() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn must_be_believed(&self) -> Result<(), Error> {
+        match self.disbelief {
+            None => Ok(()),
+            Some(why) => Err(Error::Disbelieved(why.to_string())),
         }
     }
 }
@@ -475,6 +549,9 @@ struct CommitWriter {
     board: Arc<Board>,
     metrics: Arc<StoreMetrics>,
     home_bits: u32,
+    note: RefCell<CommitNote>,
+    /// Of a store that is not believed nothing comes onto the board.
+    is_believed: bool,
 }
 
 impl CommitWriter {
@@ -482,7 +559,7 @@ impl CommitWriter {
     fn run(&self, jobs: &mpsc::Receiver<Job>) {
         let mut well = true;
         let mut reopen_at = Instant::now();
-        self.board.confirm(Moment::now());
+        self.confirm();
         loop {
             let mut group = Vec::new();
             let mut changes = 0;
@@ -527,11 +604,20 @@ impl CommitWriter {
                 }
             }
             if well {
-                self.board.confirm(Moment::now());
+                self.confirm();
             }
             if closing {
+                self.note.borrow_mut().flush();
                 return;
             }
+            self.note.borrow_mut().look();
+        }
+    }
+
+    /// Says that what is on the board is true up to now.
+    fn confirm(&self) {
+        if self.is_believed {
+            self.board.confirm(Moment::now());
         }
     }
 
@@ -539,6 +625,9 @@ impl CommitWriter {
     /// sent again it changes nothing, so nothing but this would ever post it.
     fn recover(&self) -> Result<(), Error> {
         self.slot.reopen()?;
+        if !self.is_believed {
+            return Ok(());
+        }
         self.slot.fill(&self.board, 0..=u64::MAX, &|_| ())
     }
 
@@ -558,8 +647,13 @@ impl CommitWriter {
                 if committed.damaged > 0 {
                     tell_damaged(&self.slot.metrics, "records", committed.damaged);
                 }
-                for (id, word) in &committed.posts {
-                    self.board.post(*id, *word);
+                if self.is_believed {
+                    for (id, word) in &committed.posts {
+                        self.board.post(*id, *word);
+                    }
+                }
+                if let Some(commits) = committed.commits {
+                    self.note.borrow_mut().committed(commits);
                 }
                 self.metrics.commit_times.record(started.elapsed());
                 self.metrics.changes.fetch_add(count as u64, Relaxed);
@@ -597,6 +691,8 @@ struct Committed {
     /// Residents of whom what is on record is not as it was written.
     damaged: u64,
     posts: Vec<(ResidentId, Word)>,
+    /// How many commits the store has now; None where nothing was committed.
+    commits: Option<u64>,
 }
 
 /// Whether the disk takes a commit.
@@ -655,6 +751,7 @@ fn commit(
         }
     }
     if committed.outcomes.contains(&ChangeOutcome::Applied) {
+        committed.commits = Some(fence::count(&txn)?);
         txn.commit().map_err(failed)?;
     } else {
         // All of it is on the disk already.

@@ -6,6 +6,7 @@ mod process;
 mod redis;
 
 mod agent;
+mod backups;
 mod balancer;
 mod bodies;
 mod bulk;

@@ -131,6 +131,7 @@ impl EmbeddedBulk<'_> {
             (self.arena, self.index) = (Vec::new(), Vec::new());
             in_batches(Merge::open(&self.runs)?, &mut put)?;
         }
+        self.store.note_commits()?;
         Ok(loaded)
     }
 
@@ -264,6 +265,7 @@ impl OpenedEmbedded {
                 tables.tell_apart(&who, &mut committed)?;
             }
         }
+        super::fence::count(&txn)?;
         txn.commit().map_err(failed)?;
         Ok(outcomes)
     }

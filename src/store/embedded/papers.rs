@@ -274,6 +274,7 @@ pub fn remove(db: &Database, rows: &[PaperRowKey]) -> Result<(), Error> {
             pile.remove(row)?;
         }
     }
+    super::fence::count(&txn)?;
     txn.commit().map_err(failed)
 }
 

@@ -194,10 +194,13 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
             settings: opened.settings,
             tags: tags(),
             metrics: Arc::default(),
+            reopenings: AtomicU64::new(0),
         }),
         board: board.clone(),
         metrics: Arc::default(),
         home_bits: 64,
+        note: RefCell::new(CommitNote::new(folder.path())),
+        is_believed: true,
     };
     let say = |what| {
         let (done, outcome) = oneshot::channel();

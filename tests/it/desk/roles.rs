@@ -37,6 +37,7 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
         Act::ReadAccesses => (Desk, "GET", "/v1/accesses"),
         Act::Revoke => (Ops, "POST", "/v1/revocations"),
         Act::Override => (Ops, "POST", "/v1/overrides"),
+        Act::Backup => (Ops, "POST", "/v1/backup"),
         Act::EndSessions => (Desk, "POST", "/v1/sessions/revoke"),
         Act::IssueOffline => (Resident, "GET", "/v1/code/offline"),
         Act::RevokeOffline => (Desk, "POST", "/v1/offline-codes/revoke"),
@@ -66,7 +67,11 @@ fn every_cell_of_the_table_is_so_over_the_doors() {
                 _ => Ask::new(method, path),
             };
             let answer = ask.bearer(&token).at(node.address(door));
-            let told = format!("{role:?} {act:?}: {} {}", answer.status, text(&answer.body));
+            let told = format!(
+                "{role:?} {act:?}: {} {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            );
             let refused = answer.status == 403 && answer.json()["code"] == "not_permitted";
             assert_eq!(refused, !act.is_for(role), "{told}");
             assert_ne!(answer.status, 401, "{told}");
@@ -205,6 +210,7 @@ const PLACES: &[Place] = {
         ),
         (Door::Ops, "/v1/settings", &[("GET", Some(ReadSettings))]),
         (Door::Ops, "/v1/revocations", &[("POST", Some(Revoke))]),
+        (Door::Ops, "/v1/backup", &[("POST", Some(Backup))]),
         (Door::Ops, "/v1/feed", &[("POST", Some(Feed))]),
         (Door::Ops, "/live", &[("GET", None)]),
         (Door::Ops, "/ready", &[("GET", None)]),
@@ -350,7 +356,11 @@ fn holds(answer: &Answer, method: &str, expected: Cell, told: &str) {
         Cell::NotPermitted => 403,
         Cell::Open => 200,
     };
-    let told = format!("{told}: {} {}", answer.status, text(&answer.body));
+    let told = format!(
+        "{told}: {} {}",
+        answer.status,
+        String::from_utf8_lossy(&answer.body)
+    );
     if expected == Cell::Open {
         assert!(!matches!(answer.status, 401 | 429), "{told}");
         // Somebody may be permitted to ask, and not be on a roster.
