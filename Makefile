@@ -5,7 +5,7 @@
 CARGO := cargo
 FLAGS := --release --locked
 
-.PHONY: help build demo cluster test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz fuzzers supply vendor clean
+.PHONY: help build demo cluster drill package test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz fuzzers supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,6 +18,12 @@ demo: ## a synthetic town on this machine, with lines to paste
 
 cluster: build ## three nodes over a Redis Cluster behind HAProxy, on this machine, until Ctrl-C (needs redis-server, haproxy)
 	LIANGMA=target/release/liangma deploy/cluster
+
+drill: build ## seven drills against a cluster of its own: what was expected, seen, and how long (as cluster, and python3, faketime)
+	LIANGMA=target/release/liangma deploy/drill --start
+
+package: build ## .deb, .rpm, stripped binary, debug information and a bill of materials, in target/package (needs cargo-deb, cargo-generate-rpm, cargo-cyclonedx)
+	deploy/package/build
 
 test: lint ## the gate: format, lints, every test
 	$(CARGO) test $(FLAGS)

@@ -5,6 +5,7 @@ mod backup;
 mod demo;
 mod erase;
 mod export;
+mod generate;
 mod import;
 mod keys;
 mod list;
@@ -13,6 +14,7 @@ mod remote;
 mod restore;
 mod serve;
 mod settings;
+mod size;
 mod synth;
 mod token;
 mod token_register;
@@ -57,6 +59,9 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 3 done and some lines were rejected, 
 enum Command {
     Serve(serve::Serve),
     Settings(settings::SettingsCommand),
+    Size(size::Size),
+    #[command(hide = true)]
+    Generate(generate::Generate),
     Demo(demo::Demo),
     Import(import::Import),
     Export(export::Export),
@@ -205,6 +210,8 @@ pub fn run() -> ExitCode {
     let outcome = match command {
         Command::Serve(serve) => serve.run(),
         Command::Settings(settings) => settings.run(),
+        Command::Size(size) => size.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Demo(demo) => demo.run(),
         Command::Import(import) => import.run(),
         Command::Export(export) => export.run(),

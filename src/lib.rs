@@ -38,6 +38,7 @@ pub mod seal;
 pub mod store;
 pub mod store_client;
 
+pub mod capacity;
 pub mod clock;
 pub mod critical;
 #[cfg(test)]

@@ -395,7 +395,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_key_age_seconds",
         "gauge",
         "",
-        "since the key was made that seals codes, sessions and tokens now",
+        "for how long the key has sealed that seals codes, sessions and tokens now; rotation begins it anew",
     ),
     (
         "liangma_last_reload_successful",
@@ -855,7 +855,7 @@ pub struct ScrapeSnapshot {
     pub audit_links: u64,
     pub codes_watched: u64,
     pub codes_at_two_sites: u64,
-    /// Since the key that seals was made.
+    /// For how long the current key has sealed.
     pub key_age: Duration,
     /// Whether all was good that was read again last.
     pub reloaded: bool,

@@ -247,9 +247,9 @@ impl Seal {
         self.ring.load().current(TokenKind::Session).0
     }
 
-    /// Returns how long ago the key was made that seals now.
+    /// Returns for how long the current key has sealed.
     pub fn key_age(&self, now: Time) -> Duration {
-        now.since(self.ring.load().current_created)
+        now.since(self.ring.load().current_since)
     }
 
     pub fn code_life(&self) -> Duration {

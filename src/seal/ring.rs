@@ -573,8 +573,8 @@ pub struct KeyRing {
     pub(super) identity: hmac::Key,
     pub(super) rest: (u8, LessSafeKey),
     current: u8,
-    /// When the current key was made.
-    pub(super) current_created: Time,
+    /// Since when the current key seals: a rotation makes the next key at that moment.
+    pub(super) current_since: Time,
     /// By key id; a key for each [`TokenKind`].
     keys: [Option<Box<[LessSafeKey; 8]>>; 256],
     pub(super) tags: StatusTags,
@@ -585,18 +585,19 @@ pub struct KeyRing {
 impl KeyRing {
     pub fn new(file: &RingFile) -> KeyRing {
         let mut keys = [const { None }; 256];
-        let (mut current, mut current_created) = (0, Time(0));
+        let (mut current, mut current_since) = (0, Time(0));
         for key in &file.token {
             keys[usize::from(key.id)] = Some(Box::new(
                 TokenKind::ALL.map(|kind| derive(&key.secret, kind.purpose())),
             ));
-            if key.state == KeyState::Current {
-                current = key.id;
-                current_created = Time(key.created);
+            match key.state {
+                KeyState::Current => current = key.id,
+                KeyState::Next => current_since = Time(key.created),
+                KeyState::Previous => {}
             }
         }
         KeyRing {
-            current_created,
+            current_since,
             identity: hmac::Key::new(hmac::HMAC_SHA256, &file.identity.0),
             rest: (file.rest.id, derive(&file.rest.secret, b"liangma rest 1")),
             current,

@@ -133,6 +133,8 @@ pub struct NodeBuilder {
     pub keys: Option<PathBuf>,
     pub settings: Vec<String>,
     pub descriptors: Option<u32>,
+    /// Another build of the binary.
+    pub binary: Option<PathBuf>,
     /// A file of settings.
     pub config: Option<PathBuf>,
     /// A file that says how far the process's time of day is shifted, see [`shifted`].
@@ -146,6 +148,7 @@ impl NodeBuilder {
             keys: None,
             settings: settings.iter().map(ToString::to_string).collect(),
             descriptors: None,
+            binary: None,
             config: None,
             clock: None,
         }
@@ -153,6 +156,12 @@ impl NodeBuilder {
 
     pub fn over(mut self, store: &Path) -> NodeBuilder {
         self.store = Some(store.to_owned());
+        self
+    }
+
+    /// With another build of the binary.
+    pub fn of_binary(mut self, binary: &Path) -> NodeBuilder {
+        self.binary = Some(binary.to_owned());
         self
     }
 
@@ -190,7 +199,10 @@ impl NodeBuilder {
         let folder = folder();
         let store = self.store.unwrap_or_else(|| folder.path().join("store"));
         let mut command = match self.descriptors {
-            None => command(),
+            None => match &self.binary {
+                None => command(),
+                Some(binary) => bare(binary.to_str().expect("UTF-8")),
+            },
             Some(most) => {
                 let mut shell = bare("sh");
                 let script = format!("ulimit -n {most} && exec \"$0\" \"$@\"");

@@ -41,3 +41,4 @@ mod stores;
 mod tls;
 mod token_register;
 mod truth;
+mod upgrade;

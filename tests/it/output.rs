@@ -202,3 +202,51 @@ fn synth_says_how_many_and_how_long() {
     assert!(said.contains("1000 residents in "), "{said}");
     assert!(said.contains(" a second"), "{said}");
 }
+
+#[test]
+fn what_a_load_takes_is_printed_with_the_costs_that_it_follows_from() {
+    let load = [
+        "--residents",
+        "127000000",
+        "--shows-per-second",
+        "760000",
+        "--zones",
+        "3",
+    ];
+    let output = run(&[&["size"], &load[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for word in [
+        "nodes",
+        "memory of a node",
+        "Redis",
+        "balancers",
+        "network to clients",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    for cost in liangma::capacity::COSTS {
+        let line = said.lines().find(|line| line.starts_with(cost.name));
+        assert!(
+            line.is_some_and(|line| line.contains(cost.date)),
+            "{}",
+            cost.name
+        );
+    }
+    for bad in [
+        &["size"][..],
+        &["size", "--residents", "0", "--shows-per-second", "1"],
+        &["size", "--residents", "5", "--shows-per-second", "-1"],
+        &[
+            "size",
+            "--residents",
+            "5",
+            "--shows-per-second",
+            "1",
+            "--zones",
+            "0",
+        ],
+    ] {
+        assert_eq!(run(bad).status.code(), Some(2), "{bad:?}");
+    }
+}

@@ -462,3 +462,9 @@ proptest! {
         prop_assert_eq!(all_papers(&singly), all_papers(&bulk));
     }
 }
+
+#[test]
+fn the_page_about_upgrades_names_this_format() {
+    let page = include_str!("../../../docs/operate/upgrade.md");
+    assert!(page.contains(&format!("\n| embedded store | {FORMAT} |")));
+}

@@ -367,3 +367,14 @@ impl PartitionState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_about_upgrades_names_this_format() {
+        let page = include_str!("../../../docs/operate/upgrade.md");
+        assert!(page.contains(&format!("\n| Redis | {FORMAT} |")));
+    }
+}
