@@ -2,7 +2,7 @@
 
 const EVERY = 2000;
 const KEPT = 150; // readings in a line: five minutes
-const DOORS = ["resident", "gate", "desk", "ops"];
+const DOORS = ["resident", "gate", "desk", "ops", "exchange"];
 const ANSWERED = ["done", "green", "yellow", "red", "unknown", "too_old"];
 
 // A node that hangs holds its connections open: what has not answered by then counts as no answer.

@@ -5,6 +5,7 @@
 mod files;
 pub mod listing;
 
+use crate::exchange::ExchangeSettings;
 use crate::http::doors;
 use crate::http::query::Door;
 use crate::lists::ListSettings;
@@ -445,6 +446,48 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "which of the trust file's formats are switched on",
     ),
     (
+        "exchange",
+        "none",
+        "none, or address:port",
+        "the exchange door, for services of other issuers that the trust file names by their public key; needs `exchange_cert`, `trust` and `offline_issuer`. Not behind a balancer that ends TLS",
+    ),
+    (
+        "exchange_cert",
+        "none",
+        "a PEM file",
+        "our certificate at the exchange: of the door, and where others are asked; they know it by its public key",
+    ),
+    (
+        "exchange_cert_key",
+        "none",
+        "a PEM file",
+        "and its private key",
+    ),
+    (
+        "exchange_wait",
+        "800ms",
+        "50ms to 10s",
+        "a scan waits this long for another issuer's service, in all, then it is `issuer_unreachable`",
+    ),
+    (
+        "exchange_in_flight",
+        "64",
+        "1 to 10000",
+        "questions under way to one issuer's service; one more is `issuer_unreachable` at once",
+    ),
+    (
+        "exchange_per_second",
+        "1000",
+        "1 to 1000000",
+        "codes that one issuer's service may ask of here in a second, then `rate_limited`",
+    ),
+    (
+        "list_fetch_every",
+        "5m",
+        "1s to 1h",
+        "status lists of other issuers are fetched this often",
+    ),
+    (
         "list_every",
         "10m",
         "1s to 1h",
@@ -655,6 +698,7 @@ pub struct Settings {
     pub log: String,
     /// None where codes of other issuers are not recognised.
     pub recognition: Option<RecognitionSettings>,
+    pub exchange: ExchangeSettings,
     /// Texts of release guidance.
     pub guidance: Option<PathBuf>,
     /// How long papers are kept, and how often what is past it is swept.
@@ -898,6 +942,7 @@ impl RawSettings {
                 bulk_timeout: read.duration("bulk_timeout", ms(100)..=secs(3600)),
             },
             seal: seal::Settings {
+                issuer: offline.as_ref().map(|offline| offline.issuer),
                 code_life: read.duration("code_life", secs(1)..=secs(600)),
                 clock_skew: read.duration("clock_skew", ms(0)..=secs(30)),
             },
@@ -952,6 +997,7 @@ impl RawSettings {
             },
             retention_sweep_interval: read.duration("retention_sweep_interval", secs(1)..=days(30)),
             recognition: read.recognition(),
+            exchange: read.exchange(),
             guidance: read.raw("guidance_file").map(PathBuf::from),
             store_cache_bytes: read.bytes("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_delay: read.duration("drain_delay", ms(0)..=secs(300)),
@@ -1343,6 +1389,7 @@ impl SettingsReader {
                     cert,
                     key,
                     client_ca,
+                    admitted: None,
                 });
             }
             (Some(_), None) => self.bad(&key_name, &format!("is missing beside {cert_name}")),
@@ -1401,7 +1448,7 @@ impl SettingsReader {
                 threads,
                 niceness: match door {
                     Door::Resident | Door::Desk => niceness,
-                    Door::Gate | Door::Ops => 0,
+                    Door::Gate | Door::Ops | Door::Exchange => 0,
                 },
                 admission: admission::AdmissionSettings {
                     connections_max: connections_max as usize,
@@ -1421,9 +1468,90 @@ impl SettingsReader {
                 all.push((door, settings));
             }
         }
+        if let Some(text) = self.raw("exchange").filter(|text| text != "none") {
+            let address = text.parse::<SocketAddr>().unwrap_or_else(|_| {
+                self.bad("exchange", "is no address:port");
+                SocketAddr::from(([127, 0, 0, 1], 0))
+            });
+            let pair = self.exchange_pair();
+            if pair.is_none() {
+                self.bad("exchange", "needs exchange_cert and exchange_cert_key");
+            }
+            for (name, why) in [
+                ("trust", "needs trust, which names who may ask"),
+                (
+                    "offline_issuer",
+                    "needs offline_issuer, in whose name codes are shown",
+                ),
+            ] {
+                if self.raw(name).is_none() {
+                    self.bad("exchange", why);
+                }
+            }
+            let (cert, key) = pair.unwrap_or_default();
+            let settings = doors::Settings {
+                address,
+                tls: Some(ServerFiles {
+                    cert,
+                    key,
+                    client_ca: None,
+                    // The node fills them in, from its trust list.
+                    admitted: None,
+                }),
+                threads: 1,
+                // Behind gates, before residents.
+                niceness: niceness / 2,
+                admission: admission::AdmissionSettings {
+                    connections_max: EXCHANGE_CONNECTIONS_MAX,
+                    queue_delay_target,
+                    busy: admission::busy::BusySettings {
+                        per_second: busy_answers_per_second,
+                        share: busy_cpu_percent as f64 / 100.0,
+                    },
+                },
+                backlog,
+                head_timeout,
+                idle_timeout,
+                stall_timeout,
+                head_bytes_max,
+            };
+            all.push((Door::Exchange, settings));
+        }
         all
     }
+
+    /// Returns our certificate at the exchange, and its key.
+    fn exchange_pair(&self) -> Option<(PathBuf, PathBuf)> {
+        let file = |name: &str| self.raw(name).map(PathBuf::from);
+        file("exchange_cert").zip(file("exchange_cert_key"))
+    }
+
+    /// Reads how other issuers' services are asked.
+    fn exchange(&mut self) -> ExchangeSettings {
+        let cert = self.exchange_pair();
+        for (name, other) in [
+            ("exchange_cert", "exchange_cert_key"),
+            ("exchange_cert_key", "exchange_cert"),
+        ] {
+            if self.raw(name).is_some() && self.raw(other).is_none() {
+                self.bad(other, &format!("is missing beside {name}"));
+            }
+        }
+        ExchangeSettings {
+            cert,
+            wait: self.duration("exchange_wait", ms(50)..=secs(10)),
+            in_flight: self.number("exchange_in_flight", 1..=10_000) as usize,
+            per_second: self.number("exchange_per_second", 1..=1_000_000) as u32,
+            list_fetch_every: self.duration("list_fetch_every", secs(1)..=secs(3_600)),
+            stale_after: self.duration("stale_after", ms(100)..=secs(600)),
+            too_old_after: self.duration("too_old_after", secs(1)..=secs(3_600)),
+            clock_ahead_max: self.duration("clock_offset_max", ms(500)..=secs(3_600)),
+        }
+    }
 }
+
+/// Connections that the exchange door admits: each node of a peer keeps eight.
+const EXCHANGE_CONNECTIONS_MAX: usize = 1_024;
 
 fn is_known(name: &str) -> bool {
     SETTINGS.iter().any(|(known, ..)| *known == name)

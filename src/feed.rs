@@ -592,6 +592,7 @@ mod tests {
         let settings = crate::seal::Settings {
             code_life: std::time::Duration::from_secs(60),
             clock_skew: std::time::Duration::ZERO,
+            issuer: None,
         };
         Seal::new(&crate::seal::ring::RingFile::generate(Time(0)), settings)
     }

@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod busy_page;
 pub mod desk;
 pub mod doors;
+pub mod exchange;
 pub mod foreign;
 pub mod lists;
 pub mod ops;
@@ -128,6 +129,9 @@ pub async fn answer(
             Route::List(path) => {
                 let admitted = match path.part.is_sealed() {
                     true => service.admit_keys(started),
+                    false if door == Door::Exchange => {
+                        service.admit_peer(connection.key.get()).map(drop)
+                    }
                     false => head
                         .credential
                         .and_then(|token| service.admit_scan(token, now.time, started))
@@ -174,6 +178,41 @@ pub async fn answer(
                                 language,
                             }))
                         .await
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::Exchange | Route::ExchangeBulk => {
+                let is_bulk = head.route == Route::ExchangeBulk;
+                let bytes_max = match is_bulk {
+                    true => exchange::MANY_BYTES_MAX,
+                    false => exchange::ONE_BYTES_MAX,
+                };
+                let admitted = service.admit_peer(connection.key.get()).and_then(|peer| {
+                    if !is_bulk {
+                        service.charge_peer(&peer, 1, started)?;
+                    }
+                    takes(bytes_max as u64).map(|()| peer)
+                });
+                match admitted {
+                    Ok(peer) => {
+                        let wait = settings.head_timeout;
+                        let body = gather(body, bytes_max, wait, connection).await;
+                        unread = body.is_err();
+                        connection.begin(settings.answer_timeout);
+                        let answered = match body {
+                            Ok(body) if is_bulk => {
+                                exchange::bulk(service, &peer, &body, language, started).await
+                            }
+                            Ok(body) => {
+                                Ok(exchange::scan(service, &peer, &body, language, started).await)
+                            }
+                            Err(refusal) => Err(refusal),
+                        };
+                        match answered {
+                            Ok(response) => response,
+                            Err(refusal) => ask(Err(refusal)).await,
+                        }
                     }
                     Err(refusal) => ask(Err(refusal)).await,
                 }

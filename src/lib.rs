@@ -28,6 +28,7 @@ pub mod admission;
 pub mod answer;
 pub mod board;
 pub mod desk;
+pub mod exchange;
 pub mod feed;
 pub mod identity;
 pub mod lists;

@@ -422,6 +422,36 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "since the oldest of the trust list's key files was imported",
     ),
     (
+        "liangma_peer_list_age_seconds",
+        "gauge",
+        "issuer",
+        "age of the status list of another issuer; before the first, since the node started",
+    ),
+    (
+        "liangma_exchange_asked_total",
+        "counter",
+        "issuer, outcome",
+        "questions to another issuer's service: `answered`; `late`, `failed`, `rubbish`, `lie` (another issuer, or a time to come); `turned_away`; `full`, `open` (not asked)",
+    ),
+    (
+        "liangma_exchange_seconds",
+        "histogram",
+        "issuer",
+        "time of a question to another issuer's service, with the connection",
+    ),
+    (
+        "liangma_exchange_open",
+        "gauge",
+        "issuer",
+        "1 while another issuer's service failed too often and is not asked but for trials",
+    ),
+    (
+        "liangma_exchange_answered_total",
+        "counter",
+        "issuer, outcome",
+        "codes that another issuer's service asked of here, by what was told: a state, or the refusal",
+    ),
+    (
         "liangma_build_info",
         "gauge",
         "version, commit",
@@ -485,12 +515,14 @@ pub enum RequestKind {
     List,
     /// Whatever the desk keeps papers of.
     Desk,
+    /// A service of another issuer asks of our codes.
+    Exchange,
     /// Nothing that we have.
     Other,
 }
 
 impl RequestKind {
-    const ALL: [RequestKind; 14] = [
+    const ALL: [RequestKind; 15] = [
         RequestKind::Show,
         RequestKind::Scan,
         RequestKind::Bulk,
@@ -504,6 +536,7 @@ impl RequestKind {
         RequestKind::OfflineCode,
         RequestKind::List,
         RequestKind::Desk,
+        RequestKind::Exchange,
         RequestKind::Other,
     ];
 
@@ -522,6 +555,7 @@ impl RequestKind {
             RequestKind::OfflineCode => "offline_code",
             RequestKind::List => "list",
             RequestKind::Desk => "desk",
+            RequestKind::Exchange => "exchange",
             RequestKind::Other => "other",
         }
     }
@@ -634,6 +668,12 @@ const CHANGE_BOUNDS: [u64; 12] = [
 pub type QueryTimes = Histogram<16>;
 pub type CommitTimes = Histogram<10>;
 pub type ChangeTimes = Histogram<12>;
+
+impl Default for QueryTimes {
+    fn default() -> QueryTimes {
+        Histogram::new(&QUERY_BOUNDS)
+    }
+}
 
 impl Default for ChangeTimes {
     fn default() -> ChangeTimes {
@@ -873,6 +913,24 @@ pub struct ForeignFacts {
     pub keys: Vec<(&'static str, u64)>,
     /// Since the oldest of the key files was imported; None where there are none.
     pub trust_age: Option<Duration>,
+    pub peers: Vec<PeerFacts>,
+    /// Number of an issuer, outcome, count.
+    pub answered: Vec<(u32, &'static str, u64)>,
+}
+
+/// What is known of one issuer whose service is asked, or whose list is held.
+pub struct PeerFacts {
+    pub issuer: u32,
+    pub asked: Option<PeerQuestions>,
+    /// Age of its status list; since the node started, before the first. None where there is none to come.
+    pub list_age: Option<Duration>,
+}
+
+/// What came of questions to one issuer.
+pub struct PeerQuestions {
+    pub outcomes: Vec<(&'static str, u64)>,
+    pub is_open: bool,
+    pub times: Arc<QueryTimes>,
 }
 
 /// What is known of offline codes and of the status list when somebody scrapes.
@@ -1225,6 +1283,17 @@ impl Meters {
             // A text takes what is written to it.
             let _ = writeln!(out, "{name} {value}");
         }
+        let asked = snapshot.foreign.iter().flat_map(|foreign| &foreign.peers);
+        let asked = asked.filter_map(|peer| Some((peer.issuer, peer.asked.as_ref()?)));
+        let mut asked = asked.peekable();
+        if asked.peek().is_some() {
+            head(&mut out, "liangma_exchange_seconds");
+        }
+        for (issuer, asked) in asked {
+            let labels = format!("issuer=\"{issuer:06}\"");
+            let times = std::iter::once(&*asked.times);
+            Histogram::print(&mut out, "liangma_exchange_seconds", &labels, times);
+        }
         head(&mut out, "liangma_query_seconds");
         for kind in RequestKind::ALL {
             let labels = format!("kind=\"{}\"", kind.label());
@@ -1275,6 +1344,32 @@ impl Meters {
         }
         if let Some(age) = snapshot.trust_age {
             self.gauge("liangma_trust_age_seconds", &[], age.as_secs_f64());
+        }
+        for (issuer, outcome, answers) in &snapshot.answered {
+            let labels = [issuer_label(*issuer), Label::new("outcome", *outcome)];
+            let key = Key::from_parts("liangma_exchange_answered_total", labels.to_vec());
+            let counter = self.recorder.register_counter(&key, &METADATA);
+            counter.absolute(*answers);
+        }
+        for peer in &snapshot.peers {
+            let label = issuer_label(peer.issuer);
+            let gauge = |name: &'static str, value: f64| {
+                let key = Key::from_parts(name, vec![label.clone()]);
+                self.recorder.register_gauge(&key, &METADATA).set(value);
+            };
+            if let Some(age) = peer.list_age {
+                gauge("liangma_peer_list_age_seconds", age.as_secs_f64());
+            }
+            let Some(asked) = &peer.asked else {
+                continue;
+            };
+            gauge("liangma_exchange_open", f64::from(u8::from(asked.is_open)));
+            for (outcome, questions) in &asked.outcomes {
+                let labels = vec![label.clone(), Label::new("outcome", *outcome)];
+                let key = Key::from_parts("liangma_exchange_asked_total", labels);
+                let counter = self.recorder.register_counter(&key, &METADATA);
+                counter.absolute(*questions);
+            }
         }
     }
 
@@ -1465,6 +1560,10 @@ fn head(out: &mut String, name: &str) {
     let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} {kind}");
 }
 
+fn issuer_label(issuer: u32) -> Label {
+    Label::new("issuer", format!("{issuer:06}"))
+}
+
 fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
     let labels = labels
         .iter()
@@ -1521,6 +1620,16 @@ mod tests {
                 codes: vec![("hc1", "pass", 1)],
                 keys: vec![("hc1", 829)],
                 trust_age: Some(Duration::from_secs(5)),
+                peers: vec![PeerFacts {
+                    issuer: 820_000,
+                    asked: Some(PeerQuestions {
+                        outcomes: vec![("answered", 1)],
+                        is_open: false,
+                        times: Arc::default(),
+                    }),
+                    list_age: Some(Duration::from_secs(7)),
+                }],
+                answered: vec![(820_000, "green", 1)],
             }),
             codes_watched: 0,
             codes_at_two_sites: 0,

@@ -5,6 +5,7 @@ use crate::clock::{Moment, Time, offset};
 use crate::critical::CriticalTask;
 use crate::desk::guidance::Guidance;
 use crate::desk::{grant_scan_notices, revocation};
+use crate::exchange::{ExchangeSettings, lists};
 use crate::http::agent;
 use crate::http::doors::{self, ShutdownPhase};
 use crate::http::query::Door;
@@ -12,10 +13,12 @@ use crate::identity::Platform;
 use crate::meters::Meters;
 use crate::offline::issue::OfflineIssuer;
 use crate::paper::Retention;
+use crate::recognition::peer::Peer;
 use crate::recognition::recogniser::Recogniser;
 use crate::seal::Seal;
 use crate::service::{self, AppState};
 use crate::store::{self, Store};
+use crate::tls::pinned::AdmittedKeys;
 use crate::tls::{ReloadOutcome, ServerTls};
 use crate::{config, http, publishing};
 use std::net::SocketAddr;
@@ -51,6 +54,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
     pub keep: Retention,
     pub retention_sweep_interval: Duration,
+    pub exchange: ExchangeSettings,
 }
 
 impl From<&config::Settings> for Settings {
@@ -64,6 +68,7 @@ impl From<&config::Settings> for Settings {
             drain_timeout: settings.drain_timeout,
             keep: settings.keep.clone(),
             retention_sweep_interval: settings.retention_sweep_interval,
+            exchange: settings.exchange.clone(),
         }
     }
 }
@@ -84,6 +89,7 @@ pub struct Node {
     teller: JoinHandle<()>,
     recorder: JoinHandle<()>,
     publisher: JoinHandle<()>,
+    fetcher: Option<JoinHandle<()>>,
     agent_task: Option<JoinHandle<()>>,
     /// The operations door outlives the others, so that the drain can be watched.
     front: watch::Sender<ShutdownPhase>,
@@ -134,7 +140,10 @@ impl Node {
             parts.meters,
             settings.service.clone(),
         );
-        let app = app.issuing(parts.offline).recognising(parts.recogniser);
+        let runtime = tokio::runtime::Handle::current();
+        let app =
+            app.issuing(parts.offline)
+                .recognising(parts.recogniser, &settings.exchange, runtime);
         let app = Arc::new(app);
         first_reading(&app).await;
         watch_platform(&app)?;
@@ -143,8 +152,14 @@ impl Node {
         let mut bound = Vec::new();
         for (door, settings) in &settings.doors {
             let address = settings.address;
+            let mut settings = settings.clone();
+            if *door == Door::Exchange
+                && let Some(files) = &mut settings.tls
+            {
+                files.admitted = Some(admitted(&app));
+            }
             bound.push(
-                doors::bind(*door, settings.clone())
+                doors::bind(*door, settings)
                     .map_err(|error| format!("the {} door at {address}: {error}", door.name()))?,
             );
         }
@@ -181,6 +196,7 @@ impl Node {
             teller: tokio::spawn(tell(app.clone())),
             recorder: tokio::spawn(record(app.clone())),
             publisher: tokio::spawn(publishing::run(app.clone())),
+            fetcher: fetch_lists(&app, &settings.exchange),
             app,
             settings,
             front,
@@ -191,7 +207,7 @@ impl Node {
             let door = bound.door;
             let stage = match door {
                 Door::Ops => &ops_stage,
-                Door::Resident | Door::Gate | Door::Desk => &front_stage,
+                Door::Resident | Door::Gate | Door::Desk | Door::Exchange => &front_stage,
             };
             let threads = bound
                 .open(&node.app, &node.settings.http, stage)
@@ -254,6 +270,7 @@ impl Node {
         self.recorder.abort();
         self.publisher.abort();
         self.agent_task.iter().for_each(JoinHandle::abort);
+        self.fetcher.iter().for_each(JoinHandle::abort);
         let _ = tokio::time::timeout(DELIVER_WAIT, self.app.record_feeds()).await;
         self.app
             .tell_audit_end("the audit log of this node ends here");
@@ -261,6 +278,24 @@ impl Node {
         let _ = tokio::time::timeout(DELIVER_WAIT, rest).await;
         self.app.store.close().await;
     }
+}
+
+/// Returns whose public keys the exchange door admits: those of the trust list in force.
+fn admitted(app: &Arc<AppState>) -> AdmittedKeys {
+    let recogniser = app.recogniser.clone();
+    AdmittedKeys(Arc::new(move |key| {
+        let recogniser = recogniser.as_ref();
+        recogniser.is_some_and(|recogniser| recogniser.list().peer_of_pin(key).is_some())
+    }))
+}
+
+/// Fetches status lists of other issuers, where codes of other issuers are recognised.
+fn fetch_lists(app: &Arc<AppState>, settings: &ExchangeSettings) -> Option<JoinHandle<()>> {
+    let recogniser = app.recogniser.clone()?;
+    let exchange = app.exchange.clone();
+    let pinned = Arc::new(move |peer: &Peer| exchange.as_ref()?.tls(peer));
+    let every = settings.list_fetch_every;
+    Some(tokio::spawn(lists::run(recogniser, every, pinned)))
 }
 
 async fn join(

@@ -23,6 +23,8 @@ use crate::desk::offline_code::read_generations;
 use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
 use crate::desk::{self, Desk};
+use crate::exchange::ExchangeSettings;
+use crate::exchange::asking::Exchange;
 use crate::identity::{AssertionNumber, AssertionPurpose, Platform, Reloaded};
 use crate::language::Language;
 use crate::lists::{ListSettings, Lists, Published, ServedFile, ServedPair};
@@ -141,6 +143,9 @@ pub struct AppState {
     pub lists: Option<Arc<Lists>>,
     /// None where codes of other issuers are not recognised.
     pub recogniser: Option<Arc<Recogniser>>,
+    /// None where no other issuer's service is asked.
+    pub exchange: Option<Arc<Exchange>>,
+    exchange_limiter: RateLimiter,
     offline_codes: moka::sync::Cache<(Identity, u8), Arc<AtomicU8>>,
     settings: Settings,
     desk_budgets: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
@@ -284,6 +289,8 @@ impl AppState {
             offline: None,
             lists: None,
             recogniser: None,
+            exchange: None,
+            exchange_limiter: RateLimiter::new(0, 0, 0, epoch),
             offline_codes: moka::sync::Cache::builder()
                 .max_capacity(OFFLINE_COUNTED_MAX)
                 .time_to_live(Duration::from_secs(86_400))
@@ -312,8 +319,28 @@ impl AppState {
     }
 
     /// Returns the same state, recognising codes of other issuers where there is a trust list.
-    pub fn recognising(self, recogniser: Option<Arc<Recogniser>>) -> AppState {
-        AppState { recogniser, ..self }
+    pub fn recognising(
+        self,
+        recogniser: Option<Arc<Recogniser>>,
+        settings: &ExchangeSettings,
+        runtime: tokio::runtime::Handle,
+    ) -> AppState {
+        let exchange = recogniser.clone().zip(settings.cert.as_ref());
+        let exchange =
+            exchange.map(|(recogniser, _)| Exchange::new(settings.clone(), recogniser, runtime));
+        let per_second = settings.per_second;
+        let places = foreign::PEER_PLACES;
+        AppState {
+            exchange_limiter: RateLimiter::new(
+                per_second,
+                u64::from(per_second),
+                places,
+                Instant::now(),
+            ),
+            exchange: exchange.map(Arc::new),
+            recogniser,
+            ..self
+        }
     }
 
     /// Reads the trust list again where its files are others, or where `force` says so. Bad files change nothing; false says so.
@@ -324,6 +351,9 @@ impl AppState {
         match recogniser.reload(force) {
             TrustReloaded::Same => true,
             TrustReloaded::Read => {
+                if let Some(exchange) = &self.exchange {
+                    exchange.forget();
+                }
                 tracing::info!("the trust list was read again");
                 true
             }

@@ -1,9 +1,12 @@
 //! TLS: certificates and keys read from PEM files, for doors that serve and for commands that connect.
 //! In: files. Out: configurations. Never: sockets.
 
+pub mod pinned;
+
 use crate::clock::Time;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
+use pinned::AdmittedKeys;
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,6 +31,8 @@ pub struct ServerFiles {
     pub key: PathBuf,
     /// Who signs the certificates of clients, PEM; with it a client without such a certificate gets no connection.
     pub client_ca: Option<PathBuf>,
+    /// The public keys of clients, where they are known by them; without one of these a client gets no connection.
+    pub admitted: Option<AdmittedKeys>,
 }
 
 /// What is wrong with the files of TLS. No text of them is quoted: one holds a key.
@@ -210,8 +215,11 @@ impl FileContents {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(pair)?;
-        let mut config = match (&files.client_ca, &self.client_ca) {
-            (Some(path), Some(pem)) => {
+        let mut config = match (&files.client_ca, &self.client_ca, &files.admitted) {
+            (_, _, Some(keys)) => {
+                builder.with_client_cert_verifier(pinned::client_verifier(keys.clone()))
+            }
+            (Some(path), Some(pem), None) => {
                 let roots = Arc::new(authorities(path, pem)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                     .build()
@@ -225,14 +233,14 @@ impl FileContents {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Nothing that a client may send before it has shown that the connection is new.
         config.max_early_data_size = 0;
-        match &files.client_ca {
+        match files.client_ca.is_some() || files.admitted.is_some() {
             // Whose certificate has expired, or was signed by an authority of before, resumes nothing.
-            Some(_) => {
+            true => {
                 config.session_storage = Arc::new(NoServerSessionStorage {});
                 config.send_tls13_tickets = 0;
             }
             // A phone that comes again costs no signature.
-            None => {
+            false => {
                 config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(pair)?;
                 config.send_tls13_tickets = 1;
             }
@@ -437,6 +445,7 @@ mod tests {
             cert,
             key,
             client_ca: None,
+            admitted: None,
         })
     }
 
@@ -500,6 +509,7 @@ mod tests {
                 cert: path.clone(),
                 key: path.clone(),
                 client_ca: None,
+                admitted: None,
             };
             let error = ServerTls::load(files).err().unwrap().to_string();
             assert!(

@@ -373,6 +373,7 @@ fn app(residents: u64) -> Arc<AppState> {
         seal::Settings {
             code_life: Duration::from_secs(60),
             clock_skew: Duration::from_secs(2),
+            issuer: None,
         },
     );
     let platform = Platform::read(identity::Settings {

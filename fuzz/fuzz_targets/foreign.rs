@@ -22,6 +22,7 @@ thread_local! {
         liangma::seal::Settings {
             code_life: Duration::from_secs(60),
             clock_skew: Duration::from_secs(2),
+            issuer: None,
         },
     );
 }

@@ -94,6 +94,7 @@ impl Asking {
         let settings = Settings {
             code_life: Duration::from_secs(60),
             clock_skew: Duration::from_secs(2),
+            issuer: None,
         };
         let (seal, nonces, now) = (Seal::new(&ring, settings), Nonces::new(), Time::now());
         let pass = AccessToken {

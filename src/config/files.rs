@@ -2,6 +2,7 @@
 
 use super::{Settings, SettingsReader, StoreSettings};
 use crate::desk::guidance::Guidance;
+use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::offline::issue::OfflineKeys;
 use crate::recognition::trust;
@@ -36,7 +37,15 @@ pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
                 FileKind::Key => "tls_key",
                 FileKind::Authorities => "client_ca",
             };
-            unusable(read, &format!("{}_{name}", door.name()), &why.to_string());
+            let name = match (door, file) {
+                (Door::Exchange, FileKind::Key) => "exchange_cert_key".to_owned(),
+                (Door::Exchange, _) => "exchange_cert".to_owned(),
+                _ => format!("{}_{name}", door.name()),
+            };
+            // One that is missing is noted already.
+            if !read.is_bad("exchange") {
+                unusable(read, &name, &why.to_string());
+            }
         }
     }
     // Of a store that was not understood nothing follows.

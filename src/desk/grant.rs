@@ -516,6 +516,7 @@ mod tests {
             crate::seal::Settings {
                 code_life: Duration::from_secs(60),
                 clock_skew: Duration::from_secs(2),
+                issuer: None,
             },
         );
         let of_number = key_of_number(&seal, 77);

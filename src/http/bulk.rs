@@ -10,22 +10,25 @@ use super::foreign::foreign_json;
 use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
 use super::read_ahead::{Next, ReadAhead};
 use super::reply::{self, Body, NDJSON};
-use crate::answer::{Refusal, Verdict};
+use crate::answer::{CODE_CHARS, Refusal, Verdict};
 use crate::clock::{Now, Time};
 use crate::desk::grant::{Organisation, RevokedGrants};
+use crate::exchange::dialect::Said;
 use crate::language::Language;
 use crate::lines::LineSplitter;
 use crate::meters::{QueryOutcome, RequestKind};
 use crate::offline::code::OFFLINE_CODE_CHARS;
+use crate::recognition::peer::Peer;
 use crate::seal::GRANT_CHARS;
-use crate::service::foreign::FOREIGN_LINES;
+use crate::service::foreign::{FOREIGN_LINES, ForeignVerdict};
 use crate::service::{AdmittedBulk, Service};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
@@ -61,6 +64,9 @@ pub struct BulkScanner {
 
 /// A question to the store under way: which of the grants that come next were taken back.
 type GrantLookup = Pin<Box<dyn Future<Output = Result<RevokedGrants, Refusal>>>>;
+
+/// A question to other issuers under way: what each says of its codes.
+type IssuerLookup = Pin<Box<dyn Future<Output = HashMap<String, Said>>>>;
 
 /// What is asked.
 pub struct BulkRequest {
@@ -98,6 +104,8 @@ pub fn response(
         foreseen: 0,
         foreseen_lines: LineSplitter::new(LINE_BYTES_MAX),
         looking: None,
+        asking: None,
+        said: HashMap::new(),
         last: false,
         lines_left: settings.bulk_lines_max,
         costs: 0,
@@ -163,6 +171,9 @@ pub struct BulkScan {
     foreseen: usize,
     foreseen_lines: LineSplitter,
     looking: Option<GrantLookup>,
+    /// A question to other issuers under way, and what they said of the codes that come next.
+    asking: Option<IssuerLookup>,
+    said: HashMap<String, Said>,
     /// All codes have come; what stands behind the last end of a line is answered next.
     last: bool,
     lines_left: u64,
@@ -201,6 +212,10 @@ impl BulkScan {
                 self.scanner.revoked_grants = ready!(looking.as_mut().poll(cx)).map(Some);
                 self.looking = None;
             }
+            if let Some(asking) = &mut self.asking {
+                self.said = ready!(asking.as_mut().poll(cx));
+                self.asking = None;
+            }
             if self.piece.is_empty() && !self.last {
                 match ready!(self.codes.poll(cx)) {
                     Next::Piece(codes) => self.begin(codes),
@@ -215,7 +230,7 @@ impl BulkScan {
             if !self.piece.is_empty() && self.foreseen == 0 {
                 self.foresee();
             }
-            if self.looking.is_some() {
+            if self.looking.is_some() || self.asking.is_some() {
                 continue;
             }
             if self.last && !self.ended {
@@ -257,6 +272,7 @@ impl BulkScan {
         self.outcome = QueryOutcome::Refused(refusal);
         self.piece = Bytes::new();
         self.looking = None;
+        self.asking = None;
         self.ended = true;
         self.connection.unread.set(true);
     }
@@ -271,27 +287,42 @@ impl BulkScan {
     /// store did not tell once, no grant of this bulk is good.
     fn foresee(&mut self) {
         self.foreseen = self.piece.len();
-        let Some(organisation) = &self.scanner.organisation else {
-            return;
-        };
-        if self.scanner.revoked_grants.is_err() {
+        let organisation = self.scanner.organisation.as_ref();
+        let organisation = organisation.filter(|_| self.scanner.revoked_grants.is_ok());
+        let asks = self.service.app.exchange.is_some();
+        if organisation.is_none() && !asks {
             return;
         }
+        self.said = HashMap::new();
         self.foreseen = self.foreseen.min(FORESEEN_BYTES);
         let (service, now) = (self.service.clone(), Now::read());
         let mut numbers = HashSet::new();
+        let mut live: HashMap<u32, (Arc<Peer>, HashSet<String>)> = HashMap::new();
         let each = |_, line: Option<&[u8]>| {
             let code = trimmed(line.unwrap_or_default());
-            if code.len() == GRANT_CHARS {
+            if let (GRANT_CHARS, Some(organisation)) = (code.len(), organisation) {
                 numbers.extend(service.number_of(organisation, code, now));
+            }
+            if asks
+                && code.len() == CODE_CHARS
+                && let Some(peer) = service.asked_of(code)
+            {
+                let theirs = live.entry(peer.id).or_insert((peer, HashSet::new()));
+                let code = String::from_utf8_lossy(code).to_ascii_uppercase();
+                theirs.1.insert(code);
             }
         };
         match self.last {
             true => self.foreseen_lines.finish(each),
             false => (self.foreseen_lines).push(&self.piece[..self.foreseen], each),
         }
-        if !numbers.is_empty() {
+        if !live.is_empty() {
+            let service = self.service.clone();
+            self.asking = Some(Box::pin(async move { service.ask_issuers(live).await }));
+        }
+        if let Some(organisation) = organisation.filter(|_| !numbers.is_empty()) {
             let organisation = organisation.clone();
+            let service = self.service.clone();
             self.looking = Some(Box::pin(async move {
                 service.revoked_grants(&organisation, &numbers).await
             }));
@@ -328,6 +359,7 @@ impl BulkScan {
             ended,
             outcome,
             costs,
+            said,
             ..
         } = self;
         let each = |_, line: Option<&[u8]>| {
@@ -347,6 +379,24 @@ impl BulkScan {
                     match service.scan_now(code, *now) {
                         Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
                             scanner.scan_grant(service, code, *now)
+                        }
+                        Err(Refusal::CodeInvalid)
+                            if code.len() == CODE_CHARS && service.is_foreign(code) =>
+                        {
+                            let upper = String::from_utf8_lossy(code).to_ascii_uppercase();
+                            let told = said.get(&upper).cloned();
+                            let told = told.unwrap_or_else(|| Err(service.unasked(code)));
+                            service.count_told(&told);
+                            match told {
+                                Ok(told) => {
+                                    let told = ForeignVerdict::Peer(Box::new(told));
+                                    out.put_slice(foreign_json(&told).as_bytes());
+                                    out.put_u8(b'\n');
+                                    service.metrics.code(QueryOutcome::Done);
+                                    return;
+                                }
+                                Err(refusal) => Err(refusal),
+                            }
                         }
                         Err(Refusal::CodeInvalid) if service.is_foreign(code) => {
                             *costs += FOREIGN_LINES;

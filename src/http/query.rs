@@ -16,13 +16,15 @@ use hyper::{HeaderMap, Method, Uri, Version};
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// The four doors.
+/// The doors. All but the exchange door are open unless the settings say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
     Resident,
     Gate,
     Desk,
     Ops,
+    /// For services of other issuers; open only where it is set.
+    Exchange,
 }
 
 impl Door {
@@ -34,6 +36,7 @@ impl Door {
             Door::Gate => "gate",
             Door::Desk => "desk",
             Door::Ops => "ops",
+            Door::Exchange => "exchange",
         }
     }
 
@@ -54,6 +57,9 @@ pub enum Route {
     Bulk,
     OpenSession,
     Explain,
+    /// A live code of ours, and many, for a service of another issuer.
+    Exchange,
+    ExchangeBulk,
     Live,
     Ready,
     Metrics,
@@ -131,8 +137,8 @@ impl ListPath {
                 }
             }
         };
-        // Only the gate's door has what is not sealed.
-        if door != Door::Gate && !part.is_sealed() || issuer.len() != 6 {
+        // Only the doors of gates and of other issuers have what is not sealed.
+        if door == Door::Resident && !part.is_sealed() || issuer.len() != 6 {
             return None;
         }
         let issuer = issuer
@@ -168,6 +174,8 @@ impl Route {
             (Door::Gate, "/v1/scan/bulk") => (Route::Bulk, Method::POST),
             (Door::Desk, "/v1/sessions") => (Route::OpenSession, Method::POST),
             (Door::Desk, "/v1/status") => (Route::Explain, Method::GET),
+            (Door::Exchange, "/v1/exchange/scan") => (Route::Exchange, Method::POST),
+            (Door::Exchange, "/v1/exchange/scan/bulk") => (Route::ExchangeBulk, Method::POST),
             (Door::Ops, "/live") => (Route::Live, Method::GET),
             (Door::Ops, "/ready") => (Route::Ready, Method::GET),
             (Door::Ops, "/metrics") => (Route::Metrics, Method::GET),
@@ -176,9 +184,12 @@ impl Route {
             (Door::Resident, "/v1/code/offline") => (Route::OfflineCode, Method::GET),
             (Door::Resident, "/v1/keys") => (Route::SigningKeys, Method::GET),
             (Door::Gate, "/v1/keys") => (Route::SigningKeys, Method::GET),
-            (door @ (Door::Gate | Door::Resident), path) if path.starts_with(ListPath::PREFIX) => {
+            (door @ (Door::Gate | Door::Resident | Door::Exchange), path)
+                if path.starts_with(ListPath::PREFIX) =>
+            {
                 (Route::List(ListPath::parse(door, path)?), Method::GET)
             }
+            (Door::Exchange, _) => return None,
             // After what is asked for a thousand times a second.
             (door, path) => (Route::Page(pages::find(door, path)?), Method::GET),
         })
@@ -202,6 +213,9 @@ impl Route {
             | Route::Page(_)
             | Route::SigningKeys
             | Route::List(_)
+            // The certificate says who asks.
+            | Route::Exchange
+            | Route::ExchangeBulk
             | Route::None => Needs::Nothing,
         }
     }
@@ -213,6 +227,7 @@ impl Route {
             Route::Bulk => RequestKind::Bulk,
             Route::OpenSession => RequestKind::Session,
             Route::Explain => RequestKind::Status,
+            Route::Exchange | Route::ExchangeBulk => RequestKind::Exchange,
             Route::Live => RequestKind::Live,
             Route::Ready => RequestKind::Ready,
             Route::Metrics => RequestKind::Metrics,
@@ -417,7 +432,9 @@ impl Route {
         use ContentType::*;
         match self {
             Route::Scan => matches!(content_type, Unsaid | Text | Json),
-            Route::Bulk => matches!(content_type, Unsaid | Text),
+            Route::Bulk | Route::Exchange | Route::ExchangeBulk => {
+                matches!(content_type, Unsaid | Text)
+            }
             Route::OpenSession => matches!(content_type, Unsaid | Json),
             // `curl --data-binary` says a form unless told otherwise; the body is checked line by line anyway.
             Route::Feed | Route::Desk(Act::DeclareBulk) => {
@@ -431,7 +448,12 @@ impl Route {
     /// The methods of a path, for `Allow`.
     pub fn method(self) -> Option<&'static str> {
         match self {
-            Route::Scan | Route::Bulk | Route::OpenSession | Route::Feed => Some("POST"),
+            Route::Scan
+            | Route::Bulk
+            | Route::OpenSession
+            | Route::Feed
+            | Route::Exchange
+            | Route::ExchangeBulk => Some("POST"),
             Route::Show
             | Route::Explain
             | Route::Live

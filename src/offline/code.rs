@@ -89,7 +89,7 @@ impl OfflineCode {
     pub fn issuer_named(text: &[u8]) -> Option<u32> {
         let mut bytes = [0; OFFLINE_CODE_BYTES];
         let is_form = text.len() == OFFLINE_CODE_CHARS
-            && base32::decode_any_case(text, &mut bytes) == Some(OFFLINE_CODE_BYTES);
+            && base32::decode(&text.to_ascii_uppercase(), &mut bytes) == Some(OFFLINE_CODE_BYTES);
         Some(OfflineCode::read(bytes.get(..SIGNED_BYTES).filter(|_| is_form)?)?.issuer)
     }
 

@@ -343,7 +343,10 @@ fn vci(bytes: &[u8], keys: &mut Gathered) -> Result<(), ImportFault> {
                 .filter_map(|rid| rid.as_str().map(str::to_owned))
                 .collect();
             if let Some(kid) = list["kid"].as_str() {
-                lists.insert(kid, (list["ctr"].as_u64().unwrap_or(0), rids));
+                let count = &list["ctr"];
+                let said = || count.as_str()?.parse().ok();
+                let count = count.as_u64().or_else(said).unwrap_or(0);
+                lists.insert(kid, (count, rids));
             }
         }
         for jwk in issuer["keys"].as_array().into_iter().flatten() {

@@ -19,17 +19,19 @@ pub enum IssuerPublicKey {
 }
 
 impl IssuerPublicKey {
-    /// Returns the key with these coordinates. A leading zero byte is taken off: some lists write one.
+    /// Returns the key with these coordinates. Lists in the field write a zero byte before them, or leave one out.
     pub fn of_point(x: &[u8], y: &[u8]) -> Option<IssuerPublicKey> {
-        let mut point = [4; 65];
-        for (part, at) in [(x, 1), (y, 33)] {
+        let mut point = [0; 65];
+        point[0] = 4;
+        for (part, end) in [(x, 33), (y, 65)] {
             let part = match part {
                 [0, rest @ ..] if part.len() == 33 => rest,
                 part => part,
             };
-            point
-                .get_mut(at..at + 32)?
-                .copy_from_slice(<&[u8; 32]>::try_from(part).ok()?);
+            if part.is_empty() || part.len() > 32 {
+                return None;
+            }
+            point[end - part.len()..end].copy_from_slice(part);
         }
         Some(IssuerPublicKey::Es256(Box::new(point)))
     }
@@ -235,7 +237,12 @@ mod tests {
             IssuerPublicKey::of_point(&[&[7][..], &x].concat(), &y),
             None
         );
-        assert_eq!(IssuerPublicKey::of_point(&x[..31], &y), None);
+        let short = IssuerPublicKey::of_point(&x[..31], &y);
+        assert_eq!(
+            short,
+            IssuerPublicKey::of_point(&[&[0][..], &x[..31]].concat(), &y)
+        );
+        assert_eq!(IssuerPublicKey::of_point(&[], &y), None);
         for (bits, expected) in [
             (1_024, false),
             (2_047, false),

@@ -45,6 +45,9 @@ pub struct Recogniser {
     counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Status lists of peers, as far as they came.
     lists: Mutex<HashMap<u32, Arc<PeerLists>>>,
+    /// What was answered to peers.
+    answered: Mutex<BTreeMap<(u32, &'static str), u64>>,
+    since: Time,
 }
 
 impl Recogniser {
@@ -57,6 +60,8 @@ impl Recogniser {
             seen: Mutex::new(look),
             counts: Mutex::default(),
             lists: Mutex::default(),
+            answered: Mutex::default(),
+            since: Time::now(),
         };
         recogniser.read_folders();
         Ok(recogniser)
@@ -205,6 +210,30 @@ impl Recogniser {
     /// Counts what came of a code.
     pub fn count(&self, format: &'static str, outcome: &'static str) {
         *held(&self.counts).entry((format, outcome)).or_default() += 1;
+    }
+
+    /// Counts what a peer was answered.
+    pub fn count_answered(&self, issuer: u32, outcome: &'static str) {
+        *held(&self.answered).entry((issuer, outcome)).or_default() += 1;
+    }
+
+    /// Returns how often each peer was answered what.
+    pub fn counted_answered(&self) -> Vec<(u32, &'static str, u64)> {
+        let answered = held(&self.answered);
+        let each = answered.iter();
+        let each = each.map(|((issuer, outcome), count)| (*issuer, *outcome, *count));
+        let list = self.list.load();
+        // A rate needs a beginning.
+        let may_ask = list.peers.values().filter(|peer| !peer.pins.is_empty());
+        let first = may_ask.filter(|peer| !answered.contains_key(&(peer.id, "green")));
+        each.chain(first.map(|peer| (peer.id, "green", 0)))
+            .collect()
+    }
+
+    /// Returns the age of a peer's list; since the node started, before the first.
+    pub fn list_age(&self, issuer: u32, now: Time) -> Duration {
+        let as_of = self.lists_of(issuer).and_then(|lists| lists.held.as_of());
+        now.since(as_of.unwrap_or(self.since))
     }
 
     /// Returns how many codes of each format came to what.

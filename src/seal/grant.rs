@@ -84,6 +84,7 @@ mod tests {
         let settings = Settings {
             code_life: Duration::from_secs(60),
             clock_skew: Duration::from_secs(2),
+            issuer: None,
         };
         Seal::new(&RingFile::generate(NOW), settings)
     }

@@ -133,6 +133,7 @@ mod tests {
         let settings = Settings {
             code_life: Duration::from_secs(60),
             clock_skew: Duration::from_secs(2),
+            issuer: None,
         };
         Seal::new(ring, settings)
     }

@@ -2,15 +2,21 @@
 
 use super::{AppState, Service, turn};
 use crate::admission::rate_limit::RateLimiter;
-use crate::answer::Refusal;
+use crate::answer::{CODE_CHARS, Refusal, Verdict};
 use crate::clock::{Now, Time};
-use crate::meters::ForeignFacts;
+use crate::exchange::dialect::Said;
+use crate::meters::{ForeignFacts, PeerFacts, PeerQuestions};
 use crate::offline::code::{OFFLINE_CODE_CHARS, OfflineCode};
 use crate::offline::gate::ListAges;
 use crate::recognition::ForeignFormat;
 use crate::recognition::pass::ForeignPass;
-use crate::recognition::peer::PeerVerdict;
-use crate::seal::AccessTokenId;
+use crate::recognition::peer::{Peer, PeerVerdict};
+use crate::recognition::recogniser::LIANGMA;
+use crate::seal::{AccessTokenId, Seal};
+use crate::tls::pinned::KeyDigest;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a gate is told of a code of another issuer.
@@ -23,6 +29,12 @@ pub enum ForeignVerdict {
     /// A code of another health code: its colour is what its issuer says.
     Peer(Box<PeerVerdict>),
 }
+
+/// Numbers that divisions of GB/T 2260 have.
+const DIVISIONS: RangeInclusive<u32> = 110_000..=829_999;
+
+/// Places in which the turns of peers are counted.
+pub(super) const PEER_PLACES: usize = 1 << 10;
 
 /// A signature check costs a scanner as many turns as so many scans.
 const SIGNATURE_TURNS: u64 = 20;
@@ -45,7 +57,34 @@ impl AppState {
                 .map(|format| (format.word(), list.keys(format) as u64))
                 .into(),
             trust_age: list.as_of.map(|at| now.since(at)),
+            peers: self.peer_facts(now),
+            answered: recogniser.counted_answered(),
         })
+    }
+
+    fn peer_facts(&self, now: Time) -> Vec<PeerFacts> {
+        let Some(recogniser) = &self.recogniser else {
+            return Vec::new();
+        };
+        let mut asked: HashMap<u32, PeerQuestions> = HashMap::new();
+        for (issuer, tally, is_open) in self.exchange.iter().flat_map(|exchange| exchange.tallies())
+        {
+            let questions = PeerQuestions {
+                outcomes: tally.counted(),
+                is_open,
+                times: tally.times.clone(),
+            };
+            asked.insert(issuer, questions);
+        }
+        let list = recogniser.list();
+        let peers = list.peers.values();
+        peers
+            .map(|peer| PeerFacts {
+                issuer: peer.id,
+                asked: asked.remove(&peer.id),
+                list_age: (peer.list.as_ref()).map(|_| recogniser.list_age(peer.id, now)),
+            })
+            .collect()
     }
 }
 
@@ -66,6 +105,9 @@ impl Service {
         if !self.is_foreign(code) {
             return Err(Refusal::CodeInvalid);
         }
+        if code.len() == CODE_CHARS && ForeignFormat::told_apart(code).is_none() {
+            return self.ask_issuer(code).await;
+        }
         let started = Instant::now();
         more_turns(&self.app.scan_limiter, scanner, started)?;
         if !self.foreign_budget.borrow_mut().take(started) {
@@ -79,22 +121,148 @@ impl Service {
     /// Whether a code begins as those of other issuers do.
     pub fn is_foreign(&self, code: &[u8]) -> bool {
         self.recognises()
-            && match code.len() {
-                OFFLINE_CODE_CHARS => self.is_of_other_issuer(code),
-                _ => ForeignFormat::told_apart(code).is_some(),
-            }
+            && (ForeignFormat::told_apart(code).is_some()
+                || match code.len() {
+                    OFFLINE_CODE_CHARS => self.is_of_other_issuer(code),
+                    CODE_CHARS => self.other_issuer_of(code).is_some(),
+                    _ => false,
+                })
+    }
+
+    /// Returns the division of GB/T 2260 in whose name this node shows codes.
+    pub fn own_issuer(&self) -> Option<u32> {
+        self.app.offline.as_ref().map(|own| own.settings.issuer)
+    }
+
+    /// Returns the issuer that a live code names, where that is not this one. A code of a node without an issuer names any number: it
+    /// counts where the trust list has it, or where it may be a division.
+    fn other_issuer_of(&self, code: &[u8]) -> Option<u32> {
+        let issuer =
+            Seal::issuer_named(code).filter(|issuer| Some(*issuer) != self.own_issuer())?;
+        (DIVISIONS.contains(&issuer) || self.peer(issuer).is_some()).then_some(issuer)
+    }
+
+    fn peer(&self, issuer: u32) -> Option<Arc<Peer>> {
+        let recogniser = self.app.recogniser.as_ref()?;
+        recogniser.list().peers.get(&issuer).cloned()
+    }
+
+    /// Returns the peer that is to be asked of a live code; None for a code of ours, of nobody, or of who cannot be asked.
+    pub fn asked_of(&self, code: &[u8]) -> Option<Arc<Peer>> {
+        let recogniser = self.app.recogniser.as_ref()?;
+        self.app.exchange.as_ref()?;
+        let peer = self.peer(self.other_issuer_of(code)?)?;
+        (peer.exchange.is_some() && recogniser.is_on(LIANGMA)).then_some(peer)
+    }
+
+    /// Asks the issuer of a live code. `IssuerUnknown` where the trust list does not name it, `IssuerUnreachable` where it does not answer
+    /// or cannot be asked: for a live code there is nothing else.
+    async fn ask_issuer(&self, code: &[u8]) -> Result<ForeignVerdict, Refusal> {
+        let told = match (self.asked_of(code), &self.app.exchange) {
+            (Some(peer), Some(exchange)) => exchange.ask(&peer, code).await,
+            _ => Err(self.unasked(code)),
+        };
+        self.count_told(&told);
+        told.map(|told| ForeignVerdict::Peer(Box::new(told)))
+    }
+
+    /// Returns why nobody is asked of a live code of another issuer.
+    pub fn unasked(&self, code: &[u8]) -> Refusal {
+        let recogniser = self.app.recogniser.as_ref();
+        let is_on = recogniser.is_some_and(|recogniser| recogniser.is_on(LIANGMA));
+        match self
+            .other_issuer_of(code)
+            .and_then(|issuer| self.peer(issuer))
+        {
+            Some(_) if is_on => Refusal::IssuerUnreachable,
+            _ => Refusal::IssuerUnknown,
+        }
+    }
+
+    /// Asks issuers of live codes, each for all of its own at once. Returns what they said, by code.
+    pub async fn ask_issuers(
+        &self,
+        codes: HashMap<u32, (Arc<Peer>, HashSet<String>)>,
+    ) -> HashMap<String, Said> {
+        let Some(exchange) = &self.app.exchange else {
+            return HashMap::new();
+        };
+        let asked = codes.into_values().map(|(peer, codes)| async move {
+            let codes: Vec<String> = codes.into_iter().collect();
+            let said = exchange.ask_many(&peer, codes.clone()).await;
+            codes.into_iter().zip(said)
+        });
+        let said = futures_util::future::join_all(asked).await;
+        said.into_iter().flatten().collect()
+    }
+
+    /// Counts what was told of a code of another health code.
+    pub fn count_told(&self, told: &Said) {
+        if let Some(recogniser) = &self.app.recogniser {
+            let outcome = told
+                .as_ref()
+                .map_or_else(|refusal| refusal.code(), |told| told.state);
+            recogniser.count(LIANGMA, outcome);
+        }
+    }
+
+    /// Returns who comes with this public key. `NotPermitted` for whoever the trust list does not name any more.
+    pub fn admit_peer(&self, key: Option<KeyDigest>) -> Result<Arc<Peer>, Refusal> {
+        let recogniser = self.app.recogniser.as_ref();
+        let found = key.zip(recogniser).and_then(|(key, recogniser)| {
+            let list = recogniser.list();
+            list.peer_of_pin(&key).cloned()
+        });
+        found.ok_or(Refusal::NotPermitted)
+    }
+
+    /// Charges a peer for codes that it asks of. `RateLimited` past what it may ask in a second.
+    pub fn charge_peer(&self, peer: &Peer, codes: u64, now: Instant) -> Result<(), Refusal> {
+        // Numbers of divisions are near each other; their places are not to be.
+        let who = u64::from(peer.id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let limiter = &self.app.exchange_limiter;
+        turn(limiter, who, now)?;
+        // Many at once are taken, and owed for.
+        if codes > 1 {
+            limiter.charge(who, codes - 1, now);
+        }
+        Ok(())
+    }
+
+    /// Reads a live code of ours for a peer, or asks the store while the board is being filled.
+    pub async fn exchange_scan(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
+        match self.exchange_scan_now(code, now) {
+            Err(Refusal::Warming) => Box::pin(self.scan_by_lookup(code, now)).await,
+            told => told,
+        }
+    }
+
+    /// As memory knows it. Nothing but our own live codes is opened.
+    pub fn exchange_scan_now(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
+        self.scan_now(code, now)
+    }
+
+    /// Counts what a peer was told.
+    pub fn count_exchanged(&self, peer: &Peer, told: &Result<Verdict, Refusal>) {
+        if let Some(recogniser) = &self.app.recogniser {
+            let outcome = match told {
+                Ok(verdict) => verdict.status.state(),
+                Err(refusal) => refusal.code(),
+            };
+            recogniser.count_answered(peer.id, outcome);
+        }
     }
 
     /// Whether an offline code names an issuer that is not this one.
     fn is_of_other_issuer(&self, code: &[u8]) -> bool {
-        let own = self.app.offline.as_ref().map(|own| own.settings.issuer);
+        let own = self.own_issuer();
         OfflineCode::issuer_named(code).is_some_and(|issuer| Some(issuer) != own)
     }
 
     /// Reads a code of another issuer by the trust list.
     pub fn scan_foreign_now(&self, code: &[u8], now: Now) -> Result<ForeignVerdict, Refusal> {
         let recogniser = self.app.recogniser.as_ref().ok_or(Refusal::CodeInvalid)?;
-        if code.len() == OFFLINE_CODE_CHARS {
+        if code.len() == OFFLINE_CODE_CHARS && ForeignFormat::told_apart(code).is_none() {
             let lists = &self.app.settings.lists;
             let ages = ListAges {
                 stale_after: lists.stale_after,

@@ -625,6 +625,7 @@ impl Credentials {
         let settings = liangma::seal::Settings {
             code_life: Duration::from_secs(60),
             clock_skew: Duration::from_secs(2),
+            issuer: None,
         };
         Credentials {
             seal: Seal::new(ring, settings),

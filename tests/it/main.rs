@@ -15,6 +15,7 @@ mod crash;
 mod demo;
 mod desk;
 mod drain;
+mod exchange;
 mod faults;
 mod feed;
 mod interface;

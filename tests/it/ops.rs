@@ -39,7 +39,18 @@ fn has(program: &str) -> bool {
 fn node_with_all(authority: &tls::Authority, folder: &Path) -> Node {
     let mut settings = tls::with(Door::Desk, &authority.signs("desk")).to_vec();
     settings.push("offline_issuer=440000".to_owned());
-    let trust = crate::recognition::trust_file(folder, "");
+    let ring = liangma::seal::ring::RingFile::generate(liangma::clock::Time::now());
+    let keys = liangma::offline::issue::OfflineKeys::of(&ring, 820_000).expect("keys");
+    std::fs::write(folder.join("mo.jwks"), &keys.jwks).expect("a file");
+    let peer = format!(
+        "[[issuer]]\nformat = \"liangma\"\nid = 820000\nname = \"澳门\"\nkeys = \"mo.jwks\"\n\
+         list = \"mo\"\nexchange = \"https://127.0.0.1:9\"\npeer = \"{}\"\n",
+        "0".repeat(64)
+    );
+    let trust = crate::recognition::trust_file(folder, &peer);
+    let own = authority.signs("exchange");
+    settings.push(format!("exchange_cert={}", own.cert.display()));
+    settings.push(format!("exchange_cert_key={}", own.key.display()));
     settings.push(format!("trust={}", trust.display()));
     settings.push("formats=liangma,hc1".to_owned());
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();

@@ -597,6 +597,7 @@ async fn a_publisher_that_dies_at_any_step_leaves_the_list_before_or_a_whole_one
     let settings = seal::Settings {
         code_life: Duration::from_secs(60),
         clock_skew: Duration::from_secs(2),
+        issuer: None,
     };
     let seal = Seal::new(&ring, settings);
     let keys = OfflineKeys::of(&ring, 440_000).expect("keys");

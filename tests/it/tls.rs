@@ -61,7 +61,7 @@ impl Authority {
     }
 
     /// Signs a certificate for so many days; `before` is a command before openssl's, as `faketime` is.
-    fn signs_for(&self, name: &str, days: u32, before: &[&str]) -> Pair {
+    pub fn signs_for(&self, name: &str, days: u32, before: &[&str]) -> Pair {
         let at = |end: &str| self.folder.path().join(format!("{name}.{end}"));
         let pair = Pair {
             cert: at("pem"),

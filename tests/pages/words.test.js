@@ -63,8 +63,8 @@ test("no word of an answer is shown as the program has it", () => {
       "none", "cold_like", "short_breath", "nausea", "palpitation", "conjunctivitis", "contact_yes", "contact_no", "contact_unsure",
       "received", "in_review", "upheld", "rejected", "by_other", "by_organisation", "train", "plane", "coach", "ship", "car",
     ],
-    gate: [...State.enum, ...State.enum.map((state) => state + "_says"), ...Assurance.enum, "code_invalid", "code_expired", "code_revoked", "grant_revoked", "rate_limited", "too_large"],
-    organisation: [...State.enum, "code_invalid", "code_expired", "code_revoked", "grant_revoked", "rate_limited"],
+    gate: [...State.enum, ...State.enum.map((state) => state + "_says"), ...Assurance.enum, "code_invalid", "code_expired", "code_revoked", "grant_revoked", "rate_limited", "too_large", "pass", "pass_says", "issuer_unknown", "signature_invalid", "issuer_not_entitled", "issuer_unreachable", "pass_vaccinated", "pass_tested", "pass_recovered", "pass_statement", "pass_detected", "pass_not_detected", "pass_unknown", "policy_none", "policy_accepted", "policy_not_accepted"],
+    organisation: [...State.enum, "code_invalid", "code_expired", "code_revoked", "grant_revoked", "rate_limited", "pass", "issuer_unknown", "signature_invalid", "issuer_not_entitled", "issuer_unreachable"],
     staff: [...State.enum, ...ReasonCode.enum, "train", "plane", "coach", "ship", "car", "other", "negative", "positive"],
   };
   for (const [page, names] of Object.entries(said)) {

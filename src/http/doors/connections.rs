@@ -12,6 +12,7 @@ use crate::kernel;
 use crate::meters::{CloseReason, HandshakeOutcome};
 use crate::service::Service;
 use crate::tls::CertificateDigest;
+use crate::tls::pinned::KeyDigest;
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
@@ -158,6 +159,7 @@ impl ConnectionTable {
             rest: Cell::new(false),
             resting: Cell::new(false),
             certificate: Cell::new(None),
+            key: Cell::new(None),
         });
         let tls = self.shared.tls.as_ref().map(|tls| tls.config());
         self.connections.borrow_mut().push(connection.clone());
@@ -514,6 +516,8 @@ pub struct ConnectionState {
     pub resting: Cell<bool>,
     /// The certificate that the client showed, where the door asks for one.
     pub certificate: Cell<Option<CertificateDigest>>,
+    /// The public key in it, where the door knows clients by that.
+    pub key: Cell<Option<KeyDigest>>,
 }
 
 impl ConnectionState {

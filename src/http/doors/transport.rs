@@ -1,8 +1,10 @@
 //! What a connection speaks HTTP over: a bare socket, or TLS on one. Each has code of its own, so that a bare socket pays nothing.
 
 use super::connections::{ConnectionState, DrainState};
+use crate::http::query::Door;
 use crate::meters::HandshakeOutcome;
 use crate::tls::CertificateDigest;
+use crate::tls::pinned::key_digest;
 use rustls::ServerConfig;
 use std::future::Future;
 use std::pin::Pin;
@@ -93,6 +95,9 @@ pub async fn shake_hands(
     let certificates = stream.get_ref().1.peer_certificates();
     if let Some([own, ..]) = certificates {
         state.certificate.set(Some(CertificateDigest::of(own)));
+        if state.table.door == Door::Exchange {
+            state.key.set(key_digest(own));
+        }
     }
     Some(stream)
 }
