@@ -13,6 +13,8 @@ pub mod window;
 
 use busy::BusySettings;
 use connection_limit::ConnectionLimit;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The bounds of one door.
@@ -24,6 +26,30 @@ pub struct AdmissionSettings {
     pub queue_delay_target: Duration,
     /// How many newcomers are told so at the cap. The others wait unaccepted.
     pub busy: BusySettings,
+}
+
+/// How many connections each open door may have, as a reload says. The doors look there twenty times a second.
+#[derive(Default)]
+pub struct ConnectionCaps(Mutex<Vec<(&'static str, Arc<AtomicUsize>)>>);
+
+impl ConnectionCaps {
+    /// Adds a door, and returns what it looks at.
+    pub fn add(&self, door: &'static str, most: usize) -> Arc<AtomicUsize> {
+        let cap = Arc::new(AtomicUsize::new(most));
+        self.caps().push((door, cap.clone()));
+        cap
+    }
+
+    /// Changes the cap of a door; false if it is not open.
+    pub fn set(&self, door: &str, most: usize) -> bool {
+        let caps = self.caps();
+        let cap = caps.iter().find(|(name, _)| *name == door);
+        cap.map(|(_, cap)| cap.store(most, Relaxed)).is_some()
+    }
+
+    fn caps(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<AtomicUsize>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Who is inside one door.
@@ -79,6 +105,14 @@ impl Admission {
     /// As many are open as ever may be.
     pub fn is_full(&self) -> bool {
         self.inside + self.frozen >= self.most
+    }
+
+    /// Changes how many may be open at once. Those who are too many then leave with their next answer.
+    pub fn set_most(&mut self, most: usize) {
+        if most != self.most {
+            self.limit.set_most(most);
+            self.most = most;
+        }
     }
 
     /// Connections but the frozen ones.
@@ -182,6 +216,21 @@ mod tests {
             door.enter();
         }
         assert!(!door.has_room());
+        door.leave();
+        assert!(door.has_room());
+    }
+
+    #[test]
+    fn a_door_that_is_widened_admits_more_and_one_that_is_narrowed_fewer() {
+        let mut door = door(2);
+        door.enter();
+        door.enter();
+        assert!(!door.has_room());
+        door.set_most(3);
+        assert!(door.has_room() && door.limit() == 3);
+        door.set_most(1);
+        assert!(!door.has_room() && door.is_full() && door.limit() == 1);
+        door.leave();
         door.leave();
         assert!(door.has_room());
     }

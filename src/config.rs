@@ -655,6 +655,10 @@ pub const RELOADABLE: &[&str] = &[
     "scans_per_second",
     "bulk_codes_per_second",
     "bulk_scans_per_token",
+    "resident_connections_max",
+    "gate_connections_max",
+    "desk_connections_max",
+    "ops_connections_max",
 ];
 
 /// Formats of codes of other issuers.

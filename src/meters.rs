@@ -856,6 +856,8 @@ pub struct DoorMetrics {
     closed: [AtomicU64; 6],
     handshakes: [AtomicU64; 3],
     /// Whether the door speaks TLS.
+    /// Connections that the door admits, whatever the wait.
+    pub limit_max: AtomicU64,
     pub has_tls: AtomicBool,
     /// Milliseconds since 1970; 0: not known.
     pub certificate_expires_at: AtomicU64,
@@ -1111,7 +1113,7 @@ pub struct Meters {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     all_metrics: Mutex<Vec<Arc<ThreadMetrics>>>,
-    doors: Mutex<Vec<(&'static str, u64, Arc<DoorMetrics>)>>,
+    doors: Mutex<Vec<(&'static str, Arc<DoorMetrics>)>>,
     pub store: Arc<StoreMetrics>,
 }
 
@@ -1148,17 +1150,14 @@ impl Meters {
     /// The counts of a door that admits `connections_max`.
     pub fn door(&self, name: &'static str, connections_max: usize) -> Arc<DoorMetrics> {
         let metrics = Arc::new(DoorMetrics::default());
-        lock(&self.doors).push((name, connections_max as u64, metrics.clone()));
+        metrics.limit_max.store(connections_max as u64, Relaxed);
+        lock(&self.doors).push((name, metrics.clone()));
         metrics
     }
 
     /// Each open door's name and counts.
     pub fn doors(&self) -> Vec<(&'static str, Arc<DoorMetrics>)> {
-        let doors = lock(&self.doors);
-        let doors = doors
-            .iter()
-            .map(|(name, _, metrics)| (*name, metrics.clone()));
-        doors.collect()
+        lock(&self.doors).clone()
     }
 
     /// Everything in the text format of Prometheus.
@@ -1458,7 +1457,7 @@ impl Meters {
     }
 
     fn publish_doors(&self) {
-        for (name, connections_max, metrics) in lock(&self.doors).iter() {
+        for (name, metrics) in lock(&self.doors).iter() {
             let door = ("door", *name);
             self.gauge(
                 "liangma_connections",
@@ -1468,7 +1467,7 @@ impl Meters {
             self.gauge(
                 "liangma_connections_limit_max",
                 &[door],
-                *connections_max as f64,
+                metrics.limit_max.load(Relaxed) as f64,
             );
             for (name, count) in [
                 ("liangma_connections_accepted_total", &metrics.accepted),

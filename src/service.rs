@@ -4,10 +4,10 @@
 pub mod foreign;
 pub mod in_force;
 
-use crate::admission::Budget;
 use crate::admission::bytes::ByteBudget;
 use crate::admission::concurrency::{ConcurrencyCounter, ConcurrencyGuard};
 use crate::admission::rate_limit::RateLimiter;
+use crate::admission::{Budget, ConnectionCaps};
 use crate::answer::{
     Freshness, OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource, Refusal,
     ResidentStatus, ShownCode, StatusExplanation, Verdict,
@@ -134,6 +134,7 @@ pub struct AppState {
     guidance: ArcSwap<Guidance>,
     /// All settings of the node, for operators. A reload changes it.
     pub in_force: ArcSwap<SettingsInForce>,
+    pub connection_caps: ConnectionCaps,
     /// Whether all was good that was read again last.
     pub is_reloaded: AtomicBool,
     desk_requests_per_second: AtomicU32,
@@ -284,6 +285,7 @@ impl AppState {
             sightings: Sightings::new(accepted),
             guidance: ArcSwap::from_pointee(guidance),
             in_force: ArcSwap::from_pointee(settings.in_force.clone()),
+            connection_caps: ConnectionCaps::default(),
             is_reloaded: AtomicBool::new(true),
             desk_requests_per_second: settings.desk_requests_per_second.into(),
             offline: None,

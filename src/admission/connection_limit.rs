@@ -63,6 +63,13 @@ impl ConnectionLimit {
         self.limit
     }
 
+    /// Changes how many there may be whatever the wait. A cap that had fallen below that stays where it is.
+    pub fn set_most(&mut self, most: usize) {
+        let is_open = self.limit == self.settings.most;
+        self.settings.most = most;
+        self.limit = if is_open { most } else { self.limit.min(most) };
+    }
+
     /// Some twenty times a second, if anybody was seen waiting.
     pub fn step(&mut self, sample: LimitSample, now: Instant) -> usize {
         let Settings {

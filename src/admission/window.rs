@@ -70,6 +70,11 @@ impl Window {
         window
     }
 
+    /// Changes how many connections the door admits at most.
+    pub fn set_most(&mut self, most: usize) {
+        self.settings.most = most;
+    }
+
     /// Takes what was seen in a step that `took` so long: the wait of nine requests in ten (None where none came), and
     /// answers a second of late.
     pub fn step(&mut self, wait: Option<Duration>, answers: f64, took: Duration) -> Advice {

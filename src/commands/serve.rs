@@ -365,7 +365,10 @@ impl Reload {
                     }
                     true
                 }
-                _ => setting.is_reloadable && self.app.set_rate(name, &newer.service),
+                _ => match name.strip_suffix("_connections_max") {
+                    Some(door) => self.set_connections(door, &newer.doors),
+                    None => setting.is_reloadable && self.app.set_rate(name, &newer.service),
+                },
             };
             match is_taken {
                 true => {
@@ -380,6 +383,17 @@ impl Reload {
             }
         }
         self.app.in_force.store(Arc::new(in_force));
+    }
+
+    /// Gives a door its new number of connections, or what descriptors there are for. False if it is not open.
+    fn set_connections(&self, door: &str, newer: &[(Door, doors::Settings)]) -> bool {
+        let mut doors = newer.to_vec();
+        fit_descriptors(&mut doors);
+        let own = doors.iter().find(|(one, _)| one.name() == door);
+        own.is_some_and(|(_, settings)| {
+            let most = settings.admission.connections_max;
+            self.app.connection_caps.set(door, most)
+        })
     }
 
     fn reload_guidance(&self, path: &Path) -> bool {

@@ -132,6 +132,7 @@ impl BoundListener {
         metrics.has_tls.store(self.tls.is_some(), Relaxed);
         let shared = Arc::new(DoorState {
             door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
+            cap: app.connection_caps.add(self.door.name(), limit),
             is_shut: AtomicBool::new(false),
             responder: OnceLock::new(),
             patient: AtomicUsize::new(0),
@@ -191,6 +192,8 @@ impl BoundListener {
 /// What the threads of one door share.
 struct DoorState {
     door: Mutex<admission::Admission>,
+    /// Connections that there may be, as the settings in force say.
+    cap: Arc<AtomicUsize>,
     /// Somebody left a full door.
     left: Notify,
     /// Steering was put off and is to go on at its pace.

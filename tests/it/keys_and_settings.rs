@@ -101,6 +101,8 @@ fn whatever_cannot_be_used_is_named_before_a_door_opens() {
             vec![("guidance_file", &bad_guidance)],
         ),
         (vec![("key_ring", &missing)], vec![("key_ring", &missing)]),
+        (vec![("trust", &missing)], vec![("trust", &missing)]),
+        (vec![("trust", &bad_jwks)], vec![("trust", &bad_jwks)]),
         (vec![("key_ring", &empty)], vec![("key_ring", &empty)]),
         (vec![("store", &a_file)], vec![("store", &empty)]),
         (vec![("log", "inof")], vec![("log", "inof")]),
@@ -260,7 +262,9 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
         all.into_iter().find(|of| of["name"] == name).unwrap()["value"].clone()
     };
     assert!(shows() < 40, "ten at once, and one a second");
-    config("shows_per_second = 1000\ncode_life = \"40s\"\nbacklog = 99\nlog = \"liangma=debug\"\n");
+    config(
+        "shows_per_second = 1000\ncode_life = \"40s\"\nbacklog = 99\nlog = \"liangma=debug\"\nresident_connections_max = 77\n",
+    );
     guidance("12345 after");
     reloaded(1);
     let log = node.log();
@@ -269,7 +273,11 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
         assert!(log.lines().any(is_named), "{name}: {log}");
     }
     assert_eq!(log.matches("needs a restart").count(), 2, "{log}");
-    assert_eq!(log.matches("a setting was changed").count(), 2, "{log}");
+    assert_eq!(log.matches("a setting was changed").count(), 3, "{log}");
+    until("the door admits what it is told", || {
+        let of = |name| node.meter(&format!("liangma_connections_{name}{{door=\"resident\"}}"));
+        of("limit_max") == 77.0 && of("limit") == 77.0
+    });
     assert_eq!(in_force("shows_per_second"), "1000");
     assert_eq!(in_force("log"), "liangma=debug");
     assert_eq!(in_force("code_life"), "50s");

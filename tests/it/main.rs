@@ -14,6 +14,7 @@ mod clocks;
 mod crash;
 mod demo;
 mod desk;
+mod discovery;
 mod drain;
 mod exchange;
 mod faults;

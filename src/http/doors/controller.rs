@@ -58,6 +58,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let came = answered != pace.count;
         let answers = pace.step(answered, now);
         let seen = shared.waits.take();
+        window.set_most(shared.cap.load(Relaxed));
         let advice = window.step(seen.map(|seen| seen.p90), answers, took);
         let metrics = &shared.metrics;
         metrics.in_flight_max.store(advice.in_flight_max, Relaxed);
@@ -127,6 +128,9 @@ fn look(
     now: Instant,
 ) -> bool {
     let mut door = shared.door();
+    let cap = shared.cap.load(Relaxed);
+    door.set_most(cap);
+    shared.metrics.limit_max.store(cap as u64, Relaxed);
     if let Some(wait) = wait {
         shared
             .is_slow

@@ -1,0 +1,185 @@
+//! A balancer that finds its nodes by a name: what `deploy/haproxy/template` writes, beside a DNS whose answers change.
+
+use crate::harness::*;
+use liangma::http::query::Door;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// The addresses that a name has now.
+type Addresses = Arc<Mutex<Vec<Ipv4Addr>>>;
+
+/// Starts a DNS that answers every question for an A record with these addresses, for as long as the tests run.
+fn dns(addresses: &Addresses) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let at = socket.local_addr().expect("bound");
+    let addresses = addresses.clone();
+    std::thread::spawn(move || {
+        let mut question = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            let mut end = 12;
+            while end < length && question[end] != 0 {
+                end += 1 + usize::from(question[end]);
+            }
+            // The name's end, type and class.
+            let Some(asked) = question.get(12..end + 5) else {
+                continue;
+            };
+            let is_a = question[end + 1..end + 3] == [0, 1];
+            let addresses = addresses.lock().unwrap().clone();
+            let answers = if is_a { &addresses[..] } else { &[] };
+            let mut reply = question[..2].to_vec();
+            reply.extend([0x81, 0x80, 0, 1, 0, answers.len() as u8, 0, 0, 0, 0]);
+            reply.extend(asked);
+            for address in answers {
+                // The name of the question, A, IN, a second, four bytes.
+                reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+                reply.extend(address.octets());
+            }
+            let _ = socket.send_to(&reply, from);
+        }
+    });
+    at
+}
+
+struct Balancer(Child);
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_that_go() {
+    for tool in ["haproxy", "python3"] {
+        let mut found = Command::new(tool);
+        found.arg("-v").stdout(Stdio::null()).stderr(Stdio::null());
+        if found.status().is_err() {
+            left_out(tool);
+            return;
+        }
+    }
+    let addresses = [1, 2, 3].map(|nth| Ipv4Addr::new(127, 0, 1, nth));
+    let named: Addresses = Arc::new(Mutex::new(addresses[..2].to_vec()));
+    let nameserver = dns(&named);
+    // Held together, so that no two are the same; a node binds them at an address of its own.
+    let held = [(); 10].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let ports: Vec<u16> = held
+        .iter()
+        .map(|one| one.local_addr().unwrap().port())
+        .collect();
+    drop(held);
+    let names = ["resident", "gate", "desk", "ops", "agent"];
+    let (ring, chen) = (Ring::make(), person(1));
+    let nodes = addresses.map(|address| {
+        let doors = names
+            .iter()
+            .zip(&ports)
+            .map(|(name, port)| format!("{name}={address}:{port}"));
+        let doors: Vec<String> = doors.collect();
+        let doors: Vec<&str> = doors.iter().map(String::as_str).collect();
+        let mut builder = NodeBuilder::new(&doors);
+        builder.keys = Some(ring.file.clone());
+        let node = builder.node();
+        node.feed(&ring.seals.authority(), &[chen.resident()]);
+        node
+    });
+    let folder = folder();
+    let mut template = Command::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/deploy/haproxy/template"
+    ));
+    template.args([
+        "--name",
+        "nodes.liangma.test",
+        "--nodes",
+        "8",
+        "--nameserver",
+    ]);
+    template
+        .arg(nameserver.to_string())
+        .arg("--out")
+        .arg(folder.path());
+    for (name, port) in names.iter().zip(&ports) {
+        template.args([format!("--{name}-port"), port.to_string()]);
+    }
+    let made = template.output().expect("python3 is here");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let fronts = ["L4_RESIDENT", "L4_GATE", "L4_DESK", "L7", "METERS"];
+    let front = |nth: usize| SocketAddr::from(([127, 0, 0, 1], ports[5 + nth]));
+    let mut haproxy = Command::new("haproxy");
+    haproxy
+        .current_dir(folder.path())
+        .args("-db -f common.cfg -f l4.cfg -f l7.cfg".split(' '));
+    haproxy.envs(
+        fronts
+            .iter()
+            .enumerate()
+            .map(|(nth, name)| (name, front(nth).to_string())),
+    );
+    haproxy.env("BUSY", format!("abns@{}", folder.path().display()));
+    haproxy
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let _balancer = Balancer(haproxy.spawn().expect("haproxy is here"));
+    let takes = |count: usize| {
+        let backends = [
+            "nodes",
+            "l4_resident_nodes",
+            "l7_resident",
+            "l7_gate",
+            "l7_desk_answering",
+        ];
+        until("haproxy has as many nodes in every backend", || {
+            if Connection::try_to(front(4)).is_none() {
+                return false;
+            }
+            let told = text(&Ask::get("/metrics").at(front(4)).body);
+            backends.iter().all(|proxy| {
+                let line = format!("haproxy_backend_active_servers{{proxy=\"{proxy}\"}} {count}");
+                told.lines().any(|known| known == line)
+            })
+        });
+    };
+    let session = ring.seals.session(&chen);
+    let shows = || {
+        for door in [0, 3] {
+            for _ in 0..8 {
+                let shown = Ask::get("/v1/code").bearer(&session).at(front(door));
+                assert_eq!(shown.status, 200, "{}", text(&shown.body));
+            }
+        }
+    };
+    takes(2);
+    shows();
+    named.lock().unwrap().push(addresses[2]);
+    takes(3);
+    shows();
+    // One drains: it is out before its address is, and nothing fails.
+    nodes[0].signal(libc::SIGTERM);
+    takes(2);
+    shows();
+    named
+        .lock()
+        .unwrap()
+        .retain(|address| *address == addresses[1]);
+    takes(1);
+    shows();
+    // What the alerts name is what this balancer tells.
+    let told = text(&Ask::get("/metrics").at(front(4)).body);
+    let rules = include_str!("../../deploy/prometheus/rules/around.yml");
+    let mut count = 0;
+    for (at, _) in rules.match_indices("haproxy_") {
+        let name = rules[at..]
+            .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+            .next();
+        let name = name.unwrap_or_default();
+        assert!(told.contains(&format!("# TYPE {name} ")), "{name}");
+        count += 1;
+    }
+    assert!(count >= 5);
+    assert_eq!(nodes[1].get(Door::Ops, "/ready").status, 200);
+}
