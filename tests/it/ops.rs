@@ -294,6 +294,7 @@ fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
         until(&format!("{panel} shows something: {expression}"), || {
             let code = node.code(&session);
             node.scan(&scanner, &code);
+            node.scan(&scanner, "HC1:");
             let bulk = Ask::post("/v1/scan/bulk", code).bearer(&scanner);
             bulk.at(node.address(Door::Gate));
             seq += 1;
