@@ -23,11 +23,12 @@ mod trust;
 use crate::board::Board;
 use crate::clock::Time;
 use crate::config::{RawSettings, Settings, StoreSettings};
+use crate::http::query::Door;
 use crate::kernel;
 use crate::logging::LogQueue;
 use crate::person::{BadDocument, Document};
 use crate::seal::Seal;
-use crate::seal::ring::RingFile;
+use crate::seal::ring::{KeyFile, RingFile};
 use crate::store::{Store, embedded, redis};
 use crate::version::BUILD;
 use clap::{Args, Parser, Subcommand};
@@ -315,6 +316,46 @@ fn set_log_filter(filter: &str) -> bool {
 
 /// The key ring; a first start of an embedded store makes one, a store that has data never gets another.
 fn ring(settings: &Settings) -> Result<RingFile, Failure> {
+    prepare_ring(settings)?;
+    Ok(RingFile::read(&settings.keys)?)
+}
+
+/// The key ring of a node that starts, or the part of one that its doors need.
+fn node_keys(settings: &Settings) -> Result<KeyFile, Failure> {
+    prepare_ring(settings)?;
+    read_node_keys(settings)
+}
+
+/// Reads a key ring, or the part of one that these doors need.
+fn read_node_keys(settings: &Settings) -> Result<KeyFile, Failure> {
+    let keys = KeyFile::read(&settings.keys)?;
+    let KeyFile::Part(part) = &keys else {
+        return Ok(keys);
+    };
+    let has = |door: Door| part.doors().iter().any(|own| own.name() == door.name());
+    let bad = settings
+        .doors
+        .iter()
+        .map(|(door, _)| *door)
+        .filter(|door| !has(*door) && *door != Door::Ops);
+    let bad: Vec<String> = bad
+        .map(|door| {
+            format!(
+                "doors: {} is opened, and {} is the part of a key ring for {}",
+                door.name(),
+                settings.keys.display(),
+                part.door_names()
+            )
+        })
+        .collect();
+    match bad.is_empty() {
+        true => Ok(keys),
+        false => Err(Failure::Settings(bad)),
+    }
+}
+
+/// Makes the ring of a first start, and refuses a store that lost its own.
+fn prepare_ring(settings: &Settings) -> Result<(), Failure> {
     if let Some(folder) = settings.store.folder()
         && settings.keys == folder.join("keys")
         && !settings.keys.exists()
@@ -333,7 +374,7 @@ fn ring(settings: &Settings) -> Result<RingFile, Failure> {
     {
         return Err(lost_ring(&settings.keys, folder));
     }
-    Ok(RingFile::read(&settings.keys)?)
+    Ok(())
 }
 
 /// The key ring of a store that has data is gone.

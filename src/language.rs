@@ -13,6 +13,10 @@ impl Language {
 
     /// The first language of an `Accept-Language` value that we speak, by its weight; simplified Chinese otherwise.
     pub fn accepted(header: &str) -> Language {
+        // What most phones of ours send first; nothing after it weighs more.
+        if header.starts_with("zh-CN") && matches!(header.as_bytes().get(5), None | Some(b',')) {
+            return Language::Hans;
+        }
         let mut best = (0, Language::Hans);
         for range in header.split(',').take(16) {
             let (tag, weight) = match range.split_once(';') {

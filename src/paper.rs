@@ -131,8 +131,9 @@ impl PaperKind {
             PaperKind::Trip => PaperPurpose::Trips,
             PaperKind::Declaration | PaperKind::Entry => PaperPurpose::Declarations,
             PaperKind::Member | PaperKind::MemberGone => PaperPurpose::Family,
-            PaperKind::Grant | PaperKind::GrantGone => PaperPurpose::Grants,
-            PaperKind::Access | PaperKind::Audit | PaperKind::GrantScan => PaperPurpose::Audit,
+            // Gates file scans of grants, and have no key of the audit log.
+            PaperKind::Grant | PaperKind::GrantGone | PaperKind::GrantScan => PaperPurpose::Grants,
+            PaperKind::Access | PaperKind::Audit => PaperPurpose::Audit,
             // Every service needs these, so their key must not be destroyed with one service.
             PaperKind::Revocation
             | PaperKind::Request

@@ -128,6 +128,10 @@ impl Publisher {
             tracing::debug!(%error, "the status lists in the store could not be read");
             return;
         }
+        if keys.signing.is_none() {
+            // Of the nodes that have the whole ring, or the part of the resident door, one publishes.
+            return;
+        }
         let now = Now::read();
         let slot = self.lists.slot_of(now.time);
         let served = self.lists.served();

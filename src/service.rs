@@ -35,7 +35,7 @@ use crate::offline::issue::{
 };
 use crate::person::{Identity, MaskedIdentity, MaskedName, Profile, ResidentId};
 use crate::recognition::recogniser::{Recogniser, TrustReloaded};
-use crate::seal::ring::{RingFile, TokenKind};
+use crate::seal::ring::{KeyFile, TokenKind};
 use crate::seal::{
     AccessToken, AccessTokenId, Caller, Code, CodeClass, GRANT_CHARS, Nonces, Seal, Session,
 };
@@ -496,7 +496,7 @@ impl AppState {
     }
 
     /// Takes up a key ring that was rotated meanwhile. False where it has no signing keys and needs some.
-    pub fn reload_ring(&self, ring: &RingFile) -> bool {
+    pub fn reload_ring(&self, ring: &KeyFile) -> bool {
         self.seal.reload(ring);
         let signs = self
             .offline

@@ -25,9 +25,19 @@ struct Seen {
     at_two: bool,
 }
 
+#[derive(Default)]
+struct Remembered {
+    codes: HashMap<u64, Seen>,
+    /// When codes past their life were last looked for.
+    swept: Moment,
+}
+
+/// Between two sweeps of codes past their life, which a scan pays for.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
 /// What was read of late.
 pub struct Sightings {
-    seen: Mutex<HashMap<u64, Seen>>,
+    seen: Mutex<Remembered>,
     hasher: RandomState,
     /// As long as a code is accepted.
     life: Duration,
@@ -63,20 +73,21 @@ impl Sightings {
         };
         let code = self.hasher.hash_one(code.to_ascii_uppercase());
         let site = self.hasher.hash_one(site);
-        if let Some(known) = seen.get_mut(&code) {
+        if let Some(known) = seen.codes.get_mut(&code) {
             if known.site != site && !known.at_two {
                 known.at_two = true;
                 self.at_two_sites.fetch_add(1, Relaxed);
             }
             return;
         }
-        if seen.len() >= KNOWN_MAX {
-            seen.retain(|_, seen| now.since(seen.at) < self.life);
+        if seen.codes.len() >= KNOWN_MAX && now.since(seen.swept) >= SWEEP_PAUSE {
+            seen.swept = now;
+            seen.codes.retain(|_, seen| now.since(seen.at) < self.life);
         }
-        if seen.len() < KNOWN_MAX {
+        if seen.codes.len() < KNOWN_MAX {
             self.watched.fetch_add(1, Relaxed);
             let at_two = false;
-            seen.insert(
+            seen.codes.insert(
                 code,
                 Seen {
                     site,
@@ -134,6 +145,6 @@ mod tests {
         assert_eq!(counts(&sightings).0, KNOWN_MAX as u64);
         fill(1 << 40, Moment(61_000));
         assert_eq!(counts(&sightings).0, 2 * KNOWN_MAX as u64);
-        assert_eq!(sightings.seen.lock().unwrap().len(), KNOWN_MAX);
+        assert_eq!(sightings.seen.lock().unwrap().codes.len(), KNOWN_MAX);
     }
 }

@@ -15,7 +15,7 @@ use crate::identity::stand_in::{self, StandIn};
 use crate::lines::LineSplitter;
 use crate::node::Node;
 use crate::person::{Document, MaskedIdentity, MaskedName};
-use crate::seal::ring::{RingFile, TokenKind};
+use crate::seal::ring::{KeyFile, RingFile, TokenKind};
 use crate::seal::{AccessToken, Code, CodeClass, Nonces, Seal, Session};
 use crate::signals::{SignalAction, Signals};
 use crate::store::embedded::bulk::RUN_BYTES;
@@ -101,7 +101,7 @@ impl Demo {
         platform: StandIn,
     ) -> CommandResult {
         let mut signals = Signals::listen()?;
-        let mut node = open(&settings, &ring).await?;
+        let mut node = open(&settings, &KeyFile::Whole(Box::new(ring))).await?;
         node.filled().await?;
         let codes = self.dir.join("codes.txt");
         write_codes(&node, town, &codes)?;

@@ -3,9 +3,10 @@
 use super::{CommandResult, Sources, note, say, settings};
 use crate::clock::Time;
 use crate::config::parse_duration;
+use crate::seal::ring::part::DoorPart;
 use crate::seal::ring::{KeyLine, KeyState, RingFile};
 use clap::{Args, Subcommand};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -48,6 +49,28 @@ enum KeysAction {
     /// from before makes nothing that a node accepts once it has read the new one. It still reads names and numbers where the
     /// thief also has the store: the keys `identity`, `rest`, `offline` and those of papers stay.
     Replace(Sources),
+    /// Write the part of the ring that nodes with some doors alone need, to a new file (mode 0600)
+    ///
+    /// A node with the part for `gate` opens codes, grants and scanners' tokens. It cannot read names or numbers, and makes no
+    /// session and no token of an office. Beside a part, the operations door refuses every token: feed elsewhere. After every
+    /// `keys rotate` or `keys replace` make the parts again, put them in the place of the old ones, and send SIGHUP.
+    Export {
+        #[command(flatten)]
+        sources: Sources,
+        /// `resident`, `gate`, or both with a comma between
+        #[arg(long = "for", value_name = "DOORS", value_delimiter = ',', required = true, value_parser = door)]
+        doors: Vec<DoorPart>,
+        /// The file to write; it is not overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+fn door(text: &str) -> Result<DoorPart, String> {
+    let named = DoorPart::ALL.into_iter().find(|door| door.name() == text);
+    named.ok_or_else(|| {
+        "a ring has parts for `resident` and `gate`; other doors need the whole".to_owned()
+    })
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -108,6 +131,19 @@ impl Keys {
                 file.replace(&path)?;
                 list(&file)?;
                 note("rotated; SIGHUP makes a running node read it");
+            }
+            KeysAction::Export {
+                sources,
+                doors,
+                out,
+            } => {
+                let part = RingFile::read(&settings(sources.raw())?.keys)?.part(&doors);
+                part.write_new(&out)?;
+                say(&format!(
+                    "{}: the part of the key ring for {}, mode 0600",
+                    out.display(),
+                    part.door_names()
+                ))?;
             }
             KeysAction::Replace(sources) => {
                 let path = settings(sources.raw())?.keys;

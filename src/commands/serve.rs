@@ -1,8 +1,8 @@
 //! `serve`: a node over its store, from the first door to the last query.
 
 use super::{
-    CommandResult, Failure, Sources, StoreHandle, checked_settings, log, open_store, ring, runtime,
-    say, set_log_filter,
+    CommandResult, Failure, Sources, StoreHandle, checked_settings, log, node_keys, open_store,
+    read_node_keys, runtime, say, set_log_filter,
 };
 use crate::admission::descriptors::{self, DescriptorRequest};
 use crate::board::Board;
@@ -17,7 +17,7 @@ use crate::node::{self, Components, DoorCertificates, Node};
 use crate::offline::issue::{OfflineIssuer, OfflineKeys};
 use crate::recognition::recogniser::Recogniser;
 use crate::seal::Seal;
-use crate::seal::ring::RingFile;
+use crate::seal::ring::KeyFile;
 use crate::service::AppState;
 use crate::service::in_force::SettingsInForce;
 use crate::signals::{SignalAction, Signals};
@@ -82,8 +82,8 @@ impl Serve {
         if let StoreSettings::Redis(redis) = &mut settings.store {
             redis.open_wait = None;
         }
-        let ring = ring(&settings)?;
-        runtime()?.block_on(serve(self, settings, ring))
+        let keys = node_keys(&settings)?;
+        runtime()?.block_on(serve(self, settings, keys))
     }
 
     /// Says whether a node could begin with these settings.
@@ -128,10 +128,10 @@ impl Serve {
 /// At the end of a node a part of which panicked, beyond what a drain takes: the part may be what is waited for.
 const FALLEN_WAIT: Duration = Duration::from_secs(10);
 
-async fn serve(told: Serve, settings: Settings, ring: RingFile) -> CommandResult {
+async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult {
     let mut signals = Signals::listen()?;
     let mut node = tokio::select! {
-        node = open(&settings, &ring) => node?,
+        node = open(&settings, &keys) => node?,
         // A store that is away is waited for, and so is the end of waiting.
         () = again(&mut signals) => return Ok(ExitCode::SUCCESS),
     };
@@ -198,10 +198,10 @@ fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
 }
 
 /// Makes a node of its settings and opens its doors.
-pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure> {
+pub async fn open(settings: &Settings, keys: &KeyFile) -> Result<Node, Failure> {
     let mut node_settings = node::Settings::from(settings);
     fit_descriptors(&mut node_settings.doors);
-    let seal = Seal::new(ring, settings.seal.clone());
+    let seal = Seal::new(keys, settings.seal.clone());
     let platform = Platform::read(settings.identity.clone())
         .map_err(|why| Failure::Settings(vec![format!("identity_jwks_file: {why}")]))?;
     if !platform.is_known() {
@@ -211,7 +211,7 @@ pub async fn open(settings: &Settings, ring: &RingFile) -> Result<Node, Failure>
         None => Guidance::default(),
         Some(path) => read_guidance(path)?,
     };
-    let offline = offline(settings, ring)?;
+    let offline = offline(settings, keys)?;
     let recogniser = recogniser(settings)?;
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
     let residents = match &opened {
@@ -258,11 +258,11 @@ fn read_guidance(path: &Path) -> Result<Guidance, Failure> {
 }
 
 /// Makes what issues offline codes; None where no issuer is set.
-fn offline(settings: &Settings, ring: &RingFile) -> Result<Option<Arc<OfflineIssuer>>, Failure> {
+fn offline(settings: &Settings, keys: &KeyFile) -> Result<Option<Arc<OfflineIssuer>>, Failure> {
     let Some(offline) = &settings.service.offline else {
         return Ok(None);
     };
-    let keys = OfflineKeys::of(ring, offline.issuer).ok_or_else(|| {
+    let keys = OfflineKeys::of(keys, offline.issuer).ok_or_else(|| {
         Failure::Settings(vec![
             "offline_issuer: the key ring has no signing keys; `liangma keys rotate --sign` makes them"
                 .to_owned(),
@@ -325,7 +325,7 @@ impl Reload {
         self.certificates.look();
         is_good &= self.app.reload_platform(true);
         is_good &= self.app.reload_trust(true);
-        is_good &= self.reload_ring(&known.keys);
+        is_good &= self.reload_ring(&known);
         // By the path that is in force now.
         if let Some(path) = &known.guidance {
             is_good &= self.reload_guidance(path);
@@ -333,18 +333,24 @@ impl Reload {
         self.app.is_reloaded.store(is_good, Relaxed);
     }
 
-    fn reload_ring(&self, path: &Path) -> bool {
-        match RingFile::read(path) {
-            Ok(ring) if Seal::mark_of(&ring) != self.app.seal.mark() => {
+    fn reload_ring(&self, known: &Settings) -> bool {
+        match read_node_keys(known) {
+            Ok(keys) if Seal::mark_of(&keys) != self.app.seal.mark() => {
                 tracing::error!("this key ring belongs to another store; the one in force stays");
                 false
             }
-            Ok(ring) => {
-                let is_whole = self.app.reload_ring(&ring);
+            Ok(keys) => {
+                let is_whole = self.app.reload_ring(&keys);
                 tracing::info!("the key ring was read again");
                 is_whole
             }
-            Err(error) => {
+            Err(Failure::Settings(bad)) => {
+                for why in bad {
+                    tracing::error!(why, "the key ring in force stays");
+                }
+                false
+            }
+            Err(Failure::Other(error)) => {
                 tracing::error!(%error, "the key ring in force stays");
                 false
             }

@@ -10,7 +10,7 @@ use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::person::{MaskedIdentity, ResidentId};
 use crate::seal::NumberHasher;
-use crate::seal::ring::{KeyState, RingFile};
+use crate::seal::ring::{KeyState, OfflineSource};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::json;
@@ -34,7 +34,8 @@ pub struct OfflineSettings {
 /// The keys of a ring, ready for use.
 pub struct OfflineKeys {
     pub permutation: Permutation,
-    pub signing: SigningKey,
+    /// None with a part of a ring for doors that only verify.
+    pub signing: Option<SigningKey>,
     /// All public keys: the current one, the next, those before.
     pub verifying: Vec<VerifyingKey>,
     pub days: DayKeys,
@@ -45,23 +46,23 @@ pub struct OfflineKeys {
 
 impl OfflineKeys {
     /// Returns the keys of a ring; None for one that is older than offline codes.
-    pub fn of(ring: &RingFile, issuer: u32) -> Option<OfflineKeys> {
-        let secrets = ring.offline()?;
-        let mut pairs: Vec<(KeyState, SigningKey)> = secrets
-            .signing
-            .iter()
-            .filter_map(|(id, state, der)| Some((*state, SigningKey::from_pkcs8(*id, der)?)))
-            .collect();
-        pairs.sort_by_key(|(state, _)| match state {
+    pub fn of(ring: &impl OfflineSource, issuer: u32) -> Option<OfflineKeys> {
+        let mut secrets = ring.offline()?;
+        secrets.signing.sort_by_key(|pair| match pair.state {
             KeyState::Current => 0,
             KeyState::Next => 1,
             KeyState::Previous => 2,
         });
-        let verifying: Vec<VerifyingKey> = pairs.iter().map(|(_, key)| key.verifying()).collect();
+        let current = secrets.signing.first()?;
+        let private = current.private;
+        let signing = private.and_then(|der| SigningKey::from_pkcs8(current.id, der));
+        let verifying = secrets.signing.iter().map(|pair| VerifyingKey {
+            id: pair.id,
+            algorithm: SignatureAlgorithm::Es256,
+            public: pair.public.clone(),
+        });
+        let verifying: Vec<VerifyingKey> = verifying.collect();
         let jwks = jwks(issuer, &verifying);
-        let (_, signing) = pairs
-            .into_iter()
-            .find(|(state, _)| *state == KeyState::Current)?;
         Some(OfflineKeys {
             permutation: Permutation::new(secrets.permutation),
             signing,
@@ -264,7 +265,7 @@ impl OfflineIssuer {
     }
 
     /// Takes up a ring that was rotated meanwhile. False, and the keys in force stay, where it has none.
-    pub fn reload(&self, ring: &RingFile) -> bool {
+    pub fn reload(&self, ring: &impl OfflineSource) -> bool {
         let keys = OfflineKeys::of(ring, self.settings.issuer);
         let has_some = keys.is_some();
         if let Some(keys) = keys {
@@ -294,7 +295,7 @@ impl OfflineIssuer {
         }
     }
 
-    /// Signs a code. `Internal` if the system gives no random bytes.
+    /// Signs a code. `Internal` if the system gives no random bytes, `NotFound` where the keys only verify.
     pub fn issue(
         &self,
         holder: &OfflineHolder,
@@ -303,8 +304,9 @@ impl OfflineIssuer {
     ) -> Result<(String, OfflineCode), Refusal> {
         let generation = self.generations.current(holder.resident)?;
         let keys = self.keys.load();
+        let signing = keys.signing.as_ref().ok_or(Refusal::NotFound)?;
         let code = OfflineCode {
-            key: keys.signing.id,
+            key: signing.id,
             issuer: self.settings.issuer,
             list_id: keys.permutation.list_id(holder.resident, generation),
             generation,
@@ -314,7 +316,7 @@ impl OfflineIssuer {
             life_hours,
             masked: holder.masked,
         };
-        let text = code.sign(&keys.signing).ok_or(Refusal::Internal)?;
+        let text = code.sign(signing).ok_or(Refusal::Internal)?;
         self.count(CodeOutcome::Issued);
         Ok((text, code))
     }
@@ -369,6 +371,7 @@ impl OfflineIssuer {
 mod tests {
     use super::*;
     use crate::person::{Assurance, Document, MaskedName};
+    use crate::seal::ring::RingFile;
 
     const NOW: Time = Time(1_795_500_000_400);
     const SKEW: Duration = Duration::from_secs(2);

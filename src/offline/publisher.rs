@@ -61,6 +61,8 @@ pub enum PublishFault {
     Wrong { asked: u64, wrong: u64 },
     #[error("more residents than a list can hold")]
     LimitReached,
+    #[error("the part of a key ring at hand has no key that signs")]
+    NoSigningKey,
 }
 
 /// A base and the changes since, both signed.
@@ -215,7 +217,8 @@ pub fn publish(
         until,
         residents,
     };
-    let signing = &source.keys.signing;
+    let signing = source.keys.signing.as_ref();
+    let signing = signing.ok_or(PublishFault::NoSigningKey)?;
     let mut pairs = Vec::with_capacity(BASES_KEPT);
     let is_large = |base: &BaseList, changes: &Vec<_>| {
         changes.len() * 8 > CHANGES_BYTES.max(base.file().len() / CHANGES_PART)
@@ -301,7 +304,7 @@ fn prove(
         gates.push(held);
     }
     let mut code = OfflineCode {
-        key: source.keys.signing.id,
+        key: source.keys.verifying.first().map_or(0, |key| key.id),
         issuer: source.issuer,
         list_id: ListId(0),
         generation: 0,

@@ -49,9 +49,7 @@ impl Seal {
     /// A keyed hash of some texts, none of which can be taken for a part of its neighbour.
     fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         let ring = self.ring.load();
-        let mut context = hmac::Context::with_key(&ring.identity);
-        // No document begins like this.
-        context.update(b"liangma paper 1");
+        let mut context = hmac::Context::with_key(&ring.paper_names);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);

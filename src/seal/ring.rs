@@ -1,11 +1,14 @@
 //! The key ring: the keys that seal and open, their states, and the file that holds them (readable by its owner alone).
 
+pub mod part;
+
 use super::tags::StatusTags;
 use crate::clock::Time;
 use crate::paper::PaperPurpose;
 use aws_lc_rs::aead::{AES_128_GCM_SIV, LessSafeKey, UnboundKey};
 use aws_lc_rs::hkdf;
 use aws_lc_rs::hmac;
+use part::{DoorPart, RingPart};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -26,6 +29,8 @@ pub enum RingError {
     Unreadable(PathBuf, String),
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, #[source] std::io::Error),
+    #[error("{path}: this is the part of a key ring for {1}; this needs the whole ring", path = .0.display())]
+    Part(PathBuf, String),
     #[error(
         "the key ring is full: {0} previous keys are still within the life of what they sealed; `--drop-previous` lets them go at once"
     )]
@@ -35,7 +40,7 @@ pub enum RingError {
 /// Bytes of a secret, wiped when dropped, and never printed.
 #[derive(Clone, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(try_from = "String")]
-struct Secret([u8; 32]);
+struct Secret<const BYTES: usize = 32>([u8; BYTES]);
 
 impl RandomSecret for Secret {
     fn random() -> Secret {
@@ -45,23 +50,23 @@ impl RandomSecret for Secret {
     }
 }
 
-impl TryFrom<String> for Secret {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Secret, &'static str> {
+impl<const BYTES: usize> TryFrom<String> for Secret<BYTES> {
+    type Error = String;
+    fn try_from(text: String) -> Result<Secret<BYTES>, String> {
         let text = Zeroizing::new(text);
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return Err("a key is 64 hexadecimal digits");
+        let why = || format!("a key is {} hexadecimal digits", 2 * BYTES);
+        let mut bytes = [0; BYTES];
+        if text.len() != 2 * BYTES || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(why());
         }
         for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16)
-                .map_err(|_| "a key is 64 hexadecimal digits")?;
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| why())?;
         }
         Ok(Secret(bytes))
     }
 }
 
-impl Serialize for Secret {
+impl<const BYTES: usize> Serialize for Secret<BYTES> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&digits(&self.0))
     }
@@ -200,6 +205,16 @@ struct RestKey {
 #[serde(try_from = "String")]
 struct SignSecret(Vec<u8>);
 
+impl SignSecret {
+    /// Returns the public key: an uncompressed point of P-256.
+    fn public(&self) -> Box<[u8]> {
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.0);
+        let pair = pair.expect("it was read as a key, or made as one");
+        pair.public_key().as_ref().into()
+    }
+}
+
 /// Bytes of such a key at most.
 const SIGN_SECRET_BYTES_MAX: usize = 256;
 
@@ -249,8 +264,23 @@ pub struct OfflineSecrets<'r> {
     pub permutation: [u8; 16],
     /// Makes the keys of the days that seal lists for caches.
     pub days: Zeroizing<[u8; 32]>,
-    /// Id, state and PKCS#8 of each signing key.
-    pub signing: Vec<(u8, KeyState, &'r [u8])>,
+    pub signing: Vec<SignKeyPair<'r>>,
+}
+
+/// A key that signs offline codes and status lists.
+pub struct SignKeyPair<'r> {
+    pub id: u8,
+    pub state: KeyState,
+    /// The public key: an uncompressed point of P-256.
+    pub public: Box<[u8]>,
+    /// PKCS#8; None in the part of a ring for a door that only verifies.
+    pub private: Option<&'r [u8]>,
+}
+
+/// A ring, or a part of one, that may have the keys of offline codes.
+pub trait OfflineSource {
+    /// Returns what offline codes and lists need; None for a ring that is older than they are.
+    fn offline(&self) -> Option<OfflineSecrets<'_>>;
 }
 
 /// The key of one service's papers, or when it was destroyed.
@@ -299,6 +329,65 @@ const KEYS_MAX: usize = 64;
 const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes and read names: keep it at mode 0600.\n\
 # `liangma keys rotate` changes the token keys, with --sign the signing keys; the others stay for the life of the store.\n\n";
 
+impl OfflineSource for RingFile {
+    fn offline(&self) -> Option<OfflineSecrets<'_>> {
+        let secret = self.offline.as_ref()?;
+        let signing = self.sign.iter().map(|key| SignKeyPair {
+            id: key.id,
+            state: key.state,
+            public: key.secret.public(),
+            private: Some(&key.secret.0),
+        });
+        Some(OfflineSecrets {
+            permutation: derive::<16>(secret, b"liangma list id 1").0,
+            days: Zeroizing::new(derive::<32>(secret, b"liangma list days 1").0),
+            signing: signing.collect(),
+        })
+    }
+}
+
+/// A file of keys: a whole ring, or the part of one that some doors need.
+pub enum KeyFile {
+    Whole(Box<RingFile>),
+    Part(Box<RingPart>),
+}
+
+impl KeyFile {
+    /// Reads a ring or a part of one, and refuses a file that others can read.
+    pub fn read(path: &Path) -> Result<KeyFile, RingError> {
+        let io = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => RingError::Missing(path.to_owned()),
+            _ => RingError::Io(path.to_owned(), error),
+        };
+        let file = std::fs::File::open(path).map_err(io)?;
+        let mode = file.metadata().map_err(io)?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(RingError::Exposed(path.to_owned(), mode));
+        }
+        let text = Zeroizing::new(std::io::read_to_string(file).map_err(io)?);
+        let unreadable = |why: &str| RingError::Unreadable(path.to_owned(), why.to_owned());
+        // The parser's own message would quote the line, and with it the key.
+        let quiet = |error: toml::de::Error| unreadable(error.message());
+        if text.lines().any(|line| line.starts_with("doors")) {
+            let part: RingPart = toml::from_str(&text).map_err(quiet)?;
+            part.check().map_err(unreadable)?;
+            return Ok(KeyFile::Part(Box::new(part)));
+        }
+        let ring: RingFile = toml::from_str(&text).map_err(quiet)?;
+        ring.check().map_err(unreadable)?;
+        Ok(KeyFile::Whole(Box::new(ring)))
+    }
+}
+
+impl OfflineSource for KeyFile {
+    fn offline(&self) -> Option<OfflineSecrets<'_>> {
+        match self {
+            KeyFile::Whole(ring) => ring.offline(),
+            KeyFile::Part(part) => part.offline(),
+        }
+    }
+}
+
 impl RingFile {
     pub fn generate(now: Time) -> RingFile {
         let token = |id, state| TokenKey::new(id, state, now);
@@ -325,36 +414,6 @@ impl RingFile {
         }
     }
 
-    /// Returns what offline codes and lists need; None for a ring that is older than they are.
-    pub fn offline(&self) -> Option<OfflineSecrets<'_>> {
-        struct Length(usize);
-        impl hkdf::KeyType for Length {
-            fn len(&self) -> usize {
-                self.0
-            }
-        }
-        let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma");
-        let secret = secret.extract(&self.offline.as_ref()?.0);
-        let expand = |what: &[u8], bytes: &mut [u8]| {
-            let okm = [what];
-            let okm = secret.expand(&okm, Length(bytes.len()));
-            okm.and_then(|okm| okm.fill(bytes))
-                .expect("a few bytes are within HKDF's bound");
-        };
-        let mut permutation = [0; 16];
-        expand(b"liangma list id 1", &mut permutation);
-        let mut days = Zeroizing::new([0; 32]);
-        expand(b"liangma list days 1", &mut days[..]);
-        let signing = self.sign.iter();
-        Some(OfflineSecrets {
-            permutation,
-            days,
-            signing: signing
-                .map(|key| (key.id, key.state, &key.secret.0[..]))
-                .collect(),
-        })
-    }
-
     /// Destroys the key of a service's papers: whatever it sealed is rubbish from now on, and nothing more is sealed. False
     /// where the ring has none of its own, because it was made before papers had keys.
     pub fn destroy(&mut self, purpose: PaperPurpose, now: Time) -> bool {
@@ -372,25 +431,12 @@ impl RingFile {
         key.destroyed.map(Time)
     }
 
-    /// Reads a ring, and refuses one that others can read.
+    /// Reads a ring, and refuses one that others can read, and a part of one.
     pub fn read(path: &Path) -> Result<RingFile, RingError> {
-        let io = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => RingError::Missing(path.to_owned()),
-            _ => RingError::Io(path.to_owned(), error),
-        };
-        let file = std::fs::File::open(path).map_err(io)?;
-        let mode = file.metadata().map_err(io)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(RingError::Exposed(path.to_owned(), mode));
+        match KeyFile::read(path)? {
+            KeyFile::Whole(ring) => Ok(*ring),
+            KeyFile::Part(part) => Err(RingError::Part(path.to_owned(), part.door_names())),
         }
-        let text = Zeroizing::new(std::io::read_to_string(file).map_err(io)?);
-        let ring: RingFile = toml::from_str(&text).map_err(|error| {
-            // The parser's own message would quote the line, and with it the key.
-            RingError::Unreadable(path.to_owned(), error.message().to_owned())
-        })?;
-        ring.check()
-            .map_err(|why| RingError::Unreadable(path.to_owned(), why.to_owned()))?;
-        Ok(ring)
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -431,44 +477,20 @@ impl RingFile {
 
     /// Writes a ring where there is none; of two who do so at once, one is told that there is one.
     pub fn write_new(&self, path: &Path) -> Result<(), RingError> {
-        let beside = self.write_beside(path)?;
-        let linked = std::fs::hard_link(&beside, path);
-        let removed = std::fs::remove_file(&beside);
-        match linked {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(RingError::Exists(path.to_owned()));
-            }
-            linked => linked.and(removed),
-        }
-        .and_then(|()| sync_folder(path))
-        .map_err(|error| RingError::Io(path.to_owned(), error))
+        write_new(self, HEADER, path)
+    }
+
+    /// Makes the part of a ring that nodes with these doors alone need.
+    pub fn part(&self, doors: &[DoorPart]) -> RingPart {
+        RingPart::of(self, doors)
     }
 
     /// Writes a ring so that a reader, or a crash, finds the old one or the new one, whole.
     pub fn replace(&self, path: &Path) -> Result<(), RingError> {
-        let beside = self.write_beside(path)?;
+        let beside = write_beside(self, HEADER, path)?;
         std::fs::rename(&beside, path)
             .and_then(|()| sync_folder(path))
             .map_err(|error| RingError::Io(path.to_owned(), error))
-    }
-
-    /// Writes a ring, durable, under a name beside the one that it will have.
-    fn write_beside(&self, path: &Path) -> Result<PathBuf, RingError> {
-        let body = Zeroizing::new(toml::to_string(self).expect("a ring is plain data"));
-        let beside = path.with_extension(format!("new-{}", std::process::id()));
-        let _ = std::fs::remove_file(&beside);
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)
-            .and_then(|mut file| {
-                file.write_all(HEADER.as_bytes())?;
-                file.write_all(body.as_bytes())?;
-                file.sync_all()
-            })
-            .map_err(|error| RingError::Io(path.to_owned(), error))?;
-        Ok(beside)
     }
 
     /// The next key seals from now on, the current one only opens, and a new next one is made. Previous keys leave once
@@ -521,6 +543,40 @@ impl RingFile {
     }
 }
 
+/// Writes a file of keys where there is none; of two who do so at once, one is told that there is one.
+fn write_new(keys: &impl Serialize, header: &str, path: &Path) -> Result<(), RingError> {
+    let beside = write_beside(keys, header, path)?;
+    let linked = std::fs::hard_link(&beside, path);
+    let removed = std::fs::remove_file(&beside);
+    match linked {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(RingError::Exists(path.to_owned()));
+        }
+        linked => linked.and(removed),
+    }
+    .and_then(|()| sync_folder(path))
+    .map_err(|error| RingError::Io(path.to_owned(), error))
+}
+
+/// Writes a file of keys, durable, under a name beside the one that it will have.
+fn write_beside(keys: &impl Serialize, header: &str, path: &Path) -> Result<PathBuf, RingError> {
+    let body = Zeroizing::new(toml::to_string(keys).expect("keys are plain data"));
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let _ = std::fs::remove_file(&beside);
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|mut file| {
+            file.write_all(header.as_bytes())?;
+            file.write_all(body.as_bytes())?;
+            file.sync_all()
+        })
+        .map_err(|error| RingError::Io(path.to_owned(), error))?;
+    Ok(beside)
+}
+
 /// Makes a new name in a folder durable.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path
@@ -530,7 +586,8 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 }
 
 /// What a sealed thing is for. Each has keys of its own, so that none can be taken for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TokenKind {
     Code = 1,
     Session = 2,
@@ -568,28 +625,41 @@ impl TokenKind {
     }
 }
 
-/// A ring ready for use.
+/// A ring, or a part of one, ready for use.
 pub struct KeyRing {
-    pub(super) identity: hmac::Key,
-    pub(super) rest: (u8, LessSafeKey),
+    /// None in a part of a ring.
+    pub(super) identity: Option<hmac::Key>,
+    /// None in a part of a ring.
+    pub(super) rest: Option<(u8, LessSafeKey)>,
+    pub(super) mark: [u8; 16],
+    /// Makes the names of papers and of their owners.
+    pub(super) paper_names: hmac::Key,
     current: u8,
     /// Since when the current key seals: a rotation makes the next key at that moment.
     pub(super) current_since: Time,
-    /// By key id; a key for each [`TokenKind`].
-    keys: [Option<Box<[LessSafeKey; 8]>>; 256],
+    /// By key id; a key for each [`TokenKind`], None where a part has none.
+    keys: [Option<Box<[Option<LessSafeKey>; 8]>>; 256],
     pub(super) tags: StatusTags,
-    /// By [`PaperPurpose`]; None: destroyed.
+    /// By [`PaperPurpose`]; None: destroyed, or of no use to the doors of a part.
     pub(super) papers: [Option<LessSafeKey>; PaperPurpose::ALL.len()],
 }
 
-impl KeyRing {
-    pub fn new(file: &RingFile) -> KeyRing {
+const PAPER_NAMES: &[u8] = b"liangma paper names 1";
+
+/// The name by which the key of a service's papers is derived.
+fn papers_purpose(purpose: PaperPurpose) -> String {
+    format!("liangma papers {} 1", purpose.word())
+}
+
+impl From<&RingFile> for KeyRing {
+    fn from(file: &RingFile) -> KeyRing {
         let mut keys = [const { None }; 256];
         let (mut current, mut current_since) = (0, Time(0));
         for key in &file.token {
-            keys[usize::from(key.id)] = Some(Box::new(
-                TokenKind::ALL.map(|kind| derive(&key.secret, kind.purpose())),
-            ));
+            keys[usize::from(key.id)] =
+                Some(Box::new(TokenKind::ALL.map(|kind| {
+                    Some(derive(&key.secret, kind.purpose()).cipher())
+                })));
             match key.state {
                 KeyState::Current => current = key.id,
                 KeyState::Next => current_since = Time(key.created),
@@ -598,48 +668,88 @@ impl KeyRing {
         }
         KeyRing {
             current_since,
-            identity: hmac::Key::new(hmac::HMAC_SHA256, &file.identity.0),
-            rest: (file.rest.id, derive(&file.rest.secret, b"liangma rest 1")),
+            identity: Some(hmac::Key::new(hmac::HMAC_SHA256, &file.identity.0)),
+            rest: Some((
+                file.rest.id,
+                derive(&file.rest.secret, b"liangma rest 1").cipher(),
+            )),
+            mark: file.mark(),
+            paper_names: hmac::Key::new(
+                hmac::HMAC_SHA256,
+                &derive::<32>(&file.identity, PAPER_NAMES).0,
+            ),
             current,
             keys,
             tags: StatusTags::new(&file.rest.secret.0),
-            papers: PaperPurpose::ALL.map(|purpose| {
-                let name = format!("liangma papers {} 1", purpose.word());
-                let own = file.papers.iter().find(|key| key.purpose == purpose);
-                let secret = match own {
-                    Some(own) => own.secret.as_ref()?,
-                    None => &file.rest.secret,
-                };
-                Some(derive(secret, name.as_bytes()))
-            }),
+            papers: PaperPurpose::ALL.map(|purpose| Some(file.papers_key(purpose)?.cipher())),
         }
     }
+}
 
-    pub(super) fn current(&self, kind: TokenKind) -> (u8, &LessSafeKey) {
-        let key = self.key(self.current, kind);
-        (self.current, key.expect("a ring has a current key"))
+impl From<&KeyFile> for KeyRing {
+    fn from(file: &KeyFile) -> KeyRing {
+        match file {
+            KeyFile::Whole(ring) => KeyRing::from(&**ring),
+            KeyFile::Part(part) => KeyRing::from(&**part),
+        }
+    }
+}
+
+impl RingFile {
+    /// A mark by which a store knows whether it was written with this ring.
+    fn mark(&self) -> [u8; 16] {
+        let identity = hmac::Key::new(hmac::HMAC_SHA256, &self.identity.0);
+        let tag = hmac::sign(&identity, b"liangma store mark 1");
+        tag.as_ref()[..16].try_into().expect("16 of 32")
+    }
+
+    /// The key of a service's papers; None if it was destroyed.
+    fn papers_key(&self, purpose: PaperPurpose) -> Option<Secret<16>> {
+        let own = self.papers.iter().find(|key| key.purpose == purpose);
+        let secret = match own {
+            Some(own) => own.secret.as_ref()?,
+            None => &self.rest.secret,
+        };
+        Some(derive(secret, papers_purpose(purpose).as_bytes()))
+    }
+}
+
+impl KeyRing {
+    pub(super) fn current_id(&self) -> u8 {
+        self.current
+    }
+
+    /// The key that seals this kind; None in a part of a ring for doors that make and open none.
+    pub(super) fn current(&self, kind: TokenKind) -> Option<(u8, &LessSafeKey)> {
+        Some((self.current, self.key(self.current, kind)?))
     }
 
     pub(super) fn key(&self, id: u8, kind: TokenKind) -> Option<&LessSafeKey> {
         let keys = self.keys[usize::from(id)].as_deref()?;
-        Some(&keys[kind as usize - 1])
+        keys[kind as usize - 1].as_ref()
     }
 }
 
-fn derive(secret: &Secret, purpose: &[u8]) -> LessSafeKey {
-    struct Bytes16;
-    impl hkdf::KeyType for Bytes16 {
+impl Secret<16> {
+    fn cipher(&self) -> LessSafeKey {
+        LessSafeKey::new(UnboundKey::new(&AES_128_GCM_SIV, &self.0).expect("16 bytes are a key"))
+    }
+}
+
+fn derive<const BYTES: usize>(secret: &Secret, purpose: &[u8]) -> Secret<BYTES> {
+    struct Length(usize);
+    impl hkdf::KeyType for Length {
         fn len(&self) -> usize {
-            16
+            self.0
         }
     }
-    let mut key = Zeroizing::new([0; 16]);
+    let mut key = Secret([0; BYTES]);
     hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma")
         .extract(&secret.0)
-        .expand(&[purpose], Bytes16)
-        .and_then(|okm| okm.fill(key.as_mut()))
-        .expect("16 bytes are within HKDF's bound");
-    LessSafeKey::new(UnboundKey::new(&AES_128_GCM_SIV, key.as_ref()).expect("16 bytes are a key"))
+        .expand(&[purpose], Length(BYTES))
+        .and_then(|okm| okm.fill(&mut key.0))
+        .expect("a few bytes are within HKDF's bound");
+    key
 }
 
 #[cfg(test)]
@@ -731,7 +841,7 @@ mod tests {
         // A ring of before has nothing to destroy.
         ring.papers.clear();
         assert!(!ring.destroy(PaperPurpose::Trips, Time(7)));
-        assert!(KeyRing::new(&ring).papers.iter().all(Option::is_some));
+        assert!(KeyRing::from(&ring).papers.iter().all(Option::is_some));
     }
 
     #[test]

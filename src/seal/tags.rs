@@ -33,29 +33,51 @@ impl hkdf::KeyType for Length {
     }
 }
 
-impl StatusTags {
-    pub fn new(secret: &[u8; 32]) -> StatusTags {
+/// The bytes of the keys.
+pub struct TagSecrets {
+    pub words: Zeroizing<[u8; 16]>,
+    pub records: Zeroizing<[u8; 32]>,
+    pub changes: Zeroizing<[u8; 32]>,
+}
+
+impl TagSecrets {
+    /// Derives them from the secret of what rests.
+    pub fn of(secret: &[u8; 32]) -> TagSecrets {
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma").extract(secret);
         let fill = |purpose: &[u8], key: &mut [u8]| {
             prk.expand(&[purpose], Length(key.len()))
                 .and_then(|okm| okm.fill(key))
                 .expect("32 bytes are within HKDF's bound");
         };
-        let mut words = Zeroizing::new([0; 16]);
-        fill(b"liangma tag of words 1", words.as_mut());
-        let hmac_key = |purpose: &[u8]| {
-            let mut key = Zeroizing::new([0; 32]);
-            fill(purpose, key.as_mut());
-            hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
+        let mut secrets = TagSecrets {
+            words: Zeroizing::new([0; 16]),
+            records: Zeroizing::new([0; 32]),
+            changes: Zeroizing::new([0; 32]),
         };
-        let words = UnboundCipherKey::new(&AES_128, words.as_ref());
+        fill(b"liangma tag of words 1", &mut secrets.words[..]);
+        fill(b"liangma tag of records 1", &mut secrets.records[..]);
+        fill(b"liangma tag of changes 1", &mut secrets.changes[..]);
+        secrets
+    }
+}
+
+impl From<TagSecrets> for StatusTags {
+    fn from(secrets: TagSecrets) -> StatusTags {
+        let words = UnboundCipherKey::new(&AES_128, &secrets.words[..]);
         StatusTags(Arc::new(TagKeys {
             words: words
                 .and_then(EncryptingKey::ecb)
                 .expect("16 bytes are a key of AES-128"),
-            records: hmac_key(b"liangma tag of records 1"),
-            changes: hmac_key(b"liangma tag of changes 1"),
+            records: hmac::Key::new(hmac::HMAC_SHA256, &secrets.records[..]),
+            changes: hmac::Key::new(hmac::HMAC_SHA256, &secrets.changes[..]),
         }))
+    }
+}
+
+impl StatusTags {
+    /// Returns the tags of a store that was written with the ring of this secret of what rests.
+    pub fn new(secret: &[u8; 32]) -> StatusTags {
+        StatusTags::from(TagSecrets::of(secret))
     }
 
     /// Returns the tag of one word at its id.

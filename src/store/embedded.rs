@@ -42,7 +42,7 @@ const WORDS: TableDefinition<u64, u128> = TableDefinition::new("words");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// The layout of the tables; another is refused.
-pub const FORMAT: u64 = 3;
+pub const FORMAT: u64 = 4;
 
 /// The writer says that it is alive this often when it has nothing to do. A quarter of a second of age is far below the
 /// bound at which a verdict is marked.

@@ -233,7 +233,20 @@ impl NodeBuilder {
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(command).expect("the binary runs");
+        let mut named = self
+            .settings
+            .iter()
+            .filter_map(|pair| pair.strip_prefix("doors="));
+        let named = named
+            .next_back()
+            .map(|list| list.split(',').collect::<Vec<_>>());
+        let is_named = |door: &Door| {
+            named
+                .as_ref()
+                .is_none_or(|list| list.contains(&door.name()))
+        };
         Starting {
+            doors: Door::ALL.into_iter().filter(is_named).collect(),
             log: gather(child.stderr.take().expect("piped")),
             out: BufReader::new(child.stdout.take().expect("piped")),
             child,
@@ -275,6 +288,8 @@ pub fn shift(file: &Path, seconds: i64) {
 /// A process whose doors may not be open yet; it is to be [`Starting::open`]ed or [`Starting::kill`]ed.
 pub struct Starting {
     child: Child,
+    /// Those that it opens, in the order of [`Door::ALL`].
+    doors: Vec<Door>,
     log: Arc<Mutex<Vec<u8>>>,
     out: BufReader<ChildStdout>,
     store: PathBuf,
@@ -308,6 +323,10 @@ impl Starting {
         let mut said = String::new();
         let mut doors = Vec::new();
         for door in Door::ALL {
+            if !self.doors.contains(&door) {
+                doors.push(([0, 0, 0, 0], 0).into());
+                continue;
+            }
             let mut line = String::new();
             self.out.read_line(&mut line).expect("a line a door");
             let address = line.trim_end().strip_prefix(door.name());

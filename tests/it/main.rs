@@ -20,6 +20,7 @@ mod exchange;
 mod faults;
 mod feed;
 mod interface;
+mod key_parts;
 mod keys_and_settings;
 mod malformed_input;
 mod nodes;

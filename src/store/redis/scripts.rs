@@ -39,7 +39,7 @@ pub static LEASE: Script = script!("", "scripts/lease.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 
 /// The layout of keys and values; another is refused.
-pub const FORMAT: u64 = 3;
+pub const FORMAT: u64 = 4;
 
 /// In the place of a standing's length: a paper follows, or everything of this owner goes.
 const PAPER: u16 = 0xffff;
