@@ -16,6 +16,7 @@ mod serve;
 mod settings;
 mod size;
 mod synth;
+mod system_limits;
 mod token;
 mod token_register;
 mod trust;
@@ -25,7 +26,7 @@ use crate::clock::Time;
 use crate::config::{RawSettings, Settings, StoreSettings};
 use crate::http::query::Door;
 use crate::kernel;
-use crate::logging::LogQueue;
+use crate::logging::{self, LogFormat, LogQueue, WithPriority};
 use crate::person::{BadDocument, Document};
 use crate::seal::Seal;
 use crate::seal::ring::{KeyFile, RingFile};
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 
 /// 亮码: the status lookup behind a health code. Residents show their code, gates scan it, from memory.
 #[derive(Parser)]
@@ -139,6 +141,9 @@ struct Sources {
     /// Settings, as TOML; docs/operate/settings.md lists them all
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How long a command other than `serve` waits for a store in Redis that cannot be reached [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    wait: Option<String>,
     /// Any setting by its name; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pairs: Vec<String>,
@@ -157,6 +162,7 @@ impl Sources {
         let flags = [
             ("store", "--store", &self.store),
             ("key_ring", "--keys", &self.keys),
+            ("command_store_timeout", "--wait", &self.wait),
         ];
         for (name, flag, value) in flags {
             if let Some(value) = value {
@@ -286,19 +292,41 @@ fn tell_renamed(raw: &RawSettings) {
 }
 
 /// Logs go to standard error, so that standard output holds what was asked for and nothing else.
-fn log(filter: &str) -> Result<(), Failure> {
+fn log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failure::Settings(vec![format!("log = {filter:?}: {error}")]))?;
     let lines = LOG.get_or_init(|| LogQueue::start(io::stderr()).expect("a thread can be started"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(lines.clone())
-        .log_internal_errors(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_filter_reloading();
-    let handle = subscriber.reload_handle();
-    let _ = SET_LOG_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
-    let _ = subscriber.try_init();
+        .log_internal_errors(false);
+    let is_on = logging::goes_to_journal();
+    match format {
+        LogFormat::Text => {
+            let format = tracing_subscriber::fmt::format();
+            let subscriber = subscriber
+                .with_ansi(!is_on && std::io::IsTerminal::is_terminal(&std::io::stderr()))
+                .event_format(WithPriority { format, is_on })
+                .with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let _ = SET_LOG_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+            let _ = subscriber.try_init();
+        }
+        LogFormat::Json => {
+            let format = tracing_subscriber::fmt::format()
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false);
+            let subscriber = subscriber
+                .fmt_fields(JsonFields::new())
+                .event_format(WithPriority { format, is_on })
+                .with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let _ = SET_LOG_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+            let _ = subscriber.try_init();
+        }
+    }
     Ok(())
 }
 

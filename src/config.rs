@@ -9,6 +9,7 @@ use crate::exchange::ExchangeSettings;
 use crate::http::doors;
 use crate::http::query::Door;
 use crate::lists::ListSettings;
+use crate::logging::LogFormat;
 use crate::offline::issue::OfflineSettings;
 use crate::paper::Retention;
 use crate::recognition::recogniser::RecognitionSettings;
@@ -608,6 +609,12 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "a filter of tracing",
         "what is logged, to standard error",
     ),
+    (
+        "log_format",
+        "text",
+        "text, json",
+        "how a line of the log is written; in the journal of systemd each has its priority",
+    ),
 ];
 
 /// `LIANGMA_TOKEN` is no setting: commands that come to a running node read their token from it.
@@ -700,6 +707,7 @@ pub struct Settings {
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
     pub log: String,
+    pub log_format: LogFormat,
     /// None where codes of other issuers are not recognised.
     pub recognition: Option<RecognitionSettings>,
     pub exchange: ExchangeSettings,
@@ -1007,6 +1015,10 @@ impl RawSettings {
             drain_delay: read.duration("drain_delay", ms(0)..=secs(300)),
             drain_timeout,
             log: read.log(),
+            log_format: match read.one_of("log_format", &["text", "json"]) {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
+            },
         };
         (settings, read)
     }

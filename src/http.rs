@@ -14,6 +14,7 @@ pub mod pages;
 pub mod query;
 pub mod read_ahead;
 pub mod reply;
+pub mod request_id;
 pub mod whole_body;
 
 use crate::answer::Refusal;
@@ -28,9 +29,11 @@ use hyper::header::ACCEPT;
 use hyper::{Method, Request, Response, StatusCode};
 use query::{ContentType, DeskHead, Door, Head, Route};
 use reply::Body;
+use request_id::RequestId;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tracing::{Instrument, Span};
 use whole_body::{WholeBody, gather};
 
 /// Bounds of what one request may bring, and of the time that it may take.
@@ -82,6 +85,14 @@ pub async fn answer(
     let chunked = length.exact().is_none();
     let brings_body = !body.is_end_stream();
     let language = head.language;
+    // Who shows and scans has none, and costs nothing for it.
+    let request_id = match head.route {
+        Route::Feed | Route::Desk(_) | Route::OpenSession | Route::Explain => {
+            Some(RequestId::of(&parts.headers))
+        }
+        _ => None,
+    };
+    let in_request = || request_id.as_ref().map_or(Span::none(), RequestId::span);
     let kind = head.route.kind();
     // A query is answered as of when all of it was there.
     let whole_at = Cell::new(now);
@@ -146,7 +157,9 @@ pub async fn answer(
             }
             Route::Explain => {
                 let session = head.credential;
-                ask(session.map(|session| Query::Explain { session, language })).await
+                ask(session.map(|session| Query::Explain { session, language }))
+                    .instrument(in_request())
+                    .await
             }
             Route::Scan => {
                 let bytes_max = match head.content_type {
@@ -229,7 +242,7 @@ pub async fn answer(
                         Ok(assertion) => Ok(Query::OpenSession { assertion }),
                         Err(refusal) => Err(*refusal),
                     };
-                    ask(query).await
+                    ask(query).instrument(in_request()).await
                 }
                 Err(refusal) => ask(Err(refusal)).await,
             },
@@ -272,7 +285,8 @@ pub async fn answer(
                             started,
                             now: now.time,
                         };
-                        let response = ops::feed(service, settings, connection, fed).await;
+                        let feed = ops::feed(service, settings, connection, fed);
+                        let response = feed.instrument(in_request()).await;
                         unread = response.status() != StatusCode::OK;
                         response
                     }
@@ -287,7 +301,8 @@ pub async fn answer(
                 match admitted.and_then(|caller| takes(0).map(|()| caller)) {
                     Ok(caller) => {
                         connection.begin(settings.answer_timeout);
-                        let begun = service.begin_backup(&caller, now.time).await;
+                        let begun = service.begin_backup(&caller, now.time);
+                        let begun = begun.instrument(in_request()).await;
                         connection.begin(ops::BACKUP_WAIT);
                         ops::backup(service, begun, language, started)
                     }
@@ -349,7 +364,7 @@ pub async fn answer(
                             }),
                             Err(refusal) => Err(*refusal),
                         };
-                        let response = ask(query).await;
+                        let response = ask(query).instrument(in_request()).await;
                         match response.status() {
                             StatusCode::METHOD_NOT_ALLOWED => reply::allowing(response, head.allow),
                             _ => response,
@@ -384,6 +399,12 @@ pub async fn answer(
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };
+    let is_fault = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
+    let response = match request_id {
+        None if is_fault => identified(door, response, &RequestId::of(&parts.headers)),
+        Some(id) => identified(door, response, &id),
+        None => response,
+    };
     connection.unread.set(unread);
     let leaves = service.app.is_draining() && door != Door::Ops;
     // What hyper would have to read to hear the next request is not worth it.
@@ -393,6 +414,19 @@ pub async fn answer(
         true => reply::last(response),
         false => response,
     })
+}
+
+/// Gives a response the id of its request, and logs what became of it.
+fn identified(door: Door, response: Response<Body>, id: &RequestId) -> Response<Body> {
+    let (door, id_text, status) = (door.name(), id.as_str(), response.status().as_u16());
+    match response.status() {
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            tracing::error!(door, request_id = id_text, "an internal fault is answered");
+        }
+        // Refusals are counted; a store that is away fills no disk.
+        _ => tracing::debug!(door, request_id = id_text, status, "answered"),
+    }
+    reply::identified(response, id)
 }
 
 /// Bytes of a body that most likely came with its head, and that are read over where they are refused.

@@ -1,10 +1,66 @@
 //! The log: lines go to a thread of its own, so that a standard error that is full, closed or not read stops nothing.
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How lines of the log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// Writes the priority of a line before it, as `<3>`, where the journal of systemd reads it.
+pub struct WithPriority<F> {
+    pub format: F,
+    pub is_on: bool,
+}
+
+impl<S, N, F> FormatEvent<S, N> for WithPriority<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        if self.is_on {
+            writer.write_str(priority(*event.metadata().level()))?;
+        }
+        self.format.format_event(context, writer, event)
+    }
+}
+
+/// The priority of syslog, as the journal reads it.
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
+    }
+}
+
+/// Whether standard error is the journal's own stream, as `JOURNAL_STREAM` says: its device and inode.
+pub fn goes_to_journal() -> bool {
+    let told = std::env::var("JOURNAL_STREAM").ok();
+    let stderr = std::fs::metadata("/proc/self/fd/2").ok();
+    told.zip(stderr)
+        .is_some_and(|(told, stderr)| told == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
 
 /// Lines that wait for standard error; past this they are lost, and counted.
 const LINES_WAITING_MAX: usize = 8_192;

@@ -7,6 +7,7 @@ use crate::desk::guidance::Guidance;
 use crate::desk::{grant_scan_notices, revocation};
 use crate::exchange::{ExchangeSettings, lists};
 use crate::http::agent;
+use crate::http::doors::waiting::WaitingDoor;
 use crate::http::doors::{self, ShutdownPhase};
 use crate::http::query::Door;
 use crate::identity::Platform;
@@ -131,6 +132,15 @@ impl Node {
     /// Reads what was revoked, opens the doors and begins to fill the board. Queries are answered from the first resident on;
     /// what is not there yet is `warming`, and so is every credential where the store did not tell in time what was revoked.
     pub async fn open(parts: Components, settings: Settings) -> Result<Node, String> {
+        Node::open_over(parts, settings, None).await
+    }
+
+    /// As [`Node::open`], over an operations door that waits for the node.
+    pub async fn open_over(
+        parts: Components,
+        settings: Settings,
+        mut waiting: Option<WaitingDoor>,
+    ) -> Result<Node, String> {
         let app = AppState::new(
             parts.board,
             parts.seal,
@@ -158,10 +168,12 @@ impl Node {
             {
                 files.admitted = Some(admitted(&app));
             }
-            bound.push(
-                doors::bind(*door, settings)
+            let waiting = waiting.take_if(|_| *door == Door::Ops);
+            bound.push(match waiting {
+                Some(waiting) => waiting.close(settings).await,
+                None => doors::bind(*door, settings)
                     .map_err(|error| format!("the {} door at {address}: {error}", door.name()))?,
-            );
+            });
         }
         let certificates = Arc::new(DoorCertificates {
             doors: bound

@@ -78,7 +78,7 @@ impl AuditCommand {
             AuditAction::Verify { sources, .. } | AuditAction::List { sources, .. } => sources,
         };
         let settings = settings(sources.raw())?;
-        log(&settings.log)?;
+        log(&settings.log, settings.log_format)?;
         let runtime = runtime()?;
         let (seal, _scratch, store) = match &self.what {
             AuditAction::Verify {

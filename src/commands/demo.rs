@@ -68,6 +68,7 @@ impl Demo {
             store: Some(self.dir.display().to_string()),
             keys: None,
             config: None,
+            wait: None,
             pairs: vec![
                 "drain_delay=0ms".into(),
                 "doors=resident,gate,desk,ops".into(),
@@ -76,7 +77,7 @@ impl Demo {
             ],
         };
         let mut settings = settings(sources.raw())?;
-        log(&settings.log)?;
+        log(&settings.log, settings.log_format)?;
         for (_, door) in &mut settings.doors {
             let taken = || std::net::TcpListener::bind(door.address).is_err();
             if self.free_ports || taken() {

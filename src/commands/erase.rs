@@ -114,7 +114,7 @@ fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
 
 fn person(sources: &Sources, whom: &DocumentArgs, later: bool) -> CommandResult {
     let settings = settings(sources.raw())?;
-    log(&settings.log)?;
+    log(&settings.log, settings.log_format)?;
     must_exist(&settings)?;
     let ring = ring(&settings)?;
     let seal = Seal::new(&ring, settings.seal.clone());
@@ -283,7 +283,7 @@ fn remove_traces(
 
 fn traces(sources: &Sources) -> CommandResult {
     let settings = settings(sources.raw())?;
-    log(&settings.log)?;
+    log(&settings.log, settings.log_format)?;
     must_exist(&settings)?;
     let seal = Seal::new(&ring(&settings)?, settings.seal.clone());
     let done = remove_traces(&runtime()?, &settings, &seal, &[])?;

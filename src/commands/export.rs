@@ -45,7 +45,7 @@ pub struct Export {
 impl Export {
     pub fn run(self) -> CommandResult {
         let settings = settings(self.sources.raw())?;
-        log(&settings.log)?;
+        log(&settings.log, settings.log_format)?;
         let runtime = runtime()?;
         let (seal, _scratch, store) = match &self.from {
             // The node has recorded that its store was read.

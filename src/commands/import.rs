@@ -67,7 +67,7 @@ impl Import {
 
     fn load(&self) -> Result<IngestReport, Failure> {
         let settings = settings(self.sources.raw())?;
-        log(&settings.log)?;
+        log(&settings.log, settings.log_format)?;
         let ring = ring(&settings)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         let runtime = runtime()?;

@@ -212,7 +212,7 @@ fn show(path: &Path, jwks: Option<&Path>) -> CommandResult {
 
 fn build(sources: &Sources, out: &Path) -> CommandResult {
     let settings = settings(sources.raw())?;
-    log(&settings.log)?;
+    log(&settings.log, settings.log_format)?;
     let ring = ring(&settings)?;
     let Some(offline) = &settings.service.offline else {
         return Err(Failure::Settings(vec![

@@ -1,5 +1,6 @@
 //! `serve`: a node over its store, from the first door to the last query.
 
+use super::system_limits;
 use super::{
     CommandResult, Failure, Sources, StoreHandle, checked_settings, log, node_keys, open_store,
     read_node_keys, runtime, say, set_log_filter,
@@ -10,8 +11,10 @@ use crate::config::{RawSettings, Settings, StoreSettings};
 use crate::critical;
 use crate::desk::guidance::Guidance;
 use crate::http::doors;
+use crate::http::doors::waiting::WaitingDoor;
 use crate::http::query::Door;
 use crate::identity::Platform;
+use crate::logging::LogFormat;
 use crate::meters::Meters;
 use crate::node::{self, Components, DoorCertificates, Node};
 use crate::offline::issue::{OfflineIssuer, OfflineKeys};
@@ -29,7 +32,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Open the doors over a store
 ///
@@ -68,7 +71,7 @@ impl Serve {
             return self.check();
         }
         let mut settings = checked_settings(self.raw())?;
-        log(&settings.log)?;
+        log(&settings.log, settings.log_format)?;
         critical::report_panics();
         let in_force = &settings.service.in_force;
         tracing::info!(
@@ -89,7 +92,7 @@ impl Serve {
     /// Says whether a node could begin with these settings.
     fn check(&self) -> CommandResult {
         // What a node passes over it warns of.
-        log("warn")?;
+        log("warn", LogFormat::Text)?;
         let settings = checked_settings(self.raw())?;
         if let Some(path) = &settings.guidance {
             read_guidance(path)?;
@@ -130,8 +133,10 @@ const FALLEN_WAIT: Duration = Duration::from_secs(10);
 
 async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult {
     let mut signals = Signals::listen()?;
+    // Before anything that may wait: who watches the process reads there what it waits for.
+    let waiting = waiting_door(&settings)?;
     let mut node = tokio::select! {
-        node = open(&settings, &keys) => node?,
+        node = open_over(&settings, &keys, waiting) => node?,
         // A store that is away is waited for, and so is the end of waiting.
         () = again(&mut signals) => return Ok(ExitCode::SUCCESS),
     };
@@ -169,10 +174,11 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
             SignalAction::End => break,
         }
     }
+    let asked_at = Instant::now();
     tracing::info!("leaving: a second signal ends at once");
     tokio::select! {
         () = node.drain() => tracing::info!("every query has ended"),
-        () = again(&mut signals) => tracing::warn!("ended at once"),
+        () = again_after(&mut signals, asked_at) => tracing::warn!("ended at once"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -197,10 +203,36 @@ fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
     out.flush()
 }
 
+/// Opens the operations door, which tells that there is no node yet; None where it is not among the doors.
+fn waiting_door(settings: &Settings) -> Result<Option<WaitingDoor>, Failure> {
+    let ops = settings.doors.iter().find(|(door, _)| *door == Door::Ops);
+    let Some((_, door)) = ops else {
+        return Ok(None);
+    };
+    let state = match settings.store {
+        StoreSettings::Redis(_) => "store_away",
+        StoreSettings::Embedded(_) => "warming",
+    };
+    let address = door.address;
+    let waiting = WaitingDoor::open(door.clone(), state)
+        .map_err(|error| anyhow::anyhow!("the ops door at {address}: {error}"))?;
+    Ok(Some(waiting))
+}
+
 /// Makes a node of its settings and opens its doors.
 pub async fn open(settings: &Settings, keys: &KeyFile) -> Result<Node, Failure> {
+    open_over(settings, keys, None).await
+}
+
+/// As [`open`], over an operations door that is open already.
+async fn open_over(
+    settings: &Settings,
+    keys: &KeyFile,
+    waiting: Option<WaitingDoor>,
+) -> Result<Node, Failure> {
     let mut node_settings = node::Settings::from(settings);
     fit_descriptors(&mut node_settings.doors);
+    system_limits::compare(&node_settings.doors);
     let seal = Seal::new(keys, settings.seal.clone());
     let platform = Platform::read(settings.identity.clone())
         .map_err(|why| Failure::Settings(vec![format!("identity_jwks_file: {why}")]))?;
@@ -238,7 +270,7 @@ pub async fn open(settings: &Settings, keys: &KeyFile) -> Result<Node, Failure> 
         recogniser,
         meters,
     };
-    Ok(Node::open(parts, node_settings)
+    Ok(Node::open_over(parts, node_settings, waiting)
         .await
         .map_err(|why| anyhow::anyhow!(why))?)
 }
@@ -419,6 +451,19 @@ impl Reload {
                 tracing::error!(%error, "the guidance in force stays");
                 false
             }
+        }
+    }
+}
+
+/// A signal within this time of the first is the same one: a supervisor and a shell may both send it.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// Waits for another signal than the one that came at `first`.
+async fn again_after(signals: &mut Signals, first: Instant) {
+    loop {
+        again(signals).await;
+        if first.elapsed() >= SAME_SIGNAL {
+            return;
         }
     }
 }

@@ -428,7 +428,7 @@ fn revoke_at_node(node: &mut NodeClient, what: &RevokedByCommand) -> Result<(), 
 }
 
 fn revoke_in_store(settings: &Settings, what: &RevokedByCommand, now: Time) -> Result<(), Failure> {
-    log(&settings.log)?;
+    log(&settings.log, settings.log_format)?;
     must_exist(settings)?;
     let ring = ring(settings)?;
     let seal = Seal::new(&ring, settings.seal.clone());

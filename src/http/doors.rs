@@ -10,6 +10,7 @@ mod controller;
 mod reject;
 mod responder;
 mod transport;
+pub mod waiting;
 
 pub use connections::ConnectionState;
 
@@ -318,7 +319,8 @@ impl Worker {
             .build_local(tokio::runtime::LocalOptions::default());
         match runtime {
             Ok(runtime) => runtime.block_on(self.serve()),
-            Err(error) => tracing::error!(%error, door = self.door.name(), "no runtime for a door"),
+            // A node without one of its doors is none: this ends it.
+            Err(error) => panic!("no runtime for the {} door: {error}", self.door.name()),
         }
     }
 
@@ -341,7 +343,7 @@ impl Worker {
                         () = accept(&listener, &shared, &hands, stage) => {}
                         () = controller::control(&listener, &shared, &settings) => {}
                     },
-                    Err(error) => tracing::error!(%error, "a listener is lost"),
+                    Err(error) => panic!("a listener cannot be watched: {error}"),
                 }
             });
         }

@@ -4,6 +4,7 @@ use super::bulk::BulkScan;
 use super::busy_page;
 use super::doors::ConnectionState;
 use super::foreign::foreign_json;
+use super::request_id::{REQUEST_ID, RequestId};
 use crate::answer::{
     Freshness, OfflineIssued, OfflineVerdict, OpenedSession, Refusal, ResidentStatus, ShownCode,
     StatusExplanation, Verdict,
@@ -150,7 +151,7 @@ pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+j
 pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 /// Whatever is said of a person is said once.
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// A body is what its type says, whatever a browser makes of its bytes.
 pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
@@ -206,6 +207,30 @@ pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
         Some(wait) => later(response, wait),
         None => response,
     }
+}
+
+/// Writes the id of its request into a response: a header, and a member of a problem document.
+pub fn identified(mut response: Response<Body>, id: &RequestId) -> Response<Body> {
+    if response.headers().get(CONTENT_TYPE) == Some(&PROBLEM)
+        && let Content::Whole(problem) = &mut response.body_mut().content
+        && let Some(open) = problem.strip_suffix(b"}")
+    {
+        let mut out = BytesMut::with_capacity(problem.len() + 96);
+        out.put_slice(open);
+        out.put_slice(b",\"request_id\":\"");
+        out.put_slice(id.as_str().as_bytes());
+        out.put_slice(b"\"}");
+        *problem = out.freeze();
+    }
+    if let Some(id) = id.header() {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// The problem document of a refusal, for who answers without a node.
+pub fn problem_text(refusal: Refusal, wait: Duration) -> String {
+    String::from_utf8_lossy(&problem(refusal, Language::Hans, Some(wait))).into_owned()
 }
 
 /// As [`refused`], for a browser that loads a page: a refusal that passes is a page that asks again by itself.

@@ -178,8 +178,9 @@ fn a_leaving_node_begins_no_feed() {
     until("it leaves", || node.get(Door::Ops, "/ready").status == 503);
     node.post_feed(&authority, person(1).resident())
         .refuses(503, "draining");
-    node.signal(libc::SIGTERM);
-    assert_eq!(node.end().code(), Some(0));
+    // One that comes within a second is the same one.
+    node.signal(libc::SIGKILL);
+    node.end();
 }
 
 #[test]

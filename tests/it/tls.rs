@@ -60,6 +60,27 @@ impl Authority {
         self.signs_for(name, 30, &[])
     }
 
+    /// Makes a certificate that signs itself.
+    pub fn own_signed(&self, name: &str) -> Pair {
+        let at = |end: &str| self.folder.path().join(format!("{name}.{end}"));
+        let pair = Pair {
+            cert: at("pem"),
+            key: at("key"),
+        };
+        let mut command = Command::new("openssl");
+        command
+            .args(["req", "-x509", "-nodes", "-days", "30"])
+            .args(["-subj", &format!("/CN={name}")])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .arg("-keyout")
+            .arg(&pair.key)
+            .arg("-out")
+            .arg(&pair.cert);
+        openssl(&mut command);
+        pair
+    }
+
     /// Signs a certificate for so many days; `before` is a command before openssl's, as `faketime` is.
     pub fn signs_for(&self, name: &str, days: u32, before: &[&str]) -> Pair {
         let at = |end: &str| self.folder.path().join(format!("{name}.{end}"));
