@@ -86,6 +86,14 @@ impl LineSplitter {
     }
 }
 
+/// Returns what is wrong with a text of TOML in one line, `line N: why`. The parser's own words are several lines, and quote the text.
+pub fn toml_fault(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    let why = error.message().lines().next().unwrap_or_default();
+    format!("line {line}: {why}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

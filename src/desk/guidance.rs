@@ -3,6 +3,7 @@
 
 use crate::feed::parse_region;
 use crate::language::Language;
+use crate::lines::toml_fault;
 use crate::person::is_unprintable;
 use crate::status::Reason;
 use serde::Deserialize;
@@ -55,12 +56,7 @@ impl Guidance {
 
     fn parse(text: &str) -> Result<(Guidance, Vec<String>), String> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file: GuidanceFile = toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start));
-            let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-            let why = error.message().lines().next().unwrap_or_default();
-            format!("line {line}: {why}")
-        })?;
+        let file: GuidanceFile = toml::from_str(text).map_err(|error| toml_fault(text, &error))?;
         if file.guidance.len() > TEXTS_MAX {
             return Err(format!("more than {TEXTS_MAX} texts"));
         }

@@ -10,6 +10,7 @@ use super::pass::{
 use super::peer::Peer;
 use super::shc::UncheckedShc;
 use crate::clock::Time;
+use crate::lines::toml_fault;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -322,7 +323,7 @@ pub fn read(path: &Path) -> Result<TrustList, Vec<String>> {
 /// Reads the text of a trust file whose files are in a folder.
 pub fn parse(text: &str, folder: &Path) -> Result<TrustList, Vec<String>> {
     let table: BTreeMap<String, toml::Value> =
-        toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+        toml::from_str(text).map_err(|error| vec![toml_fault(text, &error)])?;
     let (mut list, mut faults) = (TrustList::default(), Vec::new());
     for (name, value) in table {
         let entries = match value {
