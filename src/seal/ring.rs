@@ -646,9 +646,10 @@ pub struct KeyRing {
 
 const PAPER_NAMES: &[u8] = b"liangma paper names 1";
 
-/// The name by which the key of a service's papers is derived.
+/// The name by which the key of a service's papers is derived. Its number goes up with any change of how papers are named: a
+/// paper that an import could file where nobody looks for it must not open.
 fn papers_purpose(purpose: PaperPurpose) -> String {
-    format!("liangma papers {} 1", purpose.word())
+    format!("liangma papers {} 2", purpose.word())
 }
 
 impl From<&RingFile> for KeyRing {
