@@ -16,7 +16,15 @@ function drawRoles() {
       to.appendChild(code);
     }
     return element("li", to);
-  }));
+  }).concat(demo.visitor ? [visitor(demo.visitor)] : []));
+}
+
+// Somebody from another province: the code itself, to be scanned at the gate's page or pasted there.
+function visitor(text) {
+  const code = made("canvas", { role: "img", "aria-label": say("visitor") });
+  if (qr(text)) drawCode(code, text, 6);
+  const words = element("span", element("b", say("visitor")), element("span", say("visitor_says")), made("input", { readonly: "", value: text, "aria-label": say("visitor") }));
+  return made("li", { "data-role": "visitor" }, words, code);
 }
 
 offerLanguages(drawRoles);

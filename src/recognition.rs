@@ -52,7 +52,7 @@ impl ForeignFormat {
 #[cfg(test)]
 mod tests {
     use super::import::{ListForm, import};
-    use super::keys::{KeyEntry, KeyFile};
+    use super::keys::{KeyEntry, IssuerKeyFile};
     use super::pass::{PassFault, PassKinds};
     use super::trust::{PassSection, TrustList};
     use super::*;
@@ -87,7 +87,7 @@ mod tests {
             kinds: PassKinds::ANY,
             policy: None,
         });
-        let mut file = KeyFile {
+        let mut file = IssuerKeyFile {
             format: format.word().to_owned(),
             source: String::new(),
             imported_at: "2026-01-01T00:00:00Z".to_owned(),

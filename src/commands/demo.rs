@@ -2,6 +2,7 @@
 
 mod front;
 mod people;
+mod visitor;
 
 use super::serve::open;
 use super::{
@@ -15,6 +16,7 @@ use crate::identity::stand_in::{self, StandIn};
 use crate::lines::LineSplitter;
 use crate::node::Node;
 use crate::person::{Document, MaskedIdentity, MaskedName};
+use crate::recognition::recogniser::{LIANGMA, RecognitionSettings};
 use crate::seal::ring::{KeyFile, RingFile, TokenKind};
 use crate::seal::{AccessToken, Code, CodeClass, Nonces, Seal, Session};
 use crate::signals::{SignalAction, Signals};
@@ -86,12 +88,17 @@ impl Demo {
         }
         let ring = ring(&settings)?;
         let platform = StandIn::new(&jwks)?;
+        let (trust, visitor) = visitor::write(&self.dir.join("neighbour"), Time::now())?;
+        settings.recognition = Some(RecognitionSettings {
+            trust,
+            formats: vec![LIANGMA.to_owned()],
+        });
         let town = Town {
             residents: self.residents,
             seed: self.seed,
         };
         settle(&self.dir, &settings, &ring, town)?;
-        runtime()?.block_on(self.show(settings, ring, town, platform))
+        runtime()?.block_on(self.show(settings, ring, town, platform, visitor))
     }
 
     async fn show(
@@ -100,6 +107,7 @@ impl Demo {
         ring: RingFile,
         town: Town,
         platform: StandIn,
+        visitor: String,
     ) -> CommandResult {
         let mut signals = Signals::listen()?;
         let mut node = open(&settings, &KeyFile::Whole(Box::new(ring))).await?;
@@ -109,8 +117,13 @@ impl Demo {
         let chosen = DemoPeople::of(town).context("a town has people of every kind")?;
         let tokens = Tokens::new(&node, town, &chosen).context("documents of the town")?;
         people::file(&node, &chosen, &tokens.people_tokens(), &platform).await?;
-        let front = self.front(&node, &tokens).await?;
+        let front = self.front(&node, &tokens, &visitor).await?;
         self.tell(&node, &chosen, &tokens, &codes, &front)?;
+        if self.lines {
+            note(&format!(
+                "a visitor of another province, to scan or paste: {visitor}"
+            ));
+        }
         let mut fresh = tokio::time::interval(CODES_EVERY);
         loop {
             tokio::select! {
@@ -123,11 +136,11 @@ impl Demo {
     }
 
     /// Where all doors but the operations door have one name.
-    async fn front(&self, node: &Node, tokens: &Tokens) -> Result<String, Failure> {
+    async fn front(&self, node: &Node, tokens: &Tokens, visitor: &str) -> Result<String, Failure> {
         let [resident, gate, desk] =
             [Door::Resident, Door::Gate, Door::Desk].map(|door| at(node, door));
         let front = front::Front {
-            links: tokens.links(at(node, Door::Ops), self.lan).into(),
+            links: tokens.links(at(node, Door::Ops), self.lan, visitor).into(),
             resident,
             gate,
             desk,
@@ -241,7 +254,7 @@ impl Tokens {
     }
 
     /// The links of the first page, as JSON: paths of the one name, and the operations door's address on this machine.
-    fn links(&self, ops: SocketAddr, lan: bool) -> String {
+    fn links(&self, ops: SocketAddr, lan: bool, visitor: &str) -> String {
         let links = [
             ("green", format!("/#s={}", self.green)),
             ("red", format!("/#s={}", self.red)),
@@ -258,7 +271,7 @@ impl Tokens {
             ("operator", format!("http://{ops}/")),
         ];
         let links = links.map(|(role, link)| serde_json::json!({ "role": role, "link": link }));
-        serde_json::json!({ "links": links, "lan": lan }).to_string()
+        serde_json::json!({ "links": links, "lan": lan, "visitor": visitor }).to_string()
     }
 }
 

@@ -1,7 +1,7 @@
-//! Lists of keys as their publishers print them, read into the form of [`KeyFile`]. Only a command does this; no node, and no scan.
+//! Lists of keys as their publishers print them, read into the form of [`IssuerKeyFile`]. Only a command does this; no node, and no scan.
 
 use super::ForeignFormat;
-use super::keys::{IssuerPublicKey, KeyEntry, KeyFile, base64_any};
+use super::keys::{IssuerPublicKey, KeyEntry, IssuerKeyFile, base64_any};
 use super::pass::{PassKind, PassKinds};
 use crate::clock::Time;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -38,7 +38,7 @@ impl ListForm {
 
 /// What was read.
 pub struct ImportedKeys {
-    pub file: KeyFile,
+    pub file: IssuerKeyFile,
     /// Whether the publisher's signature was checked.
     pub is_signed: bool,
     /// What was passed over, and why.
@@ -91,7 +91,7 @@ pub fn import(
         }
     };
     Ok(ImportedKeys {
-        file: KeyFile {
+        file: IssuerKeyFile {
             format: format.word().to_owned(),
             source: source.to_owned(),
             imported_at: now.to_string(),

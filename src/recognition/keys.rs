@@ -164,7 +164,7 @@ pub struct KeyEntry {
 /// A file of keys, as `liangma trust import` writes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeyFile {
+pub struct IssuerKeyFile {
     /// `hc1` or `shc`.
     pub format: String,
     /// Where it came from, for people.

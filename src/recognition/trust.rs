@@ -3,7 +3,7 @@
 use super::ForeignFormat;
 use super::bounds::{KEY_FILE_BYTES_MAX, KEYS_MAX, KEYS_OF_ONE_ID_MAX, shown};
 use super::hc1::UncheckedHc1;
-use super::keys::{IssuerKey, KeyFile, RevokedCodes, base64_any};
+use super::keys::{IssuerKey, IssuerKeyFile, RevokedCodes, base64_any};
 use super::pass::{
     ForeignPass, PassFault, PassKind, PassKinds, PolicyReason, PolicyVerdict, TestFinding, time_of,
 };
@@ -208,7 +208,7 @@ impl TrustList {
     }
 
     /// Adds the keys of a file to a section. Returns what is wrong with them, all of it.
-    pub fn add_keys(&mut self, section: usize, file: &KeyFile) -> Vec<String> {
+    pub fn add_keys(&mut self, section: usize, file: &IssuerKeyFile) -> Vec<String> {
         let mut faults = Vec::new();
         let PassSection { format, kinds, .. } = self.sections[section];
         if file.format != format.word() {
@@ -434,7 +434,7 @@ fn read_peer(list: &mut TrustList, entry: toml::Value, folder: &Path) -> Vec<Str
 }
 
 /// Reads a file of keys.
-pub fn read_keys(path: &Path) -> Result<KeyFile, String> {
+pub fn read_keys(path: &Path) -> Result<IssuerKeyFile, String> {
     let bytes = read_bounded(path)?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }

@@ -1,7 +1,6 @@
 //! Scans of codes of other issuers: what is tried when a code is none of ours. Cold: an own code never comes here.
 
 use super::{AppState, Service, turn};
-use crate::admission::rate_limit::RateLimiter;
 use crate::answer::{CODE_CHARS, Refusal, Verdict};
 use crate::clock::{Now, Time};
 use crate::exchange::dialect::Said;
@@ -17,7 +16,7 @@ use crate::tls::pinned::KeyDigest;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a gate is told of a code of another issuer.
 pub enum ForeignVerdict {
@@ -94,8 +93,8 @@ impl Service {
         self.app.recogniser.is_some()
     }
 
-    /// Reads a code that is none of ours. `CodeInvalid` where it is of no issuer at all; `RateLimited` past the scanner's turns, `Busy`
-    /// past what this thread checks in a second.
+    /// Reads a code that is none of ours. `CodeInvalid` where it is of no issuer at all; `Busy` past what this
+    /// thread checks in a second.
     pub(super) async fn scan_foreign(
         &self,
         scanner: AccessTokenId,
@@ -109,7 +108,9 @@ impl Service {
             return self.ask_issuer(code).await;
         }
         let started = Instant::now();
-        more_turns(&self.app.scan_limiter, scanner, started)?;
+        // Owed for, where they are not saved up: the scanner's next scan waits for them.
+        let turns = SIGNATURE_TURNS - 1;
+        self.app.scan_limiter.charge(scanner.0, turns, started);
         if !self.foreign_budget.borrow_mut().take(started) {
             return Err(Refusal::Busy);
         }
@@ -279,14 +280,5 @@ impl Service {
             pass: Box::new(opened?),
             trust_as_of: recogniser.list().as_of,
         })
-    }
-}
-
-/// Takes the turns beyond the one that every scan costs.
-fn more_turns(limiter: &RateLimiter, who: AccessTokenId, now: Instant) -> Result<(), Refusal> {
-    turn(limiter, who.0, now)?;
-    match limiter.charge(who.0, SIGNATURE_TURNS - 2, now) {
-        Duration::ZERO => Ok(()),
-        _ => Err(Refusal::RateLimited),
     }
 }

@@ -95,6 +95,20 @@ fn the_first_page_has_a_link_that_works_for_each_who_comes() {
     assert_eq!(page.status, 200);
     assert!(page.header("content-security-policy").is_some());
     let told = Ask::get("/demo/links.json").at(front).json();
+    // A visitor of another province, with the colour that its list gives.
+    let (gate, scanner) = demo.link("scan it at a gate");
+    let visitor = told["visitor"].as_str().expect("a code").to_owned();
+    let scan = Ask::post("/v1/scan", visitor).header("content-type", "text/plain");
+    let scanned = scan.bearer(&scanner).at(gate).json();
+    assert_eq!(
+        (
+            &scanned["state"],
+            &scanned["issuer"]["name"],
+            &scanned["class"]
+        ),
+        (&"green".into(), &"澳门".into(), &"offline".into()),
+        "{scanned}"
+    );
     let links = told["links"].as_array().expect("links");
     let link = |role: &str| {
         let found = links.iter().find(|link| link["role"] == *role);

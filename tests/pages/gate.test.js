@@ -103,6 +103,36 @@ test("an offline code, which may be a copy, is no full screen of green either", 
   await closeTab(page);
 });
 
+test("a pass of a foreign issuer is a neutral card in words, and another province's colour has its name", async () => {
+  const page = await open();
+  const answers = {
+    pass: {
+      state: "pass", pass: { format: "hc1", kind: "tested", issuer: "HK", issuer_name: "Hong Kong", result: "detected", at: "2026-03-01T02:00:00Z", expires_at: "2026-06-01T04:00:00.000Z", signature: "good", revocation: "not_checked", policy: "none" },
+      name: "C** T**", birth: "--01-15", check_document: true, trust_as_of: "2026-01-10T00:31:07.412Z",
+    },
+    red: {
+      state: "red", status: "10", reasons: [], name: "陈**", cert_no: "M1*****78", assurance: "real_person", issuer: { id: "820000", name: "澳门" }, class: "live", by: "exchange",
+      issued_at: new Date().toISOString(), as_of: new Date().toISOString(), age_ms: 420,
+    },
+  };
+  await page.evaluate((told) => {
+    const real = window.fetch;
+    window.fetch = (path, options) => (/scan$/.test(path) ? Promise.resolve(new Response(JSON.stringify(told[/^HC1/.test(options.body) ? "pass" : "red"]), { status: 200, headers: { "Content-Type": "application/json" } })) : real(path, options));
+  }, answers);
+  await paste(page, "HC1:6BF+70790T9WJWG.FKY*4GO0.O1CV2");
+  await shows(page, "pass");
+  for (const colour of [GREEN, RED]) assert.notEqual(await ground(page), colour);
+  assert.match(await words(page, "#verdict"), /不是健康码颜色/);
+  assert.match(await words(page, "#assurance"), /Hong Kong \(HK\)/);
+  assert.match(await words(page, "#reasons"), /检测 · 阳性[\s\S]*本处未设验收规则/);
+  assert.match(await words(page, "#checked"), /未核查是否撤销/);
+  await paste(page, "B".repeat(88));
+  await shows(page, "red");
+  assert.equal(await ground(page), RED);
+  assert.match(await words(page, "#assurance"), /^澳门 · /);
+  await closeTab(page);
+});
+
 test("the gate is named by its link, and the name is only text", async () => {
   const page = await tab(browser);
   await page.goto(`${node.doors.gate}/#t=${scanner}&n=${encodeURIComponent("东门<b>")}`);

@@ -1,0 +1,64 @@
+//! A visitor of another province in the demonstration: an offline code of keys made for it, and the list by which gates here know its colour.
+
+use crate::clock::Time;
+use crate::offline::code::OfflineCode;
+use crate::offline::issue::OfflineKeys;
+use crate::offline::list::{ListChanges, ListHead, build_base};
+use crate::person::{Assurance, Document, MaskedIdentity, MaskedName, ResidentId};
+use crate::seal::ring::RingFile;
+use anyhow::{Context, anyhow};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Division of GB/T 2260 of the other province.
+const ISSUER: u32 = 820_000;
+
+/// How long the code and the list are good: a demonstration that runs longer is started again.
+const LIFE_HOURS: u16 = 12;
+
+/// Writes keys, list and trust file into a folder. Returns the trust file, and the visitor's code.
+pub fn write(folder: &Path, now: Time) -> anyhow::Result<(PathBuf, String)> {
+    let ring = RingFile::generate(now);
+    let keys = OfflineKeys::of(&ring, ISSUER).context("a new ring has signing keys")?;
+    let list_id = keys.permutation.list_id(ResidentId(1), 0);
+    let document = Document::parse("14", "M12345678", now.day());
+    let document = document.map_err(|_| anyhow!("a permit of the demonstration"))?;
+    let as_of = Time(now.0 - now.0 % 1_000);
+    let code = OfflineCode {
+        key: keys.signing.id,
+        issuer: ISSUER,
+        list_id,
+        generation: 0,
+        check: 0,
+        issued_at: as_of,
+        life_hours: LIFE_HOURS,
+        masked: MaskedIdentity {
+            name: MaskedName::of("何嘉欣"),
+            cert_no: document.mask(),
+            assurance: Assurance::RealPerson,
+        },
+    };
+    let head = ListHead {
+        issuer: ISSUER,
+        number: as_of.0,
+        as_of,
+        until: as_of.plus(Duration::from_secs(3_600 * u64::from(LIFE_HOURS))),
+        residents: 1,
+    };
+    let base = build_base(&head, &[], |each| each(list_id), &keys.signing);
+    let base = base.map_err(|why| anyhow!("the list of the other province: {why:?}"))?;
+    let changes = ListChanges::write(&head, &[], &keys.signing).context("random bytes")?;
+    let text = code.sign(&keys.signing).context("random bytes")?;
+    let trust = format!(
+        "# Another province, made up for the demonstration.\n[[issuer]]\nformat = \"liangma\"\nid = {ISSUER}\nname = \"澳门\"\n\
+         keys = \"keys.jwks\"\nlist = \".\"\n"
+    );
+    let at = |name: &str| folder.join(name);
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(at("base.lml"), base))
+        .and_then(|()| std::fs::write(at("changes.lml"), changes))
+        .and_then(|()| std::fs::write(at("keys.jwks"), &keys.jwks))
+        .and_then(|()| std::fs::write(at("trust.toml"), trust))
+        .with_context(|| folder.display().to_string())?;
+    Ok((at("trust.toml"), text))
+}
