@@ -1,10 +1,14 @@
 //! `trust`: reads lists of other issuers' keys into files of keys, shows a trust file, and judges a code by it as a gate does.
 
 use super::{CommandResult, Failure, note, say};
+use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::http::foreign::foreign_json;
+use crate::offline::code::OFFLINE_CODE_CHARS;
+use crate::offline::gate::ListAges;
 use crate::recognition::ForeignFormat;
 use crate::recognition::import::{ImportedKeys, ListForm, import};
+use crate::recognition::recogniser::{LIANGMA, Recogniser, RecognitionSettings};
 use crate::recognition::trust::{self, TrustList};
 use crate::service::foreign::ForeignVerdict;
 use anyhow::{Context, anyhow};
@@ -50,7 +54,7 @@ enum TrustAction {
     },
     /// Judge a code as a gate does; prints the verdict or the refusal as JSON
     ///
-    /// Every format counts as switched on. Exit code 0: the code is genuine and in force; 1: it is not, and `error` says why.
+    /// Every format counts as switched on. An offline code of another province is judged by a list in a folder, if there is one. Exit code 0: the code is genuine and in force; 1: it is not, and `error` says why.
     Check {
         /// The trust file
         #[arg(long, value_name = "FILE")]
@@ -119,7 +123,11 @@ impl Trust {
             }
             TrustAction::List { trust } => show(&read(&trust)?),
             TrustAction::Check { trust, code, at } => {
-                check(&read(&trust)?, &code, at.unwrap_or_else(Time::now))
+                let at = at.unwrap_or_else(Time::now);
+                match code.len() == OFFLINE_CODE_CHARS {
+                    true => check_offline(trust, &code, at),
+                    false => check(&read(&trust)?, &code, at),
+                }
             }
         }
     }
@@ -192,6 +200,17 @@ fn show(list: &TrustList) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Judges an offline code of another province by the list that lies beside the trust file; nothing is fetched.
+fn check_offline(trust: PathBuf, code: &str, at: Time) -> CommandResult {
+    let settings = RecognitionSettings {
+        trust,
+        formats: vec![LIANGMA.to_owned()],
+    };
+    let recogniser = Recogniser::read(settings).map_err(Failure::Settings)?;
+    let told = recogniser.open_offline(code.as_bytes(), at, &ListAges::default());
+    tell(told.map(|told| ForeignVerdict::Peer(Box::new(told))))
+}
+
 /// How far the issuer's clock may be ahead: as the default of `clock_skew`.
 const SKEW: Duration = Duration::from_secs(2);
 
@@ -200,14 +219,17 @@ fn check(list: &TrustList, code: &str, at: Time) -> CommandResult {
         Some(format) => list
             .open(format, code.as_bytes(), Some((at, SKEW)))
             .map_err(|fault| fault.refusal()),
-        None => Err(crate::answer::Refusal::CodeInvalid),
+        None => Err(Refusal::CodeInvalid),
     };
-    match opened {
-        Ok(pass) => {
-            let verdict = ForeignVerdict::Pass {
-                pass: Box::new(pass),
-                trust_as_of: list.as_of,
-            };
+    tell(opened.map(|pass| ForeignVerdict::Pass {
+        pass: Box::new(pass),
+        trust_as_of: list.as_of,
+    }))
+}
+
+fn tell(told: Result<ForeignVerdict, Refusal>) -> CommandResult {
+    match told {
+        Ok(verdict) => {
             say(&foreign_json(&verdict))?;
             Ok(ExitCode::SUCCESS)
         }

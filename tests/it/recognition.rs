@@ -305,6 +305,15 @@ fn lists_are_imported_shown_and_tried() {
     assert!(said.contains("\"state\":\"pass\""));
     let (code, said) = check(&payload("good"), "2036-06-15T00:00:00Z");
     assert_eq!((code, said.trim()), (1, r#"{"error":"code_expired"}"#));
+    // An offline code of another province, by the list beside the trust file.
+    let now = liangma::clock::Time::now();
+    let beside = folder.path().join("province");
+    let (province, code) = neighbour(&beside, now);
+    let (status, said) = trust(&["check", "--trust", province.to_str().unwrap(), &code]);
+    assert!(status == 0 && said.contains("\"by\":\"list\""), "{said}");
+    std::fs::remove_file(beside.join("base.lml")).unwrap();
+    let (_, said) = trust(&["check", "--trust", province.to_str().unwrap(), &code]);
+    assert!(said.contains("\"state\":\"too_old\""), "{said}");
     // A signed list: with the key of its publisher, with another, changed, and without any.
     let sign = Command::new("sh")
         .current_dir(folder.path())
@@ -354,6 +363,48 @@ fn lists_are_imported_shown_and_tried() {
     assert_eq!(import(Some("p.pem"), "changed.txt").0, 1);
     let (code, said) = import(None, "list.txt");
     assert!(code == 1 && said.contains("--unsigned"), "{said}");
+}
+
+/// Writes the keys and the list of a province, and a trust file; returns that, and a code of a resident who is green.
+fn neighbour(folder: &Path, now: liangma::clock::Time) -> (PathBuf, String) {
+    use liangma::offline::code::OfflineCode;
+    use liangma::offline::issue::OfflineKeys;
+    use liangma::offline::list::{ListHead, build_base};
+    use liangma::person::{Assurance, Document, MaskedIdentity, MaskedName, ResidentId};
+    let ring = liangma::seal::ring::RingFile::generate(now);
+    let keys = OfflineKeys::of(&ring, 820_000).expect("keys");
+    let list_id = keys.permutation.list_id(ResidentId(1), 0);
+    let document = Document::parse("14", "M12345678", now.day()).expect("a permit");
+    let as_of = liangma::clock::Time(now.0 - now.0 % 1_000);
+    let code = OfflineCode {
+        key: keys.signing.id,
+        issuer: 820_000,
+        list_id,
+        generation: 0,
+        check: 0,
+        issued_at: as_of,
+        life_hours: 1,
+        masked: MaskedIdentity {
+            name: MaskedName::of("何嘉欣"),
+            cert_no: document.mask(),
+            assurance: Assurance::RealName,
+        },
+    };
+    let head = ListHead {
+        issuer: 820_000,
+        number: as_of.0,
+        as_of,
+        until: as_of.plus(std::time::Duration::from_secs(3_600)),
+        residents: 1,
+    };
+    let base = build_base(&head, &[], |each| each(list_id), &keys.signing).expect("a list");
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::write(folder.join("base.lml"), base).expect("a file");
+    std::fs::write(folder.join("keys.jwks"), &keys.jwks).expect("a file");
+    let trust = "[[issuer]]\nformat = \"liangma\"\nid = 820000\nname = \"澳门\"\nkeys = \"keys.jwks\"\nlist = \".\"\n";
+    std::fs::write(folder.join("trust.toml"), trust).expect("a file");
+    let code = code.sign(&keys.signing).expect("random bytes");
+    (folder.join("trust.toml"), code)
 }
 
 /// Turns a signature of DER into r and s.
