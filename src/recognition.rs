@@ -52,7 +52,7 @@ impl ForeignFormat {
 #[cfg(test)]
 mod tests {
     use super::import::{ListForm, import};
-    use super::keys::{KeyEntry, IssuerKeyFile};
+    use super::keys::{IssuerKeyFile, KeyEntry};
     use super::pass::{PassFault, PassKinds};
     use super::trust::{PassSection, TrustList};
     use super::*;

@@ -1,7 +1,7 @@
 //! Lists of keys as their publishers print them, read into the form of [`IssuerKeyFile`]. Only a command does this; no node, and no scan.
 
 use super::ForeignFormat;
-use super::keys::{IssuerPublicKey, KeyEntry, IssuerKeyFile, base64_any};
+use super::keys::{IssuerKeyFile, IssuerPublicKey, KeyEntry, base64_any};
 use super::pass::{PassKind, PassKinds};
 use crate::clock::Time;
 use aws_lc_rs::digest::{SHA256, digest};

@@ -373,11 +373,12 @@ fn neighbour(folder: &Path, now: liangma::clock::Time) -> (PathBuf, String) {
     use liangma::person::{Assurance, Document, MaskedIdentity, MaskedName, ResidentId};
     let ring = liangma::seal::ring::RingFile::generate(now);
     let keys = OfflineKeys::of(&ring, 820_000).expect("keys");
+    let signing = keys.signing.as_ref().expect("a signing key");
     let list_id = keys.permutation.list_id(ResidentId(1), 0);
     let document = Document::parse("14", "M12345678", now.day()).expect("a permit");
     let as_of = liangma::clock::Time(now.0 - now.0 % 1_000);
     let code = OfflineCode {
-        key: keys.signing.id,
+        key: signing.id,
         issuer: 820_000,
         list_id,
         generation: 0,
@@ -397,13 +398,13 @@ fn neighbour(folder: &Path, now: liangma::clock::Time) -> (PathBuf, String) {
         until: as_of.plus(std::time::Duration::from_secs(3_600)),
         residents: 1,
     };
-    let base = build_base(&head, &[], |each| each(list_id), &keys.signing).expect("a list");
+    let base = build_base(&head, &[], |each| each(list_id), signing).expect("a list");
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("base.lml"), base).expect("a file");
     std::fs::write(folder.join("keys.jwks"), &keys.jwks).expect("a file");
     let trust = "[[issuer]]\nformat = \"liangma\"\nid = 820000\nname = \"澳门\"\nkeys = \"keys.jwks\"\nlist = \".\"\n";
     std::fs::write(folder.join("trust.toml"), trust).expect("a file");
-    let code = code.sign(&keys.signing).expect("random bytes");
+    let code = code.sign(signing).expect("random bytes");
     (folder.join("trust.toml"), code)
 }
 

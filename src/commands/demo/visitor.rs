@@ -20,12 +20,16 @@ const LIFE_HOURS: u16 = 12;
 pub fn write(folder: &Path, now: Time) -> anyhow::Result<(PathBuf, String)> {
     let ring = RingFile::generate(now);
     let keys = OfflineKeys::of(&ring, ISSUER).context("a new ring has signing keys")?;
+    let signing = keys
+        .signing
+        .as_ref()
+        .context("a new ring has signing keys")?;
     let list_id = keys.permutation.list_id(ResidentId(1), 0);
     let document = Document::parse("14", "M12345678", now.day());
     let document = document.map_err(|_| anyhow!("a permit of the demonstration"))?;
     let as_of = Time(now.0 - now.0 % 1_000);
     let code = OfflineCode {
-        key: keys.signing.id,
+        key: signing.id,
         issuer: ISSUER,
         list_id,
         generation: 0,
@@ -45,10 +49,10 @@ pub fn write(folder: &Path, now: Time) -> anyhow::Result<(PathBuf, String)> {
         until: as_of.plus(Duration::from_secs(3_600 * u64::from(LIFE_HOURS))),
         residents: 1,
     };
-    let base = build_base(&head, &[], |each| each(list_id), &keys.signing);
+    let base = build_base(&head, &[], |each| each(list_id), signing);
     let base = base.map_err(|why| anyhow!("the list of the other province: {why:?}"))?;
-    let changes = ListChanges::write(&head, &[], &keys.signing).context("random bytes")?;
-    let text = code.sign(&keys.signing).context("random bytes")?;
+    let changes = ListChanges::write(&head, &[], signing).context("random bytes")?;
+    let text = code.sign(signing).context("random bytes")?;
     let trust = format!(
         "# Another province, made up for the demonstration.\n[[issuer]]\nformat = \"liangma\"\nid = {ISSUER}\nname = \"澳门\"\n\
          keys = \"keys.jwks\"\nlist = \".\"\n"
