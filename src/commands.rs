@@ -24,7 +24,6 @@ mod trust;
 use crate::board::Board;
 use crate::clock::Time;
 use crate::config::{RawSettings, Settings, StoreSettings};
-use crate::http::query::Door;
 use crate::kernel;
 use crate::logging::{self, LogFormat, LogQueue, WithPriority};
 use crate::person::{BadDocument, Document};
@@ -357,28 +356,13 @@ fn node_keys(settings: &Settings) -> Result<KeyFile, Failure> {
 /// Reads a key ring, or the part of one that these doors need.
 fn read_node_keys(settings: &Settings) -> Result<KeyFile, Failure> {
     let keys = KeyFile::read(&settings.keys)?;
-    let KeyFile::Part(part) = &keys else {
-        return Ok(keys);
-    };
-    let has = |door: Door| part.doors().iter().any(|own| own.name() == door.name());
-    let bad = settings
-        .doors
-        .iter()
-        .map(|(door, _)| *door)
-        .filter(|door| !has(*door) && *door != Door::Ops);
-    let bad: Vec<String> = bad
-        .map(|door| {
-            format!(
-                "doors: {} is opened, and {} is the part of a key ring for {}",
-                door.name(),
-                settings.keys.display(),
-                part.door_names()
-            )
-        })
-        .collect();
-    match bad.is_empty() {
-        true => Ok(keys),
-        false => Err(Failure::Settings(bad)),
+    let doors = settings.doors.iter().map(|(door, _)| door.name());
+    match &keys {
+        KeyFile::Part(part) => match part.refused(doors) {
+            Some(why) => Err(anyhow::anyhow!("{}: {why}", settings.keys.display()).into()),
+            None => Ok(keys),
+        },
+        KeyFile::Whole(_) => Ok(keys),
     }
 }
 

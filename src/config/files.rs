@@ -6,7 +6,7 @@ use crate::http::query::Door;
 use crate::identity::Platform;
 use crate::offline::issue::OfflineKeys;
 use crate::recognition::trust;
-use crate::seal::ring::{RingError, RingFile};
+use crate::seal::ring::{KeyFile, RingError};
 use crate::store::embedded;
 use crate::tls::{self, FileKind};
 use std::path::Path;
@@ -103,7 +103,7 @@ fn check_folder(read: &mut SettingsReader, folder: &Path) {
 
 /// The key ring is there and good, or a first start makes one.
 fn check_ring(read: &mut SettingsReader, settings: &Settings) {
-    let ring = match (RingFile::read(&settings.keys), settings.store.folder()) {
+    let ring = match (KeyFile::read(&settings.keys), settings.store.folder()) {
         (Ok(ring), _) => ring,
         (Err(RingError::Missing(_)), Some(folder)) if embedded::is_in(folder) => {
             let (keys, folder) = (settings.keys.display(), folder.display());
@@ -121,6 +121,11 @@ fn check_ring(read: &mut SettingsReader, settings: &Settings) {
             return;
         }
     };
+    if let KeyFile::Part(part) = &ring
+        && let Some(why) = part.refused(settings.doors.iter().map(|(door, _)| door.name()))
+    {
+        unusable(read, "key_ring", &why);
+    }
     if let Some(offline) = &settings.service.offline
         && OfflineKeys::of(&ring, offline.issuer).is_none()
     {

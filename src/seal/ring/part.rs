@@ -167,9 +167,28 @@ impl RingPart {
         }
     }
 
-    /// The doors that this part is for.
-    pub fn doors(&self) -> &[DoorPart] {
-        &self.doors
+    /// Whether a node with this part can open the door of this name. What the exchange door opens gates open too; an operations
+    /// door refuses every token.
+    fn serves(&self, door: &str) -> bool {
+        let name = match door {
+            "ops" => return true,
+            "exchange" => DoorPart::Gate.name(),
+            name => name,
+        };
+        self.doors.iter().any(|own| own.name() == name)
+    }
+
+    /// Names the doors that cannot be opened with this part; None where all can.
+    pub fn refused<'d>(&self, doors: impl Iterator<Item = &'d str>) -> Option<String> {
+        let refused: Vec<&str> = doors.filter(|door| !self.serves(door)).collect();
+        let names = self.door_names();
+        let told = || {
+            format!(
+                "the part of a key ring for {names} does not serve {}",
+                refused.join(", ")
+            )
+        };
+        (!refused.is_empty()).then(told)
     }
 
     /// The same in words: "the doors resident and gate".
@@ -340,7 +359,13 @@ mod tests {
         let Ok(KeyFile::Part(read)) = KeyFile::read(&path) else {
             panic!("it is a part");
         };
-        assert_eq!(read.doors(), DoorPart::ALL);
+        assert_eq!(read.doors, DoorPart::ALL);
+        let refused = |part: &RingPart, doors: &[&str]| part.refused(doors.iter().copied());
+        let all = ["resident", "gate", "ops", "exchange"];
+        assert_eq!(refused(&read, &all), None);
+        let told = refused(&read, &["gate", "desk"]).unwrap();
+        assert!(told.ends_with("does not serve desk"), "{told}");
+        assert!(refused(&ring().part(&[DoorPart::Resident]), &["exchange"]).is_some());
         assert_eq!(kinds(&read), kinds(&part));
         let error = RingFile::read(&path).err().unwrap();
         assert!(
