@@ -257,7 +257,8 @@ fn tell_commit() {
     let digits = commit.trim().get(..12).unwrap_or_default();
     let is_commit = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     let commit = if is_commit { digits } else { "unknown" };
-    println!("cargo::rustc-env=LIANGMA_BUILD_COMMIT={commit}");
+    // No name of ours: cargo gives it to what it runs, where it would be taken for a setting.
+    println!("cargo::rustc-env=BUILD_COMMIT={commit}");
 }
 
 /// Returns the commit of this working copy; None without git, or where the folder lies in a working copy of something else.

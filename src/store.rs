@@ -113,7 +113,7 @@ pub enum ChangeOutcome {
     /// All of it was on record, or something newer was.
     Unchanged,
     /// Nothing was done, because something else is on record under the same number: the source used it before for another
-    /// status or paper, or an operator has cleared since what it said.
+    /// status or paper.
     Conflict,
 }
 

@@ -5,12 +5,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit that was checked out when this was built: twelve hexadecimal digits, or `unknown`. Changes that were not committed
 /// do not show in it.
-pub const COMMIT: &str = env!("LIANGMA_BUILD_COMMIT");
+pub const COMMIT: &str = env!("BUILD_COMMIT");
 
 /// Both, as `--version` prints them.
 pub const BUILD: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (commit ",
-    env!("LIANGMA_BUILD_COMMIT"),
+    env!("BUILD_COMMIT"),
     ")"
 );

@@ -66,7 +66,9 @@ impl Record {
                 let active = said.active;
                 match self.known(&said) {
                     Some(known) if said.seq > known.seq => *known = said,
-                    Some(known) if said.seq == known.seq && said != *known => {
+                    Some(known)
+                        if said.seq == known.seq && said != *known && !known.has_cleared(&said) =>
+                    {
                         return ChangeOutcome::Conflict;
                     }
                     Some(_) => return ChangeOutcome::Unchanged,
@@ -130,6 +132,11 @@ impl Record {
 }
 
 impl Assertion {
+    /// Whether this is a later clear of what was said: a source that repeats what an operator has cleared since says no more.
+    fn has_cleared(&self, said: &Assertion) -> bool {
+        !self.active && said.active && said.at < self.at
+    }
+
     /// Reason and activity (1), seq (8), at (8), until (4), region (4), length of the source (1), the source.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         bytes.push(self.reason as u8 | u8::from(self.active) << 7);
@@ -286,6 +293,22 @@ mod tests {
             assert_eq!(record.take(ChangeKind::Status(other, [].into())), Conflict);
         }
         assert_eq!(record.take(ChangeKind::Status(first, [].into())), Unchanged);
+        let cleared = of("gd-cdc", 6, false);
+        record.take(ChangeKind::Override(Assertion {
+            at: Time(9),
+            ..cleared
+        }));
+        let repeated = |at| {
+            ChangeKind::Status(
+                Assertion {
+                    at,
+                    ..of("gd-cdc", 6, true)
+                },
+                [].into(),
+            )
+        };
+        assert_eq!(record.take(repeated(Time(8))), Unchanged);
+        assert_eq!(record.take(repeated(Time(9))), Conflict);
         let older = of("gd-cdc", 4, true);
         assert_eq!(record.take(ChangeKind::Status(older, [].into())), Unchanged);
         let another = of("gz-cdc", 5, true);
@@ -332,7 +355,7 @@ mod tests {
         // From then on the source's own numbers count again, above the one that it has now.
         let said = |seq| ChangeKind::Status(of("gd-cdc", seq, true), [].into());
         assert_eq!(record.take(said(3)), Unchanged);
-        assert_eq!(record.take(said(4)), Conflict);
+        assert_eq!(record.take(said(4)), Conflict, "at the moment of the clear");
         assert_eq!(record.take(said(5)), Applied);
     }
 

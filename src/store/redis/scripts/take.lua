@@ -116,6 +116,15 @@ local function is_newer(standing, record, at)
   return upper > known_upper or upper == known_upper and lower > known_lower
 end
 
+-- Whether the standing at `at` is a later clear of what is said: a source that repeats what an operator has cleared since says no
+-- more.
+local function has_cleared(record, at, standing)
+  local upper, lower = struct.unpack('>I4I4', standing, 10)
+  local known_upper, known_lower = struct.unpack('>I4I4', record, at + 9)
+  return string.byte(record, at) < 128 and string.byte(standing, 1) >= 128
+    and (upper < known_upper or upper == known_upper and lower < known_lower)
+end
+
 -- Takes one thing that is said into a resident's record; what became of it, as the flags of changes say it. Without a profile
 -- all of it goes.
 local function take(one, claim, standing, profile)
@@ -138,7 +147,8 @@ local function take(one, claim, standing, profile)
     record = record .. standing
   elseif is_newer(standing, record, at) then
     record = string.sub(record, 1, at - 1) .. standing .. string.sub(record, at + length)
-  elseif string.sub(standing, 2, 9) == string.sub(record, at + 1, at + 8) and standing ~= string.sub(record, at, at + length - 1) then
+  elseif string.sub(standing, 2, 9) == string.sub(record, at + 1, at + 8) and standing ~= string.sub(record, at, at + length - 1)
+    and not has_cleared(record, at, standing) then
     return 'r'
   else
     return '0'
