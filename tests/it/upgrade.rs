@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The oldest commit whose key ring, embedded store and Redis have the formats of today. A change of a format moves it.
-const OLDEST: &str = "7ebfd08";
+const OLDEST: &str = "e060a8c";
 
 /// Returns the binary of that commit: the one that LIANGMA_OLD_BINARY names, or one that is built under target/.
 fn old_binary() -> PathBuf {
