@@ -112,8 +112,8 @@ pub enum ChangeOutcome {
     Applied,
     /// All of it was on record, or something newer was.
     Unchanged,
-    /// Nothing was done, because something else is on record under the same number: the source used it before for another
-    /// status or paper.
+    /// Nothing was done, because something else is on record under the same number: the source used it before to set
+    /// what it clears now or to clear what it sets, or for another paper.
     Conflict,
 }
 

@@ -198,7 +198,7 @@ impl Rejection {
                 "seq is at most the time in nanoseconds since 1970, two days ahead"
             }
             Rejection::SeqReused => {
-                "the source said something else with the same seq; what is new has a higher one"
+                "the source said the opposite, or filed another record, with the same seq; what is new has a higher one"
             }
             Rejection::SourceNotPermitted => "the token does not speak for this source",
             Rejection::Imported => "papers come by `import` into a store and not by a feed",

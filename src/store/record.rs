@@ -46,8 +46,9 @@ impl Record {
         })
     }
 
-    /// Takes in one more thing that is said. For one reason and source the highest `seq` wins. One that was used before for
-    /// something else changes nothing and is told apart: the source lost count, and which of the two is true is not known.
+    /// Takes in one more thing that is said. For one reason and source the highest `seq` wins. One that set the
+    /// reason before and clears it now, or the other way, changes nothing and is told apart: the source lost count, and which of
+    /// the two is true is not known. Of two that differ in details alone the first stays.
     pub fn take(&mut self, what: ChangeKind) -> ChangeOutcome {
         let changed = match what {
             ChangeKind::Profile(profile) => {
@@ -67,7 +68,9 @@ impl Record {
                 match self.known(&said) {
                     Some(known) if said.seq > known.seq => *known = said,
                     Some(known)
-                        if said.seq == known.seq && said != *known && !known.has_cleared(&said) =>
+                        if said.seq == known.seq
+                            && said.active != known.active
+                            && !known.has_cleared(&said) =>
                     {
                         return ChangeOutcome::Conflict;
                     }
@@ -268,13 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_used_for_something_else_changes_nothing_and_is_told_apart() {
+    fn a_number_that_was_used_for_the_opposite_changes_nothing_and_is_told_apart() {
         let first = of("gd-cdc", 5, false);
+        let opposite = of("gd-cdc", 5, true);
         let others = [
-            Assertion {
-                active: true,
-                ..first.clone()
-            },
             Assertion {
                 at: Time(1),
                 ..first.clone()
@@ -289,9 +289,15 @@ mod tests {
             },
         ];
         let mut record = said(std::slice::from_ref(&first));
+        assert_eq!(
+            record.take(ChangeKind::Status(opposite, [].into())),
+            Conflict
+        );
+        // Details that only are told are those of the first.
         for other in others {
-            assert_eq!(record.take(ChangeKind::Status(other, [].into())), Conflict);
+            assert_eq!(record.take(ChangeKind::Status(other, [].into())), Unchanged);
         }
+        assert_eq!(record.assertions, std::slice::from_ref(&first));
         assert_eq!(record.take(ChangeKind::Status(first, [].into())), Unchanged);
         let cleared = of("gd-cdc", 6, false);
         record.take(ChangeKind::Override(Assertion {

@@ -147,8 +147,8 @@ local function take(one, claim, standing, profile)
     record = record .. standing
   elseif is_newer(standing, record, at) then
     record = string.sub(record, 1, at - 1) .. standing .. string.sub(record, at + length)
-  elseif string.sub(standing, 2, 9) == string.sub(record, at + 1, at + 8) and standing ~= string.sub(record, at, at + length - 1)
-    and not has_cleared(record, at, standing) then
+  elseif string.sub(standing, 2, 9) == string.sub(record, at + 1, at + 8)
+    and string.byte(standing, 1) ~= string.byte(record, at) and not has_cleared(record, at, standing) then
     return 'r'
   else
     return '0'
