@@ -1440,6 +1440,25 @@ impl SettingsReader {
         let idle_timeout = self.duration("idle_timeout", ms(100)..=secs(3600));
         let stall_timeout = self.duration("stall_timeout", ms(100)..=secs(300));
         let head_bytes_max = self.bytes("head_bytes_max", 1024..=65_536) as usize;
+        let door_settings = |address, tls, threads, niceness, connections_max| doors::Settings {
+            address,
+            tls,
+            threads,
+            niceness,
+            admission: admission::AdmissionSettings {
+                connections_max,
+                queue_delay_target,
+                busy: admission::busy::BusySettings {
+                    per_second: busy_answers_per_second,
+                    share: busy_cpu_percent as f64 / 100.0,
+                },
+            },
+            backlog,
+            head_timeout,
+            idle_timeout,
+            stall_timeout,
+            head_bytes_max,
+        };
         let mut all = Vec::new();
         for door in Door::ALL {
             let name = door.name();
@@ -1458,28 +1477,11 @@ impl SettingsReader {
             );
             let connections_max = self.number(&format!("{name}_connections_max"), 1..=1_000_000);
             let tls = self.door_tls(name);
-            let settings = doors::Settings {
-                address,
-                tls,
-                threads,
-                niceness: match door {
-                    Door::Resident | Door::Desk => niceness,
-                    Door::Gate | Door::Ops | Door::Exchange => 0,
-                },
-                admission: admission::AdmissionSettings {
-                    connections_max: connections_max as usize,
-                    queue_delay_target,
-                    busy: admission::busy::BusySettings {
-                        per_second: busy_answers_per_second,
-                        share: busy_cpu_percent as f64 / 100.0,
-                    },
-                },
-                backlog,
-                head_timeout,
-                idle_timeout,
-                stall_timeout,
-                head_bytes_max,
+            let niceness = match door {
+                Door::Resident | Door::Desk => niceness,
+                Door::Gate | Door::Ops | Door::Exchange => 0,
             };
+            let settings = door_settings(address, tls, threads, niceness, connections_max as usize);
             if opened.contains(&door) {
                 all.push((door, settings));
             }
@@ -1505,32 +1507,17 @@ impl SettingsReader {
                 }
             }
             let (cert, key) = pair.unwrap_or_default();
-            let settings = doors::Settings {
-                address,
-                tls: Some(ServerFiles {
-                    cert,
-                    key,
-                    client_ca: None,
-                    // The node fills them in, from its trust list.
-                    admitted: None,
-                }),
-                threads: 1,
-                // Behind gates, before residents.
-                niceness: niceness / 2,
-                admission: admission::AdmissionSettings {
-                    connections_max: EXCHANGE_CONNECTIONS_MAX,
-                    queue_delay_target,
-                    busy: admission::busy::BusySettings {
-                        per_second: busy_answers_per_second,
-                        share: busy_cpu_percent as f64 / 100.0,
-                    },
-                },
-                backlog,
-                head_timeout,
-                idle_timeout,
-                stall_timeout,
-                head_bytes_max,
+            let files = ServerFiles {
+                cert,
+                key,
+                client_ca: None,
+                // The node fills them in, from its trust list.
+                admitted: None,
             };
+            // Behind gates, before residents.
+            let niceness = niceness / 2;
+            let settings =
+                door_settings(address, Some(files), 1, niceness, EXCHANGE_CONNECTIONS_MAX);
             all.push((Door::Exchange, settings));
         }
         all

@@ -93,6 +93,12 @@ pub async fn answer(
         _ => None,
     };
     let in_request = || request_id.as_ref().map_or(Span::none(), RequestId::span);
+    // Credentials and role are judged before a byte of body is kept.
+    let admit = |act| {
+        let certificate = connection.certificate.get();
+        let credential = head.credential;
+        credential.and_then(|it| service.admit_desk(act, it, certificate, now.time))
+    };
     let kind = head.route.kind();
     // A query is answered as of when all of it was there.
     let whole_at = Cell::new(now);
@@ -294,11 +300,7 @@ pub async fn answer(
                 }
             }
             Route::Desk(Act::Backup) => {
-                let admitted = head.credential.and_then(|credential| {
-                    let certificate = connection.certificate.get();
-                    service.admit_desk(Act::Backup, credential, certificate, now.time)
-                });
-                match admitted.and_then(|caller| takes(0).map(|()| caller)) {
+                match admit(Act::Backup).and_then(|caller| takes(0).map(|()| caller)) {
                     Ok(caller) => {
                         connection.begin(settings.answer_timeout);
                         let begun = service.begin_backup(&caller, now.time);
@@ -310,11 +312,7 @@ pub async fn answer(
                 }
             }
             Route::Desk(act) => {
-                let admitted = head.credential.and_then(|credential| {
-                    let certificate = connection.certificate.get();
-                    service.admit_desk(act, credential, certificate, now.time)
-                });
-                match admitted {
+                match admit(act) {
                     Ok(caller) => {
                         let path = query::plain_path(parts.uri.path());
                         let at_desk =
@@ -376,20 +374,10 @@ pub async fn answer(
             Route::Live => ops::live(service, started),
             Route::Ready => ops::ready(service, settings, started, now),
             Route::Metrics => ops::metrics(service, started, now),
-            Route::Settings => {
-                let admitted = head.credential.and_then(|credential| {
-                    service.admit_desk(
-                        Act::ReadSettings,
-                        credential,
-                        connection.certificate.get(),
-                        now.time,
-                    )
-                });
-                match admitted {
-                    Ok(_) => ops::settings(service, started),
-                    Err(refusal) => ask(Err(refusal)).await,
-                }
-            }
+            Route::Settings => match admit(Act::ReadSettings) {
+                Ok(_) => ops::settings(service, started),
+                Err(refusal) => ask(Err(refusal)).await,
+            },
             Route::Page(page) => {
                 match service.admit_page(pages::is_versioned(page, &parts.uri), started) {
                     Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),

@@ -44,12 +44,14 @@ pub mod clock;
 pub mod critical;
 #[cfg(test)]
 mod generated_docs;
+pub mod hex;
 pub mod kernel;
 pub mod language;
 pub mod lines;
 pub mod logging;
 pub mod paper;
 pub mod person;
+pub mod private_file;
 pub mod process;
 pub mod sightings;
 pub mod signals;

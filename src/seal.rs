@@ -6,6 +6,7 @@
 //! counter, because the system's randomness costs more than the sealing.
 
 pub mod base32;
+mod derivation;
 mod grant;
 mod papers;
 mod revoked;

@@ -4,6 +4,7 @@
 pub mod pinned;
 
 use crate::clock::Time;
+use crate::hex;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
 use pinned::AdmittedKeys;
@@ -74,11 +75,7 @@ impl CertificateDigest {
 
     /// Returns 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        use std::fmt::Write;
-        self.0.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::text(&self.0)
     }
 }
 

@@ -4,15 +4,15 @@ use super::node_client::{NodeClient, RemoteArgs, problem};
 use super::{CommandResult, Failure, StoreHandle, progress, say};
 use crate::clock::Time;
 use crate::config::Settings;
+use crate::private_file;
 use crate::seal::Seal;
 use crate::store::embedded::backup::{self, BackupSummary};
 use crate::store::embedded::{self, OpenedEmbedded};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use hyper::{Request, StatusCode};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -72,12 +72,7 @@ fn fetch(node: &mut NodeClient, into: &Path) -> Result<BackupSummary, Failure> {
 }
 
 fn fetch_beside(node: &mut NodeClient, beside: &Path) -> Result<BackupSummary, Failure> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(beside)
-        .with_context(|| beside.display().to_string())?;
+    let file = private_file::create_new(beside).with_context(|| beside.display().to_string())?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let bar = progress(None, "copying", true);
     let answered = node.stream(Request::post("/v1/backup"), PIECE_WAIT, |piece| {

@@ -11,14 +11,13 @@ use crate::desk::audit;
 use crate::feed;
 use crate::paper::{Paper, PaperKind, PaperKinds};
 use crate::person::{CertType, Identity, ResidentId};
+use crate::private_file;
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
 use crate::store::Error;
 use crate::store::record::Record;
 use clap::Args;
-use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,11 +66,7 @@ impl Export {
         let mut out: Box<dyn Write> = match &self.out {
             None => Box::new(BufWriter::new(std::io::stdout().lock())),
             Some(path) => {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(path)
+                let file = private_file::create_new(path)
                     .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
                 Box::new(BufWriter::new(file))
             }

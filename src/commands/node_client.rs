@@ -1,20 +1,16 @@
 //! A command's connection to a running node: HTTP or HTTPS, a token, and our certificate where the node asks for one.
 
+use crate::exchange::link::{LinkAddress, LinkFault};
 use crate::tls::ClientFiles;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// To connect, with TLS.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
@@ -70,12 +66,13 @@ impl RemoteArgs {
 /// A running node's door.
 pub struct NodeClient {
     runtime: tokio::runtime::Runtime,
-    /// HOST:PORT.
-    authority: String,
-    host: String,
-    port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
     token: String,
+    link: NodeLink,
+}
+
+/// A connection to a node, made when something is to be sent.
+struct NodeLink {
+    address: LinkAddress,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -92,37 +89,32 @@ impl NodeClient {
             .parse()
             .with_context(|| format!("{flag} {address}"))?;
         let form = || anyhow!("{flag} {address}: it takes http://HOST:PORT or https://HOST:PORT");
-        let authority = uri.authority().filter(|_| matches!(uri.path(), "" | "/"));
-        let authority = authority.ok_or_else(form)?;
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let (tls, port) = match uri.scheme_str() {
-            Some("http") => {
-                if files.ca.is_some() || files.cert.is_some() {
-                    bail!("{flag} {address}: certificates are of no use without https://");
-                }
-                (None, 80)
-            }
-            Some("https") => {
-                let name = ServerName::try_from(host.clone()).map_err(|_| form())?;
-                (Some((TlsConnector::from(files.load()?), name)), 443)
-            }
-            _ => return Err(form()),
+        if uri.authority().is_none() || !matches!(uri.path(), "" | "/") {
+            return Err(form());
+        }
+        if uri.scheme_str() == Some("http") && (files.ca.is_some() || files.cert.is_some()) {
+            bail!("{flag} {address}: certificates are of no use without https://");
+        }
+        let tls = match uri.scheme_str() {
+            Some("https") => Some(files.load()?),
+            _ => None,
         };
+        let address =
+            LinkAddress::read(&uri, || tls.ok_or_else(String::new)).map_err(|_| form())?;
         Ok(NodeClient {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
-            authority: authority.to_string(),
-            host,
-            port: authority.port_u16().unwrap_or(port),
-            tls,
             token,
-            sender: None,
+            link: NodeLink {
+                address,
+                sender: None,
+            },
         })
     }
 
     pub fn authority(&self) -> &str {
-        &self.authority
+        &self.link.address.authority
     }
 
     /// Sends a request with the token, and reads the answer whole within so long. After an error the next request has a connection
@@ -134,18 +126,10 @@ impl NodeClient {
         wait: Duration,
     ) -> Result<(StatusCode, Bytes)> {
         let request = self.request(request, body)?;
-        let authority = self.authority.clone();
+        let authority = self.authority().to_owned();
         let answered = self.runtime.block_on(async {
             let exchange = async {
-                let response = exchange(
-                    &mut self.sender,
-                    &self.tls,
-                    &self.host,
-                    self.port,
-                    &authority,
-                    request,
-                )
-                .await?;
+                let response = self.link.exchange(request).await?;
                 let status = response.status();
                 let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX);
                 let bytes = body
@@ -159,7 +143,7 @@ impl NodeClient {
                 .map_err(|_| anyhow!("the node at {authority} does not answer"))?
         });
         if answered.is_err() {
-            self.sender = None;
+            self.link.sender = None;
         }
         answered
     }
@@ -173,18 +157,10 @@ impl NodeClient {
         mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<Result<(), (StatusCode, Bytes)>> {
         let request = self.request(request, Bytes::new())?;
-        let authority = self.authority.clone();
+        let authority = self.authority().to_owned();
         let late = || anyhow!("the node at {authority} does not answer");
         let ended = self.runtime.block_on(async {
-            let exchange = exchange(
-                &mut self.sender,
-                &self.tls,
-                &self.host,
-                self.port,
-                &authority,
-                request,
-            );
-            let response = tokio::time::timeout(wait, exchange).await;
+            let response = tokio::time::timeout(wait, self.link.exchange(request)).await;
             let response = response.map_err(|_| late())??;
             let status = response.status();
             let mut body = response.into_body();
@@ -209,7 +185,7 @@ impl NodeClient {
             })
         });
         // Where it ended early, what is left of the answer is in the way.
-        self.sender = None;
+        self.link.sender = None;
         ended
     }
 
@@ -219,67 +195,41 @@ impl NodeClient {
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>> {
         request
-            .header("host", &self.authority)
+            .header("host", self.authority())
             .header("authorization", format!("Bearer {}", self.token))
             .body(Full::new(body))
             .map_err(|_| anyhow!("the token holds what no header may"))
     }
 }
 
-/// Sends a request, over a new connection where there is none.
-async fn exchange(
-    sender: &mut Option<SendRequest<Full<Bytes>>>,
-    tls: &Option<(TlsConnector, ServerName<'static>)>,
-    host: &str,
-    port: u16,
-    authority: &str,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>> {
-    // The library calls a request canceled whose connection has ended.
-    let closed = |error: hyper::Error| match error.is_canceled() || error.is_closed() {
-        true => anyhow!("{authority} closed the connection before it answered"),
-        false => anyhow!("{authority}: {error}"),
-    };
-    if sender.as_ref().is_none_or(SendRequest::is_closed) {
-        let connect = connect(tls, host, port, authority);
-        let connected = tokio::time::timeout(CONNECT_WAIT, connect).await;
-        *sender = Some(
-            connected.map_err(|_| anyhow!("no node at {authority}: no connection in time"))??,
-        );
-    }
-    let sender = sender.as_mut().expect("just connected");
-    sender.ready().await.map_err(closed)?;
-    sender.send_request(request).await.map_err(closed)
-}
-
-async fn connect(
-    tls: &Option<(TlsConnector, ServerName<'static>)>,
-    host: &str,
-    port: u16,
-    authority: &str,
-) -> Result<SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect((host, port))
-        .await
-        .with_context(|| format!("no node at {authority}"))?;
-    stream.set_nodelay(true)?;
-    match tls {
-        None => speak(stream).await,
-        Some((connector, name)) => {
-            let stream = connector
-                .connect(name.clone(), stream)
-                .await
-                .with_context(|| format!("no TLS with {authority}"))?;
-            speak(stream).await
+impl NodeLink {
+    /// Sends a request, over a new connection where there is none.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+        let authority = &self.address.authority;
+        // The library calls a request canceled whose connection has ended.
+        let closed = |error: hyper::Error| match error.is_canceled() || error.is_closed() {
+            true => anyhow!("{authority} closed the connection before it answered"),
+            false => anyhow!("{authority}: {error}"),
+        };
+        if self.sender.as_ref().is_none_or(SendRequest::is_closed) {
+            let connected = tokio::time::timeout(CONNECT_WAIT, self.address.connect()).await;
+            let connected =
+                connected.map_err(|_| anyhow!("no node at {authority}: no connection in time"))?;
+            self.sender = Some(match connected {
+                Ok(sender) => sender,
+                Err(LinkFault::Connect(error)) => {
+                    return Err(error).with_context(|| format!("no node at {authority}"));
+                }
+                Err(LinkFault::Tls(error)) => {
+                    return Err(error).with_context(|| format!("no TLS with {authority}"));
+                }
+                Err(other) => return Err(other.into()),
+            });
         }
+        let sender = self.sender.as_mut().expect("just connected");
+        sender.ready().await.map_err(closed)?;
+        sender.send_request(request).await.map_err(closed)
     }
-}
-
-async fn speak(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<SendRequest<Full<Bytes>>> {
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
 }
 
 /// Reads a refusal.

@@ -376,14 +376,8 @@ impl Reload {
                 tracing::info!("the key ring was read again");
                 is_whole
             }
-            Err(Failure::Settings(bad)) => {
-                for why in bad {
-                    tracing::error!(why, "the key ring in force stays");
-                }
-                false
-            }
-            Err(Failure::Other(error)) => {
-                tracing::error!(%error, "the key ring in force stays");
+            Err(why) => {
+                log_kept("key ring", why);
                 false
             }
         }
@@ -441,17 +435,23 @@ impl Reload {
                 tracing::info!("the guidance was read again");
                 true
             }
-            Err(Failure::Settings(bad)) => {
-                for why in bad {
-                    tracing::error!(why, "the guidance in force stays");
-                }
-                false
-            }
-            Err(Failure::Other(error)) => {
-                tracing::error!(%error, "the guidance in force stays");
+            Err(why) => {
+                log_kept("guidance", why);
                 false
             }
         }
+    }
+}
+
+/// Logs why what was read again is not taken up.
+fn log_kept(what: &'static str, why: Failure) {
+    match why {
+        Failure::Settings(bad) => {
+            for why in bad {
+                tracing::error!(why, "the {what} in force stays");
+            }
+        }
+        Failure::Other(error) => tracing::error!(%error, "the {what} in force stays"),
     }
 }
 

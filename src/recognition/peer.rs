@@ -3,6 +3,7 @@
 use super::bounds::shown;
 use crate::answer::Refusal;
 use crate::clock::Time;
+use crate::hex;
 use crate::offline::ListState;
 use crate::offline::code::{CodeFault, OfflineCode};
 use crate::offline::gate::{HeldLists, ListAges, OfflineDecision};
@@ -122,7 +123,7 @@ impl Peer {
         };
         for one in said {
             let digits = one.as_str().map(|text| text.trim_start_matches("sha256:"));
-            match digits.and_then(digest) {
+            match digits.and_then(hex::array) {
                 Some(pin) => pins.push(pin),
                 None => faults
                     .push("peer: is no SHA-256 of a public key, 64 hexadecimal digits".to_owned()),
@@ -158,18 +159,6 @@ impl Peer {
         });
         (peer, files, faults)
     }
-}
-
-/// Reads 64 hexadecimal digits.
-fn digest(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (nth, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * nth..2 * nth + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Whether a text is an address; `list`: with a path, and plain HTTP will do, because files are signed.

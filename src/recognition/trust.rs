@@ -10,6 +10,7 @@ use super::pass::{
 use super::peer::Peer;
 use super::shc::UncheckedShc;
 use crate::clock::Time;
+use crate::hex;
 use crate::lines::toml_fault;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -116,10 +117,7 @@ impl DenyList {
     }
 
     fn has_bytes(&self, kid: &[u8]) -> bool {
-        !self.kids.is_empty() && {
-            let digits: String = kid.iter().map(|byte| format!("{byte:02x}")).collect();
-            self.kids.contains(&digits)
-        }
+        !self.kids.is_empty() && { self.kids.contains(&hex::text(kid)) }
     }
 }
 
@@ -156,7 +154,7 @@ impl TrustList {
     /// Returns every key with its id, for people.
     pub fn all_keys(&self) -> Vec<(ForeignFormat, String, &IssuerKey)> {
         let hc1 = self.hc1.iter().flat_map(|(kid, keys)| {
-            let kid: String = kid.iter().map(|byte| format!("{byte:02x}")).collect();
+            let kid = hex::text(kid);
             keys.iter()
                 .map(move |key| (ForeignFormat::Hc1, kid.clone(), key))
         });
@@ -464,8 +462,7 @@ fn read_deny(deny: &mut DenyList, entry: toml::Value) -> Vec<String> {
     if let Some(kid) = words.kid {
         // The id of an HC1's key is written as its list does, in base64, or in hexadecimal digits.
         if let Some(bytes) = base64_any(&kid) {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            deny.kids.insert(digits);
+            deny.kids.insert(hex::text(&bytes));
         }
         if kid.bytes().all(|b| b.is_ascii_hexdigit()) {
             deny.kids.insert(kid.to_ascii_lowercase());

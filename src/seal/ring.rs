@@ -2,16 +2,17 @@
 
 pub mod part;
 
+use super::derivation;
 use super::tags::StatusTags;
 use crate::clock::Time;
 use crate::paper::PaperPurpose;
+use crate::{hex, private_file};
 use aws_lc_rs::aead::{AES_128_GCM_SIV, LessSafeKey, UnboundKey};
-use aws_lc_rs::hkdf;
 use aws_lc_rs::hmac;
 use part::{DoorPart, RingPart};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -54,14 +55,8 @@ impl<const BYTES: usize> TryFrom<String> for Secret<BYTES> {
     type Error = String;
     fn try_from(text: String) -> Result<Secret<BYTES>, String> {
         let text = Zeroizing::new(text);
-        let why = || format!("a key is {} hexadecimal digits", 2 * BYTES);
-        let mut bytes = [0; BYTES];
-        if text.len() != 2 * BYTES || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(why());
-        }
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| why())?;
-        }
+        let bytes = hex::array(&text);
+        let bytes = bytes.ok_or_else(|| format!("a key is {} hexadecimal digits", 2 * BYTES))?;
         Ok(Secret(bytes))
     }
 }
@@ -563,11 +558,7 @@ fn write_beside(keys: &impl Serialize, header: &str, path: &Path) -> Result<Path
     let body = Zeroizing::new(toml::to_string(keys).expect("keys are plain data"));
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let _ = std::fs::remove_file(&beside);
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)
+    private_file::create_new(&beside)
         .and_then(|mut file| {
             file.write_all(header.as_bytes())?;
             file.write_all(body.as_bytes())?;
@@ -738,18 +729,8 @@ impl Secret<16> {
 }
 
 fn derive<const BYTES: usize>(secret: &Secret, purpose: &[u8]) -> Secret<BYTES> {
-    struct Length(usize);
-    impl hkdf::KeyType for Length {
-        fn len(&self) -> usize {
-            self.0
-        }
-    }
     let mut key = Secret([0; BYTES]);
-    hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma")
-        .extract(&secret.0)
-        .expand(&[purpose], Length(BYTES))
-        .and_then(|okm| okm.fill(&mut key.0))
-        .expect("a few bytes are within HKDF's bound");
+    derivation::fill(&secret.0, purpose, &mut key.0);
     key
 }
 

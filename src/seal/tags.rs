@@ -1,8 +1,8 @@
 //! Tags of statuses at rest: whoever edits the store without the key ring is noticed.
 
+use super::derivation;
 use crate::person::ResidentId;
 use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
-use aws_lc_rs::hkdf;
 use aws_lc_rs::hmac;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -25,14 +25,6 @@ pub const TAG_BYTES: usize = 8;
 /// Id and word.
 const BLOCK: usize = 16;
 
-struct Length(usize);
-
-impl hkdf::KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
 /// The bytes of the keys.
 pub struct TagSecrets {
     pub words: Zeroizing<[u8; 16]>,
@@ -43,12 +35,7 @@ pub struct TagSecrets {
 impl TagSecrets {
     /// Derives them from the secret of what rests.
     pub fn of(secret: &[u8; 32]) -> TagSecrets {
-        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma").extract(secret);
-        let fill = |purpose: &[u8], key: &mut [u8]| {
-            prk.expand(&[purpose], Length(key.len()))
-                .and_then(|okm| okm.fill(key))
-                .expect("32 bytes are within HKDF's bound");
-        };
+        let fill = |purpose: &[u8], key: &mut [u8]| derivation::fill(secret, purpose, key);
         let mut secrets = TagSecrets {
             words: Zeroizing::new([0; 16]),
             records: Zeroizing::new([0; 32]),

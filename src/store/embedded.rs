@@ -23,12 +23,13 @@ use crate::critical::CriticalTask;
 use crate::meters::StoreMetrics;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
+use crate::private_file;
 use crate::seal::tags::{StatusTags, TAG_BYTES};
 use crate::status::Word;
 use fence::{CommitNote, Disbelief};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::cell::RefCell;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
@@ -268,13 +269,7 @@ pub fn is_in(folder: &Path) -> bool {
 fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let _ = std::fs::remove_file(&beside);
-    // For its owner alone, whatever the umask says.
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(failed)?;
+    private_file::create_new(&beside).map_err(failed)?;
     {
         let db = Database::create(&beside).map_err(failed)?;
         let txn = db.begin_write().map_err(failed)?;

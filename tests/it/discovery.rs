@@ -3,7 +3,7 @@
 use crate::harness::*;
 use liangma::http::query::Door;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// The addresses that a name has now.
@@ -40,15 +40,6 @@ fn dns(addresses: &Addresses) -> SocketAddr {
         }
     });
     at
-}
-
-struct Balancer(Child);
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -124,7 +115,7 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let _balancer = Balancer(haproxy.spawn().expect("haproxy is here"));
+    let _balancer = KilledOnDrop(haproxy.spawn().expect("haproxy is here"));
     let takes = |count: usize| {
         let backends = [
             "nodes",

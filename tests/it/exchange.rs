@@ -100,15 +100,18 @@ fn becomes(node: &Node, code: impl Fn() -> String, what: &str) -> Value {
     said
 }
 
+/// The province whose gates scan, and another one.
+fn two_provinces(authority: &Authority) -> (Province, Province) {
+    let of = |issuer| Province::new(authority, issuer);
+    (of(440_000), of(820_000))
+}
+
 #[test]
 fn a_visitor_is_seen_with_the_colour_of_home_live_and_offline_both_ways() {
     let Some(authority) = Authority::make() else {
         return;
     };
-    let (here, there) = (
-        Province::new(&authority, 440_000),
-        Province::new(&authority, 820_000),
-    );
+    let (here, there) = two_provinces(&authority);
     let (home, abroad) = (there.start(&["gate_reasons=all"]), here.start(&[]));
     for (one, other, node) in [(&here, &there, &home), (&there, &here, &abroad)] {
         one.keeps_keys_of(node);
@@ -463,10 +466,7 @@ fn a_peer_that_fails_is_left_alone_and_tried_again() {
     let Some(authority) = Authority::make() else {
         return;
     };
-    let (here, there) = (
-        Province::new(&authority, 440_000),
-        Province::new(&authority, 820_000),
-    );
+    let (here, there) = two_provinces(&authority);
     let home = there.start(&[]);
     let (seals, who) = (home.seals(), person(1));
     home.feed(&seals.authority(), &[who.resident()]);
@@ -504,10 +504,7 @@ fn nobody_comes_in_at_the_exchange_door_without_a_key_that_the_trust_file_names(
     let Some(authority) = Authority::make() else {
         return;
     };
-    let (here, there) = (
-        Province::new(&authority, 440_000),
-        Province::new(&authority, 820_000),
-    );
+    let (here, there) = two_provinces(&authority);
     let strange = Province::new(&authority, 330_000);
     let is_there = |tool: &str| {
         std::process::Command::new(tool)

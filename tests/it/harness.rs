@@ -37,10 +37,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 #[track_caller]
 pub fn left_out(tool: &str) {
     let said = format!("NO {tool} ON THIS MACHINE: ITS TESTS TEST NOTHING");
-    assert!(
-        std::env::var_os("LIANGMA_REQUIRE_TOOLS").is_none(),
-        "{said}"
-    );
+    assert!(std::env::var_os("LIANGMA_REQUIRE_TOOLS").is_none(), "{said}");
     // Not by eprintln!: the test runner would keep it to itself.
     let _ = writeln!(std::io::stderr(), "\n**** {said} ****\n");
 }
@@ -359,6 +356,16 @@ impl Starting {
 pub fn send(child: &Child, signal: i32) {
     // SAFETY: a bare system call; the child is ours and was not waited for, so its id is still its own.
     assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+/// A process that is killed, and waited for, when it is dropped.
+pub struct KilledOnDrop(pub Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[track_caller]

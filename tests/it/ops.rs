@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -219,15 +219,6 @@ fn alerts_ring_for_what_is_wrong_and_for_nothing_else() {
     );
 }
 
-struct Prometheus(Child);
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
     if !has("prometheus") {
@@ -272,7 +263,7 @@ fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
         .stderr(Stdio::null())
         .spawn()
         .expect("it is here");
-    let _prometheus = Prometheus(prometheus);
+    let _prometheus = KilledOnDrop(prometheus);
     let asks = |expression: &str| -> Option<Vec<Value>> {
         Connection::try_to(address)?;
         let path = format!("/api/v1/query?query={}", escaped(expression));

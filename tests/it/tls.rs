@@ -32,6 +32,20 @@ fn openssl(command: &mut Command) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
+/// Makes a key of P-256 by `openssl req`, and what these arguments ask for.
+fn request(args: &[&str], key: &Path, out: &Path) {
+    let mut command = Command::new("openssl");
+    command
+        .args(["req", "-nodes"])
+        .args(args)
+        .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        .arg("-keyout")
+        .arg(key)
+        .arg("-out")
+        .arg(out);
+    openssl(&mut command);
+}
+
 impl Authority {
     /// None where there is no openssl.
     pub fn make() -> Option<Authority> {
@@ -44,16 +58,23 @@ impl Authority {
             cert: folder.path().join("ca.pem"),
             key: folder.path().join("ca.key"),
         };
-        let mut command = Command::new("openssl");
-        command
-            .args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=ca"])
-            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .arg("-keyout")
-            .arg(&own.key)
-            .arg("-out")
-            .arg(&own.cert);
-        openssl(&mut command);
+        request(
+            &["-x509", "-days", "30", "-subj", "/CN=ca"],
+            &own.key,
+            &own.cert,
+        );
         Some(Authority { folder, own })
+    }
+
+    fn file(&self, name: &str, end: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.{end}"))
+    }
+
+    fn pair(&self, name: &str) -> Pair {
+        Pair {
+            cert: self.file(name, "pem"),
+            key: self.file(name, "key"),
+        }
     }
 
     pub fn signs(&self, name: &str) -> Pair {
@@ -62,41 +83,20 @@ impl Authority {
 
     /// Makes a certificate that signs itself.
     pub fn own_signed(&self, name: &str) -> Pair {
-        let at = |end: &str| self.folder.path().join(format!("{name}.{end}"));
-        let pair = Pair {
-            cert: at("pem"),
-            key: at("key"),
-        };
-        let mut command = Command::new("openssl");
-        command
-            .args(["req", "-x509", "-nodes", "-days", "30"])
-            .args(["-subj", &format!("/CN={name}")])
-            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
-            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .arg("-keyout")
-            .arg(&pair.key)
-            .arg("-out")
-            .arg(&pair.cert);
-        openssl(&mut command);
+        let pair = self.pair(name);
+        let subject = format!("/CN={name}");
+        let alternative = "subjectAltName=IP:127.0.0.1";
+        let dated = ["-x509", "-days", "30", "-subj", &subject];
+        let args = [&dated[..], &["-addext", alternative]].concat();
+        request(&args, &pair.key, &pair.cert);
         pair
     }
 
     /// Signs a certificate for so many days; `before` is a command before openssl's, as `faketime` is.
     pub fn signs_for(&self, name: &str, days: u32, before: &[&str]) -> Pair {
-        let at = |end: &str| self.folder.path().join(format!("{name}.{end}"));
-        let pair = Pair {
-            cert: at("pem"),
-            key: at("key"),
-        };
-        let mut command = Command::new("openssl");
-        command
-            .args(["req", "-nodes", "-subj", &format!("/CN={name}")])
-            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .arg("-keyout")
-            .arg(&pair.key)
-            .arg("-out")
-            .arg(at("csr"));
-        openssl(&mut command);
+        let at = |end: &str| self.file(name, end);
+        let pair = self.pair(name);
+        request(&["-subj", &format!("/CN={name}")], &pair.key, &at("csr"));
         std::fs::write(at("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
         let words = before.iter().copied().chain(["openssl"]);
         let words: Vec<&str> = words.collect();

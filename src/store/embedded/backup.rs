@@ -9,12 +9,12 @@ use super::papers::{INDEX, PAPERS};
 use super::{FILE, FORMAT, META, RESIDENTS, Settings, WORDS, failed};
 use crate::clock::Time;
 use crate::store::{Error, StoreStream};
+use crate::{hex, private_file};
 use aws_lc_rs::digest::{Context, SHA256};
 use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 const MAGIC: &[u8; 16] = b"liangma backup 1";
@@ -88,13 +88,8 @@ pub struct BackupSummary {
 /// The tables, by their place in a backup.
 const NAMES: [&str; 5] = ["meta", "residents", "words", "papers", "papers_by_time"];
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
+/// Takes the bytes of a row's key and value.
+type RowWriter<'w> = &'w mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>;
 
 /// Writes frames to a sink that may refuse them.
 struct FrameWriter<S> {
@@ -134,6 +129,25 @@ impl<S: FnMut(Vec<u8>) -> Result<(), Error>> FrameWriter<S> {
         }
     }
 
+    /// Writes a table, whose rows `bytes` hands on as key and value.
+    fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &mut self,
+        place: u8,
+        txn: &ReadTransaction,
+        definition: TableDefinition<K, V>,
+        bytes: impl for<'r> Fn(K::SelfType<'r>, V::SelfType<'r>, RowWriter<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.table = place;
+        let table = txn.open_table(definition).map_err(failed)?;
+        for row in table.iter().map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            bytes(key.value(), value.value(), &mut |key, value| {
+                self.row(key, value)
+            })?;
+        }
+        self.flush()
+    }
+
     fn flush(&mut self) -> Result<(), Error> {
         let frame = std::mem::take(&mut self.frame);
         match frame.is_empty() {
@@ -151,7 +165,7 @@ pub fn write(
 ) -> Result<(), Error> {
     let meta = txn.open_table(META).map_err(failed)?;
     let ring = meta.get("ring").map_err(failed)?;
-    let ring = ring.map(|ring| hex(ring.value())).unwrap_or_default();
+    let ring = ring.map(|ring| hex::text(ring.value())).unwrap_or_default();
     sink(MAGIC.to_vec())?;
     let mut writer = FrameWriter {
         sink,
@@ -167,59 +181,18 @@ pub fn write(
         begun_at: begun_at.0,
     };
     writer.send(HEAD, &serde_json::to_vec(&head).map_err(failed)?)?;
-    for row in meta.iter().map_err(failed)? {
-        let (key, value) = row.map_err(failed)?;
-        writer.row(key.value().as_bytes(), value.value())?;
-    }
-    writer.flush()?;
-    writer.table = 1;
-    for row in txn
-        .open_table(RESIDENTS)
-        .map_err(failed)?
-        .iter()
-        .map_err(failed)?
-    {
-        let (key, value) = row.map_err(failed)?;
-        writer.row(&key.value().to_be_bytes(), value.value())?;
-    }
-    writer.flush()?;
-    writer.table = 2;
-    for row in txn
-        .open_table(WORDS)
-        .map_err(failed)?
-        .iter()
-        .map_err(failed)?
-    {
-        let (key, value) = row.map_err(failed)?;
-        writer.row(&key.value().to_be_bytes(), &value.value().to_be_bytes())?;
-    }
-    writer.flush()?;
-    writer.table = 3;
-    for row in txn
-        .open_table(PAPERS)
-        .map_err(failed)?
-        .iter()
-        .map_err(failed)?
-    {
-        let (key, value) = row.map_err(failed)?;
-        writer.row(key.value(), value.value())?;
-    }
-    writer.flush()?;
-    writer.table = 4;
-    for row in txn
-        .open_table(INDEX)
-        .map_err(failed)?
-        .iter()
-        .map_err(failed)?
-    {
-        let (key, _) = row.map_err(failed)?;
-        writer.row(key.value(), &[])?;
-    }
-    writer.flush()?;
+    let raw = |id: u64| id.to_be_bytes();
+    writer.table(0, txn, META, |key, value, row| row(key.as_bytes(), value))?;
+    writer.table(1, txn, RESIDENTS, |key, value, row| row(&raw(key), value))?;
+    writer.table(2, txn, WORDS, |key, value, row| {
+        row(&raw(key), &value.to_be_bytes())
+    })?;
+    writer.table(3, txn, PAPERS, |key, value, row| row(key, value))?;
+    writer.table(4, txn, INDEX, |key, (), row| row(key, &[]))?;
     let digest = writer.digest.clone().finish();
     let end = BackupEnd {
         rows: writer.rows,
-        sha256: hex(digest.as_ref()),
+        sha256: hex::text(digest.as_ref()),
     };
     writer.send(END, &serde_json::to_vec(&end).map_err(failed)?)
 }
@@ -317,7 +290,7 @@ pub fn read(mut from: impl Read, each: &mut EachRow<'_>) -> Result<BackupSummary
             (END, Some(head)) => {
                 let end: BackupEnd =
                     serde_json::from_slice(&contents).map_err(|_| BackupError::Damaged)?;
-                if end.rows != rows || end.sha256 != hex(digest.finish().as_ref()) {
+                if end.rows != rows || end.sha256 != hex::text(digest.finish().as_ref()) {
                     return Err(BackupError::Damaged);
                 }
                 if from.read(&mut [0])? != 0 {
@@ -361,11 +334,7 @@ pub fn restore(
     }
     let new = settings.folder.join(NEW);
     let _ = std::fs::remove_file(&new);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
+    private_file::create_new(&new)?;
     let made = fill(settings, &new, mark, from, believed);
     let placed = made.and_then(|summary| {
         File::open(&new)?.sync_all()?;
@@ -389,7 +358,7 @@ fn fill(
     from: impl Read,
     believed: bool,
 ) -> Result<BackupSummary, BackupError> {
-    let mark = hex(&mark);
+    let mark = hex::text(&mark);
     let db = Database::builder()
         .set_cache_size(settings.cache_bytes)
         .create(new)

@@ -7,12 +7,13 @@
 
 use super::papers::{INDEX, PAPERS};
 use super::{FILE, META, RESIDENTS, Settings, WORDS, failed, open_file};
+use crate::private_file;
 use crate::store::Error;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Rows that one commit copies.
@@ -39,12 +40,7 @@ pub fn rewrite(settings: &Settings, progress: &dyn Fn(u64)) -> Result<(), Error>
         }
         other => failed(other),
     })?;
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path(NEW))
-        .map_err(failed)?;
+    private_file::create_new(&path(NEW)).map_err(failed)?;
     {
         let new = Database::builder()
             .set_cache_size(settings.cache_bytes)
