@@ -249,10 +249,10 @@ fn main() {
     std::fs::write(out.join("pages.rs"), table).expect("cargo's folder");
 }
 
-/// Tells the program which commit it is made of: that of LIANGMA_COMMIT, or the one that is checked out here, or `unknown`.
+/// Tells the program which commit it is made of: that of SOURCE_COMMIT, or the one that is checked out here, or `unknown`.
 fn tell_commit() {
-    println!("cargo::rerun-if-env-changed=LIANGMA_COMMIT");
-    let said = std::env::var("LIANGMA_COMMIT").ok();
+    println!("cargo::rerun-if-env-changed=SOURCE_COMMIT");
+    let said = std::env::var("SOURCE_COMMIT").ok();
     let commit = said.or_else(checked_out).unwrap_or_default();
     let digits = commit.trim().get(..12).unwrap_or_default();
     let is_commit = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());

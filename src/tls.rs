@@ -451,7 +451,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let Some(one) = pair(folder.path(), "one", &["-days", "10"]) else {
             assert!(
-                std::env::var_os("LIANGMA_REQUIRE_TOOLS").is_none(),
+                std::env::var_os("TEST_REQUIRE_TOOLS").is_none(),
                 "NO openssl"
             );
             return;

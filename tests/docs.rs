@@ -1,4 +1,5 @@
-//! The documents: every relative link leads to a file and a heading that exist, and every page is in the index.
+//! The documents and scripts: every relative link leads to a file and a heading that exist, every page is in the index, and what has
+//! the name of a setting is one.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -142,6 +143,48 @@ fn every_page_of_docs_is_in_the_index() {
 fn the_readme_is_short() {
     let readme = std::fs::read_to_string(root().join("README.md")).expect("a readme");
     assert!(readme.lines().count() <= 110);
+}
+
+/// Files that people run or paste from: all but sources, what was built, and what was measured.
+fn scripts(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the project") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        match name.expect("UTF-8") {
+            ".git" | "node_modules" | "target" | "corpus" | "artifacts" | "results" | "src" => {}
+            _ if path.is_dir() => scripts(&path, found),
+            _ => found.push(path),
+        }
+    }
+}
+
+#[test]
+fn every_variable_with_the_name_of_a_setting_is_one() {
+    let names: HashSet<String> = liangma::config::SETTINGS
+        .iter()
+        .map(|(name, ..)| name.to_ascii_uppercase())
+        .collect();
+    // The token of commands; what the book of settings and this test are about; a bad one of a test; what Kubernetes must not set.
+    let others = ["TOKEN", "NAME", "", "LOGG", "GATE_PORT"];
+    let mut files = Vec::new();
+    scripts(root(), &mut files);
+    let mut strangers = Vec::new();
+    let mut seen = 0;
+    for file in files {
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
+        for rest in text.split("LIANGMA_").skip(1) {
+            let end = rest.find(|c: char| !c.is_ascii_uppercase() && !matches!(c, '_' | '0'..='9'));
+            let name = &rest[..end.unwrap_or(rest.len())];
+            seen += 1;
+            if !names.contains(name) && !others.contains(&name) {
+                strangers.push(format!("{}: LIANGMA_{name}", file.display()));
+            }
+        }
+    }
+    assert!(strangers.is_empty(), "a node refuses these: {strangers:#?}");
+    assert!(seen > 8, "{seen}");
 }
 
 #[test]

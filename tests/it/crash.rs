@@ -303,7 +303,7 @@ fn import_in_pieces(store: &str, keys: &Path, file: &Path, far: impl Fn(u32, Dur
 
 /// How many residents a mixed import is of: a province's city, where somebody asks for it.
 fn residents() -> usize {
-    let said = std::env::var("LIANGMA_MIXED_RESIDENTS");
+    let said = std::env::var("TEST_MIXED_RESIDENTS");
     said.map_or(20_000, |said| said.parse().expect("a number of residents"))
 }
 

@@ -33,11 +33,11 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Reports that tests are left out because a tool is missing. With `LIANGMA_REQUIRE_TOOLS` in the environment they fail instead.
+/// Reports that tests are left out because a tool is missing. With `TEST_REQUIRE_TOOLS` in the environment they fail instead.
 #[track_caller]
 pub fn left_out(tool: &str) {
     let said = format!("NO {tool} ON THIS MACHINE: ITS TESTS TEST NOTHING");
-    assert!(std::env::var_os("LIANGMA_REQUIRE_TOOLS").is_none(), "{said}");
+    assert!(std::env::var_os("TEST_REQUIRE_TOOLS").is_none(), "{said}");
     // Not by eprintln!: the test runner would keep it to itself.
     let _ = writeln!(std::io::stderr(), "\n**** {said} ****\n");
 }

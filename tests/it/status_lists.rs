@@ -677,11 +677,11 @@ async fn a_publisher_that_dies_at_any_step_leaves_the_list_before_or_a_whole_one
     }
 }
 
-/// Prints what a list of a whole city costs; `LIANGMA_RESIDENTS` says how many.
+/// Prints what a list of a whole city costs; `TEST_RESIDENTS` says how many.
 #[test]
 #[ignore = "takes minutes; prints seconds and memory"]
 fn the_list_of_a_million_residents_is_proved_in_seconds() {
-    let residents = std::env::var("LIANGMA_RESIDENTS").unwrap_or_else(|_| "1000000".to_owned());
+    let residents = std::env::var("TEST_RESIDENTS").unwrap_or_else(|_| "1000000".to_owned());
     let folder = folder();
     let (store, lines) = (
         folder.path().join("store"),

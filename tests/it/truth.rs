@@ -1,9 +1,9 @@
 //! Truth: three nodes over real Redis servers, harm by the dice, feeders who repeat what was not acknowledged, and watchers
 //! who hold every answer against what was fed. Nobody may be lied to.
 //!
-//! `LIANGMA_TRUTH_SEED` makes the same dice fall again (not the same race), `LIANGMA_TRUTH_SECONDS` says for how long,
-//! `LIANGMA_TRUTH_OVER` over what: `single`, `sentinel`, `cluster`, or `loss`, in which the store forgets;
-//! `LIANGMA_TRUTH_REPLICAS` is the nodes' `store_replicas`.
+//! `TEST_TRUTH_SEED` makes the same dice fall again (not the same race), `TEST_TRUTH_SECONDS` says for how long,
+//! `TEST_TRUTH_OVER` over what: `single`, `sentinel`, `cluster`, or `loss`, in which the store forgets;
+//! `TEST_TRUTH_REPLICAS` is the nodes' `store_replicas`.
 
 mod checker;
 mod life;
@@ -55,7 +55,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn seed() -> u64 {
-    number("LIANGMA_TRUTH_SEED").unwrap_or_else(|| Time::now().0)
+    number("TEST_TRUTH_SEED").unwrap_or_else(|| Time::now().0)
 }
 
 /// Past the test runner, which keeps what is printed to itself.
@@ -69,9 +69,9 @@ fn no_node_ever_lies() {
         return;
     }
     let seed = seed();
-    let length = Duration::from_secs(number("LIANGMA_TRUTH_SECONDS").unwrap_or(16));
+    let length = Duration::from_secs(number("TEST_TRUTH_SECONDS").unwrap_or(16));
     let mut rng = Rng::new(seed);
-    if let Some(over) = setting("LIANGMA_TRUTH_OVER") {
+    if let Some(over) = setting("TEST_TRUTH_OVER") {
         return run(&over, seed, length);
     }
     let kinds = ["sentinel", "cluster", "single"];
@@ -105,7 +105,7 @@ fn sabotage_finds_in_the_source_what_it_takes_out() {
 
 #[test]
 fn no_node_lies_that_is_filled_while_changes_come() {
-    if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some() {
+    if is_missing() || setting("TEST_TRUTH_OVER").is_some() {
         return;
     }
     let seed = seed();
@@ -115,11 +115,11 @@ fn no_node_lies_that_is_filled_while_changes_come() {
 
 #[test]
 fn no_red_that_a_node_knew_is_forgotten_with_the_store() {
-    if is_missing() || setting("LIANGMA_TRUTH_OVER").is_some_and(|over| over != "loss") {
+    if is_missing() || setting("TEST_TRUTH_OVER").is_some_and(|over| over != "loss") {
         return;
     }
     let seed = seed();
-    let length = number("LIANGMA_TRUTH_SECONDS").unwrap_or(10).min(60);
+    let length = number("TEST_TRUTH_SECONDS").unwrap_or(10).min(60);
     run("loss", seed, Duration::from_secs(length));
 }
 
@@ -129,10 +129,10 @@ fn run(kind: &str, seed: u64, length: Duration) {
         "sentinel" => (Over::Watched, false),
         "cluster" => (Over::Cluster, false),
         "loss" => (Over::Single, true),
-        other => panic!("LIANGMA_TRUTH_OVER={other}: single, sentinel, cluster or loss"),
+        other => panic!("TEST_TRUTH_OVER={other}: single, sentinel, cluster or loss"),
     };
     let again = format!(
-        "LIANGMA_TRUTH_SEED={seed} LIANGMA_TRUTH_OVER={kind} LIANGMA_TRUTH_SECONDS={}",
+        "TEST_TRUTH_SEED={seed} TEST_TRUTH_OVER={kind} TEST_TRUTH_SECONDS={}",
         length.as_secs()
     );
     tell(&format!("truth: {again}"));
@@ -144,7 +144,7 @@ fn run(kind: &str, seed: u64, length: Duration) {
         too_old_after: TOO_OLD_AFTER,
     };
     // Sentinels may choose either of the two replicas: both are waited for.
-    let replicas = match number("LIANGMA_TRUTH_REPLICAS") {
+    let replicas = match number("TEST_TRUTH_REPLICAS") {
         None if over == Over::Watched => Some(2),
         count => count.map(|count| count as u32),
     };

@@ -9,9 +9,9 @@ use std::process::Command;
 /// The oldest commit whose key ring, embedded store and Redis have the formats of today. A change of a format moves it.
 const OLDEST: &str = "e060a8c";
 
-/// Returns the binary of that commit: the one that LIANGMA_OLD_BINARY names, or one that is built under target/.
+/// Returns the binary of that commit: the one that TEST_OLD_BINARY names, or one that is built under target/.
 fn old_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("LIANGMA_OLD_BINARY") {
+    if let Some(path) = std::env::var_os("TEST_OLD_BINARY") {
         return path.into();
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -69,7 +69,7 @@ fn understands(told_by: &Node, asked: &Node, nth: usize, is_red: bool) {
 }
 
 #[test]
-#[ignore = "builds the binary of an older commit, some minutes; LIANGMA_OLD_BINARY names one that is there"]
+#[ignore = "builds the binary of an older commit, some minutes; TEST_OLD_BINARY names one that is there"]
 fn the_oldest_build_of_these_formats_runs_beside_this_one_and_either_takes_over_from_the_other() {
     let old = old_binary();
     if !redis::is_missing() {
