@@ -119,6 +119,9 @@ impl Time {
     }
 }
 
+/// Once a day a thread; out of line, so that the rest of [`Time::print`] is small enough to be in line.
+#[cold]
+#[inline(never)]
 fn print_date(days: u64) -> [u8; 10] {
     let (year, month, day) = civil(days);
     let mut date = *b"0000-00-00";

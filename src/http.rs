@@ -358,7 +358,7 @@ pub async fn answer(
                                     body,
                                     language,
                                 };
-                                Query::Desk(asked, Box::new(caller))
+                                Query::Desk(Box::new(asked), Box::new(caller))
                             }),
                             Err(refusal) => Err(*refusal),
                         };

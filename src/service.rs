@@ -183,8 +183,9 @@ pub enum Query<'q> {
         session: &'q [u8],
         language: Language,
     },
-    /// What is asked of the desk, and the caller that [`Service::admit_desk`] let in.
-    Desk(desk::DeskRequest<'q>, Box<Caller>),
+    /// What is asked of the desk, and the caller that [`Service::admit_desk`] let in. Boxed, so that those who show and scan carry no
+    /// place for it.
+    Desk(Box<desk::DeskRequest<'q>>, Box<Caller>),
 }
 
 /// What a query ends in when it is not refused, and the language to say it in.
