@@ -125,6 +125,10 @@ const CERTIFICATE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A sweep that was put off is tried again after so long.
 const SWEEP_RETRY: Duration = Duration::from_secs(60);
 
+/// For so long after our time leapt forward nothing is swept: a clock that was set wrong, and Redis's with it, is put right before
+/// it has cost a paper.
+const SWEEP_AFTER_LEAP: Duration = Duration::from_secs(86_400);
+
 /// How often a start tells how far it is.
 const FILL_REPORT: Duration = Duration::from_secs(5);
 
@@ -341,6 +345,11 @@ async fn sweep(app: Arc<AppState>, keep: Retention, every: Duration) {
         if app.clock_offset_is_too_large() {
             // What is past its time by a wrong clock is not past it.
             tracing::warn!("nothing is swept while the clocks are apart");
+            tokio::time::sleep(every.min(SWEEP_RETRY)).await;
+            continue;
+        }
+        if offset::leapt_within(SWEEP_AFTER_LEAP) {
+            tracing::warn!("nothing is swept for a day after the clock leapt forward");
             tokio::time::sleep(every.min(SWEEP_RETRY)).await;
             continue;
         }

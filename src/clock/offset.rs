@@ -32,6 +32,12 @@ static FRACTION: AtomicU64 = AtomicU64::new(0);
 /// Steps of the system's clock that were seen.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
+/// The moment at which our time last leapt forward by more than [`LEAP`], in milliseconds; 0 if it never did.
+static LEAPT: AtomicU64 = AtomicU64::new(0);
+
+/// A move of our time that makes old what was new a moment ago.
+pub const LEAP: Duration = Duration::from_secs(3_600);
+
 /// Returns the time of day at a moment.
 pub fn time_at(moment: Moment) -> Time {
     let mut offset = OFFSET.load(Relaxed);
@@ -177,10 +183,20 @@ pub fn look(judge: &mut OffsetJudge, store_offset: Option<i64>, bound: Duration)
     let now = Moment::now();
     let (offset, seen) = judge.look(own(), system_offset(), store_offset, bound, now);
     OFFSET.store(offset, Relaxed);
-    if let ClockCheck::Stepped(_) = seen {
-        STEPS.fetch_add(1, Relaxed);
+    match seen {
+        ClockCheck::Stepped(_) => {
+            STEPS.fetch_add(1, Relaxed);
+        }
+        ClockCheck::Moved(by) if by > LEAP.as_millis() as i64 => LEAPT.store(now.0.max(1), Relaxed),
+        _ => {}
     }
     seen
+}
+
+/// Returns whether our time leapt forward by more than [`LEAP`] within so long.
+pub fn leapt_within(length: Duration) -> bool {
+    let leapt = LEAPT.load(Relaxed);
+    leapt != 0 && Moment::now().since(Moment(leapt)) < length
 }
 
 /// How far the system's clock is from the store's, as the node's task last saw it.

@@ -255,3 +255,70 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
         }
     }
 }
+
+#[test]
+fn what_was_revoked_stays_so_and_nothing_is_swept_by_whatever_clock_is_wrong() {
+    if redis::is_missing() {
+        return;
+    }
+    // Whose clock is set: the first node's, Redis's, or both, which then agree that it is another day.
+    for (of_node, of_redis) in [(true, false), (false, true), (true, true)] {
+        let folder = folder();
+        let clock = Clock::new(folder.path());
+        let ring = Ring::make();
+        let server = match of_redis {
+            true => Server::start_shifted(&clock.0),
+            false => Server::start(&[]),
+        };
+        let settings = ["retention_temperatures=1d", "retention_sweep_interval=1s"];
+        let mut start = NodeBuilder::new(&settings).over_redis(&server.url(), &ring);
+        start.clock = of_node.then(|| clock.0.clone());
+        let nodes = [
+            start.node(),
+            NodeBuilder::new(&settings)
+                .over_redis(&server.url(), &ring)
+                .node(),
+        ];
+        let seals = &ring.seals;
+        let (lost, session) = (seals.scanner(), seals.session(&person(1)));
+        let at = liangma::clock::Time::now().print();
+        let temperature = serde_json::json!({
+            "event": "temperature", "celsius": 36.5, "at": text(&at), "seq": 1, "region": "440106",
+            "cert_type": "10", "cert_no": person(1).cert_no, "source": "gz-lab",
+        });
+        let fed = [person(1).resident(), temperature.to_string()];
+        nodes[0].feed(&seals.authority_of("gz-lab", None), &fed);
+        let asked = serde_json::json!({ "token": lost }).to_string();
+        let asked = Ask::post("/v1/revocations", asked).json();
+        let revoked = asked
+            .bearer(&seals.operator())
+            .at(nodes[0].address(Door::Ops));
+        assert_eq!(revoked.status, 201, "{}", text(&revoked.body));
+        for step in STEPS {
+            let put_off = || nodes[0].log().matches("nothing is swept").count();
+            let before = put_off();
+            clock.set(step);
+            if of_node != of_redis || step > 3600 {
+                until("a sweep is put off", || put_off() > before);
+            }
+            for node in &nodes {
+                until("the revoked token is refused", || {
+                    node.scan(&lost, "x").status == 401
+                });
+            }
+            clock.set(0);
+            until("the clocks agree again", || {
+                nodes[0].get(Door::Ops, "/ready").status == 200
+            });
+            for node in &nodes {
+                until("it is the time that it was", || {
+                    node.scan(&lost, "x").json()["code"] == "unauthorized"
+                });
+                let known = Ask::get("/v1/health?kind=temperature").bearer(&session);
+                let known = known.at(node.address(Door::Desk)).json();
+                let papers = known["records"].as_array().map(Vec::len);
+                assert_eq!(papers, Some(1), "{of_node} {of_redis} {step}: {known}");
+            }
+        }
+    }
+}
