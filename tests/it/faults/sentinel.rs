@@ -1,7 +1,7 @@
 //! A primary that sentinels watch: another takes its place, and the old one is not believed.
 
 use super::{Town, report};
-use crate::harness::{Doors, until};
+use crate::harness::{Doors, Person, until};
 use crate::redis::{Relay, Server, Watched, is_missing};
 use liangma::clock::Time;
 use liangma::store::redis::partition::PARTITIONS;
@@ -217,4 +217,57 @@ fn a_primary_for_whom_no_sentinel_vouches_is_lost_once_and_found_once() {
     }
     town.well_after(Instant::now());
     assert_eq!((lost, back), (1, 0));
+}
+
+#[test]
+fn a_red_that_was_refused_goes_with_a_clear_that_is_acknowledged() {
+    if is_missing() {
+        return;
+    }
+    // Either the replica comes back and has the red as well, or it takes over without it.
+    for takes_over in [false, true] {
+        let mut watched = Watched::start(1, &[]);
+        let town = Town::over(&watched.url());
+        let old = watched.primary();
+        let people: Vec<_> = (0..PARTITIONS).map(|nth| town.newcomer(nth)).collect();
+        let all =
+            |line: &dyn Fn(&Person) -> String| -> Vec<String> { people.iter().map(line).collect() };
+        town.feed(&all(&|person| person.resident()));
+        watched.servers[1 - old].freeze();
+        let refused = town.try_feed(&all(&|person| person.set("confirmed", 1)));
+        refused.refuses(503, "upstream_busy");
+        let show = |colour: &str| {
+            let mut nodes = town.nodes.iter();
+            nodes.all(|node| {
+                people
+                    .iter()
+                    .all(|person| town.state(node, person) == colour)
+            })
+        };
+        until("every node shows what nobody may take for untrue", || {
+            show("red")
+        });
+        if takes_over {
+            watched.servers[old].kill();
+            watched.servers[1 - old].thaw();
+            watched.changed(old);
+            // As a replica; without one nothing is acknowledged.
+            watched.servers[old].restart();
+            watched.settled();
+        } else {
+            watched.servers[1 - old].thaw();
+        }
+        town.feed(&all(&|person| person.clear("confirmed", 2)));
+        until("every node shows what was acknowledged", || show("green"));
+        let new = town.start_at(&watched.url()).node();
+        for person in &people {
+            assert_eq!(
+                town.state(&new, person),
+                "green",
+                "taken over: {takes_over}"
+            );
+        }
+        town.well_after(Instant::now());
+        assert!(show("green"), "taken over: {takes_over}");
+    }
 }
