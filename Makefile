@@ -67,7 +67,7 @@ storm: ## goodput at ten times the load and after a spike, beside nginx and HAPr
 	loadtest/storm --servers liangma,open,nginx,haproxy --shapes ten-times,spike --repeats 1 --out target/storm
 
 FUZZ_SECONDS := 600
-FUZZ_TARGETS := feed_line code query_head rest foreign recognition
+FUZZ_TARGETS := feed_line code query_head rest foreign recognition desk list
 
 fuzz: ## each fuzz target for ten minutes, or FUZZ_SECONDS (needs nightly and cargo-fuzz)
 	for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target; \
