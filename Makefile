@@ -51,7 +51,7 @@ lint: ## rustfmt and clippy, warnings are errors
 format: ## rustfmt
 	$(CARGO) fmt
 
-bench: ## the rooms of the hot path in wall time
+bench: ## the steps of the hot path in wall time
 	$(CARGO) bench --locked --bench steps
 
 instructions: ## the same in instructions (needs valgrind)

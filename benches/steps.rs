@@ -15,7 +15,7 @@ static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
 const RESIDENTS: u64 = 1_000_000;
 
 thread_local! {
-    // A house belongs to one thread, as a service does; the benches run on one.
+    // Fixtures belong to one thread, as a service does; the benches run on one.
     static FIXTURES: Fixtures = Fixtures::new(RESIDENTS);
 }
 

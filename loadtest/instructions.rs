@@ -1,5 +1,5 @@
-//! Does what one room on the hot path does, N times, so that `loadtest/instructions` can count its instructions.
-//! In: `ROOM N`, or nothing to list the rooms. Never: a clock.
+//! Does what one step on the hot path does, N times, so that `loadtest/instructions` can count its instructions.
+//! In: `STEP N`, or nothing to list the steps. Never: a clock.
 
 #[path = "../benches/steps/fixtures.rs"]
 mod fixtures;
@@ -24,14 +24,14 @@ fn main() -> ExitCode {
     };
     let step = STEPS.iter().find(|step| step.name == name);
     let (Some(step), Ok(times)) = (step, times.parse()) else {
-        eprintln!("usage: instructions [ROOM N]");
+        eprintln!("usage: instructions [STEP N]");
         return ExitCode::from(2);
     };
     measured(&Fixtures::new(RESIDENTS), step.once, times);
     ExitCode::SUCCESS
 }
 
-/// The counter is on in here alone: making the house depends on chance and on the clock.
+/// The counter is on in here alone: making the fixtures depends on chance and on the clock.
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn measured(fixtures: &Fixtures, once: fn(&Fixtures), times: u64) {

@@ -34,6 +34,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+#[path = "passes.rs"]
+mod passes;
+use passes::Passes;
+
 /// Every operation happens at this moment, so that nothing expires under a slow measurer.
 /// A code of this time is not watched, as 255 of 256 are not; see `sightings`.
 const NOW: Time = Time(1_790_000_000_001);
@@ -48,7 +52,7 @@ const CODES_MAX: u64 = 65_536;
 const LINE: &[u8] = r#"{"event":"resident","cert_type":"10","cert_no":"440106199003077211","name":"陈美玲","assurance":"real_person"}"#.as_bytes();
 const STATUS_LINE: &[u8] = br#"{"event":"status","cert_type":"10","cert_no":"440106199003077211","reason":"close_contact","action":"set","at":"2020-04-20T08:00:00+08:00","source":"gd-cdc","seq":123,"until":"2020-05-04","region":"440106"}"#;
 
-/// A room and what it does for one query.
+/// A step and what it does for one query.
 #[derive(Clone, Copy)]
 pub struct Step {
     pub name: &'static str,
@@ -56,7 +60,7 @@ pub struct Step {
 }
 
 /// In the order of the walk.
-pub const STEPS: [Step; 17] = [
+pub const STEPS: [Step; 19] = [
     step("query.head", Fixtures::read_head),
     step("seal.open_session", Fixtures::open_session),
     step("seal.admits", Fixtures::admit),
@@ -74,6 +78,8 @@ pub const STEPS: [Step; 17] = [
     step("bulk.line", Fixtures::scan_bulk_line),
     step("feed.resident", Fixtures::take_resident),
     step("feed.status", Fixtures::take_status),
+    step("recognition.hc1", Fixtures::open_hc1),
+    step("recognition.shc", Fixtures::open_shc),
 ];
 
 const fn step(name: &'static str, once: fn(&Fixtures)) -> Step {
@@ -86,7 +92,7 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// What the rooms need, made ahead: a full board, credentials, a head, codes.
+/// What the steps need, made ahead: a full board, credentials, a head, codes.
 pub struct Fixtures {
     service: Service,
     nonces: Nonces,
@@ -103,6 +109,7 @@ pub struct Fixtures {
     /// Goes from one random resident to the next.
     rng: Cell<u64>,
     out: RefCell<BytesMut>,
+    passes: Passes,
 }
 
 impl Fixtures {
@@ -163,6 +170,7 @@ impl Fixtures {
             revoked: many_revoked(),
             rng: Cell::new(0),
             out: RefCell::new(BytesMut::with_capacity(1024)),
+            passes: Passes::new(),
             service: Service::new(app),
         }
     }
@@ -326,6 +334,14 @@ impl Fixtures {
         self.write(&verdict.expect("a code in force"));
     }
 
+    fn open_hc1(&self) {
+        assert!(black_box(&self.passes).open_hc1());
+    }
+
+    fn open_shc(&self) {
+        assert!(black_box(&self.passes).open_shc());
+    }
+
     fn take_resident(&self) {
         self.take(LINE);
     }
@@ -407,7 +423,7 @@ fn app(residents: u64) -> Arc<AppState> {
                 member_url: None,
             },
             desk_requests_per_second: 20,
-            // The clock stands still here: a limit would end the first burst for good. Turns are a room of their own.
+            // The clock stands still here: a limit would end the first burst for good. Turns are a step of their own.
             pages_per_second: 0,
             offline: None,
             lists: ListSettings {

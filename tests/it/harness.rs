@@ -416,6 +416,31 @@ impl Node {
         text(&self.out.lock().unwrap())
     }
 
+    /// None of these texts is in what the node printed, logged or counted, nor in a file of its store.
+    #[track_caller]
+    pub fn keeps_nothing_of(&self, texts: &[&str]) {
+        let metrics = text(&self.get(Door::Ops, "/metrics").body);
+        let mut kept = vec![
+            ("the log".to_owned(), self.log().into_bytes()),
+            ("standard output".to_owned(), self.out().into_bytes()),
+            ("the metrics".to_owned(), metrics.into_bytes()),
+        ];
+        for entry in std::fs::read_dir(&self.store).expect("the store's folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                let bytes = std::fs::read(&path).expect("a file of the store");
+                kept.push((path.display().to_string(), bytes));
+            }
+        }
+        assert!(kept.len() > 3, "the store has files: {kept:?}");
+        for (place, bytes) in &kept {
+            for text in texts {
+                let is_here = memchr::memmem::find(bytes, text.as_bytes()).is_some();
+                assert!(!is_here, "{place} holds {text}");
+            }
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -128,6 +128,16 @@ fn every_hostile_code_has_its_outcome_at_the_gate() {
             text(&answer.body)
         );
     }
+    // Whatever became of a code, nothing of it is kept anywhere.
+    let codes: Vec<String> = records("hostile.jsonl")
+        .iter()
+        .filter_map(|record| record["payload"].as_str())
+        .filter(|code| code.len() > 60 && code.is_ascii())
+        .map(|code| code[code.len() - 40..code.len() - 8].to_owned())
+        .collect();
+    let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
+    assert!(codes.len() > 50);
+    node.keeps_nothing_of(&codes);
 }
 
 #[test]
