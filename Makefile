@@ -20,7 +20,7 @@ demo: ## a synthetic town on this machine, with lines to paste
 cluster: build ## three nodes over a Redis Cluster behind HAProxy, on this machine, until Ctrl-C (needs redis-server, haproxy)
 	LIANGMA=target/release/liangma deploy/cluster
 
-drill: build ## seven drills against a cluster of its own: what was expected, seen, and how long (as cluster, and python3, faketime)
+drill: build ## eight drills against a cluster of its own: what was expected, seen, and how long (as cluster, and python3, faketime)
 	LIANGMA=target/release/liangma deploy/drill --start
 
 package: build ## .deb, .rpm, stripped binary, debug information and a bill of materials, in target/package (needs cargo-deb, cargo-generate-rpm, cargo-cyclonedx)
