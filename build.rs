@@ -19,6 +19,8 @@ const ASSETS: &[(&str, &str, &[&str])] = &[
         &["manifest.json"],
     ),
     ("jsQR.js", SCRIPT, &["vendor/jsQR.js"]),
+    ("districts.js", SCRIPT, &["district-names.js"]),
+    ("districts-en.js", SCRIPT, &["district-names-en.js"]),
     // Parts of the resident's page that are loaded when they are opened.
     (
         "divisions.js",

@@ -49,6 +49,7 @@ function formOf(id, fields, { path, content, done, sure, about }) {
       if (meant && form.elements[meant]) return mark(state, meant, outcome.refusal.code);
       if (!outcome.answer) return sayTrouble(says, outcome);
       form.reset();
+      says.dataset.mood = "good";
       says.textContent = say("sent");
       if (done) done(outcome.answer);
     });
@@ -95,6 +96,7 @@ function mark({ form, says }, name, code) {
     one.setAttribute("aria-invalid", String(one.name === name));
     if (one.name === name && !first) first = one;
   }
+  delete says.dataset.mood;
   // Said where it is to be mended.
   const place = first && (first.closest("fieldset") || first.closest("label"));
   if (place) place.insertAdjacentElement("afterend", says);
@@ -160,7 +162,7 @@ SHEETS.declare = (body) => withDivisions(body, (divisionFields) => {
   readList("declarations", list);
 });
 
-LISTS.declarations = { path: "v1/declarations", of: "declarations", item: (one) => recordCard(Object.assign({ kind: "declaration" }, one), one.current) };
+LISTS.declarations = { path: "v1/declarations", of: "declarations", hasPlaces: true, item: (one) => recordCard(Object.assign({ kind: "declaration" }, one), one.current) };
 
 // Somebody else: who it is.
 function personFields() {

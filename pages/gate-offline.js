@@ -48,6 +48,22 @@ function keepOffline(values) {
   }));
 }
 
+// Keeps lists that are true up to `asOf`, unless another tab keeps later ones.
+function keepLists(values, asOf) {
+  return database().then((opened) => new Promise((resolve, reject) => {
+    const writing = opened.transaction("kept", "readwrite");
+    const kept = writing.objectStore("kept");
+    const known = kept.get("as_of");
+    known.onsuccess = () => {
+      if (known.result > asOf) return;
+      kept.put(asOf, "as_of");
+      for (const name of Object.keys(values)) kept.put(values[name], name);
+    };
+    writing.oncomplete = resolve;
+    writing.onerror = writing.onabort = () => reject(writing.error);
+  }));
+}
+
 // ---- time
 
 /** The time of day, which does not go back while the page is open; null where the clock was set back before. */
@@ -157,17 +173,17 @@ async function syncOnce() {
   const index = JSON.parse(new TextDecoder().decode(told.bytes));
   const ages = { staleAfter: index.stale_after_ms, tooOldAfter: index.too_old_after_ms };
   const newest = index.bases[0];
-  let base = list.base && String(list.base.head.number) === newest.number ? list.base.file : null;
-  if (base === null) {
+  if (!list.base || String(list.base.head.number) !== newest.number) {
     const whole = await fetched(place + "/base", gate.scanner);
     if (whole === null || (await list.takeBase(whole.bytes)) !== "taken") return LOOK_AGAIN;
-    base = whole.bytes;
   }
   const after = await fetched(place + "/changes-" + list.base.head.number, gate.scanner);
-  const changes = after && (await list.takeChanges(after.bytes)) === "taken" ? after.bytes : null;
+  if (after) await list.takeChanges(after.bytes);
   Object.assign(list, ages);
   await trustTime(told.date);
-  await keepOffline({ keys: keysText, base, changes, ages }).catch(() => undefined);
+  // What the page holds, and not what came: that may be older, and was passed over.
+  const { base, changes } = list;
+  await keepLists({ keys: keysText, base: base.file, changes: changes && changes.file, ages }, list.asOf()).catch(() => undefined);
   return told.again;
 }
 

@@ -173,7 +173,7 @@ class OfflineList {
     }
     // Changes of another base say nothing of this one.
     if (this.base === null || head.number !== this.base.head.number || head.asOf < this.asOf()) return "older";
-    this.changes = { head, counts };
+    this.changes = { head, counts, file };
     return "taken";
   }
 

@@ -2,7 +2,7 @@
 
 const LISTS = {
   health: { path: "v1/health?limit=100", of: "records" },
-  entries: { path: "v1/entries", of: "entries", item: entryCard },
+  entries: { path: "v1/entries", of: "entries", item: entryCard, hasPlaces: true },
   appeals: { path: "v1/appeals", of: "appeals", item: appealCard },
   grants: { path: "v1/grants", of: "grants", item: grantCard },
   accesses: { path: "v1/accesses", of: "accesses", item: accessCard },
@@ -11,6 +11,11 @@ const FEVER = 37.3;
 
 const together = (told) => told.filter(Boolean).join(" · ");
 const listed = (words) => words.filter(Boolean).join(languageNow() === "en" ? ", " : "、");
+
+// A source, an organisation or a caller: by its name in print, or by its identifier where the node has none.
+function named(told, member) {
+  return told[member + "_name"] || told[member] || "";
+}
 
 // 11月28日 10:33, in one piece.
 function whenOf(time, withHour) {
@@ -27,16 +32,16 @@ function dayWords(day) {
 
 // Told one beside the other, each in one piece where it fits.
 function pieces(told) {
-  const said = [];
-  told.filter(Boolean).forEach((one, nth) => {
-    if (nth) said.push(" · ");
-    said.push(made("span", { class: "keep" }, one));
-  });
+  const said = made("span", { class: "pieces" });
+  for (const one of told.filter(Boolean)) {
+    said.appendChild(made("span", { class: "keep" }, one));
+    said.appendChild(document.createTextNode(" "));
+  }
   return said;
 }
 
 function card(title, lines, ...more) {
-  const words = lines.filter((line) => line.some(Boolean)).map((line) => element("small", ...pieces(line)));
+  const words = lines.filter((line) => line.some(Boolean)).map((line) => element("small", pieces(line)));
   return made("li", { class: "card" }, element("div", element("b", title), ...words), ...more.filter(Boolean));
 }
 
@@ -56,16 +61,23 @@ function sayTrouble(place, outcome) {
   else sayWhyNot(place, outcome);
 }
 
+// What the names of the places in an answer need, in records of any kind; without them a place is shown by its digits.
+function placesNamed(records) {
+  const codes = records.reduce((all, { region, residence, destination, from, places }) => all.concat(region, residence, destination, from, places), []);
+  return load("{divisions.js}").then(() => window.liangma.divisions.named(codes.filter((code) => /^\d{6}$/.test(code)))).catch(() => {});
+}
+
 // A page of a list, below what is there. The last line says what is under way, what went wrong, or leads to the next page.
 function readList(id, list, after) {
   const { round } = held;
-  const { path, of, item } = LISTS[id];
+  const { path, of, item, hasPlaces } = LISTS[id];
   const foot = element("li", made("span", { role: "status" }, say("loading_part")));
   if (after) list.removeChild(list.lastChild);
   else list.textContent = "";
   list.appendChild(foot);
   const separator = path.indexOf("?") < 0 ? "?" : "&";
-  return askDesk(path + (after ? separator + "after=" + after : ""), { credential: held.session }).then((outcome) => {
+  const asked = askDesk(path + (after ? separator + "after=" + after : ""), { credential: held.session });
+  return asked.then((outcome) => (hasPlaces && outcome.answer ? placesNamed(outcome.answer[of]).then(() => outcome) : outcome)).then((outcome) => {
     // Another is shown, or the list was read anew meanwhile.
     if (round !== held.round || foot.parentNode !== list) return outcome;
     const { answer } = outcome;
@@ -111,7 +123,8 @@ SHEETS.health = (body) => {
   const readOn = (after) => {
     const { round } = held;
     foot.textContent = say("loading_part");
-    askDesk(LISTS.health.path + (after ? "&after=" + after : ""), { credential: held.session }).then((outcome) => {
+    const asked = askDesk(LISTS.health.path + (after ? "&after=" + after : ""), { credential: held.session });
+    asked.then((outcome) => placesNamed(outcome.answer ? outcome.answer.records : []).then(() => outcome)).then((outcome) => {
       if (round !== held.round || !document.contains(foot)) return;
       foot.textContent = "";
       const { answer } = outcome;
@@ -121,8 +134,7 @@ SHEETS.health = (body) => {
       if (answer.next) foot.appendChild(button(say("next"), () => readOn(answer.next)));
     });
   };
-  // Regions are by name where the names can be had.
-  load("{divisions.js}").catch(() => {}).then(() => readOn());
+  readOn();
 };
 
 function regionName(code) {
@@ -136,15 +148,15 @@ function recordCard(record, current) {
     case "certificate":
       return card(
         say(record.certificate) || record.certificate,
-        [[whenOf(record.at), record.source, where], [record.number && say("number", record.number), record.until && say("valid_until", dayWords(record.until))]],
+        [[whenOf(record.at), named(record, "source"), where], [record.number && say("number", record.number), record.until && say("valid_until", dayWords(record.until))]],
         record.result && pill(say(record.result) || record.result, record.result === "negative" ? "good" : "bad")
       );
     case "notice": {
       const open = button(say("present") + " ›", () => openSheet("notice", say("notice"), "", record), "plain");
-      return card(say("notice"), [[say(record.reason) || record.reason, span(record)], [record.number, record.source, where]], open);
+      return card(say("notice"), [[say(record.reason) || record.reason, span(record)], [record.number, named(record, "source"), where]], open);
     }
     case "temperature":
-      return card(record.celsius.toFixed(1) + " ℃", [[whenOf(record.at, true), record.source, where]], pill(say(record.celsius >= FEVER ? "fever" : "normal"), record.celsius >= FEVER ? "bad" : "good"));
+      return card(record.celsius.toFixed(1) + " ℃", [[whenOf(record.at, true), named(record, "source"), where]], pill(say(record.celsius >= FEVER ? "fever" : "normal"), record.celsius >= FEVER ? "bad" : "good"));
     default:
       return card(say(record.kind) || record.kind, [
         [whenOf(record.at, true), record.celsius === undefined ? "" : record.celsius + " ℃", listed((record.symptoms || []).map(say))],
@@ -162,11 +174,13 @@ function span({ from, until }) {
 SHEETS.notice = (body, record) => {
   const rows = [
     ["person_name", held.answer ? held.answer.name : ""], ["cert_no", held.answer ? held.answer.cert_no : ""], ["why_set", say(record.reason) || record.reason],
-    ["observed", span(record)], ["issued_by", record.source], ["where", regionName(record.region)], ["at_time", inChina(record.at)],
+    ["observed", span(record)], ["issued_by", named(record, "source")], ["where", regionName(record.region)], ["at_time", dayWords(dayInChina(record.at)) + " " + inChina(record.at).slice(11)],
   ];
   const list = element("dl");
   for (const [name, value] of rows) {
-    if (value) list.appendChild(element("div", element("dt", say(name)), element("dd", value)));
+    // Each day and each time in one piece.
+    const told = value && String(value).split(" ").map((word) => made("span", { class: "keep" }, word));
+    if (told) list.appendChild(element("div", element("dt", say(name)), element("dd", ...told.reduce((all, word) => all.concat(" ", word), []))));
   }
   body.appendChild(made("article", { class: "paper", id: "notice-paper" },
     element("h2", say("notice_title")), element("p", record.number ? say("number", record.number) : ""),
@@ -179,8 +193,7 @@ SHEETS.trip = (body) => {
   const list = made("ul", { class: "cards", id: "trip-places" });
   const note = made("p", { class: "quiet", id: "trip-note" });
   for (const one of [element("h2", say("trip")), place, list, note]) body.appendChild(one);
-  const named = load("{divisions.js}").catch(() => {});
-  Promise.all([askDesk("v1/trip", { credential: held.session }), named]).then(([outcome]) => {
+  askDesk("v1/trip", { credential: held.session }).then((outcome) => placesNamed(outcome.answer ? [outcome.answer] : []).then(() => outcome)).then((outcome) => {
     if (round !== held.round) return;
     place.textContent = "";
     const trip = outcome.answer;
@@ -198,7 +211,7 @@ SHEETS.accesses = (body) => {
 };
 
 function accessCard(access) {
-  const who = (say(access.role) || access.role) + " " + access.by;
+  const who = (say(access.role) || access.role) + " " + named(access, "by");
   const purpose = access.purpose === "grant" && access.grant ? say("purpose_grant") : say("purpose") + " " + (say("purpose_" + access.purpose) || access.purpose);
   return card(say("act_" + access.act) || access.act, [[whenOf(access.at, true), who], [purpose]]);
 }
@@ -206,7 +219,7 @@ function accessCard(access) {
 function appealCard(appeal) {
   const state = say(appeal.state) + (appeal.answered_at ? " " + whenOf(appeal.answered_at) : "");
   const mood = { upheld: "good", rejected: "bad" }[appeal.state] || "look";
-  return card(say(appeal.reason) || appeal.reason, [[whenOf(appeal.at, true)], ["“" + appeal.text + "”"], [appeal.note]], pill(state, mood));
+  return card(say(appeal.reason) || appeal.reason, [[whenOf(appeal.at, true)], ["“" + appeal.text + "”"], [appeal.note, appeal.by && say("answered_by", named(appeal, "by"))]], pill(state, mood));
 }
 
 function entryCard(entry) {
@@ -228,16 +241,16 @@ function grantCard(grant, list) {
       sayTrouble(part("grants-says"), outcome);
     });
   });
-  back.setAttribute("aria-label", say("withdraw_of", grant.organisation));
-  return card(grant.organisation, [[say("until") + " " + dayWords(grant.until)]], back);
+  back.setAttribute("aria-label", say("withdraw_of", named(grant, "organisation")));
+  return card(named(grant, "organisation"), [[grant.organisation_name && grant.organisation, say("until") + " " + dayWords(grant.until)]], back);
 }
 
 // Why a code has its colour: since when, until when, where, and who said so; and what was cleared.
 window.liangma.explain = () => {
   const { round } = held;
   const details = part("details");
-  const named = load("{divisions.js}").catch(() => {});
-  Promise.all([askDesk("v1/status", { credential: held.session }), named]).then(([outcome]) => {
+  const placed = ({ answer }) => placesNamed(answer ? answer.reasons.concat(answer.released) : []);
+  askDesk("v1/status", { credential: held.session }).then((outcome) => placed(outcome).then(() => outcome)).then((outcome) => {
     if (round !== held.round) return;
     if (isAbsent(outcome)) {
       held.explains = false;
@@ -246,12 +259,12 @@ window.liangma.explain = () => {
     const told = outcome.answer;
     details.textContent = told ? "" : outcome.refusal ? whyNot(outcome) : say("no_details");
     for (const reason of told ? told.reasons : []) {
-      details.appendChild(element("p", ...pieces([
+      details.appendChild(element("p", pieces([
         reason.text, reason.since && say("since") + " " + dayWords(dayInChina(reason.since)), reason.until && say("until") + " " + dayWords(reason.until),
-        reason.region && say("where") + " " + regionName(reason.region), reason.source && say("source") + " " + reason.source,
+        reason.region && say("where") + " " + regionName(reason.region), reason.source && say("source") + " " + named(reason, "source"),
       ])));
     }
-    for (const one of told ? told.released : []) details.appendChild(element("p", ...pieces([say("released"), one.text, dayWords(dayInChina(one.at)), one.source])));
+    for (const one of told ? told.released : []) details.appendChild(element("p", pieces([say("released"), one.text, dayWords(dayInChina(one.at)), named(one, "source")])));
     show("details", true);
     part("details-open").setAttribute("aria-expanded", "true");
   });

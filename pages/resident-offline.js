@@ -1,67 +1,120 @@
-// One offline code, kept on the phone for the time when a show fails. It carries no colour, so it is no old colour that is shown: the gate
-// looks the colour up. It is kept for the session's own holder alone, and goes with the session.
+// Offline codes, kept on the phone for the time when a show fails: the resident's own and those of the family. They carry no colour, so it is
+// no old colour that is shown: the gate looks the colour up. They go with the session.
 
 // A new one at most so often, made at a random moment of the minutes after a good show.
 const SAVE_EVERY = 12 * 3600000;
 const SAVE_WITHIN = 5 * 60000;
 
-const saved = {
-  code: readSaved(),
-  // When to ask for the next, once a show was good; null where none is issued here.
+// `mark` tells the session under which they were kept, and `codes` has them by holder: "" the resident, or a member's id.
+const saved = Object.assign({
+  // When to ask for the next, once a show was good.
   next: { from: moment(), after: Math.random() * SAVE_WITHIN },
   asking: false,
+  // Whether none are issued here.
   none: keepHere.get("no-offline") === "1",
   drawn: "",
-};
+}, readSaved());
 
 function readSaved() {
+  const codes = {};
+  let mark = "";
   try {
     const kept = JSON.parse(keep.get("offline"));
-    return kept && kept.code && Date.parse(kept.expires_at) > Date.now() ? kept : null;
+    mark = kept.mark;
+    for (const holder of Object.keys(kept.codes)) if (isInForce(kept.codes[holder])) codes[holder] = kept.codes[holder];
   } catch (garbled) {
-    return null;
+    // As if none were kept.
   }
+  return { mark, codes };
+}
+
+function isInForce(code) {
+  return Boolean(code && code.code) && Date.parse(code.expires_at) > Date.now();
+}
+
+function writeSaved() {
+  const some = Object.keys(saved.codes).length > 0;
+  keep.set("offline", some ? JSON.stringify({ mark: saved.mark, codes: saved.codes }) : null);
 }
 
 function forgetSaved() {
-  saved.code = null;
-  keep.set("offline", null);
+  if (!Object.keys(saved.codes).length) return;
+  saved.codes = {};
+  writeSaved();
+}
+
+// Tells sessions apart, and says nothing of one.
+function markOf(session) {
+  let mark = 0x811c9dc5;
+  for (const letter of session) mark = Math.imul(mark ^ letter.charCodeAt(0), 0x01000193);
+  return String(mark >>> 0);
+}
+
+// After a good show of the resident it is known whose the kept codes are. Of another who logged in on this phone nothing is kept,
+// nor of who is no member any more.
+function settleSaved() {
+  const own = saved.codes[""];
+  if (!held.member && saved.mark !== markOf(held.own)) {
+    if (!own || own.cert_no + own.name !== held.answer.cert_no + held.answer.name) forgetSaved();
+    saved.mark = markOf(held.own);
+    writeSaved();
+  }
+  if (!family.max) return;
+  for (const holder of Object.keys(saved.codes)) {
+    if (!holder || family.members.some((one) => one.id === holder)) continue;
+    delete saved.codes[holder];
+    writeSaved();
+  }
+}
+
+// The first whose code is missing or old: the resident, then the members for whom there is a session.
+function dueForSaving() {
+  const holders = [{ id: "", session: held.own }].concat(family.members.filter(isGood));
+  return holders.find(({ id }) => !isInForce(saved.codes[id]) || Date.now() - Date.parse(saved.codes[id].issued_at) >= SAVE_EVERY);
 }
 
 /** Called with each look at the page: asks for a code where one is due. Only after a good show, so that nobody who is busy is asked. */
 function saveOffline() {
-  if (!held.own) return saved.code && forgetSaved();
-  if (saved.none || saved.asking || held.member || held.trouble || !held.answer || document.hidden) return undefined;
-  // Of another who logged in on this phone nothing is kept.
-  if (saved.code && saved.code.cert_no + saved.code.name !== held.answer.cert_no + held.answer.name) forgetSaved();
-  const young = saved.code && Date.now() - Date.parse(saved.code.issued_at) < SAVE_EVERY;
-  if (young || since(saved.next.from) < saved.next.after) return undefined;
+  if (!held.own) return forgetSaved();
+  if (saved.none || saved.asking || held.trouble || !held.answer || document.hidden) return undefined;
+  settleSaved();
+  const due = since(saved.next.from) < saved.next.after || saved.mark !== markOf(held.own) ? null : dueForSaving();
+  if (!due) return undefined;
   saved.asking = true;
-  const { round } = held;
-  return ask("v1/code/offline", { credential: held.own }).then(({ answer, refusal }) => {
+  const { own } = held;
+  return ask("v1/code/offline", { credential: due.session }).then(({ answer, refusal }) => {
     saved.asking = false;
-    saved.next = { from: moment(), after: SAVE_WITHIN * (1 + Math.random()) };
+    // The next holder's soon; after a refusal not so soon.
+    saved.next = { from: moment(), after: SAVE_WITHIN * (answer ? Math.random() : 1 + Math.random()) };
     if (refusal && refusal.status === 404) {
       saved.none = true;
       keepHere.set("no-offline", "1");
     }
-    if (!answer || !answer.code || round !== held.round) return;
-    saved.code = answer;
-    keep.set("offline", JSON.stringify(answer));
+    if (!answer || !answer.code || own !== held.own) return;
+    saved.codes[due.id] = answer;
+    writeSaved();
   });
 }
 
-/** The kept code, where there is no live one to show. */
-function renderSaved(now) {
-  const shows = saved.code && held.own && !held.member && (now === "trouble" || now === "past")
-    && Date.parse(saved.code.expires_at) > Date.now();
+// Of whom is shown.
+function savedCode() {
+  if (!held.own || saved.mark !== markOf(held.own)) return null;
+  const code = saved.codes[held.member ? held.member.id : ""];
+  return isInForce(code) ? code : null;
+}
+
+/** The kept code, where there is no live one to show; below a live one for as long as that may be scanned. */
+function renderSaved(now, scannable) {
+  const kept = now === "trouble" || now === "past" ? savedCode() : null;
   if (!part("saved")) {
-    if (!shows) return;
+    if (!kept) return;
     buildSaved();
   }
-  show("saved", Boolean(shows));
-  if (!shows) return;
-  const { code, name, cert_no, issued_at, expires_at } = saved.code;
+  show("saved", Boolean(kept));
+  if (!kept) return;
+  const above = part(scannable ? "checked" : "verdict");
+  if (above.nextElementSibling !== part("saved")) above.after(part("saved"));
+  const { code, name, cert_no, issued_at, expires_at } = kept;
   text("saved-title", say("saved"));
   text("saved-says", say("saved_says", inChina(issued_at), inChina(expires_at)));
   text("saved-who", name + " " + cert_no);
@@ -92,7 +145,9 @@ function buildSaved() {
 
 // The page itself is not for print. A card beside it is, for as long as it is being printed.
 function printSaved() {
-  const { code, name, cert_no, issued_at, expires_at } = saved.code;
+  const kept = savedCode();
+  if (!kept) return;
+  const { code, name, cert_no, issued_at, expires_at } = kept;
   const picture = element("canvas");
   drawCode(picture, code, 6);
   const card = element("section", picture, element("h2", say("saved_title")), element("p", name + " " + cert_no),

@@ -157,7 +157,9 @@ function render() {
   show("day", now !== "login");
   const clock = answer ? answer.issued + elapsed : Date.now();
   text("clock", clockTime(clock));
-  text("day", dayOf(clock));
+  const [day, zone] = dayOf(clock);
+  text("date", day);
+  text("zone", zone);
   renderVerdict(now, answer, elapsed);
   renderTrouble(now, trouble);
   const scannable = Boolean(answer) && elapsed < answer.life;
@@ -183,7 +185,7 @@ function render() {
   }
   renderReasons(now, answer);
   saveOffline();
-  renderSaved(now);
+  renderSaved(now, scannable);
   show("sole", now !== "loading");
   show("family", Boolean(held.own) && (Boolean(answer) || family.members.length > 0));
   drawTabs();
@@ -195,7 +197,7 @@ function render() {
 function dayOf(time) {
   const tag = language === "en" ? "en-GB" : language;
   const day = new Date(time).toLocaleDateString(tag, { timeZone: "Asia/Shanghai", month: "long", day: "numeric", weekday: "long" });
-  return isElsewhere() ? day + " " + say("beijing_time") : day;
+  return [day, isElsewhere() ? say("beijing_time") : ""];
 }
 
 function renderVerdict(now, answer, elapsed) {

@@ -32,16 +32,23 @@ function formIn(id, fields, words) {
   return sheet;
 }
 
+// What is wrong is said where it is to be mended.
+function mark(sheet, wrong) {
+  wrong.setAttribute("aria-invalid", "true");
+  (wrong.closest("fieldset") || wrong.closest("label")).insertAdjacentElement("afterend", says(sheet));
+  wrong.focus();
+}
+
 // Whether all that must be there is; the first that is not is marked.
 function isWhole(sheet) {
   for (const one of sheet.elements) {
     if (one.type === "text") one.value = one.value.replace(/\s+/g, " ").trim();
     one.removeAttribute("aria-invalid");
   }
+  sheet.appendChild(says(sheet));
   const wrong = Array.from(sheet.elements).find((one) => !one.disabled && !one.validity.valid);
   if (!wrong) return true;
-  wrong.setAttribute("aria-invalid", "true");
-  wrong.focus();
+  mark(sheet, wrong);
   says(sheet).textContent = say(wrong.name === "own" && wrong.value ? "bad_purpose" : "wrong");
   return false;
 }
@@ -107,8 +114,10 @@ function drawRegister() {
       staff.sending = false;
       says(sheet).textContent = "";
       if (!outcome.answer) return refused(says(sheet), outcome);
-      staff.registered = outcome.answer;
-      drawSlip();
+      return named([outcome.answer.region]).then(() => {
+        staff.registered = outcome.answer;
+        drawSlip();
+      });
     });
   };
   drawSlip();
@@ -123,7 +132,9 @@ function drawSlip() {
   if (!registered) return;
   const canvas = made("canvas", { role: "img", "aria-label": say("number") });
   drawCode(canvas, registered.number, 8);
-  const lines = registered.slip.split("\n").filter((line) => line && line.indexOf("No. ") !== 0);
+  // The service says where by the digits alone.
+  const named = registered.slip.replace(new RegExp("\\b" + registered.region + "\\b"), division(registered.region || ""));
+  const lines = named.split("\n").filter((line) => line && line.indexOf("No. ") !== 0);
   fill("slip", [element("h3", say("issuer"))].concat(
     lines.slice(0, 1).map((line) => element("p", element("strong", line))), canvas, made("p", { class: "number", id: "slip-number" }, registered.number),
     lines.slice(1).map((line) => element("p", line))
@@ -163,7 +174,7 @@ function drawFind() {
     tellDesk("v1/registrations/find", staff.t, Object.assign({ purpose: purpose.value }, who)).then((outcome) => {
       says(sheet).textContent = "";
       if (!outcome.answer) return refused(says(sheet), outcome);
-      drawFound(outcome.answer);
+      return named(outcome.answer.registrations.map((one) => one.region)).then(() => drawFound(outcome.answer));
     });
   };
   part("found").textContent = "";
@@ -173,7 +184,7 @@ function drawFound({ registrations, note }) {
   const [newest] = registrations;
   const about = [
     ["name", newest.name], ["number", newest.number], ["cert_type", say("type_" + newest.cert_type)], ["cert_no", newest.cert_no], ["nationality", newest.nationality],
-    ["phone", newest.phone], ["address", newest.address], ["registered_by", newest.registered_by], ["region", newest.region], ["registered_at", inChina(newest.at)],
+    ["phone", newest.phone], ["address", newest.address], ["registered_by", newest.registered_by_name || newest.registered_by], ["region", newest.region && division(newest.region)], ["registered_at", inChina(newest.at)],
   ];
   const list = element("dl");
   for (const [name, value] of about) {
@@ -197,8 +208,9 @@ function drawEntries() {
     event.preventDefault();
     if (!isWhole(sheet)) return;
     if (!place.value.value || place.group.dataset.whole === "false") {
+      mark(sheet, place.selects.find((one) => !one.value && !one.parentNode.hidden) || place.selects[1]);
       says(sheet).textContent = say("wrong");
-      return place.selects[1].focus();
+      return undefined;
     }
     says(sheet).textContent = say("reading");
     staff.entries = null;
@@ -218,7 +230,7 @@ function drawEntries() {
       text("entries-count", found.length ? say("people", found.length) : say("none"));
       return undefined;
     });
-    step().then(() => {
+    step().then(() => named(found.reduce((codes, one) => codes.concat(one.destination, one.from), []))).then(() => {
       staff.entries = found;
       drawTable();
     });
@@ -262,7 +274,7 @@ function drawAll() {
 }
 
 // The fields for divisions are of a part that other pages load later, and speak through the page.
-Object.assign(window.liangma, { made, say, language: () => language });
+Object.assign(window.liangma, { made, say, load, language: () => language });
 offerLanguages(drawAll);
 drawAll();
 if (staff.n) text("office", staff.n);

@@ -232,6 +232,8 @@ pub struct ReasonSource {
     /// Division of GB/T 2260, six digits.
     pub region: Option<u32>,
     pub source: String,
+    /// In print; None where the node was given none.
+    pub source_name: Option<String>,
 }
 
 /// A resident's status in detail.

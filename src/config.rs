@@ -369,6 +369,12 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "texts of release guidance per reason and region, checked at the start; docs/integrate/api.md has its form",
     ),
     (
+        "names_file",
+        "none",
+        "a TOML file",
+        "names in print of sources, organisations and sites, checked at the start; docs/integrate/api.md has its form",
+    ),
+    (
         "red_alarm_per_hour",
         "1000",
         "1 to 1000000000",
@@ -657,6 +663,7 @@ const RENAMED: &[(&str, &str)] = &[
 pub const RELOADABLE: &[&str] = &[
     "log",
     "guidance_file",
+    "names_file",
     "desk_requests_per_second",
     "shows_per_second",
     "scans_per_second",
@@ -713,6 +720,8 @@ pub struct Settings {
     pub exchange: ExchangeSettings,
     /// Texts of release guidance.
     pub guidance: Option<PathBuf>,
+    /// Names in print of sources, organisations and sites.
+    pub names: Option<PathBuf>,
     /// How long papers are kept, and how often what is past it is swept.
     pub keep: Retention,
     pub retention_sweep_interval: Duration,
@@ -1011,6 +1020,7 @@ impl RawSettings {
             recognition: read.recognition(),
             exchange: read.exchange(),
             guidance: read.raw("guidance_file").map(PathBuf::from),
+            names: read.raw("names_file").map(PathBuf::from),
             store_cache_bytes: read.bytes("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_delay: read.duration("drain_delay", ms(0)..=secs(300)),
             drain_timeout,

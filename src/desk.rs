@@ -4,6 +4,7 @@
 mod appeal;
 pub mod audit;
 mod declaration;
+pub mod display_names;
 mod entry;
 pub mod erasure;
 mod family;

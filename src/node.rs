@@ -3,6 +3,7 @@
 use crate::board::Board;
 use crate::clock::{Moment, Time, offset};
 use crate::critical::CriticalTask;
+use crate::desk::display_names::DisplayNames;
 use crate::desk::guidance::Guidance;
 use crate::desk::{grant_scan_notices, revocation};
 use crate::exchange::{ExchangeSettings, lists};
@@ -37,6 +38,7 @@ pub struct Components {
     pub store: Arc<dyn Store>,
     pub platform: Platform,
     pub guidance: Guidance,
+    pub names: DisplayNames,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
     /// None where codes of other issuers are not recognised.
@@ -155,9 +157,11 @@ impl Node {
             settings.service.clone(),
         );
         let runtime = tokio::runtime::Handle::current();
-        let app =
-            app.issuing(parts.offline)
-                .recognising(parts.recogniser, &settings.exchange, runtime);
+        let app = app.naming(parts.names).issuing(parts.offline).recognising(
+            parts.recogniser,
+            &settings.exchange,
+            runtime,
+        );
         let app = Arc::new(app);
         first_reading(&app).await;
         watch_platform(&app)?;

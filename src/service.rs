@@ -16,13 +16,14 @@ use crate::board::{Board, Found};
 use crate::clock::offset::ClockWatch;
 use crate::clock::{Now, Time};
 use crate::desk::audit::{Audit, FeedCounts, Feeder};
+use crate::desk::display_names::DisplayNames;
 use crate::desk::grant::{Organisation, RevokedGrantCache, RevokedGrants};
 use crate::desk::grant_scan_notices::{GrantScan, GrantScanQueue, SeenGrants};
 use crate::desk::guidance::Guidance;
 use crate::desk::offline_code::read_generations;
 use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
-use crate::desk::{self, Desk};
+use crate::desk::{self, Desk, DeskResponse};
 use crate::exchange::ExchangeSettings;
 use crate::exchange::asking::Exchange;
 use crate::identity::{AssertionNumber, AssertionPurpose, Platform, Reloaded};
@@ -132,6 +133,7 @@ pub struct AppState {
     scans: GrantScanQueue,
     pub sightings: Sightings,
     guidance: ArcSwap<Guidance>,
+    names: ArcSwap<DisplayNames>,
     /// All settings of the node, for operators. A reload changes it.
     pub in_force: ArcSwap<SettingsInForce>,
     pub connection_caps: ConnectionCaps,
@@ -285,6 +287,7 @@ impl AppState {
             scans: GrantScanQueue::default(),
             sightings: Sightings::new(accepted),
             guidance: ArcSwap::from_pointee(guidance),
+            names: ArcSwap::default(),
             in_force: ArcSwap::from_pointee(settings.in_force.clone()),
             connection_caps: ConnectionCaps::default(),
             is_reloaded: AtomicBool::new(true),
@@ -317,6 +320,14 @@ impl AppState {
         AppState {
             lists,
             offline,
+            ..self
+        }
+    }
+
+    /// Returns the same state, with names of sources, organisations and sites.
+    pub fn naming(self, names: DisplayNames) -> AppState {
+        AppState {
+            names: ArcSwap::from_pointee(names),
             ..self
         }
     }
@@ -458,6 +469,11 @@ impl AppState {
     /// Takes up other texts of guidance.
     pub fn set_guidance(&self, guidance: Guidance) {
         self.guidance.store(Arc::new(guidance));
+    }
+
+    /// Takes up other names of sources, organisations and sites.
+    pub fn set_names(&self, names: DisplayNames) {
+        self.names.store(Arc::new(names));
     }
 
     /// Takes up other rates of the setting `name`. False where that needs a restart.
@@ -684,7 +700,10 @@ impl Service {
             }
             Query::Desk(request, caller) => {
                 // Boxed, so that those who show and scan carry no place for it.
-                let said = Box::pin(self.desk(now.time).answer(&request, &caller)).await?; // what the desk refuses
+                let mut said = Box::pin(self.desk(now.time).answer(&request, &caller)).await?; // what the desk refuses
+                if let DeskResponse::Found(said) | DeskResponse::Done(said) = &mut said {
+                    self.app.names.load().add(said, request.language);
+                }
                 Ok(Answer::Desk(Box::new(said), request.language))
             }
         }
@@ -1145,6 +1164,14 @@ impl Service {
     ) -> Result<StatusExplanation, Refusal> {
         let board = &self.app.board;
         let guidance = self.app.guidance.load_full();
+        let names = self.app.names.load_full();
+        let said_by = |status: &record::Assertion| ReasonSource {
+            since: status.at,
+            until: status.until,
+            region: status.region,
+            source: status.source.to_string(),
+            source_name: names.of(&status.source, language).map(str::to_owned),
+        };
         self.app.limit_desk_rate(session.identity)?;
         let freshness = board.freshness(now);
         let placed = self.app.store_client.record(session.identity).await?;
@@ -1313,15 +1340,6 @@ fn newer(known: Option<Word>, told: Word) -> Word {
 fn full_budget(per_second: u32, now: Instant) -> Budget {
     let full = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
     Budget::new(per_second, full)
-}
-
-fn said_by(status: &record::Assertion) -> ReasonSource {
-    ReasonSource {
-        since: status.at,
-        until: status.until,
-        region: status.region,
-        source: status.source.to_string(),
-    }
 }
 
 fn turn(turns: &RateLimiter, who: u64, now: Instant) -> Result<(), Refusal> {

@@ -93,6 +93,9 @@ impl Demo {
             trust,
             formats: vec![LIANGMA.to_owned()],
         });
+        let names = self.dir.join("names.toml");
+        std::fs::write(&names, people::NAMES).with_context(|| names.display().to_string())?;
+        settings.names = Some(names);
         let town = Town {
             residents: self.residents,
             seed: self.seed,

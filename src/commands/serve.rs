@@ -9,6 +9,7 @@ use crate::admission::descriptors::{self, DescriptorRequest};
 use crate::board::Board;
 use crate::config::{RawSettings, Settings, StoreSettings};
 use crate::critical;
+use crate::desk::display_names::DisplayNames;
 use crate::desk::guidance::Guidance;
 use crate::http::doors;
 use crate::http::doors::waiting::WaitingDoor;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 /// Open the doors over a store
 ///
 /// Prints one line a door with its real address, logs to standard error, and serves until SIGTERM: then /ready says no,
-/// the doors close, queries end, and a second signal ends it at once. SIGHUP reads settings, key ring, guidance and the platform's keys again.
+/// the doors close, queries end, and a second signal ends it at once. SIGHUP reads settings, key ring, guidance, names and the platform's keys again.
 #[derive(Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -96,6 +97,9 @@ impl Serve {
         let settings = checked_settings(self.raw())?;
         if let Some(path) = &settings.guidance {
             read_guidance(path)?;
+        }
+        if let Some(path) = &settings.names {
+            read_names(path)?;
         }
         say("the settings are good")?;
         Ok(ExitCode::SUCCESS)
@@ -243,6 +247,10 @@ async fn open_over(
         None => Guidance::default(),
         Some(path) => read_guidance(path)?,
     };
+    let names = match &settings.names {
+        None => DisplayNames::default(),
+        Some(path) => read_names(path)?,
+    };
     let offline = offline(settings, keys)?;
     let recogniser = recogniser(settings)?;
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
@@ -266,6 +274,7 @@ async fn open_over(
         store,
         platform,
         guidance,
+        names,
         offline,
         recogniser,
         meters,
@@ -287,6 +296,17 @@ fn read_guidance(path: &Path) -> Result<Guidance, Failure> {
         );
     }
     Ok(guidance)
+}
+
+/// Reads the names of sources, organisations and sites, and warns of each that is passed over.
+fn read_names(path: &Path) -> Result<DisplayNames, Failure> {
+    let read = DisplayNames::read(path);
+    let (names, passed_over) =
+        read.map_err(|why| Failure::Settings(vec![format!("names_file: {why}")]))?;
+    for why in passed_over {
+        tracing::warn!(why, "a name is passed over: the identifier stands alone");
+    }
+    Ok(names)
 }
 
 /// Makes what issues offline codes; None where no issuer is set.
@@ -335,7 +355,7 @@ impl Reload {
         }
     }
 
-    /// Each of settings, key ring, platform's keys and guidance is taken up if it is good; a bad one changes nothing.
+    /// Each of settings, key ring, platform's keys, guidance and names is taken up if it is good; a bad one changes nothing.
     fn run(&self) {
         let mut known = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let raw = self.told.raw();
@@ -361,6 +381,9 @@ impl Reload {
         // By the path that is in force now.
         if let Some(path) = &known.guidance {
             is_good &= self.reload_guidance(path);
+        }
+        if let Some(path) = &known.names {
+            is_good &= self.reload_names(path);
         }
         self.app.is_reloaded.store(is_good, Relaxed);
     }
@@ -397,6 +420,13 @@ impl Reload {
                     }
                     true
                 }
+                "names_file" => {
+                    known.names.clone_from(&newer.names);
+                    if known.names.is_none() {
+                        self.app.set_names(DisplayNames::default());
+                    }
+                    true
+                }
                 _ => match name.strip_suffix("_connections_max") {
                     Some(door) => self.set_connections(door, &newer.doors),
                     None => setting.is_reloadable && self.app.set_rate(name, &newer.service),
@@ -426,6 +456,20 @@ impl Reload {
             let most = settings.admission.connections_max;
             self.app.connection_caps.set(door, most)
         })
+    }
+
+    fn reload_names(&self, path: &Path) -> bool {
+        match read_names(path) {
+            Ok(names) => {
+                self.app.set_names(names);
+                tracing::info!("the names file was read again");
+                true
+            }
+            Err(why) => {
+                log_kept("names file", why);
+                false
+            }
+        }
     }
 
     fn reload_guidance(&self, path: &Path) -> bool {

@@ -1,6 +1,7 @@
 //! Checks what the settings name beside values: files and folders, before a door opens. Reads, and writes nothing.
 
 use super::{Settings, SettingsReader, StoreSettings};
+use crate::desk::display_names::DisplayNames;
 use crate::desk::guidance::Guidance;
 use crate::http::query::Door;
 use crate::identity::Platform;
@@ -20,6 +21,11 @@ pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
         && let Err(why) = Guidance::read(path)
     {
         unusable(read, "guidance_file", &why);
+    }
+    if let Some(path) = &settings.names
+        && let Err(why) = DisplayNames::read(path)
+    {
+        unusable(read, "names_file", &why);
     }
     if let Some(recognition) = &settings.recognition
         && let Err(faults) = trust::read(&recognition.trust)

@@ -3,7 +3,7 @@
 
 use crate::feed::parse_region;
 use crate::language::Language;
-use crate::lines::toml_fault;
+use crate::lines::toml_entries;
 use crate::person::is_unprintable;
 use crate::status::Reason;
 use serde::Deserialize;
@@ -18,13 +18,6 @@ const CHARS_MAX: usize = 1_000;
 
 /// The line that every guidance names.
 const LINE: &str = "12345";
-
-/// A file as it was read; each entry is judged by itself.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GuidanceFile {
-    guidance: Vec<toml::Value>,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,29 +48,14 @@ impl Guidance {
     }
 
     fn parse(text: &str) -> Result<(Guidance, Vec<String>), String> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file: GuidanceFile = toml::from_str(text).map_err(|error| toml_fault(text, &error))?;
-        if file.guidance.len() > TEXTS_MAX {
-            return Err(format!("more than {TEXTS_MAX} texts"));
-        }
         let mut guidance = Guidance::default();
-        let mut passed_over = Vec::new();
-        for (nth, entry) in file.guidance.into_iter().enumerate() {
-            if let Err(why) = guidance.take(entry) {
-                passed_over.push(format!("text {}: {why}", nth + 1));
-            }
-        }
-        match guidance.texts.is_empty() && !passed_over.is_empty() {
-            true => Err(passed_over.join("; ")),
-            false => Ok((guidance, passed_over)),
-        }
+        let passed_over = toml_entries(text, ("guidance", "text"), TEXTS_MAX, |entry| {
+            guidance.take(entry)
+        })?;
+        Ok((guidance, passed_over))
     }
 
-    fn take(&mut self, entry: toml::Value) -> Result<(), String> {
-        let entry: GuidanceEntry = entry.try_into().map_err(|error: toml::de::Error| {
-            let first = error.message().lines().next().unwrap_or_default();
-            first.to_owned()
-        })?;
+    fn take(&mut self, entry: GuidanceEntry) -> Result<(), String> {
         let reason = Reason::parse(&entry.reason).ok_or("an unknown reason")?;
         let region = match entry.region.as_deref() {
             None => None,

@@ -6,6 +6,7 @@
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, content_of, id, object, purpose};
 use crate::answer::{Refusal, ResidentStatus};
+use crate::clock::{Time, print_day};
 use crate::desk::audit::AuditedAct;
 use crate::desk::entry::is_within;
 use crate::desk::roles::{Act, Role};
@@ -277,8 +278,8 @@ impl Desk<'_> {
         }
         self.store_client.apply(changes).await?;
         Ok(DeskResponse::Done(json!({
-            "number": registration.number, "name": registration.name,
-            "slip": slip(&registration, &self.now.to_string(), asked.language), "note": note(asked.language),
+            "number": registration.number, "name": registration.name, "region": registration.region,
+            "slip": slip(&registration, self.now, asked.language), "note": note(asked.language),
         })))
     }
 
@@ -334,14 +335,14 @@ impl Desk<'_> {
 }
 
 /// What is printed for the person: plain lines, for any printer.
-fn slip(registration: &Registration, at: &str, language: Language) -> String {
+fn slip(registration: &Registration, at: Time, language: Language) -> String {
     let Registration {
         number,
         name,
         region,
         ..
     } = registration;
-    let day = &at[..10];
+    let day = print_day(at.day());
     let [title, of, by, on] = match language {
         Language::Hans => ["粤康码线下登记凭条", "姓名", "登记地区", "登记日期"],
         Language::Hant => ["粵康碼線下登記憑條", "姓名", "登記地區", "登記日期"],

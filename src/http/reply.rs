@@ -611,6 +611,8 @@ struct ReasonDetailJson {
     until: Option<String>,
     region: Option<String>,
     source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_name: Option<String>,
 }
 
 fn put_status(out: &mut BytesMut, status: ResidentStatus, language: Language, why: Why) {
@@ -748,6 +750,7 @@ fn explained_json(explained: &StatusExplanation, language: Language) -> Bytes {
                 until: said.until.map(crate::clock::print_day),
                 region: said.region.map(|region| format!("{region:06}")),
                 source: said.source.clone(),
+                source_name: said.source_name.clone(),
             }),
         })
         .collect();
@@ -756,10 +759,14 @@ fn explained_json(explained: &StatusExplanation, language: Language) -> Bytes {
     out.put_slice(reasons.as_bytes());
     let released: Vec<serde_json::Value> = (explained.released.iter())
         .map(|(reason, said)| {
-            serde_json::json!({
+            let mut told = serde_json::json!({
                 "reason": reason.word(), "text": reason.text(language), "at": said.since.to_string(),
                 "region": said.region.map(|region| format!("{region:06}")), "source": said.source,
-            })
+            });
+            if let Some(name) = &said.source_name {
+                told["source_name"] = name.as_str().into();
+            }
+            told
         })
         .collect();
     out.put_slice(b",\"released\":");

@@ -156,6 +156,10 @@ fn the_first_page_has_a_link_that_works_for_each_who_comes() {
             && kinds("declaration") == 1,
         "{records}"
     );
+    // Nobody reads who said it by an identifier.
+    let of = |record: &&serde_json::Value| record["kind"] == "certificate";
+    let certificate = records["records"].as_array().unwrap().iter().find(of);
+    assert_eq!(certificate.unwrap()["source_name"], "示范市疾控中心");
     assert_eq!(ask("/v1/trip", &green)["state"], "known");
     assert_eq!(
         ask("/v1/entries", &green)["entries"]

@@ -534,6 +534,7 @@ impl InProcessNode {
             store: store.clone(),
             platform: Platform::read(settings.identity.clone()).expect("no platform"),
             guidance: liangma::desk::guidance::Guidance::default(),
+            names: liangma::desk::display_names::DisplayNames::default(),
             offline: None,
             recogniser: None,
             meters,

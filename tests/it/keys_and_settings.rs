@@ -71,6 +71,7 @@ fn whatever_cannot_be_used_is_named_before_a_door_opens() {
     let not_pem = write(&folder, "not.pem", b"no certificate");
     let bad_jwks = write(&folder, "jwks.json", b"{\"keys\":[]}");
     let bad_guidance = write(&folder, "guidance.toml", b"[[guidances]]");
+    let bad_names = write(&folder, "names.toml", b"[[name]]\nid = \"a b\"");
     let empty = write(&folder, "empty", b"");
     let missing = folder.path().join("missing").display().to_string();
     let a_file = format!("{empty}/store");
@@ -99,6 +100,14 @@ fn whatever_cannot_be_used_is_named_before_a_door_opens() {
         (
             vec![("guidance_file", &bad_guidance)],
             vec![("guidance_file", &bad_guidance)],
+        ),
+        (
+            vec![("names_file", &missing)],
+            vec![("names_file", &missing)],
+        ),
+        (
+            vec![("names_file", &bad_names)],
+            vec![("names_file", &bad_names)],
         ),
         (vec![("key_ring", &missing)], vec![("key_ring", &missing)]),
         (vec![("trust", &missing)], vec![("trust", &missing)]),
@@ -231,8 +240,15 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
         write(&folder, "guidance.toml", text.as_bytes())
     };
     let texts = guidance("12345 before");
+    let names = |name: &str| {
+        let text = format!(
+            "[[name]]\nid = \"gd-cdc\"\nzh-Hans = \"{name}\"\nzh-Hant = \"{name}\"\nen = \"{name}\"\n"
+        );
+        write(&folder, "names.toml", text.as_bytes())
+    };
+    let named = names("before");
     let config = |rest: &str| {
-        let text = format!("guidance_file = \"{texts}\"\n{rest}");
+        let text = format!("guidance_file = \"{texts}\"\nnames_file = \"{named}\"\n{rest}");
         write(&folder, "liangma.toml", text.as_bytes())
     };
     let file = config("shows_per_second = 1\ncode_life = \"50s\"\nlog = \"info\"\n");
@@ -266,7 +282,15 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
         "shows_per_second = 1000\ncode_life = \"40s\"\nbacklog = 99\nlog = \"liangma=debug\"\nresident_connections_max = 77\n",
     );
     guidance("12345 after");
+    names("after");
     reloaded(1);
+    let red = person(2);
+    node.feed(&node.seals().authority(), &[red.set("confirmed", 1)]);
+    let name = || {
+        let told = node.explain(&node.seals().session(&red)).json();
+        told["reasons"][0]["source_name"].clone()
+    };
+    assert_eq!(name(), "after");
     let log = node.log();
     for name in ["code_life", "backlog"] {
         let is_named = |line: &str| line.contains("needs a restart") && line.contains(name);
@@ -287,6 +311,7 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
     // One bad value, and nothing of the file counts.
     config("shows_per_second = 1\nlog = \"loud\"\n");
     write(&folder, "guidance.toml", b"no TOML");
+    write(&folder, "names.toml", b"no TOML");
     reloaded(2);
     let log = node.log();
     assert!(
@@ -294,6 +319,8 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
         "{log}"
     );
     assert!(log.contains("the guidance in force stays"), "{log}");
+    assert!(log.contains("the names file in force stays"), "{log}");
+    assert_eq!(name(), "after");
     until("the reload is over", || {
         node.meter("liangma_last_reload_successful") == 0.0
     });

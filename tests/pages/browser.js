@@ -76,6 +76,33 @@ export async function screenshot(page, name) {
 /// Whether anything makes the page scroll sideways.
 export const scrollsSideways = (page) => page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
 
+/// Fields in whose words a phone's browser would zoom, because they are smaller than 16 px.
+export const smallFields = (page) => page.$$eval("input, select, textarea", (all) => all
+  .filter((one) => one.getClientRects().length && !["checkbox", "radio", "file", "hidden"].includes(one.type) && parseFloat(getComputedStyle(one).fontSize) < 16)
+  .map((one) => one.name || one.id));
+
+/// What can be tapped, and what is said, under the notch, the rounded corners or the bar of a phone, with those of one on its side or
+/// upright. `scrolled` to its end, as what lies below the screen is.
+export async function underEdges(page, edges) {
+  const session = await page.createCDPSession();
+  await session.send("Emulation.setSafeAreaInsetsOverride", { insets: edges });
+  const found = await page.evaluate(({ top, right, bottom, left }) => {
+    const [width, height] = [document.documentElement.clientWidth, window.innerHeight];
+    const under = (all, hidden) => all.filter((one) => one.getClientRects().length && !one.closest("#family")).filter((one) => hidden(one.getBoundingClientRect())).map((one) => one.id || one.innerText);
+    const all = Array.from(document.querySelectorAll("button, a, h1, input, select, canvas"));
+    window.scrollTo(0, 0);
+    const sides = under(all, (at) => at.left < left - 1 || at.right > width - right + 1 || at.top < top - 1);
+    window.scrollTo(0, document.documentElement.scrollHeight);
+    return sides.concat(under(all, (at) => at.bottom > height - bottom + 1));
+  }, edges);
+  await session.send("Emulation.setSafeAreaInsetsOverride", { insets: {} });
+  await session.detach();
+  return found;
+}
+
+/// The edges of a phone with a notch.
+export const NOTCH = { top: 59, right: 0, bottom: 34, left: 0 };
+
 /// Taps a part by its selector, where it may be below the screen or behind another.
 export const tap = (page, selector) => page.$eval(selector, (part) => part.click());
 

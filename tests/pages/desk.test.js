@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { PHONE, SIZES, SMALL_PHONE, barriers, closeTab, launch, openSheet, screenshot, scrollsSideways, seen, shows, tab, tap, words } from "./browser.js";
+import { NOTCH, PHONE, SIZES, SMALL_PHONE, barriers, closeTab, launch, openSheet, screenshot, scrollsSideways, seen, shows, smallFields, tab, tap, underEdges, words } from "./browser.js";
 import { PLATFORM, addMember, assertion } from "./family.js";
-import { Node, person, until } from "./node.js";
+import { NAMES, Node, person, until } from "./node.js";
 
 let browser;
 let node;
@@ -12,7 +12,7 @@ const MEMBER_URL = "https://id.example/member";
 
 before(async () => {
   browser = await launch();
-  node = await Node.start({ settings: ["desk_requests_per_second=1000", `identity_member_url=${MEMBER_URL}`, ...PLATFORM] });
+  node = await Node.start({ settings: ["desk_requests_per_second=1000", `identity_member_url=${MEMBER_URL}`, NAMES, ...PLATFORM] });
 });
 
 after(async () => {
@@ -44,7 +44,7 @@ test("behind one name for all doors the details are one tap away", async () => {
   await page.goto(`${node.doors.resident}/#s=${node.session(chen)}`);
   await shows(page, "red");
   await tap(page, "#details-open");
-  await until("the details are there", async () => /来源 gd-cdc/.test(await words(page, "#details")));
+  await until("the details are there", async () => /来源 广东省疾控中心/.test(await words(page, "#details")));
   assert.match(await words(page, "#details"), /至 2030年5月4日/);
   assert.equal(await page.$eval("#why a", (link) => link.href), "tel:12345");
   await closeTab(page);
@@ -226,6 +226,8 @@ test("every sheet is seen at once on every screen, and going back leads to the c
       assert.equal(focused, "sheet-title", `${name} ${id}`);
       await until(`${id} is drawn`, async () => !/正在加载/.test(await words(page, "#sheet-body")));
       assert.equal(await scrollsSideways(page), false, `${name} ${id}`);
+      assert.deepEqual(await smallFields(page), [], `${name} ${id}`);
+      if (viewport === PHONE) assert.deepEqual(await underEdges(page, NOTCH), [], `${name} ${id}`);
       if (viewport === PHONE) assert.deepEqual(await barriers(page), [], `${name} ${id}`);
       if (name === "360x640") await screenshot(page, `sheet-${id}`);
       if (id === "health") await page.keyboard.press("Escape");
@@ -276,6 +278,9 @@ test("a resident declares health, is told what is missing, and reads it back", a
   await level("residence", 2, "440106");
   await level("places", 0, "42");
   await level("places", 1, "4201");
+  // Districts of other provinces come in a part of their own.
+  await until("its districts are offered", async () => (await page.$$(`[data-for=places]`))[2].$eval("option[value='420102']", () => true).catch(() => false));
+  await level("places", 2, "420102");
   await page.evaluate(() => Array.from(document.querySelectorAll("fieldset button")).find((one) => /添加一处/.test(one.innerText)).click());
   await level("places", 0, "11");
   await send(page, "declaration");
@@ -285,9 +290,9 @@ test("a resident declares health, is told what is missing, and reads it back", a
   assert.equal(declarations.length, 1);
   const { celsius, symptoms, contact, high_risk_area, residence, places } = declarations[0];
   assert.deepEqual({ celsius, symptoms, contact, high_risk_area, residence, places }, {
-    celsius: 36.4, symptoms: ["nausea"], contact: "no", high_risk_area: false, residence: "440106", places: ["420100", "110000"],
+    celsius: 36.4, symptoms: ["nausea"], contact: "no", high_risk_area: false, residence: "440106", places: ["420102", "110000"],
   });
-  await until("it is among the records", async () => /36.4 ℃[\s\S]*恶心[\s\S]*近期居住地 广东 广州市 天河区[\s\S]*湖北 武汉市、北京[\s\S]*当前有效/.test(await words(page, "#declarations-list")));
+  await until("it is among the records", async () => /36.4 ℃[\s\S]*恶心[\s\S]*近期居住地 广东 广州市 天河区[\s\S]*湖北 武汉市 江岸区、北京[\s\S]*当前有效/.test(await words(page, "#declarations-list")));
   assert.equal(await scrollsSideways(page), false);
   await closeTab(page);
 });
@@ -378,7 +383,7 @@ test("records are cards: certificates, a notice that is shown full screen, tempe
   await node.feed(...events);
   await until("it is green", async () => (await (await fetch(node.doors.resident + "/v1/code", { headers: { authorization: "Bearer " + node.session(chen) } })).json()).state === "green");
   const { page } = await opened(chen, "health");
-  await until("they are there", async () => /核酸检测[\s\S]*编号 粤-7[\s\S]*有效至 2030年5月10日[\s\S]*阴性/.test(await words(page, "#health-list")));
+  await until("they are there", async () => /核酸检测[\s\S]*广州核酸检测中心[\s\S]*编号 粤-7[\s\S]*有效至 2030年5月10日[\s\S]*阴性/.test(await words(page, "#health-list")));
   assert.match(await words(page, "#sheet-body"), /体温（24 次）/);
   assert.equal((await page.$$("#temperatures-list .card")).length, 2);
   assert.match(await words(page, "#temperatures-list"), /37.6 ℃[\s\S]*广东 广州市 天河区[\s\S]*偏高[\s\S]*正常/);
@@ -387,7 +392,7 @@ test("records are cards: certificates, a notice that is shown full screen, tempe
   assert.equal((await page.$$("#temperatures-list .card")).length, 24);
   await tap(page, "#health-list button");
   await until("the notice fills the screen", () => seen(page, "#notice-paper"));
-  assert.match(await words(page, "#notice-paper"), /编号 粤卫-12[\s\S]*密切接触者[\s\S]*2020年4月20日 — 2020年5月4日[\s\S]*gd-cdc/);
+  assert.match(await words(page, "#notice-paper"), /编号 粤卫-12[\s\S]*密切接触者[\s\S]*2020年4月20日 — 2020年5月4日[\s\S]*广东省疾控中心/);
   await screenshot(page, "resident-notice");
   assert.deepEqual(await barriers(page), []);
   await tap(page, "#sheet-back");
@@ -414,6 +419,8 @@ test("a red is appealed against from where its reason stands, and the answer is 
   await send(page, "appeals");
   await until("it is listed", async () => /密切接触者[\s\S]*“我那天 不在那里”[\s\S]*已收到/.test(await words(page, "#appeals-list")));
   assert.match(await words(page, "#appeals-says"), /已提交/);
+  // What was done is not in the colour of what is wrong.
+  assert.equal(await page.$eval("#appeals-says", (says) => says.dataset.mood), "good");
   assert.equal(await page.evaluate(() => document.body.dataset.view), "red");
   await screenshot(page, "resident-appeal");
   assert.deepEqual(await barriers(page), []);
@@ -426,7 +433,7 @@ test("a red is appealed against from where its reason stands, and the answer is 
   await tap(page, "#sheet-back");
   await until("the code is back", () => seen(page, "#card"));
   await openSheet(page, "appeals");
-  await until("the answer is told", async () => /已核实接触[\s\S]*申诉不成立 \d+月\d+日/.test(await words(page, "#appeals-list")));
+  await until("the answer is told", async () => /已核实接触[\s\S]*由 广东省疾控中心 答复[\s\S]*申诉不成立 \d+月\d+日/.test(await words(page, "#appeals-list")));
   await closeTab(page);
 });
 
@@ -464,7 +471,7 @@ test("a grant is confirmed, given, listed and taken back, and a wrong one says w
   assert.equal((await desk("/v1/grants", session)).grants.length, 0, "not without a yes");
   agrees = true;
   await send(page, "grants");
-  await until("it is listed", async () => /gz-no1-school\s+until 2099-12-31/.test(await words(page, "#grants-list")));
+  await until("it is listed", async () => /Guangzhou No. 1 School\s+gz-no1-school\s+until 2099-12-31/.test(await words(page, "#grants-list")));
   await screenshot(page, "resident-grants");
   assert.deepEqual(await barriers(page), []);
   assert.equal((await desk("/v1/grants", session)).grants.length, 1);
@@ -488,11 +495,11 @@ test("a resident sees who looked, page by page, and where the phone was by name"
   await node.feed({ event: "trip", cert_type: "10", cert_no: chen.cert_no, places: ["440100", "420100", "110000", "440106", "420102"], at: yesterday, source: "carriers", seq: 1 });
   const { page } = await opened(chen, "trip");
   await until("the trip is there", async () => (await page.$$("#trip-places .card")).length === 5);
-  assert.deepEqual((await words(page, "#trip-places")).split(/\n+/), ["广东 广州市", "湖北 武汉市", "北京", "广东 广州市 天河区", "湖北 武汉市（420102）"]);
+  assert.deepEqual((await words(page, "#trip-places")).split(/\n+/), ["广东 广州市", "湖北 武汉市", "北京", "广东 广州市 天河区", "湖北 武汉市 江岸区"]);
   await tap(page, "#sheet-back");
   await until("the code is back", () => seen(page, "#card"));
   await openSheet(page, "accesses");
-  await until("the newest is there", async () => /查看入粤申报[\s\S]*工作人员 wang-01[\s\S]*事由 reception-20/.test(await words(page, "#accesses-list")));
+  await until("the newest is there", async () => /查看入粤申报[\s\S]*工作人员 天河区疾控 王医生[\s\S]*事由 reception-20/.test(await words(page, "#accesses-list")));
   const cards = () => page.$$eval("#accesses-list .card", (all) => all.length);
   assert.equal(await cards(), 20);
   await tap(page, "#accesses-list button");

@@ -67,7 +67,9 @@ async function paste(page, text) {
   }, text);
 }
 
-const says = (page, word) => until(`it says ${word}`, async () => word.test(await words(page, "#verdict")));
+const says = (page, word) => until(`it says ${word}`, async () => word.test(await words(page, "#verdict"))).catch(async (error) => {
+  throw new Error(`${error.message}; it says ${await words(page, "#verdict")}`);
+});
 
 test("with the door gone the kept list judges saved codes, visibly, and the page opens from its worker", async () => {
   const node = await issuing("list_every=1s");
@@ -126,6 +128,76 @@ test("with the door gone the kept list judges saved codes, visibly, and the page
     await says(await later(13 * 3600000), /清单过旧|LIST TOO OLD/);
     // That page saw a late time: the clock was set back since.
     await says(await later(0), /时钟有误|CLOCK IS WRONG/);
+    await closeTab(page);
+  } finally {
+    await node.close();
+  }
+});
+
+/// What the door serves at this moment: keys and lists, as a cache or a thief would keep them.
+async function served(node) {
+  const bearer = { authorization: "Bearer " + node.scanner() };
+  const files = {};
+  const take = async (path) => {
+    const response = await fetch(`${node.doors.gate}/${path}`, { headers: bearer });
+    assert.equal(response.status, 200, path);
+    const bytes = Buffer.from(await response.arrayBuffer());
+    files[path] = { bytes: bytes.toString("base64"), headers: { "Cache-Control": response.headers.get("cache-control"), Date: response.headers.get("date") } };
+    return bytes;
+  };
+  await take("v1/keys");
+  const index = JSON.parse(await take("v1/list/440000"));
+  await take("v1/list/440000/base");
+  await take("v1/list/440000/changes-" + index.bases[0].number);
+  return files;
+}
+
+/// In the page: these files are what the network has; all else is away. Says which were asked for.
+function serve(files) {
+  window.givenOut = [];
+  window.fetch = (path) => {
+    const file = files[path];
+    if (!file) return Promise.reject(new TypeError("away"));
+    window.givenOut.push(path);
+    const bytes = Uint8Array.from(atob(file.bytes), (letter) => letter.charCodeAt(0));
+    return Promise.resolve(new Response(bytes, { status: 200, headers: file.headers }));
+  };
+}
+
+test("lists that are older than the kept one are passed over, also after the page was opened anew", async () => {
+  const node = await issuing("list_every=1s");
+  try {
+    const [code, other] = [await offlineCode(node, revoked), await offlineCode(node, green)];
+    const page = await tab(browser);
+    await open(node, page);
+    await covered(page);
+    const before = await served(node);
+    const said = await fetch(node.doors.desk + "/v1/offline-codes/revoke", { method: "POST", headers: { authorization: "Bearer " + node.session(revoked) } });
+    assert.equal(said.status, 201);
+    await node.say("set", green, "confirmed");
+    await covered(page);
+    await node.end();
+    const judged = async () => {
+      await paste(page, code);
+      await says(page, /码已作废/);
+      await paste(page, other);
+      await shows(page, "red");
+      assert.equal(await seen(page, "#offline"), true);
+    };
+    await judged();
+    // One look ends before the next begins.
+    const looked = () => until("the older list was looked at, and judged", () => page.evaluate(() => {
+      window.dispatchEvent(new Event("online"));
+      return window.givenOut.filter((path) => path.endsWith("/440000")).length > 1 && window.givenOut.some((path) => /changes-|base/.test(path));
+    }));
+    await page.evaluate(serve, before);
+    await looked();
+    await judged();
+    await page.evaluateOnNewDocument(serve, before);
+    await page.reload();
+    await shows(page, "ready");
+    await looked();
+    await judged();
     await closeTab(page);
   } finally {
     await node.close();

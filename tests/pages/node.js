@@ -6,6 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+/// The setting that gives sources, organisations and offices their names in print.
+export const NAMES = "names_file=" + fileURLToPath(new URL("names.toml", import.meta.url));
+
 export const LIANGMA = process.env.LIANGMA || fileURLToPath(new URL("../../target/release/liangma", import.meta.url));
 
 const bare = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LIANGMA_")));

@@ -21,7 +21,8 @@ before(async () => {
   folder = mkdtempSync(join(tmpdir(), "liangma-office-"));
   for (const someone of people) await node.register(someone);
   await node.say("set", people[1], "close_contact");
-  const soon = new Date(Date.now() + 3 * 86400000).toISOString().slice(0, 10);
+  // Days are those of China.
+  const soon = new Date(Date.now() + 3 * 86400000 + 8 * 3600000).toISOString().slice(0, 10);
   for (const [nth, someone] of people.entries()) await desk("/v1/grants", node.session(someone), { organisation: SCHOOL, until: nth === 2 ? soon : "2099-12-31" });
   tokens = {
     school: node.token("organisation", "--name", SCHOOL),

@@ -88,6 +88,44 @@ test("divisions have a name in each language, and a parent", () => {
   assert.equal(DIVISION_NAMES["zh-Hant"][DIVISIONS.indexOf("440106")], "天河區");
 });
 
+/// The part of a page that names divisions, as far as it is loaded; `language` is that of the page.
+function divisionsIn(language, ...files) {
+  const scope = { window: { liangma: { language: () => language } } };
+  vm.runInNewContext(["division-names.js", "divisions.js", ...files].map((file) => read("pages/" + file)).join("\n") + "\nObject.assign(this, { DIVISIONS, districts });", scope);
+  return { ...scope, division: scope.window.liangma.divisions.division };
+}
+
+test("districts of every province have a name in each language, and a city or province that has one", () => {
+  const all = ["district-names.js", "district-names-en.js"];
+  const { districts, DIVISIONS, division } = divisionsIn("zh-Hans", ...all);
+  assert.ok(districts.codes.length > 2700, String(districts.codes.length));
+  assert.equal(new Set(districts.codes).size, districts.codes.length);
+  for (const code of districts.codes) {
+    assert.match(code, /^\d{6}$/);
+    for (const tag of LANGUAGES) assert.ok(districts.names[code][tag], `${code} ${tag}`);
+    assert.equal(Array.from(districts.names[code]["zh-Hant"]).length, Array.from(districts.names[code]["zh-Hans"]).length, code);
+    assert.match(districts.names[code].en, /^[A-ZÜ][A-Za-zü’ ]+$/, code);
+    // Cities that are provinces have no second name, and some counties no city.
+    assert.ok(DIVISIONS.includes(code.slice(0, 4)) || /^(11|12|31|50|..90)/.test(code), code);
+    assert.doesNotMatch(division(code), /\d/, code);
+  }
+  for (const [code, hans, hant, en] of [
+    ["420102", "湖北 武汉市 江岸区", "湖北 武漢市 江岸區", "Hubei Wuhan Jiang’an"],
+    ["110105", "北京 朝阳区", "北京 朝陽區", "Beijing Chaoyang"],
+    ["429004", "湖北 仙桃市", "湖北 仙桃市", "Hubei Xiantao"],
+    ["371521", "山东 聊城市 阳谷县", "山東 聊城市 陽穀縣", "Shandong Liaocheng Yanggu"],
+    ["440106", "广东 广州市 天河区", "廣東 廣州市 天河區", "Guangdong Guangzhou Tianhe"],
+    ["420000", "湖北", "湖北", "Hubei"], ["310000", "上海", "上海", "Shanghai"], ["310100", "上海", "上海", "Shanghai"],
+    // What the standard does not name stays a number, beside what is known.
+    ["420199", "湖北 武汉市（420199）", "湖北 武漢市（420199）", "Hubei Wuhan (420199)"], ["990000", "990000", "990000", "990000"],
+  ]) {
+    LANGUAGES.forEach((tag, nth) => assert.equal(divisionsIn(tag, ...all).division(code), [hans, hant, en][nth]));
+  }
+  // Without the part, or with half of it, a code is never taken for another.
+  assert.equal(divisionsIn("en").division("420102"), "Hubei Wuhan (420102)");
+  assert.equal(divisionsIn("en", "district-names.js").division("420102"), "Hubei Wuhan 江岸区");
+});
+
 test("what the status page reads is what a node says", () => {
   const script = read("pages/status.js");
   const metrics = read("docs/operate/metrics.md");

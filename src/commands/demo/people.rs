@@ -22,6 +22,38 @@ pub const SCHOOL: &str = "demo-school";
 /// What authorities of the town are called in feeds.
 pub const SOURCE: &str = "demo-cdc";
 
+/// Names in print of what the town has, as an operator's file has them.
+pub const NAMES: &str = r#"[[name]]
+id = "demo-cdc"
+zh-Hans = "示范市疾控中心"
+zh-Hant = "示範市疾控中心"
+en = "Demo CDC"
+
+[[name]]
+id = "gd-cdc"
+zh-Hans = "广东省疾控中心"
+zh-Hant = "廣東省疾控中心"
+en = "Guangdong CDC"
+
+[[name]]
+id = "demo-school"
+zh-Hans = "示范学校"
+zh-Hant = "示範學校"
+en = "Demo School"
+
+[[name]]
+id = "demo-school-gate"
+zh-Hans = "示范学校门口"
+zh-Hant = "示範學校門口"
+en = "Demo School, gate"
+
+[[name]]
+id = "demo-staff"
+zh-Hans = "示范街道登记处"
+zh-Hant = "示範街道登記處"
+en = "Demo registration office"
+"#;
+
 /// People who granted the school a look, beside those who are shown.
 const PUPILS: u64 = 40;
 

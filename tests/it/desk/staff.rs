@@ -320,6 +320,89 @@ fn guidance_is_that_of_the_region_and_a_change_is_explained_by_its_event() {
     );
 }
 
+/// At every place where the desk tells a source, an organisation or who looked: the name stands beside the identifier, in the
+/// language that is asked for, and where the file has none nothing does.
+#[test]
+fn sources_organisations_and_callers_have_their_names_beside_them() {
+    let folder = folder();
+    let file = folder.path().join("names.toml");
+    let entry = |id: &str, hans: &str, en: &str| {
+        format!(
+            "[[name]]\nid = \"{id}\"\nzh-Hans = \"{hans}\"\nzh-Hant = \"{hans}\"\nen = \"{en}\"\n"
+        )
+    };
+    let names = [
+        entry("gd-cdc", "广东省疾控中心", "Guangdong CDC"),
+        entry("gz-no1-school", "广州一中", "No. 1 School"),
+        entry("wang-01", "王医生", "Dr Wang"),
+    ];
+    std::fs::write(&file, names.concat()).unwrap();
+    let setting = format!("names_file={}", file.display());
+    let node = NodeBuilder::new(&[&setting]).node();
+    let (seals, chen) = (node.seals(), person(1));
+    let authority = seals.authority();
+    node.feed(
+        &authority,
+        &[chen.set("home_isolation", 1), chen.set("suspected", 1)],
+    );
+    node.feed(&authority, &[chen.clear("suspected", 2)]);
+    let session = seals.session(&chen);
+    let staff = seals.staff("wang-01", "440100");
+    let told = |path: &str| {
+        let ask = Ask::get(path).bearer(&session);
+        ask.header("accept-language", "en")
+            .at(node.address(Door::Desk))
+            .json()
+    };
+    let entered = json!({ "destination": "440106", "arrives": "2020-05-06", "transport": "train" });
+    node.put("/v1/entries", &session, entered);
+    node.read(
+        "/v1/entries?destination=440106&day=2020-05-06&purpose=reception",
+        &staff,
+    );
+    for organisation in ["gz-no1-school", "gz-no2-school"] {
+        let grant = json!({ "organisation": organisation, "until": "2099-12-31" });
+        let granted = node.put("/v1/grants", &session, grant);
+        let is_named = organisation == "gz-no1-school";
+        assert_eq!(granted["organisation_name"] == "广州一中", is_named);
+    }
+    let appealed = json!({ "reason": "home_isolation", "text": "wrong" });
+    let id = node.put("/v1/appeals", &session, appealed)["id"].clone();
+    let answer = Ask::post(
+        &format!("/v1/appeals/{}", id.as_str().unwrap()),
+        &json!({ "state": "rejected" }).to_string(),
+    );
+    let answered = answer.json().bearer(&authority).at(node.address(Door::Ops));
+    assert_eq!(answered.status, 201);
+
+    let status = told("/v1/status");
+    for of in ["reasons", "released"] {
+        let (id, name) = (&status[of][0]["source"], &status[of][0]["source_name"]);
+        assert_eq!(
+            (id, name),
+            (&json!("gd-cdc"), &json!("Guangdong CDC")),
+            "{of}"
+        );
+    }
+    let grants = told("/v1/grants")["grants"].clone();
+    let name_of = |organisation: &str| {
+        let grants = grants.as_array().unwrap();
+        let grant = grants
+            .iter()
+            .find(|one| one["organisation"] == organisation);
+        grant.unwrap()["organisation_name"].clone()
+    };
+    assert_eq!(name_of("gz-no1-school"), "No. 1 School");
+    assert_eq!(name_of("gz-no2-school"), Value::Null);
+    let appeal = told("/v1/appeals")["appeals"][0].clone();
+    assert_eq!(appeal["by_name"], "Guangdong CDC");
+    let access = told("/v1/accesses")["accesses"][0].clone();
+    assert_eq!(
+        (&access["by"], &access["by_name"]),
+        (&json!("wang-01"), &json!("Dr Wang"))
+    );
+}
+
 #[test]
 fn a_source_that_turns_a_cohort_red_raises_an_alarm_and_is_not_refused() {
     let node = NodeBuilder::new(&["red_alarm_per_hour=10"]).node();
