@@ -207,7 +207,7 @@ function renderVerdict(now, answer, elapsed) {
     text("word", say("past"));
     text("sentence", say("past_says", say(answer.state), age(elapsed)));
   } else if (now === "login" || now === "loading" || now === "trouble") {
-    text("word", now === "login" ? say("login") : "");
+    text("word", now === "login" ? say("login") : now === "trouble" ? say("too_old") : "");
     text("sentence", now === "login" ? say("login_says") : now === "loading" ? say("loading") : "");
   } else {
     text("word", say(now));

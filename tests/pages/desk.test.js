@@ -46,6 +46,7 @@ test("behind one name for all doors the details are one tap away", async () => {
   await tap(page, "#details-open");
   await until("the details are there", async () => /来源 广东省疾控中心/.test(await words(page, "#details")));
   assert.match(await words(page, "#details"), /至 2030年5月4日/);
+  assert.deepEqual(await barriers(page), []);
   assert.equal(await page.$eval("#why a", (link) => link.href), "tel:12345");
   await closeTab(page);
 });

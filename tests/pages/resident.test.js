@@ -194,6 +194,7 @@ test("a page that runs no script says a true sentence and shows no empty card", 
   page.on("request", (request) => (request.url().includes(".js") ? request.abort() : request.continue()));
   await page.goto(node.doors.resident + "/");
   assert.match(await words(page), /若一直不显示，请刷新本页，或请工作人员登记查验/);
+  assert.deepEqual(await barriers(page), []);
   for (const part of ["#card", "#clock"]) assert.equal(await seen(page, part), false, part);
   await screenshot(page, "resident-no-script");
   await closeTab(page);
@@ -221,6 +222,7 @@ test("the page opens without a network once it was there, in its own words, and 
   assert.notEqual(await ground(page), GREEN);
   assert.equal(await seen(page, "#card"), false);
   assert.match(await words(page, "#sole"), /不是通行的唯一凭证/);
+  assert.deepEqual(await barriers(page), []);
   await screenshot(page, "resident-kept");
   await page.setOfflineMode(false);
   await shows(page, "green");
@@ -266,6 +268,7 @@ test("a red code says why and how it is released, and the words follow the langu
   assert.match(await words(page, "#verdict"), /RED/);
   assert.match(await words(page, "#why"), /[Cc]lose contact/);
   // This door has no desk behind it: the button for details goes away.
+  assert.deepEqual(await barriers(page), []);
   await tap(page, "#details-open");
   await until("the button has gone", async () => !(await seen(page, "#details-open")));
   await closeTab(page);
@@ -288,6 +291,7 @@ test("whoever is not on record, or whose status is too old to say, gets no colou
   await shows(page, "unknown");
   assert.match(await words(page, "#verdict"), /未登记/);
   assert.notEqual(await ground(page), GREEN);
+  assert.deepEqual(await barriers(page), []);
   await closeTab(page);
   // No node tells this for long without ceasing to be ready: the answer is one of the contract, made here.
   const old = await tab(browser);
