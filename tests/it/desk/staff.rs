@@ -370,7 +370,7 @@ fn sources_organisations_and_callers_have_their_names_beside_them() {
     let id = node.put("/v1/appeals", &session, appealed)["id"].clone();
     let answer = Ask::post(
         &format!("/v1/appeals/{}", id.as_str().unwrap()),
-        &json!({ "state": "rejected" }).to_string(),
+        json!({ "state": "rejected" }).to_string(),
     );
     let answered = answer.json().bearer(&authority).at(node.address(Door::Ops));
     assert_eq!(answered.status, 201);
