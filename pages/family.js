@@ -35,7 +35,7 @@ function readFamily() {
     family.max = outcome.answer.members_max;
     keepFamily(outcome.answer.members.map((member) => {
       const before = had.find((one) => one.id === member.id);
-      return before ? Object.assign({}, member, { session: before.session, expires_at: before.expires_at }) : member;
+      return before && before.session ? Object.assign({}, member, { session: before.session, expires_at: before.expires_at, assurance: before.assurance }) : member;
     }));
     renewFamily(own);
     return outcome;
@@ -55,8 +55,9 @@ function renewMember(member) {
   const { own } = held;
   return tellDesk("v1/family/" + encodeURIComponent(member.id) + "/session", own, {}).then((outcome) => {
     if (outcome.answer && own === held.own) {
-      const { session, expires_at } = outcome.answer;
-      keepFamily(family.members.map((one) => (one.id === member.id ? Object.assign({}, one, { session, expires_at }) : one)));
+      // The session tells the assurance of now, which may have risen since the member was added.
+      const { session, expires_at, assurance } = outcome.answer;
+      keepFamily(family.members.map((one) => (one.id === member.id ? Object.assign({}, one, { session, expires_at, assurance }) : one)));
     }
     return outcome;
   });

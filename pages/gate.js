@@ -180,9 +180,13 @@ function renderPerson(answer) {
     say("as_of", clockTime(answer.as_of)),
     answer.age_ms >= 1000 ? say("late", Math.round(answer.age_ms / 1000)) : "",
     answer.stale ? say("stale") : "",
-    say("issued", clockTime(answer.issued_at)),
+    // A code that was made to be kept says nothing of when it is shown.
+    answer.class === "offline" || answer.class === "grant" ? say("issued_on", inChina(answer.issued_at).slice(5)) : say("issued", clockTime(answer.issued_at)),
   ].filter(Boolean).join(" · "));
 }
+
+// The day in China of a time; a day stays what it is.
+const passDay = (time) => (time.length > 10 ? inChina(time).slice(0, 10) : time);
 
 // What another issuer says of somebody: in words, and without a colour.
 function renderPass(answer) {
@@ -192,7 +196,7 @@ function renderPass(answer) {
   const facts = [
     say("pass_" + pass.kind) + (pass.result ? " · " + say("pass_" + pass.result) : ""),
     pass.dose ? say("dose", pass.dose, pass.doses) : "",
-    pass.at ? say("pass_at", pass.at.slice(0, 10)) : "",
+    pass.at ? say("pass_at", passDay(pass.at)) : "",
     say("policy_" + pass.policy) + (pass.policy_reason ? say("policy_reason_" + pass.policy_reason) : ""),
   ];
   fill("reasons", facts.filter(Boolean).map((fact) => element("li", fact)));
@@ -200,7 +204,7 @@ function renderPass(answer) {
   text("checked", [
     say("signature_good"),
     say(pass.revocation === "good" ? "revocation_good" : "revocation_not_checked"),
-    pass.expires_at ? say("pass_until", pass.expires_at.slice(0, 10)) : "",
+    pass.expires_at ? say("pass_until", passDay(pass.expires_at)) : "",
   ].filter(Boolean).join(" · "));
 }
 

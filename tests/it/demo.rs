@@ -144,6 +144,16 @@ fn the_first_page_has_a_link_that_works_for_each_who_comes() {
     let members = family["members"].as_array().expect("members");
     assert_eq!(members.len(), 2);
     assert!(members.iter().any(|member| member["background"] == "white"));
+    for member in members {
+        let path = format!("/v1/family/{}/session", member["id"].as_str().unwrap());
+        let opened = Ask::post(&path, "{}").json().bearer(&green).at(front);
+        let session = opened.json()["session"].as_str().unwrap().to_owned();
+        let shown = ask("/v1/code", &session);
+        assert_eq!(
+            shown["assurance"], member["assurance"],
+            "the list and the code agree"
+        );
+    }
     let records = ask("/v1/health?limit=100", &green);
     let kinds = |kind: &str| {
         let records = records["records"].as_array().expect("records").iter();

@@ -134,6 +134,25 @@ test("members are tabs above the code: a switch asks the resident door alone, an
   }
 });
 
+test("a tab says of a member what the code says: who was checked since is no white code any more", async () => {
+  const [chen, child] = [person(46), person(47, "李小明", "unverified", "20150307")];
+  for (const someone of [chen, { ...child, assurance: "real_person" }]) await node.register(someone);
+  const session = node.session(chen);
+  await addMember(node, session, child, { student: true });
+  const page = await behindOneName();
+  await page.goto(`${node.doors.resident}/#s=${session}`);
+  await shows(page, "green");
+  await openSheet(page, "family");
+  await until("the session is kept", () => page.evaluate(() => (JSON.parse(sessionStorage.getItem("liangma.family")) || { members: [] }).members.some((one) => one.session)));
+  await tap(page, "#sheet-back");
+  await until("the code is back", () => seen(page, "#card"));
+  await choose(page, 1);
+  await until("the child is shown", async () => (await words(page, "#name")) === "李**");
+  const [shown, marked] = await page.evaluate(() => [document.body.dataset.assurance, "white" in document.querySelectorAll("#family > button")[1].dataset]);
+  assert.deepEqual([shown, marked], ["real_person", false]);
+  await closeTab(page);
+});
+
 test("a member is added by way of the identity platform, seen, removed, and sees who shows them and leaves", async () => {
   const [chen, li] = [person(40), person(41, "李雷")];
   for (const someone of [chen, li]) await node.register(someone);

@@ -91,7 +91,7 @@ test("an offline code, which may be a copy, is no full screen of green either", 
   await page.evaluate(() => {
     const real = window.fetch;
     window.fetch = (path, options) => (/scan$/.test(path) ? Promise.resolve(new Response(JSON.stringify({
-      state: "green", status: "00", reasons: [], name: "陈**", cert_no: "44**************19", assurance: "real_person", issued_at: new Date().toISOString(),
+      state: "green", status: "00", reasons: [], name: "陈**", cert_no: "44**************19", assurance: "real_person", issued_at: "2026-11-28T16:05:00.000Z",
       as_of: new Date().toISOString(), age_ms: 3, class: "offline", check_document: true, expires_at: "2030-05-04T00:00:00.000Z",
     }), { status: 200, headers: { "Content-Type": "application/json" } })) : real(path, options));
   });
@@ -100,6 +100,8 @@ test("an offline code, which may be a copy, is no full screen of green either", 
   assert.equal(await ground(page), WHITE);
   assert.match(await words(page, "#verdict"), /请核对证件/);
   assert.match(await words(page, "#assurance"), /离线码/);
+  // When it was made, by the calendar of China; nobody knows when it was shown.
+  assert.match(await words(page, "#checked"), /签发于 11-29 00:05$/);
   await closeTab(page);
 });
 
