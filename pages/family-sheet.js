@@ -57,7 +57,7 @@ SHEETS.family = (body) => {
 };
 
 function adding(room, address, most) {
-  const group = made("div", { class: "stack" }, element("h2", say("add")), made("p", { class: "quiet" }, say("add_says") + say("white_note")));
+  const group = made("div", { class: "stack" }, element("h2", say("add")), made("p", { class: "quiet" }, say("add_says") + (languageNow() === "en" ? " " : "") + say("white_note")));
   if (!room) group.appendChild(element("p", say("most", most)));
   else if (!address) group.appendChild(element("p", say("add_elsewhere")));
   else {

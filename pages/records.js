@@ -9,6 +9,8 @@ const LISTS = {
 };
 const FEVER = 37.3;
 
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 const together = (told) => told.filter(Boolean).join(" · ");
 const listed = (words) => words.filter(Boolean).join(languageNow() === "en" ? ", " : "、");
 
@@ -21,13 +23,13 @@ function named(told, member) {
 function whenOf(time, withHour) {
   const [, month, day] = /^\d+-(\d\d)-(\d\d)/.exec(inChina(time));
   const [m, d] = [Number(month), Number(day)];
-  const date = languageNow() === "en" ? d + "/" + m : m + "月" + d + "日";
+  const date = languageNow() === "en" ? d + " " + MONTHS[m - 1] : m + "月" + d + "日";
   return withHour ? date + " " + inChina(time).slice(11) : date;
 }
 
 function dayWords(day) {
   const [year, month, date] = day.split("-").map(Number);
-  return languageNow() === "en" ? day : year + "年" + month + "月" + date + "日";
+  return languageNow() === "en" ? date + " " + MONTHS[month - 1] + " " + year : year + "年" + month + "月" + date + "日";
 }
 
 // Told one beside the other, each in one piece where it fits.
@@ -200,7 +202,7 @@ SHEETS.trip = (body) => {
     if (!trip) return sayTrouble(place, outcome);
     for (const code of trip.places) list.appendChild(card(regionName(code), []));
     if (!trip.places.length) place.textContent = say(trip.state === "too_old" ? "trip_old" : "trip_none");
-    note.textContent = together([trip.as_of ? say("as_of", dayInChina(trip.as_of)) : "", trip.note]);
+    note.textContent = together([trip.as_of ? say("as_of", dayWords(dayInChina(trip.as_of))) : "", trip.note]);
   });
 };
 

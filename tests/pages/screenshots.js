@@ -7,6 +7,7 @@ import { SCREENSHOTS, launch } from "./browser.js";
 const DOCS = fileURLToPath(new URL("../../docs/", import.meta.url));
 const ROWS = {
   resident: ["resident-green-390x844", "resident-red-dark", "resident-white-390x844", "resident-tabs", "resident-records", "resident-notice"],
+  sheets: ["sheet-declare", "sheet-entry", "resident-family", "resident-grants", "resident-accesses", "resident-offline-code"],
   gate: ["gate-camera", "gate-green-390x844", "gate-red-390x844", "gate-look-390x844", "gate-offline"],
   offices: ["organisation-390x844", "staff-slip-390x844", "staff-found-390x844"],
 };

@@ -126,6 +126,21 @@ test("districts of every province have a name in each language, and a city or pr
   assert.equal(divisionsIn("en", "district-names.js").division("420102"), "Hubei Wuhan 江岸区");
 });
 
+test("pages fill a phone's screen as it is: its bars, its notch, its icon on the home screen", () => {
+  const pages = ["resident", "gate", "organisation", "staff", "demo"];
+  for (const page of pages) {
+    const html = read(`pages/${page}.html`);
+    assert.match(html, /<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">/, page);
+    assert.match(html, /<link rel="apple-touch-icon" href="\{icon-180\.png\}">/, page);
+  }
+  for (const style of ["screen", "resident", "gate", "office"]) {
+    const css = read(`pages/${style}.css`);
+    assert.match(css, /env\(safe-area-inset-(left|bottom)\)/, style);
+    // Browsers that know no dvh take the first; in the others a bar that comes and goes hides nothing.
+    assert.doesNotMatch(css, /height: 100vh;(?! min-height: 100dvh;)/, style);
+  }
+});
+
 test("what the status page reads is what a node says", () => {
   const script = read("pages/status.js");
   const metrics = read("docs/operate/metrics.md");
