@@ -6,8 +6,8 @@ mod files;
 pub mod listing;
 
 use crate::exchange::ExchangeSettings;
+use crate::http::door::Door;
 use crate::http::doors;
-use crate::http::query::Door;
 use crate::lists::ListSettings;
 use crate::logging::LogFormat;
 use crate::offline::issue::OfflineSettings;

@@ -10,8 +10,9 @@ use liangma::board::{self, Board, Found};
 use liangma::clock::{Moment, Now, Time};
 use liangma::desk;
 use liangma::feed;
-use liangma::http::query::{Door, Head};
-use liangma::http::reply;
+use liangma::http::door::Door;
+use liangma::http::query::Head;
+use liangma::http::{problem, reply};
 use liangma::identity::{self, Platform};
 use liangma::language::Language;
 use liangma::lists::ListSettings;
@@ -313,7 +314,7 @@ impl Fixtures {
 
     fn reply_busy(&self) {
         let wait = Some(Duration::from_secs(5));
-        black_box(reply::whole(
+        black_box(problem::whole(
             black_box(Refusal::Busy),
             black_box(Language::Hans),
             black_box(wait),

@@ -5,7 +5,8 @@
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
-use liangma::http::query::{self, ContentType, Door, Head, Route};
+use liangma::http::door::Door;
+use liangma::http::query::{self, ContentType, Head, Route};
 use liangma::seal::TOKEN_CHARS_MAX;
 use libfuzzer_sys::fuzz_target;
 

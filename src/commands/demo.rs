@@ -11,7 +11,7 @@ use super::{
 use crate::clock::Time;
 use crate::config::Settings;
 use crate::feed;
-use crate::http::query::Door;
+use crate::http::door::Door;
 use crate::identity::stand_in::{self, StandIn};
 use crate::lines::LineSplitter;
 use crate::node::Node;

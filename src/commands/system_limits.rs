@@ -1,7 +1,7 @@
 //! What the system allows, held against what the settings want; said at the start.
 
+use crate::http::door::Door;
 use crate::http::doors;
-use crate::http::query::Door;
 
 /// Warns of limits of the kernel that take away from what the doors' settings say.
 pub fn compare(doors: &[(Door, doors::Settings)]) {

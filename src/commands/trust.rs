@@ -7,6 +7,7 @@ use crate::http::foreign::foreign_json;
 use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::offline::gate::ListAges;
 use crate::recognition::ForeignFormat;
+use crate::recognition::bounds::read_bounded;
 use crate::recognition::import::{ImportedKeys, ListForm, import};
 use crate::recognition::recogniser::{LIANGMA, Recogniser, RecognitionSettings};
 use crate::recognition::trust::{self, TrustList};
@@ -145,7 +146,7 @@ fn import_list(
 ) -> CommandResult {
     let named = |path: &Path| {
         let place = path.display().to_string();
-        trust::read_bounded(path).map_err(|why| anyhow!("{place}: {why}"))
+        read_bounded(path).map_err(|why| anyhow!("{place}: {why}"))
     };
     let bytes = named(file)?;
     let publisher = key.map(named).transpose()?;

@@ -3,7 +3,7 @@
 use super::{Settings, SettingsReader, StoreSettings};
 use crate::desk::display_names::DisplayNames;
 use crate::desk::guidance::Guidance;
-use crate::http::query::Door;
+use crate::http::door::Door;
 use crate::identity::Platform;
 use crate::offline::issue::OfflineKeys;
 use crate::recognition::trust;

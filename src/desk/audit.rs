@@ -11,7 +11,6 @@
 use super::{Desk, DeskError, DeskRequest, DeskResponse, read_who, write_who};
 use crate::answer::Refusal;
 use crate::clock::{DAY_MS, Time, print_day};
-use crate::desk::grant_scan_notices::GrantScanNotice;
 use crate::desk::roles::{Act, Role};
 use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
@@ -76,6 +75,15 @@ struct Access {
     purpose: String,
     chain: String,
     n: u64,
+}
+
+/// The scan of a grant, as it rests with the person who gave it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct GrantScanNotice {
+    /// The organisation whose gate scanned.
+    pub by: String,
+    /// The key of the grant's paper, in base32.
+    pub grant: String,
 }
 
 /// What is to be recorded.

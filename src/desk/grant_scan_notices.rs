@@ -4,6 +4,7 @@
 //! it is, a grant does not say: outside the doors the organisation's roster is asked, and a paper is filed with the person. The
 //! paper's key is that of grant and day, so whichever node or thread comes later changes nothing.
 
+use super::audit::GrantScanNotice;
 use super::grant::givers;
 use crate::answer::Refusal;
 use crate::clock::Time;
@@ -12,7 +13,6 @@ use crate::person::{Identity, ResidentId};
 use crate::seal::{NumberHasher, Seal};
 use crate::store::{Change, ChangeKind};
 use crate::store_client::StoreClient;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
@@ -144,13 +144,6 @@ async fn deliver_all(
     }
     some.clear();
     Ok(told)
-}
-
-/// A scan as it rests with the person.
-#[derive(Serialize, Deserialize)]
-pub(super) struct GrantScanNotice {
-    pub by: String,
-    pub grant: String,
 }
 
 /// None if the service has ended.

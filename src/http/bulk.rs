@@ -4,12 +4,13 @@
 //! Codes of a client that does not read yet are read ahead, up to [`AHEAD_BYTES_MAX`]. After some codes the thread turns to others, so that single scans at the
 //! same door do not wait behind thousands. A scanner that goes on and on is held up, never cut off.
 
-use super::Settings;
-use super::doors::ConnectionState;
+use super::body::{Body, PieceSource};
+use super::connection_state::ConnectionState;
 use super::foreign::foreign_json;
+use super::limits::Settings;
 use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
 use super::read_ahead::{Next, ReadAhead};
-use super::reply::{self, Body, NDJSON};
+use super::reply::{self, NDJSON};
 use crate::answer::{CODE_CHARS, Refusal, Verdict};
 use crate::clock::{Now, Time};
 use crate::desk::grant::{Organisation, RevokedGrants};
@@ -118,7 +119,7 @@ pub fn response(
         rest: false,
         ended: false,
     };
-    reply::typed(StatusCode::OK, NDJSON, Body::scans(scans))
+    reply::typed(StatusCode::OK, NDJSON, Body::pulled(Box::new(scans)))
 }
 
 /// As many bytes as the lines take where all are grants, and no more than the bound.
@@ -191,11 +192,8 @@ pub struct BulkScan {
     ended: bool,
 }
 
-impl BulkScan {
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+impl PieceSource for BulkScan {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
         self.codes.asks();
         loop {
             if self.ended {
@@ -265,7 +263,9 @@ impl BulkScan {
             }
         }
     }
+}
 
+impl BulkScan {
     /// Ends with a refusal in the place of the next verdict; what was not answered is not.
     fn end(&mut self, refusal: Refusal) {
         put_error(&mut self.verdicts, refusal);

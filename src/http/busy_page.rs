@@ -1,7 +1,7 @@
 //! The page that a browser gets in place of a refusal that passes: the sentence, and how long until it asks again by itself.
 //! In: a refusal, a language, a wait. Out: HTML, and the bytes of a whole answer. Pure.
 
-use super::reply;
+use super::problem;
 use crate::answer::Refusal;
 use crate::language::Language;
 use hyper::Method;
@@ -46,7 +46,7 @@ fn is_no_weight(parameter: &[u8]) -> bool {
 
 /// Returns the page in a language; `seconds` is how long until it asks again.
 pub fn busy_page(refusal: Refusal, language: Language, seconds: u64) -> String {
-    let title = reply::title(refusal, language);
+    let title = problem::title(refusal, language);
     let again = again(language);
     let tag = language.tag();
     page(tag, title, &seconds.to_string(), again)
@@ -70,14 +70,14 @@ fn again(language: Language) -> &'static str {
 
 /// Returns a whole answer with the page, as the last of its connection. `wait` is not spread here.
 pub fn whole(refusal: Refusal, language: Language, wait: Duration) -> Vec<u8> {
-    let seconds = reply::whole_seconds(wait);
+    let seconds = problem::whole_seconds(wait);
     let body = busy_page(refusal, language, seconds);
     let mut bytes = Vec::with_capacity(768 + body.len());
     let head = format_args!(
         "HTTP/1.1 {}\r\ncontent-type: {BUSY_PAGE_TYPE}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n\
          content-security-policy: {BUSY_PAGE_POLICY}\r\ncontent-language: {}\r\nretry-after: {seconds}\r\nrefresh: {seconds}\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
-        reply::status_of(refusal),
+        problem::status_of(refusal),
         language.tag(),
         body.len(),
     );
@@ -145,7 +145,7 @@ mod tests {
         let agains = include_str!("../../deploy/haproxy/busy-again.map");
         let config = include_str!("../../deploy/haproxy/l7.cfg");
         for language in Language::ALL {
-            let title = reply::title(Refusal::Busy, language);
+            let title = problem::title(Refusal::Busy, language);
             assert!(map.contains(title) || config.contains(title));
             let again = super::again(language);
             assert!(agains.contains(again) || config.contains(again));

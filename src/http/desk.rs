@@ -1,14 +1,10 @@
-//! The desk on the wire: which path and method asks for what, and what is said, as JSON by serde. Nothing here is hot.
+//! The desk on the wire: which path and method asks for what, and what a query and a header say beside it. Nothing here is hot.
 
-use super::query::Door;
-use super::reply::{self, Body, PROBLEM};
+use super::door::Door;
 use crate::answer::Refusal;
+use crate::desk::Params;
 use crate::desk::roles::Act;
-use crate::desk::{DeskResponse, Params};
-use crate::language::Language;
-use hyper::header::{CONTENT_LANGUAGE, HeaderValue};
-use hyper::{HeaderMap, Response, StatusCode};
-use serde_json::json;
+use hyper::HeaderMap;
 
 /// Bytes of a body, but for the declarations of a whole organisation.
 pub const BODY_BYTES_MAX: usize = 16 << 10;
@@ -150,26 +146,6 @@ pub fn idempotency(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         true => Ok(Some(value)),
         false => Err(Refusal::Malformed),
     }
-}
-
-pub fn response(said: DeskResponse, language: Language) -> Response<Body> {
-    let (status, body) = match said {
-        DeskResponse::Found(body) => (StatusCode::OK, body),
-        DeskResponse::Done(body) => (StatusCode::CREATED, body),
-        DeskResponse::Rejected(why) => {
-            let body = json!({
-                "type": format!("urn:liangma:{}", why.code()),
-                "title": reply::title(Refusal::Malformed, language),
-                "status": 422, "code": why.code(), "detail": why.detail(),
-            });
-            let body = Body::whole(body.to_string());
-            let mut response = reply::typed(StatusCode::UNPROCESSABLE_ENTITY, PROBLEM, body);
-            let tag = HeaderValue::from_static(language.tag());
-            response.headers_mut().insert(CONTENT_LANGUAGE, tag);
-            return response;
-        }
-    };
-    reply::json(status, body.to_string())
 }
 
 #[cfg(test)]

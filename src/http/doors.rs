@@ -7,110 +7,41 @@
 mod connection;
 mod connections;
 mod controller;
+mod listener;
 mod reject;
 mod responder;
 mod transport;
 pub mod waiting;
 
-pub use connections::ConnectionState;
+pub use super::door_state::{Settings, ShutdownPhase};
+pub use listener::{BoundListener, bind};
 
-use super::Settings as Bounds;
-use super::query::Door;
+use super::connection_state::ThreadState;
+use super::door::Door;
+use super::door_state::{ConnectionSlot, DoorState, LOOK, STEP};
+use super::limits::Settings as Bounds;
 use crate::admission;
 use crate::admission::busy::BusyShare;
 use crate::admission::connection_limit::WaitSamples;
 use crate::critical::CriticalTask;
 use crate::kernel;
-use crate::meters::DoorMetrics;
 use crate::service::{AppState, Service};
-use crate::tls::{ServerFiles, ServerTls};
+
 use connections::ConnectionTable;
+use listener::Listener;
 use responder::Responder;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, watch};
-
-/// One door's settings.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub address: SocketAddr,
-    /// None: plain HTTP.
-    pub tls: Option<ServerFiles>,
-    pub threads: usize,
-    /// Steps by which its threads let others go first.
-    pub niceness: i32,
-    pub admission: admission::AdmissionSettings,
-    /// Connections that the kernel keeps for us; a long queue is a queue of people who have left.
-    pub backlog: u32,
-    /// From the first byte of a head (or from the accept) to its end.
-    pub head_timeout: Duration,
-    /// Between two requests.
-    pub idle_timeout: Duration,
-    /// No byte read or written while a request is being answered.
-    pub stall_timeout: Duration,
-    pub head_bytes_max: usize,
-}
-
-/// How far a node has come in its life, as its doors see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ShutdownPhase {
-    Open,
-    /// No new connections; those that are open end after their query.
-    Leaving,
-    /// Whatever is still open is cut.
-    Ended,
-}
-
-/// A door that is bound and not yet served.
-pub struct BoundListener {
-    pub door: Door,
-    pub address: SocketAddr,
-    /// None: plain HTTP.
-    pub tls: Option<Arc<ServerTls>>,
-    listener: std::net::TcpListener,
-    settings: Settings,
-}
-
-/// How often connections are looked at.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// How often the connections of a thread are looked at while they all rest; their door is steered half as often. Both go on at
-/// full pace as soon as anything comes in.
-const QUIET_LOOK: Duration = Duration::from_secs(2);
-
-/// How often the cap is steered, and connections are let go for it.
-const STEP: Duration = Duration::from_millis(50);
 
 /// Accepts in a row, before those who are in have their turn.
 const ACCEPTS_MAX: usize = 16;
 
 /// After an accept that failed (no descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Binds a door, and reads its certificate; port 0 takes a free one.
-pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
-    let tls = settings.tls.clone().map(ServerTls::load);
-    let tls = tls.transpose().map_err(io::Error::other)?;
-    let domain = socket2::Domain::for_address(settings.address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&settings.address.into())?;
-    socket.listen(settings.backlog as i32)?;
-    let listener: std::net::TcpListener = socket.into();
-    Ok(BoundListener {
-        door,
-        address: listener.local_addr()?,
-        tls: tls.map(Arc::new),
-        listener,
-        settings,
-    })
-}
 
 impl BoundListener {
     /// Starts the door's threads; each ends once `stage` is past open and its last connection is gone.
@@ -190,103 +121,6 @@ impl BoundListener {
     }
 }
 
-/// What the threads of one door share.
-struct DoorState {
-    door: Mutex<admission::Admission>,
-    /// Connections that there may be, as the settings in force say.
-    cap: Arc<AtomicUsize>,
-    /// Somebody left a full door.
-    left: Notify,
-    /// Steering was put off and is to go on at its pace.
-    steers: Notify,
-    /// The same for the looks of each thread.
-    looks: Vec<Notify>,
-    /// Steering is put off: nothing came in of late.
-    is_quiet: AtomicBool,
-    metrics: Arc<DoorMetrics>,
-    /// Connections of each thread.
-    open: Vec<AtomicUsize>,
-    waits: WaitSamples,
-    /// Answers so far.
-    answered: AtomicU64,
-    /// Connections past the cap, or those that it leaves room for.
-    surplus: AtomicUsize,
-    spare: AtomicUsize,
-    /// Whether the acceptor found the door full; who tells those who come then; how many it leaves in the queue.
-    is_shut: AtomicBool,
-    responder: OnceLock<std::thread::Thread>,
-    patient: AtomicUsize,
-    /// Newcomers of a door without room: in the kernel's queue, or told so in this step.
-    waiting: AtomicUsize,
-    /// As many are open as ever may be, frozen ones too.
-    is_full: AtomicBool,
-    /// Requests wait for so long that it is worth to know how many do.
-    is_slow: AtomicBool,
-    /// How many do, about, while that is so.
-    pending: AtomicUsize,
-    /// Bytes of bodies that are being gathered, or wait to be answered.
-    body_bytes: AtomicUsize,
-    /// None: plain HTTP.
-    tls: Option<Arc<ServerTls>>,
-}
-
-impl DoorState {
-    fn door(&self) -> std::sync::MutexGuard<'_, admission::Admission> {
-        self.door
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Lets steering go on at its pace, if it was put off.
-    fn stir(&self) {
-        if self.is_quiet.load(Relaxed) {
-            self.steers.notify_one();
-        }
-    }
-
-    /// Wakes the thread that tells newcomers that the door is full.
-    fn wake_responder(&self) {
-        if let Some(responder) = self.responder.get() {
-            responder.unpark();
-        }
-    }
-
-    fn least_busy(&self) -> usize {
-        let counts = self.open.iter().map(|open| open.load(Relaxed));
-        let least = counts.enumerate().min_by_key(|(_, open)| *open);
-        least.map_or(0, |(nth, _)| nth)
-    }
-}
-
-/// A place among the door's connections; leaving frees it, however the connection ends.
-struct ConnectionSlot {
-    shared: Arc<DoorState>,
-    nth: usize,
-}
-
-impl ConnectionSlot {
-    fn take(shared: &Arc<DoorState>, nth: usize) -> ConnectionSlot {
-        shared.open[nth].fetch_add(1, Relaxed);
-        shared.metrics.open.fetch_add(1, Relaxed);
-        shared.metrics.accepted.fetch_add(1, Relaxed);
-        ConnectionSlot {
-            shared: shared.clone(),
-            nth,
-        }
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        self.shared.open[self.nth].fetch_sub(1, Relaxed);
-        self.shared.metrics.open.fetch_sub(1, Relaxed);
-        self.shared.door().leave();
-        self.shared.left.notify_one();
-    }
-}
-
-type Listener = AsyncFd<std::net::TcpListener>;
-
 type AcceptedConnection = (std::net::TcpStream, ConnectionSlot);
 
 /// One thread of a door.
@@ -325,14 +159,14 @@ impl Worker {
     }
 
     async fn serve(mut self) {
-        let table = Rc::new(ConnectionTable::new(
+        let table = Rc::new(ConnectionTable::new(ThreadState::new(
             Service::new(self.app.clone()),
             self.door,
             self.settings.clone(),
             self.bounds.clone(),
             self.shared.clone(),
             self.nth,
-        ));
+        )));
         if let Some((listener, hands)) = self.acceptor.take() {
             let (shared, stage) = (self.shared.clone(), self.stage.clone());
             let settings = self.settings.clone();

@@ -1,7 +1,8 @@
 //! The exchange door: verdicts on our live codes for services of other issuers, which come with a certificate that the trust list names.
 //! Only own codes are opened, and nothing is asked of anybody else.
 
-use super::reply::{self, Body, NDJSON};
+use super::body::Body;
+use super::reply::{self, NDJSON};
 use crate::answer::{Refusal, Verdict};
 use crate::clock::Now;
 use crate::language::Language;

@@ -1,8 +1,9 @@
 //! What gates keep for the time without a network: the public keys of offline codes, and the files of the status list.
 
+use super::body::Body;
 use super::pages::names;
 use super::query::{ListPartPath, ListPath};
-use super::reply::{self, Body};
+use super::reply;
 use crate::answer::Refusal;
 use crate::clock::Now;
 use crate::lists::{ServedEdition, ServedFile};

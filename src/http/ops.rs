@@ -1,9 +1,11 @@
 //! The operations door: whether the node lives, whether it may be sent traffic, what it counted, and what authorities feed.
 
-use super::Settings;
 use super::agent;
-use super::doors::ConnectionState;
-use super::reply::{self, Body};
+use super::body::Body;
+use super::connection_state::ConnectionState;
+use super::limits::Settings;
+use super::problem;
+use super::reply;
 use crate::answer::Refusal;
 use crate::board::PARTITIONS;
 use crate::clock::{Now, Time, offset};
@@ -107,10 +109,10 @@ fn readiness(service: &Service, started: Instant, now: Now) -> Response<Body> {
         "warming" | "restored" => Refusal::Warming,
         _ => Refusal::UpstreamBusy,
     };
-    let wait = reply::wait(refusal).unwrap_or_default();
+    let wait = problem::wait(refusal).unwrap_or_default();
     body["retry_after_ms"] = (wait.as_millis() as u64).into();
     reply::later(
-        reply::json(reply::status_of(refusal), body.to_string()),
+        reply::json(problem::status_of(refusal), body.to_string()),
         wait,
     )
 }

@@ -1,8 +1,9 @@
 //! Pages: what people see, served from memory as `build.rs` made it: whole, gzipped or brotlied, each with its tag.
 //! In: a door, a path, a head. Out: a response that any cache may keep. Never: anybody's data; a page asks for that itself.
 
-use super::query::Door;
-use super::reply::{self, Body};
+use super::body::Body;
+use super::door::Door;
+use super::reply;
 use crate::meters::{QueryOutcome, RequestKind};
 use crate::service::Service;
 use bytes::Bytes;

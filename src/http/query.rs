@@ -1,6 +1,7 @@
 //! What a request asks: its head read into a route, a credential, a language. Pure and bounded.
 
 use super::desk::{self, RouteEntry};
+use super::door::Door;
 use super::pages::{self, Page};
 use crate::answer::Refusal;
 use crate::desk::Params;
@@ -15,39 +16,6 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Uri, Version};
 use serde::Deserialize;
 use std::borrow::Cow;
-
-/// The doors. All but the exchange door are open unless the settings say otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Door {
-    Resident,
-    Gate,
-    Desk,
-    Ops,
-    /// For services of other issuers; open only where it is set.
-    Exchange,
-}
-
-impl Door {
-    pub const ALL: [Door; 4] = [Door::Resident, Door::Gate, Door::Desk, Door::Ops];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Door::Resident => "resident",
-            Door::Gate => "gate",
-            Door::Desk => "desk",
-            Door::Ops => "ops",
-            Door::Exchange => "exchange",
-        }
-    }
-
-    /// Returns the door of a name; `back` is another name of the operations door.
-    pub fn named(name: &str) -> Option<Door> {
-        match name {
-            "back" => Some(Door::Ops),
-            _ => Door::ALL.into_iter().find(|door| door.name() == name),
-        }
-    }
-}
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! read yet, the body is read on into memory, within a bound of its own and what the door has for bodies. Past that the client
 //! waits, as it would have from the beginning.
 
-use super::doors::ConnectionState;
+use super::connection_state::ConnectionState;
 use crate::answer::Refusal;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -138,7 +138,7 @@ impl Queue {
         match self.kept.pop_front() {
             Some(piece) => {
                 self.kept_bytes -= piece.len();
-                self.connection.table.give_bytes_back(piece.len());
+                self.connection.thread.give_bytes_back(piece.len());
                 Some(Next::Piece(piece.freeze()))
             }
             None => self.end.take(),
@@ -189,7 +189,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.connection.table.give_bytes_back(self.kept_bytes);
+        self.connection.thread.give_bytes_back(self.kept_bytes);
     }
 }
 
@@ -231,8 +231,8 @@ impl BodyReader {
         };
         let mut queue = self.queue.borrow_mut();
         if !queue.is_empty() {
-            let table = &queue.connection.table;
-            table.hold_bytes(piece.len().saturating_sub(self.paid));
+            let thread = &queue.connection.thread;
+            thread.hold_bytes(piece.len().saturating_sub(self.paid));
             self.paid = self.paid.saturating_sub(piece.len());
         }
         queue.push(piece);
@@ -269,7 +269,7 @@ impl BodyReader {
         let queue = self.queue.borrow();
         let more = SEGMENT_BYTES - self.paid.min(SEGMENT_BYTES);
         let fits = queue.kept_bytes + SEGMENT_BYTES <= self.bytes_max;
-        let paid = fits && queue.connection.table.take_bytes_ahead(more);
+        let paid = fits && queue.connection.thread.take_bytes_ahead(more);
         self.paid += if paid { more } else { 0 };
         paid
     }
@@ -293,7 +293,7 @@ impl Drop for BodyReader {
         self.queue
             .borrow()
             .connection
-            .table
+            .thread
             .give_bytes_back(self.paid);
     }
 }

@@ -1,6 +1,6 @@
 //! Gathers a body that must be whole before it is answered: within so many bytes, so long, and what the door has for bodies.
 
-use super::doors::ConnectionState;
+use super::connection_state::ConnectionState;
 use crate::answer::Refusal;
 use crate::lines;
 use bytes::{Buf, Bytes, BytesMut};
@@ -34,7 +34,7 @@ impl ReservedBytes {
     /// Holds so many bytes in all from now on; false if the door has not so many left.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let taken = self.connection.table.take_bytes(more);
+        let taken = self.connection.thread.take_bytes(more);
         self.bytes += if taken { more } else { 0 };
         taken
     }
@@ -42,7 +42,7 @@ impl ReservedBytes {
 
 impl Drop for ReservedBytes {
     fn drop(&mut self) {
-        self.connection.table.give_bytes_back(self.bytes);
+        self.connection.thread.give_bytes_back(self.bytes);
     }
 }
 

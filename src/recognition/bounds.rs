@@ -155,6 +155,20 @@ pub fn shown(text: &str) -> String {
     text.trim().to_owned()
 }
 
+/// Returns the bytes of a file of keys. An error says in words that it cannot be read, or has more than [`KEY_FILE_BYTES_MAX`].
+pub fn read_bounded(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(KEY_FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    match bytes.len() as u64 > KEY_FILE_BYTES_MAX {
+        true => Err(format!("it has more than {KEY_FILE_BYTES_MAX} bytes")),
+        false => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

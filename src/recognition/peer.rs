@@ -85,7 +85,7 @@ impl Peer {
             let path = folder.join(path);
             files.push(path.clone());
             let place = path.display();
-            match super::trust::read_bounded(&path) {
+            match super::bounds::read_bounded(&path) {
                 Err(why) => faults.push(format!("keys: {place}: {why}")),
                 Ok(bytes) => match read_jwks(&bytes) {
                     Some((issuer, _)) if id.is_some_and(|id| id != issuer) => {

@@ -1,6 +1,7 @@
 //! The recogniser of a node: the trust list in force, taken up anew when its files change, and counts of what came of foreign codes.
 
 use super::ForeignFormat;
+use super::bounds::read_bounded;
 use super::pass::{ForeignPass, PassFault};
 use super::peer::{ListPlace, PeerLists, PeerVerdict, judge_offline, open_offline};
 use super::trust::{self, TrustList};
@@ -198,7 +199,7 @@ impl Recogniser {
             let Some(ListPlace::Folder(folder)) = &peer.list else {
                 continue;
             };
-            let read = |name: &str| trust::read_bounded(&folder.join(name)).ok();
+            let read = |name: &str| read_bounded(&folder.join(name)).ok();
             let (base, changes) = (read("base.lml"), read("changes.lml"));
             let issuer = peer.id;
             if let Err(why) = self.take_lists(issuer, base, changes) {

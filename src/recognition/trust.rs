@@ -1,7 +1,7 @@
 //! The trust list: whose codes are recognised, by which keys, and what a site makes of them. It is read from files, whole or not at all.
 
 use super::ForeignFormat;
-use super::bounds::{KEY_FILE_BYTES_MAX, KEYS_MAX, KEYS_OF_ONE_ID_MAX, shown};
+use super::bounds::{KEYS_MAX, KEYS_OF_ONE_ID_MAX, read_bounded, shown};
 use super::hc1::UncheckedHc1;
 use super::keys::{IssuerKey, IssuerKeyFile, RevokedCodes, base64_any};
 use super::pass::{
@@ -435,20 +435,6 @@ fn read_peer(list: &mut TrustList, entry: toml::Value, folder: &Path) -> Vec<Str
 pub fn read_keys(path: &Path) -> Result<IssuerKeyFile, String> {
     let bytes = read_bounded(path)?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
-}
-
-/// Reads a file of a bounded size.
-pub fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    use std::io::Read;
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(KEY_FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    match bytes.len() as u64 > KEY_FILE_BYTES_MAX {
-        true => Err(format!("it has more than {KEY_FILE_BYTES_MAX} bytes")),
-        false => Ok(bytes),
-    }
 }
 
 fn read_deny(deny: &mut DenyList, entry: toml::Value) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! The agent port: what a node tells balancers of its doors, and what it says to those who ask wrongly.
 
 use crate::harness::{Ask, Connection, Doors, Node, NodeBuilder, person, text, until};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::net::SocketAddr;
 
 const FAILED: &str = "failed#agent-send names no open door\n";

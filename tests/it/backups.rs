@@ -1,7 +1,7 @@
 //! Backups: a copy of a store that is fed meanwhile, a store made of it, and stores that are older than what was acknowledged.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::redis::{self, Cluster, Server};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

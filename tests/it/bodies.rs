@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::seal::ring::TokenKind;
 use std::io::{Read, Write};
 use std::net::SocketAddr;

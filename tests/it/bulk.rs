@@ -1,7 +1,7 @@
 //! Bulk scans: verdicts in the order asked, streamed both ways, bounded.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::Value;
 use std::io::Write;
 use std::time::Duration;

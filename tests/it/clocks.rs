@@ -3,7 +3,7 @@
 
 use crate::harness::*;
 use crate::redis::{self, Server};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::path::{Path, PathBuf};
 
 const MINUTE: i64 = 60;

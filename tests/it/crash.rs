@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,7 +1,7 @@
 //! A balancer that finds its nodes by a name: what `deploy/haproxy/template` writes, beside a DNS whose answers change.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! Leaving: signals, and what becomes of those who are inside.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::tls::{Authority, Pair};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::tls::pinned::key_digest_of_file;
 use serde_json::{Value, json};
 use std::io::{Read, Write};

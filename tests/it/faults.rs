@@ -8,7 +8,7 @@ mod sentinel;
 
 use crate::harness::*;
 use crate::redis::Server;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::store::redis::partition::{self, PARTITIONS};
 use serde_json::json;
 use std::sync::Mutex;

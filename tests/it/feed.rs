@@ -1,7 +1,7 @@
 //! Feeding: events at the operations door and by `import`, and all of it out again by `export`.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;

@@ -5,7 +5,7 @@ use crate::process::spawn;
 use liangma::board::Board;
 use liangma::clock::{Moment, Time};
 use liangma::config::{RawSettings, Settings};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::identity::Platform;
 use liangma::meters::Meters;
 use liangma::person::{self, Assurance, Document, Identity, MaskedIdentity, MaskedName};

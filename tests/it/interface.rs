@@ -4,8 +4,8 @@ use crate::harness::*;
 use crate::sessions;
 use jsonwebtoken::Algorithm;
 use liangma::answer::Refusal;
-use liangma::http::query::Door;
-use liangma::http::reply;
+use liangma::http::door::Door;
+use liangma::http::problem;
 use liangma::person::Assurance;
 use liangma::status::{Colour, Reason};
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ fn the_words_are_the_codes() {
         .collect();
     for refusal in Refusal::ALL {
         assert!(described.contains(refusal.code()), "{}", refusal.code());
-        assert!(reply::status_of(refusal).as_u16() >= 400);
+        assert!(problem::status_of(refusal).as_u16() >= 400);
     }
 }
 

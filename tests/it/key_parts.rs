@@ -3,7 +3,7 @@
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Output;

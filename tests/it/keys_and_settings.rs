@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::seal::ring::RingFile;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

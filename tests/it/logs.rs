@@ -1,7 +1,7 @@
 //! The log: its two forms, priorities for the journal, and the id of a request in it.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};

@@ -1,7 +1,7 @@
 //! Rubbish: whatever comes in at a door, the next who asks properly is served.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use proptest::prelude::*;
 use std::io::Write;
 

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::tls;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::path::Path;
 use std::process::{Command, Stdio};
 

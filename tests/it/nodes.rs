@@ -7,7 +7,7 @@ mod redis_logins;
 use crate::faults::Town;
 use crate::harness::*;
 use crate::redis::{Cluster, Relay, Server, is_missing};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::store::redis::partition;
 use serde_json::json;
 use std::time::Duration;

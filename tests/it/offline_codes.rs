@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 
 const ISSUER: &str = "offline_issuer=440000";

@@ -3,7 +3,7 @@
 
 use crate::harness::*;
 use crate::tls;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::meters::METERS;
 use serde_json::Value;
 use std::collections::BTreeSet;

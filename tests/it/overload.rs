@@ -1,7 +1,7 @@
 //! More people than a door has room for: who stays, who goes, and what those are told who must wait.
 
 use crate::harness::{Ask, Connection, Doors, Node, NodeBuilder, person, until};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Pages: what people see is served whole, light and keepable, loads nothing from elsewhere, and stands back behind codes.
 
 use crate::harness::*;
+use liangma::http::door::Door;
 use liangma::http::pages::PAGES;
-use liangma::http::query::Door;
 
 fn get(node: &Node, door: Door, path: &str, accepts: &str) -> Answer {
     Ask::get(path)

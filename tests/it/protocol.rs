@@ -1,7 +1,7 @@
 //! The letter of HTTP: what RFC 9110 and 9112 say of heads, lengths and methods, and what machines put around codes.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::net::SocketAddr;
 
 /// Everything that GET asks for, at every door.

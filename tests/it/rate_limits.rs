@@ -1,7 +1,7 @@
 //! Turns: who asks more often than is fair is told to wait, on a connection that stays open, and nobody else is.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::time::{Duration, Instant};
 
 /// Asks until it is told to wait, each time on the same connection; how often it was answered.

@@ -1,7 +1,7 @@
 //! Codes of other issuers at the gate door: passes, refusals, bulk, and a trust file that changes under a node.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,7 +2,7 @@
 
 use crate::fake_store::{FakeFault, FakeFaults};
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::seal::ring::TokenKind;
 use liangma::status::{Reason, Reasons};
 

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::seal::ring::TokenKind;
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::keys_and_settings::secrets;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::json;
 
 #[test]

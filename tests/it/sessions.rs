@@ -3,7 +3,7 @@
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 
 const JWKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/identity/jwks.json");

@@ -2,7 +2,7 @@
 
 use crate::fake_store::FakeFaults;
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::json;
 use std::collections::HashSet;
 use std::time::Duration;

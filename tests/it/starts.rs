@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::process::free_port;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::net::SocketAddr;
 use std::time::Instant;
 

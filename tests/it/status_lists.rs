@@ -5,7 +5,7 @@ use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use liangma::board::{self, Board};
 use liangma::clock::{Moment, Time};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::lists::shelf::ListShelf;
 use liangma::lists::{ListSettings, Lists};
 use liangma::offline::code::OfflineCode;

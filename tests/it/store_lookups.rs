@@ -3,7 +3,7 @@
 use crate::fake_store::{FakeFault, FakeFaults};
 use crate::harness::*;
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};

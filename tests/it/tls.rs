@@ -1,7 +1,7 @@
 //! TLS at the doors: certificates, clients with and without one, new files, and handshakes that never end.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::seal::AccessToken;
 use liangma::seal::ring::TokenKind;
 use liangma::tls::{CertificateDigest, ClientFiles};

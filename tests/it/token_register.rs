@@ -1,7 +1,7 @@
 //! The register of tokens: what was made is listed, and revoked without anybody having its text.
 
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Output;

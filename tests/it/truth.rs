@@ -18,7 +18,7 @@ use crate::harness::{Credentials, Doors, Ring};
 use crate::redis::is_missing;
 use checker::Bounds;
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::seal::ring::RingFile;
 use life::Life;
 use people::Codes;

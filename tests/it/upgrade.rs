@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::redis::{self, Server};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

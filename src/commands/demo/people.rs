@@ -2,7 +2,7 @@
 
 use super::at;
 use crate::clock::Time;
-use crate::http::query::Door;
+use crate::http::door::Door;
 use crate::identity::stand_in::{StandIn, StandInPerson};
 use crate::node::Node;
 use crate::person::Assurance;

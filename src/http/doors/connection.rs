@@ -1,9 +1,10 @@
 //! One connection: HTTP over a socket that is watched, query after query, until it ends or rests.
 
-use super::connections::{ConnectionState, DrainState};
 use super::transport::Transport;
 use crate::answer::Refusal;
-use crate::http::{answer, reply};
+use crate::http::connection_state::{ConnectionState, DrainState};
+use crate::http::dispatch::answer;
+use crate::http::problem;
 use crate::kernel;
 use crate::language::Language;
 use bytes::Bytes;
@@ -52,7 +53,7 @@ enum ConnectionEnd<T> {
 async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> bool {
     state.resting.set(true);
     let speaks = std::future::poll_fn(|cx| {
-        if state.closed.get() || state.table.leaving.get() == DrainState::Now {
+        if state.closed.get() || state.thread.leaving.get() == DrainState::Now {
             return Poll::Ready(false);
         }
         state.park(cx.waker());
@@ -72,7 +73,7 @@ async fn exchange<T: Transport>(
     ahead: Bytes,
     state: &Rc<ConnectionState>,
 ) -> ConnectionEnd<T> {
-    let table = &state.table;
+    let thread = &state.thread;
     let watched = TimedStream {
         stream,
         ahead,
@@ -81,13 +82,13 @@ async fn exchange<T: Transport>(
     };
     let asked = service_fn(|request| async {
         state.turn().await;
-        let response = answer(&table.service, table.door, &table.bounds, state, request).await;
+        let response = answer(&thread.service, thread.door, &thread.bounds, state, request).await;
         Ok::<_, std::convert::Infallible>(response)
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(READ_BYTES_MAX)
-        .max_header_size(table.settings.head_bytes_max)
+        .max_header_size(thread.settings.head_bytes_max)
         // A half-closed client has asked all that it will, and still gets its answers.
         .half_close(true)
         // Answers are small: copied behind their head they cost less than a second piece to write.
@@ -104,7 +105,7 @@ async fn exchange<T: Transport>(
         }
         state.begin_turn();
         let mut connection = Pin::new(&mut connection);
-        if table.leaving.get() == DrainState::Now && !told {
+        if thread.leaving.get() == DrainState::Now && !told {
             told = true;
             connection.as_mut().graceful_shutdown();
         }
@@ -151,7 +152,7 @@ fn bare_refusal(bytes: &[u8]) -> Option<&'static [u8]> {
         b"431" | b"413" | b"414" => Refusal::TooLarge,
         _ => Refusal::Malformed,
     };
-    Some(reply::ready_made(refusal, Language::Hans))
+    Some(problem::ready_made(refusal, Language::Hans))
 }
 
 impl<T: Transport> AsyncRead for TimedStream<T> {

@@ -1,9 +1,10 @@
 //! Controls one door: how many connections it admits, how many may queue before it, when those who are turned away should
 //! come back, and how many requests balancers should give it. Twenty times a second, beside the accept loop.
 
-use super::{DoorState, Listener, QUIET_LOOK, STEP, Settings};
+use super::listener::Listener;
 use crate::admission::retry_after::RetryAfterEstimator;
 use crate::admission::window::{Window, WindowSettings};
+use crate::http::door_state::{DoorState, QUIET_LOOK, STEP, Settings};
 use crate::kernel;
 use socket2::SockRef;
 use std::sync::atomic::Ordering::Relaxed;

@@ -2,7 +2,7 @@
 
 use crate::answer::Refusal;
 use crate::http::busy_page::{self, takes_html};
-use crate::http::reply;
+use crate::http::problem;
 use crate::kernel;
 use crate::language::Language;
 use socket2::SockRef;
@@ -48,8 +48,8 @@ pub fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
     let language = language_of(head);
     let is_page = head.starts_with(b"GET ") && value_of(head, b"accept:").is_some_and(takes_html);
     match is_page {
-        true => busy_page::whole(Refusal::Busy, language, reply::spread(wait)),
-        false => reply::whole(Refusal::Busy, language, Some(wait)),
+        true => busy_page::whole(Refusal::Busy, language, problem::spread(wait)),
+        false => problem::whole(Refusal::Busy, language, Some(wait)),
     }
 }
 

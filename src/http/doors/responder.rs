@@ -2,9 +2,9 @@
 //! in batches, answers without a parse, and lets them go. Those who can be let in within the allowed wait stay in the queue.
 
 use super::reject::busy_answer;
-use super::{DoorState, ShutdownPhase};
 use crate::admission::busy::BusyShare;
 use crate::critical::CriticalTask;
+use crate::http::door_state::{DoorState, ShutdownPhase};
 use crate::kernel;
 use crate::meters::HandshakeOutcome;
 use rustls::ServerConnection;

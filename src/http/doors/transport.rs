@@ -1,7 +1,7 @@
 //! What a connection speaks HTTP over: a bare socket, or TLS on one. Each has code of its own, so that a bare socket pays nothing.
 
-use super::connections::{ConnectionState, DrainState};
-use crate::http::query::Door;
+use crate::http::connection_state::{ConnectionState, DrainState};
+use crate::http::door::Door;
 use crate::meters::HandshakeOutcome;
 use crate::tls::CertificateDigest;
 use crate::tls::pinned::key_digest;
@@ -72,7 +72,7 @@ pub async fn shake_hands(
 ) -> Option<TlsStream<TcpStream>> {
     let mut accept = TlsAcceptor::from(config).accept(stream);
     let ended = std::future::poll_fn(|cx| {
-        if state.closed.get() || state.table.leaving.get() == DrainState::Now {
+        if state.closed.get() || state.thread.leaving.get() == DrainState::Now {
             return Poll::Ready(None);
         }
         state.park(cx.waker());
@@ -90,12 +90,12 @@ pub async fn shake_hands(
         }
         Some(Ok(stream)) => (HandshakeOutcome::Done, Some(stream)),
     };
-    state.table.shook_hands(outcome);
+    state.thread.shook_hands(outcome);
     let stream = stream?;
     let certificates = stream.get_ref().1.peer_certificates();
     if let Some([own, ..]) = certificates {
         state.certificate.set(Some(CertificateDigest::of(own)));
-        if state.table.door == Door::Exchange {
+        if state.thread.door == Door::Exchange {
             state.key.set(key_digest(own));
         }
     }

@@ -1,10 +1,11 @@
 //! The operations door before there is a node: it tells that the process lives, and why it is not ready.
 
-use super::{BoundListener, Settings, bind};
+use super::listener::{BoundListener, bind};
 use crate::answer::Refusal;
 use crate::clock::{Moment, Time};
-use crate::http::query::Door;
-use crate::http::reply;
+use crate::http::door::Door;
+use crate::http::door_state::Settings;
+use crate::http::{problem, reply};
 use crate::tls::ServerTls;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -119,7 +120,7 @@ fn answer(method: &Method, path: &str, state: &'static str) -> Response<Full<Byt
         _ => (
             StatusCode::SERVICE_UNAVAILABLE,
             "application/problem+json",
-            reply::problem_text(Refusal::Warming, wait),
+            problem::problem_text(Refusal::Warming, wait),
         ),
     };
     let mut response = Response::new(Full::from(body));

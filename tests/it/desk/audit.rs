@@ -3,7 +3,7 @@
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::person::Identity;
 use liangma::store::redis::partition;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use crate::harness::*;
 use crate::sessions::{claims, ed, node, sign, with};
 use jsonwebtoken::Algorithm;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::json;
 use std::io::{Write, stderr};
 use std::process::Command;

@@ -6,7 +6,7 @@ use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use crate::sessions::{claims, node};
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::seal::AccessToken;
 use liangma::seal::ring::TokenKind;
 use serde_json::json;

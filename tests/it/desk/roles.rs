@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use liangma::desk::roles::{Act, Role};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 
 /// Where and how each act is asked for.
 fn way(act: Act) -> (Door, &'static str, &'static str) {

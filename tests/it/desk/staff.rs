@@ -2,7 +2,7 @@
 
 use super::records::over_both;
 use crate::harness::*;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Town, report};
 use crate::harness::*;
 use crate::redis::{Cluster, is_missing};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::store::redis::partition::{self, PARTITIONS};
 use std::time::Instant;
 

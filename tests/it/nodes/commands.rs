@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use std::path::Path;
 use std::process::Output;
 

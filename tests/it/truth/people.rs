@@ -7,7 +7,7 @@ use super::rng::Rng;
 use super::world::{Before, NODES, Phase, Place, World, lock};
 use crate::harness::{self, Ask, text};
 use liangma::clock::Time;
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use serde_json::Value;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;

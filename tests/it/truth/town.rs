@@ -4,7 +4,7 @@ use super::rng::Rng;
 use super::world::{NODES, Place, World};
 use crate::harness::{Doors, Node, NodeBuilder, Ring, run};
 use crate::redis::{Backup, Cluster, Relay, Server, Watched};
-use liangma::http::query::Door;
+use liangma::http::door::Door;
 use liangma::store::redis::partition::{self, PARTITIONS};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,386 @@
+//! One request, from its head to its answer: the route is read, the caller admitted, the body gathered, and the service asked.
+
+use super::body::Body;
+use super::busy_page::is_page_load;
+use super::connection_state::ConnectionState;
+use super::door::Door;
+use super::limits::Settings;
+use super::query::{self, ContentType, DeskHead, Head, Route};
+use super::request_id::RequestId;
+use super::whole_body::{WholeBody, gather};
+use super::{bulk, desk, exchange, lists, ops, pages, reply};
+use crate::answer::Refusal;
+use crate::clock::Now;
+use crate::desk::DeskRequest;
+use crate::desk::roles::Act;
+use crate::service::{Query, Service, TimedQuery};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::ACCEPT;
+use hyper::{Method, Request, Response, StatusCode};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+use tracing::{Instrument, Span};
+
+/// Bytes of a scan's body as text: whatever a camera may read, and what a scanner types beside it.
+const SCAN_TEXT_BYTES_MAX: usize = query::FOREIGN_CODE_BYTES_MAX + 64;
+
+/// The same in JSON, where a character may take six.
+const SCAN_JSON_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a log-in's body.
+const SESSION_BYTES_MAX: usize = crate::identity::ASSERTION_BYTES_MAX + 256;
+
+/// One request, from its head to its answer. Credential and role are judged before a byte of the body is kept.
+pub async fn answer(
+    service: &Rc<Service>,
+    door: Door,
+    settings: &Rc<Settings>,
+    connection: &Rc<ConnectionState>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let started = Instant::now();
+    let now = Now::read();
+    connection.begin(settings.answer_timeout);
+    let (parts, body) = request.into_parts();
+    let head = Head::read(door, &parts.method, &parts.uri, &parts.headers);
+    let length = body.size_hint();
+    let chunked = length.exact().is_none();
+    let brings_body = !body.is_end_stream();
+    let language = head.language;
+    // Who shows and scans has none, and costs nothing for it.
+    let request_id = match head.route {
+        Route::Feed | Route::Desk(_) | Route::OpenSession | Route::Explain => {
+            Some(RequestId::of(&parts.headers))
+        }
+        _ => None,
+    };
+    let in_request = || request_id.as_ref().map_or(Span::none(), RequestId::span);
+    // Credentials and role are judged before a byte of body is kept.
+    let admit = |act| {
+        let certificate = connection.certificate.get();
+        let credential = head.credential;
+        credential.and_then(|it| service.admit_desk(act, it, certificate, now.time))
+    };
+    let kind = head.route.kind();
+    // A query is answered as of when all of it was there.
+    let whole_at = Cell::new(now);
+    let ask = async |query| {
+        let asked = TimedQuery {
+            kind,
+            query,
+            started,
+            now: whole_at.get(),
+        };
+        match service.answer(asked).await {
+            Err(refusal) if is_page_load(&parts.method, parts.headers.get(ACCEPT)) => {
+                reply::refused_page(refusal, language)
+            }
+            result => reply::response(result, language),
+        }
+    };
+    // What the head says of the body, for who was admitted.
+    let takes = |bytes_max: u64| match head.body_refusal {
+        Some(refusal) => Err(refusal),
+        None if length.lower() > bytes_max => Err(Refusal::TooLarge),
+        None => Ok(()),
+    };
+    let mut unread = brings_body;
+    let protocol = query::protocol_refusal(parts.version, &parts.headers, chunked);
+    let response = match protocol.or(head.refusal) {
+        Some(Refusal::MethodNotAllowed) => {
+            reply::allowing(ask(Err(Refusal::MethodNotAllowed)).await, head.allow)
+        }
+        Some(refusal) => ask(Err(refusal)).await,
+        None => match head.route {
+            Route::Show => {
+                let session = head.credential;
+                ask(session.map(|session| Query::Show { session, language })).await
+            }
+            Route::OfflineCode => {
+                let hours = query::param(&parts.uri, "hours");
+                let session = head.credential;
+                ask(session.map(|session| Query::OfflineCode { session, hours })).await
+            }
+            Route::SigningKeys => match service.admit_keys(started) {
+                Ok(()) => lists::keys(service, &parts.headers, started),
+                Err(refusal) => ask(Err(refusal)).await,
+            },
+            Route::List(path) => {
+                let admitted = match path.part.is_sealed() {
+                    true => service.admit_keys(started),
+                    false if door == Door::Exchange => {
+                        service.admit_peer(connection.key.get()).map(drop)
+                    }
+                    false => head
+                        .credential
+                        .and_then(|token| service.admit_scan(token, now.time, started))
+                        .map(drop),
+                };
+                match admitted.and_then(|()| {
+                    lists::list(service, path, &parts.method, &parts.headers, started, now)
+                }) {
+                    Ok(response) => response,
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::Explain => {
+                let session = head.credential;
+                ask(session.map(|session| Query::Explain { session, language }))
+                    .instrument(in_request())
+                    .await
+            }
+            Route::Scan => {
+                let bytes_max = match head.content_type {
+                    ContentType::Json => SCAN_JSON_BYTES_MAX,
+                    _ => SCAN_TEXT_BYTES_MAX,
+                };
+                let admitted = head
+                    .credential
+                    .and_then(|token| service.admit_scan(token, now.time, started))
+                    .and_then(|scanner| takes(bytes_max as u64).map(|()| scanner));
+                match admitted {
+                    Ok(scanner) => {
+                        let body = gather(body, bytes_max, settings.head_timeout, connection).await;
+                        unread = body.is_err();
+                        if connection.came_later() {
+                            whole_at.set(Now::read());
+                        }
+                        connection.begin(settings.answer_timeout);
+                        let code = match &body {
+                            Ok(body) => query::code(body, head.content_type),
+                            Err(refusal) => Err(*refusal),
+                        };
+                        ask(code
+                            .as_deref()
+                            .map_err(|refusal| *refusal)
+                            .map(|code| Query::Scan {
+                                scanner,
+                                code,
+                                language,
+                            }))
+                        .await
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::Exchange | Route::ExchangeBulk => {
+                let is_bulk = head.route == Route::ExchangeBulk;
+                let bytes_max = match is_bulk {
+                    true => exchange::MANY_BYTES_MAX,
+                    false => exchange::ONE_BYTES_MAX,
+                };
+                let admitted = service.admit_peer(connection.key.get()).and_then(|peer| {
+                    if !is_bulk {
+                        service.charge_peer(&peer, 1, started)?;
+                    }
+                    takes(bytes_max as u64).map(|()| peer)
+                });
+                match admitted {
+                    Ok(peer) => {
+                        let wait = settings.head_timeout;
+                        let body = gather(body, bytes_max, wait, connection).await;
+                        unread = body.is_err();
+                        connection.begin(settings.answer_timeout);
+                        let answered = match body {
+                            Ok(body) if is_bulk => {
+                                exchange::bulk(service, &peer, &body, language, started).await
+                            }
+                            Ok(body) => {
+                                Ok(exchange::scan(service, &peer, &body, language, started).await)
+                            }
+                            Err(refusal) => Err(refusal),
+                        };
+                        match answered {
+                            Ok(response) => response,
+                            Err(refusal) => ask(Err(refusal)).await,
+                        }
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::OpenSession => match takes(SESSION_BYTES_MAX as u64) {
+                Ok(()) => {
+                    let body =
+                        gather(body, SESSION_BYTES_MAX, settings.head_timeout, connection).await;
+                    unread = body.is_err();
+                    whole_at.set(Now::read());
+                    connection.begin(settings.answer_timeout);
+                    let assertion = body.and_then(|body| query::assertion(&body));
+                    let query = match &assertion {
+                        Ok(assertion) => Ok(Query::OpenSession { assertion }),
+                        Err(refusal) => Err(*refusal),
+                    };
+                    ask(query).instrument(in_request()).await
+                }
+                Err(refusal) => ask(Err(refusal)).await,
+            },
+            Route::Bulk => {
+                connection.begin(settings.bulk_timeout);
+                let admitted = head
+                    .credential
+                    .and_then(|token| service.admit_bulk(token, now.time, started));
+                let fits = |turn| takes(bulk::bytes_max(settings)).map(|()| turn);
+                match admitted.and_then(fits) {
+                    Ok(turn) => {
+                        unread = false;
+                        let token = head.credential.unwrap_or_default();
+                        // Only a scanner of an organisation has grants to scan.
+                        let organisation = service.organisation(token, now).unwrap_or_default();
+                        let scanner = bulk::BulkScanner::new(token, turn, organisation);
+                        let asked = bulk::BulkRequest {
+                            codes: body,
+                            language,
+                            started,
+                            now,
+                        };
+                        bulk::response(service, settings, connection, scanner, asked)
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::Feed => {
+                connection.begin(settings.bulk_timeout);
+                let admitted = head.credential.and_then(|token| {
+                    service.admit_authority(token, connection.certificate.get(), now.time)?;
+                    takes(settings.feed_bytes_max).map(|()| token)
+                });
+                match admitted {
+                    Ok(token) => {
+                        let fed = ops::FeedRequest {
+                            token,
+                            body,
+                            language,
+                            started,
+                            now: now.time,
+                        };
+                        let feed = ops::feed(service, settings, connection, fed);
+                        let response = feed.instrument(in_request()).await;
+                        unread = response.status() != StatusCode::OK;
+                        response
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::Desk(Act::Backup) => {
+                match admit(Act::Backup).and_then(|caller| takes(0).map(|()| caller)) {
+                    Ok(caller) => {
+                        connection.begin(settings.answer_timeout);
+                        let begun = service.begin_backup(&caller, now.time);
+                        let begun = begun.instrument(in_request()).await;
+                        connection.begin(ops::BACKUP_WAIT);
+                        ops::backup(service, begun, language, started)
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::Desk(act) => {
+                match admit(act) {
+                    Ok(caller) => {
+                        let path = query::plain_path(parts.uri.path());
+                        let at_desk =
+                            DeskHead::read(door, &path, parts.uri.query(), &parts.headers);
+                        let (bytes_max, wait) = match act {
+                            Act::DeclareBulk => (desk::BULK_BYTES_MAX, settings.body_timeout),
+                            _ => (desk::BODY_BYTES_MAX, settings.head_timeout),
+                        };
+                        // What is asked by other methods is in the path.
+                        let reads = brings_body && parts.method == Method::POST;
+                        let idempotency = takes(if reads { bytes_max as u64 } else { u64::MAX })
+                            .and(at_desk.idempotency);
+                        let body = match idempotency {
+                            Ok(_) if reads => gather(body, bytes_max, wait, connection).await,
+                            Ok(_) => Ok(WholeBody::default()),
+                            Err(refusal) => Err(refusal),
+                        };
+                        unread = brings_body && (body.is_err() || !reads);
+                        connection.begin(settings.answer_timeout);
+                        if reads {
+                            whole_at.set(Now::read());
+                        }
+                        // While the body came the credentials may have been revoked.
+                        let permits = || {
+                            let credential = head.credential.unwrap_or_default();
+                            match reads {
+                                true => service.still_permits(
+                                    act,
+                                    credential,
+                                    connection.certificate.get(),
+                                    whole_at.get().time,
+                                ),
+                                false => Ok(()),
+                            }
+                        };
+                        let query = match &body {
+                            Ok(body) => permits().map(|()| {
+                                let asked = DeskRequest {
+                                    act,
+                                    id: at_desk.id,
+                                    params: at_desk.params,
+                                    idempotency: idempotency.unwrap_or_default(),
+                                    body,
+                                    language,
+                                };
+                                Query::Desk(Box::new(asked), Box::new(caller))
+                            }),
+                            Err(refusal) => Err(*refusal),
+                        };
+                        let response = ask(query).instrument(in_request()).await;
+                        match response.status() {
+                            StatusCode::METHOD_NOT_ALLOWED => reply::allowing(response, head.allow),
+                            _ => response,
+                        }
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::Live => ops::live(service, started),
+            Route::Ready => ops::ready(service, settings, started, now),
+            Route::Metrics => ops::metrics(service, started, now),
+            Route::Settings => match admit(Act::ReadSettings) {
+                Ok(_) => ops::settings(service, started),
+                Err(refusal) => ask(Err(refusal)).await,
+            },
+            Route::Page(page) => {
+                match service.admit_page(pages::is_versioned(page, &parts.uri), started) {
+                    Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
+            Route::None => ask(Err(Refusal::NotFound)).await,
+        },
+    };
+    let is_fault = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
+    let response = match request_id {
+        None if is_fault => identified(door, response, &RequestId::of(&parts.headers)),
+        Some(id) => identified(door, response, &id),
+        None => response,
+    };
+    connection.unread.set(unread);
+    let leaves = service.app.is_draining() && door != Door::Ops;
+    // What hyper would have to read to hear the next request is not worth it.
+    let ends = unread && (chunked || length.lower() > SMALL_BYTES) || protocol.is_some();
+    let response = match leaves || ends || connection.is_last() {
+        // Whoever asks again asks another node, or waits for a place.
+        true => reply::last(response),
+        false => response,
+    };
+    // When the body is gone, the connection is idle.
+    response.map(|body| body.with_connection(connection.clone()))
+}
+
+/// Gives a response the id of its request, and logs what became of it.
+fn identified(door: Door, response: Response<Body>, id: &RequestId) -> Response<Body> {
+    let (door, id_text, status) = (door.name(), id.as_str(), response.status().as_u16());
+    match response.status() {
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            tracing::error!(door, request_id = id_text, "an internal fault is answered");
+        }
+        // Refusals are counted; a store that is away fills no disk.
+        _ => tracing::debug!(door, request_id = id_text, status, "answered"),
+    }
+    reply::identified(response, id)
+}
+
+/// Bytes of a body that most likely came with its head, and that are read over where they are refused.
+const SMALL_BYTES: u64 = 4_096;

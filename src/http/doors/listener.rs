@@ -1,0 +1,42 @@
+//! A door that is bound and not yet served.
+
+use crate::http::door::Door;
+use crate::http::door_state::Settings;
+use crate::tls::ServerTls;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::unix::AsyncFd;
+
+/// A listener whose thread is woken when a connection comes.
+pub(super) type Listener = AsyncFd<std::net::TcpListener>;
+
+/// A door that is bound and not yet served.
+pub struct BoundListener {
+    pub door: Door,
+    pub address: SocketAddr,
+    /// None: plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
+    pub(super) listener: std::net::TcpListener,
+    pub(super) settings: Settings,
+}
+
+/// Binds a door, and reads its certificate; port 0 takes a free one.
+pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
+    let tls = settings.tls.clone().map(ServerTls::load);
+    let tls = tls.transpose().map_err(io::Error::other)?;
+    let domain = socket2::Domain::for_address(settings.address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&settings.address.into())?;
+    socket.listen(settings.backlog as i32)?;
+    let listener: std::net::TcpListener = socket.into();
+    Ok(BoundListener {
+        door,
+        address: listener.local_addr()?,
+        tls: tls.map(Arc::new),
+        listener,
+        settings,
+    })
+}

@@ -1,0 +1,304 @@
+//! Refusals as the wire knows them: status code, sentence in each language, problem document, and how long to stay away. Pure.
+
+use crate::answer::Refusal;
+use crate::language::Language;
+use bytes::{BufMut, Bytes, BytesMut};
+use hyper::StatusCode;
+use std::cell::Cell;
+use std::io::Write;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// How long to stay away after a refusal, spread; None where coming back does not help.
+pub fn wait(refusal: Refusal) -> Option<Duration> {
+    refusal.retry_after().map(spread)
+}
+
+/// The problem document of a refusal, for who answers without a node.
+pub fn problem_text(refusal: Refusal, wait: Duration) -> String {
+    String::from_utf8_lossy(&problem(refusal, Language::Hans, Some(wait))).into_owned()
+}
+
+pub fn status_of(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Busy
+        | Refusal::UpstreamBusy
+        | Refusal::Warming
+        | Refusal::Draining
+        | Refusal::IssuerUnreachable => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Unauthorized | Refusal::SessionExpired => StatusCode::UNAUTHORIZED,
+        Refusal::NotPermitted => StatusCode::FORBIDDEN,
+        Refusal::Malformed => StatusCode::BAD_REQUEST,
+        Refusal::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+        Refusal::NotFound => StatusCode::NOT_FOUND,
+        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::CodeInvalid
+        | Refusal::CodeExpired
+        | Refusal::OfflineRegistration
+        | Refusal::GrantRevoked
+        | Refusal::GrantExpired
+        | Refusal::CodeRevoked
+        | Refusal::IssuerUnknown
+        | Refusal::SignatureInvalid
+        | Refusal::IssuerNotEntitled
+        | Refusal::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::RecordUnchangeable => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::NotOnRoster | Refusal::NoConsent => StatusCode::FORBIDDEN,
+        Refusal::LimitReached => StatusCode::CONFLICT,
+        Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+pub fn title(refusal: Refusal, language: Language) -> &'static str {
+    use Language::*;
+    match (refusal, language) {
+        (Refusal::Busy, Hans) => "系统繁忙，当前查询人数过多，请稍后再试",
+        (Refusal::Busy, Hant) => "系統繁忙，當前查詢人數過多，請稍後再試",
+        (Refusal::Busy, En) => {
+            "The system is busy, too many people are querying, please try again later"
+        }
+        (Refusal::UpstreamBusy, Hans) => "系统繁忙，暂时无法查询，请稍后再试",
+        (Refusal::UpstreamBusy, Hant) => "系統繁忙，暫時無法查詢，請稍後再試",
+        (Refusal::UpstreamBusy, En) => {
+            "The system is busy and cannot look this up now, please try again later"
+        }
+        (Refusal::Warming, Hans) => "服务正在启动，请稍后再试",
+        (Refusal::Warming, Hant) => "服務正在啟動，請稍後再試",
+        (Refusal::Warming, En) => "The service is starting, please try again later",
+        (Refusal::Draining, Hans) => "服务正在切换，请稍后再试",
+        (Refusal::Draining, Hant) => "服務正在切換，請稍後再試",
+        (Refusal::Draining, En) => "This server is leaving, please try again",
+        (Refusal::RateLimited, Hans) => "查询过于频繁，请稍后再试",
+        (Refusal::RateLimited, Hant) => "查詢過於頻繁，請稍後再試",
+        (Refusal::RateLimited, En) => "You are asking too often, please try again later",
+        (Refusal::Unauthorized, Hans) => "未登录或凭证无效，请重新登录",
+        (Refusal::Unauthorized, Hant) => "未登錄或憑證無效，請重新登錄",
+        (Refusal::Unauthorized, En) => "No valid credentials, please log in again",
+        (Refusal::SessionExpired, Hans) => "登录已过期，请重新登录",
+        (Refusal::SessionExpired, Hant) => "登錄已過期，請重新登錄",
+        (Refusal::SessionExpired, En) => "The session has expired, please log in again",
+        (Refusal::NotPermitted, Hans) => "该凭证无权进行此操作",
+        (Refusal::NotPermitted, Hant) => "該憑證無權進行此操作",
+        (Refusal::NotPermitted, En) => "These credentials do not permit this",
+        (Refusal::Malformed, Hans) => "请求格式有误",
+        (Refusal::Malformed, Hant) => "請求格式有誤",
+        (Refusal::Malformed, En) => "The request is malformed",
+        (Refusal::UnsupportedMediaType, Hans) => "不支持该内容类型",
+        (Refusal::UnsupportedMediaType, Hant) => "不支援該內容類型",
+        (Refusal::UnsupportedMediaType, En) => "This media type is not supported",
+        (Refusal::TooLarge, Hans) => "请求内容过大",
+        (Refusal::TooLarge, Hant) => "請求內容過大",
+        (Refusal::TooLarge, En) => "The request is too large",
+        (Refusal::ExpectationFailed, Hans) => "不支持请求中的 Expect",
+        (Refusal::ExpectationFailed, Hant) => "不支援請求中的 Expect",
+        (Refusal::ExpectationFailed, En) => "What the Expect header asks for is not supported",
+        (Refusal::NotFound, Hans) => "没有这个地址",
+        (Refusal::NotFound, Hant) => "沒有這個地址",
+        (Refusal::NotFound, En) => "There is nothing at this path",
+        (Refusal::MethodNotAllowed, Hans) => "该地址不支持此方法",
+        (Refusal::MethodNotAllowed, Hant) => "該地址不支援此方法",
+        (Refusal::MethodNotAllowed, En) => "This path has another method",
+        (Refusal::CodeInvalid, Hans) => "健康码无效，请对方重新亮码",
+        (Refusal::CodeInvalid, Hant) => "健康碼無效，請對方重新亮碼",
+        (Refusal::CodeInvalid, En) => "The code is not genuine, ask for a fresh one",
+        (Refusal::CodeExpired, Hans) => "健康码已过期，请对方刷新后再扫",
+        (Refusal::CodeExpired, Hant) => "健康碼已過期，請對方刷新後再掃",
+        (Refusal::CodeExpired, En) => "The code has expired, ask for a fresh one",
+        (Refusal::OfflineRegistration, Hans) => {
+            "该证件类型暂不支持线上申领，请到现场由工作人员登记"
+        }
+        (Refusal::OfflineRegistration, Hant) => {
+            "該證件類型暫不支援線上申領，請到現場由工作人員登記"
+        }
+        (Refusal::OfflineRegistration, En) => {
+            "This document gets no code online, please register with staff"
+        }
+        (Refusal::RecordUnchangeable, Hans) => {
+            "记录不可修改或删除；如填报有误，请重新申报，以最新一次为准，历史记录保留"
+        }
+        (Refusal::RecordUnchangeable, Hant) => {
+            "記錄不可修改或刪除；如填報有誤，請重新申報，以最新一次為準，歷史記錄保留"
+        }
+        (Refusal::RecordUnchangeable, En) => {
+            "Records cannot be changed or deleted; if one is wrong, declare again: the newest counts and the history stays"
+        }
+        (Refusal::GrantRevoked, Hans) => "授权已撤销，请对方重新授权或亮码",
+        (Refusal::GrantRevoked, Hant) => "授權已撤銷，請對方重新授權或亮碼",
+        (Refusal::GrantRevoked, En) => {
+            "The grant was revoked, ask for a new one or for a fresh code"
+        }
+        (Refusal::GrantExpired, Hans) => "授权已到期，请对方重新授权或亮码",
+        (Refusal::GrantExpired, Hant) => "授權已到期，請對方重新授權或亮碼",
+        (Refusal::GrantExpired, En) => {
+            "The grant has expired, ask for a new one or for a fresh code"
+        }
+        (Refusal::Internal, Hans) => "系统内部故障，请联系管理单位",
+        (Refusal::Internal, Hant) => "系統內部故障，請聯繫管理單位",
+        (Refusal::Internal, En) => "An internal fault, report it to the operator",
+        (Refusal::CodeRevoked, Hans) => "该码已作废，请对方亮码或重新领取",
+        (Refusal::CodeRevoked, Hant) => "該碼已作廢，請對方亮碼或重新領取",
+        (Refusal::CodeRevoked, En) => "The code was revoked, ask for a fresh code or for a new one",
+        (Refusal::IssuerUnknown, Hans) => "本处不认可该码的签发机构，请查验其他证明",
+        (Refusal::IssuerUnknown, Hant) => "本處不認可該碼的簽發機構，請查驗其他證明",
+        (Refusal::IssuerUnknown, En) => {
+            "The issuer of this code is not recognised here, ask for another document"
+        }
+        (Refusal::SignatureInvalid, Hans) => "该码的签名无效，可能系伪造",
+        (Refusal::SignatureInvalid, Hant) => "該碼的簽名無效，可能係偽造",
+        (Refusal::SignatureInvalid, En) => {
+            "The signature of this code is not its issuer's, it may be forged"
+        }
+        (Refusal::IssuerNotEntitled, Hans) => "该签发机构无权出具此类证明",
+        (Refusal::IssuerNotEntitled, Hant) => "該簽發機構無權出具此類證明",
+        (Refusal::IssuerNotEntitled, En) => "The issuer of this code is not entitled to state this",
+        (Refusal::IssuerUnreachable, Hans) => {
+            "暂时无法联系该码的签发机构，请稍后再扫，或查验其离线码"
+        }
+        (Refusal::IssuerUnreachable, Hant) => {
+            "暫時無法聯繫該碼的簽發機構，請稍後再掃，或查驗其離線碼"
+        }
+        (Refusal::IssuerUnreachable, En) => {
+            "The issuer of this code does not answer, scan again later or ask for an offline code"
+        }
+        (Refusal::NotOnRoster, Hans) => "该人员未授权本单位，请先由本人授权",
+        (Refusal::NotOnRoster, Hant) => "該人員未授權本單位，請先由本人授權",
+        (Refusal::NotOnRoster, En) => {
+            "This person has granted the organisation nothing, ask the person for a grant"
+        }
+        (Refusal::NoConsent, Hans) => "只能为已添加的家庭成员申报，姓名须一致",
+        (Refusal::NoConsent, Hant) => "只能為已添加的家庭成員申報，姓名須一致",
+        (Refusal::NoConsent, En) => {
+            "You declare only for members of your family whom you have added, by their right name"
+        }
+        (Refusal::LimitReached, Hans) => "数量已达上限，请先移除，或次日再试",
+        (Refusal::LimitReached, Hant) => "數量已達上限，請先移除，或次日再試",
+        (Refusal::LimitReached, En) => {
+            "There are as many as there may be, remove one or try again tomorrow"
+        }
+        (Refusal::IdempotencyMismatch, Hans) => "该幂等键已用于另一请求，请更换后重试",
+        (Refusal::IdempotencyMismatch, Hant) => "該冪等鍵已用於另一請求，請更換後重試",
+        (Refusal::IdempotencyMismatch, En) => {
+            "This idempotency key was used for another request, use a new key"
+        }
+    }
+}
+
+pub(super) fn problem(refusal: Refusal, language: Language, retry: Option<Duration>) -> Bytes {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_slice(b"{\"type\":\"urn:liangma:");
+    out.put_slice(refusal.code().as_bytes());
+    out.put_slice(b"\",\"title\":\"");
+    out.put_slice(title(refusal, language).as_bytes());
+    out.put_slice(b"\",\"status\":");
+    put_number(&mut out, u64::from(status_of(refusal).as_u16()));
+    out.put_slice(b",\"code\":\"");
+    out.put_slice(refusal.code().as_bytes());
+    out.put_slice(b"\"");
+    if let Some(retry) = retry {
+        out.put_slice(b",\"retry_after_ms\":");
+        put_number(&mut out, retry.as_millis() as u64);
+    }
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+/// Half to one and a half times as long, so that those refused together do not come back together.
+pub(super) fn spread(retry: Duration) -> Duration {
+    thread_local! {
+        static DICE: Cell<u64> = Cell::new(crate::clock::Time::now().0 | 1);
+    }
+    // xorshift64: nobody gains from guessing it.
+    let roll = DICE.with(|rng| {
+        let mut x = rng.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        rng.set(x);
+        x
+    });
+    retry / 2 + retry * (roll >> 48) as u32 / 65_536
+}
+
+/// For a header that counts in seconds: rounded up.
+pub(super) fn whole_seconds(retry: Duration) -> u64 {
+    retry.as_millis().div_ceil(1000) as u64
+}
+
+/// A refusal that no asking again helps, with its head, for connections whose head could not be read: written as it is.
+pub fn ready_made(refusal: Refusal, language: Language) -> &'static [u8] {
+    type Made = LazyLock<Vec<Vec<u8>>>;
+    fn all(refusal: Refusal) -> Vec<Vec<u8>> {
+        let languages = Language::ALL.into_iter();
+        languages
+            .map(|language| whole(refusal, language, None))
+            .collect()
+    }
+    static MALFORMED: Made = LazyLock::new(|| all(Refusal::Malformed));
+    static TOO_LARGE: Made = LazyLock::new(|| all(Refusal::TooLarge));
+    let made = match refusal {
+        Refusal::TooLarge => &TOO_LARGE,
+        // What hyper refuses by itself is a head that it cannot read.
+        _ => &MALFORMED,
+    };
+    &made[language as usize]
+}
+
+/// A refusal with its head, for a connection that is not served; `retry` is spread here.
+pub fn whole(refusal: Refusal, language: Language, retry: Option<Duration>) -> Vec<u8> {
+    let retry = retry.map(spread);
+    let body = problem(refusal, language, retry);
+    let mut bytes = Vec::with_capacity(256 + body.len());
+    let head = format_args!(
+        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n\
+         content-language: {}\r\ncontent-length: {}\r\nconnection: close\r\n",
+        status_of(refusal),
+        language.tag(),
+        body.len(),
+    );
+    let _ = bytes.write_fmt(head); // a Vec takes everything
+    if let Some(retry) = retry {
+        let _ = write!(bytes, "retry-after: {}\r\n", whole_seconds(retry));
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+/// Appends a number in decimal.
+#[inline]
+pub(super) fn put_number(out: &mut BytesMut, number: u64) {
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_title_and_those_that_pass_say_when() {
+        for refusal in Refusal::ALL {
+            for language in Language::ALL {
+                let status = status_of(refusal).as_u16();
+                let retry = wait(refusal);
+                assert_eq!(retry.is_some(), matches!(status, 503 | 429), "{refusal:?}");
+                let body: serde_json::Value =
+                    serde_json::from_slice(&problem(refusal, language, retry)).unwrap();
+                assert_eq!(body["type"], format!("urn:liangma:{}", refusal.code()));
+                assert_eq!(body["status"], status);
+                assert_eq!(body["title"], title(refusal, language));
+            }
+        }
+    }
+
+    #[test]
+    fn retries_are_spread_over_a_factor_of_three() {
+        let all: Vec<Duration> = (0..1000).map(|_| spread(Duration::from_secs(4))).collect();
+        assert!(all.iter().all(|d| (2..6).contains(&d.as_secs())));
+        assert!(all.iter().min().unwrap().as_millis() < 2_400);
+        assert!(all.iter().max().unwrap().as_millis() > 5_600);
+        assert_eq!(whole_seconds(Duration::from_millis(7_300)), 8);
+    }
+}
