@@ -1,4 +1,5 @@
-//! Who may do what: one table. Whoever has genuine credentials of a role that is not in the row of an act is `not_permitted`.
+//! Who may do what, and where it is asked for: one table. Genuine credentials of a role that is not in the row of an act get
+//! `not_permitted`.
 
 use crate::seal::Caller;
 use crate::seal::ring::TokenKind;
@@ -56,152 +57,157 @@ impl Role {
     }
 }
 
-/// What can be done with credentials.
+/// A door of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Act {
-    Show,
-    Explain,
-    Scan,
-    ScanBulk,
-    Feed,
-    ReadHealth,
-    ReadTrip,
-    /// To change or delete a record, which nobody may: whoever has credentials is told so.
-    ChangeRecord,
-    Declare,
-    DeclareBulk,
-    ReadDeclarations,
-    DeclareEntry,
-    ReadEntries,
-    AddMember,
-    ListMembers,
-    RemoveMember,
-    RenewMember,
-    Grant,
-    ListGrants,
-    RevokeGrant,
-    ReadRoster,
-    Register,
-    FindRegistered,
-    Appeal,
-    ReadAppeals,
-    AnswerAppeal,
-    ReadAccesses,
-    Revoke,
-    /// To clear a reason in the place of its source.
-    Override,
-    /// To read all that the store holds, sealed as it rests.
-    Backup,
-    EndSessions,
-    IssueOffline,
-    RevokeOffline,
-    /// To read the settings in force and the build.
-    ReadSettings,
+pub enum TableDoor {
+    /// The desk door.
+    Desk,
+    /// The operations door.
+    Ops,
+}
+
+/// Where one act is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActRoute {
+    /// What is asked for.
+    pub act: Act,
+    /// The door that has the path.
+    pub door: TableDoor,
+    /// The method, in capitals. GET stands for HEAD as well.
+    pub method: &'static str,
+    /// The path; `{id}` stands for the paper that is meant.
+    pub path: &'static str,
+}
+
+/// Makes [`Act`], its words, its roles and [`ACT_ROUTES`] of one table.
+macro_rules! acts {
+    ($($(#[$doc:meta])* $act:ident $word:literal [$($role:ident),+] $(at $door:ident $method:ident $path:literal)*;)+) => {
+        /// What can be done with credentials.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Act {
+            $($(#[$doc])* $act,)+
+        }
+
+        impl Act {
+            /// All acts, in the order of the table.
+            pub const ALL: [Act; [$($word),+].len()] = [$(Act::$act),+];
+
+            /// Returns the word that records of looks and acts use.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Act::$act => $word,)+
+                }
+            }
+
+            /// Returns the roles whose credentials permit the act.
+            pub fn roles(self) -> &'static [Role] {
+                match self {
+                    $(Act::$act => &[$(Role::$role),+],)+
+                }
+            }
+        }
+
+        /// Where acts of the desk are asked for. Acts without a row are asked for at paths that `http::query` finds by itself.
+        pub const ACT_ROUTES: &[ActRoute] = &[
+            $($(ActRoute { act: Act::$act, door: TableDoor::$door, method: stringify!($method), path: $path },)*)+
+        ];
+    };
+}
+
+// An act, its word, the roles that may, and where it is asked for.
+acts! {
+    /// Shows the caller's code.
+    Show "show" [Resident, Member];
+    /// Reads the caller's status in detail.
+    Explain "explain" [Resident, Member];
+    /// Scans one code.
+    Scan "scan" [Scanner];
+    /// Scans many codes.
+    ScanBulk "scan_bulk" [Scanner];
+    /// Feeds changes of residents.
+    Feed "feed" [Authority];
+    /// Reads the caller's health records.
+    ReadHealth "read_health" [Resident, Member] at Desk GET "/v1/health";
+    /// Reads the caller's trip card.
+    ReadTrip "read_trip" [Resident, Member] at Desk GET "/v1/trip";
+    /// Changes or deletes a record, which nobody may: who has credentials gets `record_unchangeable`.
+    ChangeRecord "change_record" [Resident, Member, Organisation, Staff, Authority]
+        at Desk PUT "/v1/health"
+        at Desk PATCH "/v1/health"
+        at Desk DELETE "/v1/health"
+        at Desk PUT "/v1/health/{id}"
+        at Desk PATCH "/v1/health/{id}"
+        at Desk DELETE "/v1/health/{id}"
+        at Desk PUT "/v1/declarations"
+        at Desk PATCH "/v1/declarations"
+        at Desk DELETE "/v1/declarations"
+        at Desk PUT "/v1/declarations/{id}"
+        at Desk PATCH "/v1/declarations/{id}"
+        at Desk DELETE "/v1/declarations/{id}"
+        at Desk PUT "/v1/entries"
+        at Desk PATCH "/v1/entries"
+        at Desk DELETE "/v1/entries"
+        at Desk PUT "/v1/entries/{id}"
+        at Desk PATCH "/v1/entries/{id}"
+        at Desk DELETE "/v1/entries/{id}";
+    /// Declares the health of one person.
+    Declare "declare" [Resident, Member, Organisation] at Desk POST "/v1/declarations";
+    /// Declares the health of an organisation's members.
+    DeclareBulk "declare_bulk" [Organisation] at Desk POST "/v1/declarations/bulk";
+    /// Reads the caller's declarations.
+    ReadDeclarations "read_declarations" [Resident, Member] at Desk GET "/v1/declarations";
+    /// Declares a journey to a division.
+    DeclareEntry "declare_entry" [Resident, Member] at Desk POST "/v1/entries";
+    /// Reads the caller's journeys; staff read those to their division.
+    ReadEntries "read_entries" [Resident, Member, Staff] at Desk GET "/v1/entries";
+    /// Adds a family member.
+    AddMember "add_member" [Resident] at Desk POST "/v1/family";
+    /// Lists family members.
+    ListMembers "list_members" [Resident] at Desk GET "/v1/family";
+    /// Removes a family member.
+    RemoveMember "remove_member" [Resident] at Desk DELETE "/v1/family/{id}";
+    /// Opens a new session for a family member's code.
+    RenewMember "renew_member" [Resident] at Desk POST "/v1/family/{id}/session";
+    /// Grants an organisation a code of the caller.
+    Grant "grant" [Resident] at Desk POST "/v1/grants";
+    /// Lists the caller's grants.
+    ListGrants "list_grants" [Resident] at Desk GET "/v1/grants";
+    /// Revokes a grant.
+    RevokeGrant "revoke_grant" [Resident] at Desk DELETE "/v1/grants/{id}";
+    /// Reads an organisation's roster.
+    ReadRoster "read_roster" [Organisation] at Desk GET "/v1/roster";
+    /// Registers a person without a phone.
+    Register "register" [Staff] at Desk POST "/v1/registrations";
+    /// Finds a person registered so.
+    FindRegistered "find_registered" [Staff] at Desk POST "/v1/registrations/find";
+    /// Appeals against a reason.
+    Appeal "appeal" [Resident, Member] at Desk POST "/v1/appeals";
+    /// Reads the caller's appeals; an authority reads all.
+    ReadAppeals "read_appeals" [Resident, Member, Authority]
+        at Desk GET "/v1/appeals"
+        at Ops GET "/v1/appeals";
+    /// Answers an appeal.
+    AnswerAppeal "answer_appeal" [Authority] at Ops POST "/v1/appeals/{id}";
+    /// Reads who looked at the records of the caller.
+    ReadAccesses "read_accesses" [Resident] at Desk GET "/v1/accesses";
+    /// Revokes credentials.
+    Revoke "revoke" [Operator] at Ops POST "/v1/revocations";
+    /// Clears a reason in the place of its source.
+    Override "override" [Operator] at Ops POST "/v1/overrides";
+    /// Reads all that the store holds, sealed as it rests.
+    Backup "backup" [Operator] at Ops POST "/v1/backup";
+    /// Ends the caller's sessions on all phones.
+    EndSessions "end_sessions" [Resident] at Desk POST "/v1/sessions/revoke";
+    /// Issues an offline code.
+    IssueOffline "issue_offline" [Resident, Member];
+    /// Revokes offline codes.
+    RevokeOffline "revoke_offline" [Resident, Member, Staff] at Desk POST "/v1/offline-codes/revoke";
+    /// Reads the settings in force and the build.
+    ReadSettings "read_settings" [Operator];
 }
 
 impl Act {
-    pub const ALL: [Act; 34] = [
-        Act::Show,
-        Act::Explain,
-        Act::Scan,
-        Act::ScanBulk,
-        Act::Feed,
-        Act::ReadHealth,
-        Act::ReadTrip,
-        Act::ChangeRecord,
-        Act::Declare,
-        Act::DeclareBulk,
-        Act::ReadDeclarations,
-        Act::DeclareEntry,
-        Act::ReadEntries,
-        Act::AddMember,
-        Act::ListMembers,
-        Act::RemoveMember,
-        Act::RenewMember,
-        Act::Grant,
-        Act::ListGrants,
-        Act::RevokeGrant,
-        Act::ReadRoster,
-        Act::Register,
-        Act::FindRegistered,
-        Act::Appeal,
-        Act::ReadAppeals,
-        Act::AnswerAppeal,
-        Act::ReadAccesses,
-        Act::Revoke,
-        Act::Override,
-        Act::Backup,
-        Act::EndSessions,
-        Act::IssueOffline,
-        Act::RevokeOffline,
-        Act::ReadSettings,
-    ];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Act::Show => "show",
-            Act::Explain => "explain",
-            Act::Scan => "scan",
-            Act::ScanBulk => "scan_bulk",
-            Act::Feed => "feed",
-            Act::ReadHealth => "read_health",
-            Act::ReadTrip => "read_trip",
-            Act::ChangeRecord => "change_record",
-            Act::Declare => "declare",
-            Act::DeclareBulk => "declare_bulk",
-            Act::ReadDeclarations => "read_declarations",
-            Act::DeclareEntry => "declare_entry",
-            Act::ReadEntries => "read_entries",
-            Act::AddMember => "add_member",
-            Act::ListMembers => "list_members",
-            Act::RemoveMember => "remove_member",
-            Act::RenewMember => "renew_member",
-            Act::Grant => "grant",
-            Act::ListGrants => "list_grants",
-            Act::RevokeGrant => "revoke_grant",
-            Act::ReadRoster => "read_roster",
-            Act::Register => "register",
-            Act::FindRegistered => "find_registered",
-            Act::Appeal => "appeal",
-            Act::ReadAppeals => "read_appeals",
-            Act::AnswerAppeal => "answer_appeal",
-            Act::ReadAccesses => "read_accesses",
-            Act::Revoke => "revoke",
-            Act::Override => "override",
-            Act::Backup => "backup",
-            Act::EndSessions => "end_sessions",
-            Act::IssueOffline => "issue_offline",
-            Act::RevokeOffline => "revoke_offline",
-            Act::ReadSettings => "read_settings",
-        }
-    }
-
-    /// The table.
-    pub fn roles(self) -> &'static [Role] {
-        use Role::*;
-        match self {
-            Act::Show | Act::Explain | Act::IssueOffline => &[Resident, Member],
-            Act::Scan | Act::ScanBulk => &[Scanner],
-            Act::Feed => &[Authority],
-            Act::ReadHealth | Act::ReadTrip | Act::ReadDeclarations => &[Resident, Member],
-            Act::ChangeRecord => &[Resident, Member, Organisation, Staff, Authority],
-            Act::Declare => &[Resident, Member, Organisation],
-            Act::DeclareBulk => &[Organisation],
-            Act::DeclareEntry => &[Resident, Member],
-            Act::ReadEntries => &[Resident, Member, Staff],
-            Act::AddMember | Act::ListMembers | Act::RemoveMember | Act::RenewMember => &[Resident],
-            Act::Grant | Act::ListGrants | Act::RevokeGrant => &[Resident],
-            Act::ReadRoster => &[Organisation],
-            Act::Register | Act::FindRegistered => &[Staff],
-            Act::Appeal => &[Resident, Member],
-            Act::ReadAppeals => &[Resident, Member, Authority],
-            Act::AnswerAppeal => &[Authority],
-            Act::ReadAccesses | Act::EndSessions => &[Resident],
-            Act::RevokeOffline => &[Resident, Member, Staff],
-            Act::Revoke | Act::Override | Act::ReadSettings | Act::Backup => &[Operator],
-        }
-    }
-
+    /// Returns whether credentials of a role permit the act.
     pub fn is_for(self, role: Role) -> bool {
         self.roles().contains(&role)
     }

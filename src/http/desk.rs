@@ -3,8 +3,9 @@
 use super::door::Door;
 use crate::answer::Refusal;
 use crate::desk::Params;
-use crate::desk::roles::Act;
+use crate::desk::roles::{ACT_ROUTES, Act, TableDoor};
 use hyper::HeaderMap;
+use std::sync::LazyLock;
 
 /// Bytes of a body, but for the declarations of a whole organisation.
 pub const BODY_BYTES_MAX: usize = 16 << 10;
@@ -17,101 +18,94 @@ const IDEMPOTENCY_CHARS_MAX: usize = 64;
 
 /// What a path has: the methods, and what each asks for.
 pub struct RouteEntry<'p> {
+    /// Methods with their acts, GET first. At least one.
     pub methods: &'static [(&'static str, Act)],
-    /// For `Allow`: what may be asked with hope.
+    /// For `Allow`: the methods that some credentials permit. Empty where records stay as they are.
     pub allow: &'static str,
     /// The paper that the path names.
     pub id: Option<&'p str>,
 }
 
-impl RouteEntry<'_> {
-    /// What a path of a door has; None: nothing of the desk's.
-    pub fn find(door: Door, path: &str) -> Option<RouteEntry<'_>> {
-        let mut parts = path.strip_prefix("/v1/")?.split('/');
-        let noun = parts.next()?;
-        let (id, tail) = (parts.next(), parts.next());
-        if parts.next().is_some() || id == Some("") {
-            return None;
+/// One path of the table of acts.
+struct DeskPath {
+    door: TableDoor,
+    /// As in the table.
+    path: &'static str,
+    methods: Vec<(&'static str, Act)>,
+    allow: String,
+}
+
+/// Paths of the table of acts, made once. A path without an id stands before those with one.
+static DESK_PATHS: LazyLock<Vec<DeskPath>> = LazyLock::new(|| {
+    /// Methods in the order in which they are told.
+    const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    let mut paths: Vec<DeskPath> = Vec::new();
+    for route in ACT_ROUTES {
+        let known = |known: &&mut DeskPath| (known.door, known.path) == (route.door, route.path);
+        match paths.iter_mut().find(known) {
+            Some(known) => known.methods.push((route.method, route.act)),
+            None => paths.push(DeskPath {
+                door: route.door,
+                path: route.path,
+                methods: vec![(route.method, route.act)],
+                allow: String::new(),
+            }),
         }
-        let desk = door == Door::Desk;
-        let (methods, allow, id): (&'static [(&'static str, Act)], _, _) = match (noun, id, tail) {
-            ("health", None, None) if desk => (&HEALTH, "GET, HEAD", None),
-            ("health", Some(_), None) if desk => (&STAYS, "", id),
-            ("trip", None, None) if desk => (&[("GET", Act::ReadTrip)], "GET, HEAD", None),
-            ("declarations", None, None) if desk => (&DECLARATIONS, "GET, HEAD, POST", None),
-            ("declarations", Some("bulk"), None) if desk => {
-                (&[("POST", Act::DeclareBulk)], "POST", None)
+    }
+    for path in &mut paths {
+        let nth = |method: &str| METHODS.iter().position(|known| *known == method);
+        path.methods.sort_by_key(|(method, _)| nth(method));
+        let permitted = path
+            .methods
+            .iter()
+            .filter(|(_, act)| *act != Act::ChangeRecord);
+        let told = permitted.map(|(method, _)| match *method {
+            "GET" => "GET, HEAD",
+            method => method,
+        });
+        path.allow = told.collect::<Vec<_>>().join(", ");
+    }
+    paths.sort_by_key(|path| path.path.contains(ID));
+    paths
+});
+
+/// What stands for the id of a paper in a path of the table.
+const ID: &str = "{id}";
+
+impl DeskPath {
+    /// Returns whether a path is this one, and the id in it; None: it is another.
+    fn matches<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
+        let (mut known, mut parts) = (self.path.split('/'), path.split('/'));
+        let mut id = None;
+        loop {
+            match (known.next(), parts.next()) {
+                (None, None) => return Some(id),
+                (Some(ID), Some(part)) if !part.is_empty() => id = Some(part),
+                (Some(known), Some(part)) if known == part && known != ID => {}
+                _ => return None,
             }
-            ("declarations", Some(_), None) if desk => (&STAYS, "", id),
-            ("entries", None, None) if desk => (&ENTRIES, "GET, HEAD, POST", None),
-            ("entries", Some(_), None) if desk => (&STAYS, "", id),
-            ("family", None, None) if desk => (&FAMILY, "GET, HEAD, POST", None),
-            ("family", Some(_), None) if desk => (&[("DELETE", Act::RemoveMember)], "DELETE", id),
-            ("family", Some(_), Some("session")) if desk => {
-                (&[("POST", Act::RenewMember)], "POST", id)
-            }
-            ("grants", None, None) if desk => (&GRANTS, "GET, HEAD, POST", None),
-            ("grants", Some(_), None) if desk => (&[("DELETE", Act::RevokeGrant)], "DELETE", id),
-            ("roster", None, None) if desk => (&[("GET", Act::ReadRoster)], "GET, HEAD", None),
-            ("registrations", None, None) if desk => (&[("POST", Act::Register)], "POST", None),
-            ("registrations", Some("find"), None) if desk => {
-                (&[("POST", Act::FindRegistered)], "POST", None)
-            }
-            ("sessions", Some("revoke"), None) if desk => {
-                (&[("POST", Act::EndSessions)], "POST", None)
-            }
-            ("offline-codes", Some("revoke"), None) if desk => {
-                (&[("POST", Act::RevokeOffline)], "POST", None)
-            }
-            ("accesses", None, None) if desk => (&[("GET", Act::ReadAccesses)], "GET, HEAD", None),
-            ("appeals", None, None) if desk => (&APPEALS, "GET, HEAD, POST", None),
-            ("appeals", None, None) if door == Door::Ops => {
-                (&[("GET", Act::ReadAppeals)], "GET, HEAD", None)
-            }
-            ("appeals", Some(_), None) if door == Door::Ops => {
-                (&[("POST", Act::AnswerAppeal)], "POST", id)
-            }
-            ("revocations", None, None) if door == Door::Ops => {
-                (&[("POST", Act::Revoke)], "POST", None)
-            }
-            ("backup", None, None) if door == Door::Ops => (&[("POST", Act::Backup)], "POST", None),
-            ("overrides", None, None) if door == Door::Ops => {
-                (&[("POST", Act::Override)], "POST", None)
-            }
-            _ => return None,
-        };
-        Some(RouteEntry { methods, allow, id })
+        }
     }
 }
 
-const HEALTH: [(&str, Act); 4] = [
-    ("GET", Act::ReadHealth),
-    ("PUT", Act::ChangeRecord),
-    ("PATCH", Act::ChangeRecord),
-    ("DELETE", Act::ChangeRecord),
-];
-const STAYS: [(&str, Act); 3] = [
-    ("PUT", Act::ChangeRecord),
-    ("PATCH", Act::ChangeRecord),
-    ("DELETE", Act::ChangeRecord),
-];
-const DECLARATIONS: [(&str, Act); 5] = [
-    ("GET", Act::ReadDeclarations),
-    ("POST", Act::Declare),
-    ("PUT", Act::ChangeRecord),
-    ("PATCH", Act::ChangeRecord),
-    ("DELETE", Act::ChangeRecord),
-];
-const ENTRIES: [(&str, Act); 5] = [
-    ("GET", Act::ReadEntries),
-    ("POST", Act::DeclareEntry),
-    ("PUT", Act::ChangeRecord),
-    ("PATCH", Act::ChangeRecord),
-    ("DELETE", Act::ChangeRecord),
-];
-const FAMILY: [(&str, Act); 2] = [("GET", Act::ListMembers), ("POST", Act::AddMember)];
-const GRANTS: [(&str, Act); 2] = [("GET", Act::ListGrants), ("POST", Act::Grant)];
-const APPEALS: [(&str, Act); 2] = [("GET", Act::ReadAppeals), ("POST", Act::Appeal)];
+impl RouteEntry<'_> {
+    /// Returns what a path of a door has; None: the table has nothing there.
+    pub fn find(door: Door, path: &str) -> Option<RouteEntry<'_>> {
+        let door = match door {
+            Door::Desk => TableDoor::Desk,
+            Door::Ops => TableDoor::Ops,
+            Door::Resident | Door::Gate | Door::Exchange => return None,
+        };
+        let mut paths = DESK_PATHS.iter().filter(|known| known.door == door);
+        paths.find_map(|known| {
+            Some(RouteEntry {
+                id: known.matches(path)?,
+                methods: &known.methods,
+                allow: &known.allow,
+            })
+        })
+    }
+}
 
 /// What stands behind the question mark; what we do not know is passed over.
 pub fn params(query: Option<&str>) -> Params<'_> {
@@ -157,6 +151,21 @@ mod tests {
     fn a_path_has_its_methods_and_names_its_paper() {
         let place = RouteEntry::find(Door::Desk, "/v1/family/ABC/session").unwrap();
         assert_eq!((place.id, place.allow), (Some("ABC"), "POST"));
+        for (path, id, allow) in [
+            ("/v1/health", None, "GET, HEAD"),
+            ("/v1/health/A", Some("A"), ""),
+            ("/v1/declarations", None, "GET, HEAD, POST"),
+            ("/v1/declarations/bulk", None, "POST"),
+            ("/v1/declarations/bulky", Some("bulky"), ""),
+            ("/v1/family/A", Some("A"), "DELETE"),
+            ("/v1/registrations/find", None, "POST"),
+        ] {
+            let entry = RouteEntry::find(Door::Desk, path).unwrap();
+            assert_eq!((entry.id, entry.allow), (id, allow), "{path}");
+        }
+        let entry = RouteEntry::find(Door::Desk, "/v1/entries").unwrap();
+        let methods: Vec<_> = entry.methods.iter().map(|(method, _)| *method).collect();
+        assert_eq!(methods, ["GET", "POST", "PUT", "PATCH", "DELETE"]);
         for (door, path) in [
             (Door::Desk, "/v1/family/"),
             (Door::Desk, "/v1/family/A/session/x"),

@@ -4,6 +4,7 @@ use crate::harness::*;
 use crate::sessions;
 use jsonwebtoken::Algorithm;
 use liangma::answer::Refusal;
+use liangma::desk::roles::{ACT_ROUTES, Act, TableDoor};
 use liangma::http::door::Door;
 use liangma::http::problem;
 use liangma::person::Assurance;
@@ -88,6 +89,34 @@ fn every_path_is_documented_and_every_documented_path_is_there() {
             "{name} {method} {path}"
         );
     }
+}
+
+#[test]
+fn every_row_of_the_table_of_acts_is_documented() {
+    let page = include_str!("../../docs/integrate/api.md");
+    let operations = operations();
+    for route in ACT_ROUTES {
+        // That records stay is said once for all of them.
+        if route.act == Act::ChangeRecord {
+            continue;
+        }
+        let door = match route.door {
+            TableDoor::Desk => "desk",
+            TableDoor::Ops => "ops",
+        };
+        let operation = (door.into(), route.path.into(), route.method.into());
+        assert!(operations.contains(&operation), "{route:?}");
+        let is_told = |line: &str| {
+            // A row of the page, or a sentence on it.
+            let is_told = |end| line.contains(&format!("{}{end}", route.path));
+            ["`", "?"].iter().any(is_told) && line.contains(&format!("`{}", route.method))
+        };
+        assert!(
+            page.lines().any(is_told),
+            "{route:?} is not in docs/integrate/api.md"
+        );
+    }
+    assert!(page.contains("record_unchangeable"));
 }
 
 #[test]
