@@ -61,6 +61,7 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Returns the admission of a door that nobody has entered.
     pub fn new(settings: AdmissionSettings) -> Admission {
         let limit = ConnectionLimit::new(connection_limit::Settings {
             most: settings.connections_max,
@@ -98,6 +99,7 @@ impl Admission {
         self.inside += 1;
     }
 
+    /// Returns whether one more connection may be accepted now.
     pub fn has_room(&self) -> bool {
         self.inside < self.limit.get() && !self.is_full()
     }
@@ -120,10 +122,12 @@ impl Admission {
         self.inside
     }
 
+    /// Returns how many connections are open and not heard.
     pub fn frozen(&self) -> usize {
         self.frozen
     }
 
+    /// Returns how many connections are admitted now.
     pub fn limit(&self) -> usize {
         self.limit.get()
     }

@@ -8,23 +8,41 @@ use std::time::Duration;
 /// Why a query got no answer. Each is one code on the wire, one HTTP status, one sentence, one meter label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
+    /// The door has no room. Passes.
     Busy,
+    /// The store does not answer in time, or has too many questions. Passes.
     UpstreamBusy,
+    /// The node has not read enough of the store yet. Passes.
     Warming,
+    /// The node is about to end. Passes: another node answers.
     Draining,
+    /// The caller asks too often. Passes.
     RateLimited,
+    /// No credential, or one that is not genuine.
     Unauthorized,
+    /// A genuine session whose time is over.
     SessionExpired,
+    /// A genuine credential of a role that may not do this.
     NotPermitted,
+    /// The request could not be understood.
     Malformed,
+    /// The body's type or coding is none that the path takes.
     UnsupportedMediaType,
+    /// The head or the body has too many bytes.
     TooLarge,
+    /// The header `Expect` asks for something other than `100-continue`.
     ExpectationFailed,
+    /// The door has no such path, or there is no such paper.
     NotFound,
+    /// The path has another method.
     MethodNotAllowed,
+    /// The code is none of ours, nor of an issuer that is recognised.
     CodeInvalid,
+    /// A genuine code whose time is over.
     CodeExpired,
+    /// Documents of this type get no session at a log-in: staff register the person.
     OfflineRegistration,
+    /// Records are never changed or deleted.
     RecordUnchangeable,
     /// The grant was taken back by the resident who gave it.
     GrantRevoked,
@@ -40,15 +58,20 @@ pub enum Refusal {
     IssuerNotEntitled,
     /// The issuer of the code does not answer.
     IssuerUnreachable,
+    /// The person is not on the organisation's roster.
     NotOnRoster,
+    /// The person is no family member whom the caller added, or the name differs.
     NoConsent,
+    /// There are as many as there may be of one owner.
     LimitReached,
+    /// The idempotency key was used for other content.
     IdempotencyMismatch,
     /// A fault of this service or of its keys: asking again does not help.
     Internal,
 }
 
 impl Refusal {
+    /// All refusals, in the order of the enum.
     pub const ALL: [Refusal; 30] = [
         Refusal::Busy,
         Refusal::UpstreamBusy,
@@ -162,6 +185,7 @@ pub struct Freshness {
     pub moment: Moment,
     /// The same as time of day, for printing.
     pub as_of: Time,
+    /// How long ago that was, by the monotonic clock.
     pub age: Duration,
     /// Past `stale_after`: verdicts are marked.
     pub stale: bool,
@@ -176,19 +200,29 @@ pub struct CodeText(pub [u8; CODE_CHARS]);
 
 /// A resident's own code, brought up.
 pub struct ShownCode {
+    /// The resident's status.
     pub status: ResidentStatus,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
+    /// The code, valid until `expires_at`.
     pub code: CodeText,
+    /// When the code was made.
     pub issued_at: Time,
+    /// When the code ends.
     pub expires_at: Time,
+    /// How old the knowledge behind the status is.
     pub freshness: Freshness,
 }
 
 /// What a gate is told of a code.
 pub struct Verdict {
+    /// The resident's status.
     pub status: ResidentStatus,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
+    /// When the code was made.
     pub issued_at: Time,
+    /// How old the knowledge behind the status is.
     pub freshness: Freshness,
     /// Whether the gate is told why, beside the colour.
     pub with_reasons: bool,
@@ -196,27 +230,37 @@ pub struct Verdict {
 
 /// An offline code just issued.
 pub struct OfflineIssued {
+    /// The code, as a QR code holds it.
     pub code: String,
+    /// When the code was made.
     pub issued_at: Time,
+    /// When the code ends.
     pub expires_at: Time,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
 /// What a gate is told of an offline code: a colour from memory, and that the holder's document is to be checked.
 pub struct OfflineVerdict {
+    /// What is known of the holder.
     pub verdict: Verdict,
+    /// When the code ends.
     pub expires_at: Time,
 }
 
 /// A session just opened.
 pub struct OpenedSession {
+    /// The session's token.
     pub session: String,
+    /// When the session ends.
     pub expires_at: Time,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
 /// One active reason of a resident.
 pub struct ReasonDetail {
+    /// The reason that is active.
     pub reason: crate::status::Reason,
     /// What to do, where the person is.
     pub guidance: String,
@@ -226,11 +270,13 @@ pub struct ReasonDetail {
 
 /// What the source of a reason said of it.
 pub struct ReasonSource {
+    /// When the source set it.
     pub since: Time,
     /// `yyyymmdd`
     pub until: Option<u32>,
     /// Division of GB/T 2260, six digits.
     pub region: Option<u32>,
+    /// The name of the source.
     pub source: String,
     /// In print; None where the node was given none.
     pub source_name: Option<String>,
@@ -238,10 +284,14 @@ pub struct ReasonSource {
 
 /// A resident's status in detail.
 pub struct StatusExplanation {
+    /// The resident's status.
     pub status: ResidentStatus,
+    /// A detail for each active reason.
     pub details: Vec<ReasonDetail>,
     /// What was set once and is cleared: by whom and when; the newest first.
     pub released: Vec<(crate::status::Reason, ReasonSource)>,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
+    /// How old the knowledge behind the status is.
     pub freshness: Freshness,
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+/// Ages and size of the board.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Past this age verdicts are marked.
@@ -405,6 +406,7 @@ impl Board {
         self.as_of[nth].fetch_max(now.0, Relaxed);
     }
 
+    /// Returns whether everything that the store held at the start is on the board.
     pub fn is_filled(&self) -> bool {
         self.filled.load(Relaxed)
     }
@@ -478,6 +480,7 @@ impl Board {
         }
     }
 
+    /// Returns how many residents are on the board.
     pub fn residents(&self) -> u64 {
         self.residents.iter().map(|part| part.load(Relaxed)).sum()
     }

@@ -4,8 +4,11 @@
 /// A cost that was measured.
 #[derive(Clone, Copy, Debug)]
 pub struct MeasuredCost {
+    /// What costs, for the table in print.
     pub name: &'static str,
+    /// The number that was measured.
     pub value: f64,
+    /// The unit of the number.
     pub unit: &'static str,
     /// When it was measured.
     pub date: &'static str,
@@ -22,6 +25,7 @@ pub const SHOW_CPU: MeasuredCost = MeasuredCost {
     source: "`make sidebyside`, commit f887682",
 };
 
+/// Processor time of a scan in a node that holds a million residents, the kernel's part with it.
 pub const SCAN_CPU: MeasuredCost = MeasuredCost {
     name: "a scan, processor",
     value: 9.78,
@@ -30,6 +34,7 @@ pub const SCAN_CPU: MeasuredCost = MeasuredCost {
     source: "`make sidebyside`, commit f887682",
 };
 
+/// Processor time of one code of a bulk scan.
 pub const BULK_CODE_CPU: MeasuredCost = MeasuredCost {
     name: "a line of a bulk scan, processor",
     value: 0.59,
@@ -65,6 +70,7 @@ pub const CONNECTION: MeasuredCost = MeasuredCost {
     source: "`loadtest/idle`, commit d43644f",
 };
 
+/// Memory of Redis for one resident.
 pub const REDIS_RESIDENT: MeasuredCost = MeasuredCost {
     name: "a resident in Redis",
     value: 108.0,
@@ -73,6 +79,7 @@ pub const REDIS_RESIDENT: MeasuredCost = MeasuredCost {
     source: "`used_memory` after an import of 1 M (92, commit e9ace2f), and 16 of tags since format 3",
 };
 
+/// Memory of Redis for one paper.
 pub const REDIS_PAPER: MeasuredCost = MeasuredCost {
     name: "a paper in Redis",
     value: 150.0,
@@ -81,6 +88,7 @@ pub const REDIS_PAPER: MeasuredCost = MeasuredCost {
     source: "`used_memory` after 250,000 papers of 50,000 residents",
 };
 
+/// Memory of Redis for the stream of a partition, at its full length.
 pub const REDIS_STREAM: MeasuredCost = MeasuredCost {
     name: "the stream of a partition, 100,000 changes",
     value: 5.0,
@@ -89,6 +97,7 @@ pub const REDIS_STREAM: MeasuredCost = MeasuredCost {
     source: "`MEMORY USAGE`, commit e9ace2f",
 };
 
+/// Disk of Redis for one resident, in the append-only file.
 pub const REDIS_DISK: MeasuredCost = MeasuredCost {
     name: "a resident in the append-only file",
     value: 270.0,
@@ -97,6 +106,7 @@ pub const REDIS_DISK: MeasuredCost = MeasuredCost {
     source: "size of the file after an import; twice that while it is rewritten",
 };
 
+/// Disk of the embedded store for one resident.
 pub const DISK_RESIDENT: MeasuredCost = MeasuredCost {
     name: "a resident in the embedded store",
     value: 90.0,
@@ -105,6 +115,7 @@ pub const DISK_RESIDENT: MeasuredCost = MeasuredCost {
     source: "11 GB after an import of 127 M",
 };
 
+/// Residents that a starting node reads from Redis in a second.
 pub const START: MeasuredCost = MeasuredCost {
     name: "a start from Redis",
     value: 775_000.0,
@@ -113,6 +124,7 @@ pub const START: MeasuredCost = MeasuredCost {
     source: "`liangma serve --store redis://…`, 10 M residents, the lowest of the runs, commit e9ace2f",
 };
 
+/// Processor time of a balancer that forwards connections, as a multiple of the nodes'.
 pub const BALANCER_L4: MeasuredCost = MeasuredCost {
     name: "HAProxy at L4, processor",
     value: 1.0,
@@ -121,6 +133,7 @@ pub const BALANCER_L4: MeasuredCost = MeasuredCost {
     source: "processor time a query beside the nodes', deploy/README.md",
 };
 
+/// Processor time of a balancer that speaks HTTP, as a multiple of the nodes'.
 pub const BALANCER_L7: MeasuredCost = MeasuredCost {
     name: "HAProxy at L7, processor",
     value: 1.5,
@@ -129,6 +142,7 @@ pub const BALANCER_L7: MeasuredCost = MeasuredCost {
     source: "processor time a query beside the nodes', deploy/README.md",
 };
 
+/// Bytes on the wire of the request of a show.
 pub const SHOW_REQUEST: MeasuredCost = MeasuredCost {
     name: "a show's request",
     value: 331.0,
@@ -137,6 +151,7 @@ pub const SHOW_REQUEST: MeasuredCost = MeasuredCost {
     source: "curl with a session and a phone's headers, without TLS",
 };
 
+/// Bytes on the wire of the answer to a show.
 pub const SHOW_ANSWER: MeasuredCost = MeasuredCost {
     name: "a show's answer",
     value: 519.0,
@@ -145,6 +160,7 @@ pub const SHOW_ANSWER: MeasuredCost = MeasuredCost {
     source: "the same: head 167, body 352, green",
 };
 
+/// Bytes on the wire of the request of a scan.
 pub const SCAN_REQUEST: MeasuredCost = MeasuredCost {
     name: "a scan's request",
     value: 327.0,
@@ -153,6 +169,7 @@ pub const SCAN_REQUEST: MeasuredCost = MeasuredCost {
     source: "curl with a scanner's token, without TLS",
 };
 
+/// Bytes on the wire of the answer to a scan.
 pub const SCAN_ANSWER: MeasuredCost = MeasuredCost {
     name: "a scan's answer",
     value: 369.0,
@@ -215,15 +232,21 @@ const MIB: f64 = 1_048_576.0;
 /// What has to be borne.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
+    /// Residents on record.
     pub residents: u64,
+    /// Shows a second at the peak.
     pub shows_per_second: u64,
+    /// Single scans a second at the peak.
     pub scans_per_second: u64,
+    /// Codes of bulk scans a second at the peak.
     pub bulk_codes_per_second: u64,
     /// Papers (certificates, declarations, temperatures, trips) that are kept of each resident.
     pub papers_per_resident: u64,
     /// Zones that the nodes are spread over; the load is borne without one of them.
     pub zones: u64,
+    /// Cores that each node has.
     pub cores_per_node: u64,
+    /// Primaries that the partitions are spread over.
     pub redis_primaries: u64,
     /// Whether phones reach nodes through a balancer that speaks HTTP.
     pub is_l7: bool,
@@ -236,9 +259,11 @@ pub struct Plan {
     pub busy_cores: f64,
     /// Nodes in all zones, as many in each.
     pub nodes: u64,
+    /// Nodes in each zone.
     pub nodes_per_zone: u64,
     /// Of its cores, what each node uses at the peak with all zones there, and with one lost: 0 to 1.
     pub use_usual: f64,
+    /// The same with one zone lost.
     pub use_zone_lost: f64,
     /// Bytes of memory that each node is given.
     pub node_memory: f64,
@@ -248,17 +273,23 @@ pub struct Plan {
     pub embedded_disk: f64,
     /// Servers of Redis, primaries and replicas.
     pub redis_servers: u64,
+    /// Replicas of all primaries together.
     pub redis_replicas: u64,
     /// Bytes that the largest primary holds, and that its machine has.
     pub redis_held: f64,
+    /// Bytes of memory that the machine of the largest primary has.
     pub redis_memory: f64,
+    /// Bytes of disk of the largest primary.
     pub redis_disk: f64,
+    /// Connections of all nodes to one primary.
     pub redis_connections: u64,
     /// Cores of balancers in all zones, and how many balancers of the nodes' size that is.
     pub balancer_cores: f64,
+    /// Balancers of the nodes' size in all zones.
     pub balancers: u64,
     /// Bits a second from clients to nodes, and from nodes to clients, all nodes together.
     pub network_in: f64,
+    /// Bits a second from nodes to clients, all nodes together.
     pub network_out: f64,
     /// Bits a second that the interface of a node must have.
     pub node_network: f64,

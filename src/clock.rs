@@ -25,6 +25,7 @@ impl Moment {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// Returns the moment that is later by so much; the last moment that there is, where the sum is too large.
     pub fn plus(self, by: Duration) -> Moment {
         Moment(self.0.saturating_add(by.as_millis() as u64))
     }
@@ -33,7 +34,9 @@ impl Moment {
 /// One reading of the steady clock, and the time of day that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
+    /// Now by the steady clock, for ages and deadlines.
     pub moment: Moment,
+    /// Now by the time of day, for printing and for what others sign.
     pub time: Time,
 }
 
@@ -61,6 +64,7 @@ pub struct Time(pub u64);
 /// Bytes of a printed [`Time`]: `2020-04-20T08:01:52.000Z`.
 pub const PRINTED: usize = 24;
 
+/// Milliseconds of a day.
 pub const DAY_MS: u64 = 86_400_000;
 
 /// China is eight hours ahead of UTC, without summer time.
@@ -72,6 +76,7 @@ impl Time {
         Now::read().time
     }
 
+    /// Returns the time that is later by so much; the last time that there is, where the sum is too large.
     pub fn plus(self, by: Duration) -> Time {
         Time(self.0.saturating_add(by.as_millis() as u64))
     }

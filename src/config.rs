@@ -681,7 +681,9 @@ const FORMATS: [&str; 3] = ["liangma", "hc1", "shc"];
 /// Where residents and statuses are kept.
 #[derive(Clone, Debug)]
 pub enum StoreSettings {
+    /// The embedded store in this folder.
     Embedded(PathBuf),
+    /// Redis, with its servers.
     Redis(Box<redis::Settings>),
 }
 
@@ -698,25 +700,39 @@ impl StoreSettings {
 /// Everything that a node is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where everything is kept.
     pub store: StoreSettings,
+    /// The file of the key ring.
     pub keys: PathBuf,
     /// The longest life of an offline code, also where none are issued.
     pub offline_life_max: Duration,
+    /// The doors, each with its settings.
     pub doors: Vec<(Door, doors::Settings)>,
     /// Where balancers ask how much the doors can take.
     pub agent: Option<SocketAddr>,
+    /// The limits of one request.
     pub http: http::Settings,
+    /// How long codes last, and which clocks are believed.
     pub seal: seal::Settings,
+    /// Ages and size of the board.
     pub board: board::Settings,
+    /// How queries are answered.
     pub service: service::Settings,
+    /// Whose assertions of a log-in are believed.
     pub identity: identity::Settings,
+    /// Bytes of memory that the embedded store may keep of its file.
     pub store_cache_bytes: usize,
+    /// Between not being ready and accepting no more connections.
     pub drain_delay: Duration,
+    /// What queries have until their connections are cut.
     pub drain_timeout: Duration,
+    /// The levels of the log, as directives of `tracing`.
     pub log: String,
+    /// The format of a line of the log.
     pub log_format: LogFormat,
     /// None where codes of other issuers are not recognised.
     pub recognition: Option<RecognitionSettings>,
+    /// How other issuers' services are asked.
     pub exchange: ExchangeSettings,
     /// Texts of release guidance.
     pub guidance: Option<PathBuf>,
@@ -724,6 +740,7 @@ pub struct Settings {
     pub names: Option<PathBuf>,
     /// How long papers are kept, and how often what is past it is swept.
     pub keep: Retention,
+    /// Between two sweeps of papers whose time is over.
     pub retention_sweep_interval: Duration,
 }
 

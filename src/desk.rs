@@ -36,6 +36,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// Limits of the desk.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a session lasts by which a family member is shown.
@@ -48,24 +49,34 @@ pub struct Settings {
 
 /// A question to the desk, read and not yet believed.
 pub struct DeskRequest<'q> {
+    /// What is asked for.
     pub act: Act,
     /// The paper that the path names.
     pub id: Option<&'q str>,
+    /// What stands behind the question mark.
     pub params: Params<'q>,
+    /// The body, whole; empty where none came.
     pub body: &'q [u8],
     /// The caller's own word for what is asked: said again, it is done once.
     pub idempotency: Option<&'q str>,
+    /// The language that the caller reads.
     pub language: Language,
 }
 
 /// What stands behind the question mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Params<'q> {
+    /// The cursor after which a page begins.
     pub after: Option<&'q str>,
+    /// How many a page is to have.
     pub limit: Option<&'q str>,
+    /// The kind of records that are asked for.
     pub kind: Option<&'q str>,
+    /// The division to which journeys go.
     pub destination: Option<&'q str>,
+    /// The day on which journeys arrive, `yyyy-mm-dd`.
     pub day: Option<&'q str>,
+    /// Why an office looks.
     pub purpose: Option<&'q str>,
 }
 
@@ -82,7 +93,9 @@ pub enum DeskResponse {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeskError {
+    /// Refused, as any request may be.
     Refused(Refusal),
+    /// Understood, and not taken: the field that is wrong.
     Rejected(Rejection),
 }
 
@@ -116,15 +129,23 @@ const LIMIT_MAX: usize = 100;
 
 /// What the desk works with.
 pub struct Desk<'r> {
+    /// Keys of codes, tokens and papers.
     pub seal: &'r Seal,
+    /// Where papers are kept.
     pub store_client: &'r StoreClient,
+    /// Whose assertions are believed.
     pub platform: &'r Platform,
+    /// Where looks and acts of offices are recorded.
     pub audit: &'r Audit,
+    /// Grants that were revoked or have ended, by organisation.
     pub revoked_grants: &'r RevokedGrantCache,
+    /// Numbers for what is sealed by this thread.
     pub nonces: &'r Nonces,
+    /// Limits of the desk.
     pub settings: &'r Settings,
     /// None where no offline codes are issued.
     pub offline: Option<&'r OfflineIssuer>,
+    /// The time of the request.
     pub now: Time,
 }
 

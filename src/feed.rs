@@ -83,6 +83,7 @@ fn must<'f>(field: &'f Option<BorrowedText<'_>>, name: &'static str) -> Result<&
 /// An event, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// A person is put on record, or is renamed.
     Resident(Profile),
     /// What a source says, and the profile that registers the person who is not on record.
     Status(Assertion, Profile),
@@ -108,8 +109,11 @@ impl Event {
 /// What tells an event from others, and when it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
+    /// The source, as its token or its lines name it.
     pub source: Box<str>,
+    /// The source's own number of the change: a higher one replaces a lower one.
     pub seq: u64,
+    /// When the change was made at the source.
     pub at: Time,
 }
 
@@ -516,14 +520,18 @@ impl EventFields<'_> {
 /// What became of a feed, as the contract prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IngestReport {
+    /// Changes that changed something.
     pub applied: u64,
+    /// Changes that were there already.
     pub unchanged: u64,
     /// Line number and reason, the first [`REJECTED_LISTED_MAX`] of them.
     pub rejected: Vec<(u64, Rejection)>,
+    /// Rejected lines past those that are listed.
     pub rejected_unlisted: u64,
 }
 
 impl IngestReport {
+    /// Notes that a line was rejected. The first few are listed, the others are counted.
     pub fn reject(&mut self, line: u64, rejection: Rejection) {
         if self.rejected.len() < REJECTED_LISTED_MAX {
             // What only the store finds comes behind later lines that could not be read.
@@ -534,12 +542,14 @@ impl IngestReport {
         }
     }
 
+    /// Counts changes that the store took: true where one changed something.
     pub fn count(&mut self, changed: &[bool]) {
         let applied = changed.iter().filter(|changed| **changed).count() as u64;
         self.applied += applied;
         self.unchanged += changed.len() as u64 - applied;
     }
 
+    /// Returns the report as the feed's answer.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct RejectedEvent {

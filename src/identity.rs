@@ -12,11 +12,14 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Whose assertions of a log-in are believed.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The platform's public keys; None refuses every assertion.
     pub jwks: Option<PathBuf>,
+    /// The claim `iss` that an assertion must have.
     pub issuer: String,
+    /// The claim `aud` that an assertion must have.
     pub audience: String,
 }
 
@@ -123,6 +126,7 @@ impl Platform {
         })
     }
 
+    /// Returns whether there is a key to check assertions by.
     pub fn is_known(&self) -> bool {
         !self.keys.load().is_empty()
     }

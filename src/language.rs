@@ -3,12 +3,16 @@
 /// Programs read codes; these are for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
+    /// Chinese in simplified characters; the language where none is asked for.
     Hans,
+    /// Chinese in traditional characters.
     Hant,
+    /// English.
     En,
 }
 
 impl Language {
+    /// All languages, in the order of their numbers.
     pub const ALL: [Language; 3] = [Language::Hans, Language::Hant, Language::En];
 
     /// The first language of an `Accept-Language` value that we speak, by its weight; simplified Chinese otherwise.
@@ -59,6 +63,7 @@ impl Language {
         None
     }
 
+    /// Returns the tag of BCP 47.
     pub fn tag(self) -> &'static str {
         match self {
             Language::Hans => "zh-Hans",

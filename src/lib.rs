@@ -12,6 +12,7 @@
 //! A node's life is in `node`; what it is told, in `config`; what a person types, in `commands`.
 
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 // They panic where nobody reads any more.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]

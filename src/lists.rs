@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+/// How status lists are made, and how old they may become.
 #[derive(Clone, Debug)]
 pub struct ListSettings {
     /// A slot: in each there is one new list.
@@ -26,6 +27,7 @@ pub struct ListSettings {
     pub base_every: Duration,
     /// What gates are told: past this age a colour is marked, and past that there is none.
     pub stale_after: Duration,
+    /// Past this age a list has no colour.
     pub too_old_after: Duration,
     /// Bytes of lists that a thread of a door sends in a second.
     pub bytes_per_second: u64,
@@ -37,12 +39,15 @@ const DUE_PART: u32 = 60;
 /// One file, as it is served.
 #[derive(Clone, Debug)]
 pub struct ServedFile {
+    /// The file's name: its hash and its size.
     pub name: FileName,
+    /// The file's contents.
     pub bytes: Bytes,
     /// The same for caches that anybody may read, see [`crate::offline::daily`].
     pub sealed: Bytes,
     /// Their entity tags.
     pub tag: String,
+    /// The entity tag of the sealed form.
     pub sealed_tag: String,
 }
 
@@ -63,24 +68,30 @@ impl ServedFile {
 /// A base and its changes, as they are served.
 #[derive(Clone, Debug)]
 pub struct ServedPair {
+    /// The number of the base.
     pub number: u64,
+    /// The file of the base.
     pub base: ServedFile,
+    /// The file of its changes.
     pub changes: ServedFile,
 }
 
 /// An edition, whole.
 #[derive(Clone, Debug)]
 pub struct ServedEdition {
+    /// What the store holds of the edition.
     pub head: EditionHead,
     /// The newest base first.
     pub pairs: Vec<ServedPair>,
 }
 
 impl ServedEdition {
+    /// Returns the time as of which the list tells.
     pub fn as_of(&self) -> Time {
         Time(self.head.as_of)
     }
 
+    /// Returns the time after which the list is not to be used.
     pub fn until(&self) -> Time {
         Time(self.head.until)
     }
@@ -156,6 +167,7 @@ pub enum Published {
 }
 
 impl Published {
+    /// All outcomes, in the order of the enum.
     pub const ALL: [Published; 5] = [
         Published::Done,
         Published::Withheld,
@@ -187,10 +199,12 @@ pub struct ListTally {
 }
 
 impl ListTally {
+    /// Counts one publication.
     pub fn count(&self, outcome: Published) {
         self.outcomes[outcome as usize].fetch_add(1, Relaxed);
     }
 
+    /// Returns how many publications ended so.
     pub fn counted(&self, outcome: Published) -> u64 {
         self.outcomes[outcome as usize].load(Relaxed)
     }
@@ -198,8 +212,10 @@ impl ListTally {
 
 /// The list of one issuer on one node.
 pub struct Lists {
+    /// How lists are made and used.
     pub settings: ListSettings,
     issuer: u32,
+    /// Counts of this node's publications.
     pub metrics: ListTally,
     /// Since when this node has looked for one.
     pub since: Moment,

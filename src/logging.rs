@@ -21,7 +21,9 @@ pub enum LogFormat {
 
 /// Writes the priority of a line before it, as `<3>`, where the journal of systemd reads it.
 pub struct WithPriority<F> {
+    /// The format of a line.
     pub format: F,
+    /// Whether lines are written.
     pub is_on: bool,
 }
 

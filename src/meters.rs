@@ -499,15 +499,25 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
 /// What a query asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
+    /// A code is shown.
     Show,
+    /// A code is scanned.
     Scan,
+    /// Many codes are scanned.
     Bulk,
+    /// A session is opened.
     Session,
+    /// A status is explained.
     Status,
+    /// Somebody asks whether the process lives.
     Live,
+    /// Somebody asks whether the node is ready.
     Ready,
+    /// The metrics are scraped.
     Metrics,
+    /// Changes are fed.
     Feed,
+    /// A page or an asset is loaded.
     Page,
     /// An offline code is asked for.
     OfflineCode,
@@ -566,7 +576,9 @@ impl RequestKind {
 pub enum QueryOutcome {
     /// Answered, with something that is no verdict.
     Done,
+    /// A status was told.
     Told(ResidentStatus),
+    /// The query was refused.
     Refused(Refusal),
     /// The asker left, or was cut off, before the answer.
     Gone,
@@ -665,8 +677,11 @@ const CHANGE_BOUNDS: [u64; 12] = [
     60_000_000_000,
 ];
 
+/// Durations of queries, from microseconds to seconds.
 pub type QueryTimes = Histogram<16>;
+/// Durations of commits of the store.
 pub type CommitTimes = Histogram<10>;
+/// Durations from a change's version to its being on the board.
 pub type ChangeTimes = Histogram<12>;
 
 impl Default for QueryTimes {
@@ -800,6 +815,7 @@ pub struct RequestGuard<'t> {
 }
 
 impl RequestGuard<'_> {
+    /// Counts the query with its outcome.
     pub fn leave(mut self, outcome: QueryOutcome) {
         self.outcome = outcome;
     }
@@ -816,17 +832,24 @@ impl Drop for RequestGuard<'_> {
 /// Why we closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
+    /// Nothing was asked for too long.
     Idle,
+    /// A head did not end in time.
     Head,
+    /// No byte moved while a request was answered.
     Stalled,
+    /// The answer took too long as a whole.
     Late,
+    /// The connection made room for another.
     Evicted,
+    /// A body did not come in time.
     Body,
 }
 
 /// How a TLS handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeOutcome {
+    /// The handshake ended well.
     Done,
     /// The client left, sent something else, or has no certificate that the door takes.
     Failed,
@@ -837,38 +860,50 @@ pub enum HandshakeOutcome {
 /// The counts of one door.
 #[derive(Default)]
 pub struct DoorMetrics {
+    /// Connections that are open, frozen ones too.
     pub open: AtomicU64,
+    /// Connections accepted since the start.
     pub accepted: AtomicU64,
+    /// Newcomers that were told the door is full.
     pub busy: AtomicU64,
+    /// Accepts that failed.
     pub accept_errors: AtomicU64,
     /// Connections that are admitted now.
     pub limit: AtomicU64,
+    /// Connections that are open and not heard.
     pub frozen: AtomicU64,
     /// Milliseconds that 50, 90 and 99 of a hundred waited in the kernel.
     pub waits: [AtomicU64; 3],
+    /// Connections in the kernel's queue, of late.
     pub queued: AtomicU64,
+    /// Connections that the kernel dropped because its queue was full.
     pub overflowed: AtomicU64,
     /// Milliseconds.
     pub retry_after: AtomicU64,
     /// What balancers are told: requests in flight, and the weight in hundredths.
     pub in_flight_max: AtomicU64,
+    /// The weight, in hundredths.
     pub weight: AtomicU64,
     closed: [AtomicU64; 6],
     handshakes: [AtomicU64; 3],
     /// Whether the door speaks TLS.
     /// Connections that the door admits, whatever the wait.
     pub limit_max: AtomicU64,
+    /// Whether the door speaks TLS.
     pub has_tls: AtomicBool,
     /// Milliseconds since 1970; 0: not known.
     pub certificate_expires_at: AtomicU64,
+    /// Certificates that could not be read anew.
     pub certificate_failures: AtomicU64,
 }
 
 impl DoorMetrics {
+    /// Counts a handshake that ended.
     pub fn shook_hands(&self, outcome: HandshakeOutcome) {
         self.handshakes[outcome as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a connection that we closed.
     pub fn closed(&self, why: CloseReason) {
         self.closed[why as usize].fetch_add(1, Relaxed);
     }
@@ -876,26 +911,43 @@ impl DoorMetrics {
 
 /// Values that are read at a scrape.
 pub struct ScrapeSnapshot {
+    /// Residents on the board.
     pub residents: u64,
+    /// Whether everything that the store held at the start is on the board.
     pub filled: bool,
+    /// Writes to the board that were older than what it held.
     pub stale_writes_dropped: u64,
+    /// Residents whose slot on the board another one has.
     pub conflicts: u64,
+    /// Reds that the board keeps although the store does not hold them.
     pub retained_reds: u64,
+    /// Bytes of records that are cached.
     pub record_cache_bytes: u64,
+    /// Lookups that the store may have at once.
     pub store_lookups_limit: u64,
+    /// Lookups that the store has now.
     pub store_lookups_in_flight: u64,
+    /// The shortest round trip to the store of late.
     pub store_rtt_floor: Duration,
+    /// The usual round trip to the store.
     pub store_rtt_smoothed: Duration,
+    /// The age of the oldest partition of the board.
     pub age: Duration,
+    /// Whether the node may get traffic.
     pub ready: bool,
     /// Sixteenths of the residents of whom nothing may be told any more.
     pub too_old: u32,
     /// Sixteenths that the store itself has lost.
     pub lost: u32,
+    /// How often the time of day was set.
     pub clock_steps: u64,
+    /// Seconds between the system's clock and the store's.
     pub clock_apart: f64,
+    /// Links that this node wrote to the audit log.
     pub audit_links: u64,
+    /// Codes that are watched for a second site.
     pub codes_watched: u64,
+    /// Codes that were read at two sites.
     pub codes_at_two_sites: u64,
     /// For how long the current key has sealed.
     pub key_age: Duration,
@@ -915,6 +967,7 @@ pub struct ForeignFacts {
     pub keys: Vec<(&'static str, u64)>,
     /// Since the oldest of the key files was imported; None where there are none.
     pub trust_age: Option<Duration>,
+    /// Each issuer that is asked, or whose list is held.
     pub peers: Vec<PeerFacts>,
     /// Number of an issuer, outcome, count.
     pub answered: Vec<(u32, &'static str, u64)>,
@@ -922,7 +975,9 @@ pub struct ForeignFacts {
 
 /// What is known of one issuer whose service is asked, or whose list is held.
 pub struct PeerFacts {
+    /// The number of the issuer.
     pub issuer: u32,
+    /// What came of questions; None where it is not asked.
     pub asked: Option<PeerQuestions>,
     /// Age of its status list; since the node started, before the first. None where there is none to come.
     pub list_age: Option<Duration>,
@@ -930,22 +985,33 @@ pub struct PeerFacts {
 
 /// What came of questions to one issuer.
 pub struct PeerQuestions {
+    /// Outcome and count.
     pub outcomes: Vec<(&'static str, u64)>,
+    /// Whether it is not asked, because it did not answer of late.
     pub is_open: bool,
+    /// How long questions took.
     pub times: Arc<QueryTimes>,
 }
 
 /// What is known of offline codes and of the status list when somebody scrapes.
 pub struct OfflineFacts {
+    /// The age of the list that is served.
     pub list_age: Duration,
+    /// Residents on the list.
     pub residents: u64,
     /// Label and count.
     pub listed: [(&'static str, u64); 3],
+    /// Ids that had to be told one by one.
     pub clashes: u64,
+    /// File and its bytes.
     pub bytes: [(&'static str, u64); 2],
+    /// Outcome of a publication, and count.
     pub published: [(&'static str, u64); 5],
+    /// Answers of a list that would have been wrong; such a list is not published.
     pub wrong: u64,
+    /// How long the last publication of this node took.
     pub build: Duration,
+    /// Outcome of an offline code, and count.
     pub codes: [(&'static str, u64); 5],
 }
 
@@ -979,6 +1045,7 @@ impl StoreFault {
         StoreFault::Trimmed,
     ];
 
+    /// Returns the label of the meter.
     pub fn name(self) -> &'static str {
         match self {
             StoreFault::Gone => "gone",
@@ -1015,12 +1082,19 @@ impl LastChange {
 /// Counts of the feed and of the store; not hot.
 #[derive(Default)]
 pub struct StoreMetrics {
+    /// Changes of feeds that changed something.
     pub applied: AtomicU64,
+    /// Changes of feeds that changed nothing.
     pub unchanged: AtomicU64,
+    /// Lines of feeds that were rejected.
     pub rejected: AtomicU64,
+    /// How long commits took.
     pub commit_times: CommitTimes,
+    /// Changes that came onto the board from others.
     pub changes: AtomicU64,
+    /// When a change was last written or heard.
     pub last_change: LastChange,
+    /// Calls of the store that failed.
     pub failures: AtomicU64,
     /// Statuses and records that were read and are not as they were written.
     pub damaged: AtomicU64,
@@ -1034,6 +1108,7 @@ pub struct StoreMetrics {
     lookups: [AtomicU64; 3],
     /// Known, and new.
     papers: [AtomicU64; 2],
+    /// Papers that were swept because their time was over.
     pub swept: AtomicU64,
     red_alarm: Mutex<RedAlarm>,
     /// Reasons that were set, by the source that the feed's token was made for.
@@ -1087,14 +1162,17 @@ impl StoreMetrics {
         *count == most + 1
     }
 
+    /// Counts a paper that was filed; `new` is false where it was there already.
     pub fn paper(&self, new: bool) {
         self.papers[usize::from(new)].fetch_add(1, Relaxed);
     }
 
+    /// Counts a fault of the store.
     pub fn fault(&self, fault: StoreFault) {
         self.faults[fault as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a lookup by what came of it.
     pub fn lookup(&self, lookup: LookupOutcome) {
         self.lookups[lookup as usize].fetch_add(1, Relaxed);
     }
@@ -1103,8 +1181,11 @@ impl StoreMetrics {
 /// What came of a look into the store, because memory could not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupOutcome {
+    /// The resident is on record.
     Found,
+    /// The resident is not on record.
     Absent,
+    /// The store did not answer in time, or was not asked.
     Busy,
 }
 
@@ -1114,6 +1195,7 @@ pub struct Meters {
     handle: PrometheusHandle,
     all_metrics: Mutex<Vec<Arc<ThreadMetrics>>>,
     doors: Mutex<Vec<(&'static str, Arc<DoorMetrics>)>>,
+    /// Counts of the feed and of the store.
     pub store: Arc<StoreMetrics>,
 }
 
@@ -1126,6 +1208,7 @@ impl Default for Meters {
 const METADATA: Metadata<'static> = Metadata::new("liangma", Level::INFO, None);
 
 impl Meters {
+    /// Returns meters in which nothing is counted.
     pub fn new() -> Meters {
         let recorder = PrometheusBuilder::new().build_recorder();
         for (name, _, _, meaning) in METERS {

@@ -33,30 +33,46 @@ use tokio::task::JoinHandle;
 
 /// The components that a node is made of.
 pub struct Components {
+    /// The board, which the store fills.
     pub board: Arc<Board>,
+    /// Keys of codes, tokens and papers.
     pub seal: Seal,
+    /// The store, open.
     pub store: Arc<dyn Store>,
+    /// Whose assertions of a log-in are believed.
     pub platform: Platform,
+    /// What residents are told to do.
     pub guidance: Guidance,
+    /// Names in print of sources, organisations and sites.
     pub names: DisplayNames,
     /// None where no offline codes are issued.
     pub offline: Option<Arc<OfflineIssuer>>,
     /// None where codes of other issuers are not recognised.
     pub recogniser: Option<Arc<Recogniser>>,
+    /// The node's meters, which the store counts in as well.
     pub meters: Arc<Meters>,
 }
 
 /// What a node needs of the settings, beside what its parts were made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The doors, each with its settings.
     pub doors: Vec<(Door, doors::Settings)>,
+    /// Where HAProxy asks how the doors are; None: nowhere.
     pub agent: Option<SocketAddr>,
+    /// The limits of one request.
     pub http: http::Settings,
+    /// Settings of what answers queries.
     pub service: service::Settings,
+    /// Between not being ready and accepting no more connections.
     pub drain_delay: Duration,
+    /// What queries have until their connections are cut.
     pub drain_timeout: Duration,
+    /// How long each kind of paper is kept.
     pub keep: Retention,
+    /// Between two sweeps of papers whose time is over.
     pub retention_sweep_interval: Duration,
+    /// How other issuers' services are asked.
     pub exchange: ExchangeSettings,
 }
 
@@ -78,6 +94,7 @@ impl From<&config::Settings> for Settings {
 
 /// A node with its doors open.
 pub struct Node {
+    /// What all threads share.
     pub app: Arc<AppState>,
     /// Each door and its real address.
     pub doors: Vec<(Door, SocketAddr)>,

@@ -19,8 +19,11 @@ pub struct ListId(pub u64);
 /// What a list says of one id. The numbers are those of the changes file's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ListState {
+    /// The resident is green.
     Green,
+    /// The resident is red.
     Red,
+    /// The resident is yellow.
     Yellow,
     /// The code was revoked, or the person erased: no colour belongs to it any more.
     Void,

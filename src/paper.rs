@@ -14,9 +14,11 @@ pub enum PaperKind {
     Certificate = 1,
     /// An electronic notice of release from medical observation.
     Notice = 2,
+    /// A temperature that was taken.
     Temperature = 3,
     /// The carriers' list of 14 days.
     Trip = 4,
+    /// A declaration of health.
     Declaration = 5,
     /// A declaration of entry, with who declared it.
     Entry = 6,
@@ -24,7 +26,9 @@ pub enum PaperKind {
     Member = 7,
     /// A family member was removed, or withdrew.
     MemberGone = 8,
+    /// A grant to an organisation.
     Grant = 9,
+    /// A grant was revoked, or has ended.
     GrantGone = 10,
     /// A privileged look at the owner.
     Access = 11,
@@ -32,6 +36,7 @@ pub enum PaperKind {
     Audit = 12,
     /// A person who was registered by staff.
     Registration = 13,
+    /// An appeal against a reason.
     Appeal = 14,
     /// What became of an appeal.
     AppealState = 15,
@@ -52,6 +57,7 @@ pub enum PaperKind {
 }
 
 impl PaperKind {
+    /// All kinds, in the order of their numbers.
     pub const ALL: [PaperKind; 22] = [
         PaperKind::Certificate,
         PaperKind::Notice,
@@ -84,6 +90,7 @@ impl PaperKind {
         PaperKind::ListHead,
     ];
 
+    /// Returns the kind of a number; None for one that no kind has.
     pub fn from_bits(bits: u8) -> Option<PaperKind> {
         PaperKind::ALL
             .get(usize::from(bits).checked_sub(1)?)
@@ -118,6 +125,7 @@ impl PaperKind {
         }
     }
 
+    /// Returns the kind of a word; None for one that no kind has.
     pub fn parse(word: &str) -> Option<PaperKind> {
         PaperKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
@@ -189,18 +197,28 @@ pub const UNBOUNDED: u16 = u16::MAX;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PaperPurpose {
+    /// Certificates, notices and temperatures.
     Health,
+    /// Trip cards.
     Trips,
+    /// Declarations of health and of entry.
     Declarations,
+    /// Family members.
     Family,
+    /// Grants to organisations.
     Grants,
+    /// Looks of offices, and the audit log.
     Audit,
+    /// Persons who were registered by staff.
     Registration,
+    /// Appeals and their answers.
     Appeals,
+    /// Revoked credentials.
     Revocations,
 }
 
 impl PaperPurpose {
+    /// All services, in the order of the enum.
     pub const ALL: [PaperPurpose; 9] = [
         PaperPurpose::Health,
         PaperPurpose::Trips,
@@ -213,6 +231,7 @@ impl PaperPurpose {
         PaperPurpose::Revocations,
     ];
 
+    /// Returns the word that settings and commands use.
     pub fn word(self) -> &'static str {
         match self {
             PaperPurpose::Health => "health",
@@ -227,6 +246,7 @@ impl PaperPurpose {
         }
     }
 
+    /// Returns the service of a word; None for one that no service has.
     pub fn parse(word: &str) -> Option<PaperPurpose> {
         PaperPurpose::ALL
             .into_iter()
@@ -244,8 +264,10 @@ impl PaperPurpose {
 pub struct PaperKinds(u32);
 
 impl PaperKinds {
+    /// Every kind.
     pub const ALL: PaperKinds = PaperKinds(u32::MAX);
 
+    /// Returns the set of these kinds.
     pub const fn of(kinds: &[PaperKind]) -> PaperKinds {
         let mut bits = 0;
         let mut nth = 0;
@@ -261,10 +283,12 @@ impl PaperKinds {
         PaperKinds(self.0 & !PaperKinds::of(kinds).0)
     }
 
+    /// Returns whether a kind is in the set.
     pub fn has(self, kind: PaperKind) -> bool {
         self.0 & 1 << kind as u8 != 0
     }
 
+    /// Returns the set as a number: a bit for each kind, by its number.
     pub fn bits(self) -> u32 {
         self.0
     }
@@ -282,7 +306,9 @@ pub type PaperKey = [u8; 16];
 /// One paper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paper {
+    /// What the paper is.
     pub kind: PaperKind,
+    /// Tells the paper from the others of its owner.
     pub key: PaperKey,
     /// Orders the papers of an owner; when what it tells of happened.
     pub at: Time,
@@ -293,13 +319,17 @@ pub struct Paper {
 /// Where a reader stopped: the time and key of the last paper that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
+    /// The time of the paper.
     pub at: Time,
+    /// The key of the paper.
     pub key: PaperKey,
 }
 
 impl Cursor {
+    /// Bytes of a cursor: six of the time, sixteen of the key.
     pub const BYTES: usize = 22;
 
+    /// Returns the cursor as bytes, which sort as cursors do.
     pub fn to_bytes(self) -> [u8; Cursor::BYTES] {
         let mut bytes = [0; Cursor::BYTES];
         bytes[..6].copy_from_slice(&self.at.0.to_be_bytes()[2..]);
@@ -307,6 +337,7 @@ impl Cursor {
         bytes
     }
 
+    /// Returns the cursor of such bytes.
     pub fn from_bytes(bytes: &[u8; Cursor::BYTES]) -> Cursor {
         let mut at = [0; 8];
         at[2..].copy_from_slice(&bytes[..6]);
@@ -321,6 +352,7 @@ impl Cursor {
 pub const AT_MAX: Time = Time((1 << 48) - 1);
 
 impl Paper {
+    /// Returns the cursor behind this paper.
     pub fn cursor(&self) -> Cursor {
         Cursor {
             at: self.at,
@@ -335,6 +367,7 @@ impl Paper {
         bytes.extend_from_slice(&self.body);
     }
 
+    /// Returns what is kept under the key.
     pub fn value(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(7 + self.body.len());
         self.write(&mut bytes);
@@ -366,6 +399,7 @@ pub fn page(papers: &mut Vec<Paper>, kinds: PaperKinds, after: Option<Cursor>, l
 /// What makes room for one more of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Displacement {
+    /// There is room.
     There,
     /// This one goes for it.
     Instead(PaperKey),
@@ -403,7 +437,9 @@ const REQUEST_KEPT: Duration = Duration::from_secs(86_400);
 pub struct Retention {
     /// Certificates and notices.
     pub health: Duration,
+    /// Temperatures.
     pub temperatures: Duration,
+    /// Trip cards.
     pub trips: Duration,
     /// Declarations, those of entry too.
     pub declarations: Duration,
@@ -414,6 +450,7 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// Returns how long papers of a kind are kept.
     pub fn of(&self, kind: PaperKind) -> Duration {
         match kind {
             PaperKind::Certificate | PaperKind::Notice => self.health,
@@ -440,6 +477,7 @@ impl Retention {
         Time(now.0.saturating_sub(self.of(kind).as_millis() as u64))
     }
 
+    /// Returns whether a paper of this kind and time is kept no longer.
     pub fn is_past(&self, kind: PaperKind, at: Time, now: Time) -> bool {
         at < self.horizon(kind, now)
     }

@@ -19,6 +19,7 @@ pub enum CertType {
 }
 
 impl CertType {
+    /// Returns the two digits of the type.
     pub fn code(self) -> &'static str {
         match self {
             CertType::IdentityCard => "10",
@@ -69,6 +70,7 @@ pub enum Assurance {
 }
 
 impl Assurance {
+    /// Returns the word that feeds and answers use.
     pub fn word(self) -> &'static str {
         match self {
             Assurance::Unverified => "unverified",
@@ -77,6 +79,7 @@ impl Assurance {
         }
     }
 
+    /// Returns the level of a word; None for one that no level has.
     pub fn parse(word: &str) -> Option<Assurance> {
         [
             Assurance::Unverified,
@@ -155,10 +158,12 @@ impl Document {
         Ok(document)
     }
 
+    /// Returns the type of the document.
     pub fn cert_type(&self) -> CertType {
         self.cert_type
     }
 
+    /// Returns the number of the document.
     pub fn number(&self) -> &str {
         std::str::from_utf8(&self.number[..self.cert_type.length()]).expect("checked to be ASCII")
     }
@@ -246,9 +251,11 @@ impl std::fmt::Debug for Document {
 /// What is kept of a person beside the status; sealed where it rests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// The document that identifies the person.
     pub document: Document,
     /// None until somebody tells: news of a contact may come first.
     pub name: Option<String>,
+    /// How well the person is known.
     pub assurance: Assurance,
 }
 
@@ -288,6 +295,7 @@ pub struct MaskedNumber {
 }
 
 impl Document {
+    /// Returns the number with its middle hidden.
     pub fn mask(&self) -> MaskedNumber {
         let number = self.number().as_bytes();
         let last = number.len() - 2;
@@ -299,12 +307,14 @@ impl Document {
 }
 
 impl MaskedNumber {
+    /// Appends the text.
     pub fn write(self, out: &mut impl bytes::BufMut) {
         out.put_slice(&self.ends[..2]);
         out.put_slice(&b"****************"[..self.cert_type.length() - 4]);
         out.put_slice(&self.ends[2..]);
     }
 
+    /// Returns the text.
     pub fn print(self) -> String {
         let mut out = Vec::with_capacity(18);
         self.write(&mut out);
@@ -333,12 +343,14 @@ impl MaskedName {
         }
     }
 
+    /// Appends the text.
     pub fn write(self, out: &mut impl bytes::BufMut) {
         let length = self.first.iter().position(|b| *b == 0).unwrap_or(4);
         out.put_slice(&self.first[..length]);
         out.put_slice(&[b'*'; NAME_CHARS_MAX][..usize::from(self.stars)]);
     }
 
+    /// Returns the text.
     pub fn print(self) -> String {
         let mut out = Vec::with_capacity(16);
         self.write(&mut out);
@@ -349,8 +361,11 @@ impl MaskedName {
 /// The masked identity that a code carries, and the assurance of its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaskedIdentity {
+    /// The masked name.
     pub name: MaskedName,
+    /// The masked document number.
     pub cert_no: MaskedNumber,
+    /// How well the person is known.
     pub assurance: Assurance,
 }
 
@@ -364,7 +379,9 @@ pub struct ResidentId(pub u64);
 /// an id: the later one takes the next free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
+    /// The id that the person has where no other has it.
     pub home: ResidentId,
+    /// Bytes that tell the person from others with the same id.
     pub claim: [u8; 16],
 }
 

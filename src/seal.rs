@@ -66,6 +66,7 @@ const ISSUER_CHARS: usize = base32::encoded_len(2 + ISSUER_BYTES);
 const _: () = assert!(base32::encoded_len(HEAD + CODE_BYTES + TAG) == CODE_CHARS);
 const _: () = assert!(CODE_CHARS <= 128);
 
+/// How long codes last, and which clocks are believed.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// A code is accepted this long after it was shown.
@@ -79,34 +80,44 @@ pub struct Settings {
 /// The classes of codes; grants, paper and offline ones come later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeClass {
+    /// A code that a phone shows now.
     Live,
 }
 
 /// What a live code holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
+    /// Whose code it is.
     pub resident: ResidentId,
     /// The check bits of the resident's word when the code was shown; another's word does not match.
     pub check: u16,
+    /// Live, or of an older kind.
     pub class: CodeClass,
+    /// When the code was made.
     pub issued_at: Time,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
 /// What a resident's phone holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
+    /// Who is shown.
     pub identity: Identity,
     /// Slots from the home to the resident's own, as far as the maker knew.
     pub steps: u8,
     /// The membership by which a family member is shown; None for the own session.
     pub member: Option<u64>,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
+    /// When the session was opened.
     pub issued_at: Time,
+    /// When the session ends.
     pub expires_at: Time,
 }
 
 impl Session {
+    /// Returns the resident who is shown.
     pub fn resident(&self) -> ResidentId {
         self.identity.slot(u64::from(self.steps))
     }
@@ -117,7 +128,9 @@ impl Session {
 pub struct AccessToken {
     /// The site of a scanner, the source of an authority.
     pub name: String,
+    /// When the token was made.
     pub issued_at: Time,
+    /// When the token ends.
     pub expires_at: Time,
 }
 
@@ -182,7 +195,9 @@ impl AccessToken {
 /// Somebody with genuine credentials in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
+    /// A session of a resident.
     Session(Session),
+    /// A token of an office or a device: its kind, what it says, and its number.
     Token(TokenKind, AccessToken, AccessTokenId),
 }
 
@@ -207,6 +222,7 @@ pub struct Nonces {
 }
 
 impl Nonces {
+    /// Returns nonces for one thread, which no other thread has.
     pub fn new() -> Nonces {
         let mut random = [0; 12];
         aws_lc_rs::rand::fill(&mut random).expect("the system gives random bytes");
@@ -241,6 +257,7 @@ pub struct Seal {
 }
 
 impl Seal {
+    /// Returns a seal with the keys of a ring.
     pub fn new(file: impl Into<KeyRing>, settings: Settings) -> Seal {
         Seal {
             ring: ArcSwap::from_pointee(file.into()),
@@ -264,6 +281,7 @@ impl Seal {
         now.since(self.ring.load().current_since)
     }
 
+    /// Returns how long a code is valid.
     pub fn code_life(&self) -> Duration {
         self.settings.code_life
     }
@@ -286,6 +304,7 @@ impl Seal {
         Identity::of_hash(tag.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
+    /// Returns a sealed code.
     pub fn code(&self, nonces: &Nonces, code: &Code) -> CodeText {
         let mut bytes = [0; HEAD + CODE_BYTES + TAG];
         let plain = &mut bytes[HEAD..HEAD + CODE_BYTES];
@@ -351,6 +370,7 @@ impl Seal {
         is_code.then_some(issuer)
     }
 
+    /// Returns a sealed session.
     pub fn session(&self, nonces: &Nonces, session: &Session) -> String {
         let mut plain = Vec::with_capacity(64);
         plain.extend_from_slice(&session.issued_at.0.to_be_bytes()[2..]);

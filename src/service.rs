@@ -54,21 +54,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+/// How queries are answered.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How far the system's clock may be from the store's before the node is not ready.
     pub clock_offset_max: Duration,
     /// How long a resident's session lasts.
     pub session_life: Duration,
+    /// How the store is asked.
     pub store_client: store_client::Settings,
     /// Log-ins and explanations that one resident may ask for in a second.
     pub desk_requests_per_second: u32,
+    /// Limits of the desk.
     pub desk: desk::Settings,
+    /// How often each credential may ask.
     pub rate_limits: RateLimits,
     /// Whether gates are told why somebody is red.
     pub gate_reasons: bool,
     /// None where no offline codes are issued.
     pub offline: Option<OfflineSettings>,
+    /// How status lists are made and used.
     pub lists: ListSettings,
     /// Pages that each thread of a door serves in a second; 0 for none at all.
     pub pages_per_second: u32,
@@ -121,21 +126,30 @@ const GENERATIONS_WHOLE_EVERY: u64 = 600;
 
 /// The state that every thread shares.
 pub struct AppState {
+    /// The board.
     pub board: Arc<Board>,
+    /// Keys of codes, tokens and papers.
     pub seal: Seal,
+    /// The store, open.
     pub store: Arc<dyn Store>,
+    /// What asks the store, under a limit and a deadline.
     pub store_client: StoreClient,
+    /// Whose assertions of a log-in are believed.
     pub platform: Platform,
+    /// The node's meters.
     pub meters: Arc<Meters>,
+    /// What watches the time of day.
     pub clock: ClockWatch,
     audit: Audit,
     revoked_grants: RevokedGrantCache,
     scans: GrantScanQueue,
+    /// Codes that scanners of two sites read.
     pub sightings: Sightings,
     guidance: ArcSwap<Guidance>,
     names: ArcSwap<DisplayNames>,
     /// All settings of the node, for operators. A reload changes it.
     pub in_force: ArcSwap<SettingsInForce>,
+    /// How many connections each door may have.
     pub connection_caps: ConnectionCaps,
     /// Whether all was good that was read again last.
     pub is_reloaded: AtomicBool,
@@ -164,25 +178,39 @@ pub struct AppState {
 
 /// A query, read and not yet believed.
 pub enum Query<'q> {
+    /// A code is asked for.
     Show {
+        /// The session, sealed.
         session: &'q [u8],
+        /// The language of the guidance.
         language: Language,
     },
+    /// A code was scanned.
     Scan {
+        /// Who scans.
         scanner: AdmittedScanner<'q>,
+        /// The code, as it was read.
         code: &'q [u8],
+        /// The language of the verdict.
         language: Language,
     },
     /// An offline code that lasts so many hours, as they were said.
     OfflineCode {
+        /// The session, sealed.
         session: &'q [u8],
+        /// How many hours the code is to last, as the query says.
         hours: Option<&'q str>,
     },
+    /// A session is to be opened.
     OpenSession {
+        /// The platform's assertion of a log-in.
         assertion: &'q str,
     },
+    /// The status in detail is asked for.
     Explain {
+        /// The session, sealed.
         session: &'q [u8],
+        /// The language of the guidance.
         language: Language,
     },
     /// What is asked of the desk, and the caller that [`Service::admit_desk`] let in. Boxed, so that those who show and scan carry no
@@ -192,12 +220,19 @@ pub enum Query<'q> {
 
 /// What a query ends in when it is not refused, and the language to say it in.
 pub enum Answer {
+    /// A code, and the language of its guidance.
     Shown(ShownCode, Language),
+    /// What a gate is told of a code, and the language.
     Verdict(Verdict, Language),
+    /// A session just opened.
     Opened(OpenedSession),
+    /// A status in detail, and the language.
     Explained(StatusExplanation, Language),
+    /// An offline code just issued.
     OfflineCode(Box<OfflineIssued>),
+    /// What a gate is told of an offline code, and the language.
     OfflineVerdict(Box<OfflineVerdict>, Language),
+    /// What a gate is told of a code of another issuer.
     Foreign(Box<ForeignVerdict>),
     /// What the desk says; rare beside the others, so that they carry no place for it.
     Desk(Box<desk::DeskResponse>, Language),
@@ -227,20 +262,25 @@ pub struct AdmittedScanner<'q> {
 
 /// A bulk scan that was admitted: the number of its token. It counts as under way until this is dropped.
 pub struct AdmittedBulk {
+    /// The number of the token.
     pub pass: AccessTokenId,
     _under_way: ConcurrencyGuard,
 }
 
 /// A query and what it is counted as; that is known even of one that could not be read.
 pub struct TimedQuery<'q> {
+    /// The kind under which the query is counted.
     pub kind: RequestKind,
+    /// What is asked, or why that could not be read.
     pub query: Result<Query<'q>, Refusal>,
     /// When its head was read.
     pub started: Instant,
+    /// The time of the query, by both clocks.
     pub now: Now,
 }
 
 impl AppState {
+    /// Returns what all threads of a node share.
     pub fn new(
         board: Arc<Board>,
         seal: Seal,
@@ -395,6 +435,7 @@ impl AppState {
         self.draining.store(true, Relaxed);
     }
 
+    /// Returns whether the node is about to end.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
@@ -597,13 +638,16 @@ impl AppState {
 
 /// A backup that is being read, and its place: there is one at a time.
 pub struct BegunBackup {
+    /// The frames of the backup, as they are read.
     pub frames: StoreStream,
     _under_way: ConcurrencyGuard,
 }
 
 /// The service as one thread holds it.
 pub struct Service {
+    /// What all threads share.
     pub app: Arc<AppState>,
+    /// The counts of this thread.
     pub metrics: Arc<ThreadMetrics>,
     nonces: Nonces,
     page_budget: RefCell<Budget>,
@@ -617,6 +661,7 @@ pub struct Service {
 }
 
 impl Service {
+    /// Returns the service of one thread.
     pub fn new(app: Arc<AppState>) -> Service {
         let page_budget = full_budget(app.settings.pages_per_second, Instant::now());
         Service {
@@ -639,6 +684,7 @@ impl Service {
         }
     }
 
+    /// Answers a query, and counts it with the time that it took.
     pub async fn answer(&self, request: TimedQuery<'_>) -> Result<Answer, Refusal> {
         let visit = self.metrics.enter(request.kind, request.started); // dropped unfinished, it counts as gone
         let result = self.walk(request.query, request.now, request.started).await;

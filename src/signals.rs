@@ -19,6 +19,7 @@ pub enum SignalAction {
 }
 
 impl Signals {
+    /// Begins to listen for signals.
     pub fn listen() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
@@ -27,6 +28,7 @@ impl Signals {
         })
     }
 
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> SignalAction {
         tokio::select! {
             _ = self.terminate.recv() => SignalAction::End,

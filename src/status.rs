@@ -8,23 +8,33 @@ pub use guidance::appeal;
 /// The six groups of the notice whose code is red.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
+    /// A confirmed case.
     Confirmed,
+    /// A suspected case.
     Suspected,
+    /// A close contact of a case.
     CloseContact,
+    /// A stay in an area of high risk.
     HighRiskArea,
+    /// Isolation at a central place.
     CentralIsolation,
+    /// Isolation at home.
     HomeIsolation,
 }
 
 /// A code's colour. The yellow of other provinces is in the model; no reason leads to it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Colour {
+    /// No reason is active.
     Green,
+    /// A reason is active that asks for observation.
     Yellow,
+    /// A reason is active that asks for isolation.
     Red,
 }
 
 impl Reason {
+    /// All reasons, in the order of their bits.
     pub const ALL: [Reason; 6] = [
         Reason::Confirmed,
         Reason::Suspected,
@@ -34,6 +44,7 @@ impl Reason {
         Reason::HomeIsolation,
     ];
 
+    /// Returns the word that feeds and answers use.
     pub fn word(self) -> &'static str {
         match self {
             Reason::Confirmed => "confirmed",
@@ -45,10 +56,12 @@ impl Reason {
         }
     }
 
+    /// Returns the reason of a word; None for one that no reason has.
     pub fn parse(word: &str) -> Option<Reason> {
         Reason::ALL.into_iter().find(|reason| reason.word() == word)
     }
 
+    /// Returns the reason of a number; None for one that no reason has.
     pub fn from_bits(bits: u8) -> Option<Reason> {
         Reason::ALL.get(usize::from(bits)).copied()
     }
@@ -67,6 +80,7 @@ impl Reason {
 }
 
 impl Colour {
+    /// Returns the word that answers use.
     pub fn word(self) -> &'static str {
         match self {
             Colour::Green => "green",
@@ -90,30 +104,37 @@ impl Colour {
 pub struct Reasons(u8);
 
 impl Reasons {
+    /// No reason: green.
     pub const NONE: Reasons = Reasons(0);
 
+    /// Returns the set with one more reason.
     pub fn with(self, reason: Reason) -> Reasons {
         Reasons(self.0 | 1 << reason as u8)
     }
 
+    /// Returns whether a reason is in the set.
     pub fn has(self, reason: Reason) -> bool {
         self.0 & 1 << reason as u8 != 0
     }
 
+    /// Returns the reasons in the set, in the order of their bits.
     pub fn iter(self) -> impl Iterator<Item = Reason> {
         Reason::ALL
             .into_iter()
             .filter(move |reason| self.has(*reason))
     }
 
+    /// Returns the set as a number: a bit for each reason.
     pub fn bits(self) -> u8 {
         self.0
     }
 
+    /// Returns the reasons that are in both sets.
     pub fn and(self, others: Reasons) -> Reasons {
         Reasons(self.0 | others.0)
     }
 
+    /// Returns the reasons that are not in the other set.
     pub fn without(self, others: Reasons) -> Reasons {
         Reasons(self.0 & !others.0)
     }
@@ -129,6 +150,7 @@ impl Reasons {
     /// How many sets of reasons there are; [`Reasons::bits`] is less.
     pub const SETS: usize = 1 << Reason::ALL.len();
 
+    /// Returns the set of a number; None for one with other bits.
     pub fn from_bits(bits: u8) -> Option<Reasons> {
         (usize::from(bits) < Reasons::SETS).then_some(Reasons(bits))
     }
@@ -166,18 +188,22 @@ impl Word {
         )
     }
 
+    /// Returns the version of the word, which only rises.
     pub fn version(self) -> u64 {
         self.0 >> VERSION_SHIFT
     }
 
+    /// Returns the check bits, which tell residents with one id apart.
     pub fn check(self) -> u16 {
         (self.0 >> CHECK_SHIFT & CHECK_MASK) as u16
     }
 
+    /// Returns the active reasons.
     pub fn reasons(self) -> Reasons {
         Reasons(self.0 as u8)
     }
 
+    /// Returns the word as a number.
     pub fn bits(self) -> u64 {
         self.0
     }
@@ -193,6 +219,7 @@ impl Word {
         Word::new(0, 0, Reason::ALL.into_iter().collect())
     }
 
+    /// Returns whether the store may not hold what the word says.
     pub fn is_doubtful(self) -> bool {
         self == Word::doubtful()
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 /// Why the store did not do what it was asked. Nothing that failed was acknowledged; what was asked may be repeated.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Error {
     #[error(
         "{0} is in use by another process: stop it, or send the file to it with `--to http://its-ops-door`"
@@ -68,10 +69,13 @@ pub type StoreStream = tokio::sync::mpsc::Receiver<Vec<u8>>;
 /// One thing that an authority or an identity platform says of one resident.
 #[derive(Clone, Debug)]
 pub struct Change {
+    /// Whose record changes.
     pub who: Identity,
+    /// What changes.
     pub what: ChangeKind,
 }
 
+/// What a change does.
 #[derive(Clone, Debug)]
 pub enum ChangeKind {
     /// The sealed profile, which replaces the one on record.
@@ -98,17 +102,20 @@ impl ChangeKind {
 /// A record and where it stands.
 #[derive(Clone, Debug)]
 pub struct LocatedRecord {
+    /// The id that the resident has: the home, or a slot after it.
     pub id: ResidentId,
     /// Slots from the resident's home.
     pub steps: u64,
     /// Its version is that of the record: every change of the record makes a new one.
     pub word: Word,
+    /// What is on record.
     pub record: Record,
 }
 
 /// What became of one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeOutcome {
+    /// It changed something.
     Applied,
     /// All of it was on record, or something newer was.
     Unchanged,
@@ -118,6 +125,7 @@ pub enum ChangeOutcome {
 }
 
 impl ChangeOutcome {
+    /// Returns whether it changed something.
     pub fn is_applied(self) -> bool {
         self == ChangeOutcome::Applied
     }
@@ -135,13 +143,16 @@ impl From<bool> for ChangeOutcome {
 /// How a bulk load went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkLoadReport {
+    /// Changes that changed something.
     pub applied: u64,
+    /// Changes that changed nothing.
     pub unchanged: u64,
     /// See [`ChangeOutcome::Conflict`].
     pub conflicts: u64,
 }
 
 impl BulkLoadReport {
+    /// Counts one change by what came of it.
     pub fn count(&mut self, outcome: ChangeOutcome) {
         match outcome {
             ChangeOutcome::Applied => self.applied += 1,

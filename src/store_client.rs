@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+/// How the store is asked.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How long the desk and a feed wait for the store before they are told that it is busy.
@@ -54,10 +55,13 @@ const RECORD_IDLE: Duration = Duration::from_secs(600);
 /// What the store knew of a resident, and when it was asked.
 #[derive(Clone, Debug)]
 pub struct Lookup {
+    /// The record with its id; None: the resident is not on record.
     pub placed: Option<Arc<LocatedRecord>>,
+    /// The moment as of which this is so.
     pub as_of: Moment,
 }
 
+/// What asks the store: a cache, one question for many who ask the same, a limit and deadlines.
 pub struct StoreClient {
     board: Arc<Board>,
     store: Arc<dyn Store>,
@@ -96,6 +100,7 @@ fn weigh(placed: &LocatedRecord) -> u32 {
 }
 
 impl StoreClient {
+    /// Returns a client of an open store.
     pub fn new(
         board: Arc<Board>,
         store: Arc<dyn Store>,
@@ -407,6 +412,7 @@ impl StoreClient {
         self.limiter.stats()
     }
 
+    /// Ends the store's work, after what it was handed.
     pub async fn close(&self) {
         self.store.close().await;
     }

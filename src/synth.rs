@@ -9,6 +9,7 @@ use std::io::{self, Write};
 pub struct Town {
     /// At most [`RESIDENTS_MAX`].
     pub residents: u64,
+    /// The number that all of the town follows from.
     pub seed: u64,
 }
 
@@ -43,10 +44,15 @@ const RED: u64 = 5;
 
 /// One resident of a town.
 pub struct Resident {
+    /// The type of the document.
     pub cert_type: CertType,
+    /// The number of the document.
     pub cert_no: String,
+    /// The name.
     pub name: String,
+    /// How well the person is known.
     pub assurance: person::Assurance,
+    /// The reason that is active; None: green.
     pub reason: Option<Reason>,
     /// The reason was cleared again.
     pub cleared: bool,

@@ -38,6 +38,7 @@ pub struct ServerFiles {
 
 /// What is wrong with the files of TLS. No text of them is quoted: one holds a key.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum TlsError {
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, #[source] std::io::Error),
@@ -62,6 +63,7 @@ pub enum TlsError {
 pub struct CertificateDigest([u8; 32]);
 
 impl CertificateDigest {
+    /// Returns the digest of a certificate in DER.
     pub fn of(certificate: &[u8]) -> CertificateDigest {
         let digest = aws_lc_rs::digest::digest(&SHA256, certificate);
         CertificateDigest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
@@ -108,6 +110,7 @@ struct LoadedServer {
 /// What came of a look at the files of a door.
 #[derive(Debug)]
 pub enum ReloadOutcome {
+    /// The files are those in use.
     Unchanged,
     /// New connections get the new certificate.
     Replaced,
@@ -253,8 +256,11 @@ impl FileContents {
 /// Which file of TLS something is wrong with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
+    /// The file of certificates.
     Cert,
+    /// The file of the private key.
     Key,
+    /// The file of authorities.
     Authorities,
 }
 

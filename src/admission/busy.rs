@@ -4,6 +4,7 @@
 use super::Budget;
 use std::time::{Duration, Instant};
 
+/// How many newcomers of a full door are told so.
 #[derive(Clone, Debug)]
 pub struct BusySettings {
     /// Newcomers told in a second, at most; 0: none is told.
@@ -18,6 +19,7 @@ const BUSY_ANSWERS_LEAST: u32 = 20;
 /// Processor time that is saved up at most.
 const TIME_SAVED_MAX: Duration = Duration::from_millis(50);
 
+/// The part of the processor time that telling newcomers has used, and may use.
 #[derive(Debug)]
 pub struct BusyShare {
     share: f64,
@@ -30,6 +32,7 @@ pub struct BusyShare {
 }
 
 impl BusyShare {
+    /// Returns a share of which nothing is used yet.
     pub fn new(settings: &BusySettings, now: Instant) -> BusyShare {
         BusyShare {
             share: settings.share,

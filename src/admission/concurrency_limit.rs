@@ -47,6 +47,7 @@ const FLOOR_TRIPS: u32 = 8;
 /// How a query came back from the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoundTrip {
+    /// It was answered in time.
     Answered,
     /// Its time was up. That it took at least so long counts.
     Late,

@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+/// Bounds of a door's connections.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Connections, whatever the wait.
@@ -26,6 +27,7 @@ const LONG_STEPS: u32 = 3;
 const RISE_PART: usize = 20;
 const RISE_LEAST: usize = 4;
 
+/// The number of connections that a door admits, learnt from how long their requests wait.
 #[derive(Debug)]
 pub struct ConnectionLimit {
     settings: Settings,
@@ -50,6 +52,7 @@ pub struct LimitSample {
 }
 
 impl ConnectionLimit {
+    /// Returns a limit that begins at the most.
     pub fn new(settings: Settings) -> ConnectionLimit {
         ConnectionLimit {
             limit: settings.most,
@@ -59,6 +62,7 @@ impl ConnectionLimit {
         }
     }
 
+    /// Returns the connections that are admitted now.
     pub fn get(&self) -> usize {
         self.limit
     }
@@ -121,8 +125,11 @@ const BUCKET: Duration = Duration::from_millis(4);
 /// What half, nine in ten and ninety-nine of a hundred waited at most, to the tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitQuantiles {
+    /// What half of the requests waited at most.
     pub p50: Duration,
+    /// What nine requests in ten waited at most.
     pub p90: Duration,
+    /// What ninety-nine requests in a hundred waited at most.
     pub p99: Duration,
 }
 
@@ -135,6 +142,7 @@ impl Default for WaitSamples {
 }
 
 impl WaitSamples {
+    /// Counts one wait. Waits of half a second and more are one bucket.
     pub fn count(&self, wait: Duration) {
         let bucket = (wait.as_millis() / BUCKET.as_millis()) as usize;
         self.counts[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);

@@ -7,7 +7,9 @@ const OTHERS: usize = 1024;
 /// What a door would like, and whether it is one of those that must go on: gates, and the operations door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorRequest {
+    /// Connections that the door's settings ask for.
     pub connections: usize,
+    /// Whether the door gets its descriptors before others: gates and operations.
     pub first: bool,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// Asking again sooner is of no use to anybody, and later is too late.
 pub const LEAST: Duration = Duration::from_secs(2);
+/// The longest time for which anybody is sent away.
 pub const MOST: Duration = Duration::from_secs(120);
 
 /// At least this part of the capacity is for those who come back: even with everything in use, people leave.

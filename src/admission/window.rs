@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+/// Bounds of a door's window.
 #[derive(Clone, Debug)]
 pub struct WindowSettings {
     /// Requests in flight, however fast the door is.
@@ -35,6 +36,7 @@ const WINDOW_DOWN: f64 = 0.5;
 /// The weight of a door whose requests wait for ten times too long or more.
 const WEIGHT_LEAST: f64 = 10.0;
 
+/// The number of requests that balancers should have in flight at a door, learnt from its waits and answers.
 #[derive(Debug)]
 pub struct Window {
     settings: WindowSettings,
@@ -57,6 +59,7 @@ pub struct Advice {
 }
 
 impl Window {
+    /// Returns the window of a door that has answered nothing yet.
     pub fn new(settings: WindowSettings) -> Window {
         let mut window = Window {
             settings,
@@ -104,6 +107,7 @@ impl Window {
         self.advice()
     }
 
+    /// Returns what balancers are told now.
     pub fn advice(&self) -> Advice {
         Advice {
             in_flight_max: self.size.round() as u64,

@@ -36,6 +36,7 @@ const PURPOSES_DAY_MAX: usize = 200;
 
 /// The acts of commands, which no door has.
 pub const EXPORT: &str = "export";
+/// The act of an erasure in the log.
 pub const ERASE: &str = "erase";
 
 /// Tokens whose feeds are counted at once; the rest are counted together.
@@ -44,15 +45,21 @@ const FEEDERS_MAX: usize = 1_000;
 /// One look or act, as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLink {
+    /// The name of the chain.
     pub chain: String,
+    /// The number of the link in its chain; the first is 1.
     pub n: u64,
     /// The keyed hash of the link before it; of the chain's name for the first.
     pub prev: String,
     /// The day of the link before it.
     pub prev_day: u32,
+    /// The name in the credential of the office.
     pub by: String,
+    /// The word of its role.
     pub role: String,
+    /// The word of the act.
     pub act: String,
+    /// Why, in the office's own words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
     /// Whose papers were looked at; a keyed hash. Empty where it is no look at a person.
@@ -89,17 +96,24 @@ pub(super) struct GrantScanNotice {
 /// What is to be recorded.
 #[derive(Clone, Debug)]
 pub struct AuditedAct {
+    /// The name in the credential of the office.
     pub by: String,
+    /// Its role.
     pub role: Role,
+    /// The word of the act.
     pub act: &'static str,
+    /// Why, in the office's own words; empty where none is asked for.
     pub purpose: String,
+    /// Whom the act is about; None: nobody in particular.
     pub person: Option<Identity>,
     /// Whether the person is told; false where there is none on record.
     pub told: bool,
+    /// What else is recorded; None: nothing.
     pub detail: Option<Value>,
 }
 
 impl AuditedAct {
+    /// Returns an act without purpose, person and detail.
     pub fn new(by: &str, role: Role, act: &'static str) -> AuditedAct {
         AuditedAct {
             by: by.to_owned(),
@@ -112,6 +126,7 @@ impl AuditedAct {
         }
     }
 
+    /// Adds why it was done.
     pub fn purpose(mut self, purpose: &str) -> AuditedAct {
         self.purpose = purpose.to_owned();
         self
@@ -129,6 +144,7 @@ impl AuditedAct {
         self
     }
 
+    /// Adds what else is recorded of it.
     pub fn detail(mut self, detail: Value) -> AuditedAct {
         self.detail = Some(detail);
         self
@@ -171,8 +187,11 @@ fn access_key(seal: &Seal, link: &AuditLink, day: u32) -> PaperKey {
 /// The end of a chain: its next link and the hash of its last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainEnd {
+    /// The name of the chain.
     pub chain: String,
+    /// Links of the chain so far.
     pub links: u64,
+    /// The hash of its last link.
     pub hash: String,
     /// Of the last link.
     pub day: u32,
@@ -186,6 +205,7 @@ impl std::fmt::Display for ChainEnd {
 }
 
 impl ChainEnd {
+    /// Returns the end of a chain that has no link yet.
     pub fn begin(seal: &Seal) -> ChainEnd {
         let chain = base32::text(&seal.fresh_key());
         ChainEnd {
@@ -301,16 +321,22 @@ pub struct Feeder {
     pub holder: String,
     /// Tells it from other tokens of the same.
     pub token: u64,
+    /// The source of the feed.
     pub source: String,
 }
 
 /// What one token fed of one source since it was recorded last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
+    /// Feeds that are counted here.
     pub feeds: u64,
+    /// Changes that changed something.
     pub applied: u64,
+    /// Changes that changed nothing.
     pub unchanged: u64,
+    /// Lines that were rejected.
     pub rejected: u64,
+    /// Changes that turned a resident red.
     pub reds: u64,
 }
 
@@ -596,7 +622,9 @@ pub struct ChainCheck<'s> {
     /// Links whose persons have no paper of them, which is as it should be of who was erased.
     untold: HashMap<String, u64>,
     erased: std::collections::HashSet<String>,
+    /// Looks that were read.
     pub looks: u64,
+    /// Acts that were read.
     pub acts: u64,
 }
 
@@ -614,6 +642,7 @@ pub type ExpectedPaper = (Identity, PaperKey);
 pub type Finding = String;
 
 impl<'s> ChainCheck<'s> {
+    /// Returns a check that has read nothing yet. Links older than `kept_from` may be gone; `known_ends` must all be met.
     pub fn new(seal: &'s Seal, kept_from: Time, known_ends: Vec<ChainEnd>) -> ChainCheck<'s> {
         ChainCheck {
             seal,

@@ -107,11 +107,14 @@ pub(super) fn ending(
 /// An organisation that scans: its name, and what a sealed grant says of whose it is.
 #[derive(Clone)]
 pub struct Organisation {
+    /// The name in the organisation's credential.
     pub name: Arc<str>,
+    /// The number by which grants name the organisation.
     pub id: u64,
 }
 
 impl Organisation {
+    /// Returns the organisation of a name.
     pub fn new(seal: &Seal, name: &str) -> Organisation {
         let claim = roster(seal, name, 0).claim;
         Organisation {
@@ -123,8 +126,10 @@ impl Organisation {
 
 /// Whether some grants of an organisation were taken back, as of when that was asked.
 pub struct RevokedGrants {
+    /// Whose grants these are.
     pub organisation: Organisation,
     known: HashMap<u64, bool>,
+    /// The moment of which this was read.
     pub as_of: Moment,
 }
 

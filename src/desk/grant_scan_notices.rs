@@ -54,9 +54,13 @@ impl SeenGrants {
 
 /// A scan of a grant, with what the grant says of whose it is.
 pub struct GrantScan {
+    /// Whose gate scanned.
     pub organisation: Arc<str>,
+    /// Whose grant it is.
     pub resident: ResidentId,
+    /// The number of the grant.
     pub number: u64,
+    /// When it was scanned.
     pub at: Time,
 }
 

@@ -170,6 +170,7 @@ fn filed_with(seal: &Seal, owner: Identity, revocation: &Revocation) -> Result<C
 /// What a command revokes, of all that was issued until now.
 #[derive(Clone, Debug)]
 pub enum RevokedByCommand {
+    /// One token, by its number.
     Number(u64),
     /// A role's word, and a name.
     Holder(String, String),

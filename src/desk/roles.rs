@@ -11,14 +11,20 @@ pub enum Role {
     Resident,
     /// A session by which a family member is shown.
     Member,
+    /// A gate's device.
     Scanner,
+    /// An organisation, such as a school, for its members.
     Organisation,
+    /// Staff of an office, for a division.
     Staff,
+    /// An authority that feeds changes.
     Authority,
+    /// Who runs the service.
     Operator,
 }
 
 impl Role {
+    /// All roles.
     pub const ALL: [Role; 7] = [
         Role::Resident,
         Role::Member,
@@ -29,6 +35,7 @@ impl Role {
         Role::Operator,
     ];
 
+    /// Returns the role of a caller whose credential was opened.
     pub fn of(caller: &Caller) -> Role {
         match caller {
             Caller::Session(session) if session.member.is_some() => Role::Member,
@@ -44,6 +51,7 @@ impl Role {
         }
     }
 
+    /// Returns the word that records and metrics use.
     pub fn word(self) -> &'static str {
         match self {
             Role::Resident => "resident",

@@ -30,6 +30,7 @@ const KEPT_MAX: u64 = 20_000;
 #[derive(Default)]
 pub struct AskedTally {
     outcomes: Mutex<BTreeMap<&'static str, u64>>,
+    /// How long questions took.
     pub times: Arc<QueryTimes>,
 }
 
@@ -38,6 +39,7 @@ impl AskedTally {
         *held(&self.outcomes).entry(outcome).or_default() += 1;
     }
 
+    /// Returns the count of each outcome by its name.
     pub fn counted(&self) -> Vec<(&'static str, u64)> {
         let outcomes = held(&self.outcomes);
         let each = outcomes.iter().map(|(outcome, count)| (*outcome, *count));

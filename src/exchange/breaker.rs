@@ -33,9 +33,11 @@ struct OpenBreaker {
 /// Whether a question may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
+    /// The peer may be asked.
     Ask,
     /// It is the one trial.
     Try,
+    /// The peer is not asked: it did not answer of late.
     No,
 }
 
@@ -94,6 +96,7 @@ impl Breaker {
         });
     }
 
+    /// Returns whether the peer is not asked now.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }

@@ -19,6 +19,7 @@ pub type Said = Result<PeerVerdict, Refusal>;
 
 /// Why a peer said nothing that counts.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum DialectFault {
     #[error(transparent)]
     Link(#[from] LinkFault),
@@ -63,12 +64,16 @@ pub struct LiangmaDialect {
 /// How old a verdict may be, and how far ahead.
 #[derive(Clone, Copy, Debug)]
 pub struct VerdictAges {
+    /// Past this age a peer's knowledge is marked.
     pub stale_after: Duration,
+    /// Past this age a peer's knowledge has no colour.
     pub too_old_after: Duration,
+    /// How far a peer's clock may be ahead of ours.
     pub clock_ahead_max: Duration,
 }
 
 impl LiangmaDialect {
+    /// Returns the words in which one peer is asked.
     pub fn new(
         place: LinkAddress,
         issuer: u32,
@@ -172,6 +177,7 @@ impl Dialect for LiangmaDialect {
 
 /// Where a peer answers for one code, and for many.
 pub const SCAN_PATH: &str = "/v1/exchange/scan";
+/// The path at which a peer takes many codes.
 pub const BULK_PATH: &str = "/v1/exchange/scan/bulk";
 
 #[derive(Deserialize)]

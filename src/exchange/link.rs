@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 /// Why a peer gave no answer. No text of a code is in it.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum LinkFault {
     #[error("the address is none: {0}")]
     Address(String),

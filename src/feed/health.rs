@@ -21,40 +21,52 @@ const PLACES_MAX: usize = 50;
 pub struct Certificate {
     /// health, nucleic_test, antibody_test, vaccination
     pub certificate: String,
+    /// The result of a test, as the line says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+    /// The number of the certificate at its issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
     /// The last day on which it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// Division of GB/T 2260, six digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// Who says it.
     pub source: String,
 }
 
 /// An electronic notice of release from medical observation, as it rests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
+    /// The word of the reason.
     pub reason: String,
+    /// The number of the notice at its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
     /// The observation's first and last day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// The last day, `yyyymmdd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// Division of GB/T 2260, six digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// Who says it.
     pub source: String,
 }
 
 /// A temperature, as it rests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Temperature {
+    /// Degrees Celsius.
     pub celsius: f64,
+    /// Division of GB/T 2260, six digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// Who says it.
     pub source: String,
 }
 
@@ -63,19 +75,25 @@ pub struct Temperature {
 pub struct TripCard {
     /// Divisions of GB/T 2260, as they were reached.
     pub places: Vec<String>,
+    /// Who says it.
     pub source: String,
 }
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HealthEvent {
+    /// A certificate of a test or a vaccination.
     Certificate(Certificate),
+    /// A notice of a reason.
     Notice(Notice),
+    /// A temperature that was taken.
     Temperature(Temperature),
+    /// The places where a phone was.
     Trip(TripCard),
 }
 
 impl HealthEvent {
+    /// Returns the kind of paper as which the event is kept.
     pub fn kind(&self) -> PaperKind {
         match self {
             HealthEvent::Certificate(_) => PaperKind::Certificate,

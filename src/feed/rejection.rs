@@ -6,46 +6,84 @@ use std::borrow::Cow;
 /// Why a line was rejected. Each has a code of its own; the detail never repeats what the line held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
+    /// The line has more bytes than a line may have.
     LineTooLong,
+    /// The line is no JSON.
     NotJson,
+    /// The line is JSON, and no object.
     NotAnObject,
+    /// A field has another type than it must have, or stands twice.
     BadField,
+    /// The field `event` has a value that is not known.
     UnknownEvent,
+    /// The named field is missing.
     MissingField(&'static str),
+    /// Documents of this type come by a registration only.
     OfflineRegistration,
+    /// The document number does not have the form of its type.
     BadDocument,
+    /// The date of birth in the document number is no day.
     BadBirthDate,
+    /// The check digit of the document number is wrong.
     BadCheckDigit,
+    /// The name is too long, or has characters that names do not have.
     BadName,
+    /// The level of assurance is not known.
     UnknownAssurance,
+    /// The reason is not known.
     UnknownReason,
+    /// The action is neither to set nor to clear.
     UnknownAction,
+    /// A time is none, or is not within bounds.
     BadTime,
+    /// A day is none, or is out of bounds.
     BadUntil,
+    /// The name of the source has the wrong form.
     BadSource,
+    /// The region is no division of six digits.
     BadRegion,
+    /// The temperature is not one of a living person.
     BadTemperature,
+    /// The kind of certificate is not known.
     UnknownCertificate,
+    /// The result of the test is not known.
     UnknownResult,
+    /// A number at its issuer has the wrong form.
     BadNumber,
+    /// Places are too many, or one is no division.
     BadPlaces,
+    /// The paper is sealed with another key ring, for another owner, or was changed.
     ForeignPaper,
+    /// The event may be imported, and not fed.
     Imported,
+    /// The token may not speak for this source.
     SourceNotPermitted,
+    /// The number of the change is above the time in nanoseconds since 1970, two days ahead.
     SeqTooHigh,
+    /// The source said the opposite, or filed another record, with the same number.
     SeqReused,
+    /// A symptom is not known.
     UnknownSymptom,
+    /// The kind of contact is not known.
     UnknownContact,
+    /// The means of transport is not known.
     UnknownTransport,
+    /// The purpose is empty or too long.
     BadPurpose,
+    /// The person is no minor, or is not said to be a student.
     NotAMinor,
+    /// A text is empty, too long, or has characters that are not printed.
     BadText,
+    /// The member is not on the organisation's roster.
     NotOnRoster,
+    /// The state of an appeal is not known.
     UnknownState,
+    /// The service that kept this has ended, and its key was destroyed.
     ServiceEnded,
 }
 
 impl Rejection {
+    /// All rejections, in the order of the enum.
     pub const ALL: [Rejection; 37] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
@@ -86,6 +124,7 @@ impl Rejection {
         Rejection::ServiceEnded,
     ];
 
+    /// Returns the word that reports and problem documents use.
     pub fn code(self) -> &'static str {
         match self {
             Rejection::LineTooLong => "too_large",
@@ -135,6 +174,7 @@ impl Rejection {
             .find(|rejection| rejection.code() == code)
     }
 
+    /// Returns a sentence for the sender.
     pub fn detail(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Rejection::LineTooLong => "a line has at most 4096 bytes",

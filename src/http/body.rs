@@ -41,6 +41,7 @@ enum PiecePause {
 const PIECE_BYTES: usize = 32 << 10;
 
 impl Body {
+    /// Returns a body that is sent at once.
     pub fn whole(bytes: impl Into<Bytes>) -> Body {
         Body {
             content: Content::Whole(bytes.into()),
@@ -64,6 +65,7 @@ impl Body {
         }
     }
 
+    /// Returns a body whose frames the store sends. One that fails ends the connection without a last frame.
     pub fn stream(begun: BegunBackup) -> Body {
         Body {
             content: Content::Stream(Box::new(begun)),

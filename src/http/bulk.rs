@@ -71,9 +71,13 @@ type IssuerLookup = Pin<Box<dyn Future<Output = HashMap<String, Said>>>>;
 
 /// What is asked.
 pub struct BulkRequest {
+    /// The body: a code in each line.
     pub codes: Incoming,
+    /// The language of the verdicts.
     pub language: Language,
+    /// When the request's head was read.
     pub started: Instant,
+    /// The same by the node's clock.
     pub now: Now,
 }
 
@@ -133,6 +137,7 @@ fn ahead_bytes_max(settings: &Settings) -> usize {
 }
 
 impl BulkScanner {
+    /// Returns the scanner of an admitted bulk scan. `organisation` is None for one that is not an organisation's.
     pub fn new(
         token: &[u8],
         turn: AdmittedBulk,

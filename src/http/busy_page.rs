@@ -12,6 +12,7 @@ use std::time::Duration;
 /// What the page's one script and style may be, by their digests: nothing else runs.
 pub const BUSY_PAGE_POLICY: &str = "default-src 'none'; script-src 'sha256-N44R5rR77GVkJWqfiuq6AwrnCyECv7LUsl9j6kS9X1Q='; style-src 'sha256-iCd/k+N8n6fVIL5VsJtimg8EiZ0EzFC38utZbV5MRv0='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The content type of the page.
 pub const BUSY_PAGE_TYPE: &str = "text/html; charset=utf-8";
 
 const BUSY_STYLE: &str = "body{font:1.2em/1.6 system-ui,sans-serif;margin:20vh auto;max-width:26em;padding:0 1em;text-align:center}b{font-size:2em}";

@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 /// How far the end of a thread's connections is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainState {
+    /// The door is open.
     No,
     /// Told; what the kernel held then is still read and answered. It takes two looks to be sure that one lay between.
     Told,
+    /// One look has passed since.
     Looked,
     /// Connections without a query end.
     Now,
@@ -38,10 +40,14 @@ pub struct ThreadState {
     pub service: Rc<Service>,
     /// Which of the door's threads this is.
     pub(super) nth: usize,
+    /// The door of the thread.
     pub door: Door,
+    /// The settings of the door.
     pub settings: Settings,
+    /// The limits of its requests.
     pub bounds: Rc<Bounds>,
     pub(super) shared: Arc<DoorState>,
+    /// How far the end of its connections is.
     pub leaving: Cell<DrainState>,
     /// As of the last look; a quarter of a second is fine enough for time-outs.
     pub(super) clock: Cell<Instant>,
@@ -113,6 +119,7 @@ impl ThreadState {
         self.shared.body_bytes.fetch_add(bytes, Relaxed);
     }
 
+    /// Gives bytes back to what the door has for bodies.
     pub fn give_bytes_back(&self, bytes: usize) {
         self.shared.body_bytes.fetch_sub(bytes, Relaxed);
     }
@@ -171,6 +178,7 @@ pub(super) enum Awaits {
 
 /// One connection, as its time-outs see it.
 pub struct ConnectionState {
+    /// What the connection shares with the others of its thread.
     pub thread: Rc<ThreadState>,
     /// Open for as long as the state is in the table.
     pub(super) socket: RawFd,
@@ -181,6 +189,7 @@ pub struct ConnectionState {
     /// How long the answer under way may take.
     limit: Cell<Duration>,
     waker: RefCell<Option<Waker>>,
+    /// Whether the connection is to end without reading or writing any more.
     pub closed: Cell<bool>,
     /// Neither read nor written.
     pub frozen: Cell<bool>,
@@ -197,6 +206,7 @@ pub struct ConnectionState {
     answers: Cell<u32>,
     /// The connection is asked to rest / rests.
     pub rest: Cell<bool>,
+    /// Whether the connection rests: hyper holds no buffers for it.
     pub resting: Cell<bool>,
     /// The certificate that the client showed, where the door asks for one.
     pub certificate: Cell<Option<CertificateDigest>>,
@@ -258,6 +268,7 @@ impl ConnectionState {
         });
     }
 
+    /// Notes that an answer's body is gone: the connection is idle.
     pub fn answered(&self) {
         self.enter(RequestPhase::Idle);
         self.served.set(true);
@@ -279,6 +290,7 @@ impl ConnectionState {
         }
     }
 
+    /// Begins a turn, in which one request is answered without a pause.
     pub fn begin_turn(&self) {
         self.answers.set(0);
     }
@@ -313,6 +325,7 @@ impl ConnectionState {
         samples
     }
 
+    /// Counts how long bytes waited in the kernel.
     pub fn waited(&self, wait: Duration) {
         self.thread.shared.waits.count(wait);
     }
@@ -368,6 +381,7 @@ impl ConnectionState {
         self.phase.get() == RequestPhase::Idle && !self.owes.get() && !self.resting.get()
     }
 
+    /// Keeps the waker of the connection's task.
     pub fn park(&self, waker: &Waker) {
         let mut parked = self.waker.borrow_mut();
         if !parked.as_ref().is_some_and(|old| old.will_wake(waker)) {

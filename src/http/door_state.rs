@@ -13,12 +13,15 @@ use tokio::sync::Notify;
 /// One door's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where the door listens; port 0 takes a free one.
     pub address: SocketAddr,
     /// None: plain HTTP.
     pub tls: Option<ServerFiles>,
+    /// Threads that serve the door's connections.
     pub threads: usize,
     /// Steps by which its threads let others go first.
     pub niceness: i32,
+    /// How many connections the door admits, and how it refuses others.
     pub admission: admission::AdmissionSettings,
     /// Connections that the kernel keeps for us; a long queue is a queue of people who have left.
     pub backlog: u32,
@@ -28,12 +31,14 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// No byte read or written while a request is being answered.
     pub stall_timeout: Duration,
+    /// Bytes of a request's head at most.
     pub head_bytes_max: usize,
 }
 
 /// How far a node has come in its life, as its doors see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShutdownPhase {
+    /// New connections are accepted.
     Open,
     /// No new connections; those that are open end after their query.
     Leaving,

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 /// Bytes of a body with one code, and with many.
 pub const ONE_BYTES_MAX: usize = 256;
+/// Bytes of the body of a question about many codes.
 pub const MANY_BYTES_MAX: usize = 512 << 10;
 
 /// Lines of a body with many codes.

@@ -64,6 +64,7 @@ fn is_ready(state: &str) -> bool {
     matches!(state, "ready" | "degraded")
 }
 
+/// Answers that the process lives.
 pub fn live(service: &Service, started: Instant) -> Response<Body> {
     service
         .metrics
@@ -75,6 +76,7 @@ pub fn live(service: &Service, started: Instant) -> Response<Body> {
 /// How many requests each door can have in flight from one balancer, for balancers that ask here.
 const IN_FLIGHT_MAX: HeaderName = HeaderName::from_static("in-flight-max");
 
+/// Answers whether the node may get traffic, and why not.
 pub fn ready(service: &Service, settings: &Settings, started: Instant, now: Now) -> Response<Body> {
     let mut response = readiness(service, started, now);
     let told = agent::header(&service.app, settings.balancers);
@@ -117,6 +119,7 @@ fn readiness(service: &Service, started: Instant, now: Now) -> Response<Body> {
     )
 }
 
+/// Answers with all metrics, in the text format of Prometheus.
 pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> {
     let app = &service.app;
     let misses = app.store_client.stats();
@@ -196,10 +199,15 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// A feed, whose authority is admitted.
 pub struct FeedRequest<'q> {
+    /// The token of the authority.
     pub token: &'q [u8],
+    /// The lines, as they come.
     pub body: Incoming,
+    /// The language of a refusal.
     pub language: Language,
+    /// When the request's head was read.
     pub started: Instant,
+    /// The time of the request.
     pub now: Time,
 }
 

@@ -17,10 +17,12 @@ use std::time::Instant;
 /// One thing that is served.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
+    /// The path without its slash.
     pub name: &'static str,
     media_type: &'static str,
     /// Of its contents; an asset is asked for as `NAME?v=VERSION`.
     version: &'static str,
+    /// The contents, uncompressed.
     pub whole: &'static [u8],
     gzip: &'static [u8],
     brotli: &'static [u8],

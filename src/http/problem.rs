@@ -19,6 +19,7 @@ pub fn problem_text(refusal: Refusal, wait: Duration) -> String {
     String::from_utf8_lossy(&problem(refusal, Language::Hans, Some(wait))).into_owned()
 }
 
+/// Returns the status code of a refusal.
 pub fn status_of(refusal: Refusal) -> StatusCode {
     match refusal {
         Refusal::Busy
@@ -52,6 +53,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
     }
 }
 
+/// Returns the sentence that people read for a refusal.
 pub fn title(refusal: Refusal, language: Language) -> &'static str {
     use Language::*;
     match (refusal, language) {

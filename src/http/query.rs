@@ -20,20 +20,31 @@ use std::borrow::Cow;
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// The code of whom a session shows.
     Show,
+    /// One code is scanned.
     Scan,
+    /// Many codes are scanned.
     Bulk,
+    /// A session is opened by an assertion of the platform.
     OpenSession,
+    /// The status in detail.
     Explain,
     /// A live code of ours, and many, for a service of another issuer.
     Exchange,
+    /// Many codes, for a service of another issuer.
     ExchangeBulk,
+    /// Whether the process lives.
     Live,
+    /// Whether the node may get traffic.
     Ready,
+    /// All metrics.
     Metrics,
+    /// Changes of residents.
     Feed,
     /// The settings in force.
     Settings,
+    /// A page or an asset of one.
     Page(&'static Page),
     /// An offline code for whom a session shows.
     OfflineCode,
@@ -52,9 +63,11 @@ pub enum Route {
 pub struct ListPath {
     /// Division of GB/T 2260 as a number.
     pub issuer: u32,
+    /// What of the list is asked for.
     pub part: ListPartPath,
 }
 
+/// What of a status list a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListPartPath {
     /// What there is: numbers, sizes, times.
@@ -67,6 +80,7 @@ pub enum ListPartPath {
     Days,
     /// `base.sealed` and `changes-NUMBER.sealed`: the same for caches that anybody may read.
     SealedBase,
+    /// Sealed changes of the base with this number.
     SealedChanges(u64),
 }
 
@@ -188,6 +202,7 @@ impl Route {
         }
     }
 
+    /// Returns the kind under which the request is counted.
     pub fn kind(self) -> RequestKind {
         match self {
             Route::Show => RequestKind::Show,
@@ -214,18 +229,25 @@ impl Route {
 pub enum ContentType {
     /// Nothing was said: what the route expects first.
     Unsaid,
+    /// `text/plain`, or no type at all.
     Text,
+    /// `application/json`.
     Json,
+    /// `application/x-ndjson`.
     NdJson,
+    /// Any other type.
     Other,
 }
 
 /// A request's head, read.
 pub struct Head<'r> {
+    /// What is asked for.
     pub route: Route,
     /// Whom the caller claims to be; refused where the route needs it and there is none.
     pub credential: Result<&'r [u8], Refusal>,
+    /// The language that the caller accepts.
     pub language: Language,
+    /// The type of the body.
     pub content_type: ContentType,
     /// Set where path and method alone decide.
     pub refusal: Option<Refusal>,
@@ -237,8 +259,11 @@ pub struct Head<'r> {
 
 /// What a head says to the desk beside its route.
 pub struct DeskHead<'r> {
+    /// The paper that the path names.
     pub id: Option<&'r str>,
+    /// What stands behind the question mark.
     pub params: Params<'r>,
+    /// The idempotency key; `Malformed` for one that is too long, or twice.
     pub idempotency: Result<Option<&'r str>, Refusal>,
 }
 
@@ -259,6 +284,7 @@ impl<'r> DeskHead<'r> {
 }
 
 impl<'r> Head<'r> {
+    /// Reads a head. What is wrong with it is in `refusal` and `body_refusal`.
     pub fn read(door: Door, method: &Method, uri: &Uri, headers: &'r HeaderMap) -> Head<'r> {
         let path = plain_path(uri.path());
         let found = Route::find(door, &path);

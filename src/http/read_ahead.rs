@@ -28,9 +28,11 @@ const SEGMENT_BYTES: usize = 64 << 10;
 
 /// The next of a body.
 pub enum Next {
+    /// The next bytes of the body.
     Piece(Bytes),
     /// All has come.
     End,
+    /// The body ended before its end.
     Broken(hyper::Error),
     /// The sender may send no more.
     Refused(Refusal),

@@ -26,14 +26,18 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The content type of a problem document.
 pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// The content type of JSON in lines.
 pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+/// The content type of metrics.
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 /// Whatever is said of a person is said once.
 pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// A body is what its type says, whatever a browser makes of its bytes.
 pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
+/// Returns the response to a query.
 pub fn response(result: Result<Answer, Refusal>, language: Language) -> Response<Body> {
     match result {
         Ok(Answer::Shown(shown, language)) => json(StatusCode::OK, shown_json(&shown, language)),
@@ -89,6 +93,7 @@ fn desk_response(said: DeskResponse, language: Language) -> Response<Body> {
     json(status, body.to_string())
 }
 
+/// Returns a response with a body of JSON.
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = status;
@@ -96,6 +101,7 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
+/// Returns a response with a body of a type, which no cache keeps.
 pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -105,6 +111,7 @@ pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Respo
     response
 }
 
+/// Returns the response of a refusal: a problem document, and when to come back where that helps.
 pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
     let wait = wait(refusal);
     let body = problem(refusal, language, wait);

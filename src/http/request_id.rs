@@ -40,10 +40,12 @@ impl RequestId {
         RequestId(format!("{process:08x}{count:08x}").into())
     }
 
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// Returns the id as the value of a header; None where the caller sent none that may go back.
     pub fn header(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(&self.0).ok()
     }

@@ -17,12 +17,17 @@ const LIFE_SECS: u64 = 300;
 
 /// A person as the platform knows them.
 pub struct StandInPerson<'p> {
+    /// The type of the document, two digits.
     pub cert_type: &'p str,
+    /// The number of the document.
     pub cert_no: &'p str,
+    /// The name on the document.
     pub name: &'p str,
+    /// The word of the level of assurance.
     pub assurance: &'p str,
 }
 
+/// A platform of log-ins for demonstrations and tests, with a key of its own.
 pub struct StandIn {
     key: EncodingKey,
 }

@@ -18,6 +18,7 @@ const HEADS_READ: usize = 8;
 /// A file by its contents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileName {
+    /// The size of the file in bytes.
     pub bytes: u32,
     /// SHA-256.
     #[serde(with = "hash_digits")]
@@ -28,10 +29,12 @@ mod hash_digits {
     use crate::seal::base32;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+    /// Writes a hash as hexadecimal digits.
     pub fn serialize<S: Serializer>(hash: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&base32::text(hash))
     }
 
+    /// Reads a hash from hexadecimal digits.
     pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<[u8; 32], D::Error> {
         let text = String::deserialize(from)?;
         let mut hash = [0; 32];
@@ -43,6 +46,7 @@ mod hash_digits {
 }
 
 impl FileName {
+    /// Returns the name of a file with these contents.
     pub fn of(bytes: &[u8]) -> FileName {
         let hash = digest(&SHA256, bytes);
         FileName {
@@ -74,8 +78,11 @@ impl FileName {
 /// A base and its changes, as a head names them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairNames {
+    /// The number of the base.
     pub number: u64,
+    /// The file of the base.
     pub base: FileName,
+    /// The file of its changes.
     pub changes: FileName,
 }
 
@@ -84,13 +91,17 @@ pub struct PairNames {
 pub struct EditionHead {
     /// When the slot began, in milliseconds.
     pub slot: u64,
+    /// As of when the list tells, in milliseconds since 1970.
     pub as_of: u64,
+    /// Until when it may be used, in milliseconds since 1970.
     pub until: u64,
     /// When the newest base was made.
     pub based: u64,
+    /// Residents on record when it was made.
     pub residents: u64,
     /// Red, yellow and void ids.
     pub listed: [u64; 3],
+    /// Ids that had to be told one by one, because a hash of theirs met another.
     pub clashes: u64,
     /// The newest base first.
     pub pairs: Vec<PairNames>,
@@ -98,7 +109,9 @@ pub struct EditionHead {
 
 /// Puts files, turns and heads into a store, and reads them.
 pub struct ListShelf<'s> {
+    /// Where the parts are kept.
     pub store: &'s dyn Store,
+    /// The keys that the parts are sealed with.
     pub seal: &'s Seal,
     /// Division of GB/T 2260 in whose name the lists are: each has heads of its own.
     pub issuer: u32,

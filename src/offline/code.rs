@@ -35,13 +35,17 @@ pub struct OfflineCode {
     pub key: u8,
     /// Division of GB/T 2260 as a number, below 2^24.
     pub issuer: u32,
+    /// Whom the code is of, as lists name the resident.
     pub list_id: ListId,
+    /// The generation; a revocation ends all before.
     pub generation: u8,
     /// Check bits of the status word, 14 of them.
     pub check: u16,
+    /// When the code was made.
     pub issued_at: Time,
     /// 1 to [`LIFE_HOURS_MAX`].
     pub life_hours: u16,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
@@ -52,6 +56,7 @@ pub enum CodeFault {
     Form,
     /// No key of this issuer has the id that it names.
     UnknownKey,
+    /// The signature is not that of the key it names.
     Signature,
 }
 

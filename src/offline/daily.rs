@@ -27,6 +27,7 @@ pub struct DayKeys {
 }
 
 impl DayKeys {
+    /// Returns the keys of days that follow from a secret.
     pub fn new(secret: &[u8]) -> DayKeys {
         DayKeys {
             secret: hmac::Key::new(hmac::HMAC_SHA256, secret),

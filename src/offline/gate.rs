@@ -31,8 +31,13 @@ impl Default for ListAges {
 /// What a gate may say of a code whose signature is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineDecision {
-    /// Green, red or yellow, as of the list; `stale`: the age is to be shown large.
-    Colour { state: ListState, stale: bool },
+    /// A colour, as of the list. Where it is stale, the age is to be shown large.
+    Colour {
+        /// Green, red or yellow.
+        state: ListState,
+        /// Whether the list is past the age at which it is marked.
+        stale: bool,
+    },
     /// The code was revoked, or the person erased.
     Void,
     /// The code was issued after the list: the person may not have been on record.
@@ -47,6 +52,7 @@ pub enum OfflineDecision {
 
 /// Why a file does not replace the one that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Rollback {
     #[error("it is older than the list that is held")]
     Older,

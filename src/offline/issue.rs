@@ -20,12 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
+/// How offline codes are issued.
 #[derive(Clone, Debug)]
 pub struct OfflineSettings {
     /// Division of GB/T 2260 as a number.
     pub issuer: u32,
     /// How long a code lasts where nothing else is asked for.
     pub life: Duration,
+    /// The longest life that may be asked for.
     pub life_max: Duration,
     /// Codes that a thread signs in a second.
     pub codes_per_second: u32,
@@ -33,14 +35,17 @@ pub struct OfflineSettings {
 
 /// The keys of a ring, ready for use.
 pub struct OfflineKeys {
+    /// The permutation that list ids are made by.
     pub permutation: Permutation,
     /// None with a part of a ring for doors that only verify.
     pub signing: Option<SigningKey>,
     /// All public keys: the current one, the next, those before.
     pub verifying: Vec<VerifyingKey>,
+    /// The keys of days, which sealed lists need.
     pub days: DayKeys,
     /// The same as a JWKS, and its entity tag.
     pub jwks: Bytes,
+    /// The entity tag of the JWKS, in quotes.
     pub jwks_tag: String,
 }
 
@@ -193,15 +198,20 @@ impl Generations {
 /// What became of an offline code, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeOutcome {
+    /// A code was issued.
     Issued,
     /// A gate read it, and it was good.
     Opened,
+    /// A gate read one whose time is over.
     Expired,
+    /// A gate read one that was revoked.
     Revoked,
+    /// A gate read one that is not genuine.
     Invalid,
 }
 
 impl CodeOutcome {
+    /// All outcomes, in the order of the enum.
     pub const ALL: [CodeOutcome; 5] = [
         CodeOutcome::Issued,
         CodeOutcome::Opened,
@@ -224,8 +234,10 @@ impl CodeOutcome {
 
 /// Issues and opens the codes of one issuer.
 pub struct OfflineIssuer {
+    /// How codes are issued.
     pub settings: OfflineSettings,
     keys: ArcSwap<OfflineKeys>,
+    /// The generations that were revoked.
     pub generations: Generations,
     counts: [AtomicU64; 5],
 }
@@ -233,19 +245,24 @@ pub struct OfflineIssuer {
 /// Whose code was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenedOffline {
+    /// Whose code it is.
     pub resident: ResidentId,
+    /// What the code says.
     pub code: OfflineCode,
 }
 
 /// Who a code is issued for.
 pub struct OfflineHolder {
+    /// The resident.
     pub resident: ResidentId,
     /// Check bits of the resident's word.
     pub check: u16,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
 impl OfflineIssuer {
+    /// Returns an issuer with the keys of a ring.
     pub fn new(keys: OfflineKeys, settings: OfflineSettings) -> OfflineIssuer {
         OfflineIssuer {
             settings,
@@ -274,6 +291,7 @@ impl OfflineIssuer {
         has_some
     }
 
+    /// Returns the keys in force.
     pub fn keys(&self) -> Arc<OfflineKeys> {
         self.keys.load_full()
     }

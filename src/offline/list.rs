@@ -29,6 +29,7 @@ pub const FILE_BYTES_MAX: usize = 36 * (COLUMN_BITS_MAX as usize / 8) + 4096;
 
 /// Why a file is not accepted. A file that is not accepted replaces nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum FileFault {
     #[error("it is no status list of this version")]
     Form,
@@ -97,6 +98,7 @@ impl Ribbon {
 /// A base list whose signature is good.
 #[derive(Clone, Debug)]
 pub struct BaseList {
+    /// What the file's head says.
     pub head: ListHead,
     /// Ids that are listed.
     pub listed: u32,
@@ -202,7 +204,9 @@ fn read_head(
 
 /// What a file says of itself, before its signature is checked.
 pub struct ListFile {
+    /// What the file's head says.
     pub head: ListHead,
+    /// Whether it is a base; false for changes.
     pub is_base: bool,
     /// The signing key that it names.
     pub key: u8,
@@ -413,6 +417,7 @@ fn sign(mut file: Vec<u8>, key: &SigningKey) -> Option<Vec<u8>> {
 
 /// Why no base was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum BuildFault {
     #[error("more ids are listed than a file can hold")]
     LimitReached,
@@ -556,7 +561,7 @@ impl SplitMix {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ pub struct Permutation {
 }
 
 impl Permutation {
+    /// Returns the permutation of a key.
     pub fn new(key: [u8; 16]) -> Permutation {
         Permutation { key }
     }

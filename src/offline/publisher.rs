@@ -34,9 +34,11 @@ pub trait OnRecord {
 
 /// What a publication is made of.
 pub struct ListSource<'s> {
+    /// The keys that the list is signed with.
     pub keys: &'s OfflineKeys,
     /// Division of GB/T 2260 as a number.
     pub issuer: u32,
+    /// The residents on record, in the order of their ids.
     pub residents: &'s dyn OnRecord,
     /// The newest revoked generation of each resident of whom one was revoked; that and all before it are void.
     pub revoked: &'s HashMap<u64, u8>,
@@ -50,6 +52,7 @@ pub struct ListSource<'s> {
 
 /// Why there is no new list.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum PublishFault {
     #[error("no base could be built: {0}")]
     Build(#[from] BuildFault),
@@ -68,16 +71,22 @@ pub enum PublishFault {
 /// A base and the changes since, both signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPair {
+    /// The number of the base.
     pub number: u64,
+    /// The file of the base.
     pub base: Box<[u8]>,
+    /// The file of its changes.
     pub changes: Box<[u8]>,
 }
 
 /// Files that belong together, the newest base first.
 #[derive(Debug)]
 pub struct Edition {
+    /// The time as of which the list tells.
     pub as_of: Time,
+    /// The time after which it is not to be used.
     pub until: Time,
+    /// The bases with their changes, the newest first.
     pub pairs: Vec<ListPair>,
     /// Whether the newest base is new.
     pub is_rebased: bool,

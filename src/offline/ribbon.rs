@@ -28,6 +28,7 @@ fn word(id: ListId, seed: u32, nth: u32) -> u32 {
 /// One row of the system: coefficients of the 128 unknowns from `start` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Equation {
+    /// The first column of the equation.
     pub start: u32,
     /// Bit 0 belongs to `start`, and is always set.
     pub coefficients: u128,

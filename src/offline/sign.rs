@@ -11,7 +11,9 @@ pub const SIGNATURE_BYTES: usize = 64;
 /// How something is signed. The numbers are in the files; 3 is kept for SM2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureAlgorithm {
+    /// ECDSA on P-256 with SHA-256.
     Es256 = 1,
+    /// EdDSA on Curve25519.
     Ed25519 = 2,
 }
 
@@ -29,7 +31,9 @@ impl SignatureAlgorithm {
 /// A public key of an issuer, by the id that codes and lists name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyingKey {
+    /// The number of the key, which codes and lists name.
     pub id: u8,
+    /// The algorithm of the key.
     pub algorithm: SignatureAlgorithm,
     /// An uncompressed point of P-256 (65 bytes), or 32 bytes of Ed25519.
     pub public: Box<[u8]>,
@@ -50,6 +54,7 @@ impl VerifyingKey {
 
 /// A private key that signs codes and lists with ES256.
 pub struct SigningKey {
+    /// The number of the key, which codes and lists name.
     pub id: u8,
     pair: EcdsaKeyPair,
 }

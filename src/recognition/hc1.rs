@@ -39,8 +39,11 @@ pub struct UncheckedHc1 {
 /// What a genuine HC1 says, and the id that its issuer gave it.
 #[derive(Debug)]
 pub struct OpenedHc1<'k> {
+    /// What the code says.
     pub pass: ForeignPass,
+    /// The id of the certificate, by which it is revoked; None where it names none.
     pub id: Option<String>,
+    /// The key that signed it.
     pub key: &'k IssuerKey,
     not_before: Option<Time>,
 }

@@ -28,6 +28,7 @@ pub enum ListForm {
 }
 
 impl ListForm {
+    /// Each form by the word that the command takes.
     pub const ALL: [(&'static str, ListForm); 4] = [
         ("gdhcn", ListForm::Gdhcn),
         ("covpass", ListForm::Covpass),
@@ -38,6 +39,7 @@ impl ListForm {
 
 /// What was read.
 pub struct ImportedKeys {
+    /// The file of keys, to be written.
     pub file: IssuerKeyFile,
     /// Whether the publisher's signature was checked.
     pub is_signed: bool,
@@ -47,6 +49,7 @@ pub struct ImportedKeys {
 
 /// Why a list is not taken.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ImportFault {
     #[error("it is not of this form: {0}")]
     Form(String),

@@ -48,6 +48,7 @@ impl IssuerPublicKey {
         is_good.then(|| IssuerPublicKey::Ps256(modulus.into(), exponent.into()))
     }
 
+    /// Returns the name of the algorithm, as JWS has it.
     pub fn algorithm(&self) -> &'static str {
         match self {
             IssuerPublicKey::Es256(_) => "ES256",
@@ -80,12 +81,15 @@ impl IssuerPublicKey {
 /// A key as a trust list holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerKey {
+    /// The public key.
     pub public: IssuerPublicKey,
     /// A country, or the address of an issuer.
     pub issuer: String,
+    /// The name of the issuer for people; None where its list has none.
     pub issuer_name: Option<String>,
     /// What it may say.
     pub kinds: PassKinds,
+    /// The codes that the issuer revoked; None where there is no list.
     pub revoked: Option<RevokedCodes>,
     /// Which section of the trust file it came by.
     pub section: usize,
@@ -136,18 +140,26 @@ impl RevokedCodes {
 pub struct KeyEntry {
     /// The id that codes name: base64 of an HC1's, the text itself of a SMART Health Card's.
     pub kid: String,
+    /// The issuer that the key belongs to.
     pub issuer: String,
+    /// The name of the issuer for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The type of the key, as JWK has it.
     pub kty: String,
+    /// The curve, of an elliptic key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crv: Option<String>,
+    /// The first coordinate, in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x: Option<String>,
+    /// The second coordinate, in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub y: Option<String>,
+    /// The modulus of an RSA key, in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<String>,
+    /// The exponent of an RSA key, in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e: Option<String>,
     /// What the key may say; without it, anything.
@@ -172,6 +184,7 @@ pub struct IssuerKeyFile {
     pub source: String,
     /// When it was imported.
     pub imported_at: String,
+    /// All keys of the file.
     pub keys: Vec<KeyEntry>,
 }
 

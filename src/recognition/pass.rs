@@ -12,18 +12,24 @@ pub enum PassFault {
     Undecodable,
     /// Signed in a way that its format does not have, or that is not its key's.
     UnsupportedAlgorithm,
+    /// The key is not in the trust list.
     UnknownKey,
+    /// The signature is not the key's.
     BadSignature,
     /// Genuine, and the key may not say this.
     NotEntitled,
     /// Genuine, and it says nothing or more than one thing.
     NotOneStatement,
+    /// Its time is over.
     Expired,
+    /// Its time has not come.
     NotYetValid,
+    /// Its issuer revoked it, or this site's operator denies it.
     Revoked,
 }
 
 impl PassFault {
+    /// Returns the refusal that the fault is answered with.
     pub fn refusal(self) -> Refusal {
         match self {
             PassFault::Undecodable | PassFault::NotOneStatement => Refusal::CodeInvalid,
@@ -39,14 +45,18 @@ impl PassFault {
 /// What a pass is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PassKind {
+    /// A vaccination.
     Vaccinated,
+    /// A test.
     Tested,
+    /// A recovery.
     Recovered,
     /// Anything else that an issuer signs.
     Statement,
 }
 
 impl PassKind {
+    /// All kinds, in the order of their bits.
     pub const ALL: [PassKind; 4] = [
         PassKind::Vaccinated,
         PassKind::Tested,
@@ -54,6 +64,7 @@ impl PassKind {
         PassKind::Statement,
     ];
 
+    /// Returns the word that answers and trust files use.
     pub fn word(self) -> &'static str {
         match self {
             PassKind::Vaccinated => "vaccinated",
@@ -63,6 +74,7 @@ impl PassKind {
         }
     }
 
+    /// Returns the kind of a word; None for one that no kind has.
     pub fn named(word: &str) -> Option<PassKind> {
         PassKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
@@ -73,20 +85,25 @@ impl PassKind {
 pub struct PassKinds(u8);
 
 impl PassKinds {
+    /// Every kind.
     pub const ANY: PassKinds = PassKinds(0b1111);
 
+    /// Returns the set of these kinds.
     pub fn of(kinds: &[PassKind]) -> PassKinds {
         PassKinds(kinds.iter().fold(0, |bits, kind| bits | 1 << *kind as u8))
     }
 
+    /// Returns whether a kind is in the set.
     pub fn has(self, kind: PassKind) -> bool {
         self.0 & 1 << kind as u8 != 0
     }
 
+    /// Returns the kinds that are in both sets.
     pub fn both(self, other: PassKinds) -> PassKinds {
         PassKinds(self.0 & other.0)
     }
 
+    /// Returns the words of the kinds in the set.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         let named = PassKind::ALL
             .into_iter()
@@ -98,8 +115,11 @@ impl PassKinds {
 /// What a test found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestFinding {
+    /// The test found the disease.
     Detected,
+    /// The test did not find the disease.
     NotDetected,
+    /// The code names a result that is not known here.
     Unknown,
 }
 
@@ -113,6 +133,7 @@ impl TestFinding {
         }
     }
 
+    /// Returns the word that answers use.
     pub fn word(self) -> &'static str {
         match self {
             TestFinding::Detected => "detected",
@@ -127,6 +148,7 @@ impl TestFinding {
 pub enum RevocationCheck {
     /// Its issuer's list is here, covers the key, and does not name it.
     Good,
+    /// No list of its issuer is here, or none that covers the key.
     NotChecked,
 }
 
@@ -135,22 +157,31 @@ pub enum RevocationCheck {
 pub enum PolicyVerdict {
     /// There is no policy: nothing was judged.
     None,
+    /// The policy accepts it.
     Accepted,
+    /// The policy does not accept it.
     NotAccepted(PolicyReason),
 }
 
 /// Why a policy does not accept a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyReason {
+    /// Its kind is none that the site accepts.
     Kind,
+    /// It is older than the site accepts.
     Age,
+    /// Its issuer is none that the site accepts.
     Issuer,
+    /// The doses of the series are not complete.
     Dose,
+    /// The test did not end without a finding.
     Result,
+    /// It is about another disease.
     Disease,
 }
 
 impl PolicyReason {
+    /// All reasons, in the order of the enum.
     pub const ALL: [PolicyReason; 6] = [
         PolicyReason::Kind,
         PolicyReason::Age,
@@ -160,6 +191,7 @@ impl PolicyReason {
         PolicyReason::Disease,
     ];
 
+    /// Returns the word that answers use.
     pub fn word(self) -> &'static str {
         match self {
             PolicyReason::Kind => "kind",
@@ -178,24 +210,35 @@ pub const COVID_19: &str = "840539006";
 /// What a genuine code says. Texts are as answers may show them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForeignPass {
+    /// The format of the code.
     pub format: ForeignFormat,
+    /// What the pass is about.
     pub kind: PassKind,
     /// As the trust list names the key's owner, or else as the code does.
     pub issuer: String,
+    /// The name of the issuer for people; None where it has none.
     pub issuer_name: Option<String>,
     /// Whether it is about COVID-19; None where it does not say.
     pub is_covid: Option<bool>,
+    /// The result of a test; None for other kinds.
     pub finding: Option<TestFinding>,
     /// Doses had, and doses of the series.
     pub doses: Option<(u32, Option<u32>)>,
     /// A day or a time, as printed by the issuer: of the dose, of the sample, of the first positive test.
     pub at: Option<String>,
+    /// The first day, as printed by the issuer; None where it says none.
     pub valid_from: Option<String>,
+    /// The last day, as printed by the issuer; None where it says none.
     pub valid_until: Option<String>,
+    /// When the code was signed; None where it does not say.
     pub issued_at: Option<Time>,
+    /// When the code ends; None where it does not say.
     pub expires_at: Option<Time>,
+    /// Whether it was revoked, as far as is known.
     pub revocation: RevocationCheck,
+    /// What the site's policy says of it.
     pub policy: PolicyVerdict,
+    /// The name of the holder.
     pub name: String,
     /// `--MM-DD`
     pub birth: Option<String>,

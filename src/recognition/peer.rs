@@ -29,8 +29,11 @@ pub enum ListPlace {
 pub struct Peer {
     /// Division of GB/T 2260 as a number.
     pub id: u32,
+    /// The name of the issuer for people.
     pub name: String,
+    /// The keys that sign its offline codes and lists.
     pub keys: Vec<VerifyingKey>,
+    /// Where its status list is; None where there is none.
     pub list: Option<ListPlace>,
     /// A file with the scanner's token that the address of the list asks for.
     pub list_token: Option<PathBuf>,
@@ -178,7 +181,9 @@ fn is_address(text: &str, list: bool) -> bool {
 /// What a gate is told of a code of a peer. Texts are as answers may show them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerVerdict {
+    /// The division of the issuer, as a number.
     pub issuer: u32,
+    /// The name of the issuer for people.
     pub issuer_name: String,
     /// `green`, `yellow`, `red`, `unknown` or `too_old`.
     pub state: &'static str,
@@ -186,17 +191,25 @@ pub struct PeerVerdict {
     pub status: Option<&'static str>,
     /// Words and texts, as the issuer says them.
     pub reasons: Vec<(String, String)>,
+    /// The masked name of the holder.
     pub name: String,
+    /// The masked document number.
     pub cert_no: String,
+    /// The word of the level of assurance.
     pub assurance: String,
+    /// When the code was made; None where the issuer does not say.
     pub issued_at: Option<Time>,
+    /// When the code ends; None where the issuer does not say.
     pub expires_at: Option<Time>,
     /// An offline code, which can be copied.
     pub is_offline: bool,
     /// Whether the issuer was asked; otherwise its list was.
     pub by_exchange: bool,
+    /// The time as of which the issuer tells; None where it does not say.
     pub as_of: Option<Time>,
+    /// How old the knowledge is.
     pub age: Duration,
+    /// Whether it is past the age at which verdicts are marked.
     pub stale: bool,
 }
 
@@ -267,7 +280,9 @@ pub fn judge_offline(
 /// The list of a peer, and the keys by which it was taken.
 #[derive(Clone, Debug, Default)]
 pub struct PeerLists {
+    /// The keys that sign the list.
     pub keys: Vec<VerifyingKey>,
+    /// The lists that are held.
     pub held: HeldLists,
     /// Number of the base that is held.
     pub number: Option<u64>,

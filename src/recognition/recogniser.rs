@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+/// Whose codes are recognised.
 #[derive(Clone, Debug)]
 pub struct RecognitionSettings {
     /// The trust file.
@@ -32,7 +33,9 @@ type Look = Vec<Option<(u64, SystemTime)>>;
 /// What came of a reading of the trust file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TrustReloaded {
+    /// The files are those that were read before.
     Same,
+    /// The files changed, and were read.
     Read,
     /// The list in force stays.
     Bad(Vec<String>),
@@ -96,6 +99,7 @@ impl Recogniser {
         self.list.load_full()
     }
 
+    /// Returns whether codes of a format are read.
     pub fn is_on(&self, format: &str) -> bool {
         self.settings.formats.iter().any(|on| on == format)
     }

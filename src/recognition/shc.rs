@@ -51,9 +51,11 @@ pub struct UncheckedShc {
 /// What a genuine card says.
 #[derive(Debug)]
 pub struct OpenedShc<'k> {
+    /// What the code says.
     pub pass: ForeignPass,
     /// The id by which its issuer revokes it.
     pub id: Option<String>,
+    /// The key that signed it.
     pub key: &'k IssuerKey,
     not_before_second: f64,
 }
@@ -64,10 +66,12 @@ impl UncheckedShc {
         read_form(text).ok_or(PassFault::Undecodable)
     }
 
+    /// Returns the issuer that the code names, which is not checked yet.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
+    /// Returns the id of the key that the code names.
     pub fn kid(&self) -> &str {
         &self.kid
     }

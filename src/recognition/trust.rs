@@ -21,18 +21,26 @@ use std::time::Duration;
 /// A section of passes in a trust file.
 #[derive(Clone, Debug)]
 pub struct PassSection {
+    /// The format of the codes.
     pub format: ForeignFormat,
+    /// The kinds of passes that are read.
     pub kinds: PassKinds,
+    /// The site's policy; None where nothing is judged.
     pub policy: Option<SitePolicy>,
 }
 
 /// What a site accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SitePolicy {
+    /// The kinds of passes that are accepted.
     pub kinds: PassKinds,
+    /// The issuers that are accepted; None: all.
     pub issuers: Option<Vec<String>>,
+    /// How long a test is accepted; None: as long as it is valid.
     pub tested_for: Option<Duration>,
+    /// How long a vaccination is accepted; None: as long as it is valid.
     pub vaccinated_for: Option<Duration>,
+    /// How long a recovery is accepted; None: as long as it is valid.
     pub recovered_for: Option<Duration>,
     /// Whether all doses of a series must have been had.
     pub whole_series: bool,
@@ -108,6 +116,7 @@ pub struct DenyList {
 }
 
 impl DenyList {
+    /// Returns whether the operator denies a code.
     pub fn has_code(&self, id: &str) -> bool {
         !self.codes.is_empty() && self.codes.contains(id)
     }
@@ -126,9 +135,11 @@ impl DenyList {
 pub struct TrustList {
     hc1: HashMap<Vec<u8>, Vec<IssuerKey>>,
     shc: HashMap<(String, String), IssuerKey>,
+    /// The sections about passes, in the order of the file.
     pub sections: Vec<PassSection>,
     /// Other health codes by their number.
     pub peers: BTreeMap<u32, Arc<Peer>>,
+    /// The keys and codes that the operator denies.
     pub deny: DenyList,
     /// The oldest import among its key files.
     pub as_of: Option<Time>,

@@ -34,6 +34,7 @@ pub const fn encoded_len(bytes: usize) -> usize {
 
 /// Writes `bytes` into `out`, whose length is [`encoded_len`] of theirs.
 // Where the length is known, as it is of a code, the loop has no checks left.
+/// Writes bytes as text. `out` has as many characters as they take.
 #[inline(always)]
 pub fn encode(bytes: &[u8], out: &mut [u8]) {
     debug_assert_eq!(out.len(), encoded_len(bytes.len()));

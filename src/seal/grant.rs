@@ -16,6 +16,7 @@ const _: () = assert!(GRANT_CHARS <= 128 && GRANT_CHARS != crate::answer::CODE_C
 /// What a grant holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
+    /// Whose grant it is.
     pub resident: ResidentId,
     /// As a code's.
     pub check: u16,
@@ -23,11 +24,14 @@ pub struct Grant {
     pub organisation: u64,
     /// Tells it from the organisation's others.
     pub number: u64,
+    /// When the grant ends.
     pub until: Time,
+    /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
 impl Seal {
+    /// Returns a sealed grant.
     pub fn grant(&self, nonces: &Nonces, grant: &Grant) -> String {
         let mut plain = [0; GRANT_BYTES];
         plain[..8].copy_from_slice(&grant.resident.0.to_be_bytes());

@@ -22,6 +22,7 @@ const EXTENDED_BY: Duration = Duration::from_secs(3_600);
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
+    /// What was revoked.
     pub what: RevocationSubject,
     /// What was issued up to then is good no more.
     pub end: Time,
@@ -114,6 +115,7 @@ const SOME: u8 = 1;
 /// What is revoked has not been read yet.
 const UNREAD: u8 = 2;
 
+/// What was revoked, as all threads see it. A reading of the store adds to it only.
 #[derive(Default)]
 pub struct RevocationTable {
     state: AtomicU8,
@@ -167,6 +169,7 @@ impl RevocationTable {
         self.state.store(UNREAD, Release);
     }
 
+    /// Returns whether the store was read once. Before, no credential is believed.
     pub fn is_read(&self) -> bool {
         self.state.load(Acquire) != UNREAD
     }

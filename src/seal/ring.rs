@@ -19,6 +19,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// What a key ring file may get wrong.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RingError {
     #[error("{path}: there is no key ring here (`liangma keys new --keys {path}` makes one)", path = .0.display())]
     Missing(PathBuf),
@@ -259,12 +260,15 @@ pub struct OfflineSecrets<'r> {
     pub permutation: [u8; 16],
     /// Makes the keys of the days that seal lists for caches.
     pub days: Zeroizing<[u8; 32]>,
+    /// The pairs of keys that sign offline codes and lists.
     pub signing: Vec<SignKeyPair<'r>>,
 }
 
 /// A key that signs offline codes and status lists.
 pub struct SignKeyPair<'r> {
+    /// The number of the key.
     pub id: u8,
+    /// Whether the key is current, next or retired.
     pub state: KeyState,
     /// The public key: an uncompressed point of P-256.
     pub public: Box<[u8]>,
@@ -312,9 +316,13 @@ pub struct RingFile {
 
 /// A line of `keys list`: nothing secret.
 pub struct KeyLine {
+    /// The number of the key.
     pub id: u8,
+    /// Whether the key is current, next or retired.
     pub state: KeyState,
+    /// When the key was made.
     pub created: Time,
+    /// When the key was retired; None while it seals.
     pub retired: Option<Time>,
 }
 
@@ -343,7 +351,9 @@ impl OfflineSource for RingFile {
 
 /// A file of keys: a whole ring, or the part of one that some doors need.
 pub enum KeyFile {
+    /// A ring with all of its keys.
     Whole(Box<RingFile>),
+    /// What a door alone needs of a ring.
     Part(Box<RingPart>),
 }
 
@@ -384,6 +394,7 @@ impl OfflineSource for KeyFile {
 }
 
 impl RingFile {
+    /// Returns a new ring with one current key.
     pub fn generate(now: Time) -> RingFile {
         let token = |id, state| TokenKey::new(id, state, now);
         RingFile {
@@ -533,6 +544,7 @@ impl RingFile {
         lines(&self.sign)
     }
 
+    /// Returns a line for each key, without its secret.
     pub fn lines(&self) -> Vec<KeyLine> {
         lines(&self.token)
     }
@@ -580,17 +592,26 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
+    /// A code that a gate scans.
     Code = 1,
+    /// A session of a resident.
     Session = 2,
+    /// The credential of a gate's device.
     Scanner = 3,
+    /// The credential of an authority that feeds.
     Authority = 4,
+    /// The credential of an organisation.
     Organisation = 5,
+    /// The credential of staff of an office.
     Staff = 6,
+    /// The credential of an operator.
     Operator = 7,
+    /// A grant to an organisation.
     Grant = 8,
 }
 
 impl TokenKind {
+    /// All kinds, in the order of their numbers.
     pub const ALL: [TokenKind; 8] = [
         TokenKind::Code,
         TokenKind::Session,

@@ -27,8 +27,11 @@ const BLOCK: usize = 16;
 
 /// The bytes of the keys.
 pub struct TagSecrets {
+    /// The key of tags over status words.
     pub words: Zeroizing<[u8; 16]>,
+    /// The key of tags over records.
     pub records: Zeroizing<[u8; 32]>,
+    /// The key of tags over entries of the stream.
     pub changes: Zeroizing<[u8; 32]>,
 }
 

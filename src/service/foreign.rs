@@ -20,7 +20,9 @@ use std::time::Instant;
 
 /// What a gate is told of a code of another issuer.
 pub enum ForeignVerdict {
+    /// A pass, as its code says it.
     Pass {
+        /// What the code says.
         pass: Box<ForeignPass>,
         /// Of when the trust list is.
         trust_as_of: Option<Time>,

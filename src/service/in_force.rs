@@ -6,6 +6,7 @@ use serde_json::json;
 /// One setting as it is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingInForce {
+    /// The name of the setting.
     pub name: &'static str,
     /// As it was written; of an address without user and password.
     pub value: String,

@@ -58,8 +58,10 @@ const BATCHES_WAITING_MAX: usize = 256;
 /// Changes that one commit takes in; the rest waits for the next.
 const COMMIT_CHANGES_MAX: usize = 65_536;
 
+/// Where the embedded store is, and how much memory it takes.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The folder of its files.
     pub folder: PathBuf,
     /// Pages kept in memory.
     pub cache_bytes: usize,
@@ -70,6 +72,7 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Returns the settings of a store in this folder, with the usual memory.
     pub fn new(folder: PathBuf) -> Settings {
         Settings {
             folder,
@@ -126,6 +129,7 @@ impl OpenedEmbedded {
         Ok(OpenedEmbedded { db, settings, tags })
     }
 
+    /// Returns how many residents are on record.
     pub fn residents(&self) -> Result<u64, Error> {
         count(&self.db)
     }

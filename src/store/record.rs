@@ -7,6 +7,7 @@ use crate::status::{Reason, Reasons};
 /// What one source last said of one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assertion {
+    /// The reason that is asserted.
     pub reason: Reason,
     /// Who says so; at most [`crate::seal::NAME_BYTES_MAX`] bytes.
     pub source: Box<str>,
@@ -14,6 +15,7 @@ pub struct Assertion {
     pub seq: u64,
     /// Set, or cleared.
     pub active: bool,
+    /// When the source said it.
     pub at: Time,
     /// `yyyymmdd`
     pub until: Option<u32>,
@@ -28,6 +30,7 @@ pub struct Record {
     pub claim: [u8; 16],
     /// Sealed; see [`crate::seal::Seal::profile`].
     pub profile: Box<[u8]>,
+    /// What each source says of each reason.
     pub assertions: Vec<Assertion>,
 }
 
@@ -99,10 +102,12 @@ impl Record {
         self.active().map(|assertion| assertion.reason).collect()
     }
 
+    /// Returns the assertions that are set, and not cleared.
     pub fn active(&self) -> impl Iterator<Item = &Assertion> {
         self.assertions.iter().filter(|assertion| assertion.active)
     }
 
+    /// Returns the record as the store keeps it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(20 + self.profile.len() + 48 * self.assertions.len());
         bytes.extend_from_slice(&self.claim);

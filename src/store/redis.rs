@@ -46,8 +46,10 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use writer::{FollowerPositions, PartitionWriter, WriteBatch};
 
+/// How the servers are reached, and how long they have.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// How one connection is made.
     pub dial: dial::Settings,
     /// Replicas that must have a change before it is acknowledged; None: one, or none where a single server has none.
     pub replicas: Option<u32>,
@@ -60,6 +62,7 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Returns the settings of these servers, with the usual times.
     pub fn new(place: url::StoreUrl) -> Settings {
         Settings {
             dial: dial::Settings {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// The limit of lookups that the store has at once, learnt from its round trips.
 pub struct ConcurrencyLimiter {
     permits: Semaphore,
     controlled: Mutex<ControlledLimit>,
@@ -20,7 +21,9 @@ struct ControlledLimit {
 /// How the gate stands, for the meters.
 #[derive(Clone, Copy, Debug)]
 pub struct LimiterStats {
+    /// Lookups that there may be at once.
     pub limit: usize,
+    /// Lookups that there are.
     pub in_flight: usize,
     /// A round trip of the store without a queue.
     pub floor: Duration,
@@ -53,6 +56,7 @@ impl ConcurrencyLimiter {
         })
     }
 
+    /// Returns the figures of now.
     pub fn stats(&self) -> LimiterStats {
         let controlled = self.controlled();
         LimiterStats {
@@ -79,6 +83,7 @@ pub struct Permit<'g> {
 }
 
 impl Permit<'_> {
+    /// Gives the place back, and tells how the query came back.
     pub fn back(mut self, trip: RoundTrip) {
         self.trip = trip;
     }

@@ -13,7 +13,9 @@ pub(super) type Listener = AsyncFd<std::net::TcpListener>;
 
 /// A door that is bound and not yet served.
 pub struct BoundListener {
+    /// Which door it is.
     pub door: Door,
+    /// The address that it is bound to.
     pub address: SocketAddr,
     /// None: plain HTTP.
     pub tls: Option<Arc<ServerTls>>,

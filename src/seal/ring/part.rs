@@ -19,13 +19,17 @@ use zeroize::Zeroizing;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DoorPart {
+    /// What the resident door needs.
     Resident,
+    /// What the gate door needs.
     Gate,
 }
 
 impl DoorPart {
+    /// The parts that there are.
     pub const ALL: [DoorPart; 2] = [DoorPart::Resident, DoorPart::Gate];
 
+    /// Returns the name of the door.
     pub fn name(self) -> &'static str {
         match self {
             DoorPart::Resident => "resident",

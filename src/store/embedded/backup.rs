@@ -40,6 +40,7 @@ const NEW: &str = "liangma.redb.restored";
 
 /// Why a backup cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum BackupError {
     #[error("is no backup of liangma")]
     Foreign,
@@ -62,6 +63,7 @@ pub enum BackupError {
 /// What the first frame says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackupHead {
+    /// The format of the store that was copied.
     pub store_format: u64,
     /// The mark of the key ring, hexadecimal.
     pub ring: String,
@@ -79,9 +81,13 @@ struct BackupEnd {
 /// A backup that was read to its end.
 #[derive(Clone, Debug)]
 pub struct BackupSummary {
+    /// What the head of the backup says.
     pub head: BackupHead,
+    /// Residents that were read.
     pub residents: u64,
+    /// Papers that were read.
     pub papers: u64,
+    /// Bytes that were read.
     pub bytes: u64,
 }
 

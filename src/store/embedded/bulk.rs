@@ -81,6 +81,7 @@ impl Drop for EmbeddedBulk<'_> {
 }
 
 impl EmbeddedBulk<'_> {
+    /// Takes one more change.
     pub fn push(&mut self, change: Change) -> Result<(), Error> {
         let who = shorten(change.who, self.store.settings.home_bits);
         self.index.push((who.home.0, self.arena.len() as u32));
@@ -92,6 +93,7 @@ impl EmbeddedBulk<'_> {
         Ok(())
     }
 
+    /// Returns how many changes were taken.
     pub fn changes(&self) -> u64 {
         self.changes
     }

@@ -125,6 +125,7 @@ pub struct CommitNote {
 }
 
 impl CommitNote {
+    /// Returns the keeper of the file in a folder; it has written nothing yet.
     pub fn new(folder: &Path) -> CommitNote {
         CommitNote {
             folder: folder.to_owned(),

@@ -15,12 +15,15 @@ use std::ops::{Bound, RangeInclusive};
 /// Home (8), claim (16), key of the paper (16).
 pub type PaperRowKey = [u8; 40];
 
-pub const PAPERS: TableDefinition<&PaperRowKey, &[u8]> = TableDefinition::new("papers");
+/// Papers by owner and key.
+pub(super) const PAPERS: TableDefinition<&PaperRowKey, &[u8]> = TableDefinition::new("papers");
 
 /// Home (8), claim (16), kind (1), time (6), key of the paper (16).
 pub type PaperIndexKey = [u8; 47];
 
-pub const INDEX: TableDefinition<&PaperIndexKey, ()> = TableDefinition::new("papers_by_time");
+/// The papers of each owner and kind, in the order of their times.
+pub(super) const INDEX: TableDefinition<&PaperIndexKey, ()> =
+    TableDefinition::new("papers_by_time");
 
 /// Before every other.
 pub const FIRST: PaperRowKey = [0; 40];
@@ -31,7 +34,8 @@ const SWEEP_STEP: usize = 20_000;
 /// Papers that one step of a reader of all hands on.
 const READ_STEP: usize = 1_000;
 
-pub fn row(owner: &Identity, key: &PaperKey) -> PaperRowKey {
+/// Returns the row of a paper.
+pub(super) fn row(owner: &Identity, key: &PaperKey) -> PaperRowKey {
     let mut row = [0; 40];
     row[..8].copy_from_slice(&owner.home.0.to_be_bytes());
     row[8..24].copy_from_slice(&owner.claim);
@@ -159,7 +163,8 @@ impl OpenedEmbedded {
     }
 }
 
-pub fn read(
+/// Returns papers of an owner, the newest first unless the oldest are asked for.
+pub(super) fn read(
     db: &Database,
     owner: &Identity,
     kinds: PaperKinds,
@@ -266,7 +271,8 @@ pub fn past(
     Ok((past, None))
 }
 
-pub fn remove(db: &Database, rows: &[PaperRowKey]) -> Result<(), Error> {
+/// Removes papers in one commit.
+pub(super) fn remove(db: &Database, rows: &[PaperRowKey]) -> Result<(), Error> {
     let txn = db.begin_write().map_err(failed)?;
     {
         let mut pile = PaperTables::open(&txn)?;
@@ -285,7 +291,8 @@ pub struct PaperTables<'t> {
 }
 
 impl<'t> PaperTables<'t> {
-    pub fn open(txn: &'t WriteTransaction) -> Result<PaperTables<'t>, Error> {
+    /// Opens both tables of a transaction.
+    pub(super) fn open(txn: &'t WriteTransaction) -> Result<PaperTables<'t>, Error> {
         let table = txn.open_table(PAPERS).map_err(failed)?;
         let index = txn.open_table(INDEX).map_err(failed)?;
         Ok(PaperTables { table, index })

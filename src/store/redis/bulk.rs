@@ -19,6 +19,7 @@ pub struct RedisBulk {
 }
 
 impl RedisBulk {
+    /// Returns an import into an open store.
     pub fn new(store: Redis) -> RedisBulk {
         RedisBulk {
             store,

@@ -17,6 +17,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a connection needs beside an address.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The servers.
     pub place: StoreUrl,
     /// Read at every connection, so that a changed password needs no restart; instead of the address's.
     pub password_file: Option<PathBuf>,
@@ -31,6 +32,7 @@ pub struct Settings {
 /// A user and password of sentinels.
 #[derive(Clone, Debug)]
 pub struct SentinelLogin {
+    /// The user of the access-control list; None: the one that has no name.
     pub user: Option<String>,
     /// Read at every connection.
     pub password_file: PathBuf,

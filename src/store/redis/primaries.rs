@@ -46,6 +46,7 @@ pub enum ConnectionPurpose {
     Follow,
 }
 
+/// Who the primary of each partition is, as far as this node knows.
 pub struct Primaries {
     settings: Settings,
     known: Mutex<KnownPrimaries>,
@@ -67,6 +68,7 @@ struct KnownPrimaries {
 }
 
 impl Primaries {
+    /// Returns primaries that are not known yet. A task looks for them as long as anybody holds these.
     pub fn new(settings: Settings) -> Arc<Primaries> {
         let primaries = Arc::new(Primaries {
             settings,
@@ -79,6 +81,7 @@ impl Primaries {
         primaries
     }
 
+    /// Returns the servers that were set.
     pub fn place(&self) -> &StoreUrl {
         &self.settings.place
     }
@@ -290,6 +293,7 @@ pub struct PrimaryConnection {
 }
 
 impl PrimaryConnection {
+    /// Returns a connection that is made when it is needed.
     pub fn new(
         primaries: Arc<Primaries>,
         partition: usize,
@@ -303,6 +307,7 @@ impl PrimaryConnection {
         }
     }
 
+    /// Returns the connection, made anew where the last one failed or the primary is another.
     pub async fn get(&mut self) -> Result<MultiplexedConnection, Error> {
         if let Some(link) = self.held() {
             return Ok(link);

@@ -8,7 +8,10 @@ pub enum Topology {
     /// One server, which is the primary.
     Single,
     /// Sentinels, a majority of which names it.
-    Sentinel { name: String },
+    Sentinel {
+        /// The name of the primary at the Sentinels.
+        name: String,
+    },
     /// A cluster, whose nodes name the primary of each slot.
     Cluster,
 }
@@ -16,7 +19,9 @@ pub enum Topology {
 /// A server: host and port, or the path of a Unix socket, which begins with a slash, as `host`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
+    /// The name or the address of the server.
     pub host: String,
+    /// The port of the server.
     pub port: u16,
 }
 
@@ -44,12 +49,17 @@ impl fmt::Display for Address {
 /// `unix:///path[?db=N]`, also as `redis+unix` and `redis-socket`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
+    /// Whether one server, Sentinels or a cluster is meant.
     pub topology: Topology,
+    /// Whether TLS is spoken.
     pub tls: bool,
     /// The server, the sentinels, or some nodes of the cluster; never empty.
     pub hosts: Vec<Address>,
+    /// The user of the access-control list; None: the one that has no name.
     pub user: Option<String>,
+    /// The password; None: none is asked for.
     pub password: Option<String>,
+    /// The number of the database.
     pub db: i64,
 }
 
@@ -118,7 +128,9 @@ const DB_MAX: i64 = 65_535;
 /// What a store's text means: a directory, or an address.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StoreLocation {
+    /// A folder of the embedded store.
     Directory,
+    /// Servers of Redis.
     Address(StoreUrl),
 }
 
