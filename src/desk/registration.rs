@@ -367,3 +367,32 @@ fn note(language: Language) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_has_the_day_in_china() {
+        let registration = Registration {
+            number: "CTWZV6ZRDGWW".to_owned(),
+            cert_type: "none".to_owned(),
+            cert_no: None,
+            name: "无名氏".to_owned(),
+            nationality: None,
+            phone: None,
+            address: None,
+            registered_by: "wang-01".to_owned(),
+            region: "440100".to_owned(),
+        };
+        for (at, day) in [
+            ("2026-11-28T15:59:59Z", "2026-11-28"),
+            ("2026-11-28T16:00:00Z", "2026-11-29"),
+            ("2026-12-31T23:00:00Z", "2027-01-01"),
+        ] {
+            let at = crate::feed::parse_time(at).unwrap();
+            let slip = slip(&registration, at, Language::En);
+            assert!(slip.contains(&format!("\nDate: {day}\n")), "{slip}");
+        }
+    }
+}
