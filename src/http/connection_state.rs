@@ -135,10 +135,9 @@ impl ThreadState {
 
     /// Returns 0 below four fifths of the cap, and 1 at it.
     pub(super) fn crowding(&self) -> f64 {
-        let metrics = &self.shared.metrics;
-        let frozen = metrics.frozen.load(Relaxed);
-        let (open, limit) = (metrics.open.load(Relaxed), metrics.limit.load(Relaxed));
-        let inside = open.saturating_sub(frozen);
+        let frozen = self.shared.frozen.load(Relaxed);
+        let limit = self.shared.limit.load(Relaxed);
+        let inside = self.shared.open_connections().saturating_sub(frozen);
         let past = (inside as f64 / limit.max(1) as f64 - 0.8) / 0.2;
         past.clamp(0.0, 1.0)
     }

@@ -69,7 +69,17 @@ pub(super) struct DoorState {
     pub(super) looks: Vec<Notify>,
     /// Steering is put off: nothing came in of late.
     pub(super) is_quiet: AtomicBool,
+    /// Written only: what steers the door is in the fields beside it.
     pub(super) metrics: Arc<DoorMetrics>,
+    /// Connections that are admitted now.
+    pub(super) limit: AtomicUsize,
+    /// Connections that are open and not heard.
+    pub(super) frozen: AtomicUsize,
+    /// Milliseconds after which those who are turned away are told to come back.
+    pub(super) retry_after_ms: AtomicU64,
+    /// Connections accepted, and newcomers told that the door is full, since the start.
+    pub(super) accepted: AtomicU64,
+    pub(super) told_busy: AtomicU64,
     /// Connections of each thread.
     pub(super) open: Vec<AtomicUsize>,
     pub(super) waits: WaitSamples,
@@ -117,6 +127,36 @@ impl DoorState {
         }
     }
 
+    /// Admits so many connections from now on.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Relaxed);
+        self.metrics.limit.store(limit as u64, Relaxed);
+    }
+
+    /// Says how many connections are open and not heard.
+    pub(super) fn set_frozen(&self, frozen: usize) {
+        self.frozen.store(frozen, Relaxed);
+        self.metrics.frozen.store(frozen as u64, Relaxed);
+    }
+
+    /// Says after how long those who are turned away are told to come back.
+    pub(super) fn set_retry_after(&self, wait: Duration) {
+        let wait = wait.as_millis() as u64;
+        self.retry_after_ms.store(wait, Relaxed);
+        self.metrics.retry_after.store(wait, Relaxed);
+    }
+
+    /// Counts a newcomer that was told that the door is full.
+    pub(super) fn count_busy(&self) {
+        self.told_busy.fetch_add(1, Relaxed);
+        self.metrics.busy.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how many connections are open, frozen ones too.
+    pub(super) fn open_connections(&self) -> usize {
+        self.open.iter().map(|open| open.load(Relaxed)).sum()
+    }
+
     pub(super) fn least_busy(&self) -> usize {
         let counts = self.open.iter().map(|open| open.load(Relaxed));
         let least = counts.enumerate().min_by_key(|(_, open)| *open);
@@ -134,6 +174,7 @@ impl ConnectionSlot {
     pub(super) fn take(shared: &Arc<DoorState>, nth: usize) -> ConnectionSlot {
         shared.open[nth].fetch_add(1, Relaxed);
         shared.metrics.open.fetch_add(1, Relaxed);
+        shared.accepted.fetch_add(1, Relaxed);
         shared.metrics.accepted.fetch_add(1, Relaxed);
         ConnectionSlot {
             shared: shared.clone(),

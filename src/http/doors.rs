@@ -55,12 +55,10 @@ impl BoundListener {
         let limit = self.settings.admission.connections_max;
         let metrics = app.meters.door(self.door.name(), limit);
         // Until the first second has told what to say.
-        let soon = admission::retry_after::LEAST.as_millis() as u64;
-        metrics.limit.store(limit as u64, Relaxed);
+        let soon = admission::retry_after::LEAST;
         let window = controller::window(&self.settings).advice();
         metrics.in_flight_max.store(window.in_flight_max, Relaxed);
         metrics.weight.store(window.weight, Relaxed);
-        metrics.retry_after.store(soon, Relaxed);
         metrics.has_tls.store(self.tls.is_some(), Relaxed);
         let shared = Arc::new(DoorState {
             door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
@@ -73,6 +71,11 @@ impl BoundListener {
             looks: (0..threads).map(|_| Notify::new()).collect(),
             is_quiet: AtomicBool::new(false),
             metrics,
+            limit: AtomicUsize::new(limit),
+            frozen: AtomicUsize::new(0),
+            retry_after_ms: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            told_busy: AtomicU64::new(0),
             open: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             waits: WaitSamples::default(),
             answered: AtomicU64::new(0),
@@ -85,6 +88,8 @@ impl BoundListener {
             body_bytes: AtomicUsize::new(0),
             tls: self.tls,
         });
+        shared.set_limit(limit);
+        shared.set_retry_after(soon);
         let (hands, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
         let mut handles = Vec::new();

@@ -217,7 +217,7 @@ impl ConnectionTable {
             .fetch_add(pending.wrapping_sub(before), Relaxed);
         let threads = self.thread.shared.open.len();
         let part = |all: usize| all.div_ceil(threads);
-        let limit = part(self.thread.shared.metrics.limit.load(Relaxed) as usize);
+        let limit = part(self.thread.shared.limit.load(Relaxed));
         let surplus = part(self.thread.shared.surplus.load(Relaxed));
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
         let gone = self.freeze(surplus.max(waiting), IDLE_AFTER);

@@ -70,11 +70,11 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             shared.left.notify_one();
         }
         let queued = kernel::queued(listener).unwrap_or_default();
-        let admitted = admissions.step(shared.metrics.accepted.load(Relaxed), now);
+        let admitted = admissions.step(shared.accepted.load(Relaxed), now);
         // Whoever is let in within half of the wait is left in the queue: the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
         shared.patient.store(patient as usize, Relaxed);
-        let busy = shared.metrics.busy.load(Relaxed);
+        let busy = shared.told_busy.load(Relaxed);
         let told = (busy - std::mem::replace(&mut told_before, busy)) as usize;
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
@@ -87,7 +87,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             shared.looks.iter().for_each(Notify::notify_one);
         }
         let is_calm = !came && seen.is_none() && queued == 0 && has_room && !put_off;
-        let frozen = shared.metrics.frozen.load(Relaxed) > 0;
+        let frozen = shared.frozen.load(Relaxed) > 0;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
             false => 0,
@@ -145,8 +145,8 @@ fn look(
         .spare
         .store((limit * 4 / 5).saturating_sub(inside), Relaxed);
     shared.is_full.store(door.is_full(), Relaxed);
-    shared.metrics.limit.store(limit as u64, Relaxed);
-    shared.metrics.frozen.store(door.frozen() as u64, Relaxed);
+    shared.set_limit(limit);
+    shared.set_frozen(door.frozen());
     door.has_room()
 }
 
@@ -222,7 +222,7 @@ impl SecondCounts {
         let news = |last: &mut u64, now: u64| now - std::mem::replace(last, now);
         let metrics = &shared.metrics;
         let answered = news(&mut self.answered, shared.answered.load(Relaxed));
-        let mut turned = news(&mut self.busy, metrics.busy.load(Relaxed));
+        let mut turned = news(&mut self.busy, shared.told_busy.load(Relaxed));
         // Only a full door asks: it reads a file of the kernel's.
         let overflows = full.then(kernel::overflows).flatten();
         if let (Some(now), Some(last)) = (overflows, self.overflows) {
@@ -233,7 +233,7 @@ impl SecondCounts {
         }
         self.overflows = overflows;
         let wait = self.estimator.step(turned, answered, full, took);
-        metrics.retry_after.store(wait.as_millis() as u64, Relaxed);
+        shared.set_retry_after(wait);
         full
     }
 }

@@ -206,7 +206,7 @@ impl Turned {
     }
 
     fn tell(&mut self, head: &[u8], shared: &DoorState) {
-        let wait = Duration::from_millis(shared.metrics.retry_after.load(Relaxed));
+        let wait = Duration::from_millis(shared.retry_after_ms.load(Relaxed));
         let answer = busy_answer(head, wait);
         // A fresh socket's buffer takes it whole.
         match &mut self.tls {
@@ -224,7 +224,7 @@ impl Turned {
         }
         let _ = self.stream.shutdown(Shutdown::Write);
         self.is_told = true;
-        shared.metrics.busy.fetch_add(1, Relaxed);
+        shared.count_busy();
     }
 }
 
