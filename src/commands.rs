@@ -278,7 +278,7 @@ fn settings(raw: RawSettings) -> Result<Settings, Failure> {
     raw.settings().map_err(Failure::Settings)
 }
 
-/// As [`settings`], with every file and folder that a node needs.
+/// As [`settings()`], with every file and folder that a node needs.
 fn checked_settings(raw: RawSettings) -> Result<Settings, Failure> {
     tell_renamed(&raw);
     raw.checked().map_err(Failure::Settings)

@@ -1,6 +1,8 @@
 //! Events in: a line of the feed, parsed, checked and sealed into a change for the store.
 //! In: a line, the seal, today. Out: a change, or why the line was rejected. Never: the store, HTTP.
 
+#![warn(clippy::missing_errors_doc)]
+
 use crate::clock::{self, Time};
 use crate::paper::{Paper, PaperKey};
 use crate::person::{self, Assurance, Document, Identity, Profile, ResidentId};
@@ -118,6 +120,10 @@ pub struct Origin {
 }
 
 /// Checks one line. `today` is `yyyymmdd`.
+///
+/// # Errors
+///
+/// The first thing that is wrong with the line.
 pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     if line.len() > LINE_BYTES_MAX {
         return Err(Rejection::LineTooLong);
@@ -229,6 +235,10 @@ impl<'de> Visitor<'de> for OnlyFields<'_> {
 
 /// Returns whom an event or an override is about: a document, or the number by which staff registered somebody who has none of
 /// those.
+///
+/// # Errors
+///
+/// What is wrong with the document.
 pub fn document(
     registration: Option<&str>,
     cert_type: Option<&str>,
@@ -453,6 +463,11 @@ fn digits(bytes: &[u8]) -> Option<u32> {
 
 /// Makes the changes of an event: the resident's id, and the profile sealed, so that no name goes further than this. One
 /// event is one change, but for a notice, which follows the clear that it is issued with.
+///
+/// # Errors
+///
+/// `ForeignPaper` for a paper that our keys did not seal for its owner, `ServiceEnded` where the key of the service that keeps it
+/// was destroyed.
 pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
     let (profile, assertion, notice) = match event {
         Event::Resident(profile) => (profile, None, None),

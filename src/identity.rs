@@ -1,5 +1,7 @@
 //! Assertions of the identity platform: a JWT in, the person whom it names out. Keys come from a JWKS file.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod stand_in;
 
 use crate::answer::Refusal;
@@ -113,6 +115,10 @@ struct Claims {
 impl Platform {
     /// Reads the JWKS. An error names the file, never its contents. Keys that are not for us are passed over, each with a warning
     /// that names it; a set without one that is, is an error.
+    ///
+    /// # Errors
+    ///
+    /// Why the file of keys could not be read or understood.
     pub fn read(settings: Settings) -> Result<Platform, String> {
         let stamp = settings.jwks.as_deref().and_then(stamp);
         let keys = match &settings.jwks {
@@ -156,6 +162,11 @@ impl Platform {
 
     /// Returns the person whom a genuine assertion in force names, and its number, if it was issued for this purpose.
     /// `Unauthorized` otherwise. Whether it was used before is known to the store alone, by the number.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge` for a long text; `Unauthorized` for an assertion that is not the platform's, out of date or of another purpose;
+    /// `OfflineRegistration` or `Malformed` for a document, name or assurance that is not taken.
     pub fn person(
         &self,
         assertion: &str,

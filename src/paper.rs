@@ -1,6 +1,6 @@
 //! Papers: what is kept of an owner beside the record, appended and never changed: its kind, key, time and sealed body. Pure.
 //!
-//! An owner is a person's [`Identity`], or one that was made for an organisation, a destination's day, a list of ours. The
+//! An owner is a person's [`Identity`](crate::person::Identity), or one that was made for an organisation, a destination's day, a list of ours. The
 //! first paper with a key is the one that stays, whatever comes after under the same key.
 
 use crate::clock::Time;

@@ -1,5 +1,7 @@
 //! A person's papers: which documents get a code, how they are checked and masked, and the resident id made of them.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod text;
 
 use crate::clock;
@@ -126,6 +128,10 @@ pub struct Document {
 
 impl Document {
     /// `today` is `yyyymmdd`; nobody is born later than that.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the type, the form, the day of birth or the check digit.
     pub fn parse(cert_type: &str, cert_no: &str, today: u32) -> Result<Document, BadDocument> {
         let cert_type = match cert_type {
             "10" => CertType::IdentityCard,
@@ -137,6 +143,10 @@ impl Document {
     }
 
     /// In place of a document, the number of a registration by staff; in either case.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the form of the number.
     pub fn registration(number: &str) -> Result<Document, BadDocument> {
         Document::check(CertType::Registration, number, u32::MAX)
     }

@@ -5,6 +5,8 @@
 //! are authenticated. AES-128-GCM-SIV forgives a nonce that comes twice; ours are a random prefix for each thread and a
 //! counter, because the system's randomness costs more than the sealing.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod base32;
 mod derivation;
 mod grant;
@@ -324,6 +326,10 @@ impl Seal {
 
     /// Opens a code that a gate read: `CodeInvalid` for what our keys did not seal, `CodeExpired` for what is too old or
     /// from the future.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid` for what our keys did not seal, `CodeExpired` for what is too old or from the future.
     pub fn open_code(&self, text: &[u8], now: Time) -> Result<Code, Refusal> {
         let mut bytes = [0; HEAD + CODE_BYTES + TAG];
         if text.len() != CODE_CHARS
@@ -388,6 +394,11 @@ impl Seal {
     }
 
     /// `Unauthorized`, `NotPermitted` (genuine, of another kind) or `SessionExpired`.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized` for what our keys did not seal or what was revoked, `NotPermitted` for a genuine credential of another kind,
+    /// `SessionExpired` for one whose time is over, `Warming` while revocations are not read.
     pub fn open_session(&self, text: &[u8], now: Time) -> Result<Session, Refusal> {
         let mut bytes = [0; SEALED_MAX];
         let (times, rest) = self.open_timed(TokenKind::Session, text, &mut bytes, now)?;
@@ -428,6 +439,11 @@ impl Seal {
     }
 
     /// Whether `text` is a token of this kind in force, and which: the check of the hot path, without taking the name out.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized` for what our keys did not seal or what was revoked, `NotPermitted` for a genuine credential of another kind,
+    /// `SessionExpired` for one whose time is over, `Warming` while revocations are not read.
     pub fn admits(
         &self,
         kind: TokenKind,
@@ -463,6 +479,11 @@ impl Seal {
     }
 
     /// Whoever comes with whatever credentials: `Unauthorized` or `SessionExpired`.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized` for what our keys did not seal or what was revoked, `SessionExpired` for one whose time is over, `Warming`
+    /// while revocations are not read.
     pub fn open_caller(&self, text: &[u8], now: Time) -> Result<Caller, Refusal> {
         let mut first = [0; SEALED_MAX];
         let length = base32::decode(text, &mut first).ok_or(Refusal::Unauthorized)?;
@@ -482,6 +503,10 @@ impl Seal {
     }
 
     /// As [`Seal::admits`], with the name.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Seal::admits`].
     pub fn open_token(
         &self,
         kind: TokenKind,

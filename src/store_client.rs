@@ -4,6 +4,8 @@
 //! Nothing here is on the way of a show or a scan in the steady state. Records are kept under the version that the board
 //! shows: a newer version is another entry, so an old fill is never found again.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod limiter;
 
 use crate::admission::concurrency_limit::RoundTrip;
@@ -146,6 +148,10 @@ impl StoreClient {
     }
 
     /// Applies changes like [`Self::ingest`], and tells of each whether it changed anything.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` where the store does not answer in time, or cannot: the changes may have been applied.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
         let outcomes = self.ingest(changes).await?;
         Ok(outcomes
@@ -156,6 +162,10 @@ impl StoreClient {
 
     /// Applies changes within the wait that a feed has, and tells what became of each; `UpstreamBusy` says nothing of whether
     /// they were applied.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::apply`].
     pub async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Refusal> {
         let papers = changes
             .iter()
@@ -200,6 +210,10 @@ impl StoreClient {
 
     /// Papers of an owner, the newest first: up to `limit` of these kinds, at most [`PAGE_MAX`], from behind the cursor on. What
     /// another node filed in the last second may not be among them.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` where the store does not answer in time, or has too many questions.
     pub async fn papers(
         &self,
         owner: Identity,
@@ -225,6 +239,10 @@ impl StoreClient {
     }
 
     /// As [`StoreClient::papers`], as the store has them now.
+    ///
+    /// # Errors
+    ///
+    /// As of [`StoreClient::papers`].
     pub async fn papers_now(
         &self,
         owner: Identity,
@@ -238,6 +256,10 @@ impl StoreClient {
     }
 
     /// Returns of each key the owner's paper that has it, as the store has them now; of [`PAGE_MAX`] keys in a call.
+    ///
+    /// # Errors
+    ///
+    /// As of [`StoreClient::papers`].
     pub async fn some_now(
         &self,
         owner: Identity,
@@ -252,6 +274,10 @@ impl StoreClient {
     }
 
     /// The record of a resident as new as the board knows it, for the desk.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` where neither store nor board tells in time.
     pub async fn record(&self, who: Identity) -> Result<Option<Arc<LocatedRecord>>, Refusal> {
         let Found::Word(word) = self.board.find(who.home, who.check()) else {
             return self.record_now(who).await;
@@ -277,6 +303,10 @@ impl StoreClient {
 
     /// How somebody stands as far as this node may tell, and of when that is: the record's reasons, and those that the board
     /// keeps because the store has lost them.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` where neither store nor board tells in time.
     pub async fn standing_of(
         &self,
         who: Identity,
@@ -305,6 +335,10 @@ impl StoreClient {
     }
 
     /// The record as the store has it now.
+    ///
+    /// # Errors
+    ///
+    /// As of [`StoreClient::papers`].
     pub async fn record_now(&self, who: Identity) -> Result<Option<Arc<LocatedRecord>>, Refusal> {
         let wait = self.settings.store_timeout;
         let found = self.ask(wait, wait, self.store.find(who)).await?;
@@ -313,6 +347,10 @@ impl StoreClient {
 
     /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found does not go onto the board: a
     /// primary that is being replaced also tells what nobody acknowledged, and only the follower can take that back.
+    ///
+    /// # Errors
+    ///
+    /// As of [`StoreClient::papers`].
     pub async fn lookup(&self, who: Identity) -> Result<Lookup, Refusal> {
         let looked = self.lookup_once(who).await?;
         let is_outdated = match &looked.placed {
@@ -347,6 +385,10 @@ impl StoreClient {
     }
 
     /// The word at an id that is not loaded yet, and when it was so.
+    ///
+    /// # Errors
+    ///
+    /// As of [`StoreClient::papers`].
     pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
         let (word, as_of) = self.word_once(id).await?;
         if !self.is_outdated(id, word, as_of).await {
@@ -384,6 +426,10 @@ impl StoreClient {
     }
 
     /// Waits until the board tells of an id what looks into the store have told already.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` where the board does not know it in time.
     pub async fn caught_up(&self, id: ResidentId) -> Result<(), Refusal> {
         reached(self.settings.store_read_timeout, || {
             !self.board.cannot_tell(id)

@@ -1,6 +1,8 @@
 //! TLS: certificates and keys read from PEM files, for doors that serve and for commands that connect.
 //! In: files. Out: configurations. Never: sockets.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod pinned;
 
 use crate::clock::Time;
@@ -70,6 +72,10 @@ impl CertificateDigest {
     }
 
     /// Returns the digest of the first certificate of a file.
+    ///
+    /// # Errors
+    ///
+    /// The file could not be read, is too long, or has no certificate.
     pub fn of_file(path: &Path) -> Result<CertificateDigest, TlsError> {
         let first = certificates(path, &read(path)?)?.swap_remove(0);
         Ok(CertificateDigest::of(&first))
@@ -121,6 +127,10 @@ pub enum ReloadOutcome {
 
 impl ServerTls {
     /// Reads the files of a door. A certificate that has expired is taken: at the start there is no better one.
+    ///
+    /// # Errors
+    ///
+    /// A file could not be read, the key does not fit the certificate, or the certificate's time is over.
     pub fn load(files: ServerFiles) -> Result<ServerTls, TlsError> {
         let contents = FileContents::read(&files)?;
         Ok(ServerTls {
@@ -313,6 +323,10 @@ pub struct ClientFiles {
 
 impl ClientFiles {
     /// Returns the configuration of a connection to a door.
+    ///
+    /// # Errors
+    ///
+    /// A file could not be read or has no authority, or the system has none.
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let roots = Arc::new(match &self.ca {
             Some(path) => authorities(path, &read(path)?)?,

@@ -113,6 +113,10 @@ impl HealthEvent {
     }
 
     /// The paper that is filed of it. Its key is made of kind, source and seq: sent again it is the same.
+    ///
+    /// # Errors
+    ///
+    /// `ServiceEnded` where the key of the service that keeps it was destroyed.
     pub fn change(&self, who: Identity, origin: &Origin, seal: &Seal) -> Result<Change, Rejection> {
         let kind = self.kind();
         let key = seal.paper_key(&[
@@ -141,6 +145,10 @@ fn tomorrow(today: u32) -> u32 {
 }
 
 /// When something happened that is ordered by it: a time that is yet to come would be the newest for ever.
+///
+/// # Errors
+///
+/// `BadTime` for what is no time, or one later than tomorrow.
 pub fn happened(text: &str, today: u32) -> Result<Time, Rejection> {
     let at = parse_time(text).ok_or(Rejection::BadTime)?;
     match at.day() <= tomorrow(today) {
@@ -150,6 +158,10 @@ pub fn happened(text: &str, today: u32) -> Result<Time, Rejection> {
 }
 
 /// A temperature that a person can have, to a tenth of a degree.
+///
+/// # Errors
+///
+/// `BadTemperature` for what is no temperature of a living person.
 pub fn celsius(celsius: f64) -> Result<f64, Rejection> {
     match (30.0..=45.0).contains(&celsius) {
         true => Ok((celsius * 10.0).round() / 10.0),

@@ -34,6 +34,10 @@ pub struct StandIn {
 
 impl StandIn {
     /// Makes a key, and writes its public half to a file as a JWKS.
+    ///
+    /// # Errors
+    ///
+    /// The key could not be made, or its public half could not be written.
     pub fn new(jwks: &Path) -> Result<StandIn> {
         let der = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
             .map_err(|_| anyhow::anyhow!("no random numbers for a key"))?;
@@ -45,6 +49,10 @@ impl StandIn {
     }
 
     /// Returns an assertion that the person consents to be a family member of whoever hands it over.
+    ///
+    /// # Errors
+    ///
+    /// The assertion could not be signed.
     pub fn member(&self, person: &StandInPerson<'_>, now: Time) -> Result<String> {
         let seconds = now.0 / 1000;
         let claims = json!({

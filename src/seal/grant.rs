@@ -44,6 +44,10 @@ impl Seal {
     }
 
     /// Opens a grant for a scanner of this organisation: `CodeInvalid` for any other, `GrantExpired` for one whose last day is over.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid` for what is no grant to this organisation, `GrantExpired` for one whose last day is over.
     pub fn open_grant(&self, text: &[u8], organisation: u64, now: Time) -> Result<Grant, Refusal> {
         let mut bytes = [0; HEAD + GRANT_BYTES + TAG];
         if text.len() != GRANT_CHARS

@@ -124,6 +124,10 @@ pub struct RevocationTable {
 
 impl RevocationTable {
     /// `Unauthorized` for what was revoked, `Warming` for everything while nobody has said what was.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized` for what was revoked, `Warming` while the revocations are not read.
     #[inline]
     pub fn admits(&self, number: u64, issued_at: Time) -> Result<(), Refusal> {
         match self.state.load(Acquire) {
@@ -134,6 +138,10 @@ impl RevocationTable {
     }
 
     /// As [`RevocationTable::admits`], for a token of this kind, whose number says all, and its holder.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::admits`].
     #[inline]
     pub fn admits_token<'h>(
         &self,

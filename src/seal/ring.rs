@@ -359,6 +359,10 @@ pub enum KeyFile {
 
 impl KeyFile {
     /// Reads a ring or a part of one, and refuses a file that others can read.
+    ///
+    /// # Errors
+    ///
+    /// An error of the file: missing, readable by others, or no ring and no part of one.
     pub fn read(path: &Path) -> Result<KeyFile, RingError> {
         let io = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => RingError::Missing(path.to_owned()),
@@ -438,6 +442,10 @@ impl RingFile {
     }
 
     /// Reads a ring, and refuses one that others can read, and a part of one.
+    ///
+    /// # Errors
+    ///
+    /// An error of the file: missing, readable by others, or no whole ring.
     pub fn read(path: &Path) -> Result<RingFile, RingError> {
         match KeyFile::read(path)? {
             KeyFile::Whole(ring) => Ok(*ring),
@@ -482,6 +490,10 @@ impl RingFile {
     }
 
     /// Writes a ring where there is none; of two who do so at once, one is told that there is one.
+    ///
+    /// # Errors
+    ///
+    /// `Exists` where there is a file, `Io` where it could not be written.
     pub fn write_new(&self, path: &Path) -> Result<(), RingError> {
         write_new(self, HEADER, path)
     }
@@ -492,6 +504,10 @@ impl RingFile {
     }
 
     /// Writes a ring so that a reader, or a crash, finds the old one or the new one, whole.
+    ///
+    /// # Errors
+    ///
+    /// `Io` where the new file could not be written; the old one stays.
     pub fn replace(&self, path: &Path) -> Result<(), RingError> {
         let beside = write_beside(self, HEADER, path)?;
         std::fs::rename(&beside, path)
@@ -501,12 +517,20 @@ impl RingFile {
 
     /// The next key seals from now on, the current one only opens, and a new next one is made. Previous keys leave once
     /// `keep` has passed since they retired: nothing that they sealed lives longer.
+    ///
+    /// # Errors
+    ///
+    /// `Full` where as many previous keys are kept as there may be.
     pub fn rotate(&mut self, now: Time, keep: Duration) -> Result<(), RingError> {
         rotate(&mut self.token, now, keep)
     }
 
     /// As [`RingFile::rotate`], of the signing keys; gates must have read the next one's public half before. A ring that is
     /// older than offline codes gets its first keys.
+    ///
+    /// # Errors
+    ///
+    /// `Full` where as many previous keys are kept as there may be.
     pub fn rotate_sign(&mut self, now: Time, keep: Duration) -> Result<(), RingError> {
         if self.offline.is_none() {
             self.offline = Some(Secret::random());

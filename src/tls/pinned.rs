@@ -44,6 +44,10 @@ pub fn key_digest(certificate: &[u8]) -> Option<KeyDigest> {
 }
 
 /// Returns the digest of the public key of the first certificate of a file.
+///
+/// # Errors
+///
+/// The file could not be read, or has no certificate.
 pub fn key_digest_of_file(path: &Path) -> Result<KeyDigest, TlsError> {
     let first = certificates(path, &read(path)?)?.swap_remove(0);
     key_digest(&first).ok_or_else(|| TlsError::NoCertificate(path.to_owned()))
@@ -166,6 +170,10 @@ pub(super) fn client_verifier(keys: AdmittedKeys) -> Arc<dyn ClientCertVerifier>
 }
 
 /// Returns the TLS of a connection to a service with one of these public keys, at which we show our certificate.
+///
+/// # Errors
+///
+/// A file could not be read, or the key does not fit the certificate.
 pub fn client(cert: &Path, key: &Path, pins: &[KeyDigest]) -> Result<Arc<ClientConfig>, TlsError> {
     let pair = |why: Error| TlsError::Pair(cert.to_owned(), key.to_owned(), why.to_string());
     let pins = pins.to_vec();

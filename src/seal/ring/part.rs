@@ -222,6 +222,10 @@ impl RingPart {
     }
 
     /// Writes a part where there is no file.
+    ///
+    /// # Errors
+    ///
+    /// `Exists` where there is a file, `Io` where it could not be written.
     pub fn write_new(&self, path: &Path) -> Result<(), RingError> {
         write_new(self, HEADER, path)
     }
