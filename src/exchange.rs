@@ -1,6 +1,8 @@
 //! What a node asks of other health codes' services: for a verdict on a live code, and for their status lists.
 //! In: peers of the trust list. Out: verdicts and files. Never: the board, the store.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod asking;
 pub mod breaker;
 pub mod dialect;

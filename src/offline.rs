@@ -1,6 +1,8 @@
 //! Offline verification: codes that can be saved or printed, and the status list with which a gate judges them without a network.
 //! Pure: bytes, keys and times in; bytes, or what may be said, out. Never: the board, stores, HTTP.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod code;
 pub mod daily;
 pub mod gate;

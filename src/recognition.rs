@@ -1,6 +1,8 @@
 //! Recognition of codes of other issuers: which kind a text is, and what a genuine one says.
 //! In: a text, the trust list, the time of day. Out: a pass, or why there is none. Never: the board, the store, HTTP, the network.
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod bounds;
 pub mod hc1;
 pub mod import;

@@ -120,6 +120,10 @@ impl Exchange {
 
     /// Asks a peer for a verdict on a code. `IssuerUnreachable` where it does not answer in time, failed too often, or has too many
     /// questions already.
+    ///
+    /// # Errors
+    ///
+    /// `IssuerUnreachable` where the peer does not answer in time, failed too often, or has too many questions already.
     pub async fn ask(
         self: &Arc<Exchange>,
         peer: &Arc<Peer>,

@@ -229,6 +229,10 @@ fn time(text: &Option<String>) -> Option<Time> {
 }
 
 /// Reads what a peer says of one code. A colour comes only of a state and a status that say the same, as of a time that is known.
+///
+/// # Errors
+///
+/// `Rubbish` for what is no verdict of the right form, `Lie` for one of another issuer or from the future.
 pub fn read_verdict(
     bytes: &[u8],
     issuer: u32,

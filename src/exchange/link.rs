@@ -42,6 +42,10 @@ pub struct LinkAddress {
 
 impl LinkAddress {
     /// Reads `https://HOST:PORT…`, or `http://…`, where `tls` is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// The address has another form, or its TLS could not be made.
     pub fn read(
         uri: &Uri,
         tls: impl FnOnce() -> Result<Arc<ClientConfig>, String>,
@@ -66,6 +70,10 @@ impl LinkAddress {
     }
 
     /// Connects. The task that moves its bytes ends with the sender.
+    ///
+    /// # Errors
+    ///
+    /// The host was not reached, or its TLS did not come about.
     pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, LinkFault> {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
@@ -93,6 +101,10 @@ async fn speak(
 }
 
 /// Sends a request and reads the answer whole, up to so many bytes.
+///
+/// # Errors
+///
+/// The connection broke, or the answer has too many bytes.
 pub async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,

@@ -99,6 +99,10 @@ impl OfflineCode {
     }
 
     /// Reads a code and checks its signature with the keys of its issuer, which `keys_of` gives for an issuer's number.
+    ///
+    /// # Errors
+    ///
+    /// `Form` for what is no code, `UnknownKey` where the issuer has no key of its number, `Signature` where that did not sign it.
     pub fn open<'k>(
         text: &[u8],
         keys_of: impl FnOnce(u32) -> &'k [VerifyingKey],

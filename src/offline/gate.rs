@@ -71,6 +71,10 @@ pub struct HeldLists {
 
 impl HeldLists {
     /// Takes a base unless the one that is held is newer. Changes of an older base are let go.
+    ///
+    /// # Errors
+    ///
+    /// The base is of another issuer, or older than the one that is held.
     pub fn take_base(&mut self, base: BaseList) -> Result<(), Rollback> {
         if let Some(held) = &self.base {
             if held.head.issuer != base.head.issuer {
@@ -93,6 +97,10 @@ impl HeldLists {
     }
 
     /// Takes changes of the base that is held, unless those that are held are newer.
+    ///
+    /// # Errors
+    ///
+    /// The changes are of another issuer or base, or older than those that are held.
     pub fn take_changes(&mut self, changes: ListChanges) -> Result<(), Rollback> {
         let base = self.base.as_ref().ok_or(Rollback::OtherBase)?;
         if base.head.issuer != changes.head.issuer {

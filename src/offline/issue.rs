@@ -141,6 +141,10 @@ pub struct Generations {
 
 impl Generations {
     /// Returns the newest revoked generation. `Warming` while nobody has said what was revoked.
+    ///
+    /// # Errors
+    ///
+    /// `Warming` while the revocations are not read.
     pub fn newest(&self, resident: ResidentId) -> Result<Option<u8>, Refusal> {
         match self.read_to.load(Acquire) {
             0 => Err(Refusal::Warming),
@@ -149,6 +153,10 @@ impl Generations {
     }
 
     /// Returns the generation that the resident's next code is of.
+    ///
+    /// # Errors
+    ///
+    /// `Warming` while the revocations are not read; `LimitReached` where there is no further generation.
     pub fn current(&self, resident: ResidentId) -> Result<u8, Refusal> {
         match self.newest(resident)? {
             None => Ok(0),
@@ -297,6 +305,10 @@ impl OfflineIssuer {
     }
 
     /// Returns the life that is asked for in hours, or the usual one; `Malformed` where there is no such life.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for no whole number of hours, or one out of bounds.
     pub fn life(&self, hours: Option<&str>) -> Result<u16, Refusal> {
         let most = self.settings.life_max.as_secs() / 3_600;
         let hours = match hours {
@@ -314,6 +326,10 @@ impl OfflineIssuer {
     }
 
     /// Signs a code. `Internal` if the system gives no random bytes, `NotFound` where the keys only verify.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` if the system gives no random bytes, `NotFound` where the keys only verify.
     pub fn issue(
         &self,
         holder: &OfflineHolder,
@@ -346,6 +362,11 @@ impl OfflineIssuer {
 
     /// Opens a code that a gate read: `CodeInvalid` for what is none of ours, `CodeExpired` for what is over or from the future,
     /// `CodeRevoked`, or `Warming` while nobody has said what was revoked.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid` for what is none of ours, `CodeExpired` for what is over or from the future, `CodeRevoked`, or `Warming` while
+    /// the revocations are not read.
     pub fn open(&self, text: &[u8], now: Time, skew: Duration) -> Result<OpenedOffline, Refusal> {
         let opened = self.read(text, now, skew);
         match &opened {

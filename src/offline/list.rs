@@ -216,6 +216,10 @@ pub struct ListFile {
 
 impl ListFile {
     /// Reads the head of a file.
+    ///
+    /// # Errors
+    ///
+    /// The head does not have the form of a list's.
     pub fn read(file: &[u8]) -> Result<ListFile, FileFault> {
         let is_base = file.get(4) == Some(&KIND_BASE);
         let kind = if is_base { KIND_BASE } else { KIND_CHANGES };
@@ -262,6 +266,10 @@ fn write_head(kind: u8, key: u8, planes: u8, head: &ListHead, own: [u32; 5]) -> 
 
 impl BaseList {
     /// Reads a file and checks its signature, which comes before everything that its contents decide.
+    ///
+    /// # Errors
+    ///
+    /// The file does not have the form or the length of a base, or none of the keys signed it.
     pub fn open(file: Box<[u8]>, keys: &[VerifyingKey]) -> Result<BaseList, FileFault> {
         let (head, planes, [listed, m1, k, m2, seed2]) = read_head(&file, KIND_BASE, keys)?;
         if m1.max(m2) > COLUMN_BITS_MAX || k > COLUMNS_MAX {
@@ -342,6 +350,10 @@ impl BaseList {
 
 impl ListChanges {
     /// Reads a file and checks its signature.
+    ///
+    /// # Errors
+    ///
+    /// The file does not have the form or the length of changes, or none of the keys signed it.
     pub fn open(file: &[u8], keys: &[VerifyingKey]) -> Result<ListChanges, FileFault> {
         let (head, planes, [green, red, yellow, void, zero]) = read_head(file, KIND_CHANGES, keys)?;
         if planes != 0 || zero != 0 {
@@ -431,6 +443,10 @@ pub enum BuildFault {
 ///
 /// `listed` are all ids that are not green, each once, sorted by id. `everybody` calls its argument with the id of each resident
 /// on record, in any order, as often as it is called itself; the listed ones may be among them.
+///
+/// # Errors
+///
+/// There are too many ids, no seed solves the system, or the system gives no random bytes.
 pub fn build_base(
     head: &ListHead,
     listed: &[(ListId, ListState)],

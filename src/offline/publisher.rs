@@ -185,6 +185,10 @@ type RecentWords = HashMap<ListId, Word>;
 
 /// Makes the next edition from the bases so far, the newest first. `rebase` asks for a new base; there is one as well where there
 /// is none so far, where the changes grew too large, and where a base so far is of a key that is gone.
+///
+/// # Errors
+///
+/// A file could not be built or read again, an answer of it would be wrong, or there is no key to sign with.
 pub fn publish(
     source: &ListSource<'_>,
     so_far: &[BaseList],

@@ -99,6 +99,10 @@ impl System {
     }
 
     /// Adds the equation of an id, which is to give `side`.
+    ///
+    /// # Errors
+    ///
+    /// The equations so far give the id the other side.
     pub fn add(&mut self, id: ListId, side: bool) -> Result<(), Contradiction> {
         let equation = Equation::of(id, self.seed, self.span);
         let (mut place, mut row) = (equation.start as usize, equation.coefficients);

@@ -156,6 +156,10 @@ pub fn shown(text: &str) -> String {
 }
 
 /// Returns the bytes of a file of keys. An error says in words that it cannot be read, or has more than [`KEY_FILE_BYTES_MAX`].
+///
+/// # Errors
+///
+/// It says in words that the file cannot be read, or has more than [`KEY_FILE_BYTES_MAX`].
 pub fn read_bounded(path: &std::path::Path) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;

@@ -50,6 +50,10 @@ pub struct OpenedHc1<'k> {
 
 impl UncheckedHc1 {
     /// Reads the form of a code.
+    ///
+    /// # Errors
+    ///
+    /// The text does not have the form of an HC1, or is past a bound.
     pub fn read(text: &[u8]) -> Result<UncheckedHc1, PassFault> {
         read_form(text).ok_or(PassFault::Undecodable)
     }
@@ -60,6 +64,10 @@ impl UncheckedHc1 {
     }
 
     /// Checks the signature with the keys of this id, then reads what was signed. Times are not judged.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownKey` without a key of this id, `BadSignature` where none of them signed it, or a fault of what was signed.
     pub fn open<'k>(&self, keys: &'k [IssuerKey]) -> Result<OpenedHc1<'k>, PassFault> {
         let is_known = [Algorithm::ES256, Algorithm::PS256]
             .iter()
@@ -95,6 +103,10 @@ impl UncheckedHc1 {
 
 impl OpenedHc1<'_> {
     /// Judges the times of a code, and whether its key may say this.
+    ///
+    /// # Errors
+    ///
+    /// `Expired`, `NotYetValid`, or that the key may not say this.
     pub fn judge(&self, now: Option<(Time, std::time::Duration)>) -> Result<(), PassFault> {
         if let Some((now, skew)) = now {
             let pass = &self.pass;

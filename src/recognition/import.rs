@@ -66,6 +66,10 @@ fn form(why: impl ToString) -> ImportFault {
 }
 
 /// Reads a publisher's list. With the publisher's public key in PEM its signature is checked first.
+///
+/// # Errors
+///
+/// The list does not have its form, or its publisher's key did not sign it.
 pub fn import(
     form: ListForm,
     bytes: &[u8],

@@ -214,6 +214,10 @@ pub struct PeerVerdict {
 }
 
 /// Opens an offline code of a peer: the code, or why it is none.
+///
+/// # Errors
+///
+/// `CodeInvalid` for another form, `IssuerUnknown` for another key, `SignatureInvalid` for another signature.
 pub fn open_offline(peer: &Peer, text: &[u8]) -> Result<OfflineCode, Refusal> {
     let text = text.to_ascii_uppercase();
     let keys_of = |issuer| match issuer == peer.id {
@@ -228,6 +232,10 @@ pub fn open_offline(peer: &Peer, text: &[u8]) -> Result<OfflineCode, Refusal> {
 }
 
 /// Judges an offline code by the list of its issuer.
+///
+/// # Errors
+///
+/// `CodeRevoked`, or `CodeExpired` for a code that is over. What the list does not cover is no error: it has no colour.
 pub fn judge_offline(
     peer: &Peer,
     code: &OfflineCode,
@@ -290,6 +298,10 @@ pub struct PeerLists {
 
 impl PeerLists {
     /// Takes files of a list, where they are of this peer, signed by its keys, and no older than what is held.
+    ///
+    /// # Errors
+    ///
+    /// It says in words which file is not taken, and why.
     pub fn take(
         &mut self,
         issuer: u32,

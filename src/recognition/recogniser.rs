@@ -56,6 +56,10 @@ pub struct Recogniser {
 
 impl Recogniser {
     /// Reads the trust file. Returns everything that is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file, and with the files that it names.
     pub fn read(settings: RecognitionSettings) -> Result<Recogniser, Vec<String>> {
         let (list, look) = read(&settings.trust, &[])?;
         let recogniser = Recogniser {
@@ -128,6 +132,10 @@ impl Recogniser {
     }
 
     /// Reads an offline code of a peer, by its list. `IssuerUnknown` where the trust file does not name the issuer.
+    ///
+    /// # Errors
+    ///
+    /// `IssuerUnknown` where the trust file does not name the issuer, or a refusal of the code.
     pub fn open_offline(
         &self,
         text: &[u8],
@@ -171,6 +179,10 @@ impl Recogniser {
     }
 
     /// Takes files of a peer's list.
+    ///
+    /// # Errors
+    ///
+    /// It says in words which file is not taken, and why.
     pub fn take_lists(
         &self,
         issuer: u32,

@@ -62,6 +62,10 @@ pub struct OpenedShc<'k> {
 
 impl UncheckedShc {
     /// Reads the form of a card, and whom and which key it names.
+    ///
+    /// # Errors
+    ///
+    /// The text does not have the form of a card, or is past a bound.
     pub fn read(text: &[u8]) -> Result<UncheckedShc, PassFault> {
         read_form(text).ok_or(PassFault::Undecodable)
     }
@@ -77,6 +81,10 @@ impl UncheckedShc {
     }
 
     /// Checks the signature with the key of this issuer and id, then reads what was signed. Times are not judged.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownKey` without a key, `BadSignature` where it did not sign the card, or a fault of what was signed.
     pub fn open<'k>(&self, key: Option<&'k IssuerKey>) -> Result<OpenedShc<'k>, PassFault> {
         if !self.is_es256 {
             return Err(PassFault::UnsupportedAlgorithm);
@@ -94,6 +102,10 @@ impl UncheckedShc {
 
 impl OpenedShc<'_> {
     /// Judges the times of a card, whether it was revoked, and whether its key may say this.
+    ///
+    /// # Errors
+    ///
+    /// `Expired`, `NotYetValid`, `Revoked`, or that the key may not say this.
     pub fn judge(&self, now: Option<(Time, Duration)>) -> Result<(), PassFault> {
         if let (Some(id), Some(revoked)) = (&self.id, &self.key.revoked)
             && revoked.has(id, self.not_before_second)

@@ -177,6 +177,10 @@ impl TrustList {
     }
 
     /// Reads a code of another issuer as of a time, with how far two clocks may be apart, or without judging its times.
+    ///
+    /// # Errors
+    ///
+    /// The fault of the code: its form, key, signature, times, or that it was revoked.
     pub fn open(
         &self,
         format: ForeignFormat,
@@ -322,6 +326,10 @@ struct DenyWords {
 }
 
 /// Reads a trust file, and the files that it names beside itself. Returns all that is wrong with them.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, and with the files that it names.
 pub fn read(path: &Path) -> Result<TrustList, Vec<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| vec![format!("{}: {error}", path.display())])?;
@@ -330,6 +338,10 @@ pub fn read(path: &Path) -> Result<TrustList, Vec<String>> {
 }
 
 /// Reads the text of a trust file whose files are in a folder.
+///
+/// # Errors
+///
+/// Everything that is wrong with the text, and with the files that it names.
 pub fn parse(text: &str, folder: &Path) -> Result<TrustList, Vec<String>> {
     let table: BTreeMap<String, toml::Value> =
         toml::from_str(text).map_err(|error| vec![toml_fault(text, &error)])?;
@@ -443,6 +455,10 @@ fn read_peer(list: &mut TrustList, entry: toml::Value, folder: &Path) -> Vec<Str
 }
 
 /// Reads a file of keys.
+///
+/// # Errors
+///
+/// It says in words that the file cannot be read, or is no file of keys.
 pub fn read_keys(path: &Path) -> Result<IssuerKeyFile, String> {
     let bytes = read_bounded(path)?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
