@@ -13,7 +13,7 @@ use crate::paper::{PAGE_MAX, PaperKinds, PaperPurpose};
 use crate::person::Document;
 use crate::seal::Seal;
 use crate::seal::base32;
-use crate::seal::ring::RingFile;
+use crate::seal::ring::{RingFile, RingLock};
 use crate::status::Reasons;
 use crate::store::embedded::rewrite::{find_in, rewrite};
 use crate::store::{Change, ChangeKind, Store, embedded, redis};
@@ -90,6 +90,7 @@ impl Erase {
 
 fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
     let path = settings(sources.raw())?.keys;
+    let lock = RingLock::of(&path)?;
     let mut file = RingFile::read(&path)?;
     if let Some(at) = file.destroyed(name) {
         return Err(anyhow!("the key of {} was destroyed at {at}", name.word()).into());
@@ -101,7 +102,7 @@ fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
         )
         .into());
     }
-    file.replace(&path)?;
+    file.replace(&path, &lock)?;
     let seal = Seal::new(&RingFile::read(&path)?, settings(sources.raw())?.seal);
     let erased = serde_json::json!({
         "erased": "service", "name": name.word(), "at": now.to_string(),

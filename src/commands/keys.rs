@@ -4,7 +4,7 @@ use super::{CommandResult, Sources, note, say, settings};
 use crate::clock::Time;
 use crate::config::parse_duration;
 use crate::seal::ring::part::DoorPart;
-use crate::seal::ring::{KeyLine, KeyState, RingFile};
+use crate::seal::ring::{KeyLine, KeyState, RingFile, RingLock};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -110,6 +110,7 @@ impl Keys {
             } => {
                 let settings = settings(sources.raw())?;
                 let path = settings.keys;
+                let lock = RingLock::of(&path)?;
                 let mut file = RingFile::read(&path)?;
                 let usual = match sign {
                     true => settings.offline_life_max + DAY,
@@ -128,7 +129,7 @@ impl Keys {
                     (false, true) => file.drop_previous(),
                     _ => {}
                 }
-                file.replace(&path)?;
+                file.replace(&path, &lock)?;
                 list(&file)?;
                 note("rotated; SIGHUP makes a running node read it");
             }
@@ -147,9 +148,10 @@ impl Keys {
             }
             KeysAction::Replace(sources) => {
                 let path = settings(sources.raw())?.keys;
+                let lock = RingLock::of(&path)?;
                 let mut file = RingFile::read(&path)?;
                 file.replace_token_keys(Time::now());
-                file.replace(&path)?;
+                file.replace(&path, &lock)?;
                 list(&file)?;
                 note(
                     "replaced; give the file to every node and send each SIGHUP, then issue new tokens",

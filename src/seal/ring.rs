@@ -39,6 +39,35 @@ pub enum RingError {
     Full(usize),
 }
 
+/// Held by whoever reads a ring in order to change it, across processes; given up when it is dropped, or the process ends.
+pub struct RingLock {
+    _folder: std::fs::File,
+}
+
+impl RingLock {
+    /// Waits until nobody else changes a ring in this folder.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` where there is no such folder, `Io` where it cannot be locked.
+    pub fn of(path: &Path) -> Result<RingLock, RingError> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        // The folder, because the file itself is another one after every change.
+        let opened = std::fs::File::open(folder);
+        let locked = opened.and_then(|folder| folder.lock().map(|()| folder));
+        match locked {
+            Ok(folder) => Ok(RingLock { _folder: folder }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(RingError::Missing(path.to_owned()))
+            }
+            Err(error) => Err(RingError::Io(path.to_owned(), error)),
+        }
+    }
+}
+
 /// Bytes of a secret, wiped when dropped, and never printed.
 #[derive(Clone, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(try_from = "String")]
@@ -503,12 +532,13 @@ impl RingFile {
         RingPart::of(self, doors)
     }
 
-    /// Writes a ring so that a reader, or a crash, finds the old one or the new one, whole.
+    /// Writes a ring so that a reader, or a crash, finds the old one or the new one, whole. It was read under the same lock, so that
+    /// of two who change it at once neither undoes what the other did.
     ///
     /// # Errors
     ///
     /// `Io` where the new file could not be written; the old one stays.
-    pub fn replace(&self, path: &Path) -> Result<(), RingError> {
+    pub fn replace(&self, path: &Path, _lock: &RingLock) -> Result<(), RingError> {
         let beside = write_beside(self, HEADER, path)?;
         std::fs::rename(&beside, path)
             .and_then(|()| sync_folder(path))
@@ -922,7 +952,7 @@ mod tests {
         let mut read = RingFile::read(&path).unwrap();
         assert!(read.offline().is_none());
         read.rotate_sign(Time(2), Duration::ZERO).unwrap();
-        read.replace(&path).unwrap();
+        read.replace(&path, &RingLock::of(&path).unwrap()).unwrap();
         assert_eq!(
             RingFile::read(&path)
                 .unwrap()

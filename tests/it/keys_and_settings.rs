@@ -832,3 +832,43 @@ fn the_operations_door_is_printed_under_the_name_by_which_it_was_asked_for() {
         ended(&mut child);
     }
 }
+
+#[test]
+fn of_those_who_change_a_ring_at_once_none_undoes_what_another_did() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    assert!(at(&store, &["keys", "new"]).status.success());
+    let place = store.to_str().unwrap();
+    let start = |what: &str| {
+        let mut child = command();
+        child.args(["keys", what, "--store", place]);
+        child.stdout(Stdio::null()).stderr(Stdio::null());
+        crate::process::spawn(child).expect("the binary runs")
+    };
+    let rotating: Vec<_> = (0..4).map(|_| start("rotate")).collect();
+    for mut child in rotating {
+        assert!(ended(&mut child).success());
+    }
+    let listed = text(&at(&store, &["keys", "list"]).stdout);
+    // Two keys at first, and one more with each rotation.
+    assert!(
+        listed.contains("\n6\tnext") || listed.contains("6\tnext"),
+        "{listed}"
+    );
+    for _ in 0..4 {
+        let before = RingFile::read(&store.join("keys")).unwrap().lines();
+        let (mut replacing, mut rotating) = (start("replace"), start("rotate"));
+        assert!(ended(&mut replacing).success() && ended(&mut rotating).success());
+        // Whichever came first: what was replaced is gone.
+        let after = RingFile::read(&store.join("keys")).unwrap().lines();
+        let is_left = |key: &&liangma::seal::ring::KeyLine| {
+            after
+                .iter()
+                .any(|known| known.id == key.id && known.created == key.created)
+        };
+        assert!(
+            before.iter().find(is_left).is_none(),
+            "a key from before is left"
+        );
+    }
+}
