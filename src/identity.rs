@@ -334,7 +334,13 @@ fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
     let mut reasons = Vec::new();
     for (nth, key) in set.keys.into_iter().enumerate() {
         let name = match key.get("kid").and_then(serde_json::Value::as_str) {
-            Some(kid) => kid.chars().take(64).collect(),
+            // Whoever wrote the file does not write lines of our log.
+            Some(kid) => kid
+                .chars()
+                .take(64)
+                .collect::<String>()
+                .escape_debug()
+                .to_string(),
             None => format!("number {} without kid", nth + 1),
         };
         match trusted_key(key) {
@@ -388,9 +394,76 @@ fn trusted_key(key: serde_json::Value) -> Result<TrustedKey, String> {
     if alg.is_some_and(|alg| alg != format!("{algorithm:?}").as_str()) {
         return Err("its alg does not fit its kind".to_owned());
     }
+    check_material(&jwk.algorithm)?;
     let id = jwk.common.key_id.clone();
     let key = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
     Ok(TrustedKey { id, algorithm, key })
+}
+
+/// Refuses keys whose numbers verify nothing, or anything: points off their curve, points of small order, an RSA exponent below 3.
+fn check_material(parameters: &jsonwebtoken::jwk::AlgorithmParameters) -> Result<(), String> {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use jsonwebtoken::jwk::AlgorithmParameters::*;
+    let bytes = |text: &str| {
+        let read = URL_SAFE_NO_PAD.decode(text);
+        read.map_err(|_| "its numbers are not base64url".to_owned())
+    };
+    let no_point = |_| "its point is not on its curve".to_owned();
+    match parameters {
+        OctetKeyPair(pair) => {
+            let point = bytes(&pair.x)?;
+            if has_small_order(&point) {
+                return Err("its point has a small order: anybody could sign".to_owned());
+            }
+            ParsedPublicKey::new(&ED25519, &point).map_err(no_point)?;
+        }
+        EllipticCurve(curve) => {
+            let (x, y) = (bytes(&curve.x)?, bytes(&curve.y)?);
+            if x.len() != 32 || y.len() != 32 {
+                return Err("its coordinates have 32 bytes each".to_owned());
+            }
+            let point = [&[4][..], &x, &y].concat();
+            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).map_err(no_point)?;
+        }
+        RSA(rsa) => {
+            let exponent = bytes(&rsa.e)?;
+            let first = exponent.iter().position(|byte| *byte != 0);
+            let digits = first.map_or(&[][..], |first| &exponent[first..]);
+            let is_odd = digits.last().is_some_and(|last| last % 2 == 1);
+            if !is_odd || digits == [1] {
+                return Err("its exponent is not an odd number from 3 on".to_owned());
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether the y of an Ed25519 point, whatever its sign, is that of one of the eight points whose order divides 8: 0, 1, -1, and
+/// two others with their negatives, also spelled with p added (RFC 8032, 5.1.7; the values are those of the curve's torsion).
+fn has_small_order(point: &[u8]) -> bool {
+    let Ok(mut y) = <[u8; 32]>::try_from(point) else {
+        return false;
+    };
+    y[31] &= 0x7f;
+    // p = 2^255 - 19, little endian.
+    let mut p = [0xff; 32];
+    (p[0], p[31]) = (0xed, 0x7f);
+    let plus = |base: [u8; 32], more: u8| {
+        let mut sum = base;
+        sum[0] = sum[0].wrapping_add(more);
+        sum
+    };
+    let minus_one = plus(p, 0xff);
+    let one = plus([0; 32], 1);
+    let of_order_eight = [
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    ];
+    [[0; 32], one, minus_one, p, plus(p, 1)].contains(&y)
+        || of_order_eight.contains(&crate::hex::text(&y).as_str())
 }
 
 #[cfg(test)]
@@ -420,6 +493,53 @@ mod tests {
                 &modulus[..modulus.len().min(4)]
             );
         }
+    }
+
+    #[test]
+    fn keys_that_verify_anything_or_nothing_are_passed_over_by_name() {
+        use base64::Engine;
+        let text = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+        let ed = |x: &[u8]| serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "kid": "weak", "x": text(x) });
+        let unhex = |digits: &str| -> Vec<u8> {
+            let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            (0..digits.len()).step_by(2).map(byte).collect()
+        };
+        let mut weak: Vec<serde_json::Value> = [
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0000000000000000000000000000000000000000000000000000000000000080",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        ]
+        .map(|digits| ed(&unhex(digits)))
+        .to_vec();
+        weak.push(ed(&[9; 3]));
+        let ec = |x: &[u8], y: &[u8]| serde_json::json!({ "kty": "EC", "crv": "P-256", "kid": "off", "x": text(x), "y": text(y) });
+        weak.extend([ec(&[1; 32], &[2; 32]), ec(&[1; 3], &[2; 3])]);
+        for e in [&[1][..], &[0, 1], &[0], &[4], &[]] {
+            weak.push(serde_json::json!({
+                "kty": "RSA", "kid": "e", "n": format!("_{}", "_".repeat(341)), "e": text(e),
+            }));
+        }
+        for key in weak {
+            let set = serde_json::json!({ "keys": [key] }).to_string();
+            let why = keys_of(set.as_bytes())
+                .err()
+                .expect("no key of it signs for us");
+            assert!(why.contains("key "), "{key}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_kid_writes_no_line_of_its_own() {
+        let set = serde_json::json!({ "keys": [{ "kty": "oct", "kid": "a\nINFO b\u{1b}[0m" }] });
+        let why = keys_of(set.to_string().as_bytes()).err().expect("no key");
+        assert!(!why.contains(char::is_control), "{why:?}");
     }
 
     #[test]
