@@ -1249,7 +1249,8 @@ impl Service {
                     said: None,
                 }))
                 .collect();
-            let released = record.assertions.iter().filter(|status| !status.active);
+            let cleared = record.assertions.iter().filter(|status| !status.active);
+            let released = cleared.filter(|status| status.is_told());
             explained.released = released
                 .map(|status| (status.reason, said_by(status)))
                 .collect();

@@ -23,6 +23,20 @@ pub struct Assertion {
     pub region: Option<u32>,
 }
 
+impl Assertion {
+    /// Leaves what tells an older message from a newer one, and nothing of when, until when or where. Whether anything went.
+    fn strip(&mut self) -> bool {
+        let had_some = (self.at, self.until, self.region) != (Time(0), None, None);
+        (self.at, self.until, self.region) = (Time(0), None, None);
+        had_some
+    }
+
+    /// Whether it may be told to the person: not once it was stripped.
+    pub fn is_told(&self) -> bool {
+        self.at != Time(0)
+    }
+}
+
 /// What the store keeps of one resident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -59,7 +73,13 @@ impl Record {
                 self.profile = profile;
                 changed
             }
-            ChangeKind::Erase => !std::mem::take(&mut self.profile).is_empty(),
+            ChangeKind::Erase => {
+                let had_profile = !std::mem::take(&mut self.profile).is_empty();
+                // What was cleared stays as a number alone, so that an older message does not bring it back.
+                let cleared = self.assertions.iter_mut().filter(|known| !known.active);
+                let stripped = cleared.map(Assertion::strip);
+                stripped.fold(had_profile, |some, one| some | one)
+            }
             ChangeKind::Override(said) => {
                 let known = self.known(&said).filter(|known| **known != said);
                 known.map(|known| *known = said).is_some()
@@ -273,6 +293,27 @@ mod tests {
             Applied
         );
         assert_eq!(record.profile, number());
+    }
+
+    #[test]
+    fn of_who_was_erased_stays_what_was_cleared_as_a_number_alone() {
+        let of = |seq, active| Assertion {
+            reason: Reason::CloseContact,
+            source: "gd-cdc".into(),
+            seq,
+            active,
+            at: Time(1_790_000_000_000),
+            until: Some(20_260_901),
+            region: Some(440_106),
+        };
+        let mut record = said(&[of(1, true), of(5, false)]);
+        assert_eq!(record.take(ChangeKind::Erase), Applied);
+        let left = &record.assertions[0];
+        assert_eq!((left.at, left.until, left.region), (Time(0), None, None));
+        assert!(!left.is_told() && left.seq == 5);
+        assert_eq!(record.take(ChangeKind::Erase), Unchanged);
+        let again = ChangeKind::Status(of(1, true), Box::from([7, 7]));
+        assert_eq!(record.take(again), Unchanged);
     }
 
     #[test]

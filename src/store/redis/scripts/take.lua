@@ -125,6 +125,22 @@ local function has_cleared(record, at, standing)
     and (upper < known_upper or upper == known_upper and lower < known_lower)
 end
 
+local NO_DETAILS = string.rep('\0', 16)
+
+-- Leaves of what was cleared the number alone: neither when, nor until when, nor where. Whether anything was left to go.
+local function strip(one)
+  local record, at, stripped = one.record, standings_at(one.record), false
+  while at <= #record do
+    if string.byte(record, at) < 128 and string.sub(record, at + 9, at + 24) ~= NO_DETAILS then
+      record = string.sub(record, 1, at + 8) .. NO_DETAILS .. string.sub(record, at + 25)
+      stripped = true
+    end
+    at = at + 26 + string.byte(record, at + 25)
+  end
+  one.record = record
+  return stripped
+end
+
 -- Takes one thing that is said into a resident's record; what became of it, as the flags of changes say it. Without a profile
 -- all of it goes.
 local function take(one, claim, standing, profile)
@@ -350,7 +366,8 @@ for nth = 9, #ARGV do
   elseif length == 0xfffe then
     flag, last = erase(pile_of(string.sub(change, 1, 24))) and '1' or '0', -1
     local one = is_own(high, low, claim)
-    if one and take(one, claim, '', '') == '1' then
+    local had_profile = one and take(one, claim, '', '') == '1'
+    if one and (strip(one) or had_profile) then
       flag = '1'
       mark(one)
       one.held = bit.bor(one.held or 0, reasons_of(one.record))
