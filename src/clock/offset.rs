@@ -193,6 +193,11 @@ pub fn look(judge: &mut OffsetJudge, store_offset: Option<i64>, bound: Duration)
     seen
 }
 
+/// Says that our time may have leapt forward while nobody ran to see it.
+pub fn note_leap() {
+    LEAPT.store(Moment::now().0.max(1), Relaxed);
+}
+
 /// Returns whether our time leapt forward by more than [`LEAP`] within so long.
 pub fn leapt_within(length: Duration) -> bool {
     let leapt = LEAPT.load(Relaxed);

@@ -1,7 +1,8 @@
 //! `list`: builds a status list from a store, shows what a file says, and judges a code by files as a gate without a network does.
 
 use super::{
-    CommandResult, Failure, Sources, StoreHandle, log, open_existing, ring, runtime, say, settings,
+    CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
+    say, settings,
 };
 use crate::board::Board;
 use crate::clock::Now;
@@ -213,6 +214,7 @@ fn show(path: &Path, jwks: Option<&Path>) -> CommandResult {
 fn build(sources: &Sources, out: &Path) -> CommandResult {
     let settings = settings(sources.raw())?;
     log(&settings.log, settings.log_format)?;
+    must_exist(&settings)?;
     let ring = ring(&settings)?;
     let Some(offline) = &settings.service.offline else {
         return Err(Failure::Settings(vec![

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::admission::descriptors::{self, DescriptorRequest};
 use crate::board::Board;
+use crate::clock::offset;
 use crate::config::{RawSettings, Settings, StoreSettings};
 use crate::critical;
 use crate::desk::display_names::DisplayNames;
@@ -25,7 +26,7 @@ use crate::seal::ring::KeyFile;
 use crate::service::AppState;
 use crate::service::in_force::SettingsInForce;
 use crate::signals::{SignalAction, Signals};
-use crate::store::Store;
+use crate::store::{Store, embedded};
 use crate::version::{COMMIT, VERSION};
 use clap::Args;
 use std::io::Write;
@@ -223,6 +224,9 @@ fn waiting_door(settings: &Settings) -> Result<Option<WaitingDoor>, Failure> {
     Ok(Some(waiting))
 }
 
+/// An embedded store that was not written to for so long may be there beside a clock that is wrong.
+const LONG_AWAY: Duration = Duration::from_secs(86_400);
+
 /// Makes a node of its settings and opens its doors.
 pub async fn open(settings: &Settings, keys: &KeyFile) -> Result<Node, Failure> {
     open_over(settings, keys, None).await
@@ -253,6 +257,16 @@ async fn open_over(
     };
     let offline = offline(settings, keys)?;
     let recogniser = recogniser(settings)?;
+    if let StoreSettings::Embedded(folder) = &settings.store
+        && let Some(ahead) = embedded::written_before(folder).filter(|ahead| *ahead > LONG_AWAY)
+    {
+        let days = ahead.as_secs() / 86_400;
+        tracing::warn!(
+            days,
+            "by this clock the store was last written so many days ago; if that is wrong, the clock is: nothing is swept for a day"
+        );
+        offset::note_leap();
+    }
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
     let residents = match &opened {
         StoreHandle::Embedded(opened) => opened.residents()?,

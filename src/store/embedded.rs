@@ -268,6 +268,12 @@ pub fn is_in(folder: &Path) -> bool {
     folder.join(FILE).exists()
 }
 
+/// Returns how long ago the store in a directory was written to, by the system's clock; None where there is none, or it was later.
+pub fn written_before(folder: &Path) -> Option<std::time::Duration> {
+    let written = std::fs::metadata(folder.join(FILE)).and_then(|file| file.modified());
+    written.ok()?.elapsed().ok()
+}
+
 /// Makes an empty store under another name and gives it its own when it is whole: whoever is killed meanwhile leaves no
 /// half of one, and of two who make one the second takes the first's.
 fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
