@@ -127,6 +127,9 @@ impl Params<'_> {
 const LIMIT: usize = 20;
 const LIMIT_MAX: usize = 100;
 
+/// Idempotency keys that go to the store together.
+const BOUND_TOGETHER: usize = 1_000;
+
 /// What the desk works with.
 pub struct Desk<'r> {
     /// Keys of codes, tokens and papers.
@@ -255,6 +258,14 @@ impl Desk<'_> {
         }
     }
 
+    /// Returns whether a person is on record under this name. Who is not on record has none.
+    async fn is_named(&self, who: Identity, name: &str) -> Result<bool, Refusal> {
+        let placed = self.store_client.record_now(who).await?;
+        let profile =
+            placed.and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
+        Ok(profile.is_some_and(|profile| profile.name.as_deref() == Some(name)))
+    }
+
     /// Marks an assertion as used, on all nodes: the store decides who came first. `Unauthorized` if it was used before, by
     /// another than `user`, or by anybody where there is none. Each has an owner of its own, so that no other pushes it out.
     pub async fn use_assertion(
@@ -293,6 +304,47 @@ impl Desk<'_> {
             Some(false) => Err(Refusal::IdempotencyMismatch),
             Some(true) | None => Ok(()),
         }
+    }
+
+    /// Binds many idempotency keys, each to its owner and content, as [`Desk::bind`] does one. Returns of each whether it is bound
+    /// to this content; of two with one key in one call the first is.
+    async fn bind_all(
+        &self,
+        noun: &str,
+        requests: &[(Identity, &str, &[u8])],
+    ) -> Result<Vec<bool>, Refusal> {
+        let mut bound = Vec::with_capacity(requests.len());
+        for some in requests.chunks(BOUND_TOGETHER) {
+            let each = some.iter().map(|(owner, word, content)| {
+                let key = self.request_key(noun, owner, word);
+                let hash = self.seal.paper_key(&[b"request content", content]);
+                (*owner, key, base32::text(&hash))
+            });
+            let each: Vec<(Identity, PaperKey, String)> = each.collect();
+            let changes = each.iter().map(|(owner, key, content)| {
+                let content = content.clone();
+                self.filing(
+                    *owner,
+                    PaperKind::Request,
+                    *key,
+                    &IdempotentRequest { content },
+                )
+            });
+            let changes = changes.collect::<Result<_, _>>()?;
+            let new = self.store_client.apply(changes).await?;
+            for ((owner, key, content), is_new) in each.iter().zip(new) {
+                let is_bound = match is_new {
+                    true => true,
+                    false => {
+                        let papers = self.store_client.some_now(*owner, &[*key]).await?;
+                        let paper = papers.iter().flatten().next().ok_or(Refusal::Internal)?;
+                        self.open::<IdempotentRequest>(owner, paper)?.content == *content
+                    }
+                };
+                bound.push(is_bound);
+            }
+        }
+        Ok(bound)
     }
 
     /// Files what a key of an owner is bound to, unless it is bound already; the store decides which of two came first. Returns

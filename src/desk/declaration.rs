@@ -229,10 +229,7 @@ impl Desk<'_> {
         if session.member.is_some() || !self.shows(session.identity, who).await? {
             return Ok(false);
         }
-        let placed = self.store_client.record_now(who).await?;
-        let profile =
-            placed.and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
-        Ok(profile.is_some_and(|profile| profile.name.as_deref() == Some(name)))
+        self.is_named(who, name).await
     }
 
     fn declared_for(
@@ -290,7 +287,22 @@ impl Desk<'_> {
         let ids = declarations.iter().map(|(_, (member, ..))| *member);
         let members = self.members_of(pass.holder(), &ids.collect()).await?;
         let mut changes = Vec::with_capacity(declarations.len());
+        let (mut keyed, mut requests) = (Vec::new(), Vec::new());
+        for (nth, (_, _, word, content)) in &declarations {
+            if let Some(word) = word {
+                let office = self.office(pass.holder(), Some(word));
+                keyed.push(*nth);
+                requests.push((office, word.as_str(), &content[..]));
+            }
+        }
+        let bound = self.bind_all("declaration", &requests).await?;
+        let others = keyed.iter().zip(bound).filter(|(_, bound)| !bound);
+        let others: HashSet<u64> = others.map(|(nth, _)| *nth).collect();
         for (nth, (member, body, word, content)) in &declarations {
+            if others.contains(nth) {
+                outcome.reject(*nth, Rejection::KeyReused);
+                continue;
+            }
             let Some(who) = members.get(member) else {
                 outcome.reject(*nth, Rejection::NotOnRoster);
                 continue;
@@ -310,7 +322,7 @@ impl Desk<'_> {
         Ok(DeskResponse::Found(said.expect("just printed")))
     }
 
-    /// The declarations of a person, the newest first; of those that no other person made the newest counts.
+    /// The declarations of a person, the newest first; of the person's own the newest counts.
     pub(super) async fn declarations(
         &self,
         session: &Session,
@@ -329,7 +341,7 @@ impl Desk<'_> {
         ))
     }
 
-    /// Returns the id of the newest declaration of a person that no other person made.
+    /// Returns the id of the newest declaration that a person made.
     async fn declaration_that_counts(&self, owner: Identity) -> Result<Option<String>, Refusal> {
         let kinds = PaperKinds::of(&[PaperKind::Declaration]);
         let mut after = None;
@@ -340,7 +352,7 @@ impl Desk<'_> {
                 .await?;
             for paper in &page {
                 let DeclaredBy { by } = self.open(&owner, paper)?;
-                if by != "other" {
+                if by == "self" {
                     return Ok(Some(id(paper)));
                 }
             }

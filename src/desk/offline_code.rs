@@ -4,7 +4,9 @@
 use super::{Desk, DeskError, DeskRequest, DeskResponse, NamedPerson, object, purpose};
 use crate::answer::Refusal;
 use crate::clock::Time;
+use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
+use crate::offline::issue::LAST_GENERATION;
 use crate::paper::{PAGE_MAX, Paper, PaperKind, PaperKinds};
 use crate::person::{Identity, ResidentId};
 use crate::seal::{AccessToken, Caller, Seal};
@@ -18,6 +20,10 @@ const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::OfflineGeneration]);
 
 /// A reading goes back so far behind the one before: the clocks of nodes differ, and a paper may be filed late.
 const READ_AGAIN: Duration = Duration::from_secs(600);
+
+/// Revocations of one person in a day, whoever asks. A person has 255 generations: at this rate they last for a month, and nobody
+/// needs so many.
+const REVOCATIONS_DAY_MAX: usize = 8;
 
 /// A revoked generation as it rests: resident id and generation.
 #[derive(Serialize, Deserialize)]
@@ -144,7 +150,16 @@ impl Desk<'_> {
                 let revoking: RevokeOfflineRequest = object(asked.body)?;
                 let document = revoking.person.check(self.now)?;
                 let why = purpose(revoking.purpose.as_deref())?;
-                (self.seal.identify(&document), pass.clone(), why.to_owned())
+                let who = self.seal.identify(&document);
+                // Who is not on record and who has another name are one to whoever asks; both are recorded.
+                if !self.is_named(who, &revoking.person.name).await? {
+                    let deed = AuditedAct::new(pass.holder(), role, Act::RevokeOffline.word());
+                    let miss = json!({ "found": false });
+                    self.record_deeds(vec![deed.purpose(why).about(who).detail(miss)])
+                        .await?;
+                    return Err(Refusal::NotFound.into());
+                }
+                (who, pass.clone(), why.to_owned())
             }
         };
         let placed = self
@@ -155,13 +170,19 @@ impl Desk<'_> {
         let resident = placed.id;
         let papers = self.store_client.papers_now(who, KINDS, None, PAGE_MAX);
         let mut newest = offline.generations.newest(resident)?;
+        let day_ago = Time(self.now.0.saturating_sub(86_400_000));
+        let mut today = 0;
         for paper in &papers.await? {
             let StoredGeneration(_, generation) = self.open(&who, paper)?;
             newest = newest.max(Some(generation));
+            today += usize::from(paper.at > day_ago);
+        }
+        if today >= REVOCATIONS_DAY_MAX {
+            return Err(Refusal::LimitReached.into());
         }
         let generation = newest.map_or(Some(0), |newest| newest.checked_add(1));
-        // One more must be left, or no code could be issued again.
-        let generation = generation.filter(|generation| *generation < u8::MAX);
+        // The last generation has no codes: whatever was issued can be revoked.
+        let generation = generation.filter(|generation| *generation < LAST_GENERATION);
         let generation = generation.ok_or(Refusal::LimitReached)?;
         let changes = revoking(self.seal, who, resident, generation, self.now);
         self.record(&by, role, Act::RevokeOffline, &why, &[who])

@@ -62,6 +62,8 @@ pub enum Rejection {
     SeqTooHigh,
     /// The source said the opposite, or filed another record, with the same number.
     SeqReused,
+    /// The key of a line was used before, for another line.
+    KeyReused,
     /// A symptom is not known.
     UnknownSymptom,
     /// The kind of contact is not known.
@@ -84,7 +86,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// All rejections, in the order of the enum.
-    pub const ALL: [Rejection; 37] = [
+    pub const ALL: [Rejection; 38] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
         Rejection::NotAnObject,
@@ -113,6 +115,7 @@ impl Rejection {
         Rejection::SourceNotPermitted,
         Rejection::SeqTooHigh,
         Rejection::SeqReused,
+        Rejection::KeyReused,
         Rejection::UnknownSymptom,
         Rejection::UnknownContact,
         Rejection::UnknownTransport,
@@ -154,6 +157,7 @@ impl Rejection {
             Rejection::Imported => "only_imported",
             Rejection::SeqTooHigh => "seq_too_high",
             Rejection::SeqReused => "seq_reused",
+            Rejection::KeyReused => "idempotency_mismatch",
             Rejection::SourceNotPermitted => "source_not_permitted",
             Rejection::UnknownSymptom => "unknown_symptom",
             Rejection::UnknownContact => "unknown_contact",
@@ -237,6 +241,7 @@ impl Rejection {
             Rejection::SeqTooHigh => {
                 "seq is at most the time in nanoseconds since 1970, two days ahead"
             }
+            Rejection::KeyReused => "this key was used before for another line",
             Rejection::SeqReused => {
                 "the source said the opposite, or filed another record, with the same seq; what is new has a higher one"
             }

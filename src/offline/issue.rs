@@ -131,6 +131,9 @@ pub fn read_jwks(bytes: &[u8]) -> Option<(u32, Vec<VerifyingKey>)> {
 
 type Newest = HashMap<u64, u8, BuildHasherDefault<NumberHasher>>;
 
+/// The generation of which no code is issued: one that could not be revoked.
+pub const LAST_GENERATION: u8 = u8::MAX;
+
 /// The newest generation of each resident that was revoked, in memory; that and all before it are good no more.
 #[derive(Default)]
 pub struct Generations {
@@ -156,12 +159,14 @@ impl Generations {
     ///
     /// # Errors
     ///
-    /// `Warming` while the revocations are not read; `LimitReached` where there is no further generation.
+    /// `Warming` before the first reading, `LimitReached` where all that can be revoked are.
     pub fn current(&self, resident: ResidentId) -> Result<u8, Refusal> {
-        match self.newest(resident)? {
-            None => Ok(0),
-            Some(newest) => newest.checked_add(1).ok_or(Refusal::LimitReached),
-        }
+        let next = match self.newest(resident)? {
+            None => Some(0),
+            Some(newest) => newest.checked_add(1),
+        };
+        next.filter(|next| *next < LAST_GENERATION)
+            .ok_or(Refusal::LimitReached)
     }
 
     /// Adds what was revoked. A generation is never taken back.

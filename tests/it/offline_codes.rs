@@ -258,3 +258,34 @@ fn keys_are_published_before_they_sign_and_outlive_a_rotation() {
     // Tokens are of other keys.
     assert_eq!(node.show(&seals.session(&chen)).status, 200);
 }
+
+#[test]
+fn staff_revoke_for_whom_they_can_name_and_nobody_uses_up_the_generations() {
+    let node = NodeBuilder::new(&[ISSUER]).node();
+    let (seals, chen, nobody) = (node.seals(), person(1), person(2));
+    node.feed(&seals.authority(), &[chen.resident()]);
+    let (session, staff) = (seals.session(&chen), seals.staff("desk-7", "650100"));
+    let named = |person: &Person, name: &str| json!({ "cert_type": "10", "cert_no": person.cert_no, "name": name, "purpose": "lost_phone" });
+    let code = issue(&node, &session, "").json()["code"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    // A wrong name, and nobody of this number, are one answer; both are recorded.
+    let before = node.meter("liangma_audit_links_total");
+    for miss in [named(&chen, "不对"), named(&nobody, nobody.name)] {
+        revoke(&node, &staff, Some(&miss)).refuses(404, "not_found");
+    }
+    assert_eq!(node.meter("liangma_audit_links_total"), before + 2.0);
+    assert_eq!(verdict(&node, &code)["state"], "green");
+    assert_eq!(
+        revoke(&node, &staff, Some(&named(&chen, chen.name))).status,
+        201
+    );
+    for _ in 1..8 {
+        assert_eq!(revoke(&node, &session, None).status, 201);
+    }
+    // Eight a day: the generations last, and codes of each can be revoked.
+    revoke(&node, &session, None).refuses(409, "limit_reached");
+    revoke(&node, &staff, Some(&named(&chen, chen.name))).refuses(409, "limit_reached");
+    assert_eq!(issue(&node, &session, "").status, 200);
+}

@@ -362,3 +362,55 @@ fn a_bulk_declaration_to_an_ended_service_is_rejected_as_one() {
     let answer = ask.at(node.address(Door::Desk)).json();
     assert_eq!(answer["rejected"][0]["code"], "service_ended");
 }
+
+#[test]
+fn what_an_organisation_declares_is_not_the_members_own_and_its_keys_are_bound_to_what_they_came_with()
+ {
+    super::records::over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        node.feed(&seals.authority(), &[chen.resident()]);
+        give(node, &chen, SCHOOL);
+        let (session, organisation) = (seals.session(&chen), seals.organisation(SCHOOL));
+        let roster = node.read("/v1/roster", &organisation);
+        let line = |key: &str, celsius: f64| {
+            json!({
+                "member": roster["members"][0]["id"], "celsius": celsius, "symptoms": ["none"], "contact": "no",
+                "high_risk_area": false, "key": key,
+            })
+            .to_string()
+        };
+        let own = json!({ "celsius": 36.5, "symptoms": ["none"], "contact": "no", "high_risk_area": false });
+        node.put("/v1/declarations", &session, own);
+        let post = |lines: &[String]| {
+            let ask = Ask::post("/v1/declarations/bulk", lines.join("\n")).bearer(&organisation);
+            let ask = ask.header("content-type", "application/x-ndjson");
+            ask.at(node.address(Door::Desk)).json()
+        };
+        let counts = |said: &Value| (said["applied"].clone(), said["unchanged"].clone());
+        assert_eq!(counts(&post(&[line("a", 36.1)])), (json!(1), json!(0)));
+        assert_eq!(counts(&post(&[line("a", 36.1)])), (json!(0), json!(1)));
+        // The same key for something else, in another body and in one.
+        let said = post(&[line("a", 39.9), line("b", 36.2), line("b", 39.9)]);
+        assert_eq!(counts(&said), (json!(1), json!(0)), "{said}");
+        let rejected: Vec<_> = said["rejected"].as_array().unwrap().iter().collect();
+        assert!(
+            rejected.len() == 2
+                && rejected
+                    .iter()
+                    .all(|one| one["code"] == "idempotency_mismatch"),
+            "{said}"
+        );
+        let told = node.read("/v1/declarations", &session);
+        let current: Vec<_> = told["declarations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| one["current"] == true)
+            .collect();
+        assert_eq!(current.len(), 1);
+        assert_eq!(
+            (&current[0]["by"], &current[0]["celsius"]),
+            (&json!("self"), &json!(36.5))
+        );
+    });
+}
