@@ -107,9 +107,28 @@ pub fn read_back(path: &Path) -> Result<BackupSummary, Failure> {
     Ok(summary)
 }
 
-/// A copy of a running node's store, which ends with its command.
+/// How the folders of copies are named, before the number of the process.
+const COPY_PREFIX: &str = "liangma-copy-";
+
+/// A copy of a running node's store, which ends with its command; one whose command was killed, with the next command that makes one.
 pub struct ScratchStore {
     folder: PathBuf,
+    /// Held for as long as the command runs.
+    _lock: File,
+}
+
+/// Removes the copies of commands that were killed: nobody holds their lock.
+fn remove_left_behind() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_copy = entry.file_name().to_string_lossy().starts_with(COPY_PREFIX);
+        let is_left = |folder: File| folder.try_lock().is_ok();
+        if is_copy && File::open(entry.path()).is_ok_and(is_left) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 impl ScratchStore {
@@ -121,12 +140,17 @@ impl ScratchStore {
         seal: &Seal,
     ) -> Result<(ScratchStore, StoreHandle), Failure> {
         let mut node = remote.client("--from", from)?;
-        let name = format!("liangma-copy-{}", std::process::id());
+        remove_left_behind();
+        let folder = std::env::temp_dir().join(format!("{COPY_PREFIX}{}", std::process::id()));
+        let made = embedded::make_private(&folder).and_then(|()| {
+            let lock = File::open(&folder)?;
+            lock.lock()?;
+            Ok(lock)
+        });
         let scratch = ScratchStore {
-            folder: std::env::temp_dir().join(name),
+            _lock: made.with_context(|| folder.display().to_string())?,
+            folder,
         };
-        embedded::make_private(&scratch.folder)
-            .with_context(|| scratch.folder.display().to_string())?;
         let file = scratch.folder.join("backup");
         fetch(&mut node, &file)?;
         let store = embedded::Settings {

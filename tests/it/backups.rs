@@ -305,11 +305,20 @@ fn a_running_node_is_exported_and_its_audit_log_verified() {
         &[person(1).resident(), person(2).set("confirmed", 1)],
     );
     let from = format!("http://{}", node.address(Door::Ops));
+    // What a command that was killed left behind, and what is no copy.
+    let temporary = folder();
+    for name in ["liangma-copy-1", "another"] {
+        std::fs::create_dir(temporary.path().join(name)).unwrap();
+        std::fs::write(temporary.path().join(name).join("backup"), "x").unwrap();
+    }
     let run = |words: &[&str]| {
         let mut command = command();
-        command
-            .args(words)
-            .args(["--from", &from, "--token", &seals.operator()]);
+        command.env("TMPDIR", temporary.path()).args(words).args([
+            "--from",
+            &from,
+            "--token",
+            &seals.operator(),
+        ]);
         command.arg("--store").arg(&node.store).output().unwrap()
     };
     let exported = run(&["export"]);
@@ -326,4 +335,7 @@ fn a_running_node_is_exported_and_its_audit_log_verified() {
         "{said}"
     );
     assert_eq!(node.show(&seals.session(&person(2))).state(), "red");
+    let left = std::fs::read_dir(temporary.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["another"]);
 }
