@@ -68,6 +68,7 @@ impl Holder {
                 Settings {
                     code_life: Duration::from_secs(60),
                     clock_skew: Duration::from_secs(2),
+                    issuer: None,
                 },
             ),
             nonces: Nonces::new(),

@@ -199,7 +199,7 @@ impl Office {
             params: params(query),
             body: &body[..body.len().min(BODY_BYTES_MAX)],
             idempotency: idempotency.filter(|word| word.len() <= 64),
-            language: Language::Chinese,
+            language: Language::Hans,
         };
         let answer = || self.runtime.block_on(self.desk(Time::now()).answer(&asked, caller));
         let first = answer();
