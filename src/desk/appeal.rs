@@ -210,7 +210,26 @@ impl Desk<'_> {
         ))
     }
 
-    /// The appeals of all, the newest first, for an authority that says why; those who appealed are told who read it.
+    /// Returns whether an appeal is one for this authority: it speaks for a source that said the reason, or none on record did.
+    async fn is_concerned(
+        &self,
+        pass: &AccessToken,
+        who: Identity,
+        appeal: &Appeal,
+    ) -> Result<bool, Refusal> {
+        let Some(placed) = self.store_client.record(who).await? else {
+            return Ok(true);
+        };
+        let assertions = placed.record.assertions.iter();
+        let mut sources = assertions
+            .filter(|said| said.reason.word() == appeal.reason)
+            .map(|said| &said.source)
+            .peekable();
+        Ok(sources.peek().is_none() || sources.any(|source| pass.speaks_for(source)))
+    }
+
+    /// The appeals that concern an authority, the newest first, which says why it reads; those who appealed are told who read it. A
+    /// page may hold fewer than were asked for, or none, and `next` all the same.
     pub(super) async fn all_appeals(
         &self,
         pass: &AccessToken,
@@ -230,7 +249,11 @@ impl Desk<'_> {
         let (mut persons, mut appeals) = (Vec::new(), HashMap::new());
         for (owner, papers) in parts {
             for (appeal, mut told) in self.with_states(owner, papers).await? {
-                persons.push(read_who(&appeal.who)?);
+                let who = read_who(&appeal.who)?;
+                if !self.is_concerned(pass, who, &appeal).await? {
+                    continue;
+                }
+                persons.push(who);
                 told["person"] = json!(appeal.person);
                 let id = told["id"].as_str().unwrap_or_default().to_owned();
                 appeals.insert(id, told);
@@ -264,6 +287,10 @@ impl Desk<'_> {
         let paper = found.filter(|paper| paper.kind == PaperKind::Appeal);
         let appeal: Appeal = self.open(&list, &paper.ok_or(Refusal::NotFound)?)?;
         let who = read_who(&appeal.who)?;
+        // To whom it is none of their business it is not there.
+        if !self.is_concerned(pass, who, &appeal).await? {
+            return Err(Refusal::NotFound.into());
+        }
         let word = asked.idempotency;
         // The path names what is answered, so it is content as well.
         let mut content = content_of(asked.body)?;

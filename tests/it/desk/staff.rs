@@ -501,3 +501,41 @@ fn an_operator_clears_a_reason_of_a_source_with_a_purpose_that_the_person_is_tol
         until("it is said again", || node.show(&session).state() == "red");
     });
 }
+
+#[test]
+fn an_appeal_is_read_and_answered_by_who_speaks_for_the_source() {
+    over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        node.feed(
+            &seals.authority(),
+            &[chen.resident(), chen.set("close_contact", 1)],
+        );
+        let session = seals.session(&chen);
+        let appeal = |reason: &str| json!({ "reason": reason, "text": "我那天不在那里" });
+        let filed = node.put("/v1/appeals", &session, appeal("close_contact"));
+        let path = format!("/v1/appeals/{}", filed["id"].as_str().unwrap());
+        let ops = node.address(Door::Ops);
+        let read = |token: &str| {
+            let ask = Ask::get("/v1/appeals?purpose=office").bearer(token).at(ops);
+            ask.json()["appeals"].as_array().unwrap().len()
+        };
+        let answer = |token: &str| {
+            let said = json!({ "state": "rejected" }).to_string();
+            Ask::post(&path, said).json().bearer(token).at(ops)
+        };
+        let stranger = seals.authority_of("clinic-7", None);
+        assert_eq!(read(&stranger), 0);
+        answer(&stranger).refuses(404, "not_found");
+        let told = node.read("/v1/appeals", &session);
+        assert_eq!(told["appeals"][0]["state"], "received");
+        // Its source's own authority, and an exchange that speaks for that source too.
+        let exchange = seals.authority_of("exchange", Some("gd-cdc,clinic-7"));
+        for own in [seals.authority(), exchange] {
+            assert_eq!(read(&own), 1);
+        }
+        assert_eq!(answer(&seals.authority()).status, 201);
+        // What nobody on record said is anybody's.
+        node.put("/v1/appeals", &session, appeal("suspected"));
+        assert_eq!(read(&stranger), 1);
+    });
+}
