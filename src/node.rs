@@ -495,7 +495,9 @@ impl ClockWord {
         let now = Moment::now();
         let is_due = |asked: Moment| now.since(asked) >= STORE_CLOCK_EVERY;
         self.confirmed |= told.is_some_and(|told| near(told, own));
-        if self.confirmed && !near(store, own) && self.asked.is_none_or(is_due) {
+        // Only with a clock of its own behind it: a node that followed a wrong clock, which was put right since, would hear its own word.
+        let is_sure = self.confirmed && near(own, system);
+        if is_sure && !near(store, own) && self.asked.is_none_or(is_due) {
             self.asked = Some(now);
             let tell = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.tell_offset(own));
             if let Ok(Err(error)) = tell.await {

@@ -89,6 +89,18 @@ const OPEN_REPORT: Duration = Duration::from_secs(5);
 /// What a node says of the time holds for so long; it says it each second.
 const OFFSET_LIFE: Duration = Duration::from_secs(3);
 
+/// Returns what nodes say is to be added to Redis's clock, which is at `now`: what was said less than [`OFFSET_LIFE`] ago, by that clock.
+///
+/// Redis itself lets the key go by that clock too, so that it stays for a day where the clock was put back by a day since.
+fn word_in_force(told: &str, now: Time) -> Option<i64> {
+    let (ahead, said_at) = told.split_once(' ')?;
+    let said_at: i64 = said_at.parse().ok()?;
+    let age = (now.0 as i64).saturating_sub(said_at);
+    // A little may lie between two readings of one clock.
+    let life = OFFSET_LIFE.as_millis() as i64;
+    (-1_000..=life).contains(&age).then(|| ahead.parse().ok())?
+}
+
 /// At the end, for what is under way.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -211,7 +223,7 @@ impl OpenedRedis {
         let mut held = self.asking[0].lock().await;
         let mut link = held.get().await?;
         let before = Moment::now();
-        let (told, (seconds, micros)): (Option<i64>, (u64, u64)) = redis::pipe()
+        let (told, (seconds, micros)): (Option<String>, (u64, u64)) = redis::pipe()
             .cmd("GET")
             .arg(OpenedRedis::offset_key())
             .cmd("TIME")
@@ -220,16 +232,18 @@ impl OpenedRedis {
             .map_err(|error| held.failed(&error))?;
         let time = Time(seconds * 1_000 + micros / 1_000);
         let own = clock::offset::offset_of(time, before, Moment::now());
+        let told = told.and_then(|told| word_in_force(&told, time));
         Ok(told.map(|ahead| own.saturating_add(ahead)))
     }
 
     async fn tell_offset(&self, offset: i64) -> Result<(), Error> {
-        let ahead = offset - self.clock_offset(0).await?;
+        let clock = self.clock_offset(0).await?;
+        let said_at = clock.saturating_add(Moment::now().0 as i64);
         let mut held = self.asking[0].lock().await;
         let mut link = held.get().await?;
         redis::cmd("SET")
             .arg(OpenedRedis::offset_key())
-            .arg(ahead)
+            .arg(format!("{} {said_at}", offset - clock))
             .arg("PX")
             .arg(OFFSET_LIFE.as_millis() as u64)
             .query_async(&mut link)
@@ -633,5 +647,30 @@ impl Store for Redis {
             }
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, all).await;
+    }
+}
+
+#[cfg(test)]
+mod word_tests {
+    use super::*;
+
+    #[test]
+    fn a_word_about_a_clock_that_was_set_since_is_none() {
+        let now = Time(1_790_000_000_000);
+        let said = |before: i64| format!("-86400000 {}", now.0 as i64 - before);
+        for (before, is_in_force) in [
+            (0, true),
+            (2_900, true),
+            (-500, true),
+            (3_100, false),
+            (-86_400_000, false),
+            (86_400_000, false),
+        ] {
+            let word = word_in_force(&said(before), now);
+            assert_eq!(word, is_in_force.then_some(-86_400_000), "{before}");
+        }
+        for bad in ["", "5", "x 5", "5 x", " "] {
+            assert_eq!(word_in_force(bad, now), None);
+        }
     }
 }
