@@ -432,16 +432,16 @@ impl Board {
         self.freshness_at(Moment(self.as_of[partition(id)].load(Relaxed)), now)
     }
 
-    /// How fresh is what was known at `as_of`.
+    /// How fresh is what was known at `moment`. At [`Moment`] 0 nothing was heard of the store yet: that is as old as time, however
+    /// short a while ago the machine started.
     pub fn freshness_at(&self, moment: Moment, now: Now) -> Freshness {
-        let age = now.moment.since(moment);
+        let (as_of, age) = match moment {
+            Moment(0) => (Time(0), now.time.since(Time(0))),
+            moment => (now.time_of(moment), now.moment.since(moment)),
+        };
         Freshness {
             moment,
-            as_of: match moment {
-                // Nothing was heard of the store yet.
-                Moment(0) => Time(0),
-                moment => now.time_of(moment),
-            },
+            as_of,
             age,
             stale: age > self.settings.stale_after,
         }
@@ -803,6 +803,22 @@ mod tests {
         let mut reds = 0;
         board.walk(|_, word| reds += u64::from(word.reasons() == red));
         assert_eq!(reds, 10_000);
+    }
+
+    #[test]
+    fn what_was_never_heard_is_too_old_on_a_machine_that_has_just_started() {
+        let board = board();
+        let id = ResidentId(5);
+        let word = Word::new(5, 7, Reasons::NONE);
+        board.post(id, word);
+        for ms in [1, 5_000, 100_000_000] {
+            let freshness = board.freshness_of(id, at(ms));
+            assert_eq!(freshness.as_of, Time(0));
+            assert_eq!(freshness.age, at(ms).time.since(freshness.as_of));
+            assert!(freshness.stale);
+            assert_eq!(board.status(Some(word), &freshness), ResidentStatus::TooOld);
+        }
+        assert_eq!(board.too_old_in(at(1)), u16::MAX);
     }
 
     #[test]
