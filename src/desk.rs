@@ -19,7 +19,7 @@ pub mod revocation;
 pub mod roles;
 
 use crate::answer::Refusal;
-use crate::clock::Time;
+use crate::clock::{DAY_MS, Time};
 use crate::feed::{Rejection, is_source};
 use crate::identity::{AssertionNumber, Platform};
 use crate::language::Language;
@@ -27,7 +27,7 @@ use crate::offline::issue::OfflineIssuer;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Document, Identity, MaskedIdentity, MaskedName, Profile, is_name};
 use crate::seal::{Caller, Nonces, Seal, base32};
-use crate::store::{Change, ChangeKind};
+use crate::store::{Change, ChangeKind, LocatedRecord};
 use crate::store_client::StoreClient;
 use audit::Audit;
 use grant::RevokedGrantCache;
@@ -229,9 +229,7 @@ impl Desk<'_> {
     /// feed said of the person is never lowered by it. The slots from the home to the resident's own.
     pub async fn register(&self, who: Identity, profile: &Profile) -> Result<u8, Refusal> {
         let placed = self.store_client.record_now(who).await?;
-        let known = placed
-            .as_ref()
-            .and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
+        let known = self.profile_in(who, placed.as_deref());
         let news =
             known.is_none_or(|known| known.name.is_none() || known.assurance < profile.assurance);
         let placed = match placed {
@@ -261,9 +259,13 @@ impl Desk<'_> {
     /// Returns whether a person is on record under this name. Who is not on record has none.
     async fn is_named(&self, who: Identity, name: &str) -> Result<bool, Refusal> {
         let placed = self.store_client.record_now(who).await?;
-        let profile =
-            placed.and_then(|placed| self.seal.open_profile(&who, &placed.record.profile));
+        let profile = self.profile_in(who, placed.as_deref());
         Ok(profile.is_some_and(|profile| profile.name.as_deref() == Some(name)))
+    }
+
+    /// Returns what a record holds of its person; None where there is no record, or the person was erased.
+    fn profile_in(&self, who: Identity, placed: Option<&LocatedRecord>) -> Option<Profile> {
+        placed.and_then(|placed| self.seal.open_profile(&who, &placed.record.profile))
     }
 
     /// Marks an assertion as used, on all nodes: the store decides who came first. `Unauthorized` if it was used before, by
@@ -280,9 +282,14 @@ impl Desk<'_> {
             Some(user) => self.seal.paper_key(&[b"assertion user", user]),
             None => self.seal.fresh_key(),
         };
-        match self.is_bound_to(owner, key, &by).await? {
-            Some(true) => Ok(()),
-            Some(false) | None => Err(Refusal::Unauthorized),
+        let binding = Binding {
+            owner,
+            key,
+            content: by,
+        };
+        match self.are_bound(&[binding]).await?[..] {
+            [Some(true)] => Ok(()),
+            _ => Err(Refusal::Unauthorized),
         }
     }
 
@@ -298,16 +305,14 @@ impl Desk<'_> {
         let Some(word) = word else {
             return Ok(());
         };
-        let key = self.request_key(noun, &caller, word);
-        let hash = self.seal.paper_key(&[b"request content", content]);
-        match self.is_bound_to(caller, key, &hash).await? {
-            Some(false) => Err(Refusal::IdempotencyMismatch),
-            Some(true) | None => Ok(()),
+        match self.bind_all(noun, &[(caller, word, content)]).await?[..] {
+            [false] => Err(Refusal::IdempotencyMismatch),
+            _ => Ok(()),
         }
     }
 
-    /// Binds many idempotency keys, each to its owner and content, as [`Desk::bind`] does one. Returns of each whether it is bound
-    /// to this content; of two with one key in one call the first is.
+    /// Binds idempotency keys of their owners, each to its content. Returns of each whether it is bound to no other content; of two
+    /// with one key in one call the first is.
     async fn bind_all(
         &self,
         noun: &str,
@@ -315,59 +320,46 @@ impl Desk<'_> {
     ) -> Result<Vec<bool>, Refusal> {
         let mut bound = Vec::with_capacity(requests.len());
         for some in requests.chunks(BOUND_TOGETHER) {
-            let each = some.iter().map(|(owner, word, content)| {
-                let key = self.request_key(noun, owner, word);
-                let hash = self.seal.paper_key(&[b"request content", content]);
-                (*owner, key, base32::text(&hash))
+            let bindings = some.iter().map(|(owner, word, content)| Binding {
+                owner: *owner,
+                key: self.request_key(noun, owner, word),
+                content: self.seal.paper_key(&[b"request content", content]),
             });
-            let each: Vec<(Identity, PaperKey, String)> = each.collect();
-            let changes = each.iter().map(|(owner, key, content)| {
-                let content = content.clone();
-                self.filing(
-                    *owner,
-                    PaperKind::Request,
-                    *key,
-                    &IdempotentRequest { content },
-                )
-            });
-            let changes = changes.collect::<Result<_, _>>()?;
-            let new = self.store_client.apply(changes).await?;
-            for ((owner, key, content), is_new) in each.iter().zip(new) {
-                let is_bound = match is_new {
-                    true => true,
-                    false => {
-                        let papers = self.store_client.some_now(*owner, &[*key]).await?;
-                        let paper = papers.iter().flatten().next().ok_or(Refusal::Internal)?;
-                        self.open::<IdempotentRequest>(owner, paper)?.content == *content
-                    }
-                };
-                bound.push(is_bound);
-            }
+            let told = self.are_bound(&bindings.collect::<Vec<_>>()).await?;
+            bound.extend(told.into_iter().map(|is_bound| is_bound != Some(false)));
         }
         Ok(bound)
     }
 
-    /// Files what a key of an owner is bound to, unless it is bound already; the store decides which of two came first. Returns
-    /// whether it is bound to this content now; None where the store does not tell.
-    async fn is_bound_to(
-        &self,
-        owner: Identity,
-        key: PaperKey,
-        content: &PaperKey,
-    ) -> Result<Option<bool>, Refusal> {
-        let request = IdempotentRequest {
-            content: base32::text(content),
+    /// Files what keys of owners are bound to, unless they are bound already; the store decides which of two came first. Returns of
+    /// each whether it is bound to this content now; None where the store does not tell.
+    async fn are_bound(&self, bindings: &[Binding]) -> Result<Vec<Option<bool>>, Refusal> {
+        let request = |binding: &Binding| IdempotentRequest {
+            content: base32::text(&binding.content),
         };
-        let change = self.filing(owner, PaperKind::Request, key, &request)?;
-        if self.store_client.apply(vec![change]).await? == [true] {
-            return Ok(Some(true));
+        let changes = bindings.iter().map(|binding| {
+            let (owner, key) = (binding.owner, binding.key);
+            self.filing(owner, PaperKind::Request, key, &request(binding))
+        });
+        let changes = changes.collect::<Result<_, _>>()?;
+        let new = self.store_client.apply(changes).await?;
+        let mut told = Vec::with_capacity(bindings.len());
+        for (binding, is_new) in bindings.iter().zip(new) {
+            if is_new {
+                told.push(Some(true));
+                continue;
+            }
+            let keys = [binding.key];
+            let papers = self.store_client.some_now(binding.owner, &keys).await?;
+            told.push(match papers.iter().flatten().next() {
+                None => None,
+                Some(paper) => {
+                    let known: IdempotentRequest = self.open(&binding.owner, paper)?;
+                    Some(known.content == request(binding).content)
+                }
+            });
         }
-        let papers = self.store_client.some_now(owner, &[key]).await?;
-        let Some(paper) = papers.iter().flatten().next() else {
-            return Ok(None);
-        };
-        let known = self.open::<IdempotentRequest>(&owner, paper)?;
-        Ok(Some(known.content == request.content))
+        Ok(told)
     }
 
     fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> PaperKey {
@@ -399,7 +391,7 @@ impl Desk<'_> {
             .store_client
             .papers_now(owner, PaperKinds::of(&[kind]), None, most);
         let papers = papers.await?;
-        let day_ago = Time(self.now.0.saturating_sub(86_400_000));
+        let day_ago = Time(self.now.0.saturating_sub(DAY_MS));
         let today = papers.iter().filter(|paper| paper.at > day_ago).count();
         match today < most || papers.iter().any(|paper| paper.key == *key) {
             true => Ok(()),
@@ -512,6 +504,13 @@ fn opened<T: DeserializeOwned>(seal: &Seal, owner: &Identity, paper: &Paper) -> 
 struct IdempotentRequest {
     /// A keyed hash of the content.
     content: String,
+}
+
+/// A key of an owner, and a keyed hash of the content that it is to be bound to.
+struct Binding {
+    owner: Identity,
+    key: PaperKey,
+    content: PaperKey,
 }
 
 /// Returns the content of a JSON body, independent of blanks and the order of fields.

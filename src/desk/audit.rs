@@ -527,6 +527,17 @@ impl Desk<'_> {
         self.record_deeds(deeds.collect()).await
     }
 
+    /// Records that what somebody was looking for was not found, beside `detail`, a JSON object. Returns the refusal.
+    pub(super) async fn missed(
+        &self,
+        deed: AuditedAct,
+        mut detail: Value,
+    ) -> Result<Refusal, Refusal> {
+        detail["found"] = false.into();
+        self.record_deeds(vec![deed.detail(detail)]).await?;
+        Ok(Refusal::NotFound)
+    }
+
     /// Records acts and looks. Acts go on where the audit service has ended; looks do not.
     /// Records that an operator reads all that the store holds, before it is read.
     pub async fn record_backup(&self, by: &AccessToken) -> Result<(), Refusal> {

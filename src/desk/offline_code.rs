@@ -154,10 +154,8 @@ impl Desk<'_> {
                 // Who is not on record and who has another name are one to whoever asks; both are recorded.
                 if !self.is_named(who, &revoking.person.name).await? {
                     let deed = AuditedAct::new(pass.holder(), role, Act::RevokeOffline.word());
-                    let miss = json!({ "found": false });
-                    self.record_deeds(vec![deed.purpose(why).about(who).detail(miss)])
-                        .await?;
-                    return Err(Refusal::NotFound.into());
+                    let deed = deed.purpose(why).about(who);
+                    return Err(self.missed(deed, json!({})).await?.into());
                 }
                 (who, pass.clone(), why.to_owned())
             }
@@ -168,17 +166,14 @@ impl Desk<'_> {
             .await?
             .ok_or(Refusal::NotFound)?;
         let resident = placed.id;
+        let (kind, key) = (PaperKind::OfflineGeneration, self.seal.fresh_key());
+        self.bound_a_day(who, kind, &key, REVOCATIONS_DAY_MAX)
+            .await?;
         let papers = self.store_client.papers_now(who, KINDS, None, PAGE_MAX);
         let mut newest = offline.generations.newest(resident)?;
-        let day_ago = Time(self.now.0.saturating_sub(86_400_000));
-        let mut today = 0;
         for paper in &papers.await? {
             let StoredGeneration(_, generation) = self.open(&who, paper)?;
             newest = newest.max(Some(generation));
-            today += usize::from(paper.at > day_ago);
-        }
-        if today >= REVOCATIONS_DAY_MAX {
-            return Err(Refusal::LimitReached.into());
         }
         let generation = newest.map_or(Some(0), |newest| newest.checked_add(1));
         // The last generation has no codes: whatever was issued can be revoked.

@@ -2,7 +2,6 @@
 //! the person. It is for what the source cannot clear itself: a wrong number, a source that is no more.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, object, purpose};
-use crate::answer::Refusal;
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, document, is_source};
@@ -57,10 +56,8 @@ impl Desk<'_> {
         let deed =
             AuditedAct::new(by.holder(), Role::Operator, Act::Override.word()).purpose(purpose);
         let Some(known) = known else {
-            let detail = json!({ "reason": reason.word(), "source": source, "found": false });
-            self.record_deeds(vec![deed.about(who).detail(detail)])
-                .await?;
-            return Err(Refusal::NotFound.into());
+            let detail = json!({ "reason": reason.word(), "source": source });
+            return Err(self.missed(deed.about(who), detail).await?.into());
         };
         let seq = said.seq.unwrap_or(known.seq);
         if seq > known.seq {

@@ -305,9 +305,7 @@ impl Desk<'_> {
         if found.is_empty() {
             let deed = AuditedAct::new(staff.holder(), Role::Staff, Act::FindRegistered.word());
             let deed = deed.purpose(purpose).about(owner);
-            self.record_deeds(vec![deed.detail(json!({ "found": false }))])
-                .await?;
-            return Err(Refusal::NotFound.into());
+            return Err(self.missed(deed, json!({})).await?.into());
         }
         self.record(staff, Role::Staff, Act::FindRegistered, purpose, &[owner])
             .await?;
