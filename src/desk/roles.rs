@@ -89,7 +89,7 @@ pub struct ActRoute {
 
 /// Makes [`Act`], its words, its roles and [`ACT_ROUTES`] of one table.
 macro_rules! acts {
-    ($($(#[$doc:meta])* $act:ident $word:literal [$($role:ident),+] $(at $door:ident $method:ident $path:literal)*;)+) => {
+    ($($(#[$doc:meta])* $act:ident $word:literal [$($role:ident),+] $(at $door:ident $($method:ident)+ $path:literal)*;)+) => {
         /// What can be done with credentials.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Act {
@@ -117,7 +117,7 @@ macro_rules! acts {
 
         /// Where acts of the desk are asked for. Acts without a row are asked for at paths that `http::query` finds by itself.
         pub const ACT_ROUTES: &[ActRoute] = &[
-            $($(ActRoute { act: Act::$act, door: TableDoor::$door, method: stringify!($method), path: $path },)*)+
+            $($($(ActRoute { act: Act::$act, door: TableDoor::$door, method: stringify!($method), path: $path },)+)*)+
         ];
     };
 }
@@ -140,24 +140,12 @@ acts! {
     ReadTrip "read_trip" [Resident, Member] at Desk GET "/v1/trip";
     /// Changes or deletes a record, which nobody may: who has credentials gets `record_unchangeable`.
     ChangeRecord "change_record" [Resident, Member, Organisation, Staff, Authority]
-        at Desk PUT "/v1/health"
-        at Desk PATCH "/v1/health"
-        at Desk DELETE "/v1/health"
-        at Desk PUT "/v1/health/{id}"
-        at Desk PATCH "/v1/health/{id}"
-        at Desk DELETE "/v1/health/{id}"
-        at Desk PUT "/v1/declarations"
-        at Desk PATCH "/v1/declarations"
-        at Desk DELETE "/v1/declarations"
-        at Desk PUT "/v1/declarations/{id}"
-        at Desk PATCH "/v1/declarations/{id}"
-        at Desk DELETE "/v1/declarations/{id}"
-        at Desk PUT "/v1/entries"
-        at Desk PATCH "/v1/entries"
-        at Desk DELETE "/v1/entries"
-        at Desk PUT "/v1/entries/{id}"
-        at Desk PATCH "/v1/entries/{id}"
-        at Desk DELETE "/v1/entries/{id}";
+        at Desk PUT PATCH DELETE "/v1/health"
+        at Desk PUT PATCH DELETE "/v1/health/{id}"
+        at Desk PUT PATCH DELETE "/v1/declarations"
+        at Desk PUT PATCH DELETE "/v1/declarations/{id}"
+        at Desk PUT PATCH DELETE "/v1/entries"
+        at Desk PUT PATCH DELETE "/v1/entries/{id}";
     /// Declares the health of one person.
     Declare "declare" [Resident, Member, Organisation] at Desk POST "/v1/declarations";
     /// Declares the health of an organisation's members.
