@@ -59,4 +59,5 @@ pub mod signals;
 pub mod status;
 pub mod synth;
 pub mod tls;
+pub mod toml_text;
 pub mod version;

@@ -3,8 +3,8 @@
 
 use crate::feed::is_source;
 use crate::language::Language;
-use crate::lines::toml_entries;
 use crate::person::is_unprintable;
+use crate::toml_text::toml_entries;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;

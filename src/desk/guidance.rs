@@ -3,9 +3,9 @@
 
 use crate::feed::parse_region;
 use crate::language::Language;
-use crate::lines::toml_entries;
 use crate::person::is_unprintable;
 use crate::status::Reason;
+use crate::toml_text::toml_entries;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;

@@ -11,7 +11,7 @@ use super::peer::Peer;
 use super::shc::UncheckedShc;
 use crate::clock::Time;
 use crate::hex;
-use crate::lines::toml_fault;
+use crate::toml_text::toml_fault;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ impl DenyList {
     }
 
     fn has_bytes(&self, kid: &[u8]) -> bool {
-        !self.kids.is_empty() && { self.kids.contains(&hex::text(kid)) }
+        !self.kids.is_empty() && self.kids.contains(&hex::text(kid))
     }
 }
 
