@@ -12,8 +12,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Reads exactly so many bytes, in digits of either case; None for anything else.
 pub fn array<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
-    // A sign is a part of a number, and no digit.
-    if text.len() != 2 * BYTES || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if text.len() != 2 * BYTES || !is_digits(text) {
         return None;
     }
     let mut bytes = [0; BYTES];
@@ -23,6 +22,23 @@ pub fn array<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
     Some(bytes)
 }
 
+/// Returns the bytes that digits of either case stand for, two for each byte; None for anything else.
+pub fn bytes(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !is_digits(text) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    for at in (0..text.len()).step_by(2) {
+        bytes.push(u8::from_str_radix(&text[at..at + 2], 16).ok()?);
+    }
+    Some(bytes)
+}
+
+/// A sign is a part of a number, and no digit.
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,9 +46,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_again_in_either_case(bytes in any::<[u8; 9]>()) {
-            prop_assert_eq!(array(&text(&bytes)), Some(bytes));
-            prop_assert_eq!(array(&text(&bytes).to_uppercase()), Some(bytes));
+        fn what_is_printed_is_read_again_in_either_case(printed in any::<[u8; 9]>()) {
+            for text in [text(&printed), text(&printed).to_uppercase()] {
+                prop_assert_eq!(array(&text), Some(printed));
+                prop_assert_eq!(bytes(&text), Some(printed.to_vec()));
+            }
         }
     }
 
@@ -42,6 +60,9 @@ mod tests {
             "", "0", "000", "00000", "+0+0", "0x00", "00 0", "zz00", "é00",
         ] {
             assert_eq!(array::<2>(wrong), None, "{wrong}");
+        }
+        for wrong in ["0", "000", "+0+0", "0x00", "00 0", "zz00", "é00"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
         }
     }
 }

@@ -500,10 +500,6 @@ mod tests {
         use base64::Engine;
         let text = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
         let ed = |x: &[u8]| serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "kid": "weak", "x": text(x) });
-        let unhex = |digits: &str| -> Vec<u8> {
-            let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-            (0..digits.len()).step_by(2).map(byte).collect()
-        };
         let mut weak: Vec<serde_json::Value> = [
             "0100000000000000000000000000000000000000000000000000000000000000",
             "0000000000000000000000000000000000000000000000000000000000000000",
@@ -516,7 +512,7 @@ mod tests {
             "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
             "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
         ]
-        .map(|digits| ed(&unhex(digits)))
+        .map(|digits| ed(&crate::hex::array::<32>(digits).unwrap()))
         .to_vec();
         weak.push(ed(&[9; 3]));
         let ec = |x: &[u8], y: &[u8]| serde_json::json!({ "kty": "EC", "crv": "P-256", "kid": "off", "x": text(x), "y": text(y) });

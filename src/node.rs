@@ -363,14 +363,14 @@ async fn sweep(app: Arc<AppState>, keep: Retention, every: Duration) {
     let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
     tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
     loop {
-        if app.clock_offset_is_too_large() {
-            // What is past its time by a wrong clock is not past it.
-            tracing::warn!("nothing is swept while the clocks are apart");
-            tokio::time::sleep(every.min(SWEEP_RETRY)).await;
-            continue;
-        }
-        if offset::leapt_within(SWEEP_AFTER_LEAP) {
-            tracing::warn!("nothing is swept for a day after the clock leapt forward");
+        // What is past its time by a wrong clock is not past it.
+        let put_off = match app.clock_offset_is_too_large() {
+            true => Some("the clocks are apart"),
+            false => offset::leapt_within(SWEEP_AFTER_LEAP)
+                .then_some("the clock leapt forward less than a day ago"),
+        };
+        if let Some(why) = put_off {
+            tracing::warn!(why, "nothing is swept");
             tokio::time::sleep(every.min(SWEEP_RETRY)).await;
             continue;
         }

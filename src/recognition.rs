@@ -105,9 +105,7 @@ mod tests {
             let imported = import(ListForm::Pem, pem.as_bytes(), None, "", Time(0)).unwrap();
             file.keys = imported.file.keys;
             let kid = trust["kid"].as_str().unwrap();
-            let kid: Vec<u8> = (0..kid.len() / 2)
-                .map(|at| u8::from_str_radix(&kid[2 * at..2 * at + 2], 16).unwrap())
-                .collect();
+            let kid = crate::hex::bytes(kid).unwrap();
             if let Some(key) = file.keys.first_mut() {
                 key.kid = KeyEntry::hc1_kid(&kid);
             }

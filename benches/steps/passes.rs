@@ -1,6 +1,7 @@
 //! Codes of other issuers for the steps: one of each format from the collection of the tests, and the trust list that opens both.
 
 use liangma::clock::Time;
+use liangma::hex;
 use liangma::recognition::ForeignFormat;
 use liangma::recognition::import::{ListForm, import};
 use liangma::recognition::keys::{IssuerKeyFile, KeyEntry};
@@ -36,10 +37,8 @@ impl Passes {
             format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n");
         let mut keys = keys(ListForm::Pem, &pem);
         // The record names its key by other bytes than a list would.
-        let bytes: Vec<u8> = (0..kid.len() / 2)
-            .map(|at| u8::from_str_radix(&kid[2 * at..2 * at + 2], 16).expect("digits"))
-            .collect();
-        keys.keys[0].kid = KeyEntry::hc1_kid(&bytes);
+        let kid: [u8; 8] = hex::array(kid).expect("16 digits");
+        keys.keys[0].kid = KeyEntry::hc1_kid(&kid);
         add(&mut trust, ForeignFormat::Hc1, &keys);
 
         let shc = first(include_str!("../../tests/it/recognition/shc.jsonl"));

@@ -187,13 +187,13 @@ pub fn look(judge: &mut OffsetJudge, store_offset: Option<i64>, bound: Duration)
         ClockCheck::Stepped(_) => {
             STEPS.fetch_add(1, Relaxed);
         }
-        ClockCheck::Moved(by) if by > LEAP.as_millis() as i64 => LEAPT.store(now.0.max(1), Relaxed),
+        ClockCheck::Moved(by) if by > LEAP.as_millis() as i64 => note_leap(),
         _ => {}
     }
     seen
 }
 
-/// Says that our time may have leapt forward while nobody ran to see it.
+/// Notes that our time leapt forward, or may have done so while nobody ran to see it.
 pub fn note_leap() {
     LEAPT.store(Moment::now().0.max(1), Relaxed);
 }

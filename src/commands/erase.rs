@@ -91,7 +91,7 @@ impl Erase {
 fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
     let path = settings(sources.raw())?.keys;
     let lock = RingLock::of(&path)?;
-    let mut file = RingFile::read(&path)?;
+    let mut file = lock.read()?;
     if let Some(at) = file.destroyed(name) {
         return Err(anyhow!("the key of {} was destroyed at {at}", name.word()).into());
     }
@@ -102,7 +102,7 @@ fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
         )
         .into());
     }
-    file.replace(&path, &lock)?;
+    file.replace(&lock)?;
     let seal = Seal::new(&RingFile::read(&path)?, settings(sources.raw())?.seal);
     let erased = serde_json::json!({
         "erased": "service", "name": name.word(), "at": now.to_string(),

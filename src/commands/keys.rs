@@ -109,9 +109,8 @@ impl Keys {
                 drop_previous,
             } => {
                 let settings = settings(sources.raw())?;
-                let path = settings.keys;
-                let lock = RingLock::of(&path)?;
-                let mut file = RingFile::read(&path)?;
+                let lock = RingLock::of(&settings.keys)?;
+                let mut file = lock.read()?;
                 let usual = match sign {
                     true => settings.offline_life_max + DAY,
                     false => TOKENS_KEPT,
@@ -129,7 +128,7 @@ impl Keys {
                     (false, true) => file.drop_previous(),
                     _ => {}
                 }
-                file.replace(&path, &lock)?;
+                file.replace(&lock)?;
                 list(&file)?;
                 note("rotated; SIGHUP makes a running node read it");
             }
@@ -147,11 +146,10 @@ impl Keys {
                 ))?;
             }
             KeysAction::Replace(sources) => {
-                let path = settings(sources.raw())?.keys;
-                let lock = RingLock::of(&path)?;
-                let mut file = RingFile::read(&path)?;
+                let lock = RingLock::of(&settings(sources.raw())?.keys)?;
+                let mut file = lock.read()?;
                 file.replace_token_keys(Time::now());
-                file.replace(&path, &lock)?;
+                file.replace(&lock)?;
                 list(&file)?;
                 note(
                     "replaced; give the file to every node and send each SIGHUP, then issue new tokens",

@@ -227,6 +227,21 @@ fn waiting_door(settings: &Settings) -> Result<Option<WaitingDoor>, Failure> {
 /// An embedded store that was not written to for so long may be there beside a clock that is wrong.
 const LONG_AWAY: Duration = Duration::from_secs(86_400);
 
+/// Puts sweeps off where a store was last written long ago, by this clock: it may be the clock that is wrong.
+fn doubt_clock(settings: &Settings) {
+    let StoreSettings::Embedded(folder) = &settings.store else {
+        return;
+    };
+    let written = embedded::written_before(folder);
+    if let Some(ago) = written.filter(|ago| *ago > LONG_AWAY) {
+        tracing::warn!(
+            days = ago.as_secs() / 86_400,
+            "by this clock the store was last written so many days ago; if that is wrong, the clock is: nothing is swept for a day"
+        );
+        offset::note_leap();
+    }
+}
+
 /// Makes a node of its settings and opens its doors.
 pub async fn open(settings: &Settings, keys: &KeyFile) -> Result<Node, Failure> {
     open_over(settings, keys, None).await
@@ -257,16 +272,7 @@ async fn open_over(
     };
     let offline = offline(settings, keys)?;
     let recogniser = recogniser(settings)?;
-    if let StoreSettings::Embedded(folder) = &settings.store
-        && let Some(ahead) = embedded::written_before(folder).filter(|ahead| *ahead > LONG_AWAY)
-    {
-        let days = ahead.as_secs() / 86_400;
-        tracing::warn!(
-            days,
-            "by this clock the store was last written so many days ago; if that is wrong, the clock is: nothing is swept for a day"
-        );
-        offset::note_leap();
-    }
+    doubt_clock(settings);
     let opened = open_store(settings, &seal, settings.store_cache_bytes).await?;
     let residents = match &opened {
         StoreHandle::Embedded(opened) => opened.residents()?,
@@ -301,26 +307,27 @@ async fn open_over(
 /// Reads the texts of guidance, and warns of each that is passed over.
 fn read_guidance(path: &Path) -> Result<Guidance, Failure> {
     let read = Guidance::read(path);
-    let (guidance, passed_over) =
-        read.map_err(|why| Failure::Settings(vec![format!("guidance_file: {why}")]))?;
-    for why in passed_over {
-        tracing::warn!(
-            why,
-            "a text of guidance is passed over: the built-in one is used"
-        );
-    }
-    Ok(guidance)
+    taken_entries("guidance_file", "the built-in text is used", read)
 }
 
 /// Reads the names of sources, organisations and sites, and warns of each that is passed over.
 fn read_names(path: &Path) -> Result<DisplayNames, Failure> {
     let read = DisplayNames::read(path);
-    let (names, passed_over) =
-        read.map_err(|why| Failure::Settings(vec![format!("names_file: {why}")]))?;
+    taken_entries("names_file", "the identifier stands alone", read)
+}
+
+/// Takes what was read of the file that a setting names, and warns of each entry that is passed over; `instead` says what stands in its place.
+fn taken_entries<T>(
+    setting: &'static str,
+    instead: &'static str,
+    read: Result<(T, Vec<String>), String>,
+) -> Result<T, Failure> {
+    let (taken, passed_over) =
+        read.map_err(|why| Failure::Settings(vec![format!("{setting}: {why}")]))?;
     for why in passed_over {
-        tracing::warn!(why, "a name is passed over: the identifier stands alone");
+        tracing::warn!(why, setting, "an entry is passed over: {instead}");
     }
-    Ok(names)
+    Ok(taken)
 }
 
 /// Makes what issues offline codes; None where no issuer is set.
@@ -473,30 +480,29 @@ impl Reload {
     }
 
     fn reload_names(&self, path: &Path) -> bool {
-        match read_names(path) {
-            Ok(names) => {
-                self.app.set_names(names);
-                tracing::info!("the names file was read again");
-                true
-            }
-            Err(why) => {
-                log_kept("names file", why);
-                false
-            }
-        }
+        reread("names file", read_names(path), |names| {
+            self.app.set_names(names);
+        })
     }
 
     fn reload_guidance(&self, path: &Path) -> bool {
-        match read_guidance(path) {
-            Ok(guidance) => {
-                self.app.set_guidance(guidance);
-                tracing::info!("the guidance was read again");
-                true
-            }
-            Err(why) => {
-                log_kept("guidance", why);
-                false
-            }
+        reread("guidance", read_guidance(path), |guidance| {
+            self.app.set_guidance(guidance);
+        })
+    }
+}
+
+/// Takes up what was read again, and says so; or logs why what is in force stays. Returns whether it was taken up.
+fn reread<T>(what: &'static str, read: Result<T, Failure>, set: impl FnOnce(T)) -> bool {
+    match read {
+        Ok(newer) => {
+            set(newer);
+            tracing::info!("the {what} was read again");
+            true
+        }
+        Err(why) => {
+            log_kept(what, why);
+            false
         }
     }
 }

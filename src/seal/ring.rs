@@ -39,8 +39,9 @@ pub enum RingError {
     Full(usize),
 }
 
-/// Held by whoever reads a ring in order to change it, across processes; given up when it is dropped, or the process ends.
+/// Held by whoever changes a ring, from reading it to writing it, across processes; given up when it is dropped, or the process ends.
 pub struct RingLock {
+    path: PathBuf,
     _folder: std::fs::File,
 }
 
@@ -51,20 +52,28 @@ impl RingLock {
     ///
     /// `Missing` where there is no such folder, `Io` where it cannot be locked.
     pub fn of(path: &Path) -> Result<RingLock, RingError> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         // The folder, because the file itself is another one after every change.
-        let opened = std::fs::File::open(folder);
+        let opened = std::fs::File::open(folder_of(path));
         let locked = opened.and_then(|folder| folder.lock().map(|()| folder));
         match locked {
-            Ok(folder) => Ok(RingLock { _folder: folder }),
+            Ok(folder) => Ok(RingLock {
+                path: path.to_owned(),
+                _folder: folder,
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(RingError::Missing(path.to_owned()))
             }
             Err(error) => Err(RingError::Io(path.to_owned(), error)),
         }
+    }
+
+    /// Reads the ring that is to be changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`RingFile::read`].
+    pub fn read(&self) -> Result<RingFile, RingError> {
+        RingFile::read(&self.path)
     }
 }
 
@@ -258,17 +267,10 @@ impl TryFrom<String> for SignSecret {
     fn try_from(text: String) -> Result<SignSecret, &'static str> {
         let text = Zeroizing::new(text);
         let why = "a signing key is hexadecimal digits of PKCS#8";
-        if !text.len().is_multiple_of(2)
-            || text.len() > 2 * SIGN_SECRET_BYTES_MAX
-            || !text.bytes().all(|b| b.is_ascii_hexdigit())
-        {
+        if text.len() > 2 * SIGN_SECRET_BYTES_MAX {
             return Err(why);
         }
-        let mut bytes = SignSecret(Vec::with_capacity(text.len() / 2));
-        for at in (0..text.len()).step_by(2) {
-            let byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| why)?;
-            bytes.0.push(byte);
-        }
+        let bytes = SignSecret(hex::bytes(&text).ok_or(why)?);
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
         match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &bytes.0) {
             Ok(_) => Ok(bytes),
@@ -532,13 +534,14 @@ impl RingFile {
         RingPart::of(self, doors)
     }
 
-    /// Writes a ring so that a reader, or a crash, finds the old one or the new one, whole. It was read under the same lock, so that
-    /// of two who change it at once neither undoes what the other did.
+    /// Writes the locked ring so that a reader, or a crash, finds the old one or the new one, whole. It was read by
+    /// [`RingLock::read`], so that of two who change it at once neither undoes what the other did.
     ///
     /// # Errors
     ///
     /// `Io` where the new file could not be written; the old one stays.
-    pub fn replace(&self, path: &Path, _lock: &RingLock) -> Result<(), RingError> {
+    pub fn replace(&self, lock: &RingLock) -> Result<(), RingError> {
+        let path = &lock.path;
         let beside = write_beside(self, HEADER, path)?;
         std::fs::rename(&beside, path)
             .and_then(|()| sync_folder(path))
@@ -636,10 +639,13 @@ fn write_beside(keys: &impl Serialize, header: &str, path: &Path) -> Result<Path
 
 /// Makes a new name in a folder durable.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    std::fs::File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// What a sealed thing is for. Each has keys of its own, so that none can be taken for another.
@@ -952,7 +958,7 @@ mod tests {
         let mut read = RingFile::read(&path).unwrap();
         assert!(read.offline().is_none());
         read.rotate_sign(Time(2), Duration::ZERO).unwrap();
-        read.replace(&path, &RingLock::of(&path).unwrap()).unwrap();
+        read.replace(&RingLock::of(&path).unwrap()).unwrap();
         assert_eq!(
             RingFile::read(&path)
                 .unwrap()

@@ -651,7 +651,7 @@ impl Store for Redis {
 }
 
 #[cfg(test)]
-mod word_tests {
+mod tests {
     use super::*;
 
     #[test]

@@ -54,7 +54,7 @@ impl Province {
 
     fn pin(&self) -> String {
         let digest = key_digest_of_file(&self.pair.cert).expect("a certificate");
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        liangma::hex::text(&digest)
     }
 
     /// Names another province in the trust file; `lines` say more of it.
@@ -581,8 +581,7 @@ fn nobody_comes_in_at_the_exchange_door_without_a_key_that_the_trust_file_names(
     // A certificate whose time is over is none, whatever its key.
     let over = authority.signs_for("over", 1, &["faketime", "-f", "-10d"]);
     let pin = key_digest_of_file(&over.cert).expect("a certificate");
-    let pin: String = pin.iter().map(|byte| format!("{byte:02x}")).collect();
-    there.trusts(440_000, &pin, "");
+    there.trusts(440_000, &liangma::hex::text(&pin), "");
     until("the other key is not admitted", || {
         ask(Some(&here.pair), path, &live).is_none()
     });

@@ -149,12 +149,8 @@ fn key_of(owner: &Identity) -> Vec<u8> {
     key
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn delete(server: &Server, key: &[u8]) {
-    let hex = hex(key);
+    let hex = liangma::hex::text(key);
     let script = "return redis.call('DEL', (ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) end)))";
     assert_eq!(server.ask(&["EVAL", script, "0", &hex]), "1");
 }
@@ -232,7 +228,7 @@ fn an_end_that_was_cut_off_is_missed_where_it_was_written_down() {
     let number = number.as_str().unwrap();
     let anywhere = seal.owner("registration by number", number, 0);
     let person = seal.owner("registration by number", number, anywhere.claim[0] & 15);
-    let key = hex(&key_of(&person));
+    let key = liangma::hex::text(&key_of(&person));
     let script = "local key = ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) end)
         for _, field in ipairs(redis.call('HKEYS', key)) do
             if string.byte(redis.call('HGET', key, field), 7) == 11 then redis.call('HDEL', key, field) end
