@@ -1,5 +1,5 @@
-//! The status list that a node serves: the newest edition that the store has and whose files are good.
-//! In: heads and files from the store. Out: files by their names. Never: the board, HTTP.
+//! The status list that a node serves: the newest edition in the store whose files are valid. Reads heads and files from the
+//! store and gives files by name; knows neither the board nor HTTP.
 
 pub mod shelf;
 
@@ -18,41 +18,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How status lists are made, and how old they may become.
+/// Settings of status lists: how often they are made, and the ages that gates apply to them.
 #[derive(Clone, Debug)]
 pub struct ListSettings {
-    /// A slot: in each there is one new list.
+    /// Length of a slot. One list is published in each slot.
     pub every: Duration,
-    /// A base is made anew after so long.
+    /// Time after which a new base is made.
     pub base_every: Duration,
-    /// What gates are told: past this age a colour is marked, and past that there is none.
+    /// Age past which gates mark a colour as stale.
     pub stale_after: Duration,
-    /// Past this age a list has no colour.
+    /// Age past which gates give no colour.
     pub too_old_after: Duration,
-    /// Bytes of lists that a thread of a door sends in a second.
+    /// Bytes of list files that one thread of a door sends in a second.
     pub bytes_per_second: u64,
 }
 
-/// While the next list is due, an answer is kept for this part of a slot.
+/// Divides a slot into the time for which an answer may be cached once the next list is due.
 const DUE_PART: u32 = 60;
 
-/// One file, as it is served.
+/// A file of a status list as it is served, plain and sealed.
 #[derive(Clone, Debug)]
 pub struct ServedFile {
     /// The file's name: its hash and its size.
     pub name: FileName,
     /// The file's contents.
     pub bytes: Bytes,
-    /// The same for caches that anybody may read, see [`crate::offline::daily`].
+    /// The contents sealed with the key of the day, for caches that anybody may read; see [`crate::offline::daily`].
     pub sealed: Bytes,
-    /// Their entity tags.
+    /// The entity tag of the plain contents.
     pub tag: String,
     /// The entity tag of the sealed form.
     pub sealed_tag: String,
 }
 
 impl ServedFile {
-    /// `day` is that of the edition.
+    /// Returns the file with both forms; `day` is the day of the edition.
     fn new(name: FileName, bytes: Bytes, days: &DayKeys, day: u32) -> ServedFile {
         let sealed = days.seal(&bytes, day);
         ServedFile {
@@ -65,7 +65,7 @@ impl ServedFile {
     }
 }
 
-/// A base and its changes, as they are served.
+/// A base and its changes as they are served.
 #[derive(Clone, Debug)]
 pub struct ServedPair {
     /// The number of the base.
@@ -76,39 +76,39 @@ pub struct ServedPair {
     pub changes: ServedFile,
 }
 
-/// An edition, whole.
+/// An edition with all its files in memory.
 #[derive(Clone, Debug)]
 pub struct ServedEdition {
-    /// What the store holds of the edition.
+    /// The head of the edition as the store has it.
     pub head: EditionHead,
-    /// The newest base first.
+    /// Bases with their changes, the newest first.
     pub pairs: Vec<ServedPair>,
 }
 
 impl ServedEdition {
-    /// Returns the time as of which the list tells.
+    /// Returns the time up to which acknowledged changes are in the list.
     pub fn as_of(&self) -> Time {
         Time(self.head.as_of)
     }
 
-    /// Returns the time after which the list is not to be used.
+    /// Returns the time after which gates must not use the list.
     pub fn until(&self) -> Time {
         Time(self.head.until)
     }
 
-    /// Returns the number of the newest base; 0 for no base, which no edition is.
+    /// Returns the number of the newest base. No edition has the number 0.
     pub fn number(&self) -> u64 {
         self.pairs.first().map_or(0, |pair| pair.number)
     }
 
-    /// Returns the changes of the base with this number, while it is among the newest.
+    /// Returns the changes of the base with this number; None if the edition no longer has that base.
     pub fn changes(&self, number: u64) -> Option<&ServedFile> {
         let mut pairs = self.pairs.iter();
         let pair = pairs.find(|pair| pair.number == number)?;
         Some(&pair.changes)
     }
 
-    /// Returns the bases, the newest first, but for those that no key in force signed.
+    /// Returns the bases that a key in force signed, the newest first.
     pub fn bases(&self, keys: &OfflineKeys) -> Vec<BaseList> {
         let files = self.pairs.iter().map(|pair| &pair.base.bytes[..]);
         files
@@ -116,14 +116,14 @@ impl ServedEdition {
             .collect()
     }
 
-    /// Returns how long the edition is sure to be the newest one; a moment where the next one is due.
+    /// Returns how long a cache may keep the edition: until the next slot, or a short time if the next list is overdue.
     pub fn cache_for(&self, now: Time, every: Duration) -> Duration {
         let next = Time(self.head.slot).plus(every);
         let left = Duration::from_millis(next.0.saturating_sub(now.0));
         left.max(every / DUE_PART).max(Duration::from_secs(1))
     }
 
-    /// Describes the edition in JSON, for gates that ask what there is.
+    /// Returns a description of the edition in JSON, for gates that ask which files there are.
     pub fn describe(&self, issuer: u32, settings: &ListSettings) -> Bytes {
         let file = |file: &ServedFile| json!({ "bytes": file.bytes.len(), "etag": file.tag });
         let pairs: Vec<_> = self
@@ -131,7 +131,7 @@ impl ServedEdition {
             .iter()
             .map(|pair| {
                 json!({
-                    // As text: not every language reads large numbers exactly.
+                    // Numbers are printed as text: some languages read large JSON numbers inexactly.
                     "number": pair.number.to_string(),
                     "base": file(&pair.base), "changes": file(&pair.changes),
                 })
@@ -151,18 +151,18 @@ impl ServedEdition {
     }
 }
 
-/// What came of a try to publish.
+/// Result of an attempt to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// There is a new list.
+    /// The list was published.
     Done,
-    /// The board is not filled, or stale, or the clock is apart: what this node knows is not to be published.
+    /// The node may not publish: its board is not filled or is stale, or its clock is wrong.
     Withheld,
-    /// An answer would be wrong.
+    /// The proof failed: an answer of the list would be wrong.
     Wrong,
-    /// The store did not take it, or it could not be built.
+    /// The list could not be built, or the store did not take it.
     Failed,
-    /// Another node published in this slot meanwhile.
+    /// Another node published in this slot first, or the slot was over.
     Late,
 }
 
@@ -176,7 +176,7 @@ impl Published {
         Published::Late,
     ];
 
-    /// Returns the label of the meter.
+    /// Returns the value of the label `outcome`.
     pub fn label(self) -> &'static str {
         match self {
             Published::Done => "published",
@@ -188,42 +188,42 @@ impl Published {
     }
 }
 
-/// Counts of this node's publications; not hot.
+/// Counts of this node's publications. They are not on the hot path.
 #[derive(Default)]
 pub struct ListTally {
     outcomes: [AtomicU64; 5],
-    /// Answers that would have been wrong.
+    /// Wrong answers that proofs found.
     pub wrong: AtomicU64,
-    /// Milliseconds that the last publication of this node took.
+    /// Time that the last publication of this node took, in milliseconds.
     pub build_ms: AtomicU64,
 }
 
 impl ListTally {
-    /// Counts one publication.
+    /// Counts one attempt by its result.
     pub fn count(&self, outcome: Published) {
         self.outcomes[outcome as usize].fetch_add(1, Relaxed);
     }
 
-    /// Returns how many publications ended so.
+    /// Returns the number of attempts with this result.
     pub fn counted(&self, outcome: Published) -> u64 {
         self.outcomes[outcome as usize].load(Relaxed)
     }
 }
 
-/// The list of one issuer on one node.
+/// The status list of one issuer on one node.
 pub struct Lists {
-    /// How lists are made and used.
+    /// Settings of the list.
     pub settings: ListSettings,
     issuer: u32,
     /// Counts of this node's publications.
     pub metrics: ListTally,
-    /// Since when this node has looked for one.
+    /// When this node started to look for a list.
     pub since: Moment,
     served: ArcSwapOption<ServedEdition>,
 }
 
 impl Lists {
-    /// `issuer` is a division of GB/T 2260 as a number.
+    /// Returns an empty list; `issuer` is a division of GB/T 2260 as a number.
     pub fn new(settings: ListSettings, issuer: u32) -> Lists {
         Lists {
             settings,
@@ -234,7 +234,7 @@ impl Lists {
         }
     }
 
-    /// Returns the shelf of this list in a store.
+    /// Returns access to the files of this list in a store.
     pub fn shelf<'s>(&self, store: &'s dyn Store, seal: &'s Seal) -> ListShelf<'s> {
         ListShelf {
             store,
@@ -243,19 +243,23 @@ impl Lists {
         }
     }
 
-    /// Returns the newest edition; None before the first one.
+    /// Returns the edition that is served; None before the first one.
     pub fn served(&self) -> Option<Arc<ServedEdition>> {
         self.served.load_full()
     }
 
-    /// Returns when the slot began that a time is in.
+    /// Returns the beginning of the slot that contains `time`.
     pub fn slot_of(&self, time: Time) -> Time {
         let every = self.settings.every.as_millis().max(1) as u64;
         Time(time.0 - time.0 % every)
     }
 
-    /// Reads the heads in the store and takes up the newest edition that is newer than the one that is served. An edition of which
-    /// a file is missing, or not as it was put, or not signed by a key in force, is passed over. What is served never gets older.
+    /// Takes up the newest valid edition in the store if it is newer than the served one. An edition with a missing, changed or
+    /// wrongly signed file is skipped.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read. The served edition stays.
     pub async fn refresh(
         &self,
         store: &dyn Store,
@@ -282,14 +286,18 @@ impl Lists {
                     return Ok(());
                 }
                 None => {
-                    tracing::warn!(%slot, "a status list in the store is not whole, or not signed by a key of the ring")
+                    tracing::warn!(%slot, "a status list in the store is incomplete or has no valid signature: it is skipped")
                 }
             }
         }
         Ok(())
     }
 
-    /// Puts an edition into the store, its head last. False where the slot has one already.
+    /// Puts an edition into the store, its head last. Returns false if the slot has a head already.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or the key ring has no key for papers.
     pub async fn put(
         &self,
         shelf: &ListShelf<'_>,
@@ -332,7 +340,7 @@ impl Lists {
     }
 }
 
-/// Returns the edition of a head, or None where a file is missing or is not what the head says.
+/// Reads the files of an edition; None if one is missing, changed or not signed by a key in force.
 async fn load(
     shelf: &ListShelf<'_>,
     head: EditionHead,

@@ -1,5 +1,5 @@
-//! Offline verification: codes that can be saved or printed, and the status list with which a gate judges them without a network.
-//! Pure: bytes, keys and times in; bytes, or what may be said, out. Never: the board, stores, HTTP.
+//! Offline verification: codes that can be saved or printed, and the status lists by which a gate without a network judges
+//! them. Pure functions of bytes, keys and times; no board, store or HTTP.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -13,12 +13,12 @@ pub mod publisher;
 pub mod ribbon;
 pub mod sign;
 
-/// A resident as codes and lists name one: a permutation of the resident id under a generation, see [`permutation`].
-/// Ids of two generations of one resident cannot be linked without the key.
+/// A resident's id in offline codes and status lists: a permutation of the resident id under a generation, see [`permutation`].
+/// Ids of one resident in two generations cannot be linked without the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListId(pub u64);
 
-/// What a list says of one id. The numbers are those of the changes file's order.
+/// State of one id in a list. The numbers give the order in a changes file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ListState {
     /// The resident is green.
@@ -27,7 +27,7 @@ pub enum ListState {
     Red,
     /// The resident is yellow.
     Yellow,
-    /// The code was revoked, or the person erased: no colour belongs to it any more.
+    /// The code was revoked or the person was erased. The id has no colour.
     Void,
 }
 
@@ -40,7 +40,7 @@ impl ListState {
         ListState::Void,
     ];
 
-    /// Returns the word that answers use for the state.
+    /// Returns the value of `state` in answers.
     pub fn word(self) -> &'static str {
         match self {
             ListState::Green => "green",

@@ -1,7 +1,7 @@
-//! A node's part in publishing status lists: it takes up what is published, and publishes where it has the turn.
+//! A node's part in publishing status lists: it takes up published lists, and publishes when it has the turn.
 //!
-//! In each slot one node publishes. A turn is a paper that only one node can file, and so is the head of a slot; a node that was held up
-//! and comes late with an older list finds the slot taken, or files a head that nobody takes up.
+//! In each slot one node publishes. A turn is a paper that only one node can store, and so is the head of a slot. A delayed
+//! node with an older list finds the slot taken, or stores a head that no node takes up.
 
 use crate::board::Board;
 use crate::clock::{Now, Time};
@@ -19,18 +19,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Looks into the store in a slot, and their bounds: what another node published is served about so much later.
+/// Reads of the store in one slot, and the bounds of the pause between them. The pause is also the delay until other nodes
+/// serve a new list.
 const LOOKS_A_SLOT: u32 = 200;
 const LOOK_LEAST: Duration = Duration::from_millis(50);
 const LOOK_MOST: Duration = Duration::from_secs(2);
 
-/// Turns in a slot: where one came to nothing, the next begins after this part of it.
+/// Turns in one slot: if a turn produces no list, the next begins after this part of the slot.
 const TURNS_A_SLOT: u32 = 4;
 
-/// A proof that fails is tried once more: a change that was taken back meanwhile is no fault of the list.
+/// Attempts to build a list. A failed proof may come from a change that was rolled back meanwhile, so one repeat is allowed.
 const TRIES: u32 = 2;
 
-/// The thread that builds lists steps back behind all others by so much.
+/// Niceness of the thread that builds lists.
 const NICENESS: i32 = 19;
 
 impl OnRecord for Board {
@@ -43,18 +44,18 @@ impl OnRecord for Board {
     }
 }
 
-/// Why a node does not publish now.
+/// Why a node does not publish in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withheld {
-    /// It is leaving.
+    /// The node is draining.
     Draining,
-    /// Not every resident on record is on its board.
+    /// The board does not hold every resident on record.
     Warming,
-    /// What it knows is stale.
+    /// The board is stale.
     Stale,
-    /// Its clock is apart from the store's.
+    /// The clock of the node and that of the store differ by too much.
     Clock,
-    /// It could not read what was revoked, or knows nothing newer than the last list.
+    /// The revocations could not be read, or the node knows nothing newer than the last list.
     Behind,
 }
 
@@ -71,7 +72,7 @@ impl Withheld {
     }
 }
 
-/// Returns whether what a node knows may be published.
+/// Checks whether this node may publish what it knows.
 fn may_publish(app: &AppState, now: Now) -> Result<(), Withheld> {
     if app.is_draining() {
         return Err(Withheld::Draining);
@@ -88,7 +89,7 @@ fn may_publish(app: &AppState, now: Now) -> Result<(), Withheld> {
     Ok(())
 }
 
-/// Takes up what is published, and publishes, until it is aborted.
+/// Takes up published lists, and publishes when it has the turn, until the task is aborted.
 pub async fn run(app: Arc<AppState>) {
     let _critical = CriticalTask("the publisher of status lists");
     let (Some(lists), Some(offline)) = (app.lists.clone(), app.offline.clone()) else {
@@ -114,7 +115,7 @@ struct Publisher {
     offline: Arc<OfflineIssuer>,
     /// The slot and turn that this node asked for last.
     tried: Option<(Time, u64)>,
-    /// The slot in which it was told last why this node does not publish.
+    /// The slot and the reason of the last log line about a withheld list.
     withheld: Option<(Time, Withheld)>,
 }
 
@@ -124,12 +125,12 @@ impl Publisher {
         let keys = self.offline.keys();
         let read = self.lists.refresh(&*app.store, &app.seal, &keys).await;
         if let Err(error) = read {
-            // Without knowing what is published nobody publishes.
-            tracing::debug!(%error, "the status lists in the store could not be read");
+            // A node that does not know the last list must not publish.
+            tracing::debug!(%error, "the status lists in the store cannot be read");
             return;
         }
         if keys.signing.is_none() {
-            // Of the nodes that have the whole ring, or the part of the resident door, one publishes.
+            // Nodes with the whole ring, or with the part of the resident door, can sign.
             return;
         }
         let now = Now::read();
@@ -158,7 +159,7 @@ impl Publisher {
                 return;
             }
             Err(error) => {
-                tracing::debug!(%error, "no turn to publish could be taken");
+                tracing::debug!(%error, "the turn to publish a status list cannot be stored");
                 return;
             }
         }
@@ -180,7 +181,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes in a slot of which this node has the turn. None where it was withheld, which is counted already.
+    /// Publishes in a slot whose turn this node has. Returns None if the list was withheld, which is counted already.
     async fn publish(&mut self, slot: Time) -> Option<Published> {
         let started = Instant::now();
         let mut edition = None;
@@ -199,7 +200,7 @@ impl Publisher {
                         asked,
                         wrong,
                         nth,
-                        "answers of a new status list would be wrong: it is not published"
+                        "a new status list would give wrong answers: it is not published"
                     );
                     if nth == TRIES {
                         self.lists.metrics.wrong.fetch_add(wrong, Relaxed);
@@ -207,7 +208,7 @@ impl Publisher {
                     }
                 }
                 Err(Unbuilt::Fault(error)) => {
-                    tracing::error!(%error, "no status list could be built");
+                    tracing::error!(%error, "the status list cannot be built");
                     return Some(Published::Failed);
                 }
                 Err(Unbuilt::Ended) => return Some(Published::Failed),
@@ -216,7 +217,7 @@ impl Publisher {
         let edition = edition?;
         let app = &self.app;
         let now = Now::read();
-        // While it was built the clock may have been found wrong, and the slot may be long over.
+        // During the build the clock may have been found wrong, and the slot may have ended.
         if let Err(why @ (Withheld::Draining | Withheld::Clock)) = may_publish(app, now) {
             self.withhold(slot, why);
             return None;
@@ -247,16 +248,16 @@ impl Publisher {
         }
     }
 
-    /// Builds and proves an edition on a thread of its own.
+    /// Builds and proves an edition on its own thread.
     async fn build(&self, slot: Time) -> Result<Edition, Unbuilt> {
         let app = self.app.clone();
-        // All of what was revoked, and not what this node happens to know.
+        // All revocations must be read, beyond those that this node knows by chance.
         if app.refresh_generations(0).await.is_err() {
             return Err(Unbuilt::Withheld(Withheld::Behind));
         }
         let revoked_to = self.offline.generations.read_to().unwrap_or_default();
         let now = Now::read();
-        // What this node knows is looked at before the first word is read.
+        // The freshness is read before the first word, so that `as_of` is never too late.
         may_publish(&app, now).map_err(Unbuilt::Withheld)?;
         let as_of = app.board.freshness(now).as_of.min(revoked_to);
         let served = self.lists.served();
@@ -273,7 +274,7 @@ impl Publisher {
         let settings = &self.lists.settings;
         let base_every = settings.base_every.as_millis() as u64;
         let based = served.as_ref().map_or(0, |served| served.head.based);
-        // By slots, so that a base comes in the slot that it is due in and not in the one after.
+        // Compared by slots, so that a base is made in the slot in which it is due.
         let rebase = slot.0.saturating_sub(self.lists.slot_of(Time(based)).0) >= base_every;
         let revoked: HashMap<u64, u8> = self
             .offline
@@ -283,7 +284,7 @@ impl Publisher {
             .map(|(resident, generation)| (resident.0, generation))
             .collect();
         let (issuer, life) = (self.offline.settings.issuer, settings.too_old_after);
-        // Versions are times of the store, which may be behind this node's clock by so much.
+        // Versions are times of the store's clock, which may be behind this node's clock by this much.
         let apart = app.clock_offset_max().as_millis() as u64 * 2;
         let recent = as_of.0.saturating_sub(apart);
         let (done, built) = oneshot::channel();
@@ -311,10 +312,10 @@ impl Publisher {
     }
 }
 
-/// Why there is no edition.
+/// Why no edition was built.
 enum Unbuilt {
     Withheld(Withheld),
     Fault(PublishFault),
-    /// The thread that built it ended before, or could not be started.
+    /// The builder thread panicked or could not be started.
     Ended,
 }

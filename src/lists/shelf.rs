@@ -1,5 +1,5 @@
-//! Files of status lists in the store, as papers: a file is cut into parts, and the head of a slot names whole files. A part or a head
-//! that is filed stays as it is, so that a reader finds all of an edition or nothing of it.
+//! Files of status lists in the store. A file is cut into papers; the head of a slot names complete files. Parts and heads
+//! never change once stored, so a reader finds a whole edition or none.
 
 use crate::clock::Time;
 use crate::paper::{PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
@@ -9,18 +9,18 @@ use crate::store::{Change, ChangeKind, ChangeOutcome, Error, Store};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-/// Parts that are filed in one call.
+/// Parts of a file that are stored in one call.
 const PARTS_AT_ONCE: usize = 64;
 
-/// Heads that a reader looks at: the newest, and some before it should that be of no use.
+/// Heads that a reader asks for: the newest, and older ones in case the newest is unusable.
 const HEADS_READ: usize = 8;
 
-/// A file by its contents.
+/// The name of a file, which follows from its contents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileName {
     /// The size of the file in bytes.
     pub bytes: u32,
-    /// SHA-256.
+    /// SHA-256 of the contents.
     #[serde(with = "hash_digits")]
     pub hash: [u8; 32],
 }
@@ -55,7 +55,7 @@ impl FileName {
         }
     }
 
-    /// Returns the entity tag of the file.
+    /// Returns the entity tag of the file, in quotes.
     pub fn tag(&self) -> String {
         let half = u128::from_be_bytes(self.hash[..16].try_into().expect("16 of 32"));
         format!("\"{half:032x}\"")
@@ -86,41 +86,45 @@ pub struct PairNames {
     pub changes: FileName,
 }
 
-/// The edition of a slot.
+/// The head of an edition: the slot, the counts, and the names of its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EditionHead {
-    /// When the slot began, in milliseconds.
+    /// When the slot began, in milliseconds since 1970.
     pub slot: u64,
-    /// As of when the list tells, in milliseconds since 1970.
+    /// Time up to which acknowledged changes are in the list, in milliseconds since 1970.
     pub as_of: u64,
-    /// Until when it may be used, in milliseconds since 1970.
+    /// Time after which the list must not be used, in milliseconds since 1970.
     pub until: u64,
-    /// When the newest base was made.
+    /// When the newest base was made, in milliseconds since 1970.
     pub based: u64,
-    /// Residents on record when it was made.
+    /// Residents on record when the edition was made.
     pub residents: u64,
-    /// Red, yellow and void ids.
+    /// Numbers of red, yellow and void ids.
     pub listed: [u64; 3],
-    /// Ids that had to be told one by one, because a hash of theirs met another.
+    /// Number of ids that are void because two residents would have the same one.
     pub clashes: u64,
-    /// The newest base first.
+    /// Names of the bases and their changes, the newest first.
     pub pairs: Vec<PairNames>,
 }
 
-/// Puts files, turns and heads into a store, and reads them.
+/// Stores and reads files, turns to publish, and heads.
 pub struct ListShelf<'s> {
-    /// Where the parts are kept.
+    /// The store.
     pub store: &'s dyn Store,
-    /// The keys that the parts are sealed with.
+    /// The keys that seal the papers.
     pub seal: &'s Seal,
-    /// Division of GB/T 2260 in whose name the lists are: each has heads of its own.
+    /// The issuer of the lists, a division of GB/T 2260. Each issuer has its own heads.
     pub issuer: u32,
 }
 
 const NO_KEY: Error = Error::Damaged("the papers of revocations have no key");
 
 impl ListShelf<'_> {
-    /// Puts a file; one that is there already is left as it is.
+    /// Stores a file. Nothing changes if the store has it already.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or the key ring has no key for papers.
     pub async fn put(&self, bytes: &[u8], now: Time) -> Result<FileName, Error> {
         let name = FileName::of(bytes);
         let owner = name.owner(self.seal);
@@ -136,7 +140,11 @@ impl ListShelf<'_> {
         Ok(name)
     }
 
-    /// Returns a file, or None where it is not there, whole and as it was put.
+    /// Returns a file; None if a part is missing or changed.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
     pub async fn get(&self, name: &FileName) -> Result<Option<Vec<u8>>, Error> {
         let owner = name.owner(self.seal);
         let keys: Vec<PaperKey> = (0..name.parts())
@@ -154,18 +162,27 @@ impl ListShelf<'_> {
         Ok(Some(bytes).filter(|bytes| FileName::of(bytes) == *name))
     }
 
-    /// Takes the turn to publish in a slot. False where another node has it; `attempt` counts the turns that came to nothing.
+    /// Takes the turn to publish in a slot. Returns false if another node has it. `attempt` counts earlier turns in the slot
+    /// that produced no list.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or the key ring has no key for papers.
     pub async fn take_turn(&self, slot: Time, attempt: u64, now: Time) -> Result<bool, Error> {
         let parts = [slot.0.to_be_bytes(), attempt.to_be_bytes()].concat();
         let key = self.seal.paper_key(&[b"list turn", &parts]);
-        // Two nodes that ask for one turn must not file the same bytes.
+        // A random body: two nodes that ask for one turn must not store the same bytes.
         let mine = self.seal.fresh_key();
         let turn = self.filing(self.heads_owner(), PaperKind::ListTurn, key, now, &mine)?;
         let filed = self.store.apply(vec![turn]).await?;
         Ok(filed == [ChangeOutcome::Applied])
     }
 
-    /// Puts the head of a slot, once all of its files are there. False where the slot has one.
+    /// Stores the head of a slot, after all of its files. Returns false if the slot has a head already.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or the key ring has no key for papers.
     pub async fn put_head(&self, head: &EditionHead) -> Result<bool, Error> {
         let key = self
             .seal
@@ -176,7 +193,11 @@ impl ListShelf<'_> {
         Ok(self.store.apply(vec![head]).await? == [ChangeOutcome::Applied])
     }
 
-    /// Returns the newest heads, the newest slot first.
+    /// Returns up to eight heads, the newest slot first. Unreadable heads are left out.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
     pub async fn heads(&self) -> Result<Vec<EditionHead>, Error> {
         let owner = self.heads_owner();
         let kinds = PaperKinds::of(&[PaperKind::ListHead]);
@@ -185,7 +206,7 @@ impl ListShelf<'_> {
             let body = self.seal.open_paper(&owner, paper)?;
             serde_json::from_slice(&body).ok()
         };
-        // One that cannot be read spoils no other.
+        // An unreadable head does not hide the others.
         Ok(papers.iter().filter_map(read).collect())
     }
 

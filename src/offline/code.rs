@@ -1,4 +1,5 @@
-//! The offline code: 96 bytes that name a resident by list id, signed with ES256, as 154 characters. It never carries a colour.
+//! The offline code: 96 bytes that name a resident by list id, signed with ES256, printed as 154 characters. It carries no
+//! colour.
 
 use super::ListId;
 use super::sign::{SIGNATURE_BYTES, SignatureAlgorithm, SigningKey, VerifyingKey};
@@ -7,67 +8,67 @@ use crate::person::MaskedIdentity;
 use crate::seal::{base32, masked_bytes, read_masked};
 use std::time::Duration;
 
-/// Bytes before the signature.
+/// Number of bytes before the signature.
 const SIGNED_BYTES: usize = 32;
 
-/// Bytes of a code.
+/// Length of a code in bytes.
 pub const OFFLINE_CODE_BYTES: usize = SIGNED_BYTES + SIGNATURE_BYTES;
 
-/// Characters of a code; no other code of ours has as many.
+/// Length of a code in characters. No other code of this service has this length.
 pub const OFFLINE_CODE_CHARS: usize = base32::encoded_len(OFFLINE_CODE_BYTES);
 
-/// Version 1, kind 9.
+/// First byte of a code: version 1, kind 9.
 const FIRST_BYTE: u8 = 0x19;
 
-/// What is signed begins with this, so that no signature serves for another purpose.
+/// Prefix of the signed message, so that a signature is valid for no other purpose.
 const CONTEXT: &[u8] = b"liangma offline 1";
 
-/// 2020-01-01T00:00:00Z. Issue times are seconds since then, and reach to 2156.
+/// 2020-01-01T00:00:00Z. Issue times are 32-bit seconds since then and end in 2156.
 const EPOCH: Time = Time(1_577_836_800_000);
 
-/// The longest life, in hours: 366 days.
+/// Longest validity in hours: 366 days.
 pub const LIFE_HOURS_MAX: u16 = 8_784;
 
-/// What an offline code says.
+/// Contents of an offline code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfflineCode {
-    /// Of the key that signed it.
+    /// Id of the key that signed the code.
     pub key: u8,
-    /// Division of GB/T 2260 as a number, below 2^24.
+    /// The issuer: a division of GB/T 2260 as a number, below 2^24.
     pub issuer: u32,
-    /// Whom the code is of, as lists name the resident.
+    /// List id of the resident.
     pub list_id: ListId,
-    /// The generation; a revocation ends all before.
+    /// The generation. Revoking it revokes all earlier ones too.
     pub generation: u8,
-    /// Check bits of the status word, 14 of them.
+    /// The 14 check bits of the status word.
     pub check: u16,
     /// When the code was made.
     pub issued_at: Time,
-    /// 1 to [`LIFE_HOURS_MAX`].
+    /// Validity in hours, 1 to [`LIFE_HOURS_MAX`].
     pub life_hours: u16,
     /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
-/// Why a text is no offline code of a known issuer.
+/// Why a text is not a valid offline code of a known issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeFault {
-    /// Not the length, alphabet or layout.
+    /// The length, alphabet or layout is wrong.
     Form,
-    /// No key of this issuer has the id that it names.
+    /// The issuer has no key with the id that the code names.
     UnknownKey,
-    /// The signature is not that of the key it names.
+    /// The signature does not verify with the named key.
     Signature,
 }
 
 impl OfflineCode {
-    /// Returns when the code ends.
+    /// Returns when the code expires.
     pub fn expires_at(&self) -> Time {
         let life = Duration::from_secs(3_600 * u64::from(self.life_hours));
         self.issued_at.plus(life)
     }
 
-    /// Signs the code; its `key` becomes the key's id. None if the system gave no random bytes.
+    /// Signs the code with `key` and sets the key's id. Returns None if the system's random generator fails.
     pub fn sign(&self, key: &SigningKey) -> Option<String> {
         let mut bytes = [0; OFFLINE_CODE_BYTES];
         let (signed, signature) = bytes.split_at_mut(SIGNED_BYTES);
@@ -90,7 +91,8 @@ impl OfflineCode {
         out[22..32].copy_from_slice(&masked_bytes(&self.masked));
     }
 
-    /// Returns the issuer that a text of an offline code's form names; nothing of it is checked.
+    /// Returns the issuer that a text in the form of an offline code names, without checking the signature. None for any other
+    /// text.
     pub fn issuer_named(text: &[u8]) -> Option<u32> {
         let mut bytes = [0; OFFLINE_CODE_BYTES];
         let is_form = text.len() == OFFLINE_CODE_CHARS
@@ -98,11 +100,12 @@ impl OfflineCode {
         Some(OfflineCode::read(bytes.get(..SIGNED_BYTES).filter(|_| is_form)?)?.issuer)
     }
 
-    /// Reads a code and checks its signature with the keys of its issuer, which `keys_of` gives for an issuer's number.
+    /// Parses a code and checks its signature. `keys_of` returns the keys of an issuer.
     ///
     /// # Errors
     ///
-    /// `Form` for what is no code, `UnknownKey` where the issuer has no key of its number, `Signature` where that did not sign it.
+    /// `Form` if the text is no offline code, `UnknownKey` if the issuer has no key with that id, `Signature` if the signature
+    /// does not verify.
     pub fn open<'k>(
         text: &[u8],
         keys_of: impl FnOnce(u32) -> &'k [VerifyingKey],

@@ -1,6 +1,7 @@
-//! Files of a status list for caches that anybody may read, sealed with a key of the day that gates fetch at their door.
+//! Status list files for public caches, sealed with a key of the day. Gates fetch the key at the gate door.
 //!
-//! A changes file names ids in clear, and who once read a card could follow its holder there. A base cannot be listed, but asked.
+//! A changes file contains ids in clear: a person who has read a code once could follow its holder there. A base cannot be
+//! enumerated, but it can be queried.
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -9,32 +10,32 @@ use zeroize::Zeroizing;
 
 use crate::clock::Time;
 
-/// What a sealed file begins with.
+/// First bytes of a sealed file.
 const MAGIC: &[u8; 4] = b"LMS1";
 
-/// Bytes before the sealed ones: the magic, the day, the nonce. They are authenticated.
+/// Number of authenticated bytes before the sealed ones: magic, day, nonce.
 const HEAD_BYTES: usize = MAGIC.len() + 4 + NONCE_LEN;
 
-/// Days whose keys a gate is given: today and the two after it.
+/// Number of days whose keys a gate receives: today and the next two.
 pub const DAYS_GIVEN: u32 = 3;
 
-/// A key of a day, for AES-128-GCM.
+/// A key of one day for AES-128-GCM.
 pub type DayKey = Zeroizing<[u8; 16]>;
 
-/// Makes the keys of days. A day is one of UTC, counted from 1970-01-01.
+/// Derives the keys of days. A day is a UTC day, counted from 1970-01-01.
 pub struct DayKeys {
     secret: hmac::Key,
 }
 
 impl DayKeys {
-    /// Returns the keys of days that follow from a secret.
+    /// Returns the deriver for a secret.
     pub fn new(secret: &[u8]) -> DayKeys {
         DayKeys {
             secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
         }
     }
 
-    /// Returns the day that a time is in.
+    /// Returns the day that contains `time`.
     pub fn day_of(time: Time) -> u32 {
         u32::try_from(time.0 / crate::clock::DAY_MS).unwrap_or(u32::MAX)
     }
@@ -49,7 +50,7 @@ impl DayKeys {
         key
     }
 
-    /// Seals a file. The nonce is of its contents, so that every node makes the same bytes and no nonce serves for two files.
+    /// Seals a file. The nonce follows from the contents: all nodes make the same bytes, and two files never share a nonce.
     pub fn seal(&self, file: &[u8], day: u32) -> Vec<u8> {
         let hash = digest(&SHA256, file);
         let nonce: [u8; NONCE_LEN] = hash.as_ref()[..NONCE_LEN].try_into().expect("12 of 32");
@@ -69,7 +70,8 @@ impl DayKeys {
     }
 }
 
-/// Opens a sealed file with the key of its day. None for whatever is none, or was changed.
+/// Opens a sealed file with the key of its day. Returns None if the bytes are no sealed file, were changed, or `key_of` has no
+/// key.
 pub fn open(sealed: &[u8], key_of: impl FnOnce(u32) -> Option<DayKey>) -> Option<Vec<u8>> {
     let (head, body) = sealed.split_first_chunk::<HEAD_BYTES>()?;
     let head_rest = head.strip_prefix(MAGIC)?;

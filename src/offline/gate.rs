@@ -1,5 +1,4 @@
-//! What a gate without a network may say of an offline code: the newest files that it holds, and the rules by which they are
-//! replaced and asked.
+//! Decisions of a gate without a network about offline codes: which files it holds, when they are replaced, and what they say.
 
 use super::ListState;
 use super::code::OfflineCode;
@@ -7,15 +6,15 @@ use super::list::{BaseList, ListChanges};
 use crate::clock::Time;
 use std::time::Duration;
 
-/// A gate's clock may be behind the list's by so much; further back it was set wrong, and no age can be told.
+/// Longest time by which a gate's clock may be behind the list's. Beyond it the age of the list cannot be computed.
 const CLOCK_LEEWAY: Duration = Duration::from_secs(5 * 60);
 
-/// How old a list may be.
+/// Limits of a list's age.
 #[derive(Clone, Debug)]
 pub struct ListAges {
-    /// Past this age a colour is marked.
+    /// Age past which a colour is marked as stale.
     pub stale_after: Duration,
-    /// Past this age there is no colour. A file's own end counts as well.
+    /// Age past which no colour is given. The expiry of the file itself applies too.
     pub too_old_after: Duration,
 }
 
@@ -28,41 +27,41 @@ impl Default for ListAges {
     }
 }
 
-/// What a gate may say of a code whose signature is good.
+/// Decision about a code with a valid signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineDecision {
-    /// A colour, as of the list. Where it is stale, the age is to be shown large.
+    /// A colour as of the list. If it is stale, the gate must show the age prominently.
     Colour {
         /// Green, red or yellow.
         state: ListState,
-        /// Whether the list is past the age at which it is marked.
+        /// Whether the list is older than `stale_after`.
         stale: bool,
     },
-    /// The code was revoked, or the person erased.
+    /// The code was revoked, or the person was erased.
     Void,
-    /// The code was issued after the list: the person may not have been on record.
+    /// The code was issued after the list was made, so the list may not contain the person.
     NotCovered,
-    /// The code's life is over, or has not begun.
+    /// The code has expired, or its validity has not begun.
     Expired,
-    /// The list is older than a colour may be, or there is none.
+    /// The list is too old for a colour, or there is no list.
     TooOld,
-    /// The gate's clock is behind the list: no age can be told.
+    /// The gate's clock is behind the list, so the age of the list is unknown.
     Clock,
 }
 
-/// Why a file does not replace the one that is held.
+/// Why a file does not replace the one that the gate holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Rollback {
-    #[error("it is older than the list that is held")]
+    #[error("the file is older than the list that is held")]
     Older,
-    #[error("it is of another issuer")]
+    #[error("the file is of another issuer")]
     Issuer,
-    #[error("it belongs to another base")]
+    #[error("the changes belong to another base")]
     OtherBase,
 }
 
-/// The newest files of one issuer.
+/// The newest files of one issuer that a gate holds.
 #[derive(Clone, Debug, Default)]
 pub struct HeldLists {
     base: Option<BaseList>,
@@ -70,11 +69,11 @@ pub struct HeldLists {
 }
 
 impl HeldLists {
-    /// Takes a base unless the one that is held is newer. Changes of an older base are let go.
+    /// Replaces the base unless the held one is newer. Changes of another base are dropped.
     ///
     /// # Errors
     ///
-    /// The base is of another issuer, or older than the one that is held.
+    /// The base is of another issuer, or older than the held one.
     pub fn take_base(&mut self, base: BaseList) -> Result<(), Rollback> {
         if let Some(held) = &self.base {
             if held.head.issuer != base.head.issuer {
@@ -86,7 +85,7 @@ impl HeldLists {
             if held.head.number == base.head.number {
                 return Ok(());
             }
-            // What is held may know more than a base that is new to us: a gate never goes back in time.
+            // The held changes may be newer than a base that is new here. A gate never goes back in time.
             if self.as_of().is_some_and(|known| base.head.as_of < known) {
                 return Err(Rollback::Older);
             }
@@ -96,11 +95,11 @@ impl HeldLists {
         Ok(())
     }
 
-    /// Takes changes of the base that is held, unless those that are held are newer.
+    /// Replaces the changes of the held base unless the held ones are newer.
     ///
     /// # Errors
     ///
-    /// The changes are of another issuer or base, or older than those that are held.
+    /// The changes are of another issuer or base, or older than the held ones.
     pub fn take_changes(&mut self, changes: ListChanges) -> Result<(), Rollback> {
         let base = self.base.as_ref().ok_or(Rollback::OtherBase)?;
         if base.head.issuer != changes.head.issuer {
@@ -116,13 +115,13 @@ impl HeldLists {
         Ok(())
     }
 
-    /// Returns up to when the files are true; None without a base.
+    /// Returns the time up to which acknowledged changes are in the files; None without a base.
     pub fn as_of(&self) -> Option<Time> {
         let changes = self.changes.as_ref().map(|changes| changes.head.as_of);
         changes.or_else(|| Some(self.base.as_ref()?.head.as_of))
     }
 
-    /// Returns what may be said of a code at `now`, by the gate's own clock.
+    /// Returns the decision about a code at `now`, the time of the gate's own clock.
     pub fn judge(&self, code: &OfflineCode, now: Time, ages: &ListAges) -> OfflineDecision {
         let (Some(base), Some(as_of)) = (&self.base, self.as_of()) else {
             return OfflineDecision::TooOld;

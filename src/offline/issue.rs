@@ -1,5 +1,5 @@
-//! Issues offline codes and opens them at a door: the signing keys in force, and which generations were revoked.
-//! In: the key ring, who is shown. Out: codes, or whose one is. Never: the board, stores, HTTP.
+//! Issues offline codes and opens them at a door: the signing keys in force and the revoked generations. Takes keys and a
+//! holder, returns a code or its holder; no board, store or HTTP.
 
 use super::ListId;
 use super::code::{CodeFault, OFFLINE_CODE_CHARS, OfflineCode};
@@ -20,37 +20,37 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
-/// How offline codes are issued.
+/// Settings of offline codes.
 #[derive(Clone, Debug)]
 pub struct OfflineSettings {
-    /// Division of GB/T 2260 as a number.
+    /// The issuer: a division of GB/T 2260 as a number.
     pub issuer: u32,
-    /// How long a code lasts where nothing else is asked for.
+    /// Validity of a code if the caller asks for none.
     pub life: Duration,
-    /// The longest life that may be asked for.
+    /// Longest validity that a caller may ask for.
     pub life_max: Duration,
-    /// Codes that a thread signs in a second.
+    /// Codes that one thread may sign in a second.
     pub codes_per_second: u32,
 }
 
-/// The keys of a ring, ready for use.
+/// The offline keys of a ring, ready for use.
 pub struct OfflineKeys {
-    /// The permutation that list ids are made by.
+    /// The permutation that makes list ids.
     pub permutation: Permutation,
-    /// None with a part of a ring for doors that only verify.
+    /// The signing key; None with a ring part for doors that only verify.
     pub signing: Option<SigningKey>,
-    /// All public keys: the current one, the next, those before.
+    /// All public keys: the current one, the next one and the previous ones.
     pub verifying: Vec<VerifyingKey>,
-    /// The keys of days, which sealed lists need.
+    /// The keys of days that seal public list files.
     pub days: DayKeys,
-    /// The same as a JWKS, and its entity tag.
+    /// The public keys as a JWKS document.
     pub jwks: Bytes,
     /// The entity tag of the JWKS, in quotes.
     pub jwks_tag: String,
 }
 
 impl OfflineKeys {
-    /// Returns the keys of a ring; None for one that is older than offline codes.
+    /// Returns the keys of a ring; None if the ring was made before offline codes existed.
     pub fn of(ring: &impl OfflineSource, issuer: u32) -> Option<OfflineKeys> {
         let mut secrets = ring.offline()?;
         secrets.signing.sort_by_key(|pair| match pair.state {
@@ -79,20 +79,20 @@ impl OfflineKeys {
     }
 }
 
-/// Returns a strong entity tag of some bytes.
+/// Returns a strong entity tag of `bytes`, in quotes.
 pub fn etag(bytes: &[u8]) -> String {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let hash = u64::from_be_bytes(hash.as_ref()[..8].try_into().expect("8 of 32"));
     format!("\"{hash:016x}\"")
 }
 
-/// Prints public keys as RFC 7517 has it, and the issuer beside them.
+/// Prints public keys as a JWKS (RFC 7517) with the issuer.
 fn jwks(issuer: u32, keys: &[VerifyingKey]) -> Bytes {
     use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
     let keys: Vec<_> = keys
         .iter()
         .map(|key| {
-            // An uncompressed point: 4, x, y.
+            // An uncompressed point is the byte 4, then x, then y.
             let (x, y) = key.public[1..].split_at(32);
             json!({
                 "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key.id.to_string(),
@@ -105,7 +105,8 @@ fn jwks(issuer: u32, keys: &[VerifyingKey]) -> Bytes {
         .into()
 }
 
-/// Reads a JWKS that [`OfflineKeys`] printed: the issuer, and its keys. None for anything else; a key of another kind is passed over.
+/// Parses a JWKS that [`OfflineKeys`] printed, and returns the issuer and its keys. Keys of other kinds are skipped; None for
+/// any other document.
 pub fn read_jwks(bytes: &[u8]) -> Option<(u32, Vec<VerifyingKey>)> {
     use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
     let read: serde_json::Value = serde_json::from_slice(bytes).ok()?;
@@ -131,23 +132,23 @@ pub fn read_jwks(bytes: &[u8]) -> Option<(u32, Vec<VerifyingKey>)> {
 
 type Newest = HashMap<u64, u8, BuildHasherDefault<NumberHasher>>;
 
-/// The generation of which no code is issued: one that could not be revoked.
+/// The highest generation. Codes of it are never issued, because it could not be revoked.
 pub const LAST_GENERATION: u8 = u8::MAX;
 
-/// The newest generation of each resident that was revoked, in memory; that and all before it are good no more.
+/// The newest revoked generation of each resident. That one and all earlier ones are invalid.
 #[derive(Default)]
 pub struct Generations {
     newest: ArcSwap<Newest>,
-    /// Up to when a reading told all of them; 0 before the first one.
+    /// Time up to which all revocations are read, in milliseconds since 1970; 0 before the first reading.
     read_to: AtomicU64,
 }
 
 impl Generations {
-    /// Returns the newest revoked generation. `Warming` while nobody has said what was revoked.
+    /// Returns the newest revoked generation of a resident; None if none was revoked.
     ///
     /// # Errors
     ///
-    /// `Warming` while the revocations are not read.
+    /// `Warming` until the revocations are read.
     pub fn newest(&self, resident: ResidentId) -> Result<Option<u8>, Refusal> {
         match self.read_to.load(Acquire) {
             0 => Err(Refusal::Warming),
@@ -155,11 +156,11 @@ impl Generations {
         }
     }
 
-    /// Returns the generation that the resident's next code is of.
+    /// Returns the generation of a resident's next code.
     ///
     /// # Errors
     ///
-    /// `Warming` before the first reading, `LimitReached` where all that can be revoked are.
+    /// `Warming` until the revocations are read, `LimitReached` if no generation is left.
     pub fn current(&self, resident: ResidentId) -> Result<u8, Refusal> {
         let next = match self.newest(resident)? {
             None => Some(0),
@@ -169,7 +170,7 @@ impl Generations {
             .ok_or(Refusal::LimitReached)
     }
 
-    /// Adds what was revoked. A generation is never taken back.
+    /// Adds revoked generations. A revocation is never undone.
     pub fn add(&self, revoked: &[(ResidentId, u8)]) {
         let known = self.newest.load();
         let is_news = |(id, generation): &&(ResidentId, u8)| {
@@ -189,17 +190,17 @@ impl Generations {
         });
     }
 
-    /// Returns up to when a reading told all; None before the first one.
+    /// Returns the time up to which all revocations are read; None before the first reading.
     pub fn read_to(&self) -> Option<Time> {
         Some(Time(self.read_to.load(Acquire))).filter(|at| at.0 > 0)
     }
 
-    /// Says that everything filed before this was added.
+    /// Records that all revocations before `to` were added.
     pub fn was_read(&self, to: Time) {
         self.read_to.fetch_max(to.0.max(1), AcqRel);
     }
 
-    /// Returns every resident of whom something was revoked.
+    /// Returns each resident with the newest revoked generation.
     pub fn all(&self) -> Vec<(ResidentId, u8)> {
         let newest = self.newest.load();
         let all = newest.iter();
@@ -208,18 +209,18 @@ impl Generations {
     }
 }
 
-/// What became of an offline code, as it is counted.
+/// Result of issuing or opening an offline code, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeOutcome {
     /// A code was issued.
     Issued,
-    /// A gate read it, and it was good.
+    /// A gate scanned a valid code.
     Opened,
-    /// A gate read one whose time is over.
+    /// A gate scanned an expired code.
     Expired,
-    /// A gate read one that was revoked.
+    /// A gate scanned a revoked code.
     Revoked,
-    /// A gate read one that is not genuine.
+    /// A gate scanned a text that is no genuine code.
     Invalid,
 }
 
@@ -233,7 +234,7 @@ impl CodeOutcome {
         CodeOutcome::Invalid,
     ];
 
-    /// Returns the label of the meter.
+    /// Returns the value of the label `outcome`.
     pub fn label(self) -> &'static str {
         match self {
             CodeOutcome::Issued => "issued",
@@ -245,30 +246,30 @@ impl CodeOutcome {
     }
 }
 
-/// Issues and opens the codes of one issuer.
+/// Issues and opens offline codes of one issuer.
 pub struct OfflineIssuer {
-    /// How codes are issued.
+    /// Settings of the codes.
     pub settings: OfflineSettings,
     keys: ArcSwap<OfflineKeys>,
-    /// The generations that were revoked.
+    /// The revoked generations.
     pub generations: Generations,
     counts: [AtomicU64; 5],
 }
 
-/// Whose code was opened.
+/// An opened offline code and its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenedOffline {
-    /// Whose code it is.
+    /// The holder.
     pub resident: ResidentId,
-    /// What the code says.
+    /// The contents of the code.
     pub code: OfflineCode,
 }
 
-/// Who a code is issued for.
+/// The resident for whom a code is issued.
 pub struct OfflineHolder {
     /// The resident.
     pub resident: ResidentId,
-    /// Check bits of the resident's word.
+    /// The check bits of the resident's status word.
     pub check: u16,
     /// Name and document number, masked.
     pub masked: MaskedIdentity,
@@ -289,12 +290,12 @@ impl OfflineIssuer {
         self.counts[outcome as usize].fetch_add(1, Relaxed);
     }
 
-    /// Returns how many codes this became of.
+    /// Returns the number of codes with this result.
     pub fn counted(&self, outcome: CodeOutcome) -> u64 {
         self.counts[outcome as usize].load(Relaxed)
     }
 
-    /// Takes up a ring that was rotated meanwhile. False, and the keys in force stay, where it has none.
+    /// Takes up the keys of a new ring. Returns false, and keeps the keys in force, if the ring has no offline keys.
     pub fn reload(&self, ring: &impl OfflineSource) -> bool {
         let keys = OfflineKeys::of(ring, self.settings.issuer);
         let has_some = keys.is_some();
@@ -309,16 +310,16 @@ impl OfflineIssuer {
         self.keys.load_full()
     }
 
-    /// Returns the life that is asked for in hours, or the usual one; `Malformed` where there is no such life.
+    /// Returns the validity in hours that a caller asks for, or the default.
     ///
     /// # Errors
     ///
-    /// `Malformed` for no whole number of hours, or one out of bounds.
+    /// `Malformed` if the text is not a whole number of hours within the bounds.
     pub fn life(&self, hours: Option<&str>) -> Result<u16, Refusal> {
         let most = self.settings.life_max.as_secs() / 3_600;
         let hours = match hours {
             None => self.settings.life.as_secs() / 3_600,
-            // A sign or blanks are no digits.
+            // Signs and blanks are refused.
             Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => {
                 text.parse().map_err(|_| Refusal::Malformed)?
             }
@@ -330,11 +331,11 @@ impl OfflineIssuer {
         }
     }
 
-    /// Signs a code. `Internal` if the system gives no random bytes, `NotFound` where the keys only verify.
+    /// Signs a code.
     ///
     /// # Errors
     ///
-    /// `Internal` if the system gives no random bytes, `NotFound` where the keys only verify.
+    /// `Internal` if the system's random generator fails, `NotFound` if the keys only verify.
     pub fn issue(
         &self,
         holder: &OfflineHolder,
@@ -350,7 +351,7 @@ impl OfflineIssuer {
             list_id: keys.permutation.list_id(holder.resident, generation),
             generation,
             check: holder.check,
-            // Rounded up: a list from before the code says nothing of its holder.
+            // Rounded up: a list made before the code does not contain its holder.
             issued_at: Time(now.0.div_ceil(1_000) * 1_000),
             life_hours,
             masked: holder.masked,
@@ -365,13 +366,12 @@ impl OfflineIssuer {
         self.keys.load().permutation.list_id(resident, generation)
     }
 
-    /// Opens a code that a gate read: `CodeInvalid` for what is none of ours, `CodeExpired` for what is over or from the future,
-    /// `CodeRevoked`, or `Warming` while nobody has said what was revoked.
+    /// Opens a code that a gate scanned.
     ///
     /// # Errors
     ///
-    /// `CodeInvalid` for what is none of ours, `CodeExpired` for what is over or from the future, `CodeRevoked`, or `Warming` while
-    /// the revocations are not read.
+    /// `CodeInvalid` for a text that is no code of this issuer, `CodeExpired` outside its validity, `CodeRevoked`, and
+    /// `Warming` until the revocations are read.
     pub fn open(&self, text: &[u8], now: Time, skew: Duration) -> Result<OpenedOffline, Refusal> {
         let opened = self.read(text, now, skew);
         match &opened {

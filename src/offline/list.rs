@@ -1,7 +1,7 @@
-//! Files of the status list: the base, two ribbons over everybody on record, and the changes since, both signed.
+//! Signed files of a status list: the base, made of two ribbon filters over all residents on record, and the changes since.
 //!
-//! A base says of each id whether it is listed, which is: not green. The first ribbon lets all listed ids pass and one other in
-//! 2^k; the second tells these apart. Planes say which state a listed id has.
+//! A base tells of each id whether it is listed, that is, not green. The first ribbon accepts all listed ids and one other id
+//! in 2^k; the second tells these apart. Planes hold the state of a listed id.
 
 use super::ribbon::{COLUMN_BITS_MAX, Equation, System, column_bytes};
 use super::sign::{SIGNATURE_BYTES, SignatureAlgorithm, SigningKey, VerifyingKey};
@@ -12,54 +12,54 @@ const MAGIC: &[u8; 4] = b"LML1";
 const KIND_BASE: u8 = 1;
 const KIND_CHANGES: u8 = 2;
 
-/// Bytes of the head of either file.
+/// Length of the head of both files.
 const HEAD_BYTES: usize = 64;
 
-/// Columns of the first ribbon at most; `floor(log2(2^32))` and one.
+/// Largest number of columns of the first ribbon: `floor(log2(2^32)) + 1`.
 const COLUMNS_MAX: u32 = 32;
 
-/// The seed of the first ribbon. It is homogeneous, so that no seed can contradict.
+/// Seed of the first ribbon. Its equations are homogeneous, so no seed can contradict.
 const FIRST_SEED: u32 = 1;
 
-/// Seeds that are tried for a system before the build is given up; with these sizes the first one does.
+/// Seeds that are tried before the build fails. With these sizes the first one nearly always works.
 const SEEDS_MAX: u32 = 64;
 
-/// Bytes of a file at most: what 2^26 bits in each of 36 columns take.
+/// Largest size of a file: 36 columns of 2^26 bits, and the head.
 pub const FILE_BYTES_MAX: usize = 36 * (COLUMN_BITS_MAX as usize / 8) + 4096;
 
-/// Why a file is not accepted. A file that is not accepted replaces nothing.
+/// Why a file is not accepted. Such a file replaces nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum FileFault {
-    #[error("it is no status list of this version")]
+    #[error("the file is no status list of this version")]
     Form,
-    #[error("its length does not fit what its head says")]
+    #[error("the length of the file does not match its head")]
     Length,
-    #[error("no known key of the issuer has the id that it names")]
+    #[error("no known key of the issuer has the key id in the file")]
     UnknownKey,
-    #[error("its signature is wrong")]
+    #[error("the signature of the file is wrong")]
     Signature,
 }
 
-/// What both files say first.
+/// Fields that the heads of both files have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListHead {
-    /// Division of GB/T 2260 as a number.
+    /// The issuer: a division of GB/T 2260 as a number.
     pub issuer: u32,
-    /// Of the base. Numbers rise and never repeat.
+    /// Number of the base. Numbers rise and never repeat.
     pub number: u64,
-    /// Everything acknowledged before is in the file.
+    /// Time up to which all acknowledged changes are in the file.
     pub as_of: Time,
-    /// The file is not to be used after, whatever a gate's own setting says.
+    /// Time after which the file must not be used, whatever the gate's settings say.
     pub until: Time,
-    /// Residents on record at `as_of`.
+    /// Number of residents on record at `as_of`.
     pub residents: u32,
 }
 
-/// One ribbon: the columns lie behind each other.
+/// A ribbon in a file: its columns are stored one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ribbon {
-    /// Where the first column begins in the file.
+    /// Offset of the first column in the file.
     at: usize,
     span: u32,
     seed: u32,
@@ -74,7 +74,7 @@ impl Ribbon {
         }
     }
 
-    /// Returns the columns' answers for an id as bits, the first column lowest.
+    /// Returns the results of the columns for an id as bits, the first column lowest.
     fn bits(&self, file: &[u8], id: ListId) -> u32 {
         let equation = Equation::of(id, self.seed, self.span);
         let length = column_bytes(self.span);
@@ -84,7 +84,7 @@ impl Ribbon {
         })
     }
 
-    /// As `bits() == 0`, but stops at the first column that says otherwise.
+    /// Returns whether `bits()` is 0, and stops at the first column that says otherwise.
     fn passes(&self, file: &[u8], id: ListId) -> bool {
         let equation = Equation::of(id, self.seed, self.span);
         let length = column_bytes(self.span);
@@ -95,12 +95,12 @@ impl Ribbon {
     }
 }
 
-/// A base list whose signature is good.
+/// A base whose signature was checked.
 #[derive(Clone, Debug)]
 pub struct BaseList {
-    /// What the file's head says.
+    /// The head of the file.
     pub head: ListHead,
-    /// Ids that are listed.
+    /// Number of listed ids.
     pub listed: u32,
     first: Ribbon,
     second: Ribbon,
@@ -108,12 +108,12 @@ pub struct BaseList {
     file: Box<[u8]>,
 }
 
-/// The changes since a base, of a file whose signature is good.
+/// Changes since a base, whose signature was checked.
 #[derive(Clone, Debug)]
 pub struct ListChanges {
-    /// `number` is that of the base.
+    /// The head of the file; `number` is that of the base.
     pub head: ListHead,
-    /// Ids by state, in the order of [`ListState::ALL`], each sorted.
+    /// Ids by state in the order of [`ListState::ALL`], each sorted.
     states: [Vec<ListId>; 4],
 }
 
@@ -141,13 +141,13 @@ impl FieldReader<'_> {
     }
 }
 
-/// The head of a file as its bytes have it.
+/// The head of a file before its signature is checked.
 struct UnsignedHead {
     head: ListHead,
     algorithm: SignatureAlgorithm,
     key: u8,
     planes: u8,
-    /// The 20 bytes that its kind gives a meaning to.
+    /// The 20 bytes whose meaning depends on the kind of file.
     own: [u32; 5],
 }
 
@@ -184,7 +184,7 @@ fn unsigned_head(file: &[u8], kind: u8) -> Result<UnsignedHead, FileFault> {
     head().ok_or(FileFault::Form)
 }
 
-/// The head of a file whose signature is good, how many planes it has, and what its kind says.
+/// Checks the signature of a file and returns its head, the number of its planes, and the fields of its kind.
 fn read_head(
     file: &[u8],
     kind: u8,
@@ -202,24 +202,24 @@ fn read_head(
     }
 }
 
-/// What a file says of itself, before its signature is checked.
+/// The head of any list file, before its signature is checked.
 pub struct ListFile {
-    /// What the file's head says.
+    /// The fields that both kinds have.
     pub head: ListHead,
-    /// Whether it is a base; false for changes.
+    /// Whether the file is a base; false for changes.
     pub is_base: bool,
-    /// The signing key that it names.
+    /// Id of the signing key.
     pub key: u8,
-    /// Ids that are listed: those of a base that are not green, or all of a changes file.
+    /// Number of listed ids: ids that are not green in a base, or all ids of a changes file.
     pub listed: u64,
 }
 
 impl ListFile {
-    /// Reads the head of a file.
+    /// Parses the head of a file.
     ///
     /// # Errors
     ///
-    /// The head does not have the form of a list's.
+    /// The bytes do not begin with the head of a list.
     pub fn read(file: &[u8]) -> Result<ListFile, FileFault> {
         let is_base = file.get(4) == Some(&KIND_BASE);
         let kind = if is_base { KIND_BASE } else { KIND_CHANGES };
@@ -236,7 +236,7 @@ impl ListFile {
         })
     }
 
-    /// Returns whether one of these keys signed the file.
+    /// Returns whether one of `keys` signed the file.
     pub fn is_signed(&self, file: &[u8], keys: &[VerifyingKey]) -> bool {
         let kind = if self.is_base {
             KIND_BASE
@@ -247,7 +247,7 @@ impl ListFile {
     }
 }
 
-/// Writes the first 64 bytes of either file.
+/// Returns the first 64 bytes of either file.
 fn write_head(kind: u8, key: u8, planes: u8, head: &ListHead, own: [u32; 5]) -> Vec<u8> {
     let mut file = Vec::with_capacity(HEAD_BYTES);
     file.extend_from_slice(MAGIC);
@@ -265,11 +265,11 @@ fn write_head(kind: u8, key: u8, planes: u8, head: &ListHead, own: [u32; 5]) -> 
 }
 
 impl BaseList {
-    /// Reads a file and checks its signature, which comes before everything that its contents decide.
+    /// Parses a file and checks its signature before any of its contents is used.
     ///
     /// # Errors
     ///
-    /// The file does not have the form or the length of a base, or none of the keys signed it.
+    /// The form or length is not that of a base, or the signature does not verify with one of `keys`.
     pub fn open(file: Box<[u8]>, keys: &[VerifyingKey]) -> Result<BaseList, FileFault> {
         let (head, planes, [listed, m1, k, m2, seed2]) = read_head(&file, KIND_BASE, keys)?;
         if m1.max(m2) > COLUMN_BITS_MAX || k > COLUMNS_MAX {
@@ -310,7 +310,7 @@ impl BaseList {
                 ..which
             };
         }
-        // Nobody is listed in a list without a second ribbon; with one, and without the first, everybody is asked for there.
+        // A list without a second ribbon has no listed ids. With only a second ribbon, all ids are looked up there.
         if (listed == 0) != (m2 == 0) || at + which.bytes() != end {
             return Err(FileFault::Length);
         }
@@ -324,8 +324,7 @@ impl BaseList {
         })
     }
 
-    /// Returns what the base says of an id: green for everybody on record who is not listed. For an id of nobody the answer means
-    /// nothing.
+    /// Returns the state of an id; green if it is not listed. The result is meaningless for an id of no resident on record.
     pub fn state(&self, id: ListId) -> ListState {
         let listed = self.second.span > 0
             && self.first.passes(&self.file, id)
@@ -336,7 +335,7 @@ impl BaseList {
             true => match (self.planes.columns, self.planes.bits(&self.file, id)) {
                 (_, 0) => ListState::Red,
                 (2, 1) => ListState::Yellow,
-                // A value that is never written is not a colour.
+                // A value that is never written must not read as a colour.
                 _ => ListState::Void,
             },
         }
@@ -349,11 +348,11 @@ impl BaseList {
 }
 
 impl ListChanges {
-    /// Reads a file and checks its signature.
+    /// Parses a file and checks its signature.
     ///
     /// # Errors
     ///
-    /// The file does not have the form or the length of changes, or none of the keys signed it.
+    /// The form or length is not that of changes, or the signature does not verify with one of `keys`.
     pub fn open(file: &[u8], keys: &[VerifyingKey]) -> Result<ListChanges, FileFault> {
         let (head, planes, [green, red, yellow, void, zero]) = read_head(file, KIND_CHANGES, keys)?;
         if planes != 0 || zero != 0 {
@@ -380,9 +379,9 @@ impl ListChanges {
         }
     }
 
-    /// Returns the state that an id has since the base; None if the base is right of it.
+    /// Returns the state of an id since the base; None if the base is still right.
     pub fn state(&self, id: ListId) -> Option<ListState> {
-        // The safe side first, should a file hold an id twice.
+        // The cautious states come first, in case a file holds an id twice.
         [
             ListState::Void,
             ListState::Red,
@@ -393,13 +392,13 @@ impl ListChanges {
         .find(|state| self.states[*state as usize].binary_search(&id).is_ok())
     }
 
-    /// Returns how many ids of each state are in the file, in the order of [`ListState::ALL`].
+    /// Returns the number of ids of each state in the order of [`ListState::ALL`].
     pub fn counts(&self) -> [usize; 4] {
         [0, 1, 2, 3].map(|nth| self.states[nth].len())
     }
 
-    /// Writes and signs a file. Ids are sorted here; one that is given twice counts by the later entry. None if the system gave no
-    /// random bytes.
+    /// Builds and signs a file. Ids are sorted here; the last entry of an id counts. Returns None if the system's random
+    /// generator fails.
     pub fn write(
         head: &ListHead,
         changes: &[(ListId, ListState)],
@@ -431,22 +430,22 @@ fn sign(mut file: Vec<u8>, key: &SigningKey) -> Option<Vec<u8>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum BuildFault {
-    #[error("more ids are listed than a file can hold")]
+    #[error("a file cannot hold so many listed ids")]
     LimitReached,
-    #[error("no seed gives equations that can all hold")]
+    #[error("no seed gives solvable equations")]
     NoSeed,
-    #[error("the system gives no random bytes")]
+    #[error("the system's random generator failed")]
     Random,
 }
 
 /// Builds and signs a base.
 ///
-/// `listed` are all ids that are not green, each once, sorted by id. `everybody` calls its argument with the id of each resident
-/// on record, in any order, as often as it is called itself; the listed ones may be among them.
+/// `listed` holds all ids that are not green, each once, sorted. Each call of `everybody` passes the id of every resident on
+/// record to its argument, in any order; listed ids may be among them.
 ///
 /// # Errors
 ///
-/// There are too many ids, no seed solves the system, or the system gives no random bytes.
+/// There are too many ids, no seed solves the equations, or the system's random generator fails.
 pub fn build_base(
     head: &ListHead,
     listed: &[(ListId, ListState)],
@@ -548,7 +547,7 @@ pub fn build_base(
     sign(file, key).ok_or(BuildFault::Random)
 }
 
-/// Tries seeds until all equations hold; the seed, and the column.
+/// Tries seeds until all equations can be solved. Returns the seed and the column.
 fn solve(
     span: u32,
     from: u32,
@@ -564,7 +563,7 @@ fn solve(
     Err(BuildFault::NoSeed)
 }
 
-/// Bits for unknowns that no equation binds. They are no secret: a file of the same input is the same file.
+/// Pseudo-random bits for free unknowns. They are not secret: the same input gives the same file.
 struct SplitMix(u64);
 
 impl SplitMix {

@@ -1,14 +1,14 @@
-//! Turns resident ids into list ids and back: a Feistel network keyed by the ring, one permutation for each generation.
+//! Maps resident ids to list ids and back: a keyed Feistel network, with one permutation for each generation.
 
 use super::ListId;
 use crate::person::ResidentId;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
 
-/// Rounds of the network. Four make a strong pseudo-random permutation; eight leave a margin, at 145 ns.
+/// Rounds of the network. Four give a strong pseudo-random permutation; eight leave a margin, at 145 ns.
 const ROUNDS: u8 = 8;
 
-/// The permutation of all 64-bit ids, for every generation. The key is secret: with it list ids lead back to residents.
+/// The permutation of all 64-bit ids in every generation. The key is secret: it leads from list ids back to residents.
 pub struct Permutation {
     key: [u8; 16],
 }
@@ -19,7 +19,7 @@ impl Permutation {
         Permutation { key }
     }
 
-    /// Returns the list id of a resident in a generation. No two residents have the same one.
+    /// Returns the list id of a resident in a generation. Two residents never have the same one.
     pub fn list_id(&self, resident: ResidentId, generation: u8) -> ListId {
         let (mut left, mut right) = halves(resident.0);
         for round in 0..ROUNDS {
@@ -28,8 +28,8 @@ impl Permutation {
         ListId(whole(left, right))
     }
 
-    /// Returns the resident whose list id in this generation this is. Every number is somebody's id; whether such a resident
-    /// is on record only the board knows.
+    /// Returns the resident with this list id in this generation. Every number belongs to some id; only the board knows whether
+    /// that resident is on record.
     pub fn resident(&self, id: ListId, generation: u8) -> ResidentId {
         let (mut left, mut right) = halves(id.0);
         for round in (0..ROUNDS).rev() {

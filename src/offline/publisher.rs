@@ -1,5 +1,5 @@
-//! Makes the files of a status list by walks over all residents, and proves them: everybody is asked for as a gate would ask.
-//! In: who is on record, which generations were revoked, the lists so far. Out: signed files, all of them true, or none.
+//! Builds the files of a status list from all residents, and proves them by asking for each resident as a gate would. Takes
+//! residents, revoked generations and earlier bases; returns signed files that are all correct, or none.
 
 use super::code::OfflineCode;
 use super::gate::{HeldLists, ListAges, OfflineDecision};
@@ -13,58 +13,58 @@ use crate::status::{Colour, Word};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-/// Bases that are served: the newest, and the one before for gates that have not read it yet. Each has its changes.
+/// Number of bases that are served: the newest, and the previous one for gates that have not read the newest yet.
 pub const BASES_KEPT: usize = 2;
 
-/// Changes are worth a new base when they are larger than this part of the base, and larger than so many bytes.
+/// Thresholds of a new base: the changes are larger than this part of the base and than this many bytes.
 const CHANGES_PART: usize = 4;
 const CHANGES_BYTES: usize = 8 << 10;
 
-/// Random bits below the milliseconds in the number of a base. Two publishers that begin in one millisecond make two numbers,
-/// and a number stays below 2^53, which every language reads exactly, until 2248.
+/// Random low bits in the number of a base, below its milliseconds. They separate publishers that begin in one millisecond.
+/// Numbers stay below 2^53, which every language reads exactly, until 2248.
 const NUMBER_BITS: u32 = 10;
 
-/// Who is on record, as a publication sees them.
+/// Access to the residents on record, for a publication.
 pub trait OnRecord {
-    /// Calls `each` with every resident who was on record before the call, once, and perhaps with some who come meanwhile.
+    /// Calls `each` once with every resident on record before the call, and possibly with some that are added meanwhile.
     fn each(&self, each: &mut dyn FnMut(ResidentId, Word));
-    /// Returns whether somebody has this id.
+    /// Returns whether a resident on record has this id.
     fn has(&self, resident: ResidentId) -> bool;
 }
 
-/// What a publication is made of.
+/// Inputs of a publication.
 pub struct ListSource<'s> {
-    /// The keys that the list is signed with.
+    /// The keys that sign the list.
     pub keys: &'s OfflineKeys,
-    /// Division of GB/T 2260 as a number.
+    /// The issuer: a division of GB/T 2260 as a number.
     pub issuer: u32,
     /// The residents on record, in the order of their ids.
     pub residents: &'s dyn OnRecord,
-    /// The newest revoked generation of each resident of whom one was revoked; that and all before it are void.
+    /// The newest revoked generation of each resident. That one and all earlier ones are void.
     pub revoked: &'s HashMap<u64, u8>,
-    /// Everything acknowledged before is known to `residents` and `revoked`.
+    /// Time up to which `residents` and `revoked` hold all acknowledged changes.
     pub as_of: Time,
-    /// How long the files may be used.
+    /// Validity of the files.
     pub life: Duration,
-    /// Words of this version and later ones may have changed while the residents are walked over.
+    /// Words of this version or a later one may have changed during the walk over the residents.
     pub recent: u64,
 }
 
-/// Why there is no new list.
+/// Why no new list was made.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum PublishFault {
-    #[error("no base could be built: {0}")]
+    #[error("the base cannot be built: {0}")]
     Build(#[from] BuildFault),
-    #[error("a file that was made cannot be read: {0}")]
+    #[error("a new file cannot be read: {0}")]
     Unreadable(#[from] FileFault),
-    #[error("a gate would not take a file that was made")]
+    #[error("a gate would refuse a new file")]
     NotTaken,
     #[error("of {asked} answers {wrong} would be wrong")]
     Wrong { asked: u64, wrong: u64 },
-    #[error("more residents than a list can hold")]
+    #[error("a list cannot hold so many residents")]
     LimitReached,
-    #[error("the part of a key ring at hand has no key that signs")]
+    #[error("the key ring part has no signing key")]
     NoSigningKey,
 }
 
@@ -79,26 +79,26 @@ pub struct ListPair {
     pub changes: Box<[u8]>,
 }
 
-/// Files that belong together, the newest base first.
+/// The files of one edition, the newest base first.
 #[derive(Debug)]
 pub struct Edition {
-    /// The time as of which the list tells.
+    /// Time up to which all acknowledged changes are in the files.
     pub as_of: Time,
-    /// The time after which it is not to be used.
+    /// Time after which gates must not use the files.
     pub until: Time,
     /// The bases with their changes, the newest first.
     pub pairs: Vec<ListPair>,
-    /// Whether the newest base is new.
+    /// Whether the newest base was made in this edition.
     pub is_rebased: bool,
-    /// Residents of this edition who are red, yellow, and ids that are void.
+    /// Numbers of red, yellow and void ids.
     pub listed: [u64; 3],
-    /// Ids that two would have. They are void.
+    /// Number of ids that two residents would have. They are void.
     pub clashes: u64,
-    /// Answers that were asked for, all of them right.
+    /// Number of answers that the proof asked for. All were right.
     pub asked: u64,
 }
 
-/// The ids of a list: which one is whose, and what it must say.
+/// The ids of a list: the resident of each, and its state.
 struct ListIds<'s> {
     permutation: &'s Permutation,
     revoked: &'s HashMap<u64, u8>,
@@ -126,7 +126,7 @@ impl<'s> ListIds<'s> {
                     ids.clashes += 1;
                 }
             }
-            // Generations above 0 may meet the id of somebody else's; both are void then, which is not green.
+            // An id of a generation above 0 may equal the id of another resident. Both become void, which is not green.
             if let Some(id) = ids.current(resident)
                 && ids.is_of_another(id, resident, &in_force, source)
             {
@@ -137,7 +137,7 @@ impl<'s> ListIds<'s> {
         ids
     }
 
-    /// Returns whether an id is the current one of somebody else who is on record.
+    /// Returns whether an id is the current id of another resident on record.
     fn is_of_another(
         &self,
         id: ListId,
@@ -151,7 +151,7 @@ impl<'s> ListIds<'s> {
         })
     }
 
-    /// Returns the id of codes that are issued now; None for a resident who has no generation left.
+    /// Returns the list id of codes issued now; None for a resident with no generation left.
     fn current(&self, resident: ResidentId) -> Option<ListId> {
         let generation = match self.revoked.get(&resident.0) {
             None => 0,
@@ -160,7 +160,7 @@ impl<'s> ListIds<'s> {
         Some(self.permutation.list_id(resident, generation))
     }
 
-    /// Returns what the list must say of a resident's id.
+    /// Returns the state that the list must give for a resident's id.
     fn state(&self, id: ListId, word: Word) -> ListState {
         match word.reasons().colour() {
             _ if self.void.contains(&id) => ListState::Void,
@@ -170,7 +170,7 @@ impl<'s> ListIds<'s> {
         }
     }
 
-    /// Calls `each` with the id, state and word of everybody on record.
+    /// Calls `each` with the id, state and word of each resident on record.
     fn each(&self, source: &ListSource<'_>, each: &mut dyn FnMut(ListId, ListState, Word)) {
         source.residents.each(&mut |resident, word| {
             if let Some(id) = self.current(resident) {
@@ -180,15 +180,15 @@ impl<'s> ListIds<'s> {
     }
 }
 
-/// Words of the first walk that are recent: one that is the same later did not change meanwhile.
+/// Recent words of the first walk. An id with the same word later did not change in between.
 type RecentWords = HashMap<ListId, Word>;
 
-/// Makes the next edition from the bases so far, the newest first. `rebase` asks for a new base; there is one as well where there
-/// is none so far, where the changes grew too large, and where a base so far is of a key that is gone.
+/// Builds the next edition from the earlier bases, the newest first. A new base is made if `rebase` asks for it, there is no
+/// base, the changes are too large, or the key of an earlier base is gone.
 ///
 /// # Errors
 ///
-/// A file could not be built or read again, an answer of it would be wrong, or there is no key to sign with.
+/// A file cannot be built or read back, the proof found a wrong answer, or there is no signing key.
 pub fn publish(
     source: &ListSource<'_>,
     so_far: &[BaseList],
@@ -196,7 +196,7 @@ pub fn publish(
 ) -> Result<Edition, PublishFault> {
     let ids = ListIds::new(source);
     let so_far = &so_far[..so_far.len().min(BASES_KEPT)];
-    // What holds while this walk goes by is what the files say.
+    // The files say what holds during this walk.
     let mut residents = 0u64;
     let mut listed = Vec::new();
     let mut changes = vec![Vec::new(); so_far.len()];
@@ -285,7 +285,7 @@ pub fn publish(
     })
 }
 
-/// Returns a number above that of every base so far, which no other publisher takes.
+/// Returns a number above that of every earlier base, which no other publisher takes.
 fn next_number(as_of: Time, so_far: &[BaseList]) -> Result<u64, PublishFault> {
     let mut random = [0; 2];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| BuildFault::Random)?;
@@ -294,10 +294,10 @@ fn next_number(as_of: Time, so_far: &[BaseList]) -> Result<u64, PublishFault> {
     Ok((as_of.0 << NUMBER_BITS | random).max(last.map_or(0, |last| last + 1)))
 }
 
-/// Reads the files as a gate does and asks for everybody with each pair. Returns how many answers there were.
+/// Reads the files as a gate does and asks for each resident with each pair. Returns the number of answers.
 ///
-/// An answer must be what the walk before saw, and what holds now unless the word is another one since: such a change may be in the
-/// files or not, and of who came meanwhile the files say nothing.
+/// An answer must match the first walk. It must also match the current state unless the word changed since: the files may hold
+/// such a change or not, and say nothing of residents added meanwhile.
 fn prove(
     source: &ListSource<'_>,
     ids: &ListIds<'_>,

@@ -1,13 +1,13 @@
-//! Ribbon filters: linear systems over bits whose solution answers membership where it lies, without being decoded.
+//! Ribbon filters: linear systems over bits whose solution answers membership queries without being decoded.
 //!
-//! All arithmetic of an equation is of 32 bits, so that browsers and microcontrollers compute the same numbers.
+//! All arithmetic of an equation uses 32 bits, so that browsers and microcontrollers compute the same numbers.
 
 use super::ListId;
 
-/// Bits that one equation spans.
+/// Number of bits that one equation spans.
 pub const WIDTH: u32 = 128;
 
-/// Bits of a column at most. A file that claims more is refused before anything is allocated.
+/// Largest size of a column in bits. A file that claims more is refused before memory is allocated.
 pub const COLUMN_BITS_MAX: u32 = 1 << 26;
 
 /// The finaliser of MurmurHash3 for 32 bits.
@@ -25,17 +25,17 @@ fn word(id: ListId, seed: u32, nth: u32) -> u32 {
     fmix(fmix(high ^ salt) ^ low)
 }
 
-/// One row of the system: coefficients of the 128 unknowns from `start` on.
+/// One row of the system: the coefficients of the 128 unknowns from `start` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Equation {
-    /// The first column of the equation.
+    /// Index of the first unknown of the equation.
     pub start: u32,
-    /// Bit 0 belongs to `start`, and is always set.
+    /// The coefficients. Bit 0 belongs to `start` and is always set.
     pub coefficients: u128,
 }
 
 impl Equation {
-    /// Returns the equation of an id; `span` is the number of places in which it may start, and above 0.
+    /// Returns the equation of an id. `span` is the number of possible values of `start`, above 0.
     pub fn of(id: ListId, seed: u32, span: u32) -> Equation {
         let start = ((u64::from(word(id, seed, 4)) * u64::from(span)) >> 32) as u32;
         let coefficients = (0..4).fold(0, |bits, nth| {
@@ -53,7 +53,7 @@ impl Equation {
     }
 }
 
-/// Returns the 128 bits of a column from a bit on; bits past its end are none.
+/// Returns 128 bits of a column from bit `start` on. Bits past its end are 0.
 fn window(column: &[u8], start: u32) -> u128 {
     let (byte, shift) = ((start / 8) as usize, start % 8);
     let mut bytes = [0; 17];
@@ -67,27 +67,27 @@ fn window(column: &[u8], start: u32) -> u128 {
     }
 }
 
-/// Returns the bytes of a column whose equations start in `span` places.
+/// Returns the length in bytes of a column whose equations start at `span` places.
 pub fn column_bytes(span: u32) -> usize {
     (span as usize + WIDTH as usize).div_ceil(8)
 }
 
-/// A system under elimination: at each place the equation whose first unknown is there.
+/// A system under elimination: at each place, the equation whose first unknown is there.
 pub struct System {
     span: u32,
     seed: u32,
-    /// Zero where there is none; bit 0 is the place itself.
+    /// Coefficients at each place: 0 if there is no equation, else bit 0 is the place itself.
     rows: Vec<u128>,
     /// The right-hand side of each row.
     sides: Vec<bool>,
 }
 
-/// Two equations cannot both hold. Another seed makes others.
+/// Two equations contradict each other. Another seed gives other equations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction;
 
 impl System {
-    /// Returns an empty system; `span` is above 0 and at most [`COLUMN_BITS_MAX`].
+    /// Returns an empty system. `span` is above 0 and at most [`COLUMN_BITS_MAX`].
     pub fn new(span: u32, seed: u32) -> System {
         let places = (span + WIDTH) as usize;
         System {
@@ -98,11 +98,11 @@ impl System {
         }
     }
 
-    /// Adds the equation of an id, which is to give `side`.
+    /// Adds the equation of an id with the right-hand side `side`.
     ///
     /// # Errors
     ///
-    /// The equations so far give the id the other side.
+    /// The equations so far give this id the other side.
     pub fn add(&mut self, id: ListId, side: bool) -> Result<(), Contradiction> {
         let equation = Equation::of(id, self.seed, self.span);
         let (mut place, mut row) = (equation.start as usize, equation.coefficients);
@@ -128,11 +128,11 @@ impl System {
         }
     }
 
-    /// Returns a column that fulfils all equations; `random` fills the unknowns that none of them binds. With every side
-    /// false it is one of many, and columns of different random bits are independent of each other.
+    /// Returns a column that solves all equations; `random` fills the free unknowns. If every side is false there are many
+    /// solutions, and columns of different random bits are independent.
     pub fn solve(&self, mut random: impl FnMut() -> bool) -> Vec<u8> {
         let mut column = vec![0; column_bytes(self.span)];
-        // The bits from the place on, as they are found: the highest place first.
+        // The known bits from the place on; places are solved from the highest down.
         let mut above = 0u128;
         for place in (0..self.rows.len()).rev() {
             let bit = match self.rows[place] {
