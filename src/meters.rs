@@ -1,5 +1,5 @@
-//! Every meter: name, labels, meaning. Hot ones are a plain add on the counting thread's own line of memory, summed when
-//! somebody scrapes; nothing here is shared between threads that serve.
+//! Every metric: name, type, labels, meaning. Serving threads count in memory of their own with plain adds, which a scrape sums
+//! up; they share nothing here.
 
 use crate::answer::{Refusal, ResidentStatus};
 use crate::clock::{Moment, Time};
@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Every meter: name, type, labels, meaning. `docs/operate/metrics.md` is generated from this list.
+/// Every metric: name, type, labels, meaning. `docs/operate/metrics.md` is generated from this list.
 pub const METERS: &[(&str, &str, &str, &str)] = &[
     (
         "liangma_queries_total",
         "counter",
         "kind, outcome",
-        "queries ended, by what was asked and what came of it; `gone`: the asker left first",
+        "queries that ended, by kind and outcome; `gone`: the client left before the answer",
     ),
     (
         "liangma_query_seconds",
@@ -32,7 +32,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_bulk_codes_total",
         "counter",
         "outcome",
-        "lines of bulk scans, by verdict",
+        "lines of bulk scans, by outcome",
     ),
     ("liangma_residents", "gauge", "", "residents on the board"),
     (
@@ -45,51 +45,51 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_board_stale_writes_dropped_total",
         "counter",
         "",
-        "words that came late and were kept off the board by their version",
+        "status words that arrived after a newer one and were dropped by their version",
     ),
     (
         "liangma_data_age_seconds",
         "gauge",
         "",
-        "age of what this node knows",
+        "age of the oldest partition of this node's board",
     ),
     ("liangma_ready", "gauge", "", "1 while `/ready` says 200"),
     (
         "liangma_partitions_too_old",
         "gauge",
         "",
-        "sixteenths of the residents of whom this node tells no colour, because what it knows is too old",
+        "partitions, of 16, for which this node gives no colour because its data is too old",
     ),
     (
         "liangma_partitions_lost",
         "gauge",
         "",
-        "sixteenths of the residents whose primary has failed, as a majority of the cluster says; every node is without them",
+        "partitions, of 16, whose primary has failed according to a majority of the cluster; no node has them",
     ),
     (
         "liangma_clock_steps_total",
         "counter",
         "",
-        "steps of the system's clock by more than half a second; the node's time did not follow at once",
+        "steps of the system's clock by more than half a second; the node's time follows them slowly",
     ),
     (
         "liangma_clock_offset_seconds",
         "gauge",
         "",
-        "how far the system's clock is ahead of that of Redis; behind it is negative",
+        "how far the system's clock is ahead of the clock of Redis; negative if it is behind",
     ),
-    ("liangma_connections", "gauge", "door", "connections open"),
+    ("liangma_connections", "gauge", "door", "open connections"),
     (
         "liangma_connections_frozen",
         "gauge",
         "door",
-        "of them those that made room and are not heard",
+        "open connections that are not read, to make room for others",
     ),
     (
         "liangma_connections_limit_max",
         "gauge",
         "door",
-        "connections that the door admits",
+        "connections that the door admits at most",
     ),
     (
         "liangma_connections_accepted_total",
@@ -101,37 +101,37 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_rejected_total",
         "counter",
         "door",
-        "connections told that we are busy",
+        "connections refused with the answer `busy`",
     ),
     (
         "liangma_connections_closed_total",
         "counter",
         "door, reason",
-        "connections that we closed: `idle`, `head` (slow or silent), `stalled` (no byte moved), `late` (the answer's time was up), `evicted` (idle, or waited for its body, while others waited to come in), `body` (a request's body took too long)",
+        "connections that the door closed: `idle`; `head` (slow or missing); `stalled` (no byte moved); `late` (the answer took too long as a whole); `evicted` (idle, or waiting for a body, while new connections waited); `body` (a request's body took too long)",
     ),
     (
         "liangma_tls_handshakes_total",
         "counter",
         "door, outcome",
-        "TLS handshakes of a door that speaks TLS: `done`, `failed` (the client left, or has no certificate that is accepted), `closed` (by us, mostly because it took longer than `head_timeout`)",
+        "TLS handshakes: `done`; `failed` (the client left, or has no accepted certificate); `closed` (by the door, mostly after `head_timeout`)",
     ),
     (
         "liangma_tls_certificate_expiry_seconds",
         "gauge",
         "door",
-        "until the certificate in force expires; negative after that",
+        "time until the certificate in force expires; negative after that",
     ),
     (
         "liangma_tls_reload_failures_total",
         "counter",
         "door",
-        "new certificate or key files that could not be used; the certificate before them stays in force",
+        "certificate or key files that could not be loaded; the previous certificate stays in force",
     ),
     (
         "liangma_connections_limit",
         "gauge",
         "door",
-        "connections that the door admits now, steered by the wait",
+        "connections that the door admits now; the controller sets it by the queue delay",
     ),
     (
         "liangma_in_flight_max",
@@ -143,37 +143,37 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_balancer_weight_ratio",
         "gauge",
         "door",
-        "the part of its usual traffic that the agent port asks for: below 1 while requests wait for longer than half of `queue_delay_target`",
+        "share of its usual traffic that the agent port asks for: below 1 while requests wait for longer than half of `queue_delay_target`",
     ),
     (
         "liangma_queue_delay_seconds",
         "gauge",
         "door, quantile",
-        "from a request's bytes to our reading them, sampled, in the last step in which there were any",
+        "time from the arrival of a request's bytes until the door reads them, sampled; the last step with samples",
     ),
     (
         "liangma_accept_queue",
         "gauge",
         "door",
-        "connections that waited to be accepted while the door was full, when last seen",
+        "connections that waited to be accepted while the door was full, at the last look",
     ),
     (
         "liangma_connections_overflowed_total",
         "counter",
         "door",
-        "connections that found an accept queue of this network full, counted while this door was full",
+        "connections dropped because an accept queue of this network namespace was full, counted while this door was full",
     ),
     (
         "liangma_retry_after_seconds",
         "gauge",
         "door",
-        "how long those who are told that we are busy should stay away",
+        "Retry-After of the answer `busy`",
     ),
     (
         "liangma_accept_errors_total",
         "counter",
         "door",
-        "accepts that failed, as when descriptors run out",
+        "accepts that failed, for example because descriptors ran out",
     ),
     (
         "liangma_feed_events_total",
@@ -185,7 +185,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_store_commit_seconds",
         "histogram",
         "",
-        "a group commit, from its first change to durable",
+        "time of a group commit, from its first change until it is durable",
     ),
     (
         "liangma_store_changes_total",
@@ -203,145 +203,145 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_store_damaged_total",
         "counter",
         "",
-        "statuses and records that are not as they were written, each time that one was read; none of them is told",
+        "damaged statuses and records, counted at each read; no answer uses them",
     ),
     (
         "liangma_residents_on_record",
         "gauge",
         "",
-        "residents in the store when this node started; `liangma_residents` beside it is how far a start is",
+        "residents in the store when this node started; compared with `liangma_residents` it shows the progress of a start",
     ),
     (
         "liangma_replication_lag_seconds",
         "histogram",
         "",
-        "from a change in Redis to this board, by the clocks of both",
+        "time from a change in Redis until it is on this board, by the clocks of both",
     ),
     (
         "liangma_store_faults_total",
         "counter",
         "fault",
-        "what befell the store: `gone`, `stuck`, `refused`, `emptied`, `replaced`, `behind`, `trimmed`",
+        "faults of the store: `gone`, `stuck`, `refused`, `emptied`, `replaced`, `behind`, `trimmed`",
     ),
     (
         "liangma_board_lost_by_store",
         "gauge",
         "",
-        "residents of whom this board knows more than the store: it has lost what it acknowledged",
+        "residents for whom this board has a newer version than the store: the store has lost acknowledged changes",
     ),
     (
         "liangma_board_conflicts_total",
         "counter",
         "",
-        "changes made by a store that had forgotten what this board knows; they took no red away",
+        "changes based on an older version than this board has; they clear no red",
     ),
     (
         "liangma_board_retained_reds",
         "gauge",
         "",
-        "residents who stay red although the store, which has lost why, says otherwise",
+        "residents who stay red although the store has lost the reason",
     ),
     (
         "liangma_store_lookups_total",
         "counter",
         "outcome",
-        "looks into the store because memory could not answer: `found`, `absent`, `busy`",
+        "lookups in the store that memory could not answer: `found`, `absent`, `busy`",
     ),
     (
         "liangma_store_lookups_limit",
         "gauge",
         "",
-        "queries that may be with the store at once; it follows how long the store takes",
+        "lookups that may run in the store at once; it follows the store's latency",
     ),
     (
         "liangma_store_lookups_in_flight",
         "gauge",
         "",
-        "queries that are with the store",
+        "lookups that run in the store now",
     ),
     (
         "liangma_store_rtt_seconds",
         "gauge",
         "stat",
-        "how long the store takes to answer a query: `floor`, undisturbed; `smoothed`, of late",
+        "latency of lookups in the store: `floor`, without load; `smoothed`, recent",
     ),
     (
         "liangma_record_cache_bytes",
         "gauge",
         "",
-        "records and absences kept beside the board",
+        "size of the cache of records and absences",
     ),
     (
         "liangma_entries_written_total",
         "counter",
         "outcome",
-        "papers that came: `new`, or `known` because their key was there already",
+        "papers written: `new`, or `known` because their key was there already",
     ),
     (
         "liangma_entries_expired_total",
         "counter",
         "",
-        "papers that were past their time and are gone",
+        "papers removed after their retention",
     ),
     (
         "liangma_feed_reds_total",
         "counter",
         "token",
-        "reasons that feeds set, by the source that the token was made for; past 64 of them `others`",
+        "reasons that feeds set, by the source of the token; past 64 sources `others`",
     ),
     (
         "liangma_codes_watched_total",
         "counter",
         "",
-        "codes that gates read and that are watched: one in 256, by the time of issue",
+        "scanned codes that are watched for copies: one in 256, by the time of issue",
     ),
     (
         "liangma_codes_at_two_sites_total",
         "counter",
         "",
-        "of them those that scanners of two sites read here within the code's life: copies",
+        "watched codes that scanners of two sites read on this node while they were valid: copies",
     ),
     (
         "liangma_audit_links_total",
         "counter",
         "",
-        "links of the audit log that this node filed; its end is in the log of the node each hour, as `audit_end`",
+        "links of the audit log that this node wrote; its log has the end of the chain each hour, as `audit_end`",
     ),
     (
         "liangma_red_set_hourly_max",
         "gauge",
         "",
-        "people whom the source that turned most red did so in this hour, by feeds to this node",
+        "people whom one source set red in this hour by feeds to this node; the largest of all sources",
     ),
     (
         "liangma_red_alarms",
         "gauge",
         "",
-        "sources that are beyond `red_alarm_per_hour` in this hour: look at what they fed",
+        "sources that exceed `red_alarm_per_hour` in this hour: check what they fed",
     ),
     (
         "liangma_log_lines_lost_total",
         "counter",
         "",
-        "lines of the log that could not be written: standard error is full, closed, or not read",
+        "log lines that could not be written because standard error is full, closed or not read",
     ),
     (
         "liangma_panics_total",
         "counter",
         "",
-        "panics: faults of this program, each named in the log",
+        "panics, which are faults of this program; the log has each one",
     ),
     (
         "liangma_list_age_seconds",
         "gauge",
         "",
-        "age of the status list that this node serves; before the first one, since the node started",
+        "age of the status list that this node serves; before the first one, time since the start",
     ),
     (
         "liangma_list_residents",
         "gauge",
         "",
-        "residents on record by the status list that this node serves",
+        "residents on record in the status list that this node serves",
     ),
     (
         "liangma_list_listed",
@@ -353,7 +353,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_list_clashes",
         "gauge",
         "",
-        "ids in that list that two residents would have; they are void",
+        "ids in that list that are void because two residents would have the same one",
     ),
     (
         "liangma_list_bytes",
@@ -365,19 +365,19 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_list_published_total",
         "counter",
         "outcome",
-        "turns of this node to publish: `published`, `withheld` (the node is warming, stale, leaving, or its clock is apart), `wrong` (the proof failed), `failed` (it could not be built or stored), `late`",
+        "attempts of this node to publish: `published`; `withheld` (the node is warming, stale or draining, or its clock is wrong); `wrong` (the proof failed); `failed` (not built or not stored); `late`",
     ),
     (
         "liangma_list_wrong_total",
         "counter",
         "",
-        "answers of lists that this node built and did not publish because they would have been wrong",
+        "wrong answers that proofs found; such a list is not published",
     ),
     (
         "liangma_list_build_seconds",
         "gauge",
         "",
-        "how long the last list of this node took, from its turn to the store",
+        "time that the last list of this node took, from its turn until it was stored",
     ),
     (
         "liangma_offline_codes_total",
@@ -389,19 +389,19 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_last_change_age_seconds",
         "gauge",
         "",
-        "since a change was last written by this node or came to its board; since its start, before the first",
+        "time since this node last wrote a change or received one; before the first, time since the start",
     ),
     (
         "liangma_key_age_seconds",
         "gauge",
         "",
-        "for how long the key has sealed that seals codes, sessions and tokens now; rotation begins it anew",
+        "time since the current key of codes, sessions and tokens came into use; a rotation restarts it",
     ),
     (
         "liangma_last_reload_successful",
         "gauge",
         "",
-        "0 while something that the last SIGHUP had read again was bad, and what was before stays in force",
+        "0 if a file was bad at the last SIGHUP, and its previous contents stay in force",
     ),
     (
         "liangma_foreign_total",
@@ -419,43 +419,43 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_trust_age_seconds",
         "gauge",
         "",
-        "since the oldest of the trust list's key files was imported",
+        "time since the oldest key file of the trust list was imported",
     ),
     (
         "liangma_peer_list_age_seconds",
         "gauge",
         "issuer",
-        "age of the status list of another issuer; before the first, since the node started",
+        "age of the status list of another issuer; before the first, time since the start",
     ),
     (
         "liangma_exchange_asked_total",
         "counter",
         "issuer, outcome",
-        "questions to another issuer's service: `answered`; `late`, `failed`, `rubbish`, `lie` (another issuer, or a time to come); `turned_away`; `full`, `open` (not asked)",
+        "requests to another issuer's service: `answered`; `late`; `failed`; `rubbish` (not understood); `lie` (another issuer, or a time in the future); `turned_away`; `full` and `open` (not sent)",
     ),
     (
         "liangma_exchange_seconds",
         "histogram",
         "issuer",
-        "time of a question to another issuer's service, with the connection",
+        "time of a request to another issuer's service, with the connection",
     ),
     (
         "liangma_exchange_open",
         "gauge",
         "issuer",
-        "1 while another issuer's service failed too often and is not asked but for trials",
+        "1 while the circuit breaker of another issuer's service is open and sends only trial requests",
     ),
     (
         "liangma_exchange_answered_total",
         "counter",
         "issuer, outcome",
-        "codes that another issuer's service asked of here, by what was told: a state, or the refusal",
+        "codes that another issuer's service asked for, by the answer: a state or a refusal",
     ),
     (
         "liangma_build_info",
         "gauge",
         "version, commit",
-        "always 1; the labels say which build runs",
+        "always 1; the labels name the build",
     ),
     (
         "process_cpu_seconds_total",
@@ -467,7 +467,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "process_resident_memory_bytes",
         "gauge",
         "",
-        "memory of this process that is in RAM",
+        "resident memory of this process",
     ),
     (
         "process_virtual_memory_bytes",
@@ -480,54 +480,54 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "process_open_fds",
         "gauge",
         "",
-        "descriptors that this process has open",
+        "open file descriptors of this process",
     ),
     (
         "process_max_fds",
         "gauge",
         "",
-        "descriptors that this process may have open",
+        "limit of open file descriptors of this process",
     ),
     (
         "process_start_time_seconds",
         "gauge",
         "",
-        "when this process was started, in seconds since 1970",
+        "start time of this process, in seconds since 1970",
     ),
 ];
 
-/// What a query asked for.
+/// Kind of a query: what the client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// A code is shown.
+    /// Shows a code.
     Show,
-    /// A code is scanned.
+    /// Scans a code.
     Scan,
-    /// Many codes are scanned.
+    /// Scans many codes.
     Bulk,
-    /// A session is opened.
+    /// Opens a session.
     Session,
-    /// A status is explained.
+    /// Explains a status.
     Status,
-    /// Somebody asks whether the process lives.
+    /// Liveness probe.
     Live,
-    /// Somebody asks whether the node is ready.
+    /// Readiness probe.
     Ready,
-    /// The metrics are scraped.
+    /// Scrape of the metrics.
     Metrics,
-    /// Changes are fed.
+    /// Feeds changes.
     Feed,
-    /// A page or an asset is loaded.
+    /// Loads a page or an asset.
     Page,
-    /// An offline code is asked for.
+    /// Issues an offline code.
     OfflineCode,
-    /// Public keys and status lists.
+    /// Loads public keys or a status list.
     List,
-    /// Whatever the desk keeps papers of.
+    /// Any act of the desk.
     Desk,
-    /// A service of another issuer asks of our codes.
+    /// A request of another issuer's service about our codes.
     Exchange,
-    /// Nothing that we have.
+    /// A path that the door does not have.
     Other,
 }
 
@@ -571,16 +571,16 @@ impl RequestKind {
     }
 }
 
-/// What came of it.
+/// Outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryOutcome {
-    /// Answered, with something that is no verdict.
+    /// The query was answered with something other than a status.
     Done,
-    /// A status was told.
+    /// A status was given.
     Told(ResidentStatus),
     /// The query was refused.
     Refused(Refusal),
-    /// The asker left, or was cut off, before the answer.
+    /// The connection ended before the answer.
     Gone,
 }
 
@@ -618,16 +618,16 @@ impl QueryOutcome {
     }
 }
 
-/// Times in fixed buckets.
+/// Durations counted in fixed buckets.
 pub struct Histogram<const N: usize> {
     bounds: &'static [u64; N],
-    /// Nanoseconds up to each bound, and beyond.
+    /// Counts up to each bound, and beyond the last one.
     counts: [AtomicU64; N],
     beyond: AtomicU64,
     nanos: AtomicU64,
 }
 
-/// Bounds of query times in nanoseconds: an answer from memory takes one microsecond, a deadline is 250 ms.
+/// Bounds of query times in nanoseconds: an answer from memory takes 1 µs, a deadline is 250 ms.
 const QUERY_BOUNDS: [u64; 16] = [
     1_000,
     2_000,
@@ -661,7 +661,7 @@ const COMMIT_BOUNDS: [u64; 10] = [
     2_000_000_000,
 ];
 
-/// Bounds of the way of a change to a board in nanoseconds: the goal is 50 ms.
+/// Bounds of replication lag in nanoseconds: the goal is 50 ms.
 const CHANGE_BOUNDS: [u64; 12] = [
     1_000_000,
     2_000_000,
@@ -679,9 +679,9 @@ const CHANGE_BOUNDS: [u64; 12] = [
 
 /// Durations of queries, from microseconds to seconds.
 pub type QueryTimes = Histogram<16>;
-/// Durations of commits of the store.
+/// Durations of store commits.
 pub type CommitTimes = Histogram<10>;
-/// Durations from a change's version to its being on the board.
+/// Durations from a change's version until it is on the board.
 pub type ChangeTimes = Histogram<12>;
 
 impl Default for QueryTimes {
@@ -712,14 +712,14 @@ impl<const N: usize> Histogram<N> {
         }
     }
 
-    /// Counts one; only its own thread may.
+    /// Counts one duration. Only the thread that owns the histogram may call it.
     pub fn record(&self, took: Duration) {
         let nanos = took.as_nanos() as u64;
         add_local(self.bucket(nanos), 1);
         add_local(&self.nanos, nanos);
     }
 
-    /// Counts one, from any thread.
+    /// Counts one duration, from any thread.
     pub fn count(&self, took: Duration) {
         let nanos = took.as_nanos() as u64;
         self.bucket(nanos).fetch_add(1, Relaxed);
@@ -768,7 +768,7 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
-/// An add by the one thread that writes: a load and a store, no locked instruction.
+/// Adds without a locked instruction. Only the thread that owns the counter may call it.
 fn add_local(count: &AtomicU64, by: u64) {
     count.store(count.load(Relaxed).wrapping_add(by), Relaxed);
 }
@@ -790,7 +790,7 @@ impl ThreadMetrics {
         }
     }
 
-    /// A query that begins; dropped unfinished, it counts as gone.
+    /// Starts a query. If the guard is dropped before [`RequestGuard::leave`], the query counts as `gone`.
     pub fn enter(&self, kind: RequestKind, started: Instant) -> RequestGuard<'_> {
         RequestGuard {
             metrics: self,
@@ -800,13 +800,13 @@ impl ThreadMetrics {
         }
     }
 
-    /// A line of a bulk scan.
+    /// Counts one line of a bulk scan.
     pub fn code(&self, outcome: QueryOutcome) {
         add_local(&self.codes[outcome.index()], 1);
     }
 }
 
-/// A query under way.
+/// A query in progress.
 pub struct RequestGuard<'t> {
     metrics: &'t ThreadMetrics,
     kind: RequestKind,
@@ -815,7 +815,7 @@ pub struct RequestGuard<'t> {
 }
 
 impl RequestGuard<'_> {
-    /// Counts the query with its outcome.
+    /// Ends the query and counts its outcome.
     pub fn leave(mut self, outcome: QueryOutcome) {
         self.outcome = outcome;
     }
@@ -829,208 +829,207 @@ impl Drop for RequestGuard<'_> {
     }
 }
 
-/// Why we closed a connection.
+/// Why a door closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// Nothing was asked for too long.
+    /// No request came within the idle timeout.
     Idle,
-    /// A head did not end in time.
+    /// The head of a request did not end in time.
     Head,
     /// No byte moved while a request was answered.
     Stalled,
     /// The answer took too long as a whole.
     Late,
-    /// The connection made room for another.
+    /// The connection was closed to make room for another.
     Evicted,
-    /// A body did not come in time.
+    /// A body did not arrive in time.
     Body,
 }
 
-/// How a TLS handshake ended.
+/// Outcome of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeOutcome {
-    /// The handshake ended well.
+    /// The handshake succeeded.
     Done,
-    /// The client left, sent something else, or has no certificate that the door takes.
+    /// The client left, did not speak TLS, or has no accepted certificate.
     Failed,
-    /// We closed the connection before it was done.
+    /// The door closed the connection before the handshake ended.
     Closed,
 }
 
-/// The counts of one door.
+/// Counts and values of one door.
 #[derive(Default)]
 pub struct DoorMetrics {
-    /// Connections that are open, frozen ones too.
+    /// Open connections, frozen ones included.
     pub open: AtomicU64,
     /// Connections accepted since the start.
     pub accepted: AtomicU64,
-    /// Newcomers that were told the door is full.
+    /// New connections that were refused with the answer `busy`.
     pub busy: AtomicU64,
     /// Accepts that failed.
     pub accept_errors: AtomicU64,
-    /// Connections that are admitted now.
+    /// Connections that the door admits now.
     pub limit: AtomicU64,
-    /// Connections that are open and not heard.
+    /// Open connections that are not read.
     pub frozen: AtomicU64,
-    /// Milliseconds that 50, 90 and 99 of a hundred waited in the kernel.
+    /// Queue delay in milliseconds: the 50th, 90th and 99th percentile.
     pub waits: [AtomicU64; 3],
-    /// Connections in the kernel's queue, of late.
+    /// Connections in the kernel's accept queue at the last look.
     pub queued: AtomicU64,
-    /// Connections that the kernel dropped because its queue was full.
+    /// Connections that the kernel dropped because its accept queue was full.
     pub overflowed: AtomicU64,
-    /// Milliseconds.
+    /// Retry-After of the answer `busy`, in milliseconds.
     pub retry_after: AtomicU64,
-    /// What balancers are told: requests in flight, and the weight in hundredths.
+    /// Requests in flight that the door can answer in time, for the metric alone.
     pub in_flight_max: AtomicU64,
-    /// The weight, in hundredths.
+    /// Weight for balancers, in percent.
     pub weight: AtomicU64,
     closed: [AtomicU64; 6],
     handshakes: [AtomicU64; 3],
-    /// Whether the door speaks TLS.
-    /// Connections that the door admits, whatever the wait.
+    /// Connections that the door admits at most.
     pub limit_max: AtomicU64,
     /// Whether the door speaks TLS.
     pub has_tls: AtomicBool,
-    /// Milliseconds since 1970; 0: not known.
+    /// When the certificate in force expires, in milliseconds since 1970; 0 if unknown.
     pub certificate_expires_at: AtomicU64,
-    /// Certificates that could not be read anew.
+    /// Certificate or key files that could not be loaded again.
     pub certificate_failures: AtomicU64,
 }
 
 impl DoorMetrics {
-    /// Counts a handshake that ended.
+    /// Counts a TLS handshake by its outcome.
     pub fn shook_hands(&self, outcome: HandshakeOutcome) {
         self.handshakes[outcome as usize].fetch_add(1, Relaxed);
     }
 
-    /// Counts a connection that we closed.
+    /// Counts a connection that the door closed, by reason.
     pub fn closed(&self, why: CloseReason) {
         self.closed[why as usize].fetch_add(1, Relaxed);
     }
 }
 
-/// Values that are read at a scrape.
+/// Values that are read when the metrics are scraped.
 pub struct ScrapeSnapshot {
     /// Residents on the board.
     pub residents: u64,
     /// Whether everything that the store held at the start is on the board.
     pub filled: bool,
-    /// Writes to the board that were older than what it held.
+    /// Status words that the board dropped because it had a newer version.
     pub stale_writes_dropped: u64,
-    /// Residents whose slot on the board another one has.
+    /// Changes based on an older version than the board has.
     pub conflicts: u64,
-    /// Reds that the board keeps although the store does not hold them.
+    /// Reds that the board keeps although the store lost them.
     pub retained_reds: u64,
-    /// Bytes of records that are cached.
+    /// Size of the record cache in bytes.
     pub record_cache_bytes: u64,
-    /// Lookups that the store may have at once.
+    /// Lookups that may run in the store at once.
     pub store_lookups_limit: u64,
-    /// Lookups that the store has now.
+    /// Lookups that run in the store now.
     pub store_lookups_in_flight: u64,
-    /// The shortest round trip to the store of late.
+    /// Latency of the store without load.
     pub store_rtt_floor: Duration,
-    /// The usual round trip to the store.
+    /// Recent latency of the store.
     pub store_rtt_smoothed: Duration,
     /// The age of the oldest partition of the board.
     pub age: Duration,
-    /// Whether the node may get traffic.
+    /// Whether `/ready` says 200.
     pub ready: bool,
-    /// Sixteenths of the residents of whom nothing may be told any more.
+    /// Number of partitions whose data is too old for a colour.
     pub too_old: u32,
-    /// Sixteenths that the store itself has lost.
+    /// Number of partitions that the store has lost.
     pub lost: u32,
-    /// How often the time of day was set.
+    /// Steps of the system's clock.
     pub clock_steps: u64,
-    /// Seconds between the system's clock and the store's.
+    /// Offset of the system's clock to the store's, in seconds; positive if it is ahead.
     pub clock_apart: f64,
-    /// Links that this node wrote to the audit log.
+    /// Links of the audit log that this node wrote.
     pub audit_links: u64,
     /// Codes that are watched for a second site.
     pub codes_watched: u64,
     /// Codes that were read at two sites.
     pub codes_at_two_sites: u64,
-    /// For how long the current key has sealed.
+    /// Time since the current key came into use.
     pub key_age: Duration,
-    /// Whether all was good that was read again last.
+    /// Whether the last reload succeeded for all files.
     pub reloaded: bool,
-    /// None where no offline codes are issued.
+    /// Figures of offline codes; None if the node issues none.
     pub offline: Option<OfflineFacts>,
-    /// None where codes of other issuers are not recognised.
+    /// Figures of foreign codes; None if the node recognises none.
     pub foreign: Option<ForeignFacts>,
 }
 
-/// What is known of codes of other issuers when somebody scrapes.
+/// Figures of codes of other issuers, read when the metrics are scraped.
 pub struct ForeignFacts {
-    /// Format, outcome, count.
+    /// Scanned codes: format, outcome, count.
     pub codes: Vec<(&'static str, &'static str, u64)>,
-    /// Keys of each format.
+    /// Keys in the trust list: format, count.
     pub keys: Vec<(&'static str, u64)>,
-    /// Since the oldest of the key files was imported; None where there are none.
+    /// Time since the oldest key file was imported; None without key files.
     pub trust_age: Option<Duration>,
-    /// Each issuer that is asked, or whose list is held.
+    /// Issuers that are asked, or whose status list is read.
     pub peers: Vec<PeerFacts>,
-    /// Number of an issuer, outcome, count.
+    /// Codes that issuers asked for: number of the issuer, outcome, count.
     pub answered: Vec<(u32, &'static str, u64)>,
 }
 
-/// What is known of one issuer whose service is asked, or whose list is held.
+/// Figures of one issuer that is asked, or whose status list is read.
 pub struct PeerFacts {
     /// The number of the issuer.
     pub issuer: u32,
-    /// What came of questions; None where it is not asked.
+    /// Requests to its service; None if it is not asked.
     pub asked: Option<PeerQuestions>,
-    /// Age of its status list; since the node started, before the first. None where there is none to come.
+    /// Age of its status list; before the first one, time since the start. None if it has no list.
     pub list_age: Option<Duration>,
 }
 
-/// What came of questions to one issuer.
+/// Requests to the service of one issuer.
 pub struct PeerQuestions {
-    /// Outcome and count.
+    /// Requests: outcome, count.
     pub outcomes: Vec<(&'static str, u64)>,
-    /// Whether it is not asked, because it did not answer of late.
+    /// Whether the circuit breaker is open.
     pub is_open: bool,
-    /// How long questions took.
+    /// Durations of requests.
     pub times: Arc<QueryTimes>,
 }
 
-/// What is known of offline codes and of the status list when somebody scrapes.
+/// Figures of offline codes and the status list, read when the metrics are scraped.
 pub struct OfflineFacts {
-    /// The age of the list that is served.
+    /// Age of the served list.
     pub list_age: Duration,
-    /// Residents on the list.
+    /// Residents on record in the served list.
     pub residents: u64,
-    /// Label and count.
+    /// Listed ids: state, count.
     pub listed: [(&'static str, u64); 3],
-    /// Ids that had to be told one by one.
+    /// Ids that are void because two residents would have the same one.
     pub clashes: u64,
-    /// File and its bytes.
+    /// Sizes of files: name, bytes.
     pub bytes: [(&'static str, u64); 2],
-    /// Outcome of a publication, and count.
+    /// Attempts to publish: outcome, count.
     pub published: [(&'static str, u64); 5],
-    /// Answers of a list that would have been wrong; such a list is not published.
+    /// Wrong answers that proofs found; such a list is not published.
     pub wrong: u64,
-    /// How long the last publication of this node took.
+    /// Time that the last publication of this node took.
     pub build: Duration,
-    /// Outcome of an offline code, and count.
+    /// Offline codes: outcome, count.
     pub codes: [(&'static str, u64); 5],
 }
 
-/// What can befall a store, and be told apart.
+/// Fault of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreFault {
-    /// Nobody answers there, or nobody who may.
+    /// The server does not answer, or is not the expected one.
     Gone,
-    /// It took a question, and says nothing.
+    /// The server accepted a request and does not answer.
     Stuck,
-    /// It answers, and will not do it: out of memory, another password, no primary.
+    /// The server refuses requests: out of memory, wrong password, no primary.
     Refused,
-    /// A partition has nothing any more.
+    /// A partition lost all its data.
     Emptied,
-    /// A partition is another one than before.
+    /// A partition has another epoch: another store answers.
     Replaced,
-    /// A partition is as it was some time ago.
+    /// A partition went back to an earlier state.
     Behind,
-    /// The stream has lost entries that this node had not read.
+    /// The stream lost entries that this node had not read.
     Trimmed,
 }
 
@@ -1045,7 +1044,7 @@ impl StoreFault {
         StoreFault::Trimmed,
     ];
 
-    /// Returns the label of the meter.
+    /// Returns the value of the label `fault`.
     pub fn name(self) -> &'static str {
         match self {
             StoreFault::Gone => "gone",
@@ -1059,7 +1058,7 @@ impl StoreFault {
     }
 }
 
-/// When a change was last written or heard.
+/// Time of the last change that was written or received.
 pub struct LastChange(AtomicU64);
 
 impl Default for LastChange {
@@ -1069,7 +1068,7 @@ impl Default for LastChange {
 }
 
 impl LastChange {
-    /// Notes that there is one now.
+    /// Records a change now.
     pub fn touch(&self) {
         self.0.store(Moment::now().0, Relaxed);
     }
@@ -1079,43 +1078,43 @@ impl LastChange {
     }
 }
 
-/// Counts of the feed and of the store; not hot.
+/// Counts of the feed and of the store. They are not on the hot path.
 #[derive(Default)]
 pub struct StoreMetrics {
-    /// Changes of feeds that changed something.
+    /// Fed changes that changed something.
     pub applied: AtomicU64,
-    /// Changes of feeds that changed nothing.
+    /// Fed changes that changed nothing.
     pub unchanged: AtomicU64,
-    /// Lines of feeds that were rejected.
+    /// Rejected feed lines.
     pub rejected: AtomicU64,
-    /// How long commits took.
+    /// Durations of commits.
     pub commit_times: CommitTimes,
-    /// Changes that came onto the board from others.
+    /// Changes that came to the board from the store.
     pub changes: AtomicU64,
-    /// When a change was last written or heard.
+    /// Time of the last change that was written or received.
     pub last_change: LastChange,
     /// Calls of the store that failed.
     pub failures: AtomicU64,
-    /// Statuses and records that were read and are not as they were written.
+    /// Damaged statuses and records that were read.
     pub damaged: AtomicU64,
-    /// From a change's version to its being on this board.
+    /// Durations from a change's version until it is on this board.
     pub change_times: ChangeTimes,
-    /// Residents of each partition of whom the board knew more than the store, when that was last compared.
+    /// Residents of each partition for whom the board had a newer version than the store, at the last comparison.
     pub ahead: [AtomicU64; 16],
     /// Residents on record when the store was opened.
     pub on_record: AtomicU64,
     faults: [AtomicU64; StoreFault::ALL.len()],
     lookups: [AtomicU64; 3],
-    /// Known, and new.
+    /// Papers whose key was known already, and new ones.
     papers: [AtomicU64; 2],
-    /// Papers that were swept because their time was over.
+    /// Papers that were removed after their retention.
     pub swept: AtomicU64,
     red_alarm: Mutex<RedAlarm>,
-    /// Reasons that were set, by the source that the feed's token was made for.
+    /// Reasons that feeds set, by the source of the feed's token.
     fed_reds: Mutex<HashMap<Box<str>, u64>>,
 }
 
-/// Whom each source turned red in this hour; a wrong list is noticed by its length.
+/// Residents whom each source set red in this hour. A wrong list is noticed by its length.
 #[derive(Default)]
 struct RedAlarm {
     hour: u64,
@@ -1123,7 +1122,7 @@ struct RedAlarm {
     counts: HashMap<Box<str>, u64>,
 }
 
-/// Sources that are counted by themselves.
+/// Sources that are counted individually.
 const SOURCES_MAX: usize = 1_000;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -1138,11 +1137,11 @@ impl RedAlarm {
     }
 }
 
-/// Tokens that a meter names; the rest are counted together.
+/// Tokens with a label of their own; the rest are counted as `others`.
 const TOKENS_MAX: usize = 64;
 
 impl StoreMetrics {
-    /// Feeds of a token set so many reasons.
+    /// Counts `reds` reasons set by feeds of a token.
     pub fn fed_reds(&self, token: &str, reds: u64) {
         let mut fed = lock(&self.fed_reds);
         let full = fed.len() >= TOKENS_MAX && !fed.contains_key(token);
@@ -1150,7 +1149,7 @@ impl StoreMetrics {
         *fed.entry(token.into()).or_default() += reds;
     }
 
-    /// A source turned one more red; true where it is beyond `most` in this hour with just this one.
+    /// Counts one red of a source. Returns true for the one red that exceeds `most` in this hour.
     pub fn red_alarm(&self, source: &str, most: u64, now: Moment) -> bool {
         let mut red_alarm = lock(&self.red_alarm);
         red_alarm.enter(now);
@@ -1162,7 +1161,7 @@ impl StoreMetrics {
         *count == most + 1
     }
 
-    /// Counts a paper that was filed; `new` is false where it was there already.
+    /// Counts a paper that was written; `new` is false if the store had its key already.
     pub fn paper(&self, new: bool) {
         self.papers[usize::from(new)].fetch_add(1, Relaxed);
     }
@@ -1172,13 +1171,13 @@ impl StoreMetrics {
         self.faults[fault as usize].fetch_add(1, Relaxed);
     }
 
-    /// Counts a lookup by what came of it.
+    /// Counts a lookup by its outcome.
     pub fn lookup(&self, lookup: LookupOutcome) {
         self.lookups[lookup as usize].fetch_add(1, Relaxed);
     }
 }
 
-/// What came of a look into the store, because memory could not answer.
+/// Outcome of a lookup in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupOutcome {
     /// The resident is on record.
@@ -1189,7 +1188,7 @@ pub enum LookupOutcome {
     Busy,
 }
 
-/// All meters of a node.
+/// All metrics of a node.
 pub struct Meters {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
@@ -1208,7 +1207,7 @@ impl Default for Meters {
 const METADATA: Metadata<'static> = Metadata::new("liangma", Level::INFO, None);
 
 impl Meters {
-    /// Returns meters in which nothing is counted.
+    /// Returns metrics with all counts at zero.
     pub fn new() -> Meters {
         let recorder = PrometheusBuilder::new().build_recorder();
         for (name, _, _, meaning) in METERS {
@@ -1223,14 +1222,14 @@ impl Meters {
         }
     }
 
-    /// The counts of one more serving thread.
+    /// Registers and returns the counts of one more serving thread.
     pub fn metrics(&self) -> Arc<ThreadMetrics> {
         let metrics = Arc::new(ThreadMetrics::new());
         lock(&self.all_metrics).push(metrics.clone());
         metrics
     }
 
-    /// The counts of a door that admits `connections_max`.
+    /// Registers and returns the counts of a door that admits `connections_max` at most.
     pub fn door(&self, name: &'static str, connections_max: usize) -> Arc<DoorMetrics> {
         let metrics = Arc::new(DoorMetrics::default());
         metrics.limit_max.store(connections_max as u64, Relaxed);
@@ -1238,12 +1237,12 @@ impl Meters {
         metrics
     }
 
-    /// Each open door's name and counts.
+    /// Returns the name and counts of each open door.
     pub fn doors(&self) -> Vec<(&'static str, Arc<DoorMetrics>)> {
         lock(&self.doors).clone()
     }
 
-    /// Everything in the text format of Prometheus.
+    /// Returns all metrics in the text format of Prometheus.
     pub fn print(&self, snapshot: &ScrapeSnapshot) -> String {
         let all_metrics = lock(&self.all_metrics).clone();
         self.publish_queries(&all_metrics);
@@ -1362,7 +1361,7 @@ impl Meters {
         let mut out = self.handle.render();
         for (name, value) in process::usage() {
             head(&mut out, name);
-            // A text takes what is written to it.
+            // Writing to a String cannot fail.
             let _ = writeln!(out, "{name} {value}");
         }
         let asked = snapshot.foreign.iter().flat_map(|foreign| &foreign.peers);
@@ -1634,11 +1633,11 @@ impl Meters {
     }
 }
 
-/// Prints what stands above the values of a meter: its meaning and type.
+/// Prints the HELP and TYPE lines of a metric.
 fn head(out: &mut String, name: &str) {
     let meter = METERS.iter().find(|(known, ..)| *known == name);
     let (_, kind, _, meaning) = meter.expect("every meter is listed");
-    // A text takes what is written to it.
+    // Writing to a String cannot fail.
     let _ = writeln!(out, "# HELP {name} {meaning}\n# TYPE {name} {kind}");
 }
 

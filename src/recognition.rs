@@ -1,5 +1,5 @@
-//! Recognition of codes of other issuers: which kind a text is, and what a genuine one says.
-//! In: a text, the trust list, the time of day. Out: a pass, or why there is none. Never: the board, the store, HTTP, the network.
+//! Recognition of codes of other issuers: detects the format, checks the code, and returns a pass. Pure functions of a text,
+//! the trust list and the time; no board, store, HTTP or network.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -14,24 +14,24 @@ pub mod recogniser;
 pub mod shc;
 pub mod trust;
 
-/// A kind of foreign text, by how it begins.
+/// Format of a foreign code, detected by its first characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ForeignFormat {
     /// An EU Digital COVID Certificate.
     Hc1,
     /// A SMART Health Card.
     Shc,
-    /// Known by its beginning, and read by nothing here.
+    /// A known format that this service does not read.
     Unread,
 }
 
 impl ForeignFormat {
-    /// Returns the kind of a text; None where nothing in its beginning says one. Nothing else is tried.
+    /// Returns the format of a text by its first characters; None if they match no format.
     pub fn told_apart(text: &[u8]) -> Option<ForeignFormat> {
         const BEGINNINGS: [(&[u8], ForeignFormat); 5] = [
             (hc1::PREFIX, ForeignFormat::Hc1),
             (shc::PREFIX, ForeignFormat::Shc),
-            // A compact JWS, whose head is an object.
+            // A compact JWS, whose header is an object.
             (b"eyJ", ForeignFormat::Shc),
             (b"NZCP:/", ForeignFormat::Unread),
             (b"{\"data\"", ForeignFormat::Unread),
@@ -41,7 +41,7 @@ impl ForeignFormat {
         Some(found.1)
     }
 
-    /// Returns the word of settings, trust files and metrics.
+    /// Returns the name in settings, trust files and metrics.
     pub fn word(self) -> &'static str {
         match self {
             ForeignFormat::Hc1 => "hc1",

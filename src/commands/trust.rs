@@ -163,7 +163,11 @@ fn import_list(
         note(&format!("passed over: {why}"));
     }
     if keys.keys.is_empty() {
-        return Err(anyhow!("{}: it has no key that is checked here", file.display()).into());
+        return Err(anyhow!(
+            "{}: the list has no key of a supported type",
+            file.display()
+        )
+        .into());
     }
     let text = serde_json::to_string_pretty(&keys)?;
     match out {

@@ -1,57 +1,57 @@
-//! Bounds of what others signed, all of them: sizes, depths, counts, lives. A value past a bound is refused before it is kept.
+//! Bounds of foreign codes and key files: sizes, depths, counts, validity. A value beyond a bound is refused before it is kept.
 
 use std::time::Duration;
 
-/// Characters of a code: a QR code holds 4,296 at most.
+/// Length of a code in characters. A QR code holds at most 4,296.
 pub const TEXT_CHARS_MAX: usize = 4_096;
 
-/// Bytes of an HC1 after inflation.
+/// Size of an HC1 after inflation, in bytes.
 pub const HC1_INFLATED_MAX: usize = 16 << 10;
 
-/// Bytes of a SMART Health Card after inflation.
+/// Size of a SMART Health Card after inflation, in bytes.
 pub const SHC_INFLATED_MAX: usize = 64 << 10;
 
-/// Arrays, maps and tags inside each other.
+/// Nesting depth of arrays, maps and tags in CBOR.
 pub const CBOR_DEPTH_MAX: usize = 8;
 
-/// Items of one CBOR text: values, keys and tags.
+/// Number of CBOR items: values, keys and tags.
 pub const CBOR_ITEMS_MAX: usize = 512;
 
-/// Bytes of a protected header.
+/// Size of a protected header in bytes.
 pub const PROTECTED_BYTES_MAX: usize = 64;
 
-/// Bytes of a key's id in an HC1.
+/// Size of a key id in an HC1, in bytes.
 pub const KID_BYTES_MAX: usize = 32;
 
-/// Objects and arrays inside each other.
+/// Nesting depth of objects and arrays in JSON.
 pub const JSON_DEPTH_MAX: usize = 16;
 
-/// Characters of a text that an answer repeats.
+/// Length of a text that an answer repeats, in characters.
 pub const SHOWN_CHARS_MAX: usize = 80;
 
-/// The longest life of a code.
+/// Longest validity of a code.
 pub const LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// Bits of an RSA modulus.
+/// Allowed sizes of an RSA modulus in bits.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=4_096;
 
-/// Bytes of an ES256 signature.
+/// Size of an ES256 signature in bytes.
 pub const ES256_BYTES: usize = 64;
 
-/// Bytes of a PS256 signature, by the modulus.
+/// Allowed sizes of a PS256 signature in bytes.
 pub const PS256_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
 
-/// Keys of one issuer's address or certificate id: a key that is renewed keeps its id in some countries.
+/// Number of keys with one id. In some countries a renewed key keeps its id.
 pub const KEYS_OF_ONE_ID_MAX: usize = 4;
 
-/// Keys of a trust list.
+/// Number of keys in a trust list.
 pub const KEYS_MAX: usize = 20_000;
 
-/// Bytes of a file of keys.
+/// Size of a key file in bytes.
 pub const KEY_FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Measures a CBOR text without keeping anything of it. Returns false where it is deeper or has more items than allowed, names a length
-/// that is not there, is cut, or has bytes behind its end.
+/// Checks the structure of a CBOR text without storing it. Returns false if it exceeds a bound, is cut, names a length beyond
+/// its end, or has trailing bytes.
 pub fn cbor_is_bounded(bytes: &[u8]) -> bool {
     let mut walk = CborWalk {
         rest: bytes,
@@ -72,7 +72,7 @@ impl CborWalk<'_> {
         Some(taken)
     }
 
-    /// Walks over one item; `Some(true)` for the end of something whose length was not said.
+    /// Walks over one item. Returns `Some(true)` at the end of an item of indefinite length, None for an invalid one.
     fn item(&mut self, depth: usize) -> Option<bool> {
         let first = self.take(1)?[0];
         let (major, low) = (first >> 5, first & 31);
@@ -110,7 +110,7 @@ impl CborWalk<'_> {
                     self.inner(depth)?;
                 }
             }
-            // Pieces, or items up to a break.
+            // Chunks or items up to a break.
             _ => while !self.item(depth + 1)? {},
         }
         Some(false)
@@ -121,7 +121,7 @@ impl CborWalk<'_> {
     }
 }
 
-/// Whether a JSON text has no more objects and arrays inside each other than allowed. Says nothing of its form.
+/// Returns whether the nesting of a JSON text is within the bound. The syntax is not checked.
 pub fn json_is_bounded(bytes: &[u8]) -> bool {
     let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
     for byte in bytes {
@@ -143,7 +143,7 @@ pub fn json_is_bounded(bytes: &[u8]) -> bool {
     true
 }
 
-/// Returns a text as an answer may repeat it: without control, format and direction characters, cut to [`SHOWN_CHARS_MAX`].
+/// Returns a text without control, format and direction characters, cut to [`SHOWN_CHARS_MAX`].
 pub fn shown(text: &str) -> String {
     let is_mark = |c: char| {
         c.is_control()
@@ -155,11 +155,11 @@ pub fn shown(text: &str) -> String {
     text.trim().to_owned()
 }
 
-/// Returns the bytes of a file of keys. An error says in words that it cannot be read, or has more than [`KEY_FILE_BYTES_MAX`].
+/// Reads a key file.
 ///
 /// # Errors
 ///
-/// It says in words that the file cannot be read, or has more than [`KEY_FILE_BYTES_MAX`].
+/// A text that says that the file cannot be read or is larger than [`KEY_FILE_BYTES_MAX`].
 pub fn read_bounded(path: &std::path::Path) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
@@ -168,7 +168,7 @@ pub fn read_bounded(path: &std::path::Path) -> Result<Vec<u8>, String> {
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     match bytes.len() as u64 > KEY_FILE_BYTES_MAX {
-        true => Err(format!("it has more than {KEY_FILE_BYTES_MAX} bytes")),
+        true => Err(format!("the file has more than {KEY_FILE_BYTES_MAX} bytes")),
         false => Ok(bytes),
     }
 }

@@ -1,4 +1,4 @@
-//! EU Digital COVID Certificates: `HC1:`, base45, zlib, COSE_Sign1, CWT. What they say is believed once the signature is checked.
+//! EU Digital COVID Certificates: `HC1:`, base45, zlib, COSE_Sign1, CWT. Contents are used only after the signature is checked.
 
 use super::ForeignFormat;
 use super::bounds::{
@@ -16,7 +16,7 @@ use ciborium::Value;
 use coset::iana::{Algorithm, EnumI64};
 use coset::{AsCborValue, CoseSign1, RegisteredLabelWithPrivate};
 
-/// How a code begins.
+/// Prefix of a code.
 pub const PREFIX: &[u8] = b"HC1:";
 
 const TAG_SIGN1: u64 = 18;
@@ -28,20 +28,20 @@ const CLAIM_NOT_BEFORE: i64 = 5;
 const CLAIM_ISSUED: i64 = 6;
 const CLAIM_HCERT: i64 = -260;
 
-/// An HC1 whose form is in order, and nothing else is known of.
+/// A parsed HC1 whose signature is not checked.
 pub struct UncheckedHc1 {
     message: CoseSign1,
     algorithm: i64,
-    /// Empty where the code names no key.
+    /// Id of the key; empty if the code names none.
     kid: Vec<u8>,
 }
 
-/// What a genuine HC1 says, and the id that its issuer gave it.
+/// Contents of an HC1 with a valid signature.
 #[derive(Debug)]
 pub struct OpenedHc1<'k> {
-    /// What the code says.
+    /// The pass.
     pub pass: ForeignPass,
-    /// The id of the certificate, by which it is revoked; None where it names none.
+    /// Id of the certificate, by which its issuer revokes it; None if it has none.
     pub id: Option<String>,
     /// The key that signed it.
     pub key: &'k IssuerKey,
@@ -49,11 +49,11 @@ pub struct OpenedHc1<'k> {
 }
 
 impl UncheckedHc1 {
-    /// Reads the form of a code.
+    /// Parses a code.
     ///
     /// # Errors
     ///
-    /// The text does not have the form of an HC1, or is past a bound.
+    /// `Undecodable` if the text is no HC1 or exceeds a bound.
     pub fn read(text: &[u8]) -> Result<UncheckedHc1, PassFault> {
         read_form(text).ok_or(PassFault::Undecodable)
     }
@@ -63,11 +63,11 @@ impl UncheckedHc1 {
         &self.kid
     }
 
-    /// Checks the signature with the keys of this id, then reads what was signed. Times are not judged.
+    /// Checks the signature with the keys of the code's key id, then parses the signed contents. Times are not checked.
     ///
     /// # Errors
     ///
-    /// `UnknownKey` without a key of this id, `BadSignature` where none of them signed it, or a fault of what was signed.
+    /// `UnknownKey` without a key, `BadSignature` if no key signed the code, or a fault of the signed contents.
     pub fn open<'k>(&self, keys: &'k [IssuerKey]) -> Result<OpenedHc1<'k>, PassFault> {
         let is_known = [Algorithm::ES256, Algorithm::PS256]
             .iter()
@@ -102,11 +102,11 @@ impl UncheckedHc1 {
 }
 
 impl OpenedHc1<'_> {
-    /// Judges the times of a code, and whether its key may say this.
+    /// Checks the validity of a code at `now` with the allowed clock skew, and that its key may sign this kind.
     ///
     /// # Errors
     ///
-    /// `Expired`, `NotYetValid`, or that the key may not say this.
+    /// `Expired`, `NotYetValid`, or `NotEntitled`.
     pub fn judge(&self, now: Option<(Time, std::time::Duration)>) -> Result<(), PassFault> {
         if let Some((now, skew)) = now {
             let pass = &self.pass;
@@ -155,7 +155,7 @@ fn read_form(text: &[u8]) -> Option<UncheckedHc1> {
     let message = CoseSign1::from_cbor_value(value).ok()?;
     message.payload.as_ref()?;
     let (protected, unprotected) = (&message.protected.header, &message.unprotected);
-    // Whatever it says, it is to be understood, and nothing of the kind is known here.
+    // A critical header must be understood, and this version knows none.
     if !protected.crit.is_empty() || !unprotected.crit.is_empty() {
         return None;
     }
@@ -176,7 +176,7 @@ fn read_form(text: &[u8]) -> Option<UncheckedHc1> {
     })
 }
 
-/// Reads a CBOR text that is within bounds.
+/// Parses CBOR that is within the bounds.
 fn cbor(bytes: &[u8]) -> Option<Value> {
     if !cbor_is_bounded(bytes) {
         return None;
@@ -184,10 +184,10 @@ fn cbor(bytes: &[u8]) -> Option<Value> {
     ciborium::de::from_reader_with_recursion_limit(bytes, CBOR_DEPTH_MAX + 2).ok()
 }
 
-/// A map as it was read.
+/// A parsed CBOR map.
 type CborMap<'v> = &'v [(Value, Value)];
 
-/// Returns the value under a key; None where there is none, or two.
+/// Returns the value of a key; None if the map has no such key, or two.
 fn only(map: &[(Value, Value)], is_key: impl Fn(&Value) -> bool) -> Option<&Value> {
     let mut found = map.iter().filter(|(key, _)| is_key(key));
     let (_, value) = found.next()?;
@@ -209,7 +209,7 @@ fn text_of<'v>(map: &'v [(Value, Value)], name: &str) -> Option<&'v str> {
     member(map, name)?.as_text()
 }
 
-/// Reads a number, whole or not. A number of any size in a tag is none.
+/// Returns a whole or fractional number; None for a tagged big number.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Integer(number) => Some(i128::from(*number) as f64),
@@ -222,7 +222,7 @@ fn time(value: &Value) -> Option<Time> {
     claimed_time(number(value)?)
 }
 
-/// What was signed, of which the signature is good.
+/// Signed contents whose signature is valid.
 struct Claims {
     issuer: String,
     issued_at: Option<Time>,
@@ -256,7 +256,7 @@ impl Claims {
         })
     }
 
-    /// Returns the one statement and its kind.
+    /// Returns the only statement and its kind.
     fn statement(&self) -> Result<(PassKind, CborMap<'_>), PassFault> {
         let mut found = Vec::new();
         for (name, kind) in [
@@ -283,7 +283,7 @@ impl Claims {
         }
     }
 
-    /// `others` are keys under the same id that made the same signature: a key that was certified twice may say what either may.
+    /// `others` are keys with the same id that verify the same signature: a key certified twice may sign the kinds of both.
     fn opened<'k>(
         self,
         key: &'k IssuerKey,

@@ -1,4 +1,5 @@
-//! Lists of keys as their publishers print them, read into the form of [`IssuerKeyFile`]. Only a command does this; no node, and no scan.
+//! Imports key lists as their publishers print them into an [`IssuerKeyFile`]. Only `liangma trust import` does this, never a
+//! node.
 
 use super::ForeignFormat;
 use super::keys::{IssuerKeyFile, IssuerPublicKey, KeyEntry, base64_any};
@@ -14,21 +15,21 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// A publisher's form.
+/// Format of a publisher's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListForm {
-    /// The `did.json` of WHO's trust network.
+    /// The `did.json` of the WHO trust network.
     Gdhcn,
-    /// The list of CovPass: a signature in base64, a line feed, what is signed.
+    /// The list of CovPass: a signature in base64, a line feed, the signed JSON.
     Covpass,
-    /// The snapshot of the VCI directory of SMART Health Cards.
+    /// A snapshot of the VCI directory of SMART Health Cards.
     Vci,
     /// Certificates in PEM.
     Pem,
 }
 
 impl ListForm {
-    /// Each form by the word that the command takes.
+    /// Each format with the word that the command takes.
     pub const ALL: [(&'static str, ListForm); 4] = [
         ("gdhcn", ListForm::Gdhcn),
         ("covpass", ListForm::Covpass),
@@ -37,27 +38,27 @@ impl ListForm {
     ];
 }
 
-/// What was read.
+/// Result of an import.
 pub struct ImportedKeys {
-    /// The file of keys, to be written.
+    /// The key file to write.
     pub file: IssuerKeyFile,
     /// Whether the publisher's signature was checked.
     pub is_signed: bool,
-    /// What was passed over, and why.
+    /// Entries that were skipped, with the reason.
     pub skipped: Vec<String>,
 }
 
-/// Why a list is not taken.
+/// Why a list is refused.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ImportFault {
-    #[error("it is not of this form: {0}")]
+    #[error("the list does not have this format: {0}")]
     Form(String),
-    #[error("its signature is not of this key")]
+    #[error("the signature of the list does not verify with this key")]
     Signature,
-    #[error("the publisher's key is no P-256 key in PEM")]
+    #[error("the publisher's key is not a P-256 key in PEM")]
     PublisherKey,
-    #[error("this form has no signature that can be checked here")]
+    #[error("lists of this format have no signature that this command can check")]
     NoSignature,
 }
 
@@ -65,11 +66,11 @@ fn form(why: impl ToString) -> ImportFault {
     ImportFault::Form(why.to_string())
 }
 
-/// Reads a publisher's list. With the publisher's public key in PEM its signature is checked first.
+/// Parses a publisher's list. If `publisher` holds the publisher's public key in PEM, the signature is checked first.
 ///
 /// # Errors
 ///
-/// The list does not have its form, or its publisher's key did not sign it.
+/// The list does not have the format, or its signature does not verify.
 pub fn import(
     form: ListForm,
     bytes: &[u8],
@@ -116,12 +117,12 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Takes a certificate. `kid` is the list's, or else that of the HC1 specification.
+    /// Adds the key of a certificate. `kid` is the list's key id, or the one of the HC1 specification.
     fn certificate(&mut self, der: &[u8], kid: Option<Vec<u8>>, issuer: Option<&str>) {
         let hash = digest(&SHA256, der);
         let kid = KeyEntry::hc1_kid(&kid.unwrap_or_else(|| hash.as_ref()[..8].to_vec()));
         let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
-            return self.skipped.push(format!("{kid}: is no certificate"));
+            return self.skipped.push(format!("{kid}: not a certificate"));
         };
         let Some(public) = public_key(certificate.public_key()) else {
             let why = "its key is neither of P-256 nor of RSA with 2048 to 4096 bits";
@@ -161,12 +162,12 @@ impl Gathered {
     }
 }
 
-/// Returns what a certificate's extended key usage lets it say; None for anything.
+/// Returns the kinds that a certificate's extended key usage allows; None if it allows any.
 fn kinds(usages: &[Oid<'_>]) -> Option<Vec<String>> {
     let mut named = Vec::new();
     for usage in usages {
         let text = usage.to_id_string();
-        // Two spellings are in the field.
+        // Two object identifiers are in use for each kind.
         let last = ["1.3.6.1.4.1.1847.2021.1.", "1.3.6.1.4.1.0.1847.2021.1."]
             .iter()
             .find_map(|beginning| text.strip_prefix(beginning));
@@ -231,7 +232,9 @@ fn covpass(
     for certificate in &list.certificates {
         match (base64_any(&certificate.kid), base64_any(&certificate.raw)) {
             (Some(kid), Some(der)) => keys.certificate(&der, Some(kid), Some(&certificate.country)),
-            _ => keys.skipped.push(format!("{}: no base64", certificate.kid)),
+            _ => keys
+                .skipped
+                .push(format!("{}: not base64", certificate.kid)),
         }
     }
     Ok(publisher.is_some())
@@ -287,13 +290,13 @@ fn gdhcn(bytes: &[u8], keys: &mut Gathered) -> Result<(), ImportFault> {
             Some(public) => keys.take(entry.with(&public)),
             None => keys
                 .skipped
-                .push(format!("{id}: no key that is checked here")),
+                .push(format!("{id}: this type of key is not supported")),
         }
     }
     Ok(())
 }
 
-/// Takes the members of a public key over, and nothing else.
+/// Copies the members of a public key, and no others.
 fn jwk_entry(jwk: &Value) -> KeyEntry {
     let text = |name: &str| jwk[name].as_str().map(str::to_owned);
     KeyEntry {
@@ -370,9 +373,9 @@ fn vci(bytes: &[u8], keys: &mut Gathered) -> Result<(), ImportFault> {
             };
             match entry.public().filter(|_| !kid.is_empty()) {
                 Some(public) => keys.take(entry.with(&public)),
-                None => keys
-                    .skipped
-                    .push(format!("{address} {kid}: no key that is checked here")),
+                None => keys.skipped.push(format!(
+                    "{address} {kid}: this type of key is not supported"
+                )),
             }
         }
     }

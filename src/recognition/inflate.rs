@@ -1,20 +1,21 @@
-//! Inflation into a buffer that never grows past its bound.
+//! Inflation into a buffer of bounded size.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-/// How something was packed.
+/// Compression format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// RFC 1950, with its head and checksum.
+    /// RFC 1950, with header and checksum.
     Zlib,
-    /// RFC 1951.
+    /// RFC 1951, raw.
     Deflate,
 }
 
-/// Bytes that are inflated at a time.
+/// Bytes that are inflated in one step.
 const STEP: usize = 4 << 10;
 
-/// Returns what was packed. None where it is broken or cut, needs a dictionary, has bytes behind its end, or is longer than `bytes_max`.
+/// Inflates `packed`. Returns None if it is broken or cut, needs a dictionary, has trailing bytes, or yields more than
+/// `bytes_max` bytes.
 pub fn inflate(packed: &[u8], packing: Packing, bytes_max: usize) -> Option<Vec<u8>> {
     let mut stream = Decompress::new(packing == Packing::Zlib);
     let mut bytes = Vec::new();

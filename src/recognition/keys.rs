@@ -1,4 +1,4 @@
-//! Public keys of other issuers, and signatures checked by them. They come from files alone, never from a code.
+//! Public keys of other issuers, and signature checks. Keys come from files only, never from a code.
 
 use super::bounds::{ES256_BYTES, PS256_BYTES, RSA_BITS};
 use super::pass::PassKinds;
@@ -9,17 +9,18 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// A public key that signs in one way.
+/// A public key with its only signature algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IssuerPublicKey {
-    /// An uncompressed point of P-256.
+    /// An uncompressed P-256 point.
     Es256(Box<[u8; 65]>),
     /// Modulus and exponent.
     Ps256(Box<[u8]>, Box<[u8]>),
 }
 
 impl IssuerPublicKey {
-    /// Returns the key with these coordinates. Lists in the field write a zero byte before them, or leave one out.
+    /// Returns the P-256 key with these coordinates; None if there is none. Leading zero bytes may be missing or extra, as in
+    /// published lists.
     pub fn of_point(x: &[u8], y: &[u8]) -> Option<IssuerPublicKey> {
         let mut point = [0; 65];
         point[0] = 4;
@@ -36,7 +37,7 @@ impl IssuerPublicKey {
         Some(IssuerPublicKey::Es256(Box::new(point)))
     }
 
-    /// Returns the RSA key of modulus and exponent, where its size is within bounds.
+    /// Returns the RSA key with this modulus and exponent; None if its size is out of bounds.
     pub fn of_rsa(modulus: &[u8], exponent: &[u8]) -> Option<IssuerPublicKey> {
         fn plain(number: &[u8]) -> &[u8] {
             let zeros = number.iter().take_while(|byte| **byte == 0).count();
@@ -48,7 +49,7 @@ impl IssuerPublicKey {
         is_good.then(|| IssuerPublicKey::Ps256(modulus.into(), exponent.into()))
     }
 
-    /// Returns the name of the algorithm, as JWS has it.
+    /// Returns the JWS name of the algorithm.
     pub fn algorithm(&self) -> &'static str {
         match self {
             IssuerPublicKey::Es256(_) => "ES256",
@@ -56,7 +57,7 @@ impl IssuerPublicKey {
         }
     }
 
-    /// Returns whether this key made the signature over the message.
+    /// Returns whether this key signed the message.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             IssuerPublicKey::Es256(point) => {
@@ -78,34 +79,34 @@ impl IssuerPublicKey {
     }
 }
 
-/// A key as a trust list holds it.
+/// A key in the trust list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerKey {
     /// The public key.
     pub public: IssuerPublicKey,
-    /// A country, or the address of an issuer.
+    /// The issuer: a country, or an address.
     pub issuer: String,
-    /// The name of the issuer for people; None where its list has none.
+    /// Name of the issuer for people; None if its list has none.
     pub issuer_name: Option<String>,
-    /// What it may say.
+    /// Kinds that the key may sign.
     pub kinds: PassKinds,
-    /// The codes that the issuer revoked; None where there is no list.
+    /// Codes that the issuer revoked; None without a revocation list.
     pub revoked: Option<RevokedCodes>,
-    /// Which section of the trust file it came by.
+    /// Index of the section in the trust file.
     pub section: usize,
 }
 
-/// Codes of a key that were revoked, by their own ids.
+/// Revoked codes of one key, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevokedCodes {
-    /// Each with the second up to which codes of this id are revoked; None for all.
+    /// Each id with the second up to which its codes are revoked; None for all.
     ids: HashMap<String, Option<u64>>,
-    /// Whether the list is as new as the key says that there is one.
+    /// Whether the revocation list is as new as the key says.
     pub is_current: bool,
 }
 
 impl RevokedCodes {
-    /// Reads entries: an id, or an id and a second behind a dot.
+    /// Parses entries: an id, or an id, a dot and a second.
     pub fn read(entries: &[String], is_current: bool) -> RevokedCodes {
         let mut ids = HashMap::new();
         for entry in entries {
@@ -124,7 +125,7 @@ impl RevokedCodes {
         RevokedCodes { ids, is_current }
     }
 
-    /// Returns whether a code with this id that was issued at a second is revoked.
+    /// Returns whether a code with this id and issue time, in seconds since 1970, is revoked.
     pub fn has(&self, id: &str, issued_second: f64) -> bool {
         match self.ids.get(id) {
             None => false,
@@ -134,61 +135,61 @@ impl RevokedCodes {
     }
 }
 
-/// A key in a file: a JWK, and what belongs to it.
+/// A key in a key file: a JWK and its attributes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
-    /// The id that codes name: base64 of an HC1's, the text itself of a SMART Health Card's.
+    /// The key id that codes name: base64 for HC1, text for SMART Health Cards.
     pub kid: String,
-    /// The issuer that the key belongs to.
+    /// The issuer of the key.
     pub issuer: String,
     /// The name of the issuer for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The type of the key, as JWK has it.
+    /// JWK key type.
     pub kty: String,
-    /// The curve, of an elliptic key.
+    /// JWK curve of an elliptic key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crv: Option<String>,
-    /// The first coordinate, in base64url.
+    /// X coordinate in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x: Option<String>,
-    /// The second coordinate, in base64url.
+    /// Y coordinate in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub y: Option<String>,
-    /// The modulus of an RSA key, in base64url.
+    /// RSA modulus in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<String>,
-    /// The exponent of an RSA key, in base64url.
+    /// RSA exponent in base64url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e: Option<String>,
-    /// What the key may say; without it, anything.
+    /// Kinds that the key may sign; None for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
     /// Ids of revoked codes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Vec<String>>,
-    /// Whether the list of revoked codes is older than the key says that there is one.
+    /// Whether the revocation list is older than the key says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoked_is_old: bool,
 }
 
-/// A file of keys, as `liangma trust import` writes it.
+/// A key file as `liangma trust import` writes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerKeyFile {
     /// `hc1` or `shc`.
     pub format: String,
-    /// Where it came from, for people.
+    /// Where the list came from, for people.
     #[serde(default)]
     pub source: String,
-    /// When it was imported.
+    /// When the list was imported.
     pub imported_at: String,
-    /// All keys of the file.
+    /// The keys.
     pub keys: Vec<KeyEntry>,
 }
 
-/// Reads base64 of either alphabet, with or without padding.
+/// Decodes base64 of either alphabet, with or without padding.
 pub fn base64_any(text: &str) -> Option<Vec<u8>> {
     let plain: String = text
         .trim_end_matches('=')
@@ -203,7 +204,7 @@ pub fn base64_any(text: &str) -> Option<Vec<u8>> {
 }
 
 impl KeyEntry {
-    /// Returns the public key; None where it is none that this version checks.
+    /// Returns the public key; None if this version does not support its type.
     pub fn public(&self) -> Option<IssuerPublicKey> {
         let part = |part: &Option<String>| base64_any(part.as_deref()?);
         match (self.kty.as_str(), self.crv.as_deref()) {
@@ -213,7 +214,7 @@ impl KeyEntry {
         }
     }
 
-    /// Fills the members of a public key.
+    /// Sets the members of a public key.
     pub fn with(mut self, public: &IssuerPublicKey) -> KeyEntry {
         let text = |bytes: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(bytes));
         match public {
@@ -230,7 +231,7 @@ impl KeyEntry {
         self
     }
 
-    /// Prints the id of an HC1's key.
+    /// Returns the printed key id of an HC1 key.
     pub fn hc1_kid(kid: &[u8]) -> String {
         BASE64_STANDARD.encode(kid)
     }

@@ -1,35 +1,35 @@
-//! A pass: what a genuine code of another issuer says, as far as an answer repeats it. It has no colour.
+//! A pass: the contents of a genuine foreign code that an answer repeats. It has no colour.
 
 use super::ForeignFormat;
 use super::bounds::shown;
 use crate::answer::Refusal;
 use crate::clock::{DAY_MS, Time};
 
-/// Why a text is no pass.
+/// Why a text gives no pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassFault {
-    /// Not of the form, or past a bound.
+    /// The text does not have the format, or exceeds a bound.
     Undecodable,
-    /// Signed in a way that its format does not have, or that is not its key's.
+    /// The signature algorithm is not one of the format, or not that of the key.
     UnsupportedAlgorithm,
     /// The key is not in the trust list.
     UnknownKey,
-    /// The signature is not the key's.
+    /// The signature does not verify.
     BadSignature,
-    /// Genuine, and the key may not say this.
+    /// The code is genuine, but its key may not sign this kind.
     NotEntitled,
-    /// Genuine, and it says nothing or more than one thing.
+    /// The code is genuine, but holds no statement or several.
     NotOneStatement,
-    /// Its time is over.
+    /// The code has expired.
     Expired,
-    /// Its time has not come.
+    /// The validity of the code has not begun.
     NotYetValid,
-    /// Its issuer revoked it, or this site's operator denies it.
+    /// The issuer revoked the code, or this site's operator denies it.
     Revoked,
 }
 
 impl PassFault {
-    /// Returns the refusal that the fault is answered with.
+    /// Returns the refusal for the fault.
     pub fn refusal(self) -> Refusal {
         match self {
             PassFault::Undecodable | PassFault::NotOneStatement => Refusal::CodeInvalid,
@@ -42,7 +42,7 @@ impl PassFault {
     }
 }
 
-/// What a pass is about.
+/// Kind of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PassKind {
     /// A vaccination.
@@ -74,13 +74,13 @@ impl PassKind {
         }
     }
 
-    /// Returns the kind of a word; None for one that no kind has.
+    /// Returns the kind with this name; None for an unknown name.
     pub fn named(word: &str) -> Option<PassKind> {
         PassKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
-/// Several kinds.
+/// A set of kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassKinds(u8);
 
@@ -103,7 +103,7 @@ impl PassKinds {
         PassKinds(self.0 & other.0)
     }
 
-    /// Returns the words of the kinds in the set.
+    /// Returns the names of the kinds in the set.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         let named = PassKind::ALL
             .into_iter()
@@ -112,19 +112,19 @@ impl PassKinds {
     }
 }
 
-/// What a test found.
+/// Result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestFinding {
     /// The test found the disease.
     Detected,
     /// The test did not find the disease.
     NotDetected,
-    /// The code names a result that is not known here.
+    /// The code has a result that this version does not know.
     Unknown,
 }
 
 impl TestFinding {
-    /// Reads a SNOMED CT code.
+    /// Returns the result of a SNOMED CT code.
     pub fn of_code(code: &str) -> TestFinding {
         match code {
             "260373001" | "10828004" => TestFinding::Detected,
@@ -133,7 +133,7 @@ impl TestFinding {
         }
     }
 
-    /// Returns the word that answers use.
+    /// Returns the word in answers.
     pub fn word(self) -> &'static str {
         match self {
             TestFinding::Detected => "detected",
@@ -143,40 +143,40 @@ impl TestFinding {
     }
 }
 
-/// What was said of whether a code was revoked.
+/// Result of the revocation check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevocationCheck {
-    /// Its issuer's list is here, covers the key, and does not name it.
+    /// The issuer's revocation list covers the key and does not name the code.
     Good,
-    /// No list of its issuer is here, or none that covers the key.
+    /// There is no revocation list of the issuer, or it does not cover the key.
     NotChecked,
 }
 
-/// What the site's policy says of a pass.
+/// Decision of the site's policy about a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyVerdict {
-    /// There is no policy: nothing was judged.
+    /// The site has no policy.
     None,
-    /// The policy accepts it.
+    /// The policy accepts the pass.
     Accepted,
-    /// The policy does not accept it.
+    /// The policy does not accept the pass.
     NotAccepted(PolicyReason),
 }
 
 /// Why a policy does not accept a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyReason {
-    /// Its kind is none that the site accepts.
+    /// The site does not accept this kind.
     Kind,
-    /// It is older than the site accepts.
+    /// The pass is older than the site accepts.
     Age,
-    /// Its issuer is none that the site accepts.
+    /// The site does not accept this issuer.
     Issuer,
-    /// The doses of the series are not complete.
+    /// The series of doses is not complete.
     Dose,
-    /// The test did not end without a finding.
+    /// The test result is not `not detected`.
     Result,
-    /// It is about another disease.
+    /// The pass is about another disease.
     Disease,
 }
 
@@ -191,7 +191,7 @@ impl PolicyReason {
         PolicyReason::Disease,
     ];
 
-    /// Returns the word that answers use.
+    /// Returns the word in answers.
     pub fn word(self) -> &'static str {
         match self {
             PolicyReason::Kind => "kind",
@@ -204,47 +204,47 @@ impl PolicyReason {
     }
 }
 
-/// The disease that passes are about: SNOMED CT, COVID-19.
+/// SNOMED CT code of COVID-19.
 pub const COVID_19: &str = "840539006";
 
-/// What a genuine code says. Texts are as answers may show them.
+/// Contents of a genuine code. Texts are cleaned for answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForeignPass {
     /// The format of the code.
     pub format: ForeignFormat,
-    /// What the pass is about.
+    /// Kind of the pass.
     pub kind: PassKind,
-    /// As the trust list names the key's owner, or else as the code does.
+    /// The issuer as the trust list names it, or else as the code does.
     pub issuer: String,
-    /// The name of the issuer for people; None where it has none.
+    /// Name of the issuer for people; None if it has none.
     pub issuer_name: Option<String>,
-    /// Whether it is about COVID-19; None where it does not say.
+    /// Whether the pass is about COVID-19; None if it does not say.
     pub is_covid: Option<bool>,
-    /// The result of a test; None for other kinds.
+    /// Result of a test; None for other kinds.
     pub finding: Option<TestFinding>,
-    /// Doses had, and doses of the series.
+    /// Doses received, and doses of the series.
     pub doses: Option<(u32, Option<u32>)>,
-    /// A day or a time, as printed by the issuer: of the dose, of the sample, of the first positive test.
+    /// Day or time as the issuer printed it: of the dose, the sample, or the first positive test.
     pub at: Option<String>,
-    /// The first day, as printed by the issuer; None where it says none.
+    /// First day of validity as the issuer printed it; None if absent.
     pub valid_from: Option<String>,
-    /// The last day, as printed by the issuer; None where it says none.
+    /// Last day of validity as the issuer printed it; None if absent.
     pub valid_until: Option<String>,
-    /// When the code was signed; None where it does not say.
+    /// When the code was signed; None if it does not say.
     pub issued_at: Option<Time>,
-    /// When the code ends; None where it does not say.
+    /// When the code expires; None if it does not say.
     pub expires_at: Option<Time>,
-    /// Whether it was revoked, as far as is known.
+    /// Result of the revocation check.
     pub revocation: RevocationCheck,
-    /// What the site's policy says of it.
+    /// Decision of the site's policy.
     pub policy: PolicyVerdict,
-    /// The name of the holder.
+    /// Masked name of the holder.
     pub name: String,
-    /// `--MM-DD`
+    /// Birthday of the holder as `--MM-DD`; None if the code has no full date.
     pub birth: Option<String>,
 }
 
-/// Returns the first characters of a given and a family name, each with two stars.
+/// Returns the first character of each name, followed by two stars.
 pub fn masked_name(given: &str, family: &str) -> String {
     let first = |name: &str| {
         let name = shown(name);
@@ -261,14 +261,14 @@ pub fn masked_name(given: &str, family: &str) -> String {
     }
 }
 
-/// Returns month and day of a birthday that says both.
+/// Returns month and day of a full date of birth, as `--MM-DD`.
 pub fn month_and_day(birth: &str) -> Option<String> {
     let day = day_of(birth)?;
     let day: Vec<&str> = day.split('-').collect();
     Some(format!("--{}-{}", day[1], day[2]))
 }
 
-/// Returns the first ten characters of a date or a time, where they are a day of a calendar.
+/// Returns the first ten characters of a date or time; None if they are no calendar day.
 fn day_of(text: &str) -> Option<&str> {
     let day = text.get(..10)?;
     if text.len() > 10 && text.as_bytes()[10] != b'T' {
@@ -277,14 +277,14 @@ fn day_of(text: &str) -> Option<&str> {
     days_of(day).map(|_| day)
 }
 
-/// Returns the days from 1970 to `YYYY-MM-DD`; None where there is no such day.
+/// Returns the days since 1970 of `YYYY-MM-DD`; None if there is no such day.
 fn days_of(day: &str) -> Option<i64> {
     let date: jiff::civil::Date = day.parse().ok()?;
     let from = jiff::civil::date(1970, 1, 1);
     Some(i64::from(date.since(from).ok()?.get_days()))
 }
 
-/// Returns a day or a time as an answer shows it; None where it is neither.
+/// Returns a day or time for an answer; None if the text is neither.
 pub fn shown_date(text: &str) -> Option<String> {
     let text = text.trim();
     let is_time = |text: &str| {
@@ -294,7 +294,7 @@ pub fn shown_date(text: &str) -> Option<String> {
     (text.len() <= 35 && is_time(text) && day_of(text).is_some()).then(|| text.to_owned())
 }
 
-/// Returns the moment that a day (its beginning in UTC) or a time names.
+/// Returns the time of a day (its beginning in UTC) or of a time; None if the text is neither.
 pub fn time_of(text: &str) -> Option<Time> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return u64::try_from(time.as_millisecond()).ok().map(Time);
@@ -303,14 +303,14 @@ pub fn time_of(text: &str) -> Option<Time> {
     Some(Time(days.checked_mul(DAY_MS)?))
 }
 
-/// A time claim: seconds since 1970, whole or not.
+/// Returns the time of a claim in seconds since 1970, whole or fractional.
 pub fn claimed_time(seconds: f64) -> Option<Time> {
     // 2^53 ms are exact, and reach past the year 200,000.
     let ms = seconds * 1_000.0;
     if !ms.is_finite() || ms >= 9.0e15 {
         return None;
     }
-    // A time before 1970 is as over as 1970 is.
+    // Times before 1970 are treated as 1970: both have passed.
     Some(Time(if ms <= 0.0 { 0 } else { ms.floor() as u64 }))
 }
 

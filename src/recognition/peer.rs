@@ -1,4 +1,4 @@
-//! Another health code: who it is, by which keys its offline codes and lists are known, and what a gate says of its codes.
+//! A peer, another issuer of health codes: its keys, its status list, and verdicts about its codes.
 
 use super::bounds::shown;
 use crate::answer::Refusal;
@@ -15,31 +15,31 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where a peer's status list comes from.
+/// Source of a peer's status list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListPlace {
     /// A folder with `base.lml` and `changes.lml`.
     Folder(PathBuf),
-    /// An address, as `https://HOST/v1/list/820000`.
+    /// A URL such as `https://HOST/v1/list/820000`.
     Address(String),
 }
 
-/// A peer, as the trust file names it.
+/// A peer in the trust file.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Division of GB/T 2260 as a number.
+    /// The issuer: a division of GB/T 2260 as a number.
     pub id: u32,
-    /// The name of the issuer for people.
+    /// Name of the issuer for people.
     pub name: String,
-    /// The keys that sign its offline codes and lists.
+    /// Keys that sign its offline codes and lists.
     pub keys: Vec<VerifyingKey>,
-    /// Where its status list is; None where there is none.
+    /// Source of its status list; None if it has none.
     pub list: Option<ListPlace>,
-    /// A file with the scanner's token that the address of the list asks for.
+    /// File with the scanner token for the list's URL.
     pub list_token: Option<PathBuf>,
-    /// Who signed the certificate at the address of the list; the system's authorities without it.
+    /// File with the certificate authority of the list's URL; None for the system's authorities.
     pub list_ca: Option<PathBuf>,
-    /// Where it answers for its live codes, as `https://HOST:PORT`.
+    /// URL of its exchange door for live codes, as `https://HOST:PORT`.
     pub exchange: Option<String>,
     /// SHA-256 of the public keys of its certificates.
     pub pins: Vec<[u8; 32]>,
@@ -61,7 +61,7 @@ struct PeerWords {
 }
 
 impl Peer {
-    /// Reads a section of a trust file, and the files that it names. Returns them, and everything that is wrong.
+    /// Parses a section of the trust file and reads the files that it names. Returns the peer, the files, and all faults.
     pub fn read(entry: toml::Value, folder: &Path) -> (Option<Peer>, Vec<PathBuf>, Vec<String>) {
         let words: PeerWords = match entry.try_into() {
             Ok(words) => words,
@@ -96,7 +96,7 @@ impl Peer {
                     }
                     Some((_, read)) if !read.is_empty() => keys = read,
                     _ => faults.push(format!(
-                        "keys: {place}: has no keys as GET /v1/keys gives them"
+                        "keys: {place}: the file has no keys in the form of GET /v1/keys"
                     )),
                 },
             }
@@ -164,7 +164,7 @@ impl Peer {
     }
 }
 
-/// Whether a text is an address; `list`: with a path, and plain HTTP will do, because files are signed.
+/// Returns whether a text is a URL. With `list` a path is required, and plain HTTP is allowed because files are signed.
 fn is_address(text: &str, list: bool) -> bool {
     let Ok(uri) = text.parse::<hyper::Uri>() else {
         return false;
@@ -178,46 +178,47 @@ fn is_address(text: &str, list: bool) -> bool {
     scheme && uri.authority().is_some() && uri.query().is_none() && has_path == list
 }
 
-/// What a gate is told of a code of a peer. Texts are as answers may show them.
+/// Verdict about a code of a peer. Texts are cleaned for answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerVerdict {
-    /// The division of the issuer, as a number.
+    /// Number of the issuer.
     pub issuer: u32,
-    /// The name of the issuer for people.
+    /// Name of the issuer for people.
     pub issuer_name: String,
     /// `green`, `yellow`, `red`, `unknown` or `too_old`.
     pub state: &'static str,
-    /// The national value, of a colour.
+    /// National value of the colour; None without a colour.
     pub status: Option<&'static str>,
-    /// Words and texts, as the issuer says them.
+    /// Reasons as the issuer gives them: word and text.
     pub reasons: Vec<(String, String)>,
-    /// The masked name of the holder.
+    /// Masked name of the holder.
     pub name: String,
-    /// The masked document number.
+    /// Masked document number.
     pub cert_no: String,
-    /// The word of the level of assurance.
+    /// Level of assurance.
     pub assurance: String,
-    /// When the code was made; None where the issuer does not say.
+    /// When the code was made; None if the issuer does not say.
     pub issued_at: Option<Time>,
-    /// When the code ends; None where the issuer does not say.
+    /// When the code expires; None if the issuer does not say.
     pub expires_at: Option<Time>,
-    /// An offline code, which can be copied.
+    /// Whether the code is an offline code, which can be copied.
     pub is_offline: bool,
-    /// Whether the issuer was asked; otherwise its list was.
+    /// Whether the issuer's service was asked; otherwise its list was.
     pub by_exchange: bool,
-    /// The time as of which the issuer tells; None where it does not say.
+    /// Time up to which the issuer's data is true; None if it does not say.
     pub as_of: Option<Time>,
-    /// How old the knowledge is.
+    /// Age of the issuer's data.
     pub age: Duration,
-    /// Whether it is past the age at which verdicts are marked.
+    /// Whether the data is older than `stale_after`.
     pub stale: bool,
 }
 
-/// Opens an offline code of a peer: the code, or why it is none.
+/// Opens an offline code of a peer.
 ///
 /// # Errors
 ///
-/// `CodeInvalid` for another form, `IssuerUnknown` for another key, `SignatureInvalid` for another signature.
+/// `CodeInvalid` if the text is no offline code, `IssuerUnknown` for an unknown key, `SignatureInvalid` if the signature does
+/// not verify.
 pub fn open_offline(peer: &Peer, text: &[u8]) -> Result<OfflineCode, Refusal> {
     let text = text.to_ascii_uppercase();
     let keys_of = |issuer| match issuer == peer.id {
@@ -231,11 +232,11 @@ pub fn open_offline(peer: &Peer, text: &[u8]) -> Result<OfflineCode, Refusal> {
     })
 }
 
-/// Judges an offline code by the list of its issuer.
+/// Returns the verdict about an offline code by the issuer's list. A code that the list does not cover has no colour.
 ///
 /// # Errors
 ///
-/// `CodeRevoked`, or `CodeExpired` for a code that is over. What the list does not cover is no error: it has no colour.
+/// `CodeRevoked`, or `CodeExpired` outside the code's validity.
 pub fn judge_offline(
     peer: &Peer,
     code: &OfflineCode,
@@ -256,12 +257,12 @@ pub fn judge_offline(
             ),
             ListState::Void => return Err(Refusal::CodeRevoked),
         },
-        // A list that does not reach the code, and one of which no age can be told, say as little as one that is too old.
+        // A list that does not cover the code, or has no known age, counts as too old.
         OfflineDecision::NotCovered | OfflineDecision::TooOld | OfflineDecision::Clock => {
             ("too_old", None, false)
         }
     };
-    // Without a list nothing of the life of a code was judged yet.
+    // Without a list the validity of the code was not checked yet.
     if now >= code.expires_at() {
         return Err(Refusal::CodeExpired);
     }
@@ -285,36 +286,36 @@ pub fn judge_offline(
     })
 }
 
-/// The list of a peer, and the keys by which it was taken.
+/// The status list of a peer, and the keys that signed it.
 #[derive(Clone, Debug, Default)]
 pub struct PeerLists {
     /// The keys that sign the list.
     pub keys: Vec<VerifyingKey>,
-    /// The lists that are held.
+    /// The files of the list.
     pub held: HeldLists,
-    /// Number of the base that is held.
+    /// Number of the held base.
     pub number: Option<u64>,
 }
 
 impl PeerLists {
-    /// Takes files of a list, where they are of this peer, signed by its keys, and no older than what is held.
+    /// Takes up files of a list if this peer signed them and they are not older than the held ones.
     ///
     /// # Errors
     ///
-    /// It says in words which file is not taken, and why.
+    /// A text that says which file is refused, and why. The held files stay.
     pub fn take(
         &mut self,
         issuer: u32,
         base: Option<Vec<u8>>,
         changes: Option<Vec<u8>>,
     ) -> Result<(), String> {
-        // Either file may be what is wrong: what is held stays as it is then.
+        // Either file may be wrong; then the held files stay.
         let mut next = self.clone();
         if let Some(base) = base {
             let base =
                 BaseList::open(base.into(), &self.keys).map_err(|why| format!("base: {why}"))?;
             if base.head.issuer != issuer {
-                return Err(format!("base: it is of {:06}", base.head.issuer));
+                return Err(format!("base: the issuer is {:06}", base.head.issuer));
             }
             let number = base.head.number;
             next.held

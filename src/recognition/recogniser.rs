@@ -1,4 +1,4 @@
-//! The recogniser of a node: the trust list in force, taken up anew when its files change, and counts of what came of foreign codes.
+//! The recogniser of a node: the trust list in force, its reloads, and counts of foreign codes.
 
 use super::ForeignFormat;
 use super::bounds::read_bounded;
@@ -15,51 +15,51 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-/// Whose codes are recognised.
+/// Settings of recognition.
 #[derive(Clone, Debug)]
 pub struct RecognitionSettings {
     /// The trust file.
     pub trust: PathBuf,
-    /// Formats that are switched on, by their words.
+    /// Names of the formats that are switched on.
     pub formats: Vec<String>,
 }
 
-/// The word of codes of other health codes.
+/// Name of the format of peers' codes in metrics.
 pub const LIANGMA: &str = "liangma";
 
-/// How the files looked when they were last read: size and time of change of each.
+/// Size and modification time of each file at the last reading.
 type Look = Vec<Option<(u64, SystemTime)>>;
 
-/// What came of a reading of the trust file.
+/// Result of reading the trust file again.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TrustReloaded {
-    /// The files are those that were read before.
+    /// The files did not change.
     Same,
-    /// The files changed, and were read.
+    /// The files changed and were read.
     Read,
-    /// The list in force stays.
+    /// The files are faulty; the list in force stays. Holds all faults.
     Bad(Vec<String>),
 }
 
-/// The trust list of a node.
+/// The trust list of a node, and counts.
 pub struct Recogniser {
     settings: RecognitionSettings,
     list: ArcSwap<TrustList>,
     seen: Mutex<Look>,
     counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
-    /// Status lists of peers, as far as they came.
+    /// Status lists of peers that were received.
     lists: Mutex<HashMap<u32, Arc<PeerLists>>>,
-    /// What was answered to peers.
+    /// Answers to peers: issuer, outcome, count.
     answered: Mutex<BTreeMap<(u32, &'static str), u64>>,
     since: Time,
 }
 
 impl Recogniser {
-    /// Reads the trust file. Returns everything that is wrong with it.
+    /// Reads the trust file.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the file, and with the files that it names.
+    /// All faults of the file and of the files that it names.
     pub fn read(settings: RecognitionSettings) -> Result<Recogniser, Vec<String>> {
         let (list, look) = read(&settings.trust, &[])?;
         let recogniser = Recogniser {
@@ -75,7 +75,7 @@ impl Recogniser {
         Ok(recogniser)
     }
 
-    /// Reads the files again where one of them is another, or where `force` says so. Bad ones change nothing.
+    /// Reads the files again if one changed, or if `force` is set. Faulty files change nothing.
     pub fn reload(&self, force: bool) -> TrustReloaded {
         let mut seen = held(&self.seen);
         let files = self.list.load().files.clone();
@@ -91,24 +91,24 @@ impl Recogniser {
                 TrustReloaded::Read
             }
             Err(faults) => {
-                // They are read again when they change again.
+                // Faulty files are read again once they change.
                 *seen = look;
                 TrustReloaded::Bad(faults)
             }
         }
     }
 
-    /// Returns the list in force.
+    /// Returns the trust list in force.
     pub fn list(&self) -> Arc<TrustList> {
         self.list.load_full()
     }
 
-    /// Returns whether codes of a format are read.
+    /// Returns whether a format is switched on.
     pub fn is_on(&self, format: &str) -> bool {
         self.settings.formats.iter().any(|on| on == format)
     }
 
-    /// Reads a code of another issuer; None where its beginning says of no format that it is one.
+    /// Opens a code of another issuer; None if its first characters match no format.
     pub fn open(
         &self,
         text: &[u8],
@@ -131,11 +131,11 @@ impl Recogniser {
         Some((format, opened))
     }
 
-    /// Reads an offline code of a peer, by its list. `IssuerUnknown` where the trust file does not name the issuer.
+    /// Opens an offline code of a peer, and judges it by the peer's list.
     ///
     /// # Errors
     ///
-    /// `IssuerUnknown` where the trust file does not name the issuer, or a refusal of the code.
+    /// `IssuerUnknown` if the trust file does not name the issuer, or a refusal of the code.
     pub fn open_offline(
         &self,
         text: &[u8],
@@ -168,21 +168,21 @@ impl Recogniser {
         }
         let held = self.lists_of(issuer);
         let none = PeerLists::default();
-        // A list that keys of before signed is none.
+        // A list that former keys signed does not count.
         let held = held.as_deref().filter(|held| held.keys == peer.keys);
         judge_offline(peer, &code, &held.unwrap_or(&none).held, ages, now)
     }
 
-    /// Returns what is held of a peer's list.
+    /// Returns the held list of a peer.
     pub fn lists_of(&self, issuer: u32) -> Option<Arc<PeerLists>> {
         held(&self.lists).get(&issuer).cloned()
     }
 
-    /// Takes files of a peer's list.
+    /// Takes up files of a peer's list.
     ///
     /// # Errors
     ///
-    /// It says in words which file is not taken, and why.
+    /// A text that says which file is refused, and why.
     pub fn take_lists(
         &self,
         issuer: u32,
@@ -209,7 +209,7 @@ impl Recogniser {
         Ok(())
     }
 
-    /// Takes lists that lie beside the trust file.
+    /// Reads lists in folders that the trust file names.
     fn read_folders(&self) {
         for peer in self.list.load().peers.values() {
             let Some(ListPlace::Folder(folder)) = &peer.list else {
@@ -219,41 +219,45 @@ impl Recogniser {
             let (base, changes) = (read("base.lml"), read("changes.lml"));
             let issuer = peer.id;
             if let Err(why) = self.take_lists(issuer, base, changes) {
-                tracing::warn!(issuer, why, "the status list of an issuer is not taken");
+                tracing::warn!(
+                    issuer,
+                    why,
+                    "the status list of another issuer is refused; the one before stays"
+                );
             }
         }
     }
 
-    /// Counts what came of a code.
+    /// Counts a foreign code by format and outcome.
     pub fn count(&self, format: &'static str, outcome: &'static str) {
         *held(&self.counts).entry((format, outcome)).or_default() += 1;
     }
 
-    /// Counts what a peer was answered.
+    /// Counts an answer to a peer.
     pub fn count_answered(&self, issuer: u32, outcome: &'static str) {
         *held(&self.answered).entry((issuer, outcome)).or_default() += 1;
     }
 
-    /// Returns how often each peer was answered what.
+    /// Returns the answers to each peer: issuer, outcome, count.
     pub fn counted_answered(&self) -> Vec<(u32, &'static str, u64)> {
         let answered = held(&self.answered);
         let each = answered.iter();
         let each = each.map(|((issuer, outcome), count)| (*issuer, *outcome, *count));
         let list = self.list.load();
-        // A rate needs a beginning.
+        // Every outcome is listed from the start, so that a rate can be computed.
         let may_ask = list.peers.values().filter(|peer| !peer.pins.is_empty());
         let first = may_ask.filter(|peer| !answered.contains_key(&(peer.id, "green")));
         each.chain(first.map(|peer| (peer.id, "green", 0)))
             .collect()
     }
 
-    /// Returns the age of a peer's list; since the node started, before the first.
+    /// Returns the age of a peer's list; before the first one, the time since the start.
     pub fn list_age(&self, issuer: u32, now: Time) -> Duration {
         let as_of = self.lists_of(issuer).and_then(|lists| lists.held.as_of());
         now.since(as_of.unwrap_or(self.since))
     }
 
-    /// Returns how many codes of each format came to what.
+    /// Returns the foreign codes: format, outcome, count.
     pub fn counted(&self) -> Vec<(&'static str, &'static str, u64)> {
         let counts = held(&self.counts);
         let each = counts.iter();
@@ -275,7 +279,7 @@ fn look(trust: &Path, files: &[PathBuf]) -> Look {
     std::iter::once(trust).chain(files).map(of).collect()
 }
 
-/// Reads the files, and how they looked before: one that changes meanwhile is read again.
+/// Reads the files and their state before the reading, so that a file that changes meanwhile is read again.
 fn read(trust: &Path, before: &[PathBuf]) -> Result<(TrustList, Look), Vec<String>> {
     let first = look(trust, before);
     let list = trust::read(trust)?;

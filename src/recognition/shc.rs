@@ -1,4 +1,5 @@
-//! SMART Health Cards: `shc:/` and pairs of digits, or the compact JWS itself; raw DEFLATE; FHIR. A key belongs to an issuer's address.
+//! SMART Health Cards: `shc:/` and pairs of digits, or the compact JWS itself; raw DEFLATE; FHIR. A key belongs to an issuer's
+//! URL.
 
 use super::ForeignFormat;
 use super::bounds::{
@@ -17,13 +18,13 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// How a code begins.
+/// Prefix of a code.
 pub const PREFIX: &[u8] = b"shc:/";
 
-/// A pair of digits is a character counted from here.
+/// Character of the digit pair 00.
 const FIRST_CHARACTER: u8 = b'-';
 
-/// The highest pair: `z`.
+/// Highest digit pair: `z`.
 const PAIR_MAX: u8 = 77;
 
 #[derive(Deserialize)]
@@ -37,7 +38,7 @@ struct Head<'h> {
     crit: Option<Value>,
 }
 
-/// A card whose form is in order; it names an issuer and a key, and nothing of it is believed.
+/// A parsed card. Its issuer and key id are not checked.
 #[derive(Debug)]
 pub struct UncheckedShc {
     signed: Vec<u8>,
@@ -48,12 +49,12 @@ pub struct UncheckedShc {
     payload: Vec<u8>,
 }
 
-/// What a genuine card says.
+/// Contents of a card with a valid signature.
 #[derive(Debug)]
 pub struct OpenedShc<'k> {
-    /// What the code says.
+    /// The pass.
     pub pass: ForeignPass,
-    /// The id by which its issuer revokes it.
+    /// Id by which its issuer revokes it.
     pub id: Option<String>,
     /// The key that signed it.
     pub key: &'k IssuerKey,
@@ -61,16 +62,16 @@ pub struct OpenedShc<'k> {
 }
 
 impl UncheckedShc {
-    /// Reads the form of a card, and whom and which key it names.
+    /// Parses a card, with its issuer and key id.
     ///
     /// # Errors
     ///
-    /// The text does not have the form of a card, or is past a bound.
+    /// `Undecodable` if the text is no card or exceeds a bound.
     pub fn read(text: &[u8]) -> Result<UncheckedShc, PassFault> {
         read_form(text).ok_or(PassFault::Undecodable)
     }
 
-    /// Returns the issuer that the code names, which is not checked yet.
+    /// Returns the issuer that the card names. It is not checked.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -80,11 +81,12 @@ impl UncheckedShc {
         &self.kid
     }
 
-    /// Checks the signature with the key of this issuer and id, then reads what was signed. Times are not judged.
+    /// Checks the signature with the key of the card's issuer and key id, then parses the signed contents. Times are not
+    /// checked.
     ///
     /// # Errors
     ///
-    /// `UnknownKey` without a key, `BadSignature` where it did not sign the card, or a fault of what was signed.
+    /// `UnknownKey` without a key, `BadSignature` if it did not sign the card, or a fault of the signed contents.
     pub fn open<'k>(&self, key: Option<&'k IssuerKey>) -> Result<OpenedShc<'k>, PassFault> {
         if !self.is_es256 {
             return Err(PassFault::UnsupportedAlgorithm);
@@ -101,11 +103,11 @@ impl UncheckedShc {
 }
 
 impl OpenedShc<'_> {
-    /// Judges the times of a card, whether it was revoked, and whether its key may say this.
+    /// Checks the validity of a card at `now` with the allowed clock skew, its revocation, and that its key may sign this kind.
     ///
     /// # Errors
     ///
-    /// `Expired`, `NotYetValid`, `Revoked`, or that the key may not say this.
+    /// `Expired`, `NotYetValid`, `Revoked`, or `NotEntitled`.
     pub fn judge(&self, now: Option<(Time, Duration)>) -> Result<(), PassFault> {
         if let (Some(id), Some(revoked)) = (&self.id, &self.key.revoked)
             && revoked.has(id, self.not_before_second)
@@ -128,7 +130,7 @@ impl OpenedShc<'_> {
     }
 }
 
-/// Returns the JWS in a code: pairs of digits, or itself.
+/// Returns the JWS of a code: decoded from digit pairs, or the text itself.
 fn jws(text: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(digits) = text.strip_prefix(PREFIX) else {
         return Some(Cow::Borrowed(text));
@@ -198,7 +200,7 @@ fn read_form(text: &[u8]) -> Option<UncheckedShc> {
 struct Card {
     iss: String,
     nbf: Option<f64>,
-    /// What cards of the first drafts have in place of `nbf`.
+    /// Issue time in cards of the first drafts, in place of `nbf`.
     iat: Option<f64>,
     exp: Option<f64>,
     vc: Credential,
@@ -295,7 +297,7 @@ fn read_card<'k>(payload: &[u8], key: &'k IssuerKey) -> Option<OpenedShc<'k>> {
         issued_at,
         expires_at,
         revocation: match &card.vc.rid {
-            // A card without an id cannot be on a list.
+            // A card without an id cannot be on a revocation list.
             Some(_) if is_current => RevocationCheck::Good,
             _ => RevocationCheck::NotChecked,
         },
@@ -307,12 +309,12 @@ fn read_card<'k>(payload: &[u8], key: &'k IssuerKey) -> Option<OpenedShc<'k>> {
         pass,
         id: card.vc.rid,
         key,
-        // One that does not say when it was issued is as old as any.
+        // A card without an issue time counts as older than any revocation.
         not_before_second: begins.unwrap_or(0.0),
     })
 }
 
-/// Returns what the tests of a card found, where they agree.
+/// Returns the result of a card's tests if they agree.
 fn finding<'v>(observations: impl Iterator<Item = &'v Value>) -> TestFinding {
     let mut found = observations.map(|observation| {
         let codings = observation["valueCodeableConcept"]["coding"].as_array();
@@ -327,7 +329,7 @@ fn finding<'v>(observations: impl Iterator<Item = &'v Value>) -> TestFinding {
     let mut rest = found.filter(|other| *other != first);
     match rest.next() {
         None => first,
-        // One that is positive is not made better by another.
+        // A positive test is not outweighed by another.
         Some(TestFinding::Detected) => TestFinding::Detected,
         Some(_) if first == TestFinding::Detected => TestFinding::Detected,
         Some(_) if rest.any(|other| other == TestFinding::Detected) => TestFinding::Detected,
@@ -335,9 +337,9 @@ fn finding<'v>(observations: impl Iterator<Item = &'v Value>) -> TestFinding {
     }
 }
 
-/// Whether a resource names COVID-19 as the disease of its vaccine or test.
+/// Returns whether the vaccine or test of a resource is for COVID-19.
 fn is_about_covid(resource: &Value) -> bool {
-    /// CVX codes of vaccines, and LOINC codes of tests, in the health cards of the field.
+    /// CVX codes of vaccines and LOINC codes of tests in health cards in use.
     const CODES: [&str; 23] = [
         COVID_19, "207", "208", "210", "211", "212", "213", "217", "218", "219", "221", "228",
         "229", "230", "510", "511", "94500-6", "94558-4", "94759-8", "95209-3", "96119-3",

@@ -1,4 +1,4 @@
-//! The trust list: whose codes are recognised, by which keys, and what a site makes of them. It is read from files, whole or not at all.
+//! The trust list: recognised issuers, their keys, and the site's policy. It is read from files, as a whole or not at all.
 
 use super::ForeignFormat;
 use super::bounds::{KEYS_MAX, KEYS_OF_ONE_ID_MAX, read_bounded, shown};
@@ -21,33 +21,33 @@ use std::time::Duration;
 /// A section of passes in a trust file.
 #[derive(Clone, Debug)]
 pub struct PassSection {
-    /// The format of the codes.
+    /// Format of the codes.
     pub format: ForeignFormat,
-    /// The kinds of passes that are read.
+    /// Kinds of passes that are recognised.
     pub kinds: PassKinds,
-    /// The site's policy; None where nothing is judged.
+    /// The site's policy; None if there is none.
     pub policy: Option<SitePolicy>,
 }
 
-/// What a site accepts.
+/// The site's policy for passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SitePolicy {
-    /// The kinds of passes that are accepted.
+    /// Kinds of passes that are accepted.
     pub kinds: PassKinds,
-    /// The issuers that are accepted; None: all.
+    /// Issuers that are accepted; None for all.
     pub issuers: Option<Vec<String>>,
-    /// How long a test is accepted; None: as long as it is valid.
+    /// Age up to which a test is accepted; None for its whole validity.
     pub tested_for: Option<Duration>,
-    /// How long a vaccination is accepted; None: as long as it is valid.
+    /// Age up to which a vaccination is accepted; None for its whole validity.
     pub vaccinated_for: Option<Duration>,
-    /// How long a recovery is accepted; None: as long as it is valid.
+    /// Age up to which a recovery is accepted; None for its whole validity.
     pub recovered_for: Option<Duration>,
-    /// Whether all doses of a series must have been had.
+    /// Whether the series of doses must be complete.
     pub whole_series: bool,
 }
 
 impl SitePolicy {
-    /// Judges a pass. Nothing that is not said is taken for good.
+    /// Returns the decision about a pass. A missing field counts against the pass.
     pub fn judge(&self, pass: &ForeignPass, now: Time) -> PolicyVerdict {
         match self.reason(pass, now) {
             None => PolicyVerdict::Accepted,
@@ -73,7 +73,7 @@ impl SitePolicy {
         if pass.kind == PassKind::Vaccinated && self.whole_series {
             let is_whole = match pass.doses {
                 Some((dose, Some(series))) => dose >= series && series > 0,
-                // A card that does not say how long the series is names each of its doses.
+                // A card that does not give the number of doses in the series lists each dose.
                 Some((dose, None)) => dose >= 2,
                 None => false,
             };
@@ -94,7 +94,7 @@ impl SitePolicy {
             (Some(most), Some(at)) => at <= now && now.since(at) <= most,
         };
         let from = pass.valid_from.as_deref().and_then(time_of);
-        // The last day counts whole.
+        // The last day counts as a whole.
         let until = pass
             .valid_until
             .as_deref()
@@ -107,16 +107,16 @@ impl SitePolicy {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Keys and codes that are refused at once.
+/// Keys and codes that the operator denies.
 #[derive(Clone, Debug, Default)]
 pub struct DenyList {
-    /// As trust files write them: base64 or hexadecimal digits of an HC1's, the text of a card's.
+    /// Key ids as trust files write them: base64 or hexadecimal digits for HC1, text for cards.
     kids: HashSet<String>,
     codes: HashSet<String>,
 }
 
 impl DenyList {
-    /// Returns whether the operator denies a code.
+    /// Returns whether the operator denies the code with this id.
     pub fn has_code(&self, id: &str) -> bool {
         !self.codes.is_empty() && self.codes.contains(id)
     }
@@ -130,30 +130,30 @@ impl DenyList {
     }
 }
 
-/// Everything that a trust file says.
+/// Contents of a trust file and of the files that it names.
 #[derive(Clone, Debug, Default)]
 pub struct TrustList {
     hc1: HashMap<Vec<u8>, Vec<IssuerKey>>,
     shc: HashMap<(String, String), IssuerKey>,
-    /// The sections about passes, in the order of the file.
+    /// Sections of passes, in the order of the file.
     pub sections: Vec<PassSection>,
-    /// Other health codes by their number.
+    /// Peers by the number of their issuer.
     pub peers: BTreeMap<u32, Arc<Peer>>,
-    /// The keys and codes that the operator denies.
+    /// Denied keys and codes.
     pub deny: DenyList,
-    /// The oldest import among its key files.
+    /// Time of the oldest import among the key files; None without key files.
     pub as_of: Option<Time>,
-    /// The files that it names.
+    /// Files that the trust file names.
     pub files: Vec<PathBuf>,
 }
 
 impl TrustList {
-    /// Returns the peer whose certificates have a public key with this SHA-256.
+    /// Returns the peer that pins the public key with this SHA-256.
     pub fn peer_of_pin(&self, pin: &[u8; 32]) -> Option<&Arc<Peer>> {
         self.peers.values().find(|peer| peer.pins.contains(pin))
     }
 
-    /// Returns how many keys there are of a format.
+    /// Returns the number of keys of a format.
     pub fn keys(&self, format: ForeignFormat) -> usize {
         match format {
             ForeignFormat::Hc1 => self.hc1.values().map(Vec::len).sum(),
@@ -162,7 +162,7 @@ impl TrustList {
         }
     }
 
-    /// Returns every key with its id, for people.
+    /// Returns each key with its format and id, for printing.
     pub fn all_keys(&self) -> Vec<(ForeignFormat, String, &IssuerKey)> {
         let hc1 = self.hc1.iter().flat_map(|(kid, keys)| {
             let kid = hex::text(kid);
@@ -176,11 +176,11 @@ impl TrustList {
         all
     }
 
-    /// Reads a code of another issuer as of a time, with how far two clocks may be apart, or without judging its times.
+    /// Opens a code of another issuer. `now` holds the time and the allowed clock skew; with None, times are not checked.
     ///
     /// # Errors
     ///
-    /// The fault of the code: its form, key, signature, times, or that it was revoked.
+    /// The fault of the code: format, key, signature, validity, kind, or revocation.
     pub fn open(
         &self,
         format: ForeignFormat,
@@ -220,13 +220,13 @@ impl TrustList {
         Ok(pass)
     }
 
-    /// Adds the keys of a file to a section. Returns what is wrong with them, all of it.
+    /// Adds the keys of a file to a section. Returns all faults.
     pub fn add_keys(&mut self, section: usize, file: &IssuerKeyFile) -> Vec<String> {
         let mut faults = Vec::new();
         let PassSection { format, kinds, .. } = self.sections[section];
         if file.format != format.word() {
             faults.push(format!(
-                "it has keys of {}, not of {}",
+                "the file has keys of {}, not of {}",
                 shown(&file.format),
                 format.word()
             ));
@@ -275,7 +275,7 @@ impl TrustList {
                             false => bad("is one of too many with the same kid"),
                         }
                     }
-                    _ => bad("its kid is no base64 of 1 to 32 bytes"),
+                    _ => bad("its kid must be base64 of 1 to 32 bytes"),
                 },
                 _ => {
                     let named = (entry.issuer.clone(), entry.kid.clone());
@@ -325,11 +325,11 @@ struct DenyWords {
     code: Option<String>,
 }
 
-/// Reads a trust file, and the files that it names beside itself. Returns all that is wrong with them.
+/// Reads a trust file and the files that it names, relative to its folder.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the file, and with the files that it names.
+/// All faults of the file and of the files that it names.
 pub fn read(path: &Path) -> Result<TrustList, Vec<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| vec![format!("{}: {error}", path.display())])?;
@@ -337,11 +337,11 @@ pub fn read(path: &Path) -> Result<TrustList, Vec<String>> {
     parse(&text, folder)
 }
 
-/// Reads the text of a trust file whose files are in a folder.
+/// Parses the text of a trust file. Files that it names are relative to `folder`.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the text, and with the files that it names.
+/// All faults of the text and of the files that it names.
 pub fn parse(text: &str, folder: &Path) -> Result<TrustList, Vec<String>> {
     let table: BTreeMap<String, toml::Value> =
         toml::from_str(text).map_err(|error| vec![toml_fault(text, &error)])?;
@@ -350,7 +350,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<TrustList, Vec<String>> {
         let entries = match value {
             toml::Value::Array(entries) => entries,
             _ => {
-                faults.push(format!("{name}: is no list of sections, [[{name}]]"));
+                faults.push(format!("{name}: must be a list of sections, [[{name}]]"));
                 continue;
             }
         };
@@ -395,7 +395,7 @@ fn read_issuer(list: &mut TrustList, entry: toml::Value, folder: &Path) -> Vec<S
         for word in words.as_ref()? {
             match PassKind::named(word) {
                 Some(kind) => kinds.push(kind),
-                None => faults.push(format!("{place}: there is no kind {}", shown(word))),
+                None => faults.push(format!("{place}: unknown kind {}", shown(word))),
             }
         }
         Some(PassKinds::of(&kinds))
@@ -454,11 +454,11 @@ fn read_peer(list: &mut TrustList, entry: toml::Value, folder: &Path) -> Vec<Str
     faults
 }
 
-/// Reads a file of keys.
+/// Reads a key file.
 ///
 /// # Errors
 ///
-/// It says in words that the file cannot be read, or is no file of keys.
+/// A text that says that the file cannot be read, or is no key file.
 pub fn read_keys(path: &Path) -> Result<IssuerKeyFile, String> {
     let bytes = read_bounded(path)?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
@@ -473,7 +473,7 @@ fn read_deny(deny: &mut DenyList, entry: toml::Value) -> Vec<String> {
         return vec!["names neither a kid nor a code".to_owned()];
     }
     if let Some(kid) = words.kid {
-        // The id of an HC1's key is written as its list does, in base64, or in hexadecimal digits.
+        // The id of an HC1 key may be written in base64, as in published lists, or in hexadecimal digits.
         if let Some(bytes) = base64_any(&kid) {
             deny.kids.insert(hex::text(&bytes));
         }
