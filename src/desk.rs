@@ -1,5 +1,5 @@
-//! The desk: everything that the notice promises beside the code. It keeps papers and reads them back, may wait for the store,
-//! and is asked by the spine alone. In: who asks, for what, with which body. Out: what is said, or a refusal. Never: HTTP.
+//! The desk: every service beside show and scan. It writes papers and reads them back, and may wait for the store. Takes a
+//! caller, an act and a body from the service layer; returns JSON or a refusal. Knows no HTTP.
 
 mod appeal;
 pub mod audit;
@@ -36,66 +36,66 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Limits of the desk.
+/// Limits and options of the desk.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a session lasts by which a family member is shown.
+    /// Validity of a session by which a family member is shown.
     pub session_life: std::time::Duration,
-    /// Family members of one resident.
+    /// Largest number of family members of one resident.
     pub family_members_max: usize,
-    /// Where a page sends a resident who adds a family member; None: members are added in another app.
+    /// Address to which a page sends a resident who adds a family member; None if members are added in another app.
     pub member_url: Option<String>,
 }
 
-/// A question to the desk, read and not yet believed.
+/// A parsed desk request. Its fields are not checked yet.
 pub struct DeskRequest<'q> {
     /// What is asked for.
     pub act: Act,
-    /// The paper that the path names.
+    /// The id in the path.
     pub id: Option<&'q str>,
-    /// What stands behind the question mark.
+    /// The query parameters.
     pub params: Params<'q>,
-    /// The body, whole; empty where none came.
+    /// The whole body; empty if there is none.
     pub body: &'q [u8],
-    /// The caller's own word for what is asked: said again, it is done once.
+    /// The idempotency key: a repeated request with the same key is carried out once.
     pub idempotency: Option<&'q str>,
-    /// The language that the caller reads.
+    /// The language of the answer.
     pub language: Language,
 }
 
-/// What stands behind the question mark.
+/// Query parameters of desk requests, as sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Params<'q> {
     /// The cursor after which a page begins.
     pub after: Option<&'q str>,
-    /// How many a page is to have.
+    /// Number of entries of a page.
     pub limit: Option<&'q str>,
-    /// The kind of records that are asked for.
+    /// Kind of records to return.
     pub kind: Option<&'q str>,
-    /// The division to which journeys go.
+    /// Division of destination.
     pub destination: Option<&'q str>,
-    /// The day on which journeys arrive, `yyyy-mm-dd`.
+    /// Day of arrival, `yyyy-mm-dd`.
     pub day: Option<&'q str>,
-    /// Why an office looks.
+    /// Purpose of a look by an office.
     pub purpose: Option<&'q str>,
 }
 
-/// What the desk says; printed as it is.
+/// Answer of the desk.
 pub enum DeskResponse {
-    /// Found.
+    /// Result of a read.
     Found(Value),
-    /// Done, and on record.
+    /// Result of an act that is on record.
     Done(Value),
-    /// Understood, and not taken: the field that is wrong.
+    /// The request was understood, and a field is wrong.
     Rejected(Rejection),
 }
 
-/// Why there is no answer.
+/// Why the desk has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeskError {
-    /// Refused, as any request may be.
+    /// A refusal.
     Refused(Refusal),
-    /// Understood, and not taken: the field that is wrong.
+    /// The request was understood, and a field is wrong.
     Rejected(Rejection),
 }
 
@@ -112,7 +112,7 @@ impl From<Rejection> for DeskError {
 }
 
 impl Params<'_> {
-    /// How many a page is to have: so many unless it is said, and not more than `most`.
+    /// Returns the length of a page: `usual` if the caller gives none. `Malformed` for a number outside 1 to `most`.
     fn limit(&self, usual: usize, most: usize) -> Result<usize, Refusal> {
         let Some(limit) = self.limit else {
             return Ok(usual);
@@ -123,38 +123,43 @@ impl Params<'_> {
     }
 }
 
-/// Papers of a page, unless another number is asked for, and at most.
+/// Default and largest number of papers of a page.
 const LIMIT: usize = 20;
 const LIMIT_MAX: usize = 100;
 
-/// Idempotency keys that go to the store together.
+/// Idempotency keys that are stored in one call.
 const BOUND_TOGETHER: usize = 1_000;
 
-/// What the desk works with.
+/// What the desk needs for one request.
 pub struct Desk<'r> {
     /// Keys of codes, tokens and papers.
     pub seal: &'r Seal,
-    /// Where papers are kept.
+    /// Access to the store.
     pub store_client: &'r StoreClient,
-    /// Whose assertions are believed.
+    /// The identity platform, whose assertions are accepted.
     pub platform: &'r Platform,
-    /// Where looks and acts of offices are recorded.
+    /// The audit log.
     pub audit: &'r Audit,
-    /// Grants that were revoked or have ended, by organisation.
+    /// Revoked and expired grants by organisation.
     pub revoked_grants: &'r RevokedGrantCache,
-    /// Numbers for what is sealed by this thread.
+    /// Nonces of this thread.
     pub nonces: &'r Nonces,
     /// Limits of the desk.
     pub settings: &'r Settings,
-    /// None where no offline codes are issued.
+    /// Issuer of offline codes; None if the node issues none.
     pub offline: Option<&'r OfflineIssuer>,
     /// The time of the request.
     pub now: Time,
 }
 
 impl Desk<'_> {
-    /// Answers whoever has been let in for this act, within the time that the desk waits for the store in all. What was being
-    /// filed when that was over is filed or not, as after any `UpstreamBusy`.
+    /// Carries out an act for a caller whose credential permits it. The act must end within `store_timeout`; after a timeout it
+    /// may be on record or not.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the act, and `UpstreamBusy` if the store does not answer in time. A wrong field is no error: it is a
+    /// [`DeskResponse::Rejected`].
     pub async fn answer(
         &self,
         asked: &DeskRequest<'_>,
@@ -162,7 +167,7 @@ impl Desk<'_> {
     ) -> Result<DeskResponse, Refusal> {
         let answer = self.walk(asked, caller);
         let answer = match asked.act {
-            // Thousands of lines go batch by batch, each with a wait of its own.
+            // Thousands of lines are written in batches, each with its own timeout.
             Act::DeclareBulk => answer.await,
             _ => tokio::time::timeout(self.store_client.store_timeout(), answer)
                 .await
@@ -175,7 +180,7 @@ impl Desk<'_> {
         }
     }
 
-    /// One line a promise.
+    /// Dispatches the act: one line each.
     async fn walk(
         &self,
         asked: &DeskRequest<'_>,
@@ -220,13 +225,17 @@ impl Desk<'_> {
             (Act::Override, Caller::Token(_, pass, _)) => self.override_status(pass, asked).await,
             (Act::EndSessions, Caller::Session(session)) => self.end_sessions(session).await,
             (Act::RevokeOffline, caller) => self.revoke_offline(caller, asked).await,
-            // No act of the table comes here with another caller.
+            // The table of acts lets no other caller through.
             _ => Err(Refusal::NotPermitted.into()),
         }
     }
 
-    /// Puts a person on record, or what is new of one: a log-in names the nameless and raises the assurance. What an authority's
-    /// feed said of the person is never lowered by it. The slots from the home to the resident's own.
+    /// Registers a person, or updates the record: a log-in adds a missing name and raises the assurance, and never lowers what
+    /// a feed said. Returns the number of slots from the home to the resident's id.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` and the other refusals of [`StoreClient`].
     pub async fn register(&self, who: Identity, profile: &Profile) -> Result<u8, Refusal> {
         let placed = self.store_client.record_now(who).await?;
         let known = self.profile_in(who, placed.as_deref());
@@ -244,8 +253,8 @@ impl Desk<'_> {
         Ok(placed.steps as u8)
     }
 
-    /// Returns the key of the paper that a caller files: the same key for the same content under the same idempotency key of
-    /// the same caller. Other content has another key, so that no paper is taken for another.
+    /// Returns the key of a paper that a caller writes. Same caller, idempotency key and content give the same key; without an
+    /// idempotency key it is random.
     fn key_of(&self, noun: &str, caller: &[u8], word: Option<&str>, content: &[u8]) -> PaperKey {
         match word {
             Some(word) => {
@@ -256,20 +265,24 @@ impl Desk<'_> {
         }
     }
 
-    /// Returns whether a person is on record under this name. Who is not on record has none.
+    /// Returns whether a person is on record with this name. False for a person who is not on record.
     async fn is_named(&self, who: Identity, name: &str) -> Result<bool, Refusal> {
         let placed = self.store_client.record_now(who).await?;
         let profile = self.profile_in(who, placed.as_deref());
         Ok(profile.is_some_and(|profile| profile.name.as_deref() == Some(name)))
     }
 
-    /// Returns what a record holds of its person; None where there is no record, or the person was erased.
+    /// Returns the profile in a record; None without a record, or if the person was erased.
     fn profile_in(&self, who: Identity, placed: Option<&LocatedRecord>) -> Option<Profile> {
         placed.and_then(|placed| self.seal.open_profile(&who, &placed.record.profile))
     }
 
-    /// Marks an assertion as used, on all nodes: the store decides who came first. `Unauthorized` if it was used before, by
-    /// another than `user`, or by anybody where there is none. Each has an owner of its own, so that no other pushes it out.
+    /// Marks an assertion as used for all nodes; the store decides which use was first. With `user`, the same user may use it
+    /// again. Each assertion has an owner of its own, so that none displaces another.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized` if the assertion was used before, and the refusals of [`StoreClient`].
     pub async fn use_assertion(
         &self,
         number: AssertionNumber,
@@ -293,8 +306,8 @@ impl Desk<'_> {
         }
     }
 
-    /// Binds an idempotency key of a caller to the content of a request. `IdempotencyMismatch` where the key is bound to
-    /// other content already; the store decides which of two requests came first.
+    /// Binds an idempotency key of a caller to the content of a request. Returns `IdempotencyMismatch` if it is bound to other
+    /// content. The store decides which of two requests was first.
     async fn bind(
         &self,
         noun: &str,
@@ -311,8 +324,8 @@ impl Desk<'_> {
         }
     }
 
-    /// Binds idempotency keys of their owners, each to its content. Returns of each whether it is bound to no other content; of two
-    /// with one key in one call the first is.
+    /// Binds idempotency keys of several owners. Returns for each whether it is free of other content; of two equal keys in one
+    /// call the first wins.
     async fn bind_all(
         &self,
         noun: &str,
@@ -331,8 +344,8 @@ impl Desk<'_> {
         Ok(bound)
     }
 
-    /// Files what keys of owners are bound to, unless they are bound already; the store decides which of two came first. Returns of
-    /// each whether it is bound to this content now; None where the store does not tell.
+    /// Stores bindings that do not exist yet; the store decides which of two was first. Returns for each whether the key is
+    /// bound to this content now; None if the store does not say.
     async fn are_bound(&self, bindings: &[Binding]) -> Result<Vec<Option<bool>>, Refusal> {
         let request = |binding: &Binding| IdempotentRequest {
             content: base32::text(&binding.content),
@@ -372,14 +385,15 @@ impl Desk<'_> {
         self.seal.paper_key(&parts)
     }
 
-    /// Returns the owner of the requests of an office under one idempotency key.
+    /// Returns the owner of an office's requests under one idempotency key.
     fn office(&self, name: &str, word: Option<&str>) -> Identity {
         let word = word.unwrap_or_default().as_bytes();
         let spread = self.seal.paper_key(&[b"requests", name.as_bytes(), word]);
         self.seal.owner("requests", name, spread[0] & 15)
     }
 
-    /// Refuses one more paper of a kind where its owner has `most` of the last day. A paper that is filed already is no more.
+    /// Returns `LimitReached` if the owner has `most` papers of a kind from the last day. A paper that exists already is
+    /// allowed.
     async fn bound_a_day(
         &self,
         owner: Identity,
@@ -399,7 +413,7 @@ impl Desk<'_> {
         }
     }
 
-    /// A page of an owner's papers, and where the next begins.
+    /// Returns a page of an owner's papers, and the cursor of the next page.
     async fn page(
         &self,
         owner: Identity,
@@ -408,7 +422,7 @@ impl Desk<'_> {
     ) -> Result<(Vec<Paper>, Option<String>), Refusal> {
         let limit = params.limit(LIMIT, LIMIT_MAX)?;
         let after = params.after.map(cursor).transpose()?;
-        // One more tells whether there is a next page.
+        // One more than asked for shows whether there is a next page.
         let mut papers = self
             .store_client
             .papers(owner, kinds, after, limit + 1)
@@ -417,7 +431,7 @@ impl Desk<'_> {
         Ok((papers, next))
     }
 
-    /// As [`Desk::page`], each paper as it is told.
+    /// Returns a page as [`Desk::page`] does, each paper as JSON.
     async fn told_page(
         &self,
         owner: Identity,
@@ -429,12 +443,12 @@ impl Desk<'_> {
         Ok((told.collect::<Result<_, _>>()?, next))
     }
 
-    /// What a paper says. `Internal` where it cannot be opened: a paper is not told without its contents.
+    /// Opens a paper. `Internal` if it cannot be opened: no answer omits a paper's contents.
     fn open<T: DeserializeOwned>(&self, owner: &Identity, paper: &Paper) -> Result<T, Refusal> {
         opened(self.seal, owner, paper)
     }
 
-    /// A paper as it is told: its id, kind and time, and what it says.
+    /// Returns a paper as JSON: id, kind, time and contents.
     fn told(&self, owner: &Identity, paper: &Paper) -> Result<Value, Refusal> {
         let body: Map<String, Value> = self.open(owner, paper)?;
         let mut told = Map::new();
@@ -445,7 +459,7 @@ impl Desk<'_> {
         Ok(Value::Object(told))
     }
 
-    /// A change that files one paper.
+    /// Returns the change that writes a paper, at the time of the request.
     fn filing(
         &self,
         owner: Identity,
@@ -456,7 +470,7 @@ impl Desk<'_> {
         self.filing_at(owner, kind, key, self.now, body)
     }
 
-    /// As [`Desk::filing`], with a time of its own.
+    /// Returns the change that writes a paper with a given time.
     fn filing_at(
         &self,
         owner: Identity,
@@ -469,7 +483,7 @@ impl Desk<'_> {
     }
 }
 
-/// As [`Desk::filing_at`].
+/// Returns the change that writes a paper, without a desk. `NotFound` if the key of its kind was destroyed.
 fn filed(
     seal: &Seal,
     owner: Identity,
@@ -489,37 +503,40 @@ fn filed(
     Ok(Change { who: owner, what })
 }
 
-/// As [`Desk::open`].
+/// Opens a paper, without a desk. `Internal` if it cannot be opened.
 fn opened<T: DeserializeOwned>(seal: &Seal, owner: &Identity, paper: &Paper) -> Result<T, Refusal> {
     let body = seal.open_paper(owner, paper);
     body.and_then(|body| serde_json::from_slice(&body).ok())
         .ok_or_else(|| {
-            tracing::error!(kind = paper.kind.word(), "a paper cannot be opened");
+            tracing::error!(
+                kind = paper.kind.word(),
+                "a paper cannot be decrypted: it was damaged or sealed with another key"
+            );
             Refusal::Internal
         })
 }
 
-/// What a caller asked for under an idempotency key, as it rests.
+/// Stored contents of a request under an idempotency key.
 #[derive(Serialize, Deserialize)]
 struct IdempotentRequest {
-    /// A keyed hash of the content.
+    /// A keyed hash of the content, in base32.
     content: String,
 }
 
-/// A key of an owner, and a keyed hash of the content that it is to be bound to.
+/// An idempotency key of an owner, and a keyed hash of the content.
 struct Binding {
     owner: Identity,
     key: PaperKey,
     content: PaperKey,
 }
 
-/// Returns the content of a JSON body, independent of blanks and the order of fields.
+/// Returns JSON in a canonical form, independent of blanks and the order of fields.
 fn content_of(body: &[u8]) -> Result<Vec<u8>, Refusal> {
     let value: Value = serde_json::from_slice(body).map_err(|_| Refusal::Malformed)?;
     serde_json::to_vec(&value).map_err(|_| Refusal::Malformed)
 }
 
-/// A person whom a caller names.
+/// A person named by a caller.
 #[derive(Deserialize)]
 struct NamedPerson {
     cert_type: String,
@@ -537,7 +554,7 @@ impl NamedPerson {
     }
 }
 
-/// A person as others are told of one.
+/// A person as other people see one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct MaskedPerson {
     name: String,
@@ -563,7 +580,7 @@ fn masked_of(profile: &Profile) -> MaskedIdentity {
     }
 }
 
-/// An owner, written into a paper so that it is found again.
+/// Returns the text of an owner, for use inside a paper.
 fn write_who(who: &Identity) -> String {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&who.home.0.to_be_bytes());
@@ -571,7 +588,7 @@ fn write_who(who: &Identity) -> String {
     base32::text(&bytes)
 }
 
-/// Returns the owner that [`write_who`] wrote; `Internal` for any other text.
+/// Parses a text of [`write_who`]; `Internal` for any other text.
 fn read_who(text: &str) -> Result<Identity, Refusal> {
     let bytes = base32::bytes(text, 24).ok_or(Refusal::Internal)?;
     let (home, claim) = bytes.split_first_chunk::<8>().ok_or(Refusal::Internal)?;
@@ -581,19 +598,19 @@ fn read_who(text: &str) -> Result<Identity, Refusal> {
     })
 }
 
-/// The partition that somebody is in: lists that many are on are cut by it, so that what is filed of a person and
-/// of a list lies in one place of the store.
+/// Returns the partition of an owner. Long lists are split by it, so that papers of the person and of the list are in one
+/// partition of the store.
 fn partition(who: &Identity) -> u8 {
     (who.home.0 >> 60) as u8
 }
 
-/// A key that tells of which partition its owner's part of a list is.
+/// Sets the partition of a key, so that the key shows which part of a list has it.
 fn partition_in(mut key: PaperKey, who: &Identity) -> PaperKey {
     key[0] = key[0] & 0x0f | partition(who) << 4;
     key
 }
 
-/// JSON that is an object: serde would take an array for a struct as well.
+/// Parses a JSON object. serde alone would accept an array for a struct as well.
 fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Refusal::Malformed);
@@ -601,7 +618,7 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|_| Refusal::Malformed)
 }
 
-/// Why a person is looked up: said by whoever looks, and told to the person.
+/// Checks the purpose of a look, which the person can read.
 fn purpose(said: Option<&str>) -> Result<&str, Rejection> {
     let said = said.ok_or(Rejection::MissingField("purpose"))?;
     match is_source(said) {
@@ -610,25 +627,25 @@ fn purpose(said: Option<&str>) -> Result<&str, Rejection> {
     }
 }
 
-/// The key that an id of a path names.
+/// Returns the key in the id of a path; `NotFound` if it is none.
 fn key_in(id: Option<&str>) -> Result<PaperKey, Refusal> {
     let bytes = base32::bytes(id.ok_or(Refusal::NotFound)?, 16).ok_or(Refusal::NotFound)?;
     bytes.as_slice().try_into().map_err(|_| Refusal::NotFound)
 }
 
-/// How a paper is named to those who may read it.
+/// Returns the id of a paper in answers.
 pub fn id(paper: &Paper) -> String {
     base32::text(&paper.key)
 }
 
-/// Cuts what was found to a page; its last one, where there is more.
+/// Cuts the entries of a page to `limit`. Returns the last one if there were more.
 fn cut<T>(found: &mut Vec<T>, limit: usize) -> Option<&T> {
     let more = found.len() > limit;
     found.truncate(limit);
     found.last().filter(|_| more)
 }
 
-/// Where the page behind this paper begins, as it is told.
+/// Returns the cursor of the page after this paper.
 fn next(last: &Paper) -> String {
     base32::text(&last.cursor().to_bytes())
 }

@@ -1,4 +1,4 @@
-//! Appeals: a resident asks that a reason be looked at again; it is on record with a state, and the authority answers.
+//! Appeals: a resident asks for a reason to be checked again; the authority reads the appeal and answers it.
 
 use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, key_in, object,
@@ -20,16 +20,16 @@ const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Appeal]);
 
 const STATES: [&str; 3] = ["in_review", "upheld", "rejected"];
 
-/// Appeals of a page for an authority; each is a look at a person, and recorded.
+/// Largest page of appeals for an authority. Each entry is a look at a person, and is recorded.
 const LIMIT_MAX: usize = 50;
 
-/// Appeals of one resident in a day.
+/// Appeals that one resident may make in a day.
 const APPEALS_DAY_MAX: usize = 16;
 
-/// The newest appeals of a resident, among which an open one is looked for.
+/// Newest appeals of a resident that are searched for an open one.
 const OPEN_LOOKED_AT: usize = 100;
 
-/// Answers to one appeal.
+/// Answers that one appeal may have.
 const STATES_MAX: u8 = 16;
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct AppealRequest {
     text: Option<String>,
 }
 
-/// An appeal, as it rests.
+/// An appeal as stored.
 #[derive(Serialize, Deserialize)]
 struct Appeal {
     reason: String,
@@ -53,11 +53,11 @@ struct AppealAnswer {
     note: Option<String>,
 }
 
-/// What became of it, as it rests.
+/// An answer to an appeal as stored.
 #[derive(Serialize, Deserialize)]
 struct AppealState {
     id: String,
-    /// Tells one request from another.
+    /// A random text that makes two answers different.
     request: String,
     state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,17 +65,17 @@ struct AppealState {
     by: String,
 }
 
-/// The owner of a partition of all appeals.
+/// Returns the owner of one partition of the list of all appeals.
 fn list(seal: &Seal, partition: u8) -> Identity {
     seal.owner("appeals", "", partition)
 }
 
-/// The key of the nth answer to an appeal: the newest is the last that there is.
+/// Returns the key of the nth answer to an appeal. The highest existing one is the current answer.
 fn state_key(seal: &Seal, appeal: &PaperKey, nth: u8) -> PaperKey {
     seal.paper_key(&[b"appeal state", appeal, &[nth]])
 }
 
-/// Returns what the authorities' list has of a person's appeal.
+/// Returns the owner and keys of an appeal on the authorities' list.
 pub(super) fn on_list(seal: &Seal, who: &Identity, appeal: &Paper) -> (Identity, Vec<PaperKey>) {
     let states = (0..STATES_MAX).map(|nth| state_key(seal, &appeal.key, nth));
     let keys = std::iter::once(appeal.key).chain(states).collect();
@@ -135,7 +135,7 @@ impl Desk<'_> {
         })))
     }
 
-    /// Returns all answers to each of some appeals of an owner, the newest last.
+    /// Returns all answers to appeals of an owner, the newest last.
     async fn states_of(
         &self,
         owner: Identity,
@@ -164,7 +164,7 @@ impl Desk<'_> {
         Ok(states)
     }
 
-    /// Returns appeals of an owner, each with what is told of it.
+    /// Returns appeals of an owner, each with its JSON for answers.
     async fn with_states(
         &self,
         owner: Identity,
@@ -210,7 +210,8 @@ impl Desk<'_> {
         ))
     }
 
-    /// Returns whether an appeal is one for this authority: it speaks for a source that said the reason, or none on record did.
+    /// Returns whether an appeal concerns an authority: it speaks for a source of the reason, or the reason has no source on
+    /// record.
     async fn is_concerned(
         &self,
         pass: &AccessToken,
@@ -228,8 +229,8 @@ impl Desk<'_> {
         Ok(sources.peek().is_none() || sources.any(|source| pass.speaks_for(source)))
     }
 
-    /// The appeals that concern an authority, the newest first, which says why it reads; those who appealed are told who read it. A
-    /// page may hold fewer than were asked for, or none, and `next` all the same.
+    /// Returns the appeals that concern an authority, the newest first. The authority states a purpose, and the residents can
+    /// read who looked. A page may be short or empty and still have `next`.
     pub(super) async fn all_appeals(
         &self,
         pass: &AccessToken,
@@ -287,12 +288,12 @@ impl Desk<'_> {
         let paper = found.filter(|paper| paper.kind == PaperKind::Appeal);
         let appeal: Appeal = self.open(&list, &paper.ok_or(Refusal::NotFound)?)?;
         let who = read_who(&appeal.who)?;
-        // To whom it is none of their business it is not there.
+        // An authority that the appeal does not concern gets the same answer as for a missing appeal.
         if !self.is_concerned(pass, who, &appeal).await? {
             return Err(Refusal::NotFound.into());
         }
         let word = asked.idempotency;
-        // The path names what is answered, so it is content as well.
+        // The path names the appeal, so it is part of the content.
         let mut content = content_of(asked.body)?;
         content.extend_from_slice(&key);
         let office = self.office(&pass.name, word);
@@ -318,10 +319,10 @@ impl Desk<'_> {
         }
         let deed = AuditedAct::new(pass.holder(), Role::Authority, Act::AnswerAppeal.word());
         let detail = json!({ "appeal": said.id, "state": said.state });
-        // The answer itself tells the person who gave it.
+        // The answer itself shows the person who gave it.
         let deed = deed.purpose("appeal").about(who).detail(detail);
         self.record_deeds(vec![deed]).await?;
-        // Of two answers at once one comes behind the other.
+        // Of two simultaneous answers one becomes the later one.
         for nth in states.len() as u8..STATES_MAX {
             let own = state_key(self.seal, &key, nth);
             let changes = vec![

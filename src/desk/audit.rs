@@ -1,12 +1,12 @@
-//! The audit log: every privileged look at a person, as a link of a chain, and as a paper that the person can read; and every
-//! act of an office, as a link. Nobody is looked at before both are durable.
+//! The audit log. Each privileged look at a person becomes a link of a chain, and a paper that the person can read. Each act of
+//! an office becomes a link. A look is answered only after both are durable.
 //!
-//! A node has a chain of its own, and begins another where it does not know whether its last link was kept. Each link holds the
-//! keyed hash of the one before it: without the key ring none can be changed, taken out or put in without being noticed. The
-//! papers of the persons tell of looks that were cut off at the end, and so do the ends of chains in the log of the node.
+//! Each node has its own chain, and begins another if it does not know whether its last link was stored. A link holds the keyed
+//! hash of the previous one: without the key ring no link can be changed, removed or inserted unnoticed. A cut end is noticed
+//! by the persons' papers and by the ends of chains in the node's log.
 //!
-//! Links of all chains lie on lists by the day in China, so that the log is read day by day. Looks of one kind by one looker at
-//! one person with one purpose are one paper a day, and as far as a node remembers one link.
+//! Links are stored by day, in China's time, so that the log can be read day by day. Repeated looks by one office at one person
+//! with one purpose are one paper a day, and one link if the node still remembers them.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, read_who, write_who};
 use crate::answer::Refusal;
@@ -24,48 +24,48 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Mutex;
 
-/// Looks that are remembered, so that they are not recorded again on the same day.
+/// Looks that a node remembers, so that it does not record them twice in a day.
 const REMEMBERED_MAX: u64 = 200_000;
 
-/// Links that are filed together.
+/// Links that are stored in one call.
 const TOGETHER: usize = 200;
 
-/// Different purposes with which one looker may look at persons in a day: a look is told with its purpose, and lists of persons
-/// must not grow by made-up ones.
+/// Different purposes that one office may state in a day. Each purpose is listed for the person, so invented ones must not fill
+/// that list.
 const PURPOSES_DAY_MAX: usize = 200;
 
-/// The acts of commands, which no door has.
+/// The act of `liangma export`, which no door has.
 pub const EXPORT: &str = "export";
-/// The act of an erasure in the log.
+/// The act of `liangma erase`.
 pub const ERASE: &str = "erase";
 
-/// Tokens whose feeds are counted at once; the rest are counted together.
+/// Tokens whose feeds are counted individually; the rest are counted together.
 const FEEDERS_MAX: usize = 1_000;
 
-/// One look or act, as the log keeps it.
+/// A link of the log: one look or act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLink {
     /// The name of the chain.
     pub chain: String,
-    /// The number of the link in its chain; the first is 1.
+    /// The number of the link in its chain, from 1.
     pub n: u64,
-    /// The keyed hash of the link before it; of the chain's name for the first.
+    /// The keyed hash of the previous link; for the first link, of the chain's name.
     pub prev: String,
-    /// The day of the link before it.
+    /// The day of the previous link.
     pub prev_day: u32,
-    /// The name in the credential of the office.
+    /// The holder of the credential.
     pub by: String,
-    /// The word of its role.
+    /// The role of the credential.
     pub role: String,
-    /// The word of the act.
+    /// The act.
     pub act: String,
-    /// Why, in the office's own words.
+    /// The purpose that the office stated.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// Whose papers were looked at; a keyed hash. Empty where it is no look at a person.
+    /// The person, as a keyed hash; empty if the act concerns no person.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub person: String,
-    /// Whether the person was told.
+    /// Whether the person got a paper.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told: bool,
     /// Figures of the act.
@@ -73,7 +73,7 @@ pub struct AuditLink {
     pub detail: Option<Value>,
 }
 
-/// The first look of a day, as the person is told of it.
+/// The paper of the first look of a day, which the person can read.
 #[derive(Serialize, Deserialize)]
 struct Access {
     by: String,
@@ -84,7 +84,7 @@ struct Access {
     n: u64,
 }
 
-/// The scan of a grant, as it rests with the person who gave it.
+/// The paper of a grant's scan, which the person can read.
 #[derive(Serialize, Deserialize)]
 pub(super) struct GrantScanNotice {
     /// The organisation whose gate scanned.
@@ -93,22 +93,22 @@ pub(super) struct GrantScanNotice {
     pub grant: String,
 }
 
-/// What is to be recorded.
+/// A look or act to record.
 #[derive(Clone, Debug)]
 pub struct AuditedAct {
-    /// The name in the credential of the office.
+    /// The holder of the credential.
     pub by: String,
-    /// Its role.
+    /// The role of the credential.
     pub role: Role,
-    /// The word of the act.
+    /// The act.
     pub act: &'static str,
-    /// Why, in the office's own words; empty where none is asked for.
+    /// The purpose; empty if the act needs none.
     pub purpose: String,
-    /// Whom the act is about; None: nobody in particular.
+    /// The person whom the act concerns; None if it concerns none.
     pub person: Option<Identity>,
-    /// Whether the person is told; false where there is none on record.
+    /// Whether the person gets a paper; false if the person is not on record.
     pub told: bool,
-    /// What else is recorded; None: nothing.
+    /// Further figures; None if there are none.
     pub detail: Option<Value>,
 }
 
@@ -126,31 +126,31 @@ impl AuditedAct {
         }
     }
 
-    /// Adds why it was done.
+    /// Sets the purpose.
     pub fn purpose(mut self, purpose: &str) -> AuditedAct {
         self.purpose = purpose.to_owned();
         self
     }
 
-    /// At this person, who is told.
+    /// Sets the person, who gets a paper.
     pub fn person(mut self, person: Identity) -> AuditedAct {
         (self.person, self.told) = (Some(person), true);
         self
     }
 
-    /// About this person, who is told otherwise, or is on no record.
+    /// Sets the person without a paper, for one who learns of it otherwise or is not on record.
     pub fn about(mut self, person: Identity) -> AuditedAct {
         (self.person, self.told) = (Some(person), false);
         self
     }
 
-    /// Adds what else is recorded of it.
+    /// Sets further figures.
     pub fn detail(mut self, detail: Value) -> AuditedAct {
         self.detail = Some(detail);
         self
     }
 
-    /// What makes two of a day the same.
+    /// Returns the key by which two equal acts of a day are recognised.
     fn key(&self, seal: &Seal, day: u32) -> PaperKey {
         let claim = self.person.map(|person| person.claim).unwrap_or_default();
         let detail = self
@@ -172,7 +172,7 @@ impl AuditedAct {
     }
 }
 
-/// The key of the paper by which a person is told of looks on a day.
+/// Returns the key of the paper by which a person learns of looks on a day.
 fn access_key(seal: &Seal, link: &AuditLink, day: u32) -> PaperKey {
     seal.paper_key(&[
         b"access",
@@ -184,16 +184,16 @@ fn access_key(seal: &Seal, link: &AuditLink, day: u32) -> PaperKey {
     ])
 }
 
-/// The end of a chain: its next link and the hash of its last.
+/// The end of a chain: the number of its links and the hash of the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainEnd {
     /// The name of the chain.
     pub chain: String,
-    /// Links of the chain so far.
+    /// Number of links so far.
     pub links: u64,
-    /// The hash of its last link.
+    /// The hash of the last link.
     pub hash: String,
-    /// Of the last link.
+    /// The day of the last link.
     pub day: u32,
 }
 
@@ -205,7 +205,7 @@ impl std::fmt::Display for ChainEnd {
 }
 
 impl ChainEnd {
-    /// Returns the end of a chain that has no link yet.
+    /// Returns the end of a new chain without links.
     pub fn begin(seal: &Seal) -> ChainEnd {
         let chain = base32::text(&seal.fresh_key());
         ChainEnd {
@@ -216,7 +216,7 @@ impl ChainEnd {
         }
     }
 
-    /// Reads an end as it is printed.
+    /// Parses an end as it is printed; None for any other text.
     pub fn parse(text: &str) -> Option<ChainEnd> {
         let (rest, day) = text.split_once('@')?;
         let mut parts = rest.split(':');
@@ -234,7 +234,11 @@ impl ChainEnd {
         })
     }
 
-    /// Makes the changes that file deeds at the end of the chain.
+    /// Returns the changes that append acts to the chain, and moves the end.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the key of the audit log was destroyed, `TooLarge` if an act does not fit into a paper.
     pub fn append(
         &mut self,
         seal: &Seal,
@@ -305,7 +309,7 @@ fn hash(seal: &Seal, body: &[u8], at: Time) -> String {
     base32::text(&seal.link(&bytes))
 }
 
-/// The owner of a partition of a day's links.
+/// Returns the owner of one partition of a day's links.
 pub fn owner(seal: &Seal, day: u32, n: u64) -> Identity {
     seal.owner("audit", &print_day(day), (n % 16) as u8)
 }
@@ -314,21 +318,21 @@ fn link_key(seal: &Seal, chain: &str, n: u64) -> PaperKey {
     seal.paper_key(&[b"audit", chain.as_bytes(), &n.to_be_bytes()])
 }
 
-/// A token that feeds, and the source that it names.
+/// A feed token and the source in its feeds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Feeder {
     /// The source that the token was made for.
     pub holder: String,
-    /// Tells it from other tokens of the same.
+    /// The number of the token.
     pub token: u64,
     /// The source of the feed.
     pub source: String,
 }
 
-/// What one token fed of one source since it was recorded last.
+/// Counts of one token's feeds for one source since the last record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
-    /// Feeds that are counted here.
+    /// Feeds.
     pub feeds: u64,
     /// Changes that changed something.
     pub applied: u64,
@@ -336,19 +340,19 @@ pub struct FeedCounts {
     pub unchanged: u64,
     /// Lines that were rejected.
     pub rejected: u64,
-    /// Changes that turned a resident red.
+    /// Changes that set a resident red.
     pub reds: u64,
 }
 
-/// This node's chain, and what it has yet to record.
+/// The audit log of a node: its chain, and counts that are not recorded yet.
 pub struct Audit {
-    /// None until the first link, and where nobody knows which links were kept.
+    /// The end of the chain. None before the first link, and while it is unknown which links were stored.
     end: Mutex<Option<ChainEnd>>,
-    /// The last end that is known to be kept.
+    /// The last end that is known to be stored.
     kept: std::sync::Mutex<Option<ChainEnd>>,
     remembered: moka::sync::Cache<PaperKey, ()>,
     feeds: std::sync::Mutex<HashMap<Feeder, FeedCounts>>,
-    /// Links of this node since its start.
+    /// Links that this node wrote since its start.
     pub links: AtomicU64,
 }
 
@@ -365,7 +369,12 @@ impl Default for Audit {
 }
 
 impl Audit {
-    /// Files these deeds, but for those of this day that this node has filed. Until it is done, nothing is told of the persons.
+    /// Records acts, except those that this node recorded on the same day. The persons' data may be shown only after it
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the key of the audit log was destroyed, and the refusals of [`StoreClient`].
     pub async fn file(
         &self,
         seal: &Seal,
@@ -396,11 +405,11 @@ impl Audit {
         deeds: &[AuditedAct],
     ) -> Result<(), Refusal> {
         let mut held = self.end.lock().await;
-        // Should this fail or be dropped, nobody knows which links are kept: the next deed begins another chain.
+        // If this call fails or is dropped, it is unknown which links were stored: the next act begins another chain.
         let mut end = match held.take() {
             Some(end) => end,
             None => {
-                self.tell_end("a chain of the audit log ended");
+                self.tell_end("the chain of the audit log ended: the next link begins another");
                 ChainEnd::begin(seal)
             }
         };
@@ -412,7 +421,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Writes the end of this node's chain to the log of the node, where an editor of the store does not reach it.
+    /// Writes the end of this node's chain to the node's log, which an attacker on the store cannot change.
     pub fn tell_end(&self, what: &'static str) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(audit_end) = kept.as_ref() {
@@ -420,7 +429,7 @@ impl Audit {
         }
     }
 
-    /// Counts a feed of a token; it is recorded by [`Audit::file_feeds`].
+    /// Counts a feed of a token until [`Audit::file_feeds`] records it.
     pub fn count_feed(&self, mut feeder: Feeder, feed: FeedCounts) {
         let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
         if feeds.len() >= FEEDERS_MAX && !feeds.contains_key(&feeder) {
@@ -434,7 +443,11 @@ impl Audit {
         sum.reds += feed.reds;
     }
 
-    /// Records what was fed since the last time. What cannot be recorded waits on.
+    /// Records the feeds since the last call. Feeds that cannot be recorded stay for the next one.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the key of the audit log was destroyed, and the refusals of [`StoreClient`].
     pub async fn file_feeds(
         &self,
         seal: &Seal,
@@ -457,7 +470,7 @@ impl Audit {
     }
 }
 
-/// Feeds that are being recorded. What is left of them is counted again, also where nobody waits any more.
+/// Feeds being recorded. On drop the remaining ones are counted again.
 struct PendingFeeds<'a> {
     audit: &'a Audit,
     left: Vec<(Feeder, FeedCounts)>,
@@ -479,8 +492,8 @@ fn fed((feeder, sum): &(Feeder, FeedCounts)) -> AuditedAct {
     }))
 }
 
-/// Makes the changes that file the act of a command, as a chain of its own. `person` is whom it is about, `detail` what else is known. None where the
-/// audit service has ended.
+/// Returns the changes that record the act of a command as a chain of its own, and its end. `person` is the person concerned,
+/// `detail` further figures. None if the key of the audit log was destroyed.
 pub fn of_command(
     seal: &Seal,
     act: &'static str,
@@ -501,7 +514,7 @@ pub fn of_command(
     Some((changes, end))
 }
 
-/// Returns the user of the system who runs a command.
+/// Returns the system user who runs a command.
 pub fn user() -> String {
     use std::os::unix::fs::MetadataExt;
     let of_process = std::fs::metadata("/proc/self");
@@ -511,8 +524,8 @@ pub fn user() -> String {
 }
 
 impl Desk<'_> {
-    /// Records that somebody looks at these persons. Until this is done, nothing is told of them. `LimitReached` past the purposes
-    /// that one looker may have in a day.
+    /// Records looks at persons. Their data may be shown only after it returns. `LimitReached` if the office stated too many
+    /// purposes in a day.
     pub(super) async fn record(
         &self,
         by: &AccessToken,
@@ -527,7 +540,7 @@ impl Desk<'_> {
         self.record_deeds(deeds.collect()).await
     }
 
-    /// Records that what somebody was looking for was not found, beside `detail`, a JSON object. Returns the refusal.
+    /// Records that a search found nothing; `detail` is a JSON object. Returns the refusal.
     pub(super) async fn missed(
         &self,
         deed: AuditedAct,
@@ -538,13 +551,17 @@ impl Desk<'_> {
         Ok(Refusal::NotFound)
     }
 
-    /// Records acts and looks. Acts go on where the audit service has ended; looks do not.
-    /// Records that an operator reads all that the store holds, before it is read.
+    /// Records that an operator reads the whole store, before the first byte is read.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of [`StoreClient`].
     pub async fn record_backup(&self, by: &AccessToken) -> Result<(), Refusal> {
         let deed = AuditedAct::new(by.holder(), Role::Operator, Act::Backup.word());
         self.record_deeds(vec![deed]).await
     }
 
+    /// Records acts and looks. If the key of the audit log was destroyed, acts are allowed and looks are `NotFound`.
     pub(super) async fn record_deeds(&self, deeds: Vec<AuditedAct>) -> Result<(), Refusal> {
         let looks = deeds.iter().any(|deed| deed.told);
         let filed = self
@@ -583,7 +600,7 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Who looked at the person, when first on a day, and why; and of each grant the days on which it was scanned.
+    /// Returns who looked at the person, when first on a day, and why; and for each grant the days on which it was scanned.
     pub(super) async fn accesses(
         &self,
         session: &Session,
@@ -615,45 +632,46 @@ impl Desk<'_> {
     }
 }
 
-/// Reads the paper of a link.
+/// Parses the link in a paper; None if it cannot be opened.
 pub fn read_link(seal: &Seal, owner: &Identity, paper: &Paper) -> Option<AuditLink> {
     let body = seal.open_paper(owner, paper)?;
     serde_json::from_slice(&body).ok()
 }
 
-/// Holds a log against itself and against what persons were told, some papers at a time. Its memory grows with the number of
-/// chains, each a start of a node, and of persons whose papers are missing.
+/// Checks the audit log against itself and against the persons' papers, some papers at a time. Memory grows with the number of
+/// chains, one for each start of a node, and of persons with missing papers.
 pub struct ChainCheck<'s> {
     seal: &'s Seal,
-    /// Links from before this may have been swept.
+    /// Papers older than this may have been swept.
     kept_from: Time,
-    /// Ends that must be there.
+    /// Ends that the log must contain.
     known_ends: Vec<ChainEnd>,
     chains: BTreeMap<String, Chain>,
-    /// Links whose persons have no paper of them, which is as it should be of who was erased.
+    /// Number of links of each person whose papers are missing. This is right for erased persons.
     untold: HashMap<String, u64>,
     erased: std::collections::HashSet<String>,
-    /// Looks that were read.
+    /// Number of looks.
     pub looks: u64,
-    /// Acts that were read.
+    /// Number of acts.
     pub acts: u64,
 }
 
-/// What was met of a chain.
+/// What was read of a chain.
 struct Chain {
     first: u64,
     met: u64,
     end: ChainEnd,
 }
 
-/// A paper that must be there: its owner and key, and what it is wanted for.
+/// A paper that must exist: owner and key.
 pub type ExpectedPaper = (Identity, PaperKey);
 
-/// What is wrong, in a line.
+/// A finding, in one line.
 pub type Finding = String;
 
 impl<'s> ChainCheck<'s> {
-    /// Returns a check that has read nothing yet. Links older than `kept_from` may be gone; `known_ends` must all be met.
+    /// Returns a check that has read nothing yet. Links older than `kept_from` may be missing; each of `known_ends` must be
+    /// found.
     pub fn new(seal: &'s Seal, kept_from: Time, known_ends: Vec<ChainEnd>) -> ChainCheck<'s> {
         ChainCheck {
             seal,
@@ -667,13 +685,13 @@ impl<'s> ChainCheck<'s> {
         }
     }
 
-    /// Whether what is of this time may have been swept by now; looks of a day are swept within it.
+    /// Returns whether a paper of this time may have been swept. Looks of a day are swept within the day.
     fn may_be_swept(&self, at: Time) -> bool {
         at.0 < self.kept_from.0.saturating_add(DAY_MS)
     }
 
-    /// Returns the papers by which a paper of the log is judged: those of a link are the link before it and what the person was
-    /// told; that of what a person was told is the link.
+    /// Returns the papers that must exist beside a paper: for a link, the previous link and the person's paper; for a person's
+    /// paper, the link.
     pub fn wants(&self, owner: &Identity, paper: &Paper) -> Vec<ExpectedPaper> {
         let Some(body) = self.seal.open_paper(owner, paper) else {
             return Vec::new();
@@ -700,7 +718,7 @@ impl<'s> ChainCheck<'s> {
         before.into_iter().chain(told).collect()
     }
 
-    /// Judges a paper by those that [`ChainCheck::wants`] named, in their order.
+    /// Checks a paper against those that [`ChainCheck::wants`] named, in the same order. Returns all findings.
     pub fn judge(
         &mut self,
         owner: &Identity,
@@ -791,7 +809,7 @@ impl<'s> ChainCheck<'s> {
         findings
     }
 
-    /// What is wrong with the whole, once every paper was judged.
+    /// Returns the findings about the whole log, after the last paper.
     pub fn finish(&mut self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (name, chain) in &self.chains {
@@ -821,13 +839,13 @@ impl<'s> ChainCheck<'s> {
         findings
     }
 
-    /// The end of each chain. Written down elsewhere, it tells later whether the end was cut off.
+    /// Returns the end of each chain. Stored elsewhere, an end shows later whether links were cut off.
     pub fn ends(&self) -> impl Iterator<Item = &ChainEnd> {
         self.chains.values().map(|chain| &chain.end)
     }
 }
 
-/// Whether links of a day may have been swept.
+/// Returns whether links of a day may have been swept.
 fn day_may_be_swept(day: u32, kept_from: Time) -> bool {
     day <= kept_from
         .plus(std::time::Duration::from_millis(DAY_MS))

@@ -1,5 +1,5 @@
-//! Health declarations: of oneself, of another, of the members of an organisation one by one and by the thousand. The newest
-//! counts, the history stays.
+//! Health declarations: of oneself, of another person, and of an organisation's members, one or thousands. The newest counts;
+//! all are kept.
 
 use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, NamedPerson, content_of, id, key_in,
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// Symptoms, each at the place of its national code less one.
+/// Symptoms, each at the index of its national code minus one.
 const SYMPTOMS: [&str; 6] = [
     "none",
     "cold_like",
@@ -27,19 +27,19 @@ const SYMPTOMS: [&str; 6] = [
     "conjunctivitis",
 ];
 
-/// Whether there was contact with a patient, in the order of the national codes.
+/// Answers about contact with a patient, in the order of the national codes.
 const CONTACTS: [&str; 3] = ["yes", "no", "unsure"];
 
-/// Places of one declaration.
+/// Largest number of places in a declaration.
 const PLACES_MAX: usize = 20;
 
-/// Requests of one resident in a day, past which no declaration is filed.
+/// Requests of one resident in a day. Beyond it no declaration is stored.
 const REQUESTS_DAY_MAX: usize = 128;
 
-/// Declarations that go to the store together.
+/// Declarations that are stored in one call.
 const BATCH: usize = 1_000;
 
-/// What is declared, as it comes.
+/// A declaration as sent.
 #[derive(Deserialize)]
 struct DeclarationRequest {
     celsius: Option<f64>,
@@ -50,22 +50,22 @@ struct DeclarationRequest {
     #[serde(default)]
     places: Vec<String>,
     residence: Option<String>,
-    /// Whom it is about, where that is another.
+    /// The person concerned, if it is another one.
     #[serde(rename = "for")]
     about: Option<NamedPerson>,
-    /// The same for an organisation: the id of a member on its roster.
+    /// The id of the member on the organisation's roster.
     member: Option<String>,
-    /// The caller's own word for it, in a line of many.
+    /// The idempotency key of a line of many.
     key: Option<String>,
 }
 
-/// What is declared, as it rests and is told.
+/// A declaration as stored and answered.
 #[derive(Serialize)]
 struct Declaration {
     #[serde(skip_serializing_if = "Option::is_none")]
     celsius: Option<f64>,
     symptoms: Vec<String>,
-    /// The same in the codes of the national interface.
+    /// The symptoms and contact in the national codes.
     symptom: String,
     contact: String,
     high_risk_area: bool,
@@ -73,20 +73,20 @@ struct Declaration {
     places: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     residence: Option<String>,
-    /// self, other, organisation
+    /// `self`, `other` or `organisation`.
     by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     declarer: Option<Value>,
 }
 
-/// Of a declaration that rests: by whom it was made.
+/// The part of a stored declaration that says who made it.
 #[derive(Deserialize)]
 struct DeclaredBy {
     by: String,
 }
 
 impl DeclarationRequest {
-    /// What an organisation declares, and for which member of its roster.
+    /// Checks an organisation's declaration. Returns the roster id of the member and the declaration.
     fn for_member(self, organisation: &str) -> Result<(PaperKey, Declaration), Rejection> {
         let missing = Rejection::MissingField("member");
         let member = self.member.clone().ok_or(missing)?;
@@ -95,7 +95,7 @@ impl DeclarationRequest {
         }
         let declarer = json!({ "organisation": organisation });
         let body = self.check("organisation", Some(declarer))?;
-        // What is no id is on no roster.
+        // A text that is no id is on no roster.
         let member = key_in(Some(&member)).map_err(|_| Rejection::NotOnRoster)?;
         Ok((member, body))
     }
@@ -114,7 +114,7 @@ impl DeclarationRequest {
             .collect::<Result<_, _>>()?;
         codes.sort_unstable();
         codes.dedup();
-        // None beside some.
+        // `none` excludes all other symptoms.
         if codes.len() > 1 && codes[0] == 0 {
             return Err(Rejection::UnknownSymptom);
         }
@@ -156,7 +156,8 @@ impl Desk<'_> {
         let change = match caller {
             Caller::Session(session) => {
                 let change = self.declared_by(session, declared, word, &content).await?;
-                // Each declaration leaves a request with the declarer, whose number a day is bounded, whomever it is about.
+                // Each declaration leaves a request with the declarer, and requests are limited for each day, whoever the
+                // declaration is about.
                 let (noun, own) = ("declaration", session.identity);
                 let fresh = base32::text(&self.seal.fresh_key());
                 let word = word.unwrap_or(&fresh);
@@ -210,7 +211,7 @@ impl Desk<'_> {
         };
         let declarer = json!(MaskedPerson::from(&session.masked));
         let body = declared.check("other", Some(declarer))?;
-        // The contents were judged first, so that a refusal says nothing of the person.
+        // The contents are checked first, so that a refusal tells nothing about the person.
         let name = about.map(|about| about.name).unwrap_or_default();
         if !self.consents(session, who, &name).await? {
             return Err(Refusal::NoConsent.into());
@@ -218,8 +219,8 @@ impl Desk<'_> {
         Ok(self.filing(who, PaperKind::Declaration, key, &body)?)
     }
 
-    /// Whether a person lets a resident declare: the resident shows the person as a member of the family, and knows the name.
-    /// What is false of anybody else is false in one way.
+    /// Returns whether a resident may declare for a person: the person is a family member, and the name is right. All other
+    /// cases give the same answer.
     async fn consents(
         &self,
         session: &Session,
@@ -251,8 +252,8 @@ impl Desk<'_> {
         }
     }
 
-    /// A line a declaration, each of a member on the organisation's roster, by the roster's id; a bad line rejects itself
-    /// alone. Ids are not to be guessed, so that lines tell nothing of whoever is not on the roster.
+    /// Stores declarations of members of the organisation's roster, one a line. A bad line is rejected alone. Roster ids cannot
+    /// be guessed, so lines tell nothing about other people.
     pub(super) async fn declare_bulk(
         &self,
         pass: &AccessToken,
@@ -322,7 +323,7 @@ impl Desk<'_> {
         Ok(DeskResponse::Found(said.expect("just printed")))
     }
 
-    /// The declarations of a person, the newest first; of the person's own the newest counts.
+    /// Returns a person's declarations, the newest first. Of the person's own the newest counts.
     pub(super) async fn declarations(
         &self,
         session: &Session,
@@ -341,7 +342,7 @@ impl Desk<'_> {
         ))
     }
 
-    /// Returns the id of the newest declaration that a person made.
+    /// Returns the id of the newest declaration that the person made.
     async fn declaration_that_counts(&self, owner: Identity) -> Result<Option<String>, Refusal> {
         let kinds = PaperKinds::of(&[PaperKind::Declaration]);
         let mut after = None;

@@ -1,5 +1,5 @@
-//! Names in print of sources, organisations, sites and offices, from a file that an operator edits and that is checked when a
-//! node starts. The desk tells the name beside the identifier; where the file has none, the identifier stands alone.
+//! Display names of sources, organisations, sites and offices, from an operator's file that is checked at the start. Answers
+//! have the name beside the identifier; without a name the identifier stands alone.
 
 use crate::feed::is_source;
 use crate::language::Language;
@@ -10,16 +10,16 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Names of one file at most.
+/// Largest number of names in a file.
 const NAMES_MAX: usize = 100_000;
 
-/// Characters of one name.
+/// Longest name in characters.
 const CHARS_MAX: usize = 64;
 
-/// What stands where an identifier may stand, and is a word of the answer: who declared.
+/// Words of answers that may stand in the place of an identifier.
 const WORDS: [&str; 3] = ["self", "other", "organisation"];
 
-/// Members of an answer that hold an identifier, and the members that tell its name.
+/// Fields of an answer that hold an identifier, and the fields for its name.
 const NAMED: [(&str, &str); 4] = [
     ("source", "source_name"),
     ("organisation", "organisation_name"),
@@ -38,15 +38,18 @@ struct NameEntry {
     en: String,
 }
 
-/// What the file says, by identifier.
+/// Names by identifier.
 #[derive(Default)]
 pub struct DisplayNames {
     names: HashMap<String, [String; 3]>,
 }
 
 impl DisplayNames {
-    /// Reads and checks the file. Returns what is good, and of each entry that is not its number and what is wrong with it; an
-    /// error if the file is no TOML, or none of its entries is good.
+    /// Reads and checks the file. Returns the valid entries, and a message for each invalid one.
+    ///
+    /// # Errors
+    ///
+    /// A text: the file cannot be read, is no TOML, or has no valid entry.
     pub fn read(path: &Path) -> Result<(DisplayNames, Vec<String>), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
         let names = text.and_then(|text| DisplayNames::parse(&text));
@@ -92,7 +95,7 @@ impl DisplayNames {
         Some(&texts[language as usize])
     }
 
-    /// Adds the names to an answer of the desk, beside each identifier in it.
+    /// Adds the names to an answer, beside each identifier.
     pub fn add(&self, answer: &mut Value, language: Language) {
         if self.names.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! Entry declarations (入粤申报): where to, when, how, and the nucleic test; read back by whoever declared, and listed for the
-//! staff of the destination.
+//! Entry declarations (入粤申报): destination, day, transport and nucleic test. The declarer reads them back, and staff of the
+//! destination list them.
 
 use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, object, opened,
@@ -19,13 +19,13 @@ use std::collections::BTreeMap;
 
 const TRANSPORTS: [&str; 6] = ["train", "plane", "coach", "ship", "car", "other"];
 
-/// Entries of a page for staff, at most: each is a look at a person, and recorded.
+/// Largest page of entries for staff. Each entry is a look at a person, and is recorded.
 const LIMIT_MAX: usize = 50;
 
-/// Entries that one resident declares in a day.
+/// Entries that one resident may declare in a day.
 const ENTRIES_DAY_MAX: usize = 16;
 
-/// Entries of one resident to one destination on one day; the newest counts.
+/// Entries of one resident to one destination on one day. The newest counts.
 const ENTRIES_ALIKE_MAX: u8 = 16;
 
 #[derive(Deserialize)]
@@ -35,19 +35,19 @@ struct EntryRequest {
     from: Option<String>,
     departs: Option<String>,
     transport: Option<String>,
-    /// Of the train, flight or ship.
+    /// Number of the train, flight or ship.
     number: Option<String>,
     nucleic_test: Option<TestResult>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
 struct TestResult {
-    /// negative, positive
+    /// `negative` or `positive`.
     result: String,
     at: String,
 }
 
-/// An entry as it rests, and is told.
+/// An entry as stored and answered.
 #[derive(Serialize, Deserialize)]
 struct PlaceEntry {
     destination: String,
@@ -62,11 +62,11 @@ struct PlaceEntry {
     nucleic_test: Option<TestResult>,
 }
 
-/// The same on the list of the destination, with who comes.
+/// The same entry on the destination's list, with the person.
 #[derive(Serialize, Deserialize)]
 struct ListedEntry {
     entry: PlaceEntry,
-    /// Which it is of those that the person declared to the destination for the day.
+    /// Index among the person's entries to the destination for the day.
     nth: u8,
     who: String,
     person: MaskedPerson,
@@ -117,18 +117,18 @@ impl EntryRequest {
     }
 }
 
-/// The key of a person's nth entry on the list of a destination's day.
+/// Returns the key of a person's nth entry on a destination's list of a day.
 fn place_on_list(seal: &Seal, who: &Identity, destination: &str, day: &str, nth: u8) -> PaperKey {
     let parts = [destination.as_bytes(), day.as_bytes()];
     seal.paper_key(&[b"listed entry", &who.claim, parts[0], parts[1], &[nth]])
 }
 
-/// The owner of a partition of those who come to a place on a day.
+/// Returns the owner of one partition of a destination's list of a day.
 fn list_of(seal: &Seal, destination: &str, day: &str, partition: u8) -> Identity {
     seal.owner("entries", &format!("{destination} {day}"), partition)
 }
 
-/// Returns where the destination's list may have a person's entry.
+/// Returns the owner and the keys that a person's entry may have on the destination's list.
 pub(super) fn on_list(
     seal: &Seal,
     who: &Identity,
@@ -181,7 +181,7 @@ impl Desk<'_> {
                 let change = self.filing(list, PaperKind::Entry, *place, &listed)?;
                 let filed = self.store_client.apply(vec![change, own.clone()]).await?;
                 new &= listed.nth > free || filed[1];
-                // The same person declared another one meanwhile, which has the place.
+                // The same person declared another entry meanwhile, which has this key.
                 if filed[0] {
                     break;
                 }
@@ -206,8 +206,8 @@ impl Desk<'_> {
         ))
     }
 
-    /// Who comes to a place on a day, for the staff of its region: of each person what was declared last. Each who is listed is
-    /// told of it. A page may have fewer than are asked for and yet a next one.
+    /// Returns who arrives at a division on a day, for its staff: the last entry of each person. Each person can read that
+    /// staff looked. A page may be short and still have a next one.
     pub(super) async fn entries_for(
         &self,
         staff: &AccessToken,
@@ -272,8 +272,8 @@ impl Desk<'_> {
         ))
     }
 
-    /// The newest papers of a list that is cut into partitions. A few of each are read, and more of those only that could have
-    /// more on the page.
+    /// Returns the newest papers of a list that is split into partitions. A few of each partition are read, and more only where
+    /// the page may need them.
     pub(super) async fn merged(
         &self,
         after: Option<Cursor>,
@@ -283,7 +283,7 @@ impl Desk<'_> {
     ) -> Result<Vec<(Identity, Paper)>, Refusal> {
         let step = limit / 8 + 2;
         let mut all: Vec<(Identity, Paper)> = Vec::new();
-        // Where each that may have more is read on from.
+        // The cursor of each partition that may have more.
         let mut parts: Vec<(Identity, Option<Cursor>)> =
             (0..16).map(|partition| (owner(partition), after)).collect();
         while !parts.is_empty() {
@@ -309,7 +309,7 @@ impl Desk<'_> {
     }
 }
 
-/// Whether a division of GB/T 2260 lies within another: 440106 in 440100 in 440000.
+/// Returns whether a division of GB/T 2260 lies within another: 440106 in 440100 in 440000.
 pub(super) fn is_within(region: &str, outer: &str) -> bool {
     let outer = outer
         .strip_suffix("0000")

@@ -1,4 +1,4 @@
-//! What lists of others hold of a person: found by the person's own papers, ended where it still works, and then removed.
+//! Copies of a person's data on lists of others: found by the person's own papers, ended where they are in force, then removed.
 
 use super::{appeal, entry, family, grant, registration};
 use crate::answer::Refusal;
@@ -8,19 +8,19 @@ use crate::person::{CertType, Document, Identity};
 use crate::seal::Seal;
 use crate::store::{Change, Error, Store};
 
-/// What is on lists of others.
+/// Copies on lists of others.
 #[derive(Default)]
 pub struct Copies {
-    /// Ends grants and memberships; to be filed before anything is removed.
+    /// Changes that end grants and memberships. They must be stored before anything is removed.
     pub ends: Vec<Change>,
-    /// Owners of lists, and keys of what is to be removed there, as far as it is there.
+    /// Owners of lists, and the keys to remove there, if present.
     pub lists: Vec<(Identity, Vec<PaperKey>)>,
-    /// Papers of the person that cannot be opened: what others have of them is not known.
+    /// Number of the person's papers that cannot be opened. Their copies on lists of others are unknown.
     pub unread: usize,
 }
 
 impl Copies {
-    /// Adds what others have of some of a person's own papers.
+    /// Adds the copies that follow from some of the person's own papers.
     pub fn add(&mut self, seal: &Seal, who: &Identity, papers: &[Paper], now: Time) {
         for paper in papers {
             if self.add_one(seal, who, paper, now).is_err() {
@@ -54,7 +54,11 @@ impl Copies {
         Ok(())
     }
 
-    /// Adds the registrations of whom the number of a registration stands for.
+    /// Adds the registrations of a person whose document is a registration number.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or a registration cannot be opened.
     pub async fn add_registrations(
         &mut self,
         store: &dyn Store,

@@ -1,8 +1,8 @@
-//! Family (添加家庭成员): members by the face-check assertion of the identity platform; minors whose face check failed, with a
-//! white background. The phone holds a session a member, sealed like its own, so that showing for them costs nothing more.
+//! Family members (添加家庭成员): added with a face-check assertion of the identity platform, or on a white background for minors
+//! without one. The phone holds a session for each member, so showing costs nothing more.
 //!
-//! A membership is two papers, one with who added and one with who was added. It ends by a paper beside each, and a word in
-//! the memory of every node that its sessions are good no more.
+//! A membership is two papers, one with each person. It ends by a paper beside each, and by a revocation of its sessions in
+//! every node's memory.
 
 use super::grant::all;
 use super::revocation::{RevocationList, of_all};
@@ -24,7 +24,7 @@ use std::collections::HashSet;
 
 const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Member, PaperKind::MemberGone]);
 
-/// Members that one resident adds in a day, those who were removed among them.
+/// Members that one resident may add in a day, removed ones included.
 const MEMBERS_DAY_MAX: usize = 32;
 
 #[derive(Deserialize)]
@@ -33,12 +33,12 @@ struct AddMemberRequest {
     student: Option<bool>,
 }
 
-/// A membership, as it rests.
+/// A membership as stored.
 #[derive(Serialize, Deserialize)]
 struct Member {
-    /// The other one: the member, for who added; who added, for the member.
+    /// The other person: the member for the one who added, and the reverse.
     other: String,
-    /// Whether the other one was added by the owner, or added the owner.
+    /// Whether the owner added the other person; false if the other added the owner.
     added: bool,
     person: MaskedPerson,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,19 +50,19 @@ struct RemovedMember {
     id: String,
 }
 
-/// What a session carries of a membership.
+/// Returns the number of a membership that its sessions carry.
 pub(super) fn membership(key: &PaperKey) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
 }
 
-/// The change that ends a membership beside one of the two.
+/// Returns the change that ends a membership beside one of the two persons.
 fn gone(seal: &Seal, owner: Identity, paper: &Paper, now: Time) -> Result<Change, Refusal> {
     let gone = RemovedMember { id: id(paper) };
     let end = seal.paper_key(&[b"member gone", &paper.key]);
     super::filed(seal, owner, PaperKind::MemberGone, end, now, &gone)
 }
 
-/// Returns what ends a person's membership beside the other one, and what the other one's list has of it.
+/// Returns the change that ends a person's membership beside the other person, and its keys on the other's list.
 pub(super) fn ending(
     seal: &Seal,
     who: &Identity,
@@ -74,7 +74,7 @@ pub(super) fn ending(
     Ok((gone(seal, other, paper, now)?, (other, vec![paper.key])))
 }
 
-/// Eighteen years before today.
+/// Returns whether the person is younger than 18 today.
 fn is_minor(profile: &Profile, today: u32) -> bool {
     profile
         .document
@@ -102,14 +102,14 @@ impl Desk<'_> {
             return Err(Refusal::Malformed.into());
         }
         let members = self.live(owner).await?;
-        // Another assertion of the same person is the same request.
+        // Another assertion of the same person counts as the same request.
         let content = [write_who(&who), format!("{:?}", added.student)].concat();
         let (word, content) = (asked.idempotency, content.as_bytes());
         self.bind("member", owner, word, content).await?;
         let mut key = self.key_of("member", &owner.claim, word, content);
         let mut known = false;
         for (paper, member) in members.iter().filter(|(_, member)| member.added) {
-            // Added again: the assurance may have risen, the membership is the same.
+            // The same member again: the assurance may have risen, the membership stays.
             if read_who(&member.other)? == who && !self.is_revoked(&paper.key) {
                 (key, known) = (paper.key, true);
             }
@@ -122,7 +122,7 @@ impl Desk<'_> {
             self.bound_a_day(owner, PaperKind::Member, &key, MEMBERS_DAY_MAX)
                 .await?;
         }
-        // Whoever hands it over may repeat the request, and nobody else may.
+        // Only the same caller may repeat the request.
         let user = Some(&session.identity.claim);
         self.use_assertion(number, user).await?;
         let steps = self.register(who, &profile).await?;
@@ -145,7 +145,7 @@ impl Desk<'_> {
                 self.filing(who, PaperKind::Member, key, &others)?,
             ];
             let filed = self.store_client.apply(changes).await?;
-            // The key's membership has ended: its sessions would be refused.
+            // The membership of this key has ended, so its sessions would be refused.
             if !filed[0]
                 && self
                     .live(owner)
@@ -159,7 +159,7 @@ impl Desk<'_> {
         Ok(DeskResponse::Done(self.opened(key, who, steps, masked)))
     }
 
-    /// A session by which a member is shown.
+    /// Returns the answer with a session by which a member is shown.
     fn opened(&self, key: PaperKey, who: Identity, steps: u8, masked: MaskedIdentity) -> Value {
         let expires_at = self.now.plus(self.settings.session_life);
         let session = Session {
@@ -178,7 +178,7 @@ impl Desk<'_> {
         said
     }
 
-    /// Memberships of an owner that have not ended.
+    /// Returns the memberships of an owner that have not ended.
     async fn live(&self, owner: Identity) -> Result<Vec<(Paper, Member)>, Refusal> {
         let papers = all(self.store_client, owner, KINDS).await?;
         let mut gone = HashSet::new();
@@ -199,14 +199,14 @@ impl Desk<'_> {
         .collect()
     }
 
-    /// The numbers of those by which an owner shows others.
+    /// Returns the numbers of the memberships by which an owner shows others.
     pub(super) async fn memberships(&self, owner: Identity) -> Result<Vec<u64>, Refusal> {
         let live = self.live(owner).await?;
         let own = live.iter().filter(|(_, member)| member.added);
         Ok(own.map(|(paper, _)| membership(&paper.key)).collect())
     }
 
-    /// Whether a resident shows a person as a member of the family.
+    /// Returns whether a resident shows a person as a family member.
     pub(super) async fn shows(&self, owner: Identity, who: Identity) -> Result<bool, Refusal> {
         let live = self.live(owner).await?;
         let mut added = live.iter().filter(|(_, member)| member.added);
@@ -214,7 +214,7 @@ impl Desk<'_> {
         Ok(added.any(|(_, member)| member.other == other))
     }
 
-    /// Those whom the resident shows, and those who show the resident.
+    /// Returns the members whom the resident shows, and the residents who show the caller.
     pub(super) async fn members(&self, session: &Session) -> Result<DeskResponse, DeskError> {
         let (mut members, mut shown_by) = (Vec::new(), Vec::new());
         for (paper, member) in self.live(session.identity).await? {
@@ -241,7 +241,7 @@ impl Desk<'_> {
         Ok(DeskResponse::Found(told))
     }
 
-    /// Ends a membership: who added removes, who was added withdraws.
+    /// Ends a membership, for either of the two persons.
     pub(super) async fn remove_member(
         &self,
         session: &Session,
@@ -254,7 +254,7 @@ impl Desk<'_> {
         let (paper, member) = found.ok_or(Refusal::NotFound)?;
         let other = read_who(&member.other)?;
         let mut changes = self.gone(owner, other, paper)?;
-        // Sessions of the longest life may have been given, whatever the life of one is now.
+        // Sessions may have been issued with the longest validity, whatever it is now.
         let until = self.now.plus(SESSION_LIFE_MAX);
         let revocation = of_all(membership(&key), until);
         changes.push(self.revocation(RevocationList::Members, &revocation)?);
@@ -263,7 +263,7 @@ impl Desk<'_> {
         Ok(DeskResponse::Found(json!({ "id": id, "state": "ended" })))
     }
 
-    /// The changes that end a membership, beside who added and beside who was added.
+    /// Returns the changes that end a membership beside both persons.
     fn gone(&self, one: Identity, other: Identity, paper: &Paper) -> Result<Vec<Change>, Refusal> {
         Ok(vec![
             gone(self.seal, one, paper, self.now)?,
@@ -271,7 +271,7 @@ impl Desk<'_> {
         ])
     }
 
-    /// The changes that end the membership of this number by which a person is shown; none if it has ended.
+    /// Returns the changes that end the membership with a number by which a person is shown; none if it has ended.
     pub(super) async fn ending_of(
         &self,
         who: Identity,
@@ -285,13 +285,13 @@ impl Desk<'_> {
         }
     }
 
-    /// Whether sessions of a membership that are made now are refused.
+    /// Returns whether new sessions of a membership are refused.
     fn is_revoked(&self, key: &PaperKey) -> bool {
         let issued = self.seal.revoked.admits(membership(key), self.now);
         issued.is_err()
     }
 
-    /// Another session for a member, with what is known of the assurance now.
+    /// Issues another session for a member, with the current assurance.
     pub(super) async fn renew_member(
         &self,
         session: &Session,
@@ -303,7 +303,7 @@ impl Desk<'_> {
             .iter()
             .find(|(paper, member)| paper.key == key && member.added);
         let (_, member) = found.ok_or(Refusal::NotFound)?;
-        // A store that was restored may have forgotten the end of the membership.
+        // A restored store may have lost the end of the membership.
         if self.is_revoked(&key) {
             return Err(Refusal::NotPermitted.into());
         }
@@ -314,7 +314,7 @@ impl Desk<'_> {
             .await?
             .ok_or(Refusal::NotFound)?;
         let profile = self.seal.open_profile(&who, &placed.record.profile);
-        // Who was erased is shown no more.
+        // An erased person is not shown.
         let masked = masked_of(&profile.ok_or(Refusal::NotFound)?);
         Ok(DeskResponse::Done(self.opened(
             key,
@@ -325,7 +325,7 @@ impl Desk<'_> {
     }
 }
 
-/// What a code is shown on.
+/// Returns the background of a code.
 fn background(assurance: Assurance) -> &'static str {
     match assurance {
         Assurance::Unverified => "white",

@@ -1,7 +1,7 @@
-//! Grants: a resident lets an organisation check the status until a day. The grant is a sealed code that only scanners of that
-//! organisation open; it lies on the organisation's roster, and whoever gave it takes it back.
+//! Grants: a resident lets an organisation check the status until a day. A grant is a sealed code that only the organisation's
+//! scanners open. It is on the organisation's roster, and the resident can revoke it.
 //!
-//! Bulk verification rests on this: a roster is checked every morning, and nobody photographs phones.
+//! Bulk verification rests on grants: an organisation checks its roster every morning without photographs of phones.
 
 use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, id, key_in, object,
@@ -25,19 +25,19 @@ use std::time::Duration;
 
 const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Grant, PaperKind::GrantGone]);
 
-/// Grants of one resident that are in force.
+/// Grants of one resident in force.
 const GRANTS_MAX: usize = 64;
 
-/// Grants of one resident whose day is not over, those that were taken back among them.
+/// Grants of one resident whose day is not over, revoked ones included.
 const GRANTS_LIVE_MAX: usize = 256;
 
-/// Members of a roster that may be asked for at once; a page has [`PAGE_MAX`] at most.
+/// Members of a roster in one answer. A page of the store has [`PAGE_MAX`] at most.
 const ROSTER_LIMIT_MAX: usize = 500;
 
-/// Whether a grant was taken back is known for so long.
+/// Time for which a node remembers whether a grant was revoked.
 const GONE_LIFE: Duration = Duration::from_secs(1);
 
-/// Grants of which it is known at once.
+/// Grants for which a node remembers it.
 const GONE_KNOWN_MAX: u64 = 200_000;
 
 #[derive(Deserialize)]
@@ -46,7 +46,7 @@ struct GrantRequest {
     until: Option<String>,
 }
 
-/// A grant, as it rests with the resident and on the roster.
+/// A grant as stored with the resident and on the roster.
 #[derive(Serialize, Deserialize)]
 struct GrantRecord {
     organisation: String,
@@ -54,12 +54,12 @@ struct GrantRecord {
     until: String,
     who: String,
     steps: u8,
-    /// As sealed things carry it.
+    /// Masked name and document number in the form of sealed codes.
     masked: String,
     person: MaskedPerson,
 }
 
-/// The end of a day in China, where the day was said.
+/// Returns the end of a day in China; `BadUntil` if the text is no day.
 fn end_of(day: &str) -> Result<Time, Rejection> {
     parse_day(day).ok_or(Rejection::BadUntil)?;
     let end: jiff::Timestamp = format!("{day}T23:59:59.999+08:00")
@@ -68,7 +68,7 @@ fn end_of(day: &str) -> Result<Time, Rejection> {
     Ok(Time(end.as_millisecond().max(0) as u64))
 }
 
-/// The key of the paper that ends a grant: it begins as the grant's does, so that nobody has to open it.
+/// Returns the key of the paper that ends a grant. It begins like the grant's key, so that no paper has to be opened.
 fn gone_key(key: &PaperKey) -> PaperKey {
     let mut gone = *key;
     gone[15] ^= 0xff;
@@ -79,8 +79,8 @@ fn number(key: &PaperKey) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
 }
 
-/// The key of the grant with a number. A sealed grant carries the number alone, so the rest follows from it. The first four
-/// bits are the partition of the giver.
+/// Returns the key of the grant with a number. Sealed grants carry the number only, so the rest of the key follows from it. The
+/// first four bits are the resident's partition.
 fn key_of_number(seal: &Seal, number: u64) -> PaperKey {
     let mut key = seal.paper_key(&[b"grant number", &number.to_be_bytes()]);
     key[..8].copy_from_slice(&number.to_be_bytes());
@@ -91,7 +91,7 @@ fn roster(seal: &Seal, organisation: &str, partition: u8) -> Identity {
     seal.owner("roster", organisation, partition)
 }
 
-/// Returns what ends a person's grant, and what the organisation's roster has of it.
+/// Returns the change that ends a person's grant, and its keys on the organisation's roster.
 pub(super) fn ending(
     seal: &Seal,
     who: &Identity,
@@ -104,12 +104,12 @@ pub(super) fn ending(
     Ok((ended, (list, vec![grant.key])))
 }
 
-/// An organisation that scans: its name, and what a sealed grant says of whose it is.
+/// An organisation that scans grants.
 #[derive(Clone)]
 pub struct Organisation {
     /// The name in the organisation's credential.
     pub name: Arc<str>,
-    /// The number by which grants name the organisation.
+    /// The number by which sealed grants name the organisation.
     pub id: u64,
 }
 
@@ -124,26 +124,26 @@ impl Organisation {
     }
 }
 
-/// Whether some grants of an organisation were taken back, as of when that was asked.
+/// Whether grants of an organisation were revoked, at the time of the lookup.
 pub struct RevokedGrants {
-    /// Whose grants these are.
+    /// The organisation.
     pub organisation: Organisation,
     known: HashMap<u64, bool>,
-    /// The moment of which this was read.
+    /// The moment of the oldest lookup.
     pub as_of: Moment,
 }
 
 impl RevokedGrants {
-    /// Whether the grant with a number was taken back; None if that was not asked.
+    /// Returns whether the grant with a number was revoked; None if it was not looked up.
     pub fn was_taken_back(&self, number: u64) -> Option<bool> {
         self.known.get(&number).copied()
     }
 }
 
-/// What is known of grants that are scanned.
+/// Cache of revoked grants.
 pub struct RevokedGrantCache {
     cache: moka::sync::Cache<(u64, u64), (bool, Moment)>,
-    /// Grants that were read as taken back: a store that was emptied or restored gives none of them back.
+    /// Grants that were read as revoked. An emptied or restored store brings none of them back.
     ended: moka::sync::Cache<(u64, u64), ()>,
 }
 
@@ -160,8 +160,11 @@ impl Default for RevokedGrantCache {
 }
 
 impl RevokedGrantCache {
-    /// Looks up whether the grants with these numbers were taken back. `UpstreamBusy` where the store does not tell in time: then
-    /// no grant is good.
+    /// Looks up whether the grants with these numbers were revoked.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` if the store does not answer in time. Then no grant counts as good.
     pub async fn of(
         &self,
         organisation: &Organisation,
@@ -213,7 +216,7 @@ impl RevokedGrantCache {
     }
 }
 
-/// Reads all papers of these kinds.
+/// Returns all papers of an owner of these kinds.
 pub(super) async fn all(
     store_client: &StoreClient,
     owner: Identity,
@@ -233,7 +236,7 @@ pub(super) async fn all(
     }
 }
 
-/// Returns the keys and givers of the grants with these numbers, all of one partition. A grant that is on no roster has none.
+/// Returns the keys and residents of the grants with these numbers in one partition. A grant that is on no roster is left out.
 pub(super) async fn givers(
     seal: &Seal,
     store_client: &StoreClient,
@@ -248,7 +251,7 @@ pub(super) async fn givers(
         .await?;
     let mut givers = HashMap::new();
     for paper in papers.into_iter().flatten() {
-        // One that cannot be opened holds up no other.
+        // A grant that cannot be opened does not hold up the others.
         if let Ok(granted) = opened::<GrantRecord>(seal, &owner, &paper) {
             givers.insert(number(&paper.key), (paper.key, read_who(&granted.who)?));
         }
@@ -282,7 +285,7 @@ impl Desk<'_> {
         if full && granted.iter().all(|(paper, _)| paper.key != key) {
             return Err(Refusal::LimitReached.into());
         }
-        // Both papers stay until the grant is over, however long that is.
+        // Both papers stay until the grant has ended, however long that is.
         let end = end_of(&until)?.min(AT_MAX);
         let granted = GrantRecord {
             organisation,
@@ -305,7 +308,7 @@ impl Desk<'_> {
         })))
     }
 
-    /// The grant as a code, sealed anew: it is good until its day, or for as long as the key is on the ring.
+    /// Returns the grant as a newly sealed code. It is valid until its day, as long as its key is on the ring.
     fn code_of(&self, key: &PaperKey, granted: &GrantRecord) -> Result<String, Refusal> {
         let who = read_who(&granted.who)?;
         let masked = base32::bytes(&granted.masked, 10);
@@ -322,14 +325,14 @@ impl Desk<'_> {
         Ok(self.seal.grant(self.nonces, &grant))
     }
 
-    /// The grants of a resident that are in force, and how many have a day that is not over.
+    /// Returns the number of a resident's grants whose day is not over, and those in force.
     async fn granted(
         &self,
         owner: Identity,
     ) -> Result<(usize, Vec<(Paper, GrantRecord)>), Refusal> {
         let mut papers: Vec<Paper> = Vec::new();
         loop {
-            // Those that end last come first.
+            // Grants that end last come first.
             let after = papers.last().map(Paper::cursor);
             let page = self
                 .store_client
@@ -355,7 +358,7 @@ impl Desk<'_> {
         Ok((live, granted.collect::<Result<_, Refusal>>()?))
     }
 
-    /// Returns of these keys of an owner's grants those that are in force.
+    /// Returns the grants in force among these keys of an owner.
     async fn in_force(
         &self,
         owner: Identity,
@@ -367,7 +370,7 @@ impl Desk<'_> {
         self.not_gone(owner, papers.collect()).await
     }
 
-    /// Returns those of an owner's grants that were not taken back.
+    /// Returns an owner's grants that were not revoked.
     async fn not_gone(
         &self,
         owner: Identity,
@@ -413,7 +416,7 @@ impl Desk<'_> {
         let end = gone_key(&key);
         let nothing = json!({});
         let changes = vec![
-            // What ends a grant stays for as long as the grant would.
+            // The paper that ends a grant stays as long as the grant would.
             self.filing_at(list, PaperKind::GrantGone, end, paper.at, &nothing)?,
             self.filing_at(who, PaperKind::GrantGone, end, paper.at, &nothing)?,
         ];
@@ -430,8 +433,8 @@ impl Desk<'_> {
         ))
     }
 
-    /// Those who granted an organisation, each with a code to scan: partition by partition, in each the grants that end last
-    /// first. A page may have fewer than are asked for and yet a next one.
+    /// Returns the members of an organisation's roster, each with a code to scan: by partition, and in each the grants that end
+    /// last first. A page may be short and still have a next one.
     pub(super) async fn roster(
         &self,
         pass: &AccessToken,
@@ -446,7 +449,7 @@ impl Desk<'_> {
         let (mut members, mut next) = (Vec::new(), None);
         for partition in first..16 {
             if left == 0 {
-                // Before all that is in the next one.
+                // A cursor before all papers of the next partition.
                 let mut key = [0; 16];
                 key[0] = partition << 4;
                 next = Some(Cursor { at: AT_MAX, key });
@@ -481,7 +484,7 @@ impl Desk<'_> {
         ))
     }
 
-    /// Returns whom these ids of an organisation's roster name. An id that is on it no more, or never was, names nobody.
+    /// Returns the persons whom ids of an organisation's roster name. Ids that are not on the roster are left out.
     pub(super) async fn members_of(
         &self,
         organisation: &str,

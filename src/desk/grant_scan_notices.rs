@@ -1,8 +1,9 @@
-//! Scans of grants, told to those who gave them: once a day each, which organisation scanned and when first.
+//! Notices of scanned grants, for the residents who gave them: one a day and grant, with the organisation and the time of the
+//! first scan.
 //!
-//! A gate's thread remembers in its own memory which grants it saw today, and hands on each first one without waiting. Whose
-//! it is, a grant does not say: outside the doors the organisation's roster is asked, and a paper is filed with the person. The
-//! paper's key is that of grant and day, so whichever node or thread comes later changes nothing.
+//! Each gate thread remembers the grants it saw today and queues each first scan without waiting. A grant does not name its
+//! resident: a background task reads the organisation's roster and stores a paper with the person. The key of the paper follows
+//! from grant and day, so repeats by other nodes or threads change nothing.
 
 use super::audit::GrantScanNotice;
 use super::grant::givers;
@@ -19,19 +20,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
-/// Grants that one thread remembers: 1 MiB or two. With more of them some are handed on again.
+/// Grants that one thread remembers, 1 to 2 MiB. Beyond that some scans are queued again.
 const SEEN_MAX: usize = 100_000;
 
-/// First scans that wait to be told. What finds no room is handed on by the next scan of the grant.
+/// First scans that may wait in the queue. A scan that does not fit is queued at the next scan of its grant.
 const WAITING_MAX: usize = 65_536;
 
-/// First scans that are told together.
+/// First scans that are delivered together.
 const BATCH: usize = 10_000;
 
-/// Papers that go to the store together.
+/// Papers that are stored in one call.
 const FILED_MAX: usize = 1_000;
 
-/// Between two batches, so that a list is read once for many.
+/// Pause between two batches, so that one read of a roster serves many scans.
 pub const EVERY: Duration = Duration::from_secs(5);
 
 /// The grants that one thread saw today.
@@ -42,7 +43,7 @@ pub struct SeenGrants {
 }
 
 impl SeenGrants {
-    /// Whether this is the first time today, as far as is remembered.
+    /// Returns whether this is the first scan today, as far as the thread remembers.
     fn is_first(&mut self, number: u64, now: Time) -> bool {
         if self.day != now.day_count() || self.numbers.len() >= SEEN_MAX {
             self.day = now.day_count();
@@ -52,11 +53,11 @@ impl SeenGrants {
     }
 }
 
-/// A scan of a grant, with what the grant says of whose it is.
+/// A scan of a grant.
 pub struct GrantScan {
-    /// Whose gate scanned.
+    /// The organisation whose gate scanned.
     pub organisation: Arc<str>,
-    /// Whose grant it is.
+    /// The resident who gave the grant.
     pub resident: ResidentId,
     /// The number of the grant.
     pub number: u64,
@@ -64,7 +65,7 @@ pub struct GrantScan {
     pub at: Time,
 }
 
-/// First scans on their way from the doors to the persons.
+/// The queue of first scans, from the doors to the background task.
 pub struct GrantScanQueue {
     sender: mpsc::Sender<GrantScan>,
     waiting: Mutex<PendingScans>,
@@ -72,7 +73,7 @@ pub struct GrantScanQueue {
 
 struct PendingScans {
     receiver: mpsc::Receiver<GrantScan>,
-    /// Taken out, and not yet told.
+    /// Scans taken from the queue and not delivered yet.
     some: Vec<GrantScan>,
 }
 
@@ -86,7 +87,7 @@ impl Default for GrantScanQueue {
 }
 
 impl GrantScanQueue {
-    /// Hands a scan on if it is the first of its grant today. Waits for nobody.
+    /// Queues a scan if it is the first of its grant today. Never waits.
     pub fn note(&self, seen: &mut SeenGrants, scan: GrantScan) {
         let number = scan.number;
         if seen.is_first(number, scan.at) && self.sender.try_send(scan).is_err() {
@@ -94,8 +95,11 @@ impl GrantScanQueue {
         }
     }
 
-    /// Tells some of those that wait, as soon as there are any; how many persons were told of one that they did not know of.
-    /// What cannot be told waits on.
+    /// Waits for queued scans and delivers some. Returns the number of new notices. Scans that cannot be delivered stay.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of [`StoreClient`].
     pub async fn tell(&self, seal: &Seal, store_client: &StoreClient) -> Result<u64, Refusal> {
         let mut waiting = self.waiting.lock().await;
         let PendingScans { receiver, some } = &mut *waiting;
@@ -105,7 +109,11 @@ impl GrantScanQueue {
         deliver_all(some, seal, store_client).await
     }
 
-    /// Tells what waits now, at the end.
+    /// Delivers the queued scans without waiting for more, before the process ends.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of [`StoreClient`].
     pub async fn deliver_rest(
         &self,
         seal: &Seal,
@@ -135,7 +143,7 @@ async fn deliver_all(
         let numbers: HashSet<u64> = scans.iter().map(|scan| scan.number).collect();
         let givers: HashMap<u64, (PaperKey, Identity)> =
             givers(seal, store_client, organisation, partition, &numbers).await?;
-        // A grant that is on no roster any more has nobody to be told.
+        // A grant that is on no roster has no resident to notify.
         let known = scans
             .iter()
             .filter_map(|scan| Some((*scan, givers.get(&scan.number)?)));
@@ -150,7 +158,7 @@ async fn deliver_all(
     Ok(told)
 }
 
-/// None if the service has ended.
+/// Returns the change that stores a notice; None if the key of notices was destroyed.
 fn paper(seal: &Seal, scan: &GrantScan, grant: &PaperKey, giver: &Identity) -> Option<Change> {
     let key = seal.paper_key(&[b"grant scan", grant, &scan.at.day_count().to_be_bytes()]);
     let told = GrantScanNotice {

@@ -1,5 +1,5 @@
-//! Guidance for the release of a red code (解除指引), per reason and region, from a file that an authority edits and that is
-//! checked when a node starts. What the file does not say, the texts of this service do.
+//! Guidance for the release of a red code (解除指引) by reason and region, from an authority's file that is checked at the start.
+//! Built-in texts fill the gaps.
 
 use crate::feed::parse_region;
 use crate::language::Language;
@@ -10,20 +10,20 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Texts of one file at most: a province has some hundred and thirty divisions and six reasons.
+/// Largest number of texts in a file: a province has about 130 divisions and six reasons.
 const TEXTS_MAX: usize = 20_000;
 
-/// Characters of one text.
+/// Longest text in characters.
 const CHARS_MAX: usize = 1_000;
 
-/// The line that every guidance names.
+/// The telephone line that every text must name.
 const LINE: &str = "12345";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GuidanceEntry {
     reason: String,
-    /// Six digits; without it the text is for everywhere.
+    /// A division of six digits; None if the text holds everywhere.
     region: Option<String>,
     #[serde(rename = "zh-Hans")]
     hans: String,
@@ -32,15 +32,18 @@ struct GuidanceEntry {
     en: String,
 }
 
-/// What the file says, by reason and region.
+/// Texts by reason and region.
 #[derive(Default)]
 pub struct Guidance {
     texts: HashMap<(Reason, Option<u32>), [String; 3]>,
 }
 
 impl Guidance {
-    /// Reads and checks the file. Returns what is good, and of each entry that is not its number and what is wrong with it; an
-    /// error if the file is no TOML, or none of its entries is good.
+    /// Reads and checks the file. Returns the valid entries, and a message for each invalid one.
+    ///
+    /// # Errors
+    ///
+    /// A text: the file cannot be read, is no TOML, or has no valid entry.
     pub fn read(path: &Path) -> Result<(Guidance, Vec<String>), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let guidance = Guidance::parse(&text);
@@ -83,7 +86,7 @@ impl Guidance {
         }
     }
 
-    /// The text for a reason in a region: of the district, else of its city, its province, or of everywhere.
+    /// Returns the text for a reason in a region: the district's, else the city's, the province's, or the general one.
     pub fn text(&self, reason: Reason, region: Option<u32>, language: Language) -> &str {
         let regions = region.map(|region| [region, region / 100 * 100, region / 10_000 * 10_000]);
         let places = regions.into_iter().flatten().map(Some).chain([None]);

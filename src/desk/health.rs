@@ -17,7 +17,7 @@ const ALL: [PaperKind; 4] = [
     PaperKind::Temperature,
 ];
 
-/// A trip card tells of so many days.
+/// Time that a trip card covers.
 const TRIP_LIFE: Duration = Duration::from_secs(14 * 86_400);
 
 impl Desk<'_> {
@@ -26,7 +26,7 @@ impl Desk<'_> {
         session: &Session,
         asked: &DeskRequest<'_>,
     ) -> Result<DeskResponse, DeskError> {
-        // A minor whose face was not checked may be shown by any phone: the history of temperatures is not.
+        // The code of a minor without a face check may be on any phone, so the history of temperatures is left out.
         let withheld = session.masked.assurance == Assurance::Unverified;
         let mut kinds: Vec<PaperKind> = match asked.params.kind {
             None => ALL.to_vec(),
@@ -62,14 +62,14 @@ impl Desk<'_> {
         };
         let mut card = self.told(&owner, paper)?;
         card["state"] = match self.now.since(paper.at) > TRIP_LIFE {
-            // Where the person was since, nobody has said.
+            // The carriers say nothing of the time since.
             true => {
                 card["places"] = json!([]);
                 "too_old".into()
             }
             false => "known".into(),
         };
-        // The carriers are a day late by nature: the card is of then.
+        // Carriers' data is about a day old; the card is as of its own time.
         card["as_of"] = card["at"].take();
         if let Some(card) = card.as_object_mut() {
             for name in ["id", "kind", "at"] {

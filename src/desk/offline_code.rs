@@ -1,5 +1,5 @@
-//! Offline codes at the desk: a resident, or staff for one, revokes all codes issued so far by raising the generation. The person is
-//! told, and every node reads it within a second or two.
+//! Revocation of offline codes: a resident, or staff for one, revokes all codes so far by raising the generation. The person
+//! can read who did, and every node learns it within a second or two.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, NamedPerson, object, purpose};
 use crate::answer::Refusal;
@@ -18,18 +18,17 @@ use std::time::Duration;
 
 const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::OfflineGeneration]);
 
-/// A reading goes back so far behind the one before: the clocks of nodes differ, and a paper may be filed late.
+/// Overlap of two readings: the clocks of nodes differ, and a paper may be stored late.
 const READ_AGAIN: Duration = Duration::from_secs(600);
 
-/// Revocations of one person in a day, whoever asks. A person has 255 generations: at this rate they last for a month, and nobody
-/// needs so many.
+/// Revocations for one person in a day. A person has 255 generations, which last at least a month at this rate.
 const REVOCATIONS_DAY_MAX: usize = 8;
 
-/// A revoked generation as it rests: resident id and generation.
+/// A revoked generation as stored: resident id and generation.
 #[derive(Serialize, Deserialize)]
 struct StoredGeneration(u64, u8);
 
-/// Why a session's holder revokes: nobody asks for a reason.
+/// Recorded purpose when the holder of a session revokes.
 const OWN_PURPOSE: &str = "own_request";
 
 #[derive(Deserialize)]
@@ -43,7 +42,8 @@ fn part(seal: &Seal, partition: u8) -> Identity {
     seal.owner("offline generations", "all", partition)
 }
 
-/// Returns the changes that revoke a generation: on the list that nodes read, and with the person. None where papers cannot be sealed.
+/// Returns the changes that revoke a generation: one on the list that nodes read, one with the person. None if the key of
+/// papers was destroyed.
 pub fn revoking(
     seal: &Seal,
     who: Identity,
@@ -65,7 +65,11 @@ pub fn revoking(
     Some([filed(part(seal, partition_of(resident)))?, filed(who)?])
 }
 
-/// Returns the newest generation that the papers of a person say is revoked.
+/// Returns the newest revoked generation in a person's own papers; None if there is none.
+///
+/// # Errors
+///
+/// The store fails, or a paper cannot be opened.
 pub async fn newest_of(store: &dyn Store, seal: &Seal, who: Identity) -> Result<Option<u8>, Error> {
     let papers = read_pages(store, who, KINDS, Time(0)).await?;
     let mut newest = None;
@@ -82,7 +86,11 @@ fn opened(seal: &Seal, owner: &Identity, paper: &Paper) -> Result<StoredGenerati
     read.ok_or(Error::Damaged("a revoked generation"))
 }
 
-/// Reads what was revoked since `from`, and a while before; everything where that is None.
+/// Returns the generations revoked since `from` and some minutes before it; all of them if it is None.
+///
+/// # Errors
+///
+/// The store fails, or a paper cannot be opened.
 pub async fn read_generations(
     store: &dyn Store,
     seal: &Seal,
@@ -102,7 +110,7 @@ pub async fn read_generations(
         .collect())
 }
 
-/// Reads every paper of an owner from this time on, the latest first.
+/// Returns an owner's papers from a time on, the latest first.
 async fn read_pages(
     store: &dyn Store,
     owner: Identity,
@@ -123,13 +131,13 @@ async fn read_pages(
     }
 }
 
-/// The partition of the list in which a resident is told.
+/// Returns the partition of the list that has a resident's revocations.
 fn partition_of(resident: ResidentId) -> u8 {
     (resident.0 >> 60) as u8
 }
 
 impl Desk<'_> {
-    /// Revokes every offline code of a person that was issued so far: of the session's, or of whom staff name.
+    /// Revokes all offline codes so far of the session's resident, or of the person whom staff name.
     pub(super) async fn revoke_offline(
         &self,
         caller: &Caller,
@@ -151,7 +159,7 @@ impl Desk<'_> {
                 let document = revoking.person.check(self.now)?;
                 let why = purpose(revoking.purpose.as_deref())?;
                 let who = self.seal.identify(&document);
-                // Who is not on record and who has another name are one to whoever asks; both are recorded.
+                // The caller gets the same answer for a person not on record and for a wrong name; both are recorded.
                 if !self.is_named(who, &revoking.person.name).await? {
                     let deed = AuditedAct::new(pass.holder(), role, Act::RevokeOffline.word());
                     let deed = deed.purpose(why).about(who);
@@ -176,7 +184,7 @@ impl Desk<'_> {
             newest = newest.max(Some(generation));
         }
         let generation = newest.map_or(Some(0), |newest| newest.checked_add(1));
-        // The last generation has no codes: whatever was issued can be revoked.
+        // The last generation has no codes, so every issued code can be revoked.
         let generation = generation.filter(|generation| *generation < LAST_GENERATION);
         let generation = generation.ok_or(Refusal::LimitReached)?;
         let changes = revoking(self.seal, who, resident, generation, self.now);

@@ -1,5 +1,5 @@
-//! Overrides: an operator clears a reason in the place of the source that set it, with a purpose that is on record and told to
-//! the person. It is for what the source cannot clear itself: a wrong number, a source that is no more.
+//! Overrides: an operator clears a reason in place of its source, with a recorded purpose that the person can read. For what
+//! the source cannot clear: a wrong number, a source that no longer exists.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, object, purpose};
 use crate::desk::audit::AuditedAct;
@@ -16,17 +16,17 @@ use serde_json::json;
 struct OverrideRequest {
     cert_type: Option<String>,
     cert_no: Option<String>,
-    /// Of a slip, in place of a document.
+    /// Number of a registration, in place of a document.
     registration: Option<String>,
     reason: Option<String>,
     source: Option<String>,
-    /// The number that the source is left with: what it says with a higher one counts. Its own, unless it is said.
+    /// The sequence number that the source keeps: its messages with a higher number count. Default: its current one.
     seq: Option<u64>,
     purpose: Option<String>,
 }
 
 impl Desk<'_> {
-    /// Clears a reason of a source. `NotFound` where the source is on record with nothing of this reason.
+    /// Clears a reason of a source. `NotFound` if the source has nothing on record for this reason.
     pub(super) async fn override_status(
         &self,
         by: &AccessToken,
@@ -66,7 +66,7 @@ impl Desk<'_> {
         let cleared = Assertion {
             active: false,
             seq,
-            // Said again, it is the same.
+            // A repeated request changes nothing.
             at: if known.active { self.now } else { known.at },
             until: None,
             ..known.clone()

@@ -1,8 +1,8 @@
-//! Offline registration: people without an eligible document, foreign nationals and residents of Taiwan are registered by
-//! staff, get a slip, and are looked up by staff who say why. No place may make the code the only pass, and the slip says so.
+//! Offline registration: staff register people without an eligible document, foreign nationals and residents of Taiwan, print a
+//! slip, and look them up with a stated purpose. No place may make the code the only pass, and the slip says so.
 //!
-//! The number of a slip stands for the person as a document does for others: feeds say by it what somebody's status is. A
-//! document has the same number however often it is registered, so that nobody is green by registering anew.
+//! The number on the slip stands for the person as a document does: feeds name the person by it. The same document always gives
+//! the same number, so nobody becomes green by registering again.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, content_of, id, object, purpose};
 use crate::answer::{Refusal, ResidentStatus};
@@ -23,19 +23,19 @@ use crate::store::{Change, ChangeKind, Error, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Documents that get no code: of Taiwan residents (15, 16), of foreign nationals (34), others (99), and none at all.
+/// Document types without a code: Taiwan residents (15, 16), foreign nationals (34), others (99), and none.
 const CERT_TYPES: [&str; 5] = ["15", "16", "34", "99", "none"];
 
 const NUMBER_CHARS_MAX: usize = 32;
 
-/// Registrations under one number that are told, the newest.
+/// Newest registrations under one number that an answer has.
 const REGISTRATIONS_MAX: usize = 20;
 
 #[derive(Deserialize)]
 struct RegistrationRequest {
     cert_type: Option<String>,
     cert_no: Option<String>,
-    /// Of a slip.
+    /// Number of a slip.
     number: Option<String>,
     name: Option<String>,
     nationality: Option<String>,
@@ -44,7 +44,7 @@ struct RegistrationRequest {
     purpose: Option<String>,
 }
 
-/// A registration, as it rests and as staff are told of it.
+/// A registration as stored and as staff see it.
 #[derive(Serialize, Deserialize)]
 struct Registration {
     number: String,
@@ -63,13 +63,13 @@ struct Registration {
 }
 
 impl Registration {
-    /// What stands for the person in place of a document.
+    /// Returns the number of the slip as a document; None if it is no number.
     fn person(&self) -> Option<Document> {
         Document::registration(&self.number).ok()
     }
 }
 
-/// A number in its one spelling.
+/// Returns a number in its canonical spelling.
 fn spelled(number: &str) -> Result<String, Rejection> {
     let good = (1..=NUMBER_CHARS_MAX).contains(&number.len())
         && number
@@ -82,14 +82,14 @@ fn spelled(number: &str) -> Result<String, Rejection> {
 }
 
 impl RegistrationRequest {
-    /// The document, where there is one: its type and number.
+    /// Returns the type and number of the document, if there is one.
     fn document(&self) -> Result<(String, Option<String>), Rejection> {
         let cert_type = self
             .cert_type
             .clone()
             .ok_or(Rejection::MissingField("cert_type"))?;
         if !CERT_TYPES.contains(&cert_type.as_str()) {
-            // Whoever has one of the others applies for a code.
+            // A person with another type of document applies for a code.
             return Err(Rejection::BadDocument);
         }
         let cert_no = match (cert_type.as_str(), &self.cert_no) {
@@ -144,13 +144,13 @@ fn by_number(seal: &Seal, number: &str) -> Identity {
     spread(seal, "registration by number", number)
 }
 
-/// An owner of its own, in whichever partition its name falls.
+/// Returns an owner whose partition follows from its name.
 fn spread(seal: &Seal, noun: &str, name: &str) -> Identity {
     let anywhere = seal.owner(noun, name, 0);
     seal.owner(noun, name, anywhere.claim[0] & 15)
 }
 
-/// Returns where the registrations under a number are.
+/// Returns the owners and keys of the registrations under a number.
 pub(super) async fn on_lists(
     store: &dyn Store,
     seal: &Seal,
@@ -180,7 +180,7 @@ pub(super) async fn on_lists(
 }
 
 impl Desk<'_> {
-    /// Fifty-five bits, enough that nobody guesses another's and few enough to be read out, and a character that checks them.
+    /// Returns the number of a slip: 55 bits, which nobody guesses and anybody can read out, and a check character.
     fn number_of(&self, document: &(String, Option<String>), key: &PaperKey) -> String {
         let key = match document {
             (cert_type, Some(cert_no)) => {
@@ -196,7 +196,7 @@ impl Desk<'_> {
         number
     }
 
-    /// The change that puts a registered person on record.
+    /// Returns the change that puts a registered person on record.
     fn on_record(&self, registration: &Registration) -> Result<Change, Refusal> {
         let document = registration.person().ok_or(Refusal::Malformed)?;
         let who = self.seal.identify(&document);
@@ -212,8 +212,8 @@ impl Desk<'_> {
         Ok(Change { who, what })
     }
 
-    /// Returns so many of the registrations under a number or a document that are wanted, the newest first. Those of others
-    /// hide none.
+    /// Returns up to `most` wanted registrations under a number or document, the newest first. Others do not count against
+    /// `most`.
     async fn registered(
         &self,
         owner: Identity,
@@ -242,13 +242,13 @@ impl Desk<'_> {
         }
     }
 
-    /// Whether a registration is of the region of a member of staff.
+    /// Returns whether a registration belongs to the region of a member of staff.
     fn is_of(&self, registration: &Registration, staff: &AccessToken) -> bool {
         let own = staff.bound().unwrap_or_default();
         !own.is_empty() && is_within(&registration.region, own)
     }
 
-    /// Registers a person; again it is another registration of the same, and the newest counts.
+    /// Registers a person. A repeated registration has the same number; the newest counts.
     pub(super) async fn register_offline(
         &self,
         staff: &AccessToken,
@@ -272,7 +272,7 @@ impl Desk<'_> {
             let by_document = by_document(self.seal, &registration.cert_type, cert_no);
             changes.push(self.filing(by_document, PaperKind::Registration, key, &registration)?);
         }
-        // Staff of another region name nobody anew who is on record.
+        // Staff of another region cannot rename a person on record.
         if known.is_empty() {
             changes.push(self.on_record(&registration)?);
         }
@@ -283,7 +283,7 @@ impl Desk<'_> {
         })))
     }
 
-    /// Finds a person who was registered; the look is recorded with its purpose before anything is told.
+    /// Finds a registered person. The look is recorded with its purpose before any data is shown.
     pub(super) async fn find_registered(
         &self,
         staff: &AccessToken,
@@ -301,7 +301,7 @@ impl Desk<'_> {
         };
         let own = |registration: &Registration| self.is_of(registration, staff);
         let found = self.registered(owner, own, REGISTRATIONS_MAX).await?;
-        // What staff of another region registered is not there, and that somebody looked for it is on record.
+        // Staff get no registrations of another region, and the attempt is recorded.
         if found.is_empty() {
             let deed = AuditedAct::new(staff.holder(), Role::Staff, Act::FindRegistered.word());
             let deed = deed.purpose(purpose).about(owner);
@@ -332,7 +332,7 @@ impl Desk<'_> {
     }
 }
 
-/// What is printed for the person: plain lines, for any printer.
+/// Returns the slip as plain lines for any printer.
 fn slip(registration: &Registration, at: Time, language: Language) -> String {
     let Registration {
         number,

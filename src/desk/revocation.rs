@@ -1,8 +1,8 @@
-//! Revocations: what is genuine and good no more. Filed as papers on lists of ours, which every node reads again each second
-//! into its own memory, where whoever opens a credential finds them without asking anybody.
+//! Revocations of genuine credentials. They are papers on lists that every node reads each second into memory, where a
+//! credential is checked without a lookup.
 //!
-//! A revocation's time is the one at which the last of what it revokes would have ended by itself, at the longest life that such
-//! a credential may ever have. A list is read from its latest time on, so that new revocations of sessions come first.
+//! The time of a revocation is the latest time at which any credential it revokes would expire. Lists are read from the latest
+//! time on, so that new revocations of sessions come first.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, object};
 use crate::answer::Refusal;
@@ -23,20 +23,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
 
-/// Between two readings of the lists; far below the age at which a verdict is marked.
+/// Pause between two readings of the lists; far below `stale_after`.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Revocation]);
 
-/// Times that a resident may end own sessions in a day.
+/// Times that a resident may end all sessions in a day.
 const SESSION_ENDS_MAX: usize = 16;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// One reading of so many meets every page of the lists; the others stop at the first page that says nothing new.
+/// Each reading of this number reads all pages; the others stop at the first page without news.
 pub const WHOLE_EVERY: u32 = 60;
 
-/// Lists of their own, so that nothing which residents file makes room for itself where operators did.
+/// The lists of revocations. Separate lists keep residents' entries from displacing those of operators.
 #[derive(Clone, Copy)]
 pub(super) enum RevocationList {
     Passes,
@@ -61,7 +61,7 @@ impl RevocationList {
     }
 }
 
-/// Returns the revocation of whatever was issued under a number.
+/// Returns the revocation of everything issued under a number.
 pub(super) fn of_all(number: u64, until: Time) -> Revocation {
     Revocation {
         what: RevocationSubject::Number(number),
@@ -70,8 +70,8 @@ pub(super) fn of_all(number: u64, until: Time) -> Revocation {
     }
 }
 
-/// Returns the revocation of whatever sessions were issued under a number before this. Any of them may have been given the
-/// longest life there is, whatever `session_life` says now.
+/// Returns the revocation of sessions issued under a number before a time. Each may have the longest validity ever allowed,
+/// whatever `session_life` is now.
 fn of_earlier(number: u64, than: Time, now: Time) -> Revocation {
     Revocation {
         what: RevocationSubject::Number(number),
@@ -80,7 +80,7 @@ fn of_earlier(number: u64, than: Time, now: Time) -> Revocation {
     }
 }
 
-/// A revocation as it rests: number and end, in milliseconds; or the role and name of a holder, and the end.
+/// A revocation as stored: number and end in milliseconds since 1970; or the role and name of a holder, and the end.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum StoredRevocation {
@@ -111,7 +111,7 @@ impl StoredRevocation {
     }
 }
 
-/// Roles that come with a token, and its kind.
+/// Roles that have tokens, and the kind of each.
 const PASSES: [(Role, TokenKind); 5] = [
     (Role::Scanner, TokenKind::Scanner),
     (Role::Authority, TokenKind::Authority),
@@ -120,7 +120,7 @@ const PASSES: [(Role, TokenKind); 5] = [
     (Role::Operator, TokenKind::Operator),
 ];
 
-/// Returns the word of the role that comes with a credential of this kind.
+/// Returns the role of credentials of this kind.
 pub fn role_of(kind: TokenKind) -> &'static str {
     if kind == TokenKind::Session {
         return Role::Resident.word();
@@ -129,17 +129,17 @@ pub fn role_of(kind: TokenKind) -> &'static str {
     found.map_or("", |(role, _)| role.word())
 }
 
-/// Returns the kind of the tokens of a role; None for a role that comes with none.
+/// Returns the kind of a role's tokens; None for a role without tokens.
 pub fn kind_of(role: &str) -> Option<TokenKind> {
     let found = PASSES.iter().find(|(one, _)| one.word() == role);
     found.map(|(_, kind)| *kind)
 }
 
-/// What is to be revoked: the token itself, the token of a number, or whoever holds tokens of a role under a name.
+/// What to revoke: a token, the number of one, or all tokens of a role that a holder has.
 #[derive(Deserialize)]
 struct RevocationRequest {
     token: Option<String>,
-    /// As the audit log and the register of tokens have it.
+    /// The number of the token, as in the audit log and the register of tokens.
     number: Option<String>,
     role: Option<String>,
     name: Option<String>,
@@ -167,17 +167,20 @@ fn filed_with(seal: &Seal, owner: Identity, revocation: &Revocation) -> Result<C
     super::filed(seal, owner, kind, key, revocation.until, &resting)
 }
 
-/// What a command revokes, of all that was issued until now.
+/// What a command revokes: everything issued so far.
 #[derive(Clone, Debug)]
 pub enum RevokedByCommand {
-    /// One token, by its number.
+    /// One token by its number.
     Number(u64),
-    /// A role's word, and a name.
+    /// All tokens of a role and holder.
     Holder(String, String),
 }
 
-/// Returns the changes with which a command revokes tokens, and their record in the audit log, of which the end is told. `Malformed`
-/// where there is no such role or name.
+/// Returns the changes by which a command revokes tokens, and the end of their chain in the audit log.
+///
+/// # Errors
+///
+/// `Malformed` if the role or name is invalid.
 pub fn of_command(
     seal: &Seal,
     what: &RevokedByCommand,
@@ -204,7 +207,7 @@ pub fn of_command(
     Ok((changes, end))
 }
 
-/// Returns the revocation of a token by its number alone. A resident's sessions from after it stay good, should the number be one of those.
+/// Returns the revocation of a token by its number. If the number is a resident's, later sessions stay valid.
 fn of_number(number: u64, now: Time) -> Revocation {
     Revocation {
         what: RevocationSubject::Number(number),
@@ -213,11 +216,11 @@ fn of_number(number: u64, now: Time) -> Revocation {
     }
 }
 
-/// Returns the revocation of all tokens of a role that one holder has. Whether there is such a holder is not known: tokens are made of
+/// Returns the revocation of all tokens of a role that a holder has. Whether the holder exists is unknown: tokens are made from
 /// the ring alone.
 fn of_holder(role: &str, name: &str, now: Time) -> Result<Revocation, Refusal> {
     let kind = kind_of(role).ok_or(Refusal::Malformed)?;
-    // Sites are named freely, all others as sources are.
+    // Sites may have any name; others follow the rules of sources.
     let is_site =
         !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
     if !(is_source(name) || kind == TokenKind::Scanner && is_site) {
@@ -230,7 +233,7 @@ fn of_holder(role: &str, name: &str, now: Time) -> Result<Revocation, Refusal> {
     })
 }
 
-/// Reads the number of a token: 16 hexadecimal digits.
+/// Parses the number of a token: 16 hexadecimal digits.
 pub fn parse_number(text: &str) -> Option<u64> {
     let is_number = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
     is_number
@@ -238,11 +241,11 @@ pub fn parse_number(text: &str) -> Option<u64> {
         .flatten()
 }
 
-/// What is to be filed, of which revocation, and of whom it is.
+/// The changes of a revocation, the revocation, and the holder's name.
 type RevocationPaper = (Vec<Change>, Revocation, String);
 
 impl Desk<'_> {
-    /// The change that files a revocation; in this node's memory it is at once.
+    /// Returns the change that stores a revocation. It is in force in this node's memory at once.
     pub(super) fn revocation(
         &self,
         list: RevocationList,
@@ -258,8 +261,8 @@ impl Desk<'_> {
         filed_with(self.seal, owner, revocation)
     }
 
-    /// Revokes a token, or all tokens of a role that one holder has: `unauthorized`, here at once and everywhere within a second
-    /// or two.
+    /// Revokes a token, or all tokens of a role and holder. They are refused with `unauthorized` here at once, and on all nodes
+    /// within two seconds.
     pub(super) async fn revoke(
         &self,
         by: &AccessToken,
@@ -308,7 +311,7 @@ impl Desk<'_> {
             }
         };
         let deed = AuditedAct::new(by.holder(), Role::Operator, Act::Revoke.word()).detail(what);
-        // What ends is ended first, and recorded before it is acknowledged.
+        // Credentials are revoked first; the record is durable before the answer.
         self.record_deeds(vec![deed]).await?;
         let until = revocation.until.to_string();
         Ok(DeskResponse::Done(json!({ "revoked": of, "until": until })))
@@ -326,11 +329,11 @@ impl Desk<'_> {
                     let until = self.now.plus(SESSION_LIFE_MAX);
                     let revocation = of_all(member, until);
                     let mut changes = vec![self.revocation(RevocationList::Members, &revocation)?];
-                    // The membership is over with its sessions, so that none is made of it later.
+                    // The membership ends with its sessions, so that no new session is issued.
                     changes.extend(self.ending_of(session.identity, member).await?);
                     return Ok((changes, revocation, "a member".to_owned()));
                 }
-                // Sessions of an own log-in are told apart by their time alone.
+                // Sessions of a resident's own log-in differ by their time only.
                 None => {
                     let after = Time(session.issued_at.0 + 1);
                     let number = session.identity.number();
@@ -342,7 +345,7 @@ impl Desk<'_> {
                     )
                 }
             },
-            // Revoked before, or over: there is nothing to do.
+            // Already revoked or expired: nothing to do.
             Err(_) => return Err(Refusal::CodeInvalid.into()),
         };
         let change = self.revocation(list, &revocation)?;
@@ -362,13 +365,13 @@ impl Desk<'_> {
         Ok((vec![change], revocation, format!("{number:016x}")))
     }
 
-    /// Ends every session of the resident from before this one, and those by which family members were shown until then: for
-    /// whoever has lost a phone and logged in on another. Who holds an older session ends none that is newer.
+    /// Ends every earlier session of the resident, and those by which family members were shown. For residents who lost a phone
+    /// and logged in on another: an older session cannot end a newer one.
     pub(super) async fn end_sessions(&self, session: &Session) -> Result<DeskResponse, DeskError> {
         let who = session.identity;
         let earlier = |number| of_earlier(number, session.issued_at, self.now);
         let own = earlier(who.number());
-        // The resident's own list says how often.
+        // The resident's own list gives the number of times.
         let known = self
             .store_client
             .papers_now(who, KINDS, None, PAGE_MAX)
@@ -393,13 +396,17 @@ impl Desk<'_> {
     }
 }
 
-/// Reads the lists, all at once, and adds what they say to what is known. What is known already ends a reading that need not be
-/// `whole`: new revocations of sessions have the latest times.
+/// Reads the lists and adds their revocations to memory. Unless `whole`, a reading stops at known entries: new revocations of
+/// sessions have the latest times.
+///
+/// # Errors
+///
+/// The store fails, or a revocation cannot be opened.
 pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), Error> {
     let parts = RevocationList::ALL.into_iter();
     let parts = parts.flat_map(|list| (0..16).map(move |partition| (list, partition)));
     let read = parts.map(|(list, partition)| {
-        // The times of tokens are those that their makers chose.
+        // Times of tokens were chosen by their makers.
         let whole = whole || matches!(list, RevocationList::Passes);
         read_part(store, seal, list.part(seal, partition), whole)
     });
@@ -409,7 +416,7 @@ pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), 
     Ok(())
 }
 
-/// Reads one partition of a list. What the store still has counts, whatever this node's clock says of its time.
+/// Reads one partition of a list. Everything in the store counts, whatever this node's clock says about its time.
 async fn read_part(
     store: &dyn Store,
     seal: &Seal,

@@ -1,25 +1,24 @@
-//! Who may do what, and where it is asked for: one table. Genuine credentials of a role that is not in the row of an act get
-//! `not_permitted`.
+//! The table of acts: the roles that may do each, and where it is requested. Credentials of other roles get `not_permitted`.
 
 use crate::seal::Caller;
 use crate::seal::ring::TokenKind;
 
-/// In what capacity somebody comes.
+/// Role of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// A person with a session of the own log-in.
+    /// A person with a session of a log-in.
     Resident,
     /// A session by which a family member is shown.
     Member,
-    /// A gate's device.
+    /// A device at a gate.
     Scanner,
-    /// An organisation, such as a school, for its members.
+    /// An organisation that acts for its members, such as a school.
     Organisation,
-    /// Staff of an office, for a division.
+    /// Staff of an office, for one division.
     Staff,
     /// An authority that feeds changes.
     Authority,
-    /// Who runs the service.
+    /// An operator of the service.
     Operator,
 }
 
@@ -65,7 +64,7 @@ impl Role {
     }
 }
 
-/// A door of the table.
+/// Doors of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TableDoor {
     /// The desk door.
@@ -74,23 +73,23 @@ pub enum TableDoor {
     Ops,
 }
 
-/// Where one act is asked for.
+/// The route of one act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActRoute {
-    /// What is asked for.
+    /// The act.
     pub act: Act,
-    /// The door that has the path.
+    /// The door of the path.
     pub door: TableDoor,
     /// The method, in capitals. GET stands for HEAD as well.
     pub method: &'static str,
-    /// The path; `{id}` stands for the paper that is meant.
+    /// The path; `{id}` stands for the id of a paper.
     pub path: &'static str,
 }
 
-/// Makes [`Act`], its words, its roles and [`ACT_ROUTES`] of one table.
+/// Generates [`Act`], its words, its roles and [`ACT_ROUTES`] from one table.
 macro_rules! acts {
     ($($(#[$doc:meta])* $act:ident $word:literal [$($role:ident),+] $(at $door:ident $($method:ident)+ $path:literal)*;)+) => {
-        /// What can be done with credentials.
+        /// Acts of callers with credentials.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Act {
             $($(#[$doc])* $act,)+
@@ -100,7 +99,7 @@ macro_rules! acts {
             /// All acts, in the order of the table.
             pub const ALL: [Act; [$($word),+].len()] = [$(Act::$act),+];
 
-            /// Returns the word that records of looks and acts use.
+            /// Returns the word in audit records.
             pub fn word(self) -> &'static str {
                 match self {
                     $(Act::$act => $word,)+
@@ -115,14 +114,14 @@ macro_rules! acts {
             }
         }
 
-        /// Where acts of the desk are asked for. Acts without a row are asked for at paths that `http::query` finds by itself.
+        /// Routes of acts. Acts without a row have paths that `http::query` parses itself.
         pub const ACT_ROUTES: &[ActRoute] = &[
             $($($(ActRoute { act: Act::$act, door: TableDoor::$door, method: stringify!($method), path: $path },)+)*)+
         ];
     };
 }
 
-// An act, its word, the roles that may, and where it is asked for.
+// Each row: the act, its word, the roles, the routes.
 acts! {
     /// Shows the caller's code.
     Show "show" [Resident, Member];
@@ -138,7 +137,7 @@ acts! {
     ReadHealth "read_health" [Resident, Member] at Desk GET "/v1/health";
     /// Reads the caller's trip card.
     ReadTrip "read_trip" [Resident, Member] at Desk GET "/v1/trip";
-    /// Changes or deletes a record, which nobody may: who has credentials gets `record_unchangeable`.
+    /// Changes or deletes a record. Every caller with credentials gets `record_unchangeable`.
     ChangeRecord "change_record" [Resident, Member, Organisation, Staff, Authority]
         at Desk PUT PATCH DELETE "/v1/health"
         at Desk PUT PATCH DELETE "/v1/health/{id}"
@@ -174,7 +173,7 @@ acts! {
     ReadRoster "read_roster" [Organisation] at Desk GET "/v1/roster";
     /// Registers a person without a phone.
     Register "register" [Staff] at Desk POST "/v1/registrations";
-    /// Finds a person registered so.
+    /// Finds a person whom staff registered.
     FindRegistered "find_registered" [Staff] at Desk POST "/v1/registrations/find";
     /// Appeals against a reason.
     Appeal "appeal" [Resident, Member] at Desk POST "/v1/appeals";
