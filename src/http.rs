@@ -1,6 +1,6 @@
-//! The HTTP layer: the doors, what is asked there, and how it is answered. No module outside it knows what a header is.
+//! The HTTP layer: doors, requests and responses. No module outside it knows HTTP headers.
 //!
-//! `doors` accepts connections and reads requests, `dispatch` answers one request, and the other modules are what both use.
+//! `doors` accepts connections and reads requests, `dispatch` answers one request, and the other modules serve both.
 
 pub mod agent;
 pub mod body;

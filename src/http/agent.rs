@@ -1,5 +1,5 @@
-//! The agent port: tells balancers how many requests a door can have in flight now, and whether the node leaves, in the agent
-//! protocol of HAProxy. A caller names a door in a line and gets one line. It is answered by threads that serve no door.
+//! The agent port, in HAProxy's agent protocol: tells balancers how many requests a door can take now, and whether the node
+//! drains. A client sends a door's name in a line and gets one line. Threads that serve no door answer it.
 
 use crate::admission::window::Advice;
 use crate::critical::CriticalTask;
@@ -13,19 +13,19 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// Callers at once; one more is closed without an answer.
+/// Clients at once. Further connections are closed without an answer.
 const CALLERS_MAX: usize = 64;
 
-/// For a whole exchange.
+/// Time for a whole exchange.
 const EXCHANGE_WAIT: Duration = Duration::from_secs(1);
 
-/// The name of a door, and its line's end.
+/// Length of a door's name with the end of the line.
 const LINE_BYTES_MAX: usize = 32;
 
-/// After an accept that failed, so that the loop does not spin.
+/// Pause after a failed accept, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers callers until the task is aborted. `balancers` share each number.
+/// Answers clients until the task is aborted. Each number is divided among `balancers`.
 pub async fn serve(listener: TcpListener, app: Arc<AppState>, balancers: u32) {
     let _critical = CriticalTask("the agent port");
     let places = Arc::new(Semaphore::new(CALLERS_MAX));
@@ -33,7 +33,7 @@ pub async fn serve(listener: TcpListener, app: Arc<AppState>, balancers: u32) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::debug!(%error, "an accept at the agent port failed");
+                tracing::debug!(%error, "the agent port could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -65,19 +65,19 @@ async fn exchange(stream: TcpStream, app: &AppState, balancers: u32) -> io::Resu
         Some(advice) => state(advice, app.is_draining()),
         None => "failed#agent-send names no open door\n".to_owned(),
     };
-    // A fresh socket's buffer takes it whole.
+    // The empty send buffer of a new socket takes the whole line.
     stream.writable().await?;
     stream.try_write(said.as_bytes())?;
     SockRef::from(&stream).shutdown(Shutdown::Write)
 }
 
-/// The first line; nothing where its end did not come.
+/// Returns the first line without blanks; empty if its end did not arrive.
 fn door_of(bytes: &[u8]) -> &[u8] {
     let end = memchr::memchr(b'\n', bytes).unwrap_or_default();
     bytes[..end].trim_ascii()
 }
 
-/// Returns what one of so many balancers should give to a door; None where no open door has this name.
+/// Returns the advice for one of `balancers`; None if no open door has this name.
 fn advice(app: &AppState, door: &[u8], balancers: u32) -> Option<Advice> {
     let mut doors = app.meters.doors().into_iter();
     let (_, metrics) = doors.find(|(name, _)| name.as_bytes() == door)?;
@@ -88,7 +88,7 @@ fn advice(app: &AppState, door: &[u8], balancers: u32) -> Option<Advice> {
     Some(advice.shared(balancers.into()))
 }
 
-/// `ready` takes back a `drain` that the process said which had this address before.
+/// Returns the line for HAProxy. `ready` also ends a `drain` of an earlier process at this address.
 fn state(advice: Advice, is_draining: bool) -> String {
     let Advice {
         in_flight_max,
@@ -100,7 +100,7 @@ fn state(advice: Advice, is_draining: bool) -> String {
     }
 }
 
-/// The same for balancers that ask `/ready`: a dictionary (RFC 9651) of the doors that people and gates come to.
+/// Returns the header of `/ready` with the same advice: a dictionary (RFC 9651) of the resident and gate doors.
 pub fn header(app: &AppState, balancers: u32) -> String {
     let told = ["resident", "gate"].into_iter().filter_map(|door| {
         let advice = advice(app, door.as_bytes(), balancers)?;

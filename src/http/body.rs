@@ -1,4 +1,5 @@
-//! A response's body: whole, in pieces, pulled from a source, or streamed from the store. Dropped, it ends its connection's answer.
+//! A response body: whole, in pieces, pulled from a source, or streamed from the store. Dropping it ends the answer of its
+//! connection.
 
 use super::connection_state::ConnectionState;
 use crate::service::BegunBackup;
@@ -8,13 +9,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// What a body pulls its pieces from, one at a time.
+/// A source of the pieces of a body.
 pub trait PieceSource {
-    /// Returns the next piece; None at the end. An error ends the connection without a last piece.
+    /// Returns the next piece; None at the end. After an error the connection ends without the last chunk.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>>;
 }
 
-/// A response's body. When it is dropped its connection is between two requests.
+/// A response body. Once it is dropped, its connection is between two requests.
 pub struct Body {
     content: Content,
     connection: Option<Rc<ConnectionState>>,
@@ -22,22 +23,22 @@ pub struct Body {
 
 enum Content {
     Whole(Bytes),
-    /// What a bulk scan answers, pulled piece by piece.
+    /// The answers of a bulk scan, pulled piece by piece.
     Pulled(Box<dyn PieceSource>),
-    /// What the store sends piece by piece.
+    /// Frames from the store.
     Stream(Box<BegunBackup>),
-    /// What is large goes out piece by piece, and other connections of the thread have their turn between two.
+    /// A large body in pieces; other connections of the thread are served between two pieces.
     Pieces(Bytes, PiecePause),
 }
 
-/// Whether the next piece waits for others first.
+/// Whether the next piece first yields to other connections.
 #[derive(PartialEq)]
 enum PiecePause {
     Before,
     Over,
 }
 
-/// Bytes of a piece: some microseconds of copying.
+/// Size of a piece in bytes: a copy takes some microseconds.
 const PIECE_BYTES: usize = 32 << 10;
 
 impl Body {
@@ -65,7 +66,7 @@ impl Body {
         }
     }
 
-    /// Returns a body whose frames the store sends. One that fails ends the connection without a last frame.
+    /// Returns a body of frames from the store. If the store fails, the connection ends without the last frame.
     pub fn stream(begun: BegunBackup) -> Body {
         Body {
             content: Content::Stream(Box::new(begun)),
@@ -120,7 +121,7 @@ impl hyper::body::Body for Body {
             Content::Pulled(source) => source
                 .poll_piece(cx)
                 .map(|piece| piece.map(|piece| piece.map(Frame::data))),
-            // One that ended early has no last frame: whoever reads it sees that.
+            // A backup that ended early has no last frame, which its reader notices.
             Content::Stream(begun) => begun
                 .frames
                 .poll_recv(cx)

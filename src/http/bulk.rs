@@ -1,8 +1,8 @@
-//! Bulk scans: codes come in a line each, verdicts leave in the same order while codes still come.
+//! Bulk scans: codes arrive one a line, and verdicts leave in the same order while further codes arrive.
 //!
-//! The verdicts are pulled by the connection when it can write, and pull the codes in turn: memory holds one piece of either.
-//! Codes of a client that does not read yet are read ahead, up to [`AHEAD_BYTES_MAX`]. After some codes the thread turns to others, so that single scans at the
-//! same door do not wait behind thousands. A scanner that goes on and on is held up, never cut off.
+//! The connection pulls verdicts when it can write, and verdicts pull codes, so memory holds one piece of each. If a client
+//! sends before it reads, codes are read ahead up to [`AHEAD_BYTES_MAX`]. After some codes the thread serves other connections,
+//! so that single scans do not wait behind thousands. A scanner beyond its rate is slowed down, never cut off.
 
 use super::body::{Body, PieceSource};
 use super::connection_state::ConnectionState;
@@ -34,28 +34,28 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
-/// Bytes of a line at most: whatever a camera may read.
+/// Length of a line in bytes: the longest code that a camera can read.
 pub const LINE_BYTES_MAX: usize = FOREIGN_CODE_BYTES_MAX;
 
-/// Bytes of codes that are answered before others have their turn: 64 lines, some forty microseconds.
+/// Bytes of codes that are answered before other connections are served: 64 lines, about 40 µs.
 const STEP_BYTES: usize = 64 * (crate::answer::CODE_CHARS + 1);
 
-/// Bytes of codes whose grants are looked up together: some two thousand.
+/// Bytes of codes whose grants are looked up together: about two thousand grants.
 const FORESEEN_BYTES: usize = 256 << 10;
 
-/// Bytes of codes that are read ahead of their verdicts at most: more than 100,000 grants, or nearly twice as many live codes.
+/// Bytes of codes that are read ahead of their verdicts: over 100,000 grants, or nearly twice as many live codes.
 pub const AHEAD_BYTES_MAX: usize = 16 << 20;
 
-/// A verdict takes this many bytes at most when nobody is red for many reasons; the buffer grows where it must.
+/// Expected size of a verdict in bytes, without long lists of reasons. The buffer grows if needed.
 const VERDICT_BYTES: usize = 320;
 
-/// Bytes that a body may say it has: so many lines as are taken, of four times a grant's length, and one that is longer.
+/// Returns the largest content length of a bulk scan: the allowed lines at four times a grant's length, and one longer line.
 pub fn bytes_max(settings: &Settings) -> u64 {
     const MEAN: u64 = 4 * (GRANT_CHARS as u64 + 2);
     settings.bulk_lines_max * MEAN + LINE_BYTES_MAX as u64
 }
 
-/// Who scans, and what became of the grants that come next.
+/// The scanner, and the lookups of the next grants.
 pub struct BulkScanner {
     token: Box<[u8]>,
     turn: AdmittedBulk,
@@ -63,13 +63,13 @@ pub struct BulkScanner {
     revoked_grants: Result<Option<RevokedGrants>, Refusal>,
 }
 
-/// A question to the store under way: which of the grants that come next were taken back.
+/// A lookup in the store: which of the next grants were revoked.
 type GrantLookup = Pin<Box<dyn Future<Output = Result<RevokedGrants, Refusal>>>>;
 
-/// A question to other issuers under way: what each says of its codes.
+/// A request to other issuers about their codes among the next lines.
 type IssuerLookup = Pin<Box<dyn Future<Output = HashMap<String, Said>>>>;
 
-/// What is asked.
+/// A bulk scan request.
 pub struct BulkRequest {
     /// The body: a code in each line.
     pub codes: Incoming,
@@ -77,11 +77,11 @@ pub struct BulkRequest {
     pub language: Language,
     /// When the request's head was read.
     pub started: Instant,
-    /// The same by the node's clock.
+    /// The time of the request by the node's clock.
     pub now: Now,
 }
 
-/// Begins to answer; the scanner is admitted.
+/// Starts the response for an admitted scanner.
 pub fn response(
     service: &Rc<Service>,
     settings: &Settings,
@@ -126,7 +126,7 @@ pub fn response(
     reply::typed(StatusCode::OK, NDJSON, Body::pulled(Box::new(scans)))
 }
 
-/// As many bytes as the lines take where all are grants, and no more than the bound.
+/// Returns the bytes that may be read ahead: the allowed lines if all are grants, within [`AHEAD_BYTES_MAX`].
 fn ahead_bytes_max(settings: &Settings) -> usize {
     let lines = settings
         .bulk_lines_max
@@ -137,7 +137,7 @@ fn ahead_bytes_max(settings: &Settings) -> usize {
 }
 
 impl BulkScanner {
-    /// Returns the scanner of an admitted bulk scan. `organisation` is None for one that is not an organisation's.
+    /// Returns the scanner of an admitted bulk scan. `organisation` is None if the scanner belongs to none.
     pub fn new(
         token: &[u8],
         turn: AdmittedBulk,
@@ -157,42 +157,42 @@ impl BulkScanner {
     }
 }
 
-/// A signature is checked in the time of so many other lines, and costs the scanner as much.
+/// Lines that the check of one signature counts as, for time and for the rate limit.
 const SIGNATURE_LINES: u64 = 64;
 
-/// Bytes that are answered at a time where offline codes are among them: some six.
+/// Bytes that are answered in one step if offline codes are among them: about six codes.
 const SIGNATURES_STEP_BYTES: usize = 1 << 10;
 
-/// A bulk scan under way.
+/// A bulk scan in progress.
 pub struct BulkScan {
     service: Rc<Service>,
     connection: Rc<ConnectionState>,
     scanner: BulkScanner,
     codes: ReadAhead,
-    /// What came last and is not answered yet, and the answers to what is.
+    /// The rest of the last piece that is not answered yet, and the verdicts so far.
     piece: Bytes,
     verdicts: BytesMut,
     lines: LineSplitter,
-    /// Of an organisation's scanner: bytes of the piece whose grants were looked up, and the lines in which they are.
+    /// For an organisation's scanner: bytes of the piece whose grants were looked up, and the lines that hold them.
     foreseen: usize,
     foreseen_lines: LineSplitter,
     looking: Option<GrantLookup>,
-    /// A question to other issuers under way, and what they said of the codes that come next.
+    /// A running request to other issuers, and their answers about the next codes.
     asking: Option<IssuerLookup>,
     said: HashMap<String, Said>,
-    /// All codes have come; what stands behind the last end of a line is answered next.
+    /// All codes have arrived; what follows the last line end is answered next.
     last: bool,
     lines_left: u64,
-    /// Lines that the signatures among those answered last cost beside their own.
+    /// Lines that the signature checks of the last step cost in addition.
     costs: u64,
     language: Language,
     now: Now,
     started: Instant,
     outcome: QueryOutcome,
     pause_max: Duration,
-    /// The scanner's budget is spent: nothing more is read until then.
+    /// Set while the scanner is over its rate; nothing is read until it ends.
     pause: Option<Pin<Box<Sleep>>>,
-    /// Some were just answered: others first.
+    /// A step was just answered, so other connections are served first.
     rest: bool,
     ended: bool,
 }
@@ -253,7 +253,7 @@ impl PieceSource for BulkScan {
             if !self.piece.is_empty() {
                 let step = match self.costs {
                     0 => STEP_BYTES,
-                    // Where there are some there are more.
+                    // If one such code is there, more are likely.
                     _ => SIGNATURES_STEP_BYTES,
                 };
                 let step = self.piece.len().min(step).min(self.foreseen);
@@ -271,7 +271,7 @@ impl PieceSource for BulkScan {
 }
 
 impl BulkScan {
-    /// Ends with a refusal in the place of the next verdict; what was not answered is not.
+    /// Ends the scan with a refusal in place of the next verdict. The rest stays unanswered.
     fn end(&mut self, refusal: Refusal) {
         put_error(&mut self.verdicts, refusal);
         self.outcome = QueryOutcome::Refused(refusal);
@@ -288,8 +288,8 @@ impl BulkScan {
         self.piece = codes;
     }
 
-    /// Asks the store of the grants in the next codes, if there are any. A scanner of no organisation has none; and where the
-    /// store did not tell once, no grant of this bulk is good.
+    /// Looks up the grants in the next codes, if there are any. Without an organisation there are none. After one failed lookup
+    /// no grant of this scan is accepted.
     fn foresee(&mut self) {
         self.foreseen = self.piece.len();
         let organisation = self.scanner.organisation.as_ref();
@@ -334,14 +334,14 @@ impl BulkScan {
         }
     }
 
-    /// Answers the lines that end in these bytes, or the last one, and has the scanner pay for them.
+    /// Answers the complete lines in these bytes, or the last one without a line end, and charges the scanner for them.
     fn answer(&mut self, codes: Option<&[u8]>) {
         self.now = Now::read();
         let before = self.lines_left;
         self.costs = 0;
         self.write_verdicts(codes);
         if self.ended && codes.is_some() {
-            // There were too many; the rest is not read.
+            // The body has too many lines; the rest is not read.
             self.connection.unread.set(true);
         }
         let lines = before - self.lines_left + self.costs;
@@ -452,11 +452,10 @@ impl BulkScan {
     }
 }
 
-/// Comes back after all who are ready, and after those whose bytes are still with the kernel: to wake ourselves would
-/// let only the former go first.
+/// Yields to all ready tasks and to those whose bytes the kernel still holds. A plain wake-up would only yield to the former.
 fn others_first<T>(cx: &mut Context<'_>) -> Poll<T> {
     let turn = std::pin::pin!(tokio::task::yield_now());
-    // It comes back by our waker and needs not be kept.
+    // The task is polled again by this waker, so the handle is not needed.
     let _ = turn.poll(cx);
     Poll::Pending
 }

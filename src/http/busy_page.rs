@@ -1,5 +1,5 @@
-//! The page that a browser gets in place of a refusal that passes: the sentence, and how long until it asks again by itself.
-//! In: a refusal, a language, a wait. Out: HTML, and the bytes of a whole answer. Pure.
+//! The page that a browser gets for a temporary refusal: the sentence, and a countdown to its own retry. Pure: takes a refusal,
+//! a language and a wait, returns HTML or a whole response.
 
 use super::problem;
 use crate::answer::Refusal;
@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use std::io::Write;
 use std::time::Duration;
 
-/// What the page's one script and style may be, by their digests: nothing else runs.
+/// Content-Security-Policy of the page: its one script and one style by their digests.
 pub const BUSY_PAGE_POLICY: &str = "default-src 'none'; script-src 'sha256-N44R5rR77GVkJWqfiuq6AwrnCyECv7LUsl9j6kS9X1Q='; style-src 'sha256-iCd/k+N8n6fVIL5VsJtimg8EiZ0EzFC38utZbV5MRv0='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The content type of the page.
@@ -17,16 +17,16 @@ pub const BUSY_PAGE_TYPE: &str = "text/html; charset=utf-8";
 
 const BUSY_STYLE: &str = "body{font:1.2em/1.6 system-ui,sans-serif;margin:20vh auto;max-width:26em;padding:0 1em;text-align:center}b{font-size:2em}";
 
-/// Counts down; the header `Refresh` loads the page again, with scripts or without.
+/// Shows the countdown. The header `Refresh` reloads the page even without scripts.
 const BUSY_SCRIPT: &str = "var s=document.getElementById('s');setInterval(function(){if(+s.textContent>1)s.textContent-=1},1000)";
 
-/// Returns whether a request loads a page into a browser, and has no use for JSON.
+/// Returns whether a browser loads a page with this request, and cannot use JSON.
 pub fn is_page_load(method: &Method, accept: Option<&HeaderValue>) -> bool {
     let reads = *method == Method::GET || *method == Method::HEAD;
     reads && accept.is_some_and(|accept| takes_html(accept.as_bytes()))
 }
 
-/// Returns whether `text/html` is in the value of an `Accept` header with a weight above 0.
+/// Returns whether an `Accept` value has `text/html` with a weight above 0.
 pub fn takes_html(accept: &[u8]) -> bool {
     accept.split(|byte| *byte == b',').any(|range| {
         let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
@@ -37,7 +37,7 @@ pub fn takes_html(accept: &[u8]) -> bool {
     })
 }
 
-/// Returns whether a parameter is a weight of 0, such as `q=0.0`.
+/// Returns whether a parameter is a weight of 0, for example `q=0.0`.
 fn is_no_weight(parameter: &[u8]) -> bool {
     let weight = parameter
         .strip_prefix(b"q=")
@@ -45,7 +45,7 @@ fn is_no_weight(parameter: &[u8]) -> bool {
     weight.is_some_and(|weight| weight.iter().all(|byte| b"0.".contains(byte)))
 }
 
-/// Returns the page in a language; `seconds` is how long until it asks again.
+/// Returns the page in a language; `seconds` is the time until it reloads.
 pub fn busy_page(refusal: Refusal, language: Language, seconds: u64) -> String {
     let title = problem::title(refusal, language);
     let again = again(language);
@@ -69,7 +69,7 @@ fn again(language: Language) -> &'static str {
     }
 }
 
-/// Returns a whole answer with the page, as the last of its connection. `wait` is not spread here.
+/// Returns a whole response with the page, which ends its connection. `wait` is used as it is.
 pub fn whole(refusal: Refusal, language: Language, wait: Duration) -> Vec<u8> {
     let seconds = problem::whole_seconds(wait);
     let body = busy_page(refusal, language, seconds);

@@ -1,4 +1,4 @@
-//! One connection as its time-outs see it, and what the connections of one thread of a door share. Never: bytes.
+//! The state of one connection for its time-outs, and what the connections of one thread share. It holds no bytes.
 
 use super::door::Door;
 use super::door_state::{DoorState, Settings};
@@ -15,51 +15,51 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// How far the end of a thread's connections is.
+/// Phase of the drain of a thread's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainState {
     /// The door is open.
     No,
-    /// Told; what the kernel held then is still read and answered. It takes two looks to be sure that one lay between.
+    /// Draining has begun. Requests that the kernel held then are still answered; two looks make sure that one lies in between.
     Told,
-    /// One look has passed since.
+    /// One look has passed since then.
     Looked,
-    /// Connections without a query end.
+    /// Connections without a request are closed.
     Now,
 }
 
-/// Idle connections of a full door are closed after so long.
+/// Idle time after which a full door closes a connection.
 const IDLE_LEAST: Duration = Duration::from_secs(5);
 
-/// What a full door waits for the bytes of a body.
+/// Time that a full door waits for bytes of a body.
 const BODY_LEAST: Duration = Duration::from_millis(500);
 
-/// What the connections of one thread of a door share.
+/// State that the connections of one thread of a door share.
 pub struct ThreadState {
-    /// Answers the thread's queries.
+    /// The service that answers the thread's requests.
     pub service: Rc<Service>,
-    /// Which of the door's threads this is.
+    /// Index of the thread in its door.
     pub(super) nth: usize,
     /// The door of the thread.
     pub door: Door,
     /// The settings of the door.
     pub settings: Settings,
-    /// The limits of its requests.
+    /// Limits of requests.
     pub bounds: Rc<Bounds>,
     pub(super) shared: Arc<DoorState>,
-    /// How far the end of its connections is.
+    /// Phase of the drain.
     pub leaving: Cell<DrainState>,
-    /// As of the last look; a quarter of a second is fine enough for time-outs.
+    /// Time of the last look. A quarter of a second is precise enough for time-outs.
     pub(super) clock: Cell<Instant>,
-    /// How full the door is, of its last fifth: 0 to 1.
+    /// Position of the door within the last fifth before its limit: 0 to 1.
     pub(super) crowding: Cell<f64>,
-    /// Connections that are to end with their next answer.
+    /// Number of connections that must end with their next answer.
     pub(super) surplus: Cell<usize>,
-    /// Something came in or went out since the last look.
+    /// Whether bytes came in or went out since the last look.
     pub(super) active: Cell<bool>,
-    /// All connections rest, and steps and looks are put off.
+    /// Whether all connections rest, so that steps and looks are put off.
     pub(super) quiet: Cell<bool>,
-    /// Requests and answers since the last step, and of how many requests the wait of one is asked for.
+    /// Requests and answers since the last step, and the interval of requests whose wait is measured.
     pub(super) heard: Cell<u32>,
     pub(super) answered: Cell<u32>,
     pub(super) every: Cell<u32>,
@@ -93,12 +93,12 @@ impl ThreadState {
         }
     }
 
-    /// Counts a handshake that has ended.
+    /// Counts a TLS handshake that ended.
     pub fn shook_hands(&self, outcome: HandshakeOutcome) {
         self.shared.metrics.shook_hands(outcome);
     }
 
-    /// Takes so many bytes out of what the door has for bodies; false if they are not left.
+    /// Reserves bytes of the door's budget for bodies. Returns false if too few are left.
     pub fn take_bytes(&self, bytes: usize) -> bool {
         let spent = &self.shared.body_bytes;
         let most = self.bounds.body_bytes_max;
@@ -108,23 +108,23 @@ impl ThreadState {
         taken.is_ok()
     }
 
-    /// As [`ThreadState::take_bytes`], of three quarters: what is read ahead leaves some for bodies that must be whole.
+    /// Reserves bytes from three quarters of the budget: reading ahead must leave some for whole bodies.
     pub fn take_bytes_ahead(&self, bytes: usize) -> bool {
         let spent = self.shared.body_bytes.load(Relaxed);
         spent + bytes <= self.bounds.body_bytes_max / 4 * 3 && self.take_bytes(bytes)
     }
 
-    /// Takes so many bytes whether they are left or not.
+    /// Reserves bytes even if the budget is exceeded.
     pub fn hold_bytes(&self, bytes: usize) {
         self.shared.body_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Gives bytes back to what the door has for bodies.
+    /// Returns bytes to the door's budget for bodies.
     pub fn give_bytes_back(&self, bytes: usize) {
         self.shared.body_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// Ends the quiet, if it is quiet: something came in.
+    /// Ends a quiet time, because something came in.
     pub(super) fn stir(&self) {
         if self.quiet.replace(false) {
             self.active.set(true);
@@ -133,7 +133,7 @@ impl ThreadState {
         }
     }
 
-    /// Returns 0 below four fifths of the cap, and 1 at it.
+    /// Returns 0 below four fifths of the limit of connections, rising to 1 at the limit.
     pub(super) fn crowding(&self) -> f64 {
         let frozen = self.shared.frozen.load(Relaxed);
         let limit = self.shared.limit.load(Relaxed);
@@ -142,13 +142,13 @@ impl ThreadState {
         past.clamp(0.0, 1.0)
     }
 
-    /// A time-out in a crowd: whole below four fifths of the cap, and the least at it.
+    /// Returns a time-out adapted to the crowd: `most` below four fifths of the limit, `least` at the limit.
     pub(super) fn fitting(&self, most: Duration, least: Duration) -> Duration {
         let least = least.min(most);
         most - (most - least).mul_f64(self.crowding.get())
     }
 
-    /// Whether the wait of the request that was just heard is asked for.
+    /// Returns whether the wait of this request is measured.
     pub(super) fn samples(&self) -> bool {
         let heard = self.heard.get();
         self.heard.set(heard + 1);
@@ -156,7 +156,7 @@ impl ThreadState {
     }
 }
 
-/// Where a connection is between two requests.
+/// Phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestPhase {
     Idle,
@@ -165,56 +165,56 @@ enum RequestPhase {
     Answering,
 }
 
-/// What a request that is being answered waits for from its client.
+/// What an answer waits for from its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaits {
     Nothing,
-    /// The rest of a body that is gathered.
+    /// The rest of a body that is gathered as a whole.
     Whole,
-    /// The next bytes of a body that is read as it comes.
+    /// The next bytes of a streamed body.
     Stream,
 }
 
-/// One connection, as its time-outs see it.
+/// The state of one connection for its time-outs.
 pub struct ConnectionState {
-    /// What the connection shares with the others of its thread.
+    /// State shared with the other connections of the thread.
     pub thread: Rc<ThreadState>,
-    /// Open for as long as the state is in the table.
+    /// The socket; open as long as the state is in the table.
     pub(super) socket: RawFd,
     pub(super) nth: Cell<usize>,
     phase: Cell<RequestPhase>,
     pub(super) since: Cell<Instant>,
     moved: Cell<Instant>,
-    /// How long the answer under way may take.
+    /// Time limit of the current answer.
     limit: Cell<Duration>,
     waker: RefCell<Option<Waker>>,
-    /// Whether the connection is to end without reading or writing any more.
+    /// Whether the connection must end without further reads or writes.
     pub closed: Cell<bool>,
-    /// Neither read nor written.
+    /// Whether the connection is neither read nor written, to make room.
     pub frozen: Cell<bool>,
-    /// Bytes of an answer are not on their way yet.
+    /// Whether bytes of an answer are not sent yet.
     pub owes: Cell<bool>,
     pub(super) awaits: Cell<Awaits>,
-    /// Bytes of the body that is gathered came after its head.
+    /// Whether bytes of a gathered body arrived after its head.
     later: Cell<bool>,
-    /// The last answer was a refusal that left bytes of its request unread.
+    /// Whether the last answer was a refusal that left bytes of its request unread.
     pub unread: Cell<bool>,
-    /// It was answered once.
+    /// Whether the connection had an answer already.
     served: Cell<bool>,
     /// Answers begun in this turn.
     answers: Cell<u32>,
-    /// The connection is asked to rest / rests.
+    /// Whether the connection is asked to rest.
     pub rest: Cell<bool>,
     /// Whether the connection rests: hyper holds no buffers for it.
     pub resting: Cell<bool>,
-    /// The certificate that the client showed, where the door asks for one.
+    /// The client's certificate; None without one.
     pub certificate: Cell<Option<CertificateDigest>>,
-    /// The public key in it, where the door knows clients by that.
+    /// The client's public key, at a door that knows clients by it.
     pub key: Cell<Option<KeyDigest>>,
 }
 
 impl ConnectionState {
-    /// Returns the state of a connection just accepted: its first head is awaited. `nth` is its place in the table.
+    /// Returns the state of a new connection, which waits for its first head. `nth` is its index in the table.
     pub(super) fn new(thread: Rc<ThreadState>, socket: RawFd, nth: usize) -> ConnectionState {
         let (now, limit) = (thread.clock.get(), thread.settings.head_timeout);
         ConnectionState {
@@ -241,25 +241,25 @@ impl ConnectionState {
         }
     }
 
-    /// A head is read; its answer may take this long.
+    /// Begins an answer, which may take `limit` from the end of the head.
     pub fn begin(&self, limit: Duration) {
         self.enter(RequestPhase::Answering);
         self.limit.set(limit);
     }
 
-    /// Begins to wait for a whole body, which may take so long. [`ConnectionState::begin`] ends it.
+    /// Begins to wait for a whole body for at most `limit`. [`ConnectionState::begin`] ends the wait.
     pub fn gathers(&self, limit: Duration) {
         self.begin(limit);
         self.awaits.set(Awaits::Whole);
         self.later.set(false);
     }
 
-    /// Returns whether bytes of the body that was gathered came after its head, and time has passed.
+    /// Returns whether bytes of the gathered body arrived after its head, so that time has passed.
     pub fn came_later(&self) -> bool {
         self.later.get()
     }
 
-    /// Says whether a body that is read as it comes is waited for. The time of the whole answer goes on.
+    /// Sets whether the answer waits for a streamed body. The time limit of the whole answer goes on.
     pub fn awaits_more(&self, more: bool) {
         self.awaits.set(match more {
             true => Awaits::Stream,
@@ -267,21 +267,22 @@ impl ConnectionState {
         });
     }
 
-    /// Notes that an answer's body is gone: the connection is idle.
+    /// Records that the answer's body is gone: the connection is idle.
     pub fn answered(&self) {
         self.enter(RequestPhase::Idle);
         self.served.set(true);
         self.thread.answered.set(self.thread.answered.get() + 1);
     }
 
-    /// Whether the connection is to end with this answer: there are too many.
+    /// Returns whether the connection must end with this answer because the door has too many.
     pub fn is_last(&self) -> bool {
         let surplus = self.thread.surplus.get();
         self.thread.surplus.set(surplus.saturating_sub(1));
         surplus > 0
     }
 
-    /// One turn, one answer: who sends many requests at once waits behind everybody else between two of them.
+    /// Waits for this connection's turn: one answer a turn, so that a client with many pipelined requests does not delay
+    /// others.
     pub async fn turn(&self) {
         let before = self.answers.replace(self.answers.get() + 1);
         if before > 0 {
@@ -302,7 +303,7 @@ impl ConnectionState {
         self.moved.set(now);
     }
 
-    /// Bytes came in. True if it is to be told how long they waited.
+    /// Records that bytes came in. Returns whether to report how long they waited.
     pub fn heard(&self) -> bool {
         if self.phase.get() == RequestPhase::Idle {
             self.enter(RequestPhase::Head);
@@ -312,24 +313,24 @@ impl ConnectionState {
         self.phase.get() == RequestPhase::Head && self.samples()
     }
 
-    /// Whether the wait of these bytes is asked for; that of the first after a quiet time always is.
+    /// Returns whether the wait of these bytes is measured. After a quiet time the first one always is.
     fn samples(&self) -> bool {
         let samples = self.thread.samples();
         if samples && self.thread.quiet.get() {
             self.thread.stir();
             self.thread.shared.looks[self.thread.nth].notify_one();
-            // By the clock of now.
+            // The exact clock, not the one of the last look.
             self.enter(RequestPhase::Head);
         }
         samples
     }
 
-    /// Counts how long bytes waited in the kernel.
+    /// Records how long bytes waited in the kernel.
     pub fn waited(&self, wait: Duration) {
         self.thread.shared.waits.count(wait);
     }
 
-    /// Bytes went out.
+    /// Records that bytes went out.
     pub fn moved(&self) {
         self.moved.set(self.thread.clock.get());
     }
@@ -355,7 +356,7 @@ impl ConnectionState {
         }
     }
 
-    /// Since when it has asked nothing, or the rest of what it asks has not come.
+    /// Returns since when the connection has sent nothing, or not the rest of its request.
     pub(super) fn idle_since(&self) -> Instant {
         match self.awaits.get() {
             Awaits::Stream => self.moved.get(),
@@ -363,24 +364,24 @@ impl ConnectionState {
         }
     }
 
-    /// Who goes first: whoever never asked anything, then who was idle for longest.
+    /// Returns the order of eviction: connections without any request first, then those idle for longest.
     pub(super) fn worth(&self) -> (bool, Instant) {
         (self.served.get(), self.idle_since())
     }
 
-    /// Whether it asks nothing that was read as a whole.
+    /// Returns whether the connection has no completely read request, so that it may be frozen.
     pub(super) fn may_freeze(&self) -> bool {
         let asks =
             self.phase.get() == RequestPhase::Answering && self.awaits.get() == Awaits::Nothing;
         !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 
-    /// Whether nothing of a query or an answer is in hyper's hands.
+    /// Returns whether hyper holds nothing of a request or an answer.
     pub fn may_rest(&self) -> bool {
         self.phase.get() == RequestPhase::Idle && !self.owes.get() && !self.resting.get()
     }
 
-    /// Keeps the waker of the connection's task.
+    /// Stores the waker of the connection's task.
     pub fn park(&self, waker: &Waker) {
         let mut parked = self.waker.borrow_mut();
         if !parked.as_ref().is_some_and(|old| old.will_wake(waker)) {

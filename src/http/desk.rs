@@ -1,4 +1,4 @@
-//! The desk on the wire: which path and method asks for what, and what a query and a header say beside it. Nothing here is hot.
+//! The desk in HTTP: paths, methods, query parameters and the idempotency key. None of it is on the hot path.
 
 use super::door::Door;
 use crate::answer::Refusal;
@@ -7,37 +7,37 @@ use crate::desk::roles::{ACT_ROUTES, Act, TableDoor};
 use hyper::HeaderMap;
 use std::sync::LazyLock;
 
-/// Bytes of a body, but for the declarations of a whole organisation.
+/// Largest body in bytes, except for an organisation's declarations.
 pub const BODY_BYTES_MAX: usize = 16 << 10;
 
-/// Bytes of the declarations of an organisation at once: some ten thousand lines.
+/// Largest body of an organisation's declarations in bytes: about ten thousand lines.
 pub const BULK_BYTES_MAX: usize = 4 << 20;
 
-/// Characters of an idempotency key.
+/// Longest idempotency key in characters.
 const IDEMPOTENCY_CHARS_MAX: usize = 64;
 
-/// What a path has: the methods, and what each asks for.
+/// Methods of a path and their acts.
 pub struct RouteEntry<'p> {
-    /// Methods with their acts, GET first. At least one.
+    /// Methods with their acts, GET first. Never empty.
     pub methods: &'static [(&'static str, Act)],
-    /// For `Allow`: the methods that some credentials permit. Empty where records stay as they are.
+    /// Value of `Allow`: the methods that some credentials permit. Empty for records, which never change.
     pub allow: &'static str,
-    /// The paper that the path names.
+    /// The id in the path.
     pub id: Option<&'p str>,
 }
 
 /// One path of the table of acts.
 struct DeskPath {
     door: TableDoor,
-    /// As in the table.
+    /// The path as in the table.
     path: &'static str,
     methods: Vec<(&'static str, Act)>,
     allow: String,
 }
 
-/// Paths of the table of acts, made once. A path without an id stands before those with one.
+/// Paths of the table of acts. Paths without an id come first.
 static DESK_PATHS: LazyLock<Vec<DeskPath>> = LazyLock::new(|| {
-    /// Methods in the order in which they are told.
+    /// Methods in the order of `Allow`.
     const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
     let mut paths: Vec<DeskPath> = Vec::new();
     for route in ACT_ROUTES {
@@ -69,11 +69,11 @@ static DESK_PATHS: LazyLock<Vec<DeskPath>> = LazyLock::new(|| {
     paths
 });
 
-/// What stands for the id of a paper in a path of the table.
+/// Placeholder of an id in the paths of the table.
 const ID: &str = "{id}";
 
 impl DeskPath {
-    /// Returns whether a path is this one, and the id in it; None: it is another.
+    /// Returns whether `path` matches: `Some` with the id in it, if any; None if it does not match.
     fn matches<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
         let (mut known, mut parts) = (self.path.split('/'), path.split('/'));
         let mut id = None;
@@ -89,7 +89,7 @@ impl DeskPath {
 }
 
 impl RouteEntry<'_> {
-    /// Returns what a path of a door has; None: the table has nothing there.
+    /// Returns the route at a path of a door; None if the table has none.
     pub fn find(door: Door, path: &str) -> Option<RouteEntry<'_>> {
         let door = match door {
             Door::Desk => TableDoor::Desk,
@@ -107,7 +107,7 @@ impl RouteEntry<'_> {
     }
 }
 
-/// What stands behind the question mark; what we do not know is passed over.
+/// Parses the query parameters. Unknown ones are ignored.
 pub fn params(query: Option<&str>) -> Params<'_> {
     let mut params = Params::default();
     for pair in query.unwrap_or_default().split('&') {
@@ -126,7 +126,11 @@ pub fn params(query: Option<&str>) -> Params<'_> {
     params
 }
 
-/// The caller's own word for what is asked.
+/// Returns the idempotency key; None without the header.
+///
+/// # Errors
+///
+/// `Malformed` if the header stands twice, or its value is empty, too long or not visible ASCII.
 pub fn idempotency(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else {

@@ -1,4 +1,4 @@
-//! One request, from its head to its answer: the route is read, the caller admitted, the body gathered, and the service asked.
+//! Answers one request: reads the route, admits the caller, gathers the body, and calls the service.
 
 use super::body::Body;
 use super::busy_page::is_page_load;
@@ -22,16 +22,16 @@ use std::rc::Rc;
 use std::time::Instant;
 use tracing::{Instrument, Span};
 
-/// Bytes of a scan's body as text: whatever a camera may read, and what a scanner types beside it.
+/// Largest text body of a scan in bytes: the longest code a camera can read, and characters that a scanner adds.
 const SCAN_TEXT_BYTES_MAX: usize = query::FOREIGN_CODE_BYTES_MAX + 64;
 
-/// The same in JSON, where a character may take six.
+/// Largest JSON body of a scan in bytes: an escaped character takes six.
 const SCAN_JSON_BYTES_MAX: usize = 16 << 10;
 
-/// Bytes of a log-in's body.
+/// Largest body of a log-in in bytes.
 const SESSION_BYTES_MAX: usize = crate::identity::ASSERTION_BYTES_MAX + 256;
 
-/// One request, from its head to its answer. Credential and role are judged before a byte of the body is kept.
+/// Answers one request. Credential and role are checked before a byte of the body is kept.
 pub async fn answer(
     service: &Rc<Service>,
     door: Door,
@@ -48,7 +48,7 @@ pub async fn answer(
     let chunked = length.exact().is_none();
     let brings_body = !body.is_end_stream();
     let language = head.language;
-    // Who shows and scans has none, and costs nothing for it.
+    // Shows and scans have no request id, which would cost time.
     let request_id = match head.route {
         Route::Feed | Route::Desk(_) | Route::OpenSession | Route::Explain => {
             Some(RequestId::of(&parts.headers))
@@ -56,14 +56,14 @@ pub async fn answer(
         _ => None,
     };
     let in_request = || request_id.as_ref().map_or(Span::none(), RequestId::span);
-    // Credentials and role are judged before a byte of body is kept.
+    // Credential and role are checked before a byte of the body is kept.
     let admit = |act| {
         let certificate = connection.certificate.get();
         let credential = head.credential;
         credential.and_then(|it| service.admit_desk(act, it, certificate, now.time))
     };
     let kind = head.route.kind();
-    // A query is answered as of when all of it was there.
+    // The answer is as of the moment at which the whole request had arrived.
     let whole_at = Cell::new(now);
     let ask = async |query| {
         let asked = TimedQuery {
@@ -79,7 +79,7 @@ pub async fn answer(
             result => reply::response(result, language),
         }
     };
-    // What the head says of the body, for who was admitted.
+    // What the head says about the body is told to admitted callers only.
     let takes = |bytes_max: u64| match head.body_refusal {
         Some(refusal) => Err(refusal),
         None if length.lower() > bytes_max => Err(Refusal::TooLarge),
@@ -225,7 +225,7 @@ pub async fn answer(
                     Ok(turn) => {
                         unread = false;
                         let token = head.credential.unwrap_or_default();
-                        // Only a scanner of an organisation has grants to scan.
+                        // Only scanners of an organisation have grants to scan.
                         let organisation = service.organisation(token, now).unwrap_or_default();
                         let scanner = bulk::BulkScanner::new(token, turn, organisation);
                         let asked = bulk::BulkRequest {
@@ -284,7 +284,7 @@ pub async fn answer(
                             Act::DeclareBulk => (desk::BULK_BYTES_MAX, settings.body_timeout),
                             _ => (desk::BODY_BYTES_MAX, settings.head_timeout),
                         };
-                        // What is asked by other methods is in the path.
+                        // The path says everything that other methods need.
                         let reads = brings_body && parts.method == Method::POST;
                         let idempotency = takes(if reads { bytes_max as u64 } else { u64::MAX })
                             .and(at_desk.idempotency);
@@ -298,7 +298,7 @@ pub async fn answer(
                         if reads {
                             whole_at.set(Now::read());
                         }
-                        // While the body came the credentials may have been revoked.
+                        // The credential may have been revoked while the body arrived.
                         let permits = || {
                             let credential = head.credential.unwrap_or_default();
                             match reads {
@@ -358,29 +358,33 @@ pub async fn answer(
     };
     connection.unread.set(unread);
     let leaves = service.app.is_draining() && door != Door::Ops;
-    // What hyper would have to read to hear the next request is not worth it.
+    // Reading the rest, which hyper needs for the next request, costs more than a new connection.
     let ends = unread && (chunked || length.lower() > SMALL_BYTES) || protocol.is_some();
     let response = match leaves || ends || connection.is_last() {
-        // Whoever asks again asks another node, or waits for a place.
+        // The client should retry at another node, or wait for a free connection.
         true => reply::last(response),
         false => response,
     };
-    // When the body is gone, the connection is idle.
+    // When the body is dropped, the connection is idle.
     response.map(|body| body.with_connection(connection.clone()))
 }
 
-/// Gives a response the id of its request, and logs what became of it.
+/// Adds the request id to a response, and logs its outcome.
 fn identified(door: Door, response: Response<Body>, id: &RequestId) -> Response<Body> {
     let (door, id_text, status) = (door.name(), id.as_str(), response.status().as_u16());
     match response.status() {
         StatusCode::INTERNAL_SERVER_ERROR => {
-            tracing::error!(door, request_id = id_text, "an internal fault is answered");
+            tracing::error!(
+                door,
+                request_id = id_text,
+                "a request was answered with `internal`: see the line before it for the cause"
+            );
         }
-        // Refusals are counted; a store that is away fills no disk.
+        // Refusals are counted, so that an unreachable store does not fill the log.
         _ => tracing::debug!(door, request_id = id_text, status, "answered"),
     }
     reply::identified(response, id)
 }
 
-/// Bytes of a body that most likely came with its head, and that are read over where they are refused.
+/// Size of a body that usually arrived with its head, and that is read after a refusal.
 const SMALL_BYTES: u64 = 4_096;

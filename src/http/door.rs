@@ -1,25 +1,25 @@
-//! The doors by name: a door is a listener with its own audience, threads and limits.
+//! The doors: listeners with their own audience, threads and limits.
 
-/// The doors. All but the exchange door are open unless the settings say otherwise.
+/// A door. All except the exchange door are open by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
-    /// For residents' phones, which show codes.
+    /// For residents' phones: shows codes.
     Resident,
-    /// For gates, which scan codes.
+    /// For gates: scans codes.
     Gate,
     /// For residents, organisations and staff: records, grants, family.
     Desk,
-    /// For authorities and operators: feeds, metrics, health.
+    /// For authorities and operators: feeds, metrics, readiness.
     Ops,
-    /// For services of other issuers; open only where it is set.
+    /// For services of other issuers. Closed by default.
     Exchange,
 }
 
 impl Door {
-    /// The doors that are open unless the settings say otherwise.
+    /// The doors that are open by default.
     pub const ALL: [Door; 4] = [Door::Resident, Door::Gate, Door::Desk, Door::Ops];
 
-    /// Returns the name that settings, metrics and logs use.
+    /// Returns the name in settings, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Door::Resident => "resident",
@@ -30,7 +30,7 @@ impl Door {
         }
     }
 
-    /// Returns the door of a name; `back` is another name of the operations door.
+    /// Returns the door with a name; `back` also names the operations door.
     pub fn named(name: &str) -> Option<Door> {
         match name {
             "back" => Some(Door::Ops),

@@ -1,8 +1,7 @@
-//! The listeners: each door accepts on one thread, hands its connections to the least busy of its own, and drains.
+//! The listeners: each door accepts on one thread, hands connections to the least busy of its threads, and drains.
 //!
-//! A door's threads each run a runtime of their own and share nothing that a query touches: the counts by which the door is
-//! steered. hyper's own timers stay off: one look at every connection four times a second does their work without costing
-//! a query anything.
+//! Each thread of a door runs its own runtime. A request touches nothing that threads share, except for the counters that steer
+//! the door. hyper's timers are off: one look at all connections four times a second replaces them at no cost for a request.
 
 mod connection;
 mod connections;
@@ -37,14 +36,18 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// Accepts in a row, before those who are in have their turn.
+/// Accepts in a row before existing connections are served.
 const ACCEPTS_MAX: usize = 16;
 
-/// After an accept that failed (no descriptors left), so that the loop does not spin.
+/// Pause after a failed accept, for example without descriptors, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl BoundListener {
-    /// Starts the door's threads; each ends once `stage` is past open and its last connection is gone.
+    /// Starts the door's threads. Each ends once `stage` is past `Open` and its last connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// A runtime, a thread or a duplicate of the listener cannot be created.
     pub fn open(
         self,
         app: &Arc<AppState>,
@@ -54,7 +57,7 @@ impl BoundListener {
         let threads = self.settings.threads.max(1);
         let limit = self.settings.admission.connections_max;
         let metrics = app.meters.door(self.door.name(), limit);
-        // Until the first second has told what to say.
+        // Default until the first second is measured.
         let soon = admission::retry_after::LEAST;
         let window = controller::window(&self.settings).advice();
         metrics.in_flight_max.store(window.in_flight_max, Relaxed);
@@ -149,16 +152,19 @@ impl Worker {
     fn run(self) {
         let _critical = CriticalTask("a door");
         if !kernel::step_back(self.settings.niceness) {
-            tracing::debug!(door = self.door.name(), "no say in who goes first");
+            tracing::debug!(
+                door = self.door.name(),
+                "the thread's priority cannot be set"
+            );
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            // Few at a time: under load the answers of one look go out before the next look takes in more.
+            // A few events at a time: under load, answers of one poll leave before the next poll brings more requests.
             .max_io_events_per_tick(128)
             .build_local(tokio::runtime::LocalOptions::default());
         match runtime {
             Ok(runtime) => runtime.block_on(self.serve()),
-            // A node without one of its doors is none: this ends it.
+            // A node must not run without one of its doors, so this ends the process.
             Err(error) => panic!("no runtime for the {} door: {error}", self.door.name()),
         }
     }
@@ -195,7 +201,7 @@ impl Worker {
             if stage == ShutdownPhase::Leaving {
                 table.leave();
             }
-            // The channel ends when the acceptor has stopped.
+            // The channel closes when the acceptor has stopped.
             let done = table.is_empty() && self.arrivals.is_closed() && self.arrivals.is_empty();
             if stage == ShutdownPhase::Ended || stage == ShutdownPhase::Leaving && done {
                 return;
@@ -212,8 +218,8 @@ impl Worker {
     }
 }
 
-/// Concurrency: one of these a door. Accept errors are of three kinds: a connection that died in the queue (passed over),
-/// descriptors or memory that ran out (counted, waited on, tried again), anything else (the same). None ends the loop.
+/// Accepts connections until the door closes; there is one such task a door. A connection that died in the queue is skipped.
+/// Any other failed accept is counted, followed by a pause and a retry. No error ends the loop.
 async fn accept(
     listener: &Listener,
     shared: &Arc<DoorState>,
@@ -229,7 +235,7 @@ async fn accept(
         let has_room = shared.door().has_room();
         shared.is_shut.store(!has_room, Relaxed);
         if !has_room {
-            // A door that is full is steered.
+            // The controller of a full door must run.
             shared.stir();
             shared.wake_responder();
             tokio::select! {
@@ -247,12 +253,12 @@ async fn accept(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 shared.metrics.accept_errors.fetch_add(1, Relaxed);
-                tracing::debug!(%error, "an accept failed");
+                tracing::debug!(%error, "the door could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    // Whoever is in the queue already came before the door was closed.
+    // Connections in the queue arrived before the door was closed.
     while shared.door().has_room()
         && let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(1), next(listener)).await
     {
@@ -261,7 +267,7 @@ async fn accept(
     shared.wake_responder();
 }
 
-/// The next who is not gone again. As the system gives it: the thread that serves it is the one to watch it.
+/// Returns the next live connection as a plain socket: the thread that serves it registers it.
 async fn next(listener: &Listener) -> io::Result<std::net::TcpStream> {
     loop {
         let mut ready = listener.readable().await?;
@@ -276,7 +282,7 @@ async fn next(listener: &Listener) -> io::Result<std::net::TcpStream> {
     }
 }
 
-/// Whether a connection ended in the queue; to find out costs a hundredth of what it costs to serve it.
+/// Returns whether a connection has ended in the queue. The check costs a hundredth of serving it.
 fn is_gone(stream: &std::net::TcpStream) -> bool {
     match stream.peek(&mut [0]) {
         Ok(length) => length == 0,

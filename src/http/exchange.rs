@@ -1,5 +1,5 @@
-//! The exchange door: verdicts on our live codes for services of other issuers, which come with a certificate that the trust list names.
-//! Only own codes are opened, and nothing is asked of anybody else.
+//! The exchange door: verdicts about our live codes for services of other issuers, which the trust list knows by their
+//! certificates. Only own codes are opened, and no other service is asked.
 
 use super::body::Body;
 use super::reply::{self, NDJSON};
@@ -14,21 +14,21 @@ use hyper::{Response, StatusCode};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Bytes of a body with one code, and with many.
+/// Largest body with one code, in bytes.
 pub const ONE_BYTES_MAX: usize = 256;
-/// Bytes of the body of a question about many codes.
+/// Largest body with many codes, in bytes.
 pub const MANY_BYTES_MAX: usize = 512 << 10;
 
-/// Lines of a body with many codes.
+/// Largest number of codes in a body.
 pub const LINES_MAX: usize = 4_096;
 
-/// Bytes of a line.
+/// Longest line in bytes.
 const LINE_BYTES_MAX: usize = 128;
 
-/// Codes that are answered before others have their turn.
+/// Codes that are answered before other connections are served.
 const STEP: usize = 64;
 
-/// Answers for one code.
+/// Answers a request about one code.
 pub async fn scan(
     service: &Service,
     peer: &Arc<Peer>,
@@ -54,7 +54,11 @@ pub async fn scan(
     }
 }
 
-/// Answers for many codes, a line each, in their order.
+/// Answers a request about many codes, one a line, in the same order.
+///
+/// # Errors
+///
+/// `TooLarge` for more than [`LINES_MAX`] lines, `RateLimited` beyond the peer's rate.
 pub async fn bulk(
     service: &Service,
     peer: &Arc<Peer>,
@@ -95,7 +99,7 @@ pub async fn bulk(
     ))
 }
 
-/// Cuts a body into codes; a line that is too long is none.
+/// Splits a body into codes; None for a line that is too long. `TooLarge` beyond [`LINES_MAX`].
 fn lines(body: &[u8]) -> Result<Vec<Option<&[u8]>>, Refusal> {
     let body = body.strip_suffix(b"\n").unwrap_or(body);
     let lines = body.split(|byte| *byte == b'\n');

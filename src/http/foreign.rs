@@ -1,4 +1,4 @@
-//! Answers about codes of other issuers, as JSON. A pass has neither a colour nor a `status`.
+//! Verdicts about codes of other issuers as JSON. A pass has neither a colour nor a `status`.
 
 use crate::recognition::pass::{ForeignPass, PolicyVerdict, RevocationCheck};
 use crate::recognition::peer::PeerVerdict;
@@ -112,7 +112,7 @@ fn peer_json(told: &PeerVerdict) -> String {
     serde_json::to_string(&verdict).expect("texts and numbers")
 }
 
-/// Prints what a gate is told.
+/// Returns the verdict as JSON.
 pub fn foreign_json(verdict: &ForeignVerdict) -> String {
     match verdict {
         ForeignVerdict::Pass { pass, trust_as_of } => {

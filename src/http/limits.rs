@@ -1,26 +1,26 @@
-//! The limits of one request: what it may bring, and how long it may take.
+//! Limits of one request: sizes and times.
 
 use std::time::Duration;
 
-/// Bounds of what one request may bring, and of the time that it may take.
+/// Limits of one request: sizes and times.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Balancers that share what the node says it can take.
+    /// Balancers that share the advice of the agent port and of `/ready`.
     pub balancers: u32,
-    /// Lines of a bulk scan at most.
+    /// Largest number of lines of a bulk scan.
     pub bulk_lines_max: u64,
-    /// Bytes of a feed's body at most.
+    /// Largest body of a feed, in bytes.
     pub feed_bytes_max: u64,
-    /// Bytes of bodies under way at one door at most.
+    /// Bytes that all bodies in progress at one door may take.
     pub body_bytes_max: usize,
-    /// For a small body, after its head.
+    /// Time for a small body, after its head.
     pub head_timeout: Duration,
-    /// For the body of an organisation's declarations.
+    /// Time for the body of an organisation's declarations.
     pub body_timeout: Duration,
-    /// From a request's head to the last byte of its answer.
+    /// Time from a request's head to the last byte of its answer.
     pub answer_timeout: Duration,
-    /// The same for a bulk scan or a feed.
+    /// The same time for a bulk scan or a feed.
     pub bulk_timeout: Duration,
-    /// A bulk scan that goes too fast is held up by so much at a time; below the time after which a door ends what stalls.
+    /// Longest single pause of a bulk scan beyond its rate. Shorter than `stall_timeout`.
     pub bulk_pause_max: Duration,
 }

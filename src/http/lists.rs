@@ -1,4 +1,4 @@
-//! What gates keep for the time without a network: the public keys of offline codes, and the files of the status list.
+//! What gates store for the time without a network: public keys of offline codes, and files of the status list.
 
 use super::body::Body;
 use super::pages::names;
@@ -20,13 +20,13 @@ const JWKS: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FILE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// A next key is published long before it signs.
+/// Caching of the public keys. A next key is published long before it signs.
 const KEYS_CACHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// A cache gives a list for so long where no node answers; the list itself says when it is too old.
+/// Time for which a cache may serve a list while no node answers. The list itself says when it is too old.
 const STALE_SECONDS: u64 = 43_200;
 
-/// Answers with the public keys as a JWKS, which is empty where no offline codes are issued.
+/// Answers with the public keys as a JWKS; empty if the node issues no offline codes.
 pub fn keys(service: &Service, asked: &HeaderMap, started: Instant) -> Response<Body> {
     let visit = service.metrics.enter(RequestKind::List, started);
     visit.leave(QueryOutcome::Done);
@@ -39,8 +39,12 @@ pub fn keys(service: &Service, asked: &HeaderMap, started: Instant) -> Response<
     tagged(has_it, tag, JWKS, KEYS_CACHED, || Body::whole(jwks))
 }
 
-/// Answers with a part of the status list. The caller has been admitted. `NotFound` for another issuer and for a base that is not
-/// served any more, `Warming` before the first list, `Busy` where this thread has sent enough.
+/// Answers an admitted caller with a part of the status list.
+///
+/// # Errors
+///
+/// `NotFound` for another issuer or a base that is no longer served, `Warming` before the first list, `Busy` if this thread has
+/// sent enough bytes in this second.
 pub fn list(
     service: &Service,
     path: ListPath,
@@ -110,7 +114,7 @@ fn file_of(edition: &ServedEdition, part: ListPartPath) -> Result<&ServedFile, R
     file.ok_or(Refusal::NotFound)
 }
 
-/// Prints the keys of today and the days after it, as UTC has them.
+/// Returns the keys of today and the following days (UTC) as JSON.
 fn days(offline: &OfflineIssuer, now: Now) -> Bytes {
     use crate::seal::base32;
     let keys = offline.keys();
@@ -127,13 +131,13 @@ fn cached(who: &str, left: Duration) -> HeaderValue {
     HeaderValue::try_from(text).expect("letters and digits")
 }
 
-/// Whether the caller has what this tag names.
+/// Returns whether `If-None-Match` names this tag.
 fn has(asked: &HeaderMap, tag: &str) -> bool {
     let mut known = asked.get_all(IF_NONE_MATCH).iter();
     known.any(|tags| names(tags.as_bytes(), tag.as_bytes()))
 }
 
-/// Answers with a body, or with 304 where the caller has it.
+/// Returns a response with the body, or 304 if the caller has it.
 fn tagged(
     has_it: bool,
     tag: &str,

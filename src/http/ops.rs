@@ -1,4 +1,4 @@
-//! The operations door: whether the node lives, whether it may be sent traffic, what it counted, and what authorities feed.
+//! The operations door: liveness, readiness, metrics, feeds and backups.
 
 use super::agent;
 use super::body::Body;
@@ -28,13 +28,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
-/// Changes that go to the store together: enough that a commit is shared, few enough that other feeds are not held up.
+/// Changes that go to the store in one batch: enough to share a commit, few enough not to delay other feeds.
 const BATCH: usize = 2_000;
 
-/// Bytes of lines that go to the store together, where they are long: what a feed holds in memory.
+/// Bytes of lines in one batch: bounds the memory of a feed with long lines.
 const BATCH_BYTES: u64 = 1 << 20;
 
-/// Why a node is not ready, the first that holds.
+/// Returns the value of `state` at `/ready`: the first reason why the node is not ready, else `ready`.
 fn state(app: &AppState, now: Now) -> &'static str {
     if app.is_draining() {
         "draining"
@@ -53,18 +53,18 @@ fn state(app: &AppState, now: Now) -> &'static str {
     }
 }
 
-/// Whether another node could tell of somebody of whom this one knows too little: `old` are partitions that are too old here. What
-/// the store itself has lost no node can tell. A node that can tell of nobody is of no use.
+/// Returns whether another node could serve partitions that are too old here (`old`). Partitions that the store itself has lost
+/// are lost on every node. A node without any usable partition is worse in any case.
 fn is_worse(app: &AppState, old: u16) -> bool {
     old == u16::MAX || old & !app.store.lost() != 0
 }
 
-/// Whether a node in this state may be sent traffic.
+/// Returns whether a node in this state should get traffic.
 fn is_ready(state: &str) -> bool {
     matches!(state, "ready" | "degraded")
 }
 
-/// Answers that the process lives.
+/// Answers that the process is alive.
 pub fn live(service: &Service, started: Instant) -> Response<Body> {
     service
         .metrics
@@ -73,10 +73,10 @@ pub fn live(service: &Service, started: Instant) -> Response<Body> {
     reply::json(StatusCode::OK, r#"{"state":"live"}"#)
 }
 
-/// How many requests each door can have in flight from one balancer, for balancers that ask here.
+/// Header of `/ready` with the requests in flight that each door can take from one balancer.
 const IN_FLIGHT_MAX: HeaderName = HeaderName::from_static("in-flight-max");
 
-/// Answers whether the node may get traffic, and why not.
+/// Answers whether the node should get traffic, and the reason if not.
 pub fn ready(service: &Service, settings: &Settings, started: Instant, now: Now) -> Response<Body> {
     let mut response = readiness(service, started, now);
     let told = agent::header(&service.app, settings.balancers);
@@ -119,7 +119,7 @@ fn readiness(service: &Service, started: Instant, now: Now) -> Response<Body> {
     )
 }
 
-/// Answers with all metrics, in the text format of Prometheus.
+/// Answers with all metrics in the Prometheus text format.
 pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> {
     let app = &service.app;
     let misses = app.store_client.stats();
@@ -155,7 +155,7 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
     reply::typed(StatusCode::OK, reply::TEXT, Body::whole(text))
 }
 
-/// Answers which build this is and which settings are in force.
+/// Answers with the build and the settings in force.
 pub fn settings(service: &Service, started: Instant) -> Response<Body> {
     let body = serde_json::json!({
         "version": VERSION,
@@ -169,7 +169,7 @@ pub fn settings(service: &Service, started: Instant) -> Response<Body> {
     reply::json(StatusCode::OK, body.to_string())
 }
 
-/// For the whole of a backup; one whose reader stands still ends sooner, as any answer does.
+/// Time limit of a backup. A reader that stalls ends it sooner.
 pub const BACKUP_WAIT: Duration = Duration::from_secs(6 * 3_600);
 
 /// Answers with a backup that has begun.
@@ -194,14 +194,14 @@ pub fn backup(
 
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// How often a feed that is silent is looked after: whether its authority may still feed.
+/// Interval at which a silent feed is checked for a revoked token.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A feed, whose authority is admitted.
+/// An admitted feed.
 pub struct FeedRequest<'q> {
     /// The token of the authority.
     pub token: &'q [u8],
-    /// The lines, as they come.
+    /// The lines, streamed.
     pub body: Incoming,
     /// The language of a refusal.
     pub language: Language,
@@ -211,8 +211,8 @@ pub struct FeedRequest<'q> {
     pub now: Time,
 }
 
-/// Takes in a feed. What is counted as applied is durable and on the board; a feed that is cut off, or that meets a busy
-/// store, may have been applied in part and is simply sent again.
+/// Applies a feed. Changes counted as applied are durable and on the board. A feed that is cut off or meets a busy store may be
+/// applied in part, and can be sent again.
 pub async fn feed(
     service: &Service,
     settings: &Settings,
@@ -280,7 +280,7 @@ async fn take_in(
                 None => Err(feed::Rejection::LineTooLong),
             };
             let changes = event.and_then(|event| match event {
-                // Whoever feeds says what happened, and brings no papers of ours.
+                // Feeds carry events, and no papers of exports.
                 feed::Event::Paper(..) => Err(feed::Rejection::Imported),
                 event if event.source().is_some_and(|of| !authority.speaks_for(of)) => {
                     Err(feed::Rejection::SourceNotPermitted)
@@ -313,7 +313,7 @@ async fn take_in(
         let full = batch.changes.len() >= BATCH || bytes - applied_bytes >= BATCH_BYTES;
         if (full || ended) && !batch.changes.is_empty() {
             applied_bytes = bytes;
-            // Whose token was revoked meanwhile changes nothing more.
+            // A token that was revoked meanwhile changes nothing more.
             admits()?;
             let batch = std::mem::take(&mut batch);
             let (said, lines) = (record.said(&batch.changes), batch.lines.clone());
@@ -343,17 +343,17 @@ async fn take_in(
         if ended {
             return Ok(fed);
         }
-        // Parsing a piece takes some hundred microseconds; whoever asks `/ready` comes between.
+        // Parsing a piece takes some hundred microseconds, so requests to `/ready` come in between.
         tokio::task::yield_now().await;
     }
 }
 
-/// Changes of a feed that are not applied yet: one of each line, and the line's number.
+/// Changes of a feed that are not applied yet, one for each line, with the line numbers.
 #[derive(Default)]
 struct FeedBatch {
     changes: Vec<Change>,
     lines: Vec<u64>,
-    /// Notices of release, each with the place of the clear that it goes with.
+    /// Notices of release, each with the index of its clear.
     notices: Vec<(usize, Change)>,
 }
 
@@ -368,7 +368,7 @@ impl FeedBatch {
             .extend(papers.into_iter().map(|paper| (of, paper)));
     }
 
-    /// What became of each line. The notice of a release that was refused is not filed.
+    /// Applies the changes. Returns the outcome of each line. The notice of a refused release is not stored.
     async fn apply(self, store_client: &StoreClient) -> Result<Vec<ChangeOutcome>, Refusal> {
         let outcomes = store_client.ingest(self.changes).await?;
         let notices = (self.notices.into_iter())
@@ -382,7 +382,7 @@ impl FeedBatch {
     }
 }
 
-/// What a feed does, by source, for the audit log; handed on however the feed ends.
+/// Counts of a feed by source for the audit log. They are handed on however the feed ends.
 struct FeedAudit<'s> {
     service: &'s Service,
     holder: String,
@@ -411,7 +411,8 @@ impl<'s> FeedAudit<'s> {
         self.feeds.get_mut(source).expect("just put there")
     }
 
-    /// Of each change who says it, and whether it sets a reason. What is no status is said by the token's own source.
+    /// Returns the source of each change, and whether it sets a reason. Events other than statuses count for the token's
+    /// source.
     fn said(&self, changes: &[Change]) -> Vec<(Box<str>, bool)> {
         let said = changes.iter().map(|change| match &change.what {
             ChangeKind::Status(status, _) => (status.source.clone(), status.active),

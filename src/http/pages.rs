@@ -1,5 +1,5 @@
-//! Pages: what people see, served from memory as `build.rs` made it: whole, gzipped or brotlied, each with its tag.
-//! In: a door, a path, a head. Out: a response that any cache may keep. Never: anybody's data; a page asks for that itself.
+//! Pages and assets, served from memory as `build.rs` packed them: plain, gzip or brotli, each with an entity tag. They hold no
+//! personal data, so any cache may keep them.
 
 use super::body::Body;
 use super::door::Door;
@@ -14,26 +14,26 @@ use hyper::header::{
 use hyper::{HeaderMap, Response, StatusCode, Uri};
 use std::time::Instant;
 
-/// One thing that is served.
+/// A page or an asset.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
     /// The path without its slash.
     pub name: &'static str,
     media_type: &'static str,
-    /// Of its contents; an asset is asked for as `NAME?v=VERSION`.
+    /// Version of the contents. Assets are requested as `NAME?v=VERSION`.
     version: &'static str,
     /// The contents, uncompressed.
     pub whole: &'static [u8],
     gzip: &'static [u8],
     brotli: &'static [u8],
-    /// Strong tags of the three, in this order: other bytes, another tag.
+    /// Strong entity tags of the plain, gzip and brotli contents.
     tags: [&'static str; 3],
 }
 
-/// All of them.
+/// All pages and assets.
 pub static PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
-/// What is loaded comes from here, and nothing in a page runs that is not a file of ours.
+/// Content-Security-Policy of pages: everything comes from this origin, and only our files run.
 pub const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
@@ -41,17 +41,17 @@ const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 
-/// A version never changes.
+/// Caching of versioned assets, which never change.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-/// A page is asked for again after ten minutes, and shown meanwhile; where we are away, an old one serves for a week.
+/// Caching of pages: revalidated after ten minutes in the background; usable for a week while no node answers.
 const FOR_MINUTES: HeaderValue = HeaderValue::from_static(
     "public, max-age=600, stale-while-revalidate=86400, stale-if-error=604800",
 );
-/// Another version than we have, as while nodes are replaced one after the other: it must not be kept under that name.
+/// Caching of an asset whose requested version is not ours, as during a rolling restart.
 const FOR_NOW: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// What lies at a path. A balancer that maps all doors onto one name sends what it does not know to the desk, which
-/// therefore has the gate's page too.
+/// Returns the page at a path. A balancer that maps all doors to one host name sends unknown paths to the desk, so the desk has
+/// the gate's page too.
 pub fn find(door: Door, path: &str) -> Option<&'static Page> {
     let name = match (door, path) {
         (Door::Resident | Door::Desk, "/") => "resident.html",
@@ -61,7 +61,7 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
         (Door::Resident | Door::Desk, "/sw.js") => "sw.js",
         (Door::Resident | Door::Desk, "/manifest.json") => "manifest.json",
         (Door::Ops, "/") => "status.html",
-        // Beside the page: a worker keeps what is at its own place and below.
+        // A service worker controls the paths at its own place and below.
         (Door::Gate | Door::Desk, "/gate-worker.js") => "gate-worker.js",
         (_, "/interface") => "interface.html",
         (_, "/openapi.json") => "openapi.json",
@@ -72,7 +72,7 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
     PAGES.iter().find(|page| page.name == name)
 }
 
-/// The page, or word that the caller has it.
+/// Returns the page, or 304 if the caller has it.
 pub fn response(
     service: &Service,
     page: &'static Page,
@@ -110,7 +110,7 @@ pub fn response(
     for name in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {
         headers.insert(HeaderName::from_static(name), SAME_ORIGIN);
     }
-    // The camera is the gate's alone.
+    // Only the gate's page uses the camera.
     let permitted = match page.name {
         "gate.html" => "camera=(self), microphone=(), geolocation=()",
         _ => "camera=(), microphone=(), geolocation=()",
@@ -130,18 +130,18 @@ fn keep(page: &Page, uri: &Uri) -> HeaderValue {
     }
 }
 
-/// The version that is asked for. What else stands behind the question mark is passed over.
+/// Returns the requested version. Other parameters are ignored.
 fn version_asked(uri: &Uri) -> Option<&str> {
     let mut pairs = uri.query()?.split('&');
     pairs.find_map(|pair| pair.strip_prefix("v="))
 }
 
-/// Whether a part of a page is asked for by the version that we have. Nobody guesses it: who asks so has the page.
+/// Returns whether an asset is requested by our version. Only callers that loaded the page know it.
 pub fn is_versioned(page: &Page, uri: &Uri) -> bool {
     version_asked(uri) == Some(page.version)
 }
 
-/// The smallest form that the caller takes: its place among the three, and its name.
+/// Returns the smallest encoding that the caller accepts: its index, and its name.
 fn encoding(headers: &HeaderMap) -> (usize, Option<&'static str>) {
     let takes = |wanted: &str| {
         let values = headers.get_all(ACCEPT_ENCODING).iter();
@@ -151,7 +151,7 @@ fn encoding(headers: &HeaderMap) -> (usize, Option<&'static str>) {
         coded.any(|coded| {
             let (name, weight) = coded.split_once(';').unwrap_or((coded, "q=1"));
             let weight = weight.trim().strip_prefix("q=").unwrap_or("0");
-            // A weight of nothing refuses, however it is written.
+            // A weight of 0 refuses, however it is written.
             name.trim().eq_ignore_ascii_case(wanted)
                 && weight.bytes().any(|b| matches!(b, b'1'..=b'9'))
         })
@@ -165,7 +165,7 @@ fn encoding(headers: &HeaderMap) -> (usize, Option<&'static str>) {
     }
 }
 
-/// Whether an `If-None-Match` names this tag. A cache may have weakened it.
+/// Returns whether an `If-None-Match` value names this tag. A cache may have made it weak.
 pub(super) fn names(tags: &[u8], tag: &[u8]) -> bool {
     tags.split(|byte| *byte == b',').any(|one| {
         let one = one.trim_ascii();

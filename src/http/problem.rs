@@ -1,4 +1,4 @@
-//! Refusals as the wire knows them: status code, sentence in each language, problem document, and how long to stay away. Pure.
+//! Refusals in HTTP: status code, sentence in each language, problem document, Retry-After. Pure.
 
 use crate::answer::Refusal;
 use crate::language::Language;
@@ -9,12 +9,12 @@ use std::io::Write;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// How long to stay away after a refusal, spread; None where coming back does not help.
+/// Returns the randomised time after which a retry makes sense; None if it never does.
 pub fn wait(refusal: Refusal) -> Option<Duration> {
     refusal.retry_after().map(spread)
 }
 
-/// The problem document of a refusal, for who answers without a node.
+/// Returns the problem document of a refusal, for answers without a node.
 pub fn problem_text(refusal: Refusal, wait: Duration) -> String {
     String::from_utf8_lossy(&problem(refusal, Language::Hans, Some(wait))).into_owned()
 }
@@ -53,7 +53,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
     }
 }
 
-/// Returns the sentence that people read for a refusal.
+/// Returns the sentence for people.
 pub fn title(refusal: Refusal, language: Language) -> &'static str {
     use Language::*;
     match (refusal, language) {
@@ -207,12 +207,12 @@ pub(super) fn problem(refusal: Refusal, language: Language, retry: Option<Durati
     out.freeze()
 }
 
-/// Half to one and a half times as long, so that those refused together do not come back together.
+/// Returns half to one and a half times `retry`, so that refused clients do not return together.
 pub(super) fn spread(retry: Duration) -> Duration {
     thread_local! {
         static DICE: Cell<u64> = Cell::new(crate::clock::Time::now().0 | 1);
     }
-    // xorshift64: nobody gains from guessing it.
+    // xorshift64: predicting it gains nothing.
     let roll = DICE.with(|rng| {
         let mut x = rng.get();
         x ^= x << 13;
@@ -224,12 +224,12 @@ pub(super) fn spread(retry: Duration) -> Duration {
     retry / 2 + retry * (roll >> 48) as u32 / 65_536
 }
 
-/// For a header that counts in seconds: rounded up.
+/// Returns the time in seconds, rounded up, for a header.
 pub(super) fn whole_seconds(retry: Duration) -> u64 {
     retry.as_millis().div_ceil(1000) as u64
 }
 
-/// A refusal that no asking again helps, with its head, for connections whose head could not be read: written as it is.
+/// Returns the whole response of a permanent refusal, for a connection whose head could not be read.
 pub fn ready_made(refusal: Refusal, language: Language) -> &'static [u8] {
     type Made = LazyLock<Vec<Vec<u8>>>;
     fn all(refusal: Refusal) -> Vec<Vec<u8>> {
@@ -242,13 +242,13 @@ pub fn ready_made(refusal: Refusal, language: Language) -> &'static [u8] {
     static TOO_LARGE: Made = LazyLock::new(|| all(Refusal::TooLarge));
     let made = match refusal {
         Refusal::TooLarge => &TOO_LARGE,
-        // What hyper refuses by itself is a head that it cannot read.
+        // hyper itself refuses a head only if it cannot read it.
         _ => &MALFORMED,
     };
     &made[language as usize]
 }
 
-/// A refusal with its head, for a connection that is not served; `retry` is spread here.
+/// Returns the whole response of a refusal for a connection that is not served; `retry` is randomised here.
 pub fn whole(refusal: Refusal, language: Language, retry: Option<Duration>) -> Vec<u8> {
     let retry = retry.map(spread);
     let body = problem(refusal, language, retry);

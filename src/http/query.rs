@@ -1,4 +1,4 @@
-//! What a request asks: its head read into a route, a credential, a language. Pure and bounded.
+//! Parses a request's head into a route, a credential and a language. Pure and bounded.
 
 use super::desk::{self, RouteEntry};
 use super::door::Door;
@@ -17,75 +17,75 @@ use hyper::{HeaderMap, Method, Uri, Version};
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// What can be asked.
+/// Route of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// The code of whom a session shows.
+    /// Shows the code of a session's resident.
     Show,
-    /// One code is scanned.
+    /// Scans one code.
     Scan,
-    /// Many codes are scanned.
+    /// Scans many codes.
     Bulk,
-    /// A session is opened by an assertion of the platform.
+    /// Opens a session with an assertion of the identity platform.
     OpenSession,
-    /// The status in detail.
+    /// Explains a status in detail.
     Explain,
-    /// A live code of ours, and many, for a service of another issuer.
+    /// Scans a live code of ours for a service of another issuer.
     Exchange,
-    /// Many codes, for a service of another issuer.
+    /// Scans many codes for a service of another issuer.
     ExchangeBulk,
-    /// Whether the process lives.
+    /// Liveness.
     Live,
-    /// Whether the node may get traffic.
+    /// Readiness.
     Ready,
     /// All metrics.
     Metrics,
-    /// Changes of residents.
+    /// Feeds changes.
     Feed,
     /// The settings in force.
     Settings,
-    /// A page or an asset of one.
+    /// A page or an asset.
     Page(&'static Page),
-    /// An offline code for whom a session shows.
+    /// Issues an offline code for a session's resident.
     OfflineCode,
     /// The public keys of offline codes and lists.
     SigningKeys,
-    /// Something of the status list of an issuer.
+    /// A part of an issuer's status list.
     List(ListPath),
-    /// Something that the desk keeps papers of.
+    /// An act of the desk.
     Desk(Act),
-    /// Nothing that this door has.
+    /// No route of this door.
     None,
 }
 
-/// A path of a status list: `/v1/list/440000`, and what stands behind that.
+/// A path of a status list: `/v1/list/440000` and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListPath {
-    /// Division of GB/T 2260 as a number.
+    /// The issuer: a division of GB/T 2260 as a number.
     pub issuer: u32,
-    /// What of the list is asked for.
+    /// The requested part of the list.
     pub part: ListPartPath,
 }
 
-/// What of a status list a path names.
+/// A part of a status list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListPartPath {
-    /// What there is: numbers, sizes, times.
+    /// The index: numbers, sizes, times.
     Index,
     /// `base`: the newest base.
     Base,
     /// `changes-NUMBER`: the changes of the base with this number.
     Changes(u64),
-    /// `days`: the keys of the days.
+    /// `days`: the keys of the next days.
     Days,
-    /// `base.sealed` and `changes-NUMBER.sealed`: the same for caches that anybody may read.
+    /// `base.sealed`: the newest base, sealed for public caches.
     SealedBase,
-    /// Sealed changes of the base with this number.
+    /// `changes-NUMBER.sealed`: sealed changes of the base with this number.
     SealedChanges(u64),
 }
 
 impl ListPartPath {
-    /// Whether it is nothing to whoever has no key of the day.
+    /// Returns whether the part is useless without the key of the day.
     pub fn is_sealed(self) -> bool {
         matches!(
             self,
@@ -97,7 +97,7 @@ impl ListPartPath {
 impl ListPath {
     const PREFIX: &'static str = "/v1/list/";
 
-    /// Returns what a path of a door names; None for nothing that there could be. Each has one spelling.
+    /// Parses a path of a door; None if it is no list path. Each part has one spelling only.
     fn parse(door: Door, path: &str) -> Option<ListPath> {
         let rest = path.strip_prefix(ListPath::PREFIX)?;
         let (issuer, part) = rest.split_once('/').unwrap_or((rest, ""));
@@ -119,7 +119,7 @@ impl ListPath {
                 }
             }
         };
-        // Only the doors of gates and of other issuers have what is not sealed.
+        // Only the gate and exchange doors serve plain files.
         if door == Door::Resident && !part.is_sealed() || issuer.len() != 6 {
             return None;
         }
@@ -134,13 +134,13 @@ impl ListPath {
     }
 }
 
-/// Returns a number that is written without sign or leading zeros.
+/// Parses a number without sign or leading zeros.
 fn digits(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     is_plain.then_some(text)?.parse().ok()
 }
 
-/// How the caller proves to be somebody.
+/// How a caller authenticates.
 #[derive(PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -148,7 +148,7 @@ enum Needs {
 }
 
 impl Route {
-    /// The route at a path of a door, and its one method.
+    /// Returns the route at a path of a door, and its one method.
     fn find(door: Door, path: &str) -> Option<(Route, Method)> {
         Some(match (door, path) {
             (Door::Resident, "/v1/code") => (Route::Show, Method::GET),
@@ -172,7 +172,7 @@ impl Route {
                 (Route::List(ListPath::parse(door, path)?), Method::GET)
             }
             (Door::Exchange, _) => return None,
-            // After what is asked for a thousand times a second.
+            // Checked after the routes that are requested thousands of times a second.
             (door, path) => (Route::Page(pages::find(door, path)?), Method::GET),
         })
     }
@@ -195,7 +195,7 @@ impl Route {
             | Route::Page(_)
             | Route::SigningKeys
             | Route::List(_)
-            // The certificate says who asks.
+            // The caller authenticates by its certificate.
             | Route::Exchange
             | Route::ExchangeBulk
             | Route::None => Needs::Nothing,
@@ -224,12 +224,12 @@ impl Route {
     }
 }
 
-/// What a body says that it is.
+/// Media type of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
-    /// Nothing was said: what the route expects first.
+    /// No header: the first type that the route accepts.
     Unsaid,
-    /// `text/plain`, or no type at all.
+    /// `text/plain`, or an empty type.
     Text,
     /// `application/json`.
     Json,
@@ -239,36 +239,36 @@ pub enum ContentType {
     Other,
 }
 
-/// A request's head, read.
+/// A parsed head.
 pub struct Head<'r> {
     /// What is asked for.
     pub route: Route,
-    /// Whom the caller claims to be; refused where the route needs it and there is none.
+    /// The credential; an error if the route needs one and none is valid in form.
     pub credential: Result<&'r [u8], Refusal>,
-    /// The language that the caller accepts.
+    /// The language of the answer.
     pub language: Language,
     /// The type of the body.
     pub content_type: ContentType,
-    /// Set where path and method alone decide.
+    /// A refusal that follows from path and method.
     pub refusal: Option<Refusal>,
-    /// Set where the body is none that the route takes, by what the head says of it. To be told after the credential was judged.
+    /// A refusal of the body that follows from the head. It is told only after the credential was checked.
     pub body_refusal: Option<Refusal>,
-    /// The methods of the path, where another was used or a record is to be changed.
+    /// Value of `Allow`, if another method was used or a record would be changed.
     pub allow: Option<&'static str>,
 }
 
-/// What a head says to the desk beside its route.
+/// Fields of a head for the desk.
 pub struct DeskHead<'r> {
-    /// The paper that the path names.
+    /// The id in the path.
     pub id: Option<&'r str>,
-    /// What stands behind the question mark.
+    /// The query parameters.
     pub params: Params<'r>,
-    /// The idempotency key; `Malformed` for one that is too long, or twice.
+    /// The idempotency key; `Malformed` if it is invalid or given twice.
     pub idempotency: Result<Option<&'r str>, Refusal>,
 }
 
 impl<'r> DeskHead<'r> {
-    /// `path` is the plain form that [`plain_path`] gives.
+    /// Parses the fields; `path` is the form that [`plain_path`] returns.
     pub fn read(
         door: Door,
         path: &'r str,
@@ -284,7 +284,7 @@ impl<'r> DeskHead<'r> {
 }
 
 impl<'r> Head<'r> {
-    /// Reads a head. What is wrong with it is in `refusal` and `body_refusal`.
+    /// Parses a head. Faults are in `refusal` and `body_refusal`.
     pub fn read(door: Door, method: &Method, uri: &Uri, headers: &'r HeaderMap) -> Head<'r> {
         let path = plain_path(uri.path());
         let found = Route::find(door, &path);
@@ -332,7 +332,7 @@ impl<'r> Head<'r> {
         let unfit = unfit.then_some(Refusal::UnsupportedMediaType);
         let (refusal, body_refusal, allow) = match act {
             None => (Some(Refusal::MethodNotAllowed), None, Some(place.allow)),
-            // Whatever comes with it: a record stays, and the answer names what may be done instead.
+            // Whatever the body is, a record does not change, and the answer names the methods that exist.
             Some((_, Act::ChangeRecord)) => (None, None, Some(place.allow)),
             Some(_) => (None, unfit, None),
         };
@@ -348,7 +348,7 @@ impl<'r> Head<'r> {
     }
 }
 
-/// HEAD asks what GET asks; hyper leaves the body of its answer out.
+/// Treats HEAD as GET; hyper omits the body of the answer.
 fn as_get(method: &Method) -> &Method {
     match *method {
         Method::HEAD => &Method::GET,
@@ -356,8 +356,8 @@ fn as_get(method: &Method) -> &Method {
     }
 }
 
-/// The path with its unreserved characters (RFC 3986, 2.3) as themselves: `/v1/%63ode` is `/v1/code`. Whatever else is
-/// encoded stays so, and no path of ours has any.
+/// Decodes unreserved characters (RFC 3986, 2.3) of a path: `/v1/%63ode` becomes `/v1/code`. Other encoded characters stay, and
+/// no path of ours has any.
 pub fn plain_path(path: &str) -> Cow<'_, str> {
     let Some(first) = memchr::memchr(b'%', path.as_bytes()) else {
         return Cow::Borrowed(path);
@@ -386,19 +386,20 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// What a head must say by RFC 9110 and 9112 and hyper does not insist on. `chunked`: the body's length is not known.
+/// Returns the refusal of a head that violates RFC 9110 or 9112 where hyper is lenient. `chunked`: the body's length is
+/// unknown.
 pub fn protocol_refusal(version: Version, headers: &HeaderMap, chunked: bool) -> Option<Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let is_host = match hosts.next() {
         Some(host) => memchr::memchr2(b',', b' ', host.as_bytes()).is_none(),
-        // Older clients name no host.
+        // HTTP/1.0 clients may send no host.
         None => version != Version::HTTP_11,
     };
     if !is_host || hosts.next().is_some() {
         return Some(Refusal::Malformed);
     }
     if chunked {
-        // Another coding would be passed over, and what it hides taken for the body.
+        // An unknown transfer coding could hide another body.
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let first = codings.next().map(|value| value.as_bytes().trim_ascii());
         let alone = first.is_some_and(|first| first.eq_ignore_ascii_case(b"chunked"));
@@ -411,7 +412,7 @@ pub fn protocol_refusal(version: Version, headers: &HeaderMap, chunked: bool) ->
     (!met).then_some(Refusal::ExpectationFailed)
 }
 
-/// Whether a body has a coding that we would have to undo.
+/// Returns whether the body has a content coding, which no route accepts.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(CONTENT_ENCODING).iter();
     let mut codings = codings.flat_map(|value| value.as_bytes().split(|b| *b == b','));
@@ -430,7 +431,7 @@ impl Route {
                 matches!(content_type, Unsaid | Text)
             }
             Route::OpenSession => matches!(content_type, Unsaid | Json),
-            // `curl --data-binary` says a form unless told otherwise; the body is checked line by line anyway.
+            // `curl --data-binary` sends a form type by default; the body is checked line by line anyway.
             Route::Feed | Route::Desk(Act::DeclareBulk) => {
                 matches!(content_type, Unsaid | Text | Json | NdJson)
             }
@@ -439,7 +440,7 @@ impl Route {
         }
     }
 
-    /// The methods of a path, for `Allow`.
+    /// Returns the method of a route, for `Allow`.
     pub fn method(self) -> Option<&'static str> {
         match self {
             Route::Scan
@@ -497,7 +498,7 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Refusal::Unauthorized)?.as_bytes();
     if values.next().is_some() {
-        // Who stands before us may have judged the other.
+        // A proxy before the node may have used the other value.
         return Err(Refusal::Unauthorized);
     }
     let (scheme, token) = value.split_at_checked(7).ok_or(Refusal::Unauthorized)?;
@@ -509,7 +510,7 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     Ok(token)
 }
 
-/// Returns what is said behind the question mark under a name: the last one, where it is said twice.
+/// Returns the value of a query parameter; the last one if it stands twice.
 pub fn param<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
     let mut pairs = uri.query()?.split('&').rev();
     pairs.find_map(|pair| match pair.split_once('=') {
@@ -518,7 +519,11 @@ pub fn param<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
     })
 }
 
-/// The code in the body of a scan.
+/// Returns the code in the body of a scan.
+///
+/// # Errors
+///
+/// `TooLarge` for a code longer than [`FOREIGN_CODE_BYTES_MAX`], `Malformed` for invalid JSON.
 pub fn code(body: &[u8], content_type: ContentType) -> Result<Cow<'_, [u8]>, Refusal> {
     #[derive(Deserialize)]
     struct Scanned<'b> {
@@ -527,7 +532,7 @@ pub fn code(body: &[u8], content_type: ContentType) -> Result<Cow<'_, [u8]>, Ref
     }
     if content_type != ContentType::Json {
         let code = trimmed(body);
-        // It is read to say that it is no code of ours, and no further.
+        // Texts up to this length get `code_invalid`.
         return match code.len() <= FOREIGN_CODE_BYTES_MAX {
             true => Ok(Cow::Borrowed(code)),
             false => Err(Refusal::TooLarge),
@@ -540,7 +545,7 @@ pub fn code(body: &[u8], content_type: ContentType) -> Result<Cow<'_, [u8]>, Ref
     })
 }
 
-/// What a hardware scanner types beside a code: blanks and control characters (CR, LF, Tab, the separators of GS1) around it.
+/// Returns a code without what a hardware scanner types around it: blanks and control characters (CR, LF, Tab, GS1 separators).
 pub fn trimmed(code: &[u8]) -> &[u8] {
     let beside = |b: &u8| *b <= b' ' || *b == 0x7f;
     let mut code = code;
@@ -551,7 +556,7 @@ pub fn trimmed(code: &[u8]) -> &[u8] {
         code = rest;
     }
     if code.len() < whole.len() && ForeignFormat::told_apart(code).is_some() {
-        // Their formats begin where the text begins.
+        // In these formats leading characters count.
         code = whole;
     }
     while let [rest @ .., last] = code
@@ -562,10 +567,15 @@ pub fn trimmed(code: &[u8]) -> &[u8] {
     code
 }
 
-/// Bytes of whatever a camera may read: a QR code holds 4,296 characters at most, of which none that is longer is of use.
+/// Length of the longest code that a camera can read, in bytes. QR codes hold up to 4,296 characters, and no valid code is
+/// longer than this.
 pub const FOREIGN_CODE_BYTES_MAX: usize = 4_096;
 
-/// The assertion in the body of a log-in.
+/// Returns the assertion in the body of a log-in.
+///
+/// # Errors
+///
+/// `Malformed` if the body is not a JSON object with the field `assertion`.
 pub fn assertion(body: &[u8]) -> Result<String, Refusal> {
     #[derive(Deserialize)]
     struct LogIn {
@@ -574,7 +584,7 @@ pub fn assertion(body: &[u8]) -> Result<String, Refusal> {
     object::<LogIn>(body).map(|log_in| log_in.assertion)
 }
 
-/// JSON that is an object: serde would take an array for a struct as well.
+/// Parses a JSON object. serde alone would accept an array for a struct as well.
 fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Refusal::Malformed);

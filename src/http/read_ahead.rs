@@ -1,8 +1,7 @@
-//! Reads a body ahead of the answers to it, for clients that send everything before they read anything.
+//! Reads a body ahead of its answers, for clients that send everything before they read anything.
 //!
-//! While the answers leave, nothing is read ahead: memory holds one piece. Where they do not leave, because the client does not
-//! read yet, the body is read on into memory, within a bound of its own and what the door has for bodies. Past that the client
-//! waits, as it would have from the beginning.
+//! While answers leave, nothing is read ahead: memory holds one piece. If they do not leave, because the client does not read,
+//! the body is read into memory within its own bound and the door's budget for bodies. Beyond that the client waits.
 
 use super::connection_state::ConnectionState;
 use crate::answer::Refusal;
@@ -17,35 +16,35 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
-/// Answers that were not asked for within this time are not read by the client.
+/// Time after which answers that were not pulled count as unread.
 const UNREAD_AFTER: Duration = Duration::from_millis(5);
 
-/// How often a body that is silent is looked after: whether its sender may still send, whether there is room again.
+/// Interval of checks while the body is silent: whether the sender is still admitted, and whether there is room.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What is kept lies in segments of this size, so that it costs no more than it holds, however small the pieces were.
+/// Size of a segment. Kept bytes are packed into segments, so small pieces cost no extra memory.
 const SEGMENT_BYTES: usize = 64 << 10;
 
-/// The next of a body.
+/// Next event of a body.
 pub enum Next {
     /// The next bytes of the body.
     Piece(Bytes),
-    /// All has come.
+    /// The body is complete.
     End,
-    /// The body ended before its end.
+    /// The body broke off.
     Broken(hyper::Error),
-    /// The sender may send no more.
+    /// The sender is no longer admitted.
     Refused(Refusal),
 }
 
-/// A body that is being read. Concurrency: a task of the same thread reads; it ends with the body, or when this is dropped.
+/// A body being read. A task of the same thread reads it; it ends with the body, or when this is dropped.
 pub struct ReadAhead {
     queue: Rc<RefCell<Queue>>,
     reader: AbortHandle,
 }
 
 impl ReadAhead {
-    /// Begins to read. `bytes_max` may be kept; `admits` tells whether the sender may still send.
+    /// Starts to read. Keeps up to `bytes_max`; `admits` checks whether the sender is still admitted.
     pub fn read(
         body: Incoming,
         bytes_max: usize,
@@ -67,7 +66,7 @@ impl ReadAhead {
         }
     }
 
-    /// Returns what came first and was not given out yet.
+    /// Returns the oldest event that was not taken yet.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let next = self.queue.borrow_mut().next();
         let mut queue = self.queue.borrow_mut();
@@ -86,7 +85,7 @@ impl ReadAhead {
         }
     }
 
-    /// Notes that the answers are asked for, without taking anything.
+    /// Records that answers are pulled, without taking anything.
     pub fn asks(&self) {
         self.queue.borrow_mut().asked += 1;
     }
@@ -98,15 +97,15 @@ impl Drop for ReadAhead {
     }
 }
 
-/// What lies between the reader and the answers.
+/// The queue between the reader and the answers.
 struct Queue {
     connection: Rc<ConnectionState>,
-    /// What came while the answers waited for it: not copied.
+    /// A piece that arrived while the answers waited for it; it is not copied.
     first: Option<Bytes>,
     kept: VecDeque<BytesMut>,
     kept_bytes: usize,
     end: Option<Next>,
-    /// How often something was asked for.
+    /// Number of pulls.
     asked: u64,
     answers: Option<Waker>,
     reader: Option<Waker>,
@@ -147,7 +146,7 @@ impl Queue {
         }
     }
 
-    /// Takes in what came. What is kept is paid for already.
+    /// Adds a piece. Its bytes are reserved already.
     fn push(&mut self, piece: Bytes) {
         if self.is_empty() {
             self.first = Some(piece);
@@ -200,9 +199,9 @@ struct BodyReader {
     body: Incoming,
     bytes_max: usize,
     queue: Rc<RefCell<Queue>>,
-    /// What is taken out of the door's bytes for the next piece that is kept.
+    /// Bytes reserved for the next kept piece.
     paid: usize,
-    /// As often as this something was asked for when the answers were found unread.
+    /// The number of pulls at which the answers were found unread.
     unread_at: Option<u64>,
 }
 
@@ -223,7 +222,7 @@ impl BodyReader {
         self.queue.borrow_mut().end(end);
     }
 
-    /// Reads a piece, once there is room for it; Some at the end. Nothing is lost where this is dropped.
+    /// Reads a piece once there is room. Returns Some at the end. It may be dropped without loss.
     async fn read(&mut self) -> Option<Next> {
         self.room().await;
         let piece = match self.body.frame().await {
@@ -241,7 +240,7 @@ impl BodyReader {
         None
     }
 
-    /// Waits until the answers have taken everything, or are not read and there is room to keep a piece.
+    /// Waits until the answers have taken everything, or are unread and there is room for a piece.
     async fn room(&mut self) {
         loop {
             let (empty, asked) = {
@@ -266,7 +265,7 @@ impl BodyReader {
         }
     }
 
-    /// Takes what the next piece may cost out of the door's bytes; false where there is no room.
+    /// Reserves bytes for the next piece. Returns false if there is no room.
     fn pay(&mut self) -> bool {
         let queue = self.queue.borrow();
         let more = SEGMENT_BYTES - self.paid.min(SEGMENT_BYTES);
@@ -276,7 +275,7 @@ impl BodyReader {
         paid
     }
 
-    /// Waits until the answers took something.
+    /// Waits until the answers were pulled again.
     async fn asked_again(&self, asked: u64) {
         std::future::poll_fn(|cx| {
             let mut queue = self.queue.borrow_mut();

@@ -1,4 +1,4 @@
-//! Answers and refusals as responses; alone in knowing HTTP status codes, JSON and languages on the wire.
+//! Answers and refusals as responses. The only module that knows status codes, JSON and languages together.
 
 use super::body::Body;
 use super::busy_page;
@@ -32,9 +32,9 @@ pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+j
 pub const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// The content type of metrics.
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
-/// Whatever is said of a person is said once.
+/// Personal data must not be cached.
 pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// A body is what its type says, whatever a browser makes of its bytes.
+/// Browsers must use the declared type.
 pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// Returns the response to a query.
@@ -62,7 +62,7 @@ pub fn response(result: Result<Answer, Refusal>, language: Language) -> Response
     }
 }
 
-/// The headers of every answer, with the type of most. To clone them costs half of inserting each.
+/// Headers of every JSON answer. Cloning them costs half of inserting each.
 static JSON_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let headers = [
         (CONTENT_TYPE, JSON),
@@ -72,7 +72,7 @@ static JSON_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     headers.into_iter().collect()
 });
 
-/// Returns what the desk says, as JSON; a rejection is a problem document that names the field.
+/// Returns an answer of the desk as JSON; a rejection is a problem document that names the field.
 fn desk_response(said: DeskResponse, language: Language) -> Response<Body> {
     let (status, body) = match said {
         DeskResponse::Found(body) => (StatusCode::OK, body),
@@ -93,7 +93,7 @@ fn desk_response(said: DeskResponse, language: Language) -> Response<Body> {
     json(status, body.to_string())
 }
 
-/// Returns a response with a body of JSON.
+/// Returns a response with a JSON body.
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = status;
@@ -101,7 +101,7 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-/// Returns a response with a body of a type, which no cache keeps.
+/// Returns a response with a body of this type, which no cache keeps.
 pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -111,7 +111,7 @@ pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Respo
     response
 }
 
-/// Returns the response of a refusal: a problem document, and when to come back where that helps.
+/// Returns the response of a refusal: a problem document, with Retry-After if a retry makes sense.
 pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
     let wait = wait(refusal);
     let body = problem(refusal, language, wait);
@@ -128,7 +128,7 @@ pub fn refused(refusal: Refusal, language: Language) -> Response<Body> {
     }
 }
 
-/// Writes the id of its request into a response: a header, and a member of a problem document.
+/// Adds the request id to a response: a header, and a member of a problem document.
 pub fn identified(mut response: Response<Body>, id: &RequestId) -> Response<Body> {
     if response.headers().get(CONTENT_TYPE) == Some(&PROBLEM)
         && let Some(problem) = response.body_mut().whole_bytes()
@@ -147,7 +147,7 @@ pub fn identified(mut response: Response<Body>, id: &RequestId) -> Response<Body
     response
 }
 
-/// As [`refused`], for a browser that loads a page: a refusal that passes is a page that asks again by itself.
+/// Returns the response of a refusal for a browser that loads a page: a temporary one is a page that retries by itself.
 pub fn refused_page(refusal: Refusal, language: Language) -> Response<Body> {
     let Some(wait) = wait(refusal) else {
         return refused(refusal, language);
@@ -165,21 +165,21 @@ pub fn refused_page(refusal: Refusal, language: Language) -> Response<Body> {
     response
 }
 
-/// The same response, saying when to come back.
+/// Adds Retry-After to a response.
 pub fn later(mut response: Response<Body>, wait: Duration) -> Response<Body> {
     let seconds = whole_seconds(wait).into();
     response.headers_mut().insert(RETRY_AFTER, seconds);
     response
 }
 
-/// The same response, as the last of its connection.
+/// Makes a response the last one of its connection.
 pub fn last(mut response: Response<Body>) -> Response<Body> {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
     response
 }
 
-/// The same response, naming the method that the path has.
+/// Adds `Allow` with the methods of the path.
 pub fn allowing(mut response: Response<Body>, method: Option<&'static str>) -> Response<Body> {
     if let Some(method) = method {
         let headers = response.headers_mut();
@@ -188,15 +188,15 @@ pub fn allowing(mut response: Response<Body>, method: Option<&'static str>) -> R
     response
 }
 
-/// `"state":…,"status":…,"reasons":[…]` for every set of reasons in every language, made once.
+/// `"state":…,"status":…,"reasons":[…]` for each set of reasons and language, built once.
 struct Fragments {
     with_guidance: Vec<Bytes>,
     bare: Vec<Bytes>,
-    /// The reasons are left out.
+    /// The same without reasons.
     colours: Vec<Bytes>,
 }
 
-/// What is printed of reasons beside the colour.
+/// Which reasons are printed beside the colour.
 #[derive(Clone, Copy)]
 enum Why {
     WithGuidance,
@@ -243,7 +243,7 @@ fn fragment(reasons: Reasons, language: Language, why: Why) -> Bytes {
     format!("\"state\":\"{state}\",\"status\":\"{status}\",\"reasons\":{list}").into()
 }
 
-/// One reason, as it is printed.
+/// One reason in JSON.
 #[derive(Serialize)]
 struct ReasonJson {
     reason: &'static str,
@@ -326,7 +326,7 @@ fn shown_json(shown: &ShownCode, language: Language) -> Bytes {
     out.freeze()
 }
 
-/// One verdict as JSON, without a line end.
+/// Appends a verdict as JSON, without a line end.
 pub fn write_verdict(out: &mut BytesMut, verdict: &Verdict, language: Language) {
     out.put_slice(b"{");
     let why = match verdict.with_reasons {
@@ -342,7 +342,7 @@ pub fn write_verdict(out: &mut BytesMut, verdict: &Verdict, language: Language) 
     out.put_slice(b"}");
 }
 
-/// Writes one verdict on an offline code as JSON, without a line end.
+/// Appends a verdict about an offline code as JSON, without a line end.
 pub fn write_offline_verdict(out: &mut BytesMut, told: &OfflineVerdict, language: Language) {
     write_verdict(out, &told.verdict, language);
     out.truncate(out.len() - 1);

@@ -1,5 +1,5 @@
-//! The id of a request: taken from the caller or a proxy before us, or made; in log lines, in the answer's header and in problem documents.
-//! Showing and scanning have none, unless an internal fault is answered.
+//! The id of a request, from the client or a proxy, or new. It is in log lines, in a header of the answer and in problem
+//! documents. Shows and scans have none, except with an internal fault.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -8,18 +8,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use tracing::Span;
 
-/// The header that brings it and that tells it.
+/// The header of the id, in requests and answers.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Characters of an id at most.
+/// Longest id in characters.
 const CHARS_MAX: usize = 64;
 
-/// An id: letters, digits, `.`, `_` and `-`.
+/// A request id: letters, digits, `.`, `_` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(Box<str>);
 
 impl RequestId {
-    /// Returns the id that a head brings, and a new one where it brings none that is good.
+    /// Returns the id in the headers, or a new one if there is no valid id.
     pub fn of(headers: &HeaderMap) -> RequestId {
         let mut brought = headers.get_all(REQUEST_ID).iter();
         match (brought.next().map(HeaderValue::as_bytes), brought.next()) {
@@ -30,7 +30,7 @@ impl RequestId {
         }
     }
 
-    /// Makes one that no other request of this process has, and hardly one of another.
+    /// Returns a new id, unique in this process and almost surely among all.
     fn make() -> RequestId {
         static PROCESS: OnceLock<u32> = OnceLock::new();
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -45,12 +45,12 @@ impl RequestId {
         &self.0
     }
 
-    /// Returns the id as the value of a header; None where the caller sent none that may go back.
+    /// Returns the id as a header value; None for an id that must not be sent back.
     pub fn header(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(&self.0).ok()
     }
 
-    /// Returns what marks log lines of this request.
+    /// Returns the tracing span of the request.
     pub fn span(&self) -> Span {
         tracing::error_span!("request", request_id = &*self.0)
     }

@@ -1,4 +1,4 @@
-//! Gathers a body that must be whole before it is answered: within so many bytes, so long, and what the door has for bodies.
+//! Gathers a body that must be complete before it is answered, within limits of bytes, time and the door's budget.
 
 use super::connection_state::ConnectionState;
 use crate::answer::Refusal;
@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A body, whole; what it takes of the door's bytes is given back with it.
+/// A complete body. Dropping it returns its bytes to the door's budget.
 #[derive(Default)]
 pub struct WholeBody {
     bytes: Bytes,
@@ -24,14 +24,14 @@ impl std::ops::Deref for WholeBody {
     }
 }
 
-/// Some of the bytes that a door has for bodies.
+/// Bytes reserved from the door's budget for bodies.
 struct ReservedBytes {
     connection: Rc<ConnectionState>,
     bytes: usize,
 }
 
 impl ReservedBytes {
-    /// Holds so many bytes in all from now on; false if the door has not so many left.
+    /// Reserves `bytes` in total. Returns false if too few are left.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let taken = self.connection.thread.take_bytes(more);
@@ -46,8 +46,11 @@ impl Drop for ReservedBytes {
     }
 }
 
-/// Gathers a body that may take so many bytes and so long. `TooLarge`, `Malformed` for one that breaks off, `Busy` where the
-/// door has no bytes left for bodies.
+/// Gathers a body of at most `bytes_max` bytes within `wait`, which the connection's time-outs enforce.
+///
+/// # Errors
+///
+/// `TooLarge`, `Malformed` if the body breaks off, `Busy` if the door's budget for bodies is used up.
 pub async fn gather(
     mut body: Incoming,
     bytes_max: usize,
@@ -61,7 +64,7 @@ pub async fn gather(
             return Err(Refusal::TooLarge);
         }
         if body.is_end_stream() {
-            // Nearly always one piece, which is passed on as it is.
+            // Nearly always one piece, which is passed on without a copy.
             whole.bytes = data;
             break;
         }
@@ -107,7 +110,7 @@ async fn gather_rest(
     })
 }
 
-/// The next bytes of a body; None at its end.
+/// Returns the next bytes of a body; None at its end. `Malformed` if it breaks off.
 async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(|_| Refusal::Malformed)?.into_data() {

@@ -1,4 +1,4 @@
-//! One connection: HTTP over a socket that is watched, query after query, until it ends or rests.
+//! One connection: HTTP over a watched socket, request after request, until it ends or rests.
 
 use super::transport::Transport;
 use crate::answer::Refusal;
@@ -18,17 +18,17 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The kernel's read ahead for one connection: as much as a bulk scan is handed at once.
+/// Bytes that one read takes: as much as one piece of a bulk scan.
 const READ_BYTES_MAX: usize = 64 << 10;
 
-/// Concurrency: one of these a connection, one query after the other. A connection that has been idle for a while rests:
-/// hyper's buffers, 16 KiB of them, are given back until it speaks again.
+/// Serves one connection, one request after the other. After some idle time it rests: hyper's buffers, 16 KiB, are freed until
+/// bytes arrive.
 ///
-/// Returns the socket where a refusal was the last and bytes of its request are unread.
+/// Returns the socket if the last answer was a refusal and bytes of its request are unread.
 pub async fn serve<T: Transport>(mut stream: T, state: &Rc<ConnectionState>) -> Option<TcpStream> {
     let mut ahead = Bytes::new();
     loop {
-        // On the heap, so that a resting connection does not hold the room of a speaking one.
+        // Boxed, so that a resting connection does not hold the memory of an active one.
         match Box::pin(exchange(stream, ahead, state)).await {
             ConnectionEnd::Resting(resting, unread) => (stream, ahead) = (resting, unread),
             ConnectionEnd::Refused(stream) => return Some(stream.into_socket()),
@@ -40,16 +40,16 @@ pub async fn serve<T: Transport>(mut stream: T, state: &Rc<ConnectionState>) -> 
     }
 }
 
-/// How a connection's speaking ended.
+/// How the HTTP exchange of a connection ended.
 enum ConnectionEnd<T> {
-    /// It rests; what was read and not yet understood goes with it.
+    /// The connection rests. Holds the bytes that were read and not parsed.
     Resting(T, Bytes),
-    /// A refusal was the last, and bytes of its request are unread.
+    /// The last answer was a refusal, and bytes of its request are unread.
     Refused(T),
     Gone,
 }
 
-/// Waits until a resting connection speaks; false if it is to end instead.
+/// Waits until a resting connection sends bytes. Returns false if it must end instead.
 async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> bool {
     state.resting.set(true);
     let speaks = std::future::poll_fn(|cx| {
@@ -89,9 +89,9 @@ async fn exchange<T: Transport>(
         .header_read_timeout(None)
         .max_buf_size(READ_BYTES_MAX)
         .max_header_size(thread.settings.head_bytes_max)
-        // A half-closed client has asked all that it will, and still gets its answers.
+        // A half-closed client sends no more requests and still gets its answers.
         .half_close(true)
-        // Answers are small: copied behind their head they cost less than a second piece to write.
+        // Answers are small: a copy behind the head is cheaper than a second write.
         .writev(false)
         .serve_connection(TokioIo::new(watched), asked);
     let mut told = false;
@@ -113,7 +113,7 @@ async fn exchange<T: Transport>(
             return Poll::Ready(true);
         }
         state.park(cx.waker());
-        // Whatever ended the connection, the visit of its query has counted it.
+        // However the connection ended, the guard of its request has counted it.
         connection.poll(cx).map(|_| false)
     })
     .await;
@@ -125,22 +125,22 @@ async fn exchange<T: Transport>(
     if !rests {
         return ConnectionEnd::Refused(stream);
     }
-    // An empty piece would still hold the whole buffer.
+    // An empty slice would keep the whole buffer alive.
     let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
     ConnectionEnd::Resting(stream, ahead.unwrap_or_default())
 }
 
-/// A socket whose bytes move the connection's clock, and whose bare refusals get our words.
+/// A socket that updates the connection's time-outs, and replaces hyper's own refusals by ours.
 struct TimedStream<T> {
     stream: T,
-    /// Read before the connection rested.
+    /// Bytes read before the connection rested.
     ahead: Bytes,
     state: Rc<ConnectionState>,
-    /// A refusal of hyper's own, replaced: what is left to write of ours.
+    /// Rest of our refusal that replaces one of hyper.
     refused: Option<&'static [u8]>,
 }
 
-/// hyper refuses a head that it cannot read by itself, with a status and nothing else.
+/// Returns our response for a refusal that hyper writes by itself, which is a bare status. None for other bytes.
 fn bare_refusal(bytes: &[u8]) -> Option<&'static [u8]> {
     if bytes.len() < 12
         || !bytes.starts_with(b"HTTP/1.1 4")
@@ -202,7 +202,7 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
             }
         }
         let written = Pin::new(&mut me.stream).poll_write(cx, bytes);
-        // hyper flushes once it owes nothing any more.
+        // hyper flushes once it has nothing left to write.
         me.state.owes.set(true);
         if written.is_ready() {
             me.state.moved();
@@ -211,7 +211,7 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket has nothing to flush; TLS may hold what the socket did not take.
+        // A plain socket has nothing to flush; TLS may hold bytes that the socket did not take.
         std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.state.owes.set(false);
         Poll::Ready(Ok(()))

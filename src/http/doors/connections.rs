@@ -1,5 +1,5 @@
-//! The table of connections of one thread of a door: the phase of each, its deadline, and which are evicted.
-//! Out: flags on a connection's state, which the task of the connection obeys. Never: bytes.
+//! The table of connections of one thread: the phase and deadline of each, and which ones are evicted. It sets flags that the
+//! connection's task obeys, and holds no bytes.
 
 use super::connection::serve;
 use super::reject::linger;
@@ -15,35 +15,36 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// A connection that was idle for so long rests. A phone asks twice a minute; whoever asks more often keeps the buffers.
+/// Idle time after which a connection rests. Phones ask twice a minute; busier clients keep their buffers.
 const REST_AFTER: Duration = Duration::from_secs(2);
 
-/// A connection that was idle for so long makes room for one who waits to come in. One whose request waits in the kernel
-/// looks idle too; none waits for so long.
+/// Idle time after which a connection may make room for a waiting one. A connection whose request waits in the kernel looks
+/// idle too, but never for this long.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// To close a connection costs what two answers cost: one for so many answers, where nobody waits for its descriptor.
+/// Answers for each connection that is closed without need of its descriptor. Closing costs as much as two answers.
 const ANSWERS_PER_CLOSE: usize = 40;
 
-/// Frozen connections of a door with room are heard again so many in a step, of as many as it admits. Most are dead by then.
+/// Divides the limit of connections into those that are thawed in one step when there is room. Most frozen clients have left by
+/// then.
 const THAW_PART: usize = 20;
 
-/// Connections that are read to their end after a refusal have left the door: an eighth of what it admits, between these bounds.
+/// Bounds of connections that are read to their end after a refusal: an eighth of the limit, within these.
 const LINGERING: std::ops::RangeInclusive<usize> = 64..=1024;
 
-/// Waits that a thread asks the kernel for in one step, about: each costs a microsecond.
+/// Waits that a thread measures in one step, roughly. Each costs a microsecond.
 const SAMPLES: u32 = 20;
 
 /// The connections of one thread.
 pub struct ConnectionTable {
-    /// What the connections see of their thread.
+    /// State that connections share with the thread.
     thread: Rc<ThreadState>,
     connections: RefCell<Vec<Rc<ConnectionState>>>,
-    /// Connections that are read to their end after a refusal.
+    /// Number of connections that are read to their end after a refusal.
     lingering: Cell<usize>,
-    /// Connections that are not heard.
+    /// Number of frozen connections.
     frozen: Cell<usize>,
-    /// Connections whose request waits unread, about, and where they were looked for last.
+    /// Estimated number of connections with an unread request, and the index of the last search.
     pending: Cell<usize>,
     looked: Cell<usize>,
 }
@@ -83,7 +84,7 @@ impl ConnectionTable {
         tokio::task::spawn_local(async move {
             let refused = match tls {
                 None => serve(stream, &connection).await,
-                // On the heap, so that a connection without TLS does not hold the room of one with it.
+                // Boxed, so that a connection without TLS does not take the memory of one with it.
                 Some(config) => {
                     Box::pin(async {
                         let stream = shake_hands(stream, config, &connection).await?;
@@ -105,7 +106,7 @@ impl ConnectionTable {
         });
     }
 
-    /// This thread's part of the connections that are read to their end after a refusal.
+    /// Returns this thread's share of connections that may be read to their end.
     fn lingering_max(&self) -> usize {
         let all = self.thread.settings.admission.connections_max / 8;
         let all = all.clamp(*LINGERING.start(), *LINGERING.end());
@@ -120,7 +121,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Every connection ends after the query that it has begun; those without one end a moment later.
+    /// Ends each connection after its current request; idle ones a moment later.
     pub fn leave(&self) {
         if self.thread.leaving.get() == DrainState::No {
             self.thread.stir();
@@ -166,7 +167,7 @@ impl ConnectionTable {
         self.thread.quiet.set(quiet);
     }
 
-    /// Whether every connection rests, and none is to end or is not heard.
+    /// Returns whether every connection rests, and none is frozen or about to end.
     fn all_rest(&self) -> bool {
         let rests =
             |connection: &Rc<ConnectionState>| connection.resting.get() && !connection.closed.get();
@@ -175,12 +176,12 @@ impl ConnectionTable {
             && self.connections.borrow().iter().all(rests)
     }
 
-    /// Whether looks and steps are put off.
+    /// Returns whether looks and steps are put off.
     pub fn is_quiet(&self) -> bool {
         self.thread.quiet.get()
     }
 
-    /// Waits until it is time for a look at connections that all rest, or somebody asks for one.
+    /// Waits for the next look at resting connections, or for a request for one.
     pub async fn slow_look(&self) {
         let every = (self.thread.settings.idle_timeout / 8).clamp(LOOK, QUIET_LOOK);
         let asked = self.thread.shared.looks[self.thread.nth].notified();
@@ -189,8 +190,8 @@ impl ConnectionTable {
         }
     }
 
-    /// Makes room where there are too many, or newcomers wait, by those first that were idle for longest; or where there is
-    /// room, hears those again who had to make it.
+    /// Adjusts the connections: if there are too many, or new ones wait, the longest idle ones make room; with room to spare,
+    /// frozen ones are thawed.
     pub fn step(&self) {
         let heard = self.thread.heard.take();
         self.thread.every.set((heard / SAMPLES).max(1));
@@ -222,7 +223,7 @@ impl ConnectionTable {
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
         let gone = self.freeze(surplus.max(waiting), IDLE_AFTER);
         let surplus = surplus.saturating_sub(gone);
-        // More than twice too many would wait for longer than they stay: to answer them all first helps nobody.
+        // Beyond twice the limit, requests would wait longer than clients stay; answering them all first helps none.
         let gone = self.freeze(surplus.saturating_sub(limit), Duration::ZERO);
         self.thread.surplus.set(surplus - gone);
         if self.frozen.get() > 0 {
@@ -237,13 +238,13 @@ impl ConnectionTable {
         }
     }
 
-    /// How many of the connections that are heard have a request waiting, from some of them, others each time.
+    /// Estimates how many active connections have an unread request, from a sample that moves with each call.
     fn count_pending(&self) -> usize {
         const LOOKED_AT: usize = 64;
         let connections = self.connections.borrow();
         let from = self.looked.get() % connections.len().max(1);
         self.looked.set(from + LOOKED_AT);
-        // Neighbours came at the same time, and may be of one kind.
+        // Neighbours arrived together and may be alike.
         let stride = (connections.len() / LOOKED_AT).max(1);
         let some = (0..connections.len().min(LOOKED_AT))
             .map(|nth| &connections[(from + nth * stride) % connections.len()]);
@@ -257,8 +258,8 @@ impl ConnectionTable {
         (connections.len() - self.frozen.get()) * waiting / all.max(1)
     }
 
-    /// Stops hearing up to `most`, of those who have been idle for so long; their requests may wait in the kernel. To close
-    /// them would cost more than a crowd leaves time for, and they may be heard again.
+    /// Freezes up to `most` connections that were idle for `idle_for`; their requests may wait in the kernel. Closing them
+    /// would cost more than a crowd leaves time for, and they can be thawed.
     fn freeze(&self, most: usize, idle_for: Duration) -> usize {
         if most == 0 {
             return 0;
@@ -278,7 +279,7 @@ impl ConnectionTable {
         chosen.len()
     }
 
-    /// Hears some again: those first who spoke last.
+    /// Thaws up to `most` connections, the most recently active first.
     fn thaw_some(&self, most: usize) {
         let connections = self.connections.borrow();
         let frozen = connections
@@ -315,7 +316,7 @@ impl ConnectionTable {
     }
 }
 
-/// The `most` with the least of something.
+/// Returns the `most` connections with the smallest keys.
 fn chosen<K: Ord>(
     mut connections: Vec<&Rc<ConnectionState>>,
     most: usize,

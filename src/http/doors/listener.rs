@@ -1,4 +1,4 @@
-//! A door that is bound and not yet served.
+//! A door that is bound and not served yet.
 
 use crate::http::door::Door;
 use crate::http::door_state::Settings;
@@ -8,22 +8,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
 
-/// A listener whose thread is woken when a connection comes.
+/// A listener that wakes its thread when a connection arrives.
 pub(super) type Listener = AsyncFd<std::net::TcpListener>;
 
-/// A door that is bound and not yet served.
+/// A door that is bound and not served yet.
 pub struct BoundListener {
-    /// Which door it is.
+    /// The door.
     pub door: Door,
-    /// The address that it is bound to.
+    /// The bound address.
     pub address: SocketAddr,
-    /// None: plain HTTP.
+    /// TLS of the door; None for plain HTTP.
     pub tls: Option<Arc<ServerTls>>,
     pub(super) listener: std::net::TcpListener,
     pub(super) settings: Settings,
 }
 
-/// Binds a door, and reads its certificate; port 0 takes a free one.
+/// Binds a door and reads its certificate. Port 0 takes a free one.
+///
+/// # Errors
+///
+/// The certificate cannot be loaded, or the address cannot be bound.
 pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
     let tls = settings.tls.clone().map(ServerTls::load);
     let tls = tls.transpose().map_err(io::Error::other)?;

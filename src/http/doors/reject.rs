@@ -1,4 +1,4 @@
-//! What a connection gets that is not served, or not any longer: the busy answer in its language; the rest of a refusal.
+//! Refusals outside HTTP handling: the busy answer for connections that are not served, and the orderly end after a refusal.
 
 use crate::answer::Refusal;
 use crate::http::busy_page::{self, takes_html};
@@ -10,8 +10,8 @@ use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// Reads on after a refusal that left bytes unread, and throws away what it reads, until the client ends the connection:
-/// closing on unread bytes would reset it, and take the refusal with it. Bounded in bytes and in time.
+/// Reads and discards bytes after a refusal until the client closes: closing with unread bytes would reset the connection and
+/// lose the refusal. Bounded in bytes and time.
 pub async fn linger(stream: TcpStream) {
     const BYTES_MAX: usize = 8 << 20;
     const WAIT: Duration = Duration::from_secs(2);
@@ -23,14 +23,14 @@ pub async fn linger(stream: TcpStream) {
             && let Some(thrown) = throw_away(&stream, left)
         {
             left -= thrown.min(left);
-            // Others have their turn between two pieces.
+            // Other connections are served between two pieces.
             tokio::task::yield_now().await;
         }
     })
     .await;
 }
 
-/// Throws away what there is to read; how many bytes it was, None at the end of the connection.
+/// Discards unread bytes. Returns their number; None at the end of the connection.
 fn throw_away(stream: &TcpStream, most: usize) -> Option<usize> {
     let thrown = stream.try_io(tokio::io::Interest::READABLE, || {
         kernel::throw_away(stream, most)
@@ -42,8 +42,8 @@ fn throw_away(stream: &TcpStream, most: usize) -> Option<usize> {
     }
 }
 
-/// Returns the answer to a head that is not parsed, as much of it as is there: a page for a browser that loads one, and
-/// JSON for all others, in the language asked.
+/// Returns the busy answer to an unparsed, possibly partial head: a page for a browser that loads one, else JSON, in the
+/// requested language.
 pub fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
     let language = language_of(head);
     let is_page = head.starts_with(b"GET ") && value_of(head, b"accept:").is_some_and(takes_html);
@@ -53,7 +53,7 @@ pub fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
     }
 }
 
-/// The language that an unread head asks for.
+/// Returns the language that an unparsed head asks for.
 fn language_of(head: &[u8]) -> Language {
     let value = value_of(head, b"accept-language:").map(std::str::from_utf8);
     match value {
@@ -62,7 +62,7 @@ fn language_of(head: &[u8]) -> Language {
     }
 }
 
-/// The value of the first header of this name, which is given with its colon.
+/// Returns the value of the first header with this name, which includes the colon.
 fn value_of<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
     head.split(|b| *b == b'\n').skip(1).find_map(|line| {
         let (its_name, value) = line.split_at_checked(name.len())?;

@@ -1,5 +1,5 @@
-//! Tells newcomers of a full door that it is busy: a thread that lets the door's go first, which takes them out of the kernel's queue
-//! in batches, answers without a parse, and lets them go. Those who can be let in within the allowed wait stay in the queue.
+//! Refuses new connections of a full door: a low-priority thread takes them from the kernel's queue in batches, answers `busy`
+//! without parsing, and closes them. Connections that can be admitted within the allowed wait stay in the queue.
 
 use super::reject::busy_answer;
 use crate::admission::busy::BusyShare;
@@ -15,51 +15,51 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Connections taken in a batch, and at the end of the door.
+/// Connections in a batch, while serving and when the door closes.
 const BATCH_MAX: usize = 32;
 const LAST_MAX: usize = 256;
 
-/// Connections that wait for their head, or for the client's end, at once.
+/// Connections that wait at once for their head or for the client's end.
 const HELD_MAX: usize = 256;
 
-/// For the beginning of a head, which says the language. Most come with the connection.
+/// Time for the beginning of a head, which has the language. Usually it arrives with the connection.
 const HEAD_WAIT: Duration = Duration::from_millis(100);
 
-/// For all of it. Closing on bytes that were not read resets a connection, and the answer would be lost.
+/// Time for the whole refusal. Closing with unread bytes would reset the connection and lose the answer.
 const TURNED_WAIT: Duration = Duration::from_millis(400);
 
-/// The same with a TLS handshake before it, which takes a way there and back more.
+/// The same times with a TLS handshake before them, which takes one more round trip.
 const HEAD_WAIT_TLS: Duration = Duration::from_millis(400);
 const TURNED_WAIT_TLS: Duration = Duration::from_millis(1_000);
 
-/// Between two looks while somebody is held or left in the queue, and the longest wait for newcomers.
+/// Interval of looks while connections are held or queued, and the longest wait for new ones.
 const SHORT_LOOK: Duration = Duration::from_millis(5);
 const LONG_LOOK: Duration = Duration::from_millis(100);
 
-/// As much of a head as is looked at.
+/// Bytes of a head that are looked at.
 const HEAD_BYTES: usize = 2048;
 
-/// Steps of niceness by which this thread lets those of its door go first.
+/// Steps of niceness below the door's threads.
 const BEHIND_DOOR: i32 = 9;
 
-/// The longest sleep of the thread of a door with room, should nobody wake it.
+/// Longest sleep while the door has room, in case no wake-up comes.
 const PARKED_MAX: Duration = Duration::from_secs(10);
 
-/// Works while its door is full, sleeps while it has room, and ends with the door.
+/// Refuses connections while its door is full, sleeps while it has room, and ends with the door.
 pub struct Responder {
     pub listener: TcpListener,
     pub(super) shared: Arc<DoorState>,
     pub stage: watch::Receiver<ShutdownPhase>,
     pub share: BusyShare,
-    /// Of the door's threads.
+    /// Niceness of the door's threads.
     pub niceness: i32,
     pub held: Vec<Turned>,
 }
 
-/// One who was turned away.
+/// A refused connection.
 pub struct Turned {
     stream: TcpStream,
-    /// None: plain HTTP.
+    /// TLS of the connection; None for plain HTTP.
     tls: Option<Box<ServerConnection>>,
     since: Instant,
     is_told: bool,
@@ -74,7 +74,7 @@ impl Responder {
         while *self.stage.borrow() == ShutdownPhase::Open {
             let is_full = self.shared.is_shut.load(Relaxed);
             if !is_full && self.held.is_empty() {
-                // Whoever finds the door full, or ends it, wakes this thread.
+                // The threads that find the door full, or close it, wake this thread.
                 std::thread::park_timeout(PARKED_MAX);
                 continue;
             }
@@ -90,7 +90,7 @@ impl Responder {
                 _ => std::thread::sleep(SHORT_LOOK),
             }
         }
-        // Whoever came before the door was closed and found no room.
+        // Connections that arrived before the door closed and found no room.
         for _ in 0..LAST_MAX {
             if !self.take_one() {
                 break;
@@ -102,7 +102,7 @@ impl Responder {
         }
     }
 
-    /// Takes those who would wait for too long, a batch at a time; how many are left in the queue.
+    /// Takes connections that would wait too long, one batch at a time. Returns the number left in the queue.
     fn take_surplus(&mut self) -> usize {
         loop {
             let queued = kernel::queued(&self.listener).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Responder {
         }
     }
 
-    /// Takes the next out of the queue; false if nobody is there, or there is no descriptor for it.
+    /// Takes the next connection. Returns false if there is none, or no descriptor for it.
     fn take_one(&mut self) -> bool {
         match self.listener.accept() {
             Ok((stream, _)) => {
@@ -150,7 +150,7 @@ impl Responder {
             return;
         }
         if self.held.len() >= HELD_MAX {
-            // The first has had the most time.
+            // The first one has had the most time.
             let mut first = self.held.swap_remove(0);
             if !first.is_told {
                 first.tell(&[], &self.shared);
@@ -166,7 +166,7 @@ impl Responder {
 }
 
 impl Turned {
-    /// Reads on, and answers where it is time; whether the connection is done with.
+    /// Reads on, and answers when it is time. Returns whether the connection is finished.
     fn is_over(&mut self, shared: &DoorState) -> bool {
         let (head_wait, turned_wait) = match self.tls {
             None => (HEAD_WAIT, TURNED_WAIT),
@@ -208,7 +208,7 @@ impl Turned {
     fn tell(&mut self, head: &[u8], shared: &DoorState) {
         let wait = Duration::from_millis(shared.retry_after_ms.load(Relaxed));
         let answer = busy_answer(head, wait);
-        // A fresh socket's buffer takes it whole.
+        // The empty send buffer of a new socket takes the whole answer.
         match &mut self.tls {
             None => {
                 let _ = self.stream.write(&answer);
@@ -228,7 +228,7 @@ impl Turned {
     }
 }
 
-/// Goes on with a handshake, and reads what came after it.
+/// Continues a handshake, and reads what follows it.
 fn read_tls(
     tls: &mut ServerConnection,
     stream: &mut TcpStream,
@@ -236,11 +236,11 @@ fn read_tls(
 ) -> io::Result<usize> {
     let came = tls.read_tls(stream);
     let taken = tls.process_new_packets().map_err(io::Error::other);
-    // What a handshake owes the client, an alert too.
+    // Handshake records for the client, alerts included.
     write_tls(tls, stream)?;
     taken?;
     match tls.reader().read(head) {
-        // Nothing came of the request yet: the socket says whether something may.
+        // No byte of the request yet: the socket tells whether one may follow.
         Err(error) if error.kind() == ErrorKind::WouldBlock => match came {
             Ok(0) => Ok(0),
             Ok(_) => Err(ErrorKind::WouldBlock.into()),

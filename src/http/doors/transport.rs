@@ -1,4 +1,4 @@
-//! What a connection speaks HTTP over: a bare socket, or TLS on one. Each has code of its own, so that a bare socket pays nothing.
+//! Transports of HTTP: a plain socket, or TLS. Each has its own compiled code, so a plain socket pays nothing for TLS.
 
 use crate::http::connection_state::{ConnectionState, DrainState};
 use crate::http::door::Door;
@@ -15,15 +15,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// A byte stream that HTTP is spoken over.
+/// A byte stream for HTTP.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// Waits until a read would not wait.
+    /// Waits until a read would not block.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Returns the socket beneath.
     fn socket(&self) -> &TcpStream;
 
-    /// Gives the socket up; what is buffered above it is lost.
+    /// Returns the socket; bytes buffered above it are lost.
     fn into_socket(self) -> TcpStream;
 }
 
@@ -47,7 +47,7 @@ impl Transport for TcpStream {
 impl Transport for TlsStream<TcpStream> {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let (socket, session) = self.get_ref();
-        // What was decrypted and not read yet, or the end of the session, comes from no socket.
+        // Decrypted bytes that were not read yet, and the end of the session, do not show at the socket.
         match session.wants_read() {
             true => socket.poll_read_ready(cx).map(drop),
             false => Poll::Ready(()),
@@ -63,8 +63,8 @@ impl Transport for TlsStream<TcpStream> {
     }
 }
 
-/// Concurrency: one of these a connection of a door with TLS, before its first request. The time for the first head bounds both: a client
-/// that does not finish is closed by the look at connections, as one that sends no head. None: no TLS came about.
+/// Performs the TLS handshake of one connection before its first request. The time limit of the first head covers both. Returns
+/// None if the handshake failed.
 pub async fn shake_hands(
     stream: TcpStream,
     config: Arc<ServerConfig>,

@@ -1,4 +1,4 @@
-//! The operations door before there is a node: it tells that the process lives, and why it is not ready.
+//! The operations door before the node exists: it answers that the process is alive, and why it is not ready.
 
 use super::listener::{BoundListener, bind};
 use crate::answer::Refusal;
@@ -24,23 +24,27 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// Connections at once; more wait in the kernel.
+/// Connections at once; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 64;
 
-/// For a connection, from its handshake to the end of its one answer.
+/// Time for a connection, from its handshake to the end of its one answer.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 
-/// After an accept that failed.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An operations door that waits for its node.
+/// An operations door whose node does not exist yet.
 pub struct WaitingDoor {
     bound: BoundListener,
     accepting: JoinHandle<()>,
 }
 
 impl WaitingDoor {
-    /// Binds the door and answers there, with this `state` of `/ready`.
+    /// Binds the door and answers there; `state` is the value at `/ready`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`bind`].
     pub fn open(settings: Settings, state: &'static str) -> io::Result<WaitingDoor> {
         let bound = bind(Door::Ops, settings)?;
         let listener = TcpListener::from_std(bound.listener.try_clone()?)?;
@@ -48,7 +52,7 @@ impl WaitingDoor {
         Ok(WaitingDoor { bound, accepting })
     }
 
-    /// Stops answering. Who comes from now on waits for the node, which has these settings.
+    /// Stops answering. Later connections wait for the node, which uses these settings.
     pub async fn close(self, settings: Settings) -> BoundListener {
         self.accepting.abort();
         let _ = self.accepting.await;
@@ -82,7 +86,7 @@ async fn serve(stream: TcpStream, tls: Option<Arc<ServerTls>>, state: &'static s
     });
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).keep_alive(false);
-    // What ends a connection here is its client's.
+    // An error here concerns the client's connection only.
     let _ = match tls {
         None => builder.serve_connection(TokioIo::new(stream), answer).await,
         Some(tls) => match TlsAcceptor::from(tls.config()).accept(stream).await {
