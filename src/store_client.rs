@@ -1,8 +1,8 @@
-//! The client of the store: a read-through cache with single flight, a limit on concurrent queries, and deadlines.
-//! In: a resident, an id, changes. Out: what the store knows, with its time, or `UpstreamBusy`. Never: codes, HTTP.
+//! The client of the store: a read-through cache with single flight, a limit of concurrent queries, and deadlines. Returns what
+//! the store knows, with its time, or `UpstreamBusy`. Knows neither codes nor HTTP.
 //!
-//! Nothing here is on the way of a show or a scan in the steady state. Records are kept under the version that the board
-//! shows: a newer version is another entry, so an old fill is never found again.
+//! A show or a scan in the steady state does not come here. Records are cached under the version on the board: a newer version
+//! is another entry, so a late fill is never found.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -25,66 +25,66 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// How the store is asked.
+/// Settings of the client.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long the desk and a feed wait for the store before they are told that it is busy.
+    /// Time that the desk and feeds wait for the store.
     pub store_timeout: Duration,
-    /// How long a show or a scan does that memory cannot answer.
+    /// Time that a show or a scan waits for the store if memory cannot answer.
     pub store_read_timeout: Duration,
-    /// Queries that may be with the store at once, at most; below that the limit follows how long the store takes. As many
-    /// feeds may write to it beside them.
+    /// Largest number of queries in the store at once; the limit adapts below it to the store's latency. As many writes may run
+    /// beside them.
     pub store_in_flight_max: usize,
-    /// People whom one source may turn red in an hour before there is an alarm.
+    /// Residents whom one source may set red in an hour without an alarm.
     pub red_alarm_per_hour: u64,
-    /// Bytes of records and absences that are kept.
+    /// Size of the cache of records and absences, in bytes.
     pub record_cache_bytes: u64,
 }
 
-/// How long a show or a scan waits for room before the store. Whoever waits longer finds a store that is behind, and would
-/// come to it with little of [`Settings::store_read_timeout`] left.
+/// Time that a show or a scan waits for a permit. A later permit would leave little of [`Settings::store_read_timeout`], at a
+/// store that is slow already.
 const LOOKUP_PERMIT_WAIT: Duration = Duration::from_millis(20);
 
-/// What a look into the store found is good for so long to others; far below the age at which an answer is marked.
+/// Validity of a cached lookup; far below `stale_after`.
 const LOOKUP_LIFE: Duration = Duration::from_secs(1);
 
-/// Between looks whether the board has what the store has.
+/// Interval of checks whether the board has caught up with the store.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(2);
 
-/// A record that nobody asked for goes.
+/// Idle time after which a cached record is dropped.
 const RECORD_IDLE: Duration = Duration::from_secs(600);
 
-/// What the store knew of a resident, and when it was asked.
+/// Result of a lookup, and its time.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    /// The record with its id; None: the resident is not on record.
+    /// The record with its id; None if the resident is not on record.
     pub placed: Option<Arc<LocatedRecord>>,
-    /// The moment as of which this is so.
+    /// The moment up to which it is true.
     pub as_of: Moment,
 }
 
-/// What asks the store: a cache, one question for many who ask the same, a limit and deadlines.
+/// Access to the store: a cache, single flight, a limit and deadlines.
 pub struct StoreClient {
     board: Arc<Board>,
     store: Arc<dyn Store>,
     metrics: Arc<StoreMetrics>,
     settings: Settings,
     limiter: ConcurrencyLimiter,
-    /// Changes are no misses: each waits for a group commit, and what that takes says nothing of queries.
+    /// Permits for writes. They are separate because each waits for a group commit, whose time says nothing about queries.
     writing: Semaphore,
     records: Cache<(Identity, u64), Arc<LocatedRecord>>,
     lookups: Cache<Identity, Lookup>,
     words: Cache<ResidentId, (Option<Word>, Moment)>,
-    /// What the store told of an id last, by a look of either kind: no cached look tells less than another has told.
+    /// The last answer of the store about an id, by any lookup: no cached answer is older than one given before.
     told: Cache<ResidentId, (Option<Word>, Moment)>,
-    /// The newest papers of an owner, as many as one page holds.
+    /// The newest papers of an owner, one page.
     papers: Cache<Identity, Arc<Vec<Paper>>>,
 }
 
-/// What an entry takes beside the record in it, about.
+/// Approximate size of a cache entry without its record, in bytes.
 const ENTRY_BYTES: u32 = 200;
 
-/// Waits until the board is so; `UpstreamBusy` where it is not in time.
+/// Waits until the board satisfies a condition; `UpstreamBusy` if it does not in time.
 async fn reached(wait: Duration, is_so: impl Fn() -> bool) -> Result<(), Refusal> {
     let lookups = async {
         while !is_so() {
@@ -147,11 +147,11 @@ impl StoreClient {
         }
     }
 
-    /// Applies changes like [`Self::ingest`], and tells of each whether it changed anything.
+    /// Applies changes like [`Self::ingest`]. Returns for each whether it changed anything.
     ///
     /// # Errors
     ///
-    /// `UpstreamBusy` where the store does not answer in time, or cannot: the changes may have been applied.
+    /// `UpstreamBusy` if the store fails or does not answer in time. The changes may have been applied.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
         let outcomes = self.ingest(changes).await?;
         Ok(outcomes
@@ -160,8 +160,7 @@ impl StoreClient {
             .collect())
     }
 
-    /// Applies changes within the wait that a feed has, and tells what became of each; `UpstreamBusy` says nothing of whether
-    /// they were applied.
+    /// Applies changes within `store_timeout`, and returns the outcome of each.
     ///
     /// # Errors
     ///
@@ -190,7 +189,7 @@ impl StoreClient {
         let applied = tokio::time::timeout(self.settings.store_timeout, applied).await;
         let applied = applied.ok().flatten();
         for (nth, owner) in papers {
-            // Also of those of whom nobody knows whether they were filed.
+            // Also after failures that leave it open whether the papers were stored.
             self.papers.invalidate(&owner).await;
             if let Some(outcomes) = &applied {
                 self.metrics.paper(outcomes[nth].is_applied());
@@ -201,19 +200,19 @@ impl StoreClient {
             for (_, source) in reds.iter().filter(|(nth, _)| outcomes[*nth].is_applied()) {
                 let most = self.settings.red_alarm_per_hour;
                 if self.metrics.red_alarm(source, most, now) {
-                    tracing::error!(%source, most, "a source turns more people red than is usual in an hour");
+                    tracing::error!(%source, most, "a source sets more people red in this hour than `red_alarm_per_hour`: check what it feeds");
                 }
             }
         }
         applied.ok_or(Refusal::UpstreamBusy)
     }
 
-    /// Papers of an owner, the newest first: up to `limit` of these kinds, at most [`PAGE_MAX`], from behind the cursor on. What
-    /// another node filed in the last second may not be among them.
+    /// Returns up to `limit` papers of an owner of these kinds, at most [`PAGE_MAX`], the newest first, after the cursor.
+    /// Papers that another node stored in the last second may be missing.
     ///
     /// # Errors
     ///
-    /// `UpstreamBusy` where the store does not answer in time, or has too many questions.
+    /// `UpstreamBusy` if the store does not answer in time, or has too many queries.
     pub async fn papers(
         &self,
         owner: Identity,
@@ -231,14 +230,14 @@ impl StoreClient {
         let whole = newest.len() < PAGE_MAX;
         let mut some = newest.to_vec();
         paper::page(&mut some, kinds, after, limit);
-        // Who has more than a page holds is asked for where the page does not reach.
+        // An owner with more papers than one page needs a query for the rest.
         if !whole && some.len() < limit {
             return self.papers_now(owner, kinds, after, limit).await;
         }
         Ok(some)
     }
 
-    /// As [`StoreClient::papers`], as the store has them now.
+    /// Returns papers like [`StoreClient::papers`], read from the store now.
     ///
     /// # Errors
     ///
@@ -255,7 +254,7 @@ impl StoreClient {
         self.ask(wait, wait, asked).await
     }
 
-    /// Returns of each key the owner's paper that has it, as the store has them now; of [`PAGE_MAX`] keys in a call.
+    /// Returns the owner's paper for each key, read from the store now, [`PAGE_MAX`] keys a call; None for a missing one.
     ///
     /// # Errors
     ///
@@ -273,11 +272,11 @@ impl StoreClient {
         Ok(found)
     }
 
-    /// The record of a resident as new as the board knows it, for the desk.
+    /// Returns the record of a resident for the desk, as new as the board knows it.
     ///
     /// # Errors
     ///
-    /// `UpstreamBusy` where neither store nor board tells in time.
+    /// `UpstreamBusy` if neither store nor board answers in time.
     pub async fn record(&self, who: Identity) -> Result<Option<Arc<LocatedRecord>>, Refusal> {
         let Found::Word(word) = self.board.find(who.home, who.check()) else {
             return self.record_now(who).await;
@@ -291,22 +290,22 @@ impl StoreClient {
                 self.records.insert((who, version), placed.clone()).await;
                 Ok(Some(placed))
             }
-            // Newer than the board: it may yet be taken back, so it is never kept under what the board knew.
+            // It is newer than the board and may be rolled back, so it is not cached under the board's version.
             Some(placed) if placed.word.version() > version => {
                 self.catch_up(&placed).await?;
                 Ok(Some(placed))
             }
-            // The board knows more than this store: what it says is of then.
+            // The board knows more than this store, whose record is old.
             _ => Err(Refusal::UpstreamBusy),
         }
     }
 
-    /// How somebody stands as far as this node may tell, and of when that is: the record's reasons, and those that the board
-    /// keeps because the store has lost them.
+    /// Returns the status of a resident and its time: the reasons on record, and those that the board keeps because the store
+    /// has lost them.
     ///
     /// # Errors
     ///
-    /// `UpstreamBusy` where neither store nor board tells in time.
+    /// `UpstreamBusy` if neither store nor board answers in time.
     pub async fn standing_of(
         &self,
         who: Identity,
@@ -324,7 +323,7 @@ impl StoreClient {
         Ok((stats, freshness))
     }
 
-    /// Waits for the board to know of a record what the store knows: the desk says nothing that a show would not.
+    /// Waits until the board knows what the store knows of a record, so that the desk is never ahead of a show.
     async fn catch_up(&self, placed: &LocatedRecord) -> Result<(), Refusal> {
         let version = placed.word.version();
         let has_it = |word: Word| word.version() >= version;
@@ -334,7 +333,7 @@ impl StoreClient {
         .await
     }
 
-    /// The record as the store has it now.
+    /// Returns the record of a resident, read from the store now.
     ///
     /// # Errors
     ///
@@ -345,8 +344,8 @@ impl StoreClient {
         Ok(found.map(Arc::new))
     }
 
-    /// A resident whom the board cannot tell: not loaded yet, or one of two at an id. What is found does not go onto the board: a
-    /// primary that is being replaced also tells what nobody acknowledged, and only the follower can take that back.
+    /// Looks up a resident whom the board cannot identify: not loaded yet, or two at one id. The result does not go onto the
+    /// board: a primary that is being replaced also returns unacknowledged changes, and only the follower can roll them back.
     ///
     /// # Errors
     ///
@@ -384,7 +383,7 @@ impl StoreClient {
         looked.await.map_err(|refusal| *refusal)
     }
 
-    /// The word at an id that is not loaded yet, and when it was so.
+    /// Returns the word at an id that is not loaded yet, and its time.
     ///
     /// # Errors
     ///
@@ -408,7 +407,7 @@ impl StoreClient {
         looked.await.map_err(|refusal| *refusal)
     }
 
-    /// Notes what the store told of an id, unless something of later is noted.
+    /// Records the store's answer about an id, unless a later one is recorded.
     async fn tell(&self, id: ResidentId, word: Option<Word>, as_of: Moment) {
         let told = self.told.entry(id);
         told.and_upsert_with(|before| {
@@ -419,17 +418,17 @@ impl StoreClient {
         .await;
     }
 
-    /// Whether a look of later than `as_of` was told something else of this id.
+    /// Returns whether a lookup later than `as_of` gave another answer about this id.
     async fn is_outdated(&self, id: ResidentId, word: Option<Word>, as_of: Moment) -> bool {
         let told = self.told.get(&id).await;
         told.is_some_and(|(last, at)| at > as_of && last != word)
     }
 
-    /// Waits until the board tells of an id what looks into the store have told already.
+    /// Waits until the board has what lookups have returned about an id.
     ///
     /// # Errors
     ///
-    /// `UpstreamBusy` where the board does not know it in time.
+    /// `UpstreamBusy` if the board does not have it in time.
     pub async fn caught_up(&self, id: ResidentId) -> Result<(), Refusal> {
         reached(self.settings.store_read_timeout, || {
             !self.board.cannot_tell(id)
@@ -437,28 +436,28 @@ impl StoreClient {
         .await
     }
 
-    /// How long the desk waits for the store.
+    /// Returns the time that the desk waits for the store.
     pub fn store_timeout(&self) -> Duration {
         self.settings.store_timeout
     }
 
-    /// Up to when what is asked now is sure to be told.
+    /// Returns the moment up to which an answer read now is complete.
     pub fn as_of(&self) -> Moment {
         self.store.as_of()
     }
 
-    /// Bytes that records and absences take.
+    /// Returns the size of the cache in bytes.
     pub fn bytes(&self) -> u64 {
         let kept = self.records.weighted_size() + self.lookups.weighted_size();
         kept + self.words.weighted_size() + self.told.weighted_size() + self.papers.weighted_size()
     }
 
-    /// How the way to the store stands.
+    /// Returns the figures of the limiter.
     pub fn stats(&self) -> LimiterStats {
         self.limiter.stats()
     }
 
-    /// Ends the store's work, after what it was handed.
+    /// Stops the store after the work it was given.
     pub async fn close(&self) {
         self.store.close().await;
     }
@@ -471,7 +470,7 @@ impl StoreClient {
         });
     }
 
-    /// Asks for one thing that memory lacks, and counts what came of it.
+    /// Queries the store once for something that memory lacks, and counts the outcome.
     async fn ask_once<T>(
         &self,
         call: impl Future<Output = Result<Option<T>, Error>>,
@@ -482,7 +481,7 @@ impl StoreClient {
         found
     }
 
-    /// Every question to the store: few at once, after a short wait for room, and not for long in all.
+    /// Runs a query under the limit, with a bounded wait for a permit and a deadline for the whole.
     async fn ask<T>(
         &self,
         turn_wait: Duration,
@@ -505,5 +504,5 @@ impl StoreClient {
 }
 
 fn refused(error: &Error) {
-    tracing::debug!(%error, "the store refused");
+    tracing::debug!(%error, "a query to the store failed");
 }

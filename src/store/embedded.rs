@@ -1,11 +1,11 @@
-//! The embedded store: one redb file in a directory, one writer that commits in groups, for one process at a time.
+//! The embedded store: one redb file in a directory, with one writer that commits in groups, for one process at a time.
 //!
-//! Two tables share the resident id as key: `residents` holds the records, `words` the 64 bits that the board needs, so
-//! that a start reads 16 bytes a resident and not a record. No journal beside them: the one process that writes also
-//! holds the one board, and posts every word before it acknowledges the change. Papers lie in a table of their own.
+//! Two tables have the resident id as key: `residents` holds the records, `words` the 64 bits for the board, so that a start
+//! reads 16 bytes a resident. There is no journal: the writing process also has the only board, and updates it before it
+//! acknowledges a change. Papers have their own table.
 //!
-//! Words and records carry keyed tags, and whatever is read is held against them: redb sums its pages, and looks at the sums
-//! only when it repairs a file.
+//! Words and records carry keyed tags that are checked at each read. redb checks its own page checksums only when it repairs a
+//! file.
 
 pub mod backup;
 pub mod bulk;
@@ -36,43 +36,42 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
-/// A record, and its tag behind it.
+/// Records, each followed by its tag.
 const RESIDENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("residents");
-/// A word in the upper half, its tag in the lower.
+/// Words in the upper half, their tags in the lower.
 const WORDS: TableDefinition<u64, u128> = TableDefinition::new("words");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// The layout of the tables; another is refused.
+/// Number of the table layout. A store with another number is refused.
 pub const FORMAT: u64 = 4;
 
-/// The writer says that it is alive this often when it has nothing to do. A quarter of a second of age is far below the
-/// bound at which a verdict is marked.
+/// Interval at which an idle writer confirms that the store works. It is far below `stale_after`.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
-/// Between two tries to open a file that failed: opening may have to repair it.
+/// Pause between attempts to open a failed file, which may include a repair.
 const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 
-/// Batches that wait for the writer; one more waits outside.
+/// Batches that wait for the writer; further ones wait outside the queue.
 const BATCHES_WAITING_MAX: usize = 256;
 
-/// Changes that one commit takes in; the rest waits for the next.
+/// Changes in one commit; the rest waits for the next one.
 const COMMIT_CHANGES_MAX: usize = 65_536;
 
-/// Where the embedded store is, and how much memory it takes.
+/// Settings of the embedded store.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The folder of its files.
+    /// The directory of its files.
     pub folder: PathBuf,
-    /// Pages kept in memory.
+    /// Size of redb's page cache in bytes.
     pub cache_bytes: usize,
     /// Threads that read the store at the start.
     pub fill_threads: usize,
-    /// Bits of a home id that are used; 64, less only in tests that need collisions.
+    /// Number of bits of a home id: 64, or fewer in tests that need collisions.
     pub home_bits: u32,
 }
 
 impl Settings {
-    /// Returns the settings of a store in this folder, with the usual memory.
+    /// Returns the settings for a directory, with default sizes.
     pub fn new(folder: PathBuf) -> Settings {
         Settings {
             folder,
@@ -83,7 +82,7 @@ impl Settings {
     }
 }
 
-/// A store that is open, and not yet written to.
+/// An open store without a writer.
 pub struct OpenedEmbedded {
     db: Database,
     settings: Settings,
@@ -91,7 +90,11 @@ pub struct OpenedEmbedded {
 }
 
 impl OpenedEmbedded {
-    /// Opens the store in its directory, making it where there is none. `mark` and `tags` are those of the key ring.
+    /// Opens the store in its directory, or creates it. `mark` and `tags` come from the key ring.
+    ///
+    /// # Errors
+    ///
+    /// `InUse`, `ForeignRing`, `Format`, `Damaged`, or a failure of the disk.
     pub fn open(
         settings: Settings,
         mark: [u8; 16],
@@ -129,12 +132,20 @@ impl OpenedEmbedded {
         Ok(OpenedEmbedded { db, settings, tags })
     }
 
-    /// Returns how many residents are on record.
+    /// Returns the number of residents on record.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub fn residents(&self) -> Result<u64, Error> {
         count(&self.db)
     }
 
-    /// Hands every word on record to `each`.
+    /// Passes every word on record to `each`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or a word is damaged.
     pub fn each_word(&self, each: &mut dyn FnMut(Word)) -> Result<(), Error> {
         let txn = self.db.begin_read().map_err(failed)?;
         let words = txn.open_table(WORDS).map_err(failed)?;
@@ -146,7 +157,11 @@ impl OpenedEmbedded {
         Ok(())
     }
 
-    /// Hands every record on record to `each`, by rising id.
+    /// Passes every record to `each`, by rising id.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, a record is damaged, or `each` failed.
     pub fn each(
         &self,
         mut each: impl FnMut(ResidentId, Record) -> Result<(), Error>,
@@ -167,11 +182,11 @@ impl OpenedEmbedded {
         Ok(())
     }
 
-    /// Starts the writer; from now on every acknowledged change is on `board`.
+    /// Starts the writer. From now on every acknowledged change is on `board`.
     pub fn start(self, board: Arc<Board>, metrics: Arc<StoreMetrics>) -> Embedded {
         let (jobs, waiting) = mpsc::channel();
         let disbelief = self.disbelief().unwrap_or_else(|error| {
-            // Nothing else can be read of such a store either.
+            // If this cannot be read, nothing else in the store can.
             tracing::error!(%error, "the counts of the store cannot be read");
             None
         });
@@ -215,13 +230,13 @@ impl OpenedEmbedded {
     }
 }
 
-/// The file and who reads it. redb wants a file opened anew after an error of the disk, and only the writer sees those.
+/// The open file and its readers. redb needs the file reopened after a disk error, which only the writer sees.
 struct DatabaseSlot {
     db: RwLock<Option<Database>>,
     settings: Settings,
     tags: StatusTags,
     metrics: Arc<StoreMetrics>,
-    /// How often the file was opened again: who reads in one long transaction must let go of it then.
+    /// Number of reopenings. A reader in a long transaction must end it after one.
     reopenings: AtomicU64,
 }
 
@@ -235,7 +250,7 @@ impl DatabaseSlot {
         read
     }
 
-    /// Posts the words of these ids on the board; one that is not as it was written keeps its resident from being told.
+    /// Puts the words of these ids onto the board. The resident of a damaged word gets no answer.
     fn fill(
         &self,
         board: &Board,
@@ -263,19 +278,19 @@ impl DatabaseSlot {
 
 const FILE: &str = "liangma.redb";
 
-/// Whether a store was made in this directory.
+/// Returns whether the directory has a store.
 pub fn is_in(folder: &Path) -> bool {
     folder.join(FILE).exists()
 }
 
-/// Returns how long ago the store in a directory was written to, by the system's clock; None where there is none, or it was later.
+/// Returns how long ago the store was written, by the system's clock; None if there is no store or the time is in the future.
 pub fn written_before(folder: &Path) -> Option<std::time::Duration> {
     let written = std::fs::metadata(folder.join(FILE)).and_then(|file| file.modified());
     written.ok()?.elapsed().ok()
 }
 
-/// Makes an empty store under another name and gives it its own when it is whole: whoever is killed meanwhile leaves no
-/// half of one, and of two who make one the second takes the first's.
+/// Creates an empty store under another name and renames it once complete: a killed process leaves no partial store, and of two
+/// creators the second uses the first's.
 fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let _ = std::fs::remove_file(&beside);
@@ -308,11 +323,11 @@ fn open_file(settings: &Settings) -> Result<Database, redb::DatabaseError> {
         .create(settings.folder.join(FILE))
 }
 
-/// The embedded store, at work.
+/// The embedded store with a writer.
 pub struct Embedded {
     slot: Arc<DatabaseSlot>,
     board: Arc<Board>,
-    /// Why the store is not believed; None for one that is.
+    /// Why the store is not believed; None if it is.
     disbelief: Option<Disbelief>,
     settings: Settings,
     jobs: mpsc::Sender<Job>,
@@ -322,12 +337,12 @@ pub struct Embedded {
 
 enum Job {
     Apply(CommitBatch),
-    /// Papers that are past their time or erased, and who wants to know that they are gone.
+    /// Papers to remove, and the sender for the result.
     Remove(Vec<papers::PaperRowKey>, oneshot::Sender<Result<(), Error>>),
     Close,
 }
 
-/// Changes of one caller, and where they are acknowledged.
+/// Changes of one caller, and the sender for their outcomes.
 type CommitBatch = (
     Vec<Change>,
     oneshot::Sender<Result<Vec<ChangeOutcome>, Error>>,
@@ -375,7 +390,7 @@ impl Store for Embedded {
         self.must_be_believed()?;
         let slot = self.slot.clone();
         let who = shorten(who, self.settings.home_bits);
-        // The page may have to come from the disk.
+        // The page may have to be read from the disk.
         let found = tokio::task::spawn_blocking(move || slot.with(|db| find(db, &slot.tags, &who)));
         found.await.map_err(failed)?
     }
@@ -478,7 +493,7 @@ impl Store for Embedded {
 }
 
 impl Embedded {
-    /// Waits for ever where the store is not believed: nothing of it comes onto the board.
+    /// Waits forever if the store is not believed, so that nothing of it comes onto the board.
     async fn believed(&self) {
         if self.disbelief.is_some() {
             std::future::pending::<()>().await;
@@ -499,7 +514,7 @@ fn count(db: &Database) -> Result<u64, Error> {
     words.len().map_err(failed)
 }
 
-/// Returns how many words are not as they were written.
+/// Returns the number of damaged words.
 fn fill_part(
     db: &Database,
     tags: &StatusTags,
@@ -508,7 +523,7 @@ fn fill_part(
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<u64, Error> {
     const REPORT: u64 = 65_536;
-    /// Words whose tags are made in one call.
+    /// Words whose tags are computed in one call.
     const TOGETHER: usize = 256;
     let txn = db.begin_read().map_err(failed)?;
     let words = txn.open_table(WORDS).map_err(failed)?;
@@ -548,19 +563,19 @@ fn fill_part(
     Ok(doubtful)
 }
 
-/// The one thread that writes.
+/// The only thread that writes.
 struct CommitWriter {
     slot: Arc<DatabaseSlot>,
     board: Arc<Board>,
     metrics: Arc<StoreMetrics>,
     home_bits: u32,
     note: RefCell<CommitNote>,
-    /// Of a store that is not believed nothing comes onto the board.
+    /// If false, nothing comes onto the board.
     is_believed: bool,
 }
 
 impl CommitWriter {
-    /// Takes what waits, commits it together, posts it, acknowledges it; and says that the store is alive.
+    /// Commits waiting changes together, puts them onto the board, acknowledges them, and confirms that the store works.
     fn run(&self, jobs: &mpsc::Receiver<Job>) {
         let mut well = true;
         let mut reopen_at = Instant::now();
@@ -589,14 +604,16 @@ impl CommitWriter {
                     .then(|| jobs.try_recv().ok())
                     .flatten();
             }
-            // After a failure the file is opened again; only when it takes a commit is the board up to date.
+            // After a failure the file is reopened; the board is current only once it takes a commit.
             if !group.is_empty() || !well {
                 let now = Instant::now();
                 if !well && now >= reopen_at {
                     reopen_at = now + REOPEN_PAUSE;
                     match self.recover() {
                         Ok(()) => {
-                            tracing::info!("the store's file was opened again and took a commit");
+                            tracing::info!(
+                                "the store is back: its file was opened again and took a commit"
+                            );
                             well = true;
                         }
                         Err(error) => tracing::debug!(%error, "the store is still lost"),
@@ -619,15 +636,15 @@ impl CommitWriter {
         }
     }
 
-    /// Says that what is on the board is true up to now.
+    /// Confirms that the board is current now.
     fn confirm(&self) {
         if self.is_believed {
             self.board.confirm(Moment::now());
         }
     }
 
-    /// Opens the file again and posts all that it holds. A commit that failed may have reached the disk and not the board:
-    /// sent again it changes nothing, so nothing but this would ever post it.
+    /// Reopens the file and puts its contents onto the board. A failed commit may have reached the disk and not the board: sent
+    /// again it changes nothing, so only this brings it there.
     fn recover(&self) -> Result<(), Error> {
         self.slot.reopen()?;
         if !self.is_believed {
@@ -636,7 +653,7 @@ impl CommitWriter {
         self.slot.fill(&self.board, 0..=u64::MAX, &|_| ())
     }
 
-    /// One commit for all; an error is the store's, not that of a change.
+    /// Commits a group. An error concerns the store, not a single change.
     fn commit(&self, group: Vec<CommitBatch>) -> Result<(), Error> {
         let started = Instant::now();
         let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
@@ -667,7 +684,7 @@ impl CommitWriter {
                 for (length, reply) in lengths.into_iter().zip(replies) {
                     let own = first..first + length;
                     first = own.end;
-                    // Whoever asked may be gone; what was asked is done.
+                    // If the caller is gone, the change is done all the same.
                     let _ = reply.send(
                         match committed.refused.iter().any(|nth| own.contains(nth)) {
                             true => Err(Error::Damaged("a record")),
@@ -691,16 +708,16 @@ impl CommitWriter {
 #[derive(Default)]
 struct Committed {
     outcomes: Vec<ChangeOutcome>,
-    /// Changes of residents whose record cannot be read, or has no room; they spoil nobody else's.
+    /// Changes of residents whose record is damaged or has no free id. Others are not affected.
     refused: Vec<usize>,
-    /// Residents of whom what is on record is not as it was written.
+    /// Number of residents with damaged data.
     damaged: u64,
     posts: Vec<(ResidentId, Word)>,
-    /// How many commits the store has now; None where nothing was committed.
+    /// Number of commits of the store now; None if nothing was committed.
     commits: Option<u64>,
 }
 
-/// Whether the disk takes a commit.
+/// Checks that the disk takes a commit.
 fn probe(db: &Database) -> Result<(), Error> {
     let txn = db.begin_write().map_err(failed)?;
     {
@@ -730,7 +747,8 @@ fn commit(
             now: Time::now(),
         };
         let mut pile = papers::PaperTables::open(&txn)?;
-        // Neighbours in the tree together, and all of one resident at once; a stable sort keeps each one's order.
+        // Sorted by id, so that neighbours in the tree and all changes of a resident are together; the stable sort keeps their
+        // order.
         let mut sorted: Vec<(usize, Identity, ChangeKind)> = changes
             .into_iter()
             .enumerate()
@@ -765,7 +783,7 @@ fn commit(
     Ok(committed)
 }
 
-/// Adds to what became of a change: one that erases changes papers and record.
+/// Merges the outcomes of one change: an erasure changes papers and the record.
 fn note(known: &mut ChangeOutcome, outcome: ChangeOutcome) {
     if !known.is_applied() {
         *known = outcome;
@@ -780,7 +798,7 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
-    /// Takes in all that is said of one resident.
+    /// Applies all changes of one resident.
     fn apply(
         &mut self,
         who: &Identity,
@@ -795,7 +813,7 @@ impl Tables<'_> {
             match place(&self.residents, &self.words, self.tags, who)? {
                 RecordLocation::Own(placed) => (placed.id, placed.record, false, Some(placed.word)),
                 RecordLocation::Free { id, steps } => {
-                    // What makes nobody a resident is passed over.
+                    // Changes that register nobody are skipped.
                     let first =
                         said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
                     let Some((nth, record)) = first else {
@@ -822,8 +840,8 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// `who` did not get its home. If the one who has it shows the same check bits, nobody can tell the two apart on the
-    /// board: its word says from now on to ask the store.
+    /// Handles a resident who did not get the home id. If the one there has the same check bits, the board cannot tell them
+    /// apart: that word then demands a lookup.
     fn tell_apart(&mut self, who: &Identity, committed: &mut Committed) -> Result<(), Error> {
         let id = who.home;
         let word = word_at(&self.words, self.tags, id)?.ok_or(WORDLESS)?;
@@ -857,7 +875,7 @@ impl Tables<'_> {
     }
 }
 
-/// Every record has its word.
+/// Every record must have a word.
 const WORDLESS: Error = Error::Damaged("no word for a record");
 
 fn word_at(
@@ -877,12 +895,12 @@ fn word_at(
         .ok_or(Error::Damaged("a word"))
 }
 
-/// A word with its tag, as `words` holds it.
+/// Returns a word with its tag, as `words` holds it.
 fn sealed_word(tags: &StatusTags, id: ResidentId, word: Word) -> u128 {
     u128::from(word.bits()) << 64 | u128::from(tags.word(id, word.bits()))
 }
 
-/// A record with its tag, as `residents` holds it.
+/// Returns a record with its tag, as `residents` holds it.
 fn sealed_record(tags: &StatusTags, id: ResidentId, word: Word, record: &Record) -> Vec<u8> {
     let mut bytes = record.to_bytes();
     let tag = tags.record(id, word.bits(), &bytes);
@@ -890,7 +908,7 @@ fn sealed_record(tags: &StatusTags, id: ResidentId, word: Word, record: &Record)
     bytes
 }
 
-/// Returns a record without its tag, if it has it.
+/// Returns a record without its tag; `Damaged` if the tag is wrong.
 fn genuine<'b>(
     tags: &StatusTags,
     id: ResidentId,
@@ -919,9 +937,9 @@ enum RecordLocation {
     Free { id: ResidentId, steps: u64 },
 }
 
-/// Where this resident is, or would be: the first slot from the home on that is theirs or nobody's. Nobody is ever
-/// removed, so a free slot ends the search. Every slot on the way must be as it was written: a claim that is not would
-/// send a resident who is red on to a free slot.
+/// Returns the id of this resident, or the id a new one gets: the first from the home on that is free or theirs. Ids are never
+/// freed, so a free one ends the search. Every record on the way must be genuine: a damaged claim would send a red resident on
+/// to a free id.
 fn place(
     residents: &impl ReadableTable<u64, &'static [u8]>,
     words: &impl ReadableTable<u64, u128>,
@@ -961,7 +979,11 @@ fn shorten(mut who: Identity, home_bits: u32) -> Identity {
     who
 }
 
-/// Makes a directory that its owner alone can enter.
+/// Creates a directory of mode 0700 and its parents. An existing directory stays as it is.
+///
+/// # Errors
+///
+/// The directory cannot be created.
 pub fn make_private(folder: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -1,37 +1,37 @@
-//! One resident's record: the claim to the id, the sealed profile, and what each source last said of each reason. Pure.
+//! The record of one resident: the claim, the sealed profile, and what each source last said about each reason. Pure.
 
 use super::{ChangeKind, ChangeOutcome};
 use crate::clock::Time;
 use crate::status::{Reason, Reasons};
 
-/// What one source last said of one reason.
+/// The last message of one source about one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assertion {
-    /// The reason that is asserted.
+    /// The reason.
     pub reason: Reason,
-    /// Who says so; at most [`crate::seal::NAME_BYTES_MAX`] bytes.
+    /// The source; at most [`crate::seal::NAME_BYTES_MAX`] bytes.
     pub source: Box<str>,
-    /// The source's own numbering: the highest is the newest, whatever order they come in.
+    /// Sequence number of the source. The highest is the newest, in whatever order messages arrive.
     pub seq: u64,
-    /// Set, or cleared.
+    /// True if the reason is set, false if it is cleared.
     pub active: bool,
     /// When the source said it.
     pub at: Time,
-    /// `yyyymmdd`
+    /// Last day, `yyyymmdd`.
     pub until: Option<u32>,
-    /// Division of GB/T 2260, six digits.
+    /// Division of GB/T 2260 of six digits.
     pub region: Option<u32>,
 }
 
 impl Assertion {
-    /// Leaves what tells an older message from a newer one, and nothing of when, until when or where. Whether anything went.
+    /// Removes dates and region, and keeps what orders messages. Returns whether anything was removed.
     fn strip(&mut self) -> bool {
         let had_some = (self.at, self.until, self.region) != (Time(0), None, None);
         (self.at, self.until, self.region) = (Time(0), None, None);
         had_some
     }
 
-    /// Whether it may be told to the person: not once it was stripped.
+    /// Returns whether the person may see it. Stripped assertions are not shown.
     pub fn is_told(&self) -> bool {
         self.at != Time(0)
     }
@@ -40,16 +40,16 @@ impl Assertion {
 /// What the store keeps of one resident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// See [`crate::person::Identity`].
+    /// The claim; see [`crate::person::Identity`].
     pub claim: [u8; 16],
-    /// Sealed; see [`crate::seal::Seal::profile`].
+    /// The sealed profile; see [`crate::seal::Seal::profile`].
     pub profile: Box<[u8]>,
-    /// What each source says of each reason.
+    /// The last message of each source about each reason.
     pub assertions: Vec<Assertion>,
 }
 
 impl Record {
-    /// The record of a person of whom this is the first that is said; None if it makes nobody a resident.
+    /// Returns the record that a first change makes; None if the change registers nobody.
     pub fn first(claim: [u8; 16], what: ChangeKind) -> Option<Record> {
         let (profile, assertions) = match what {
             ChangeKind::Profile(profile) => (profile, Vec::new()),
@@ -63,9 +63,9 @@ impl Record {
         })
     }
 
-    /// Takes in one more thing that is said. For one reason and source the highest `seq` wins. One that set the
-    /// reason before and clears it now, or the other way, changes nothing and is told apart: the source lost count, and which of
-    /// the two is true is not known. Of two that differ in details alone the first stays.
+    /// Applies a change. For each reason and source the highest `seq` wins. The same `seq` with the opposite action is a
+    /// `Conflict`: the source lost count, and which message is true is unknown. If only details differ, the first message
+    /// stays.
     pub fn take(&mut self, what: ChangeKind) -> ChangeOutcome {
         let changed = match what {
             ChangeKind::Profile(profile) => {
@@ -75,7 +75,7 @@ impl Record {
             }
             ChangeKind::Erase => {
                 let had_profile = !std::mem::take(&mut self.profile).is_empty();
-                // What was cleared stays as a number alone, so that an older message does not bring it back.
+                // A cleared reason stays as a number, so that an older message does not bring it back.
                 let cleared = self.assertions.iter_mut().filter(|known| !known.active);
                 let stripped = cleared.map(Assertion::strip);
                 stripped.fold(had_profile, |some, one| some | one)
@@ -84,7 +84,7 @@ impl Record {
                 let known = self.known(&said).filter(|known| **known != said);
                 known.map(|known| *known = said).is_some()
             }
-            // Kept beside the record.
+            // Papers are kept beside the record.
             ChangeKind::Paper(_) => false,
             ChangeKind::Status(said, profile) => {
                 let active = said.active;
@@ -100,7 +100,7 @@ impl Record {
                     Some(_) => return ChangeOutcome::Unchanged,
                     None => self.assertions.push(said),
                 }
-                // A reason in force needs the number, or no export holds it.
+                // An active reason needs its number, or no export holds it.
                 if active && self.profile.is_empty() {
                     self.profile = profile;
                 }
@@ -110,24 +110,24 @@ impl Record {
         changed.into()
     }
 
-    /// What the same source said of the same reason.
+    /// Returns the known message of the same source about the same reason.
     fn known(&mut self, said: &Assertion) -> Option<&mut Assertion> {
         let same =
             |known: &&mut Assertion| known.reason == said.reason && known.source == said.source;
         self.assertions.iter_mut().find(same)
     }
 
-    /// A reason is active while any source has it set.
+    /// Returns the active reasons. A reason is active while any source has it set.
     pub fn reasons(&self) -> Reasons {
         self.active().map(|assertion| assertion.reason).collect()
     }
 
-    /// Returns the assertions that are set, and not cleared.
+    /// Returns the assertions that are set.
     pub fn active(&self) -> impl Iterator<Item = &Assertion> {
         self.assertions.iter().filter(|assertion| assertion.active)
     }
 
-    /// Returns the record as the store keeps it.
+    /// Returns the stored form of the record.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(20 + self.profile.len() + 48 * self.assertions.len());
         bytes.extend_from_slice(&self.claim);
@@ -139,7 +139,7 @@ impl Record {
         bytes
     }
 
-    /// None if the bytes are not those of [`Record::to_bytes`].
+    /// Parses the stored form; None for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Record> {
         let (claim, rest) = bytes.split_first_chunk::<16>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
@@ -160,12 +160,13 @@ impl Record {
 }
 
 impl Assertion {
-    /// Whether this is a later clear of what was said: a source that repeats what an operator has cleared since says no more.
+    /// Returns whether the known message is a later clear. A source that repeats a reason which an operator has cleared changes
+    /// nothing.
     fn has_cleared(&self, said: &Assertion) -> bool {
         !self.active && said.active && said.at < self.at
     }
 
-    /// Reason and activity (1), seq (8), at (8), until (4), region (4), length of the source (1), the source.
+    /// Appends reason and action (1 byte), seq (8), at (8), until (4), region (4), length of the source (1), source.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         bytes.push(self.reason as u8 | u8::from(self.active) << 7);
         bytes.extend_from_slice(&self.seq.to_be_bytes());
@@ -176,7 +177,7 @@ impl Assertion {
         bytes.extend_from_slice(self.source.as_bytes());
     }
 
-    /// A standing, and the bytes behind it.
+    /// Parses an assertion. Returns it with the bytes that follow.
     pub fn read(bytes: &[u8]) -> Option<(Assertion, &[u8])> {
         let (first, rest) = bytes.split_first()?;
         let (seq, rest) = rest.split_first_chunk::<8>()?;

@@ -1,9 +1,9 @@
-//! The Redis store: records in sixteen partitions, one stream of changes each, for any number of nodes.
+//! The Redis store: records in sixteen partitions with a stream of changes each, for any number of nodes.
 //!
-//! A change is two calls of one script. The first reads the record, takes in what is said, and says what would be written; the
-//! node checks the tags of what was read, and makes those of what is written; the second writes record and stream entry in one
-//! step, if nobody wrote meanwhile. A follower a partition brings every entry onto the board of its node. What Redis holds of names and
-//! numbers is sealed.
+//! A change takes two calls of one script. The first reads the record and returns what it would write; the node checks the tags
+//! of what was read and makes those of what is written. The second writes record and stream entry atomically, unless another
+//! node wrote meanwhile. A follower for each partition brings the entries onto the board of its node. Names and numbers in
+//! Redis are sealed.
 
 pub mod bulk;
 mod checks;
@@ -46,23 +46,23 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use writer::{FollowerPositions, PartitionWriter, WriteBatch};
 
-/// How the servers are reached, and how long they have.
+/// Settings of the Redis store.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How one connection is made.
+    /// How connections are made.
     pub dial: dial::Settings,
-    /// Replicas that must have a change before it is acknowledged; None: one, or none where a single server has none.
+    /// Replicas that must have a change before it is acknowledged. None: one, or zero if a single server has none.
     pub replicas: Option<u32>,
     /// Changes that each stream keeps for nodes that are behind.
     pub changes_kept: u64,
-    /// How long an open waits for a store that cannot be reached; None: for ever.
+    /// Time for which opening waits for an unreachable store; None: forever.
     pub open_wait: Option<Duration>,
-    /// Bits of a home id that are used; 64, less only in tests that need collisions.
+    /// Number of bits of a home id: 64, or fewer in tests that need collisions.
     pub home_bits: u32,
 }
 
 impl Settings {
-    /// Returns the settings of these servers, with the usual times.
+    /// Returns the settings for these servers, with default times.
     pub fn new(place: url::StoreUrl) -> Settings {
         Settings {
             dial: dial::Settings {
@@ -80,31 +80,32 @@ impl Settings {
     }
 }
 
-/// Between two tries to reach a store at the start.
+/// Pause between attempts to reach a store at the start.
 const OPEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often an open says that it waits.
+/// Interval of log lines while opening waits.
 const OPEN_REPORT: Duration = Duration::from_secs(5);
 
-/// What a node says of the time holds for so long; it says it each second.
+/// Validity of an announced clock offset, which is renewed each second.
 const OFFSET_LIFE: Duration = Duration::from_secs(3);
 
-/// Returns what nodes say is to be added to Redis's clock, which is at `now`: what was said less than [`OFFSET_LIFE`] ago, by that clock.
+/// Returns the announced offset to add to Redis's clock, if it is younger than [`OFFSET_LIFE`] by that clock, which shows
+/// `now`.
 ///
-/// Redis itself lets the key go by that clock too, so that it stays for a day where the clock was put back by a day since.
+/// The key expires by the same clock: if the clock was set back by a day, the key stays a day longer.
 fn word_in_force(told: &str, now: Time) -> Option<i64> {
     let (ahead, said_at) = told.split_once(' ')?;
     let said_at: i64 = said_at.parse().ok()?;
     let age = (now.0 as i64).saturating_sub(said_at);
-    // A little may lie between two readings of one clock.
+    // Two readings of one clock may differ a little.
     let life = OFFSET_LIFE.as_millis() as i64;
     (-1_000..=life).contains(&age).then(|| ahead.parse().ok())?
 }
 
-/// At the end, for what is under way.
+/// Time for running work when the store is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A store that was reached, and not yet written to.
+/// A store that was reached, without writers and followers.
 pub struct OpenedRedis {
     primaries: Arc<Primaries>,
     settings: Settings,
@@ -117,8 +118,12 @@ pub struct OpenedRedis {
 }
 
 impl OpenedRedis {
-    /// Reaches the store, for as long as the settings let it wait; an error means that trying again would not help. `mark` and `tags` are
-    /// those of the key ring.
+    /// Connects to the store and checks it. Waits for an unreachable one as long as the settings allow. `mark` and `tags` come
+    /// from the key ring.
+    ///
+    /// # Errors
+    ///
+    /// An error that trying again cannot mend, or `Away` after `open_wait`.
     pub async fn open(
         settings: Settings,
         mark: [u8; 16],
@@ -141,7 +146,7 @@ impl OpenedRedis {
                     }
                     if told != error.to_string() || told_at.elapsed() >= OPEN_REPORT {
                         told_at = std::time::Instant::now();
-                        tracing::warn!(%error, "the store cannot be reached; trying again each second");
+                        tracing::warn!(%error, "the store cannot be reached: the next attempt follows in a second");
                         told = error.to_string();
                     }
                     tokio::time::sleep(OPEN_PAUSE).await;
@@ -194,12 +199,12 @@ impl OpenedRedis {
             .map_err(|error| held.failed(&error))
     }
 
-    /// Of all partitions, which are asked at once.
+    /// Returns the states of all partitions, which are read concurrently.
     async fn states(&self) -> Result<Vec<PartitionState>, Error> {
         try_join_all((0..PARTITIONS).map(|partition| self.state(partition))).await
     }
 
-    /// The offset of the clock of a partition's primary.
+    /// Returns the offset of the clock of a partition's primary.
     async fn clock_offset(&self, partition: usize) -> Result<i64, Error> {
         let mut held = self.asking[partition].lock().await;
         let mut link = held.get().await?;
@@ -212,13 +217,13 @@ impl OpenedRedis {
         Ok(clock::offset::offset_of(time, before, Moment::now()))
     }
 
-    /// The key of what nodes say of the time, while the clock of the first partition's primary is wrong.
+    /// Returns the key of the announced clock offset, used while the clock of the first partition's primary is wrong.
     fn offset_key() -> String {
         let meta = partition::meta(0);
         format!("{}c", &meta[..meta.len() - 1])
     }
 
-    /// What is to be added to the clock of the first partition's primary, as nodes say, and that clock.
+    /// Returns the announced offset to add to the clock of the first partition's primary.
     async fn fleet_offset(&self) -> Result<Option<i64>, Error> {
         let mut held = self.asking[0].lock().await;
         let mut link = held.get().await?;
@@ -251,22 +256,26 @@ impl OpenedRedis {
             .map_err(|error| held.failed(&error))
     }
 
-    /// Whether anything was ever written to it.
+    /// Returns whether anything was ever written to the store.
     pub fn was_written(&self) -> bool {
         self.written
     }
 
-    /// On record when it was reached.
+    /// Returns the number of residents on record when the store was reached.
     pub fn residents(&self) -> u64 {
         self.residents
     }
 
-    /// Hands every record to `each`, partition by partition. Changes made meanwhile are in it or not.
+    /// Passes every record to `each`, one partition after the other. Concurrent changes may be included or not.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, a record is damaged, or `each` failed.
     pub async fn each(
         &self,
         mut each: impl FnMut(ResidentId, Record) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        /// Buckets of a page: whole values are ten times what words are.
+        /// Buckets of a page: whole values have ten times the size of words.
         const BUCKETS: u64 = 8;
         for partition in 0..PARTITIONS {
             let state = self.state(partition).await?;
@@ -291,7 +300,8 @@ impl OpenedRedis {
         Ok(())
     }
 
-    /// Starts what writes and follows; from now on every acknowledged change is on `board`. None: nobody is served here.
+    /// Starts the writers and followers. From now on every acknowledged change is on `board`; None if this process serves no
+    /// answers.
     pub fn start(self, board: Option<Arc<Board>>, metrics: Arc<StoreMetrics>) -> Redis {
         let settings = writer::Settings {
             mark: self.mark,
@@ -329,20 +339,20 @@ impl OpenedRedis {
     }
 }
 
-/// The Redis store, at work.
+/// The Redis store with writers and followers.
 pub struct Redis {
     opened: OpenedRedis,
     board: Option<Arc<Board>>,
     followed: Arc<FollowerPositions>,
     metrics: Arc<StoreMetrics>,
     health: Arc<StoreHealth>,
-    /// Empty once the store is closed.
+    /// Senders to the writers; empty once the store is closed.
     writers: Mutex<Vec<mpsc::Sender<WriteBatch>>>,
     ends: Mutex<Vec<JoinHandle<()>>>,
     followers: Mutex<Vec<JoinHandle<()>>>,
-    /// When a look of each partition last found replicas missing, as a [`Moment`]; 0: never.
+    /// When replicas were last found missing for each partition, as a [`Moment`]; 0: never.
     replicas_missing: [AtomicU64; PARTITIONS],
-    /// What this node is called where nodes take turns.
+    /// Random name of this node where nodes take turns.
     sweeper: [u8; 8],
 }
 
@@ -355,7 +365,7 @@ impl Redis {
         who
     }
 
-    /// Hands changes to the writers, in their order; what comes of them is to be waited for.
+    /// Sends changes to the writers, in their order. Their outcomes must be awaited.
     async fn submit(&self, changes: Vec<Change>) -> Result<Submitted, Error> {
         let mut submitted = Submitted {
             counted: changes
@@ -382,7 +392,7 @@ impl Redis {
         Ok(submitted)
     }
 
-    /// A read of one partition by a script.
+    /// Reads one partition by a script.
     async fn ask<T: redis::FromRedisValue>(
         &self,
         partition: usize,
@@ -398,7 +408,7 @@ impl Redis {
         self.judged(partition, found).await
     }
 
-    /// The connection for reads of one partition. One that is known to be lost is not waited for.
+    /// Returns the connection for reads of one partition. If the partition is known to be lost it fails at once.
     async fn asking(&self, partition: usize) -> Result<redis::aio::MultiplexedConnection, Error> {
         if self.health.is_lost(partition) {
             return Err(Error::Away("it is lost".to_owned()));
@@ -406,7 +416,7 @@ impl Redis {
         self.opened.asking[partition].lock().await.get().await
     }
 
-    /// Returns what was read; raises the alarm where no node wrote it.
+    /// Returns the result of a read, and raises the alarm if the data is damaged.
     fn genuine<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
         if let Err(Error::Damaged(what)) = &read {
             tell_damaged(&self.metrics, what, 1);
@@ -414,7 +424,7 @@ impl Redis {
         read
     }
 
-    /// What was found, unless another primary was named meanwhile.
+    /// Returns the result of a read, unless another primary was named meanwhile.
     async fn judged<T>(
         &self,
         partition: usize,
@@ -430,8 +440,8 @@ impl Redis {
 }
 
 impl Redis {
-    /// While the board is being filled, what is found is told before the board has it. Then replicas must have it: nobody could
-    /// take it back if it were lost with its primary. `acked` is the highest version that they are known to have.
+    /// Checks that replicas have a found word. While the board is filled, an answer may use it before the board does; if it
+    /// were lost with its primary, it could not be rolled back. `acked` is the highest version that replicas are known to have.
     async fn is_kept(&self, partition: usize, word: Word, acked: u64) -> Result<(), Error> {
         let waited_for = self.opened.replicas;
         let filling = self.board.as_ref().is_some_and(|board| !board.is_filled());
@@ -443,11 +453,11 @@ impl Redis {
         if last.0 > 0 && Moment::now().since(last) < MISSING_PAUSE {
             return Err(Error::NotReplicated(0, waited_for));
         }
-        // Never a new connection, which may lead to another server.
+        // A new connection might lead to another server.
         let another = || Error::Away("another primary was named".to_owned());
         let link = self.opened.asking[partition].lock().await.held();
         let mut link = link.ok_or_else(another)?;
-        // It waits for what the server had written by the command before on this connection, whoever wrote it.
+        // Waits for everything written before on this connection, by whichever node.
         let had: Result<u32, _> = redis::cmd("WAIT")
             .arg(waited_for)
             .arg(LOOK_COMMIT_WAIT.as_millis() as u64)
@@ -462,21 +472,21 @@ impl Redis {
     }
 }
 
-/// For replicas to have what was found. Others wait for it on the same connection.
+/// Time for replicas to have a found word. Others wait on the same connection.
 const LOOK_COMMIT_WAIT: Duration = Duration::from_millis(50);
 
-/// After replicas were missing, until they are waited for again.
+/// Pause after replicas were missing, before they are waited for again.
 const MISSING_PAUSE: Duration = Duration::from_millis(500);
 
-/// Changes on their way: of each partition which they are, and what comes of them.
+/// Changes in progress: the indexes for each partition, and their outcomes.
 struct Submitted {
-    /// Of each change whether its event is counted by it.
+    /// Whether each change counts as its event.
     counted: Vec<bool>,
     parts: Vec<(Vec<usize>, writer::WriteOutcome)>,
 }
 
 impl Submitted {
-    /// What became of each change; an error if one of them failed, and then others may have been applied.
+    /// Returns the outcome of each change; an error if one of them failed. Others may then have been applied.
     async fn outcome(self) -> Result<Vec<ChangeOutcome>, Error> {
         let mut outcomes = vec![ChangeOutcome::Unchanged; self.counted.len()];
         let mut failed = None;
@@ -509,7 +519,7 @@ impl Store for Redis {
         Ok(states.iter().map(|state| state.count).sum())
     }
 
-    /// Starts the followers and waits until each has read its partition whole, however often it has to begin again.
+    /// Starts the followers and waits until each has read its whole partition, however many attempts it takes.
     async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
         let board = self.board.clone().ok_or(Error::Closed)?;
         let (synced, mut seen) = watch::channel(0);
@@ -531,7 +541,7 @@ impl Store for Redis {
                 tokio::spawn(Follower::new(partition, shared.clone(), asking).run())
             })
             .collect();
-        // The followers hold the sender for as long as they live.
+        // The followers hold the sender as long as they live.
         let all = seen.wait_for(|synced| *synced == PARTITIONS).await;
         all.map(drop).map_err(|_| Error::Closed)
     }
@@ -549,7 +559,7 @@ impl Store for Redis {
         let Some((values, is_own, acked)) = found else {
             return Ok(None);
         };
-        // Every slot on the way must be as it was written: a claim that is not would make a resident nobody.
+        // Each record on the way must be genuine: a damaged claim would make the resident unknown.
         let mut last = None;
         for (steps, value) in (0..).zip(&values) {
             let id = who.slot(steps);
@@ -603,7 +613,7 @@ impl Store for Redis {
         self.sweep_papers(keep, now, every).await
     }
 
-    /// The middle one of all primaries, so that one of them whose clock is wrong decides nothing where there are three.
+    /// Returns the median offset of all primaries, so that one wrong clock of three or more decides nothing.
     async fn clock_offset(&self) -> Result<Option<i64>, Error> {
         let mut asked = Vec::new();
         let mut offsets = Vec::new();

@@ -1,12 +1,12 @@
-//! The concurrency limiter before the store: permits for queries, first come first served, with a bounded wait.
-//! In: the longest wait. Out: a permit. Its holder reports how the query went; the permit returns however the query ends.
+//! The concurrency limiter before the store: permits for queries, in order of arrival, with a bounded wait. The holder of a
+//! permit reports the outcome; the permit returns however the query ends.
 
 use crate::admission::concurrency_limit::{ConcurrencyLimit, RoundTrip};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The limit of lookups that the store has at once, learnt from its round trips.
+/// The limiter, which adapts to the store's latency.
 pub struct ConcurrencyLimiter {
     permits: Semaphore,
     controlled: Mutex<ControlledLimit>,
@@ -14,25 +14,25 @@ pub struct ConcurrencyLimiter {
 
 struct ControlledLimit {
     limit: ConcurrencyLimit,
-    /// Permits that there are, free or held. Above the limit, those that come back are taken out.
+    /// Number of permits, free or held. Above the limit, returned ones are removed.
     permits: usize,
 }
 
-/// How the gate stands, for the meters.
+/// Figures of the limiter, for metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct LimiterStats {
-    /// Lookups that there may be at once.
+    /// Lookups that may run at once.
     pub limit: usize,
-    /// Lookups that there are.
+    /// Lookups that run now.
     pub in_flight: usize,
-    /// A round trip of the store without a queue.
+    /// Round trip without a queue.
     pub floor: Duration,
-    /// Its round trips of late.
+    /// Recent round trip.
     pub smoothed: Duration,
 }
 
 impl ConcurrencyLimiter {
-    /// At most `most` at once, 1 or more.
+    /// Returns a limiter with at most `most` permits, 1 or more.
     pub fn new(most: usize) -> ConcurrencyLimiter {
         let limit = ConcurrencyLimit::new(most);
         let permits = limit.most_now();
@@ -42,7 +42,7 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Waits for a permit at most so long; None if there is none in time.
+    /// Waits for a permit for at most `wait`. Returns None if there is none in time.
     pub async fn acquire(&self, wait: Duration) -> Option<Permit<'_>> {
         let permit = tokio::time::timeout(wait, self.permits.acquire()).await;
         let permit = permit.ok()?.ok()?;
@@ -56,7 +56,7 @@ impl ConcurrencyLimiter {
         })
     }
 
-    /// Returns the figures of now.
+    /// Returns the current figures.
     pub fn stats(&self) -> LimiterStats {
         let controlled = self.controlled();
         LimiterStats {
@@ -74,7 +74,7 @@ impl ConcurrencyLimiter {
     }
 }
 
-/// One query under way; dropped unfinished, it has left.
+/// A permit of one query. Dropped unfinished, the query counts as abandoned.
 pub struct Permit<'g> {
     limiter: &'g ConcurrencyLimiter,
     permit: Option<SemaphorePermit<'g>>,
@@ -83,7 +83,7 @@ pub struct Permit<'g> {
 }
 
 impl Permit<'_> {
-    /// Gives the place back, and tells how the query came back.
+    /// Returns the permit and reports the query's round trip.
     pub fn back(mut self, trip: RoundTrip) {
         self.trip = trip;
     }

@@ -106,7 +106,7 @@ fn a_node_whose_store_is_silent_at_the_start_waits_and_says_so() {
     let starting = town.start_at(&relay.url()).starting();
     until("it says that it waits", || {
         let log = starting.log();
-        log.contains("the store cannot be reached; trying again each second")
+        log.contains("the store cannot be reached: the next attempt follows in a second")
     });
     relay.pass();
     let node = starting.open();

@@ -1,8 +1,8 @@
-//! Backups of the embedded store: one reading of all tables as a stream of frames, and a new store made of such a stream.
+//! Backups of the embedded store: all tables in one stream of frames, and a new store from such a stream.
 //!
-//! A backup is read in one transaction, so it holds what was committed when it began and nothing of after. Writers go on meanwhile. All that
-//! is sealed in the store is sealed in the backup: names need the key ring. A frame is kind (1), length (4) and contents; the last one has the counts and a
-//! SHA-256 of all before it, so that a backup that was cut is not taken for a whole one.
+//! A backup is read in one transaction: it holds what was committed before, and nothing later. Writers go on meanwhile. Sealed
+//! data stays sealed, so names need the key ring. A frame has kind (1), length (4) and contents; the last one has counts and a
+//! SHA-256 of all before, so that a cut backup is noticed.
 
 use super::fence::RESTORED;
 use super::papers::{INDEX, PAPERS};
@@ -19,13 +19,13 @@ use std::path::Path;
 
 const MAGIC: &[u8; 16] = b"liangma backup 1";
 
-/// Bytes of rows that go into one frame, about.
+/// Approximate size of a frame's rows in bytes.
 const FRAME_BYTES: usize = 64 << 10;
 
-/// Bytes of a frame at most; a longer one is no backup of ours.
+/// Largest size of a frame in bytes; a longer one is invalid.
 const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// Rows that one commit of a restoration takes in.
+/// Rows in one commit of a restore.
 const COMMIT_ROWS: usize = 200_000;
 
 /// Frames that wait for a slow reader.
@@ -35,7 +35,7 @@ const HEAD: u8 = b'H';
 const ROWS: u8 = b'R';
 const END: u8 = b'E';
 
-/// The new file, until it is whole.
+/// Name of the new file until it is complete.
 const NEW: &str = "liangma.redb.restored";
 
 /// Why a backup cannot be used.
@@ -60,44 +60,44 @@ pub enum BackupError {
     Store(#[from] Error),
 }
 
-/// What the first frame says.
+/// Contents of the first frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackupHead {
-    /// The format of the store that was copied.
+    /// Format of the copied store.
     pub store_format: u64,
-    /// The mark of the key ring, hexadecimal.
+    /// Mark of the key ring, in hexadecimal.
     pub ring: String,
-    /// When the reading began, in milliseconds: all that was acknowledged before is in the backup.
+    /// When the reading began, in milliseconds since 1970: everything acknowledged before is in the backup.
     pub begun_at: u64,
 }
 
-/// What the last frame says.
+/// Contents of the last frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct BackupEnd {
     rows: [u64; 5],
     sha256: String,
 }
 
-/// A backup that was read to its end.
+/// Summary of a complete backup.
 #[derive(Clone, Debug)]
 pub struct BackupSummary {
-    /// What the head of the backup says.
+    /// The head of the backup.
     pub head: BackupHead,
-    /// Residents that were read.
+    /// Number of residents.
     pub residents: u64,
-    /// Papers that were read.
+    /// Number of papers.
     pub papers: u64,
-    /// Bytes that were read.
+    /// Number of bytes.
     pub bytes: u64,
 }
 
-/// The tables, by their place in a backup.
+/// The tables, by their index in a backup.
 const NAMES: [&str; 5] = ["meta", "residents", "words", "papers", "papers_by_time"];
 
-/// Takes the bytes of a row's key and value.
+/// Function that takes a row's key and value as bytes.
 type RowWriter<'w> = &'w mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>;
 
-/// Writes frames to a sink that may refuse them.
+/// Writes frames to a sink that may fail.
 struct FrameWriter<S> {
     sink: S,
     digest: Context,
@@ -135,7 +135,7 @@ impl<S: FnMut(Vec<u8>) -> Result<(), Error>> FrameWriter<S> {
         }
     }
 
-    /// Writes a table, whose rows `bytes` hands on as key and value.
+    /// Writes a table; `bytes` passes key and value of each row.
     fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
         &mut self,
         place: u8,
@@ -163,7 +163,11 @@ impl<S: FnMut(Vec<u8>) -> Result<(), Error>> FrameWriter<S> {
     }
 }
 
-/// Writes all that a transaction sees as frames. `sink` may end it by an error.
+/// Writes everything that a transaction sees as frames.
+///
+/// # Errors
+///
+/// The store cannot be read, or the sink failed.
 pub fn write(
     txn: &ReadTransaction,
     begun_at: Time,
@@ -203,8 +207,12 @@ pub fn write(
     writer.send(END, &serde_json::to_vec(&end).map_err(failed)?)
 }
 
-/// Sends a backup of this transaction to a reader, frame after frame, on a thread of its own that lets others go first. It ends early, and without
-/// its last frame, when the reader has left or `is_over` says so.
+/// Sends the frames of a transaction from a low-priority thread. It ends early, without the last frame, if the reader has left
+/// or `is_over` returns true.
+///
+/// # Errors
+///
+/// The thread cannot be started.
 pub fn stream(
     txn: ReadTransaction,
     begun_at: Time,
@@ -231,17 +239,21 @@ pub fn stream(
     thread.spawn(move || {
         crate::kernel::step_back(10);
         match write(&txn, begun_at, send) {
-            Ok(()) => tracing::info!(begun_at = %begun_at, "a backup was read to its end"),
-            Err(error) => tracing::warn!(%error, "a backup ended early"),
+            Ok(()) => tracing::info!(begun_at = %begun_at, "a backup is complete"),
+            Err(error) => tracing::warn!(%error, "a backup ended early and is incomplete"),
         }
     })?;
     Ok(receiver)
 }
 
-/// Takes the place of a table, a key and a value.
+/// Function that takes the index of a table, a key and a value.
 pub type EachRow<'e> = dyn FnMut(&BackupHead, usize, &[u8], &[u8]) -> Result<(), BackupError> + 'e;
 
-/// Reads a backup to its end, handing each row of each table to `each`. An error of `each` ends it.
+/// Reads a backup to its end, and passes each row of each table to `each`.
+///
+/// # Errors
+///
+/// The bytes are no complete and unchanged backup, or `each` failed.
 pub fn read(mut from: impl Read, each: &mut EachRow<'_>) -> Result<BackupSummary, BackupError> {
     let cut = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => BackupError::Cut,
@@ -324,8 +336,12 @@ fn take<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], BackupError> {
     Ok(taken)
 }
 
-/// Makes a store of a backup in a directory that has none. It appears when it is whole. `believed`: for a reading that ends with the command; any other
-/// store is not believed until it is accepted (see [`super::fence`]).
+/// Creates a store from a backup in a directory without one. It appears once complete. `believed` is for a command that only
+/// reads it; any other store is not believed until it is accepted (see [`super::fence`]).
+///
+/// # Errors
+///
+/// The backup is invalid or of another ring or format, the directory has a store, or the disk fails.
 pub fn restore(
     settings: &Settings,
     mark: [u8; 16],

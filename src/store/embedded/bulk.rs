@@ -1,8 +1,8 @@
-//! Loading by the million: an import in memory that does not grow with it, sorted so that every page is written once.
+//! Bulk loading with bounded memory: changes are sorted so that each page is written once.
 //!
-//! Resident ids are keyed hashes, so events come in an order that is random to the tree, and a tree of ten gigabytes
-//! cannot take them one by one. They are sorted in runs on the disk, merged, and applied by rising id: appended where
-//! they lie behind everything on record, which is the whole of a first import, and put in their places otherwise.
+//! Resident ids are keyed hashes, so events come in random order for the tree, and a tree of ten gigabytes cannot take them one
+//! by one. They are sorted in runs on the disk, merged, and applied by rising id: appended if they follow everything on record,
+//! as in a first import, and inserted otherwise.
 
 use super::papers::PaperTables;
 use super::{
@@ -24,7 +24,7 @@ use std::ops::Bound;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Makes a file that its owner alone reads, or empties the one that is there.
+/// Creates a file of mode 0600, or empties an existing one.
 fn private(path: &Path) -> std::io::Result<File> {
     let file = std::fs::OpenOptions::new()
         .write(true)
@@ -36,22 +36,22 @@ fn private(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Bytes of changes that are sorted in memory; twice this is held at most.
+/// Bytes of changes that are sorted in memory. Up to twice as much is held.
 pub const RUN_BYTES: usize = 128 << 20;
 
-/// Changes that go into one commit.
+/// Changes in one commit.
 const COMMIT_CHANGES: usize = 500_000;
 
-/// Where an import of the store puts its runs. Sealed profiles only; no name or number is in clear there.
+/// Returns the directory for the runs of an import. It holds sealed profiles, and no name or number in clear.
 fn folder(store: &OpenedEmbedded) -> PathBuf {
     store.settings.folder.join("import")
 }
 
-/// An import under way. Nothing is on record before [`EmbeddedBulk::finish`]; what is, is durable.
+/// An import in progress. Nothing is on record before [`EmbeddedBulk::finish`]; afterwards it is durable.
 pub struct EmbeddedBulk<'s> {
     store: &'s OpenedEmbedded,
     run_bytes: usize,
-    /// Changes as they came, and where each begins.
+    /// Changes in their order, and where each begins.
     arena: Vec<u8>,
     index: Vec<(u64, u32)>,
     runs: Vec<PathBuf>,
@@ -59,9 +59,13 @@ pub struct EmbeddedBulk<'s> {
 }
 
 impl OpenedEmbedded {
-    /// Begins an import; `run_bytes` as [`RUN_BYTES`].
+    /// Starts an import; `run_bytes` is usually [`RUN_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// The directory of the runs cannot be created.
     pub fn bulk(&self, run_bytes: usize) -> Result<EmbeddedBulk<'_>, Error> {
-        // An import that was killed leaves its runs behind.
+        // A killed import leaves its runs behind.
         let _ = std::fs::remove_dir_all(folder(self));
         Ok(EmbeddedBulk {
             store: self,
@@ -81,7 +85,11 @@ impl Drop for EmbeddedBulk<'_> {
 }
 
 impl EmbeddedBulk<'_> {
-    /// Takes one more change.
+    /// Adds a change.
+    ///
+    /// # Errors
+    ///
+    /// A run cannot be written.
     pub fn push(&mut self, change: Change) -> Result<(), Error> {
         let who = shorten(change.who, self.store.settings.home_bits);
         self.index.push((who.home.0, self.arena.len() as u32));
@@ -93,12 +101,16 @@ impl EmbeddedBulk<'_> {
         Ok(())
     }
 
-    /// Returns how many changes were taken.
+    /// Returns the number of added changes.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Puts everything on record. `progress` hears how many changes are done.
+    /// Puts everything on record. `progress` gets the number of changes done.
+    ///
+    /// # Errors
+    ///
+    /// A run cannot be read, or the store fails; commits before the failure stay.
     pub fn finish(mut self, mut progress: impl FnMut(u64)) -> Result<BulkLoadReport, Error> {
         let mut loaded = BulkLoadReport::default();
         let mut done = 0;
@@ -137,7 +149,7 @@ impl EmbeddedBulk<'_> {
         Ok(loaded)
     }
 
-    /// Writes what is in memory as a sorted run.
+    /// Writes the changes in memory as a sorted run.
     fn spill(&mut self) -> Result<(), Error> {
         sort(&mut self.index, &self.arena);
         let folder = folder(self.store);
@@ -157,7 +169,7 @@ impl EmbeddedBulk<'_> {
     }
 }
 
-/// By identity, and for one resident as they came.
+/// Sorts by identity; changes of one resident keep their order.
 fn sort(index: &mut [(u64, u32)], arena: &[u8]) {
     let claim = |at: u32| &arena[at as usize + 8..at as usize + 24];
     index.sort_unstable_by(|a, b| {
@@ -167,7 +179,7 @@ fn sort(index: &mut [(u64, u32)], arena: &[u8]) {
     });
 }
 
-/// Cuts a sorted stream into commits, never between two changes of one resident.
+/// Splits a sorted stream into commits, never between two changes of one resident.
 fn in_batches(
     changes: impl Iterator<Item = Result<(Identity, ChangeKind), Error>>,
     put: &mut impl FnMut(Vec<(Identity, ChangeKind)>) -> Result<(), Error>,
@@ -188,7 +200,7 @@ fn in_batches(
 }
 
 impl OpenedEmbedded {
-    /// Whether everything on record lies before `home`.
+    /// Returns whether everything on record is before `home`.
     fn all_behind(&self, home: ResidentId) -> Result<bool, Error> {
         let txn = self.db.begin_read().map_err(failed)?;
         let words = txn.open_table(WORDS).map_err(failed)?;
@@ -196,8 +208,8 @@ impl OpenedEmbedded {
         Ok(last.is_none_or(|last| last < home.0))
     }
 
-    /// Appends sorted changes behind everything on record: nothing has to be looked up, because whoever has a slot came
-    /// just before.
+    /// Appends sorted changes after everything on record. No lookup is needed: occupied ids belong to the residents just
+    /// before.
     fn append(&self, changes: Vec<(Identity, ChangeKind)>) -> Result<Vec<ChangeOutcome>, Error> {
         let mut outcomes = vec![ChangeOutcome::Unchanged; changes.len()];
         let now = Time::now();
@@ -231,7 +243,7 @@ impl OpenedEmbedded {
                 for (nth, what) in said {
                     super::note(&mut outcomes[nth], record.take(what));
                 }
-                // Sorted, so a home that is taken means that every slot up to the last one written is.
+                // Because of the order, an occupied home means that all ids up to the last one are occupied.
                 let id = match last {
                     Some(last) if last >= who.home.0 => {
                         displaced.push(who);
@@ -273,7 +285,7 @@ impl OpenedEmbedded {
     }
 }
 
-/// Home (8), claim (16), length of the rest (4); kind (1); the standing if there is one and the profile, or the paper with
+/// Appends home (8), claim (16), length of the rest (4), kind (1), then the assertion if any and the profile, or the paper with
 /// its key in front.
 fn write_change(out: &mut Vec<u8>, who: &Identity, what: &ChangeKind) {
     out.extend_from_slice(&who.home.0.to_be_bytes());
@@ -313,7 +325,7 @@ fn write_change(out: &mut Vec<u8>, who: &Identity, what: &ChangeKind) {
 
 const HEAD: usize = 28;
 
-/// Bytes of the change that `bytes` begins with.
+/// Returns the length of the change at the beginning of `bytes`.
 fn change_len(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(24..HEAD)?.try_into().ok()?;
     Some(HEAD + u32::from_be_bytes(length) as usize)
@@ -343,7 +355,7 @@ fn read_change(bytes: &[u8]) -> Option<(Identity, ChangeKind)> {
     Some((who, what))
 }
 
-/// Sorted runs as one sorted stream; of one resident's changes those of earlier runs come first.
+/// Merges sorted runs into one sorted stream; changes of one resident stay in the order of the runs.
 struct Merge {
     runs: Vec<BufReader<File>>,
     heads: BinaryHeap<Reverse<(Identity, usize, Vec<u8>)>>,
@@ -363,7 +375,7 @@ impl Merge {
         Ok(merge)
     }
 
-    /// Puts the next change of a run into the heap, into `bytes` that are free again.
+    /// Puts the next change of a run into the heap; `bytes` is a buffer to reuse.
     fn pull(&mut self, nth: usize, mut bytes: Vec<u8>) -> Result<(), Error> {
         let run = &mut self.runs[nth];
         let mut head = [0; HEAD];

@@ -1,8 +1,9 @@
 //! Notices a store that is older than what was acknowledged from its directory.
 //!
-//! The store counts its commits, and a file beside it has the count too, about a second behind at most. A store with a lower count than that file was put there from a copy. Such a
-//! store, and one that was made of a backup, tells of nobody: what came after the copy is not known, and may be a red. It takes feeds, so that authorities
-//! can send again what came after, and is believed once somebody accepts it.
+//! The store counts its commits, and a file beside it has the count too, at most about a second behind. A store with a lower
+//! count than the file was copied there. Such a store, and one restored from a backup, answers nothing: later changes are
+//! unknown and may include a red. It takes feeds, so that authorities can send those again, and is believed once an operator
+//! accepts it.
 
 use super::{META, OpenedEmbedded, failed};
 use crate::clock::Time;
@@ -14,24 +15,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Commits so far, in the table `meta`.
+/// Key of the number of commits in the table `meta`.
 pub const COMMITS: &str = "commits";
 
-/// When the backup was begun of which the store was made, in the table `meta`, and 0 for a copy that was noticed; absent once the store was accepted.
+/// Key in the table `meta` of the time when the store's backup began; 0 for an older copy that was noticed, absent once
+/// accepted.
 pub const RESTORED: &str = "restored";
 
-/// The file beside the store.
+/// Name of the file beside the store.
 const FILE: &str = "liangma.redb.commits";
 
-/// Between two writes of the file.
+/// Interval at which the file is written.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a store is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disbelief {
-    /// It was made of a backup that was begun then.
+    /// It was restored from a backup that began at this time.
     Restored(Time),
-    /// It had fewer commits than were made in this directory.
+    /// It has fewer commits than were made in this directory.
     Older,
 }
 
@@ -47,7 +49,11 @@ impl std::fmt::Display for Disbelief {
     }
 }
 
-/// Counts one more commit, in its own transaction.
+/// Counts one more commit, in its own transaction. Returns the new count.
+///
+/// # Errors
+///
+/// The table cannot be written.
 pub fn count(txn: &WriteTransaction) -> Result<u64, Error> {
     let mut meta = txn.open_table(META).map_err(failed)?;
     let commits = number(&meta, COMMITS)?.unwrap_or(0) + 1;
@@ -65,14 +71,22 @@ fn number(
     Ok(value.map(u64::from_be_bytes))
 }
 
-/// Returns how many commits the store has.
+/// Returns the number of commits.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub fn commits(db: &Database) -> Result<u64, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let meta = txn.open_table(META).map_err(failed)?;
     Ok(number(&meta, COMMITS)?.unwrap_or(0))
 }
 
-/// Returns why the store in a directory is not believed; None for one that is.
+/// Returns why the store in a directory is not believed; None if it is.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub fn disbelief(db: &Database, folder: &Path) -> Result<Option<Disbelief>, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let meta = txn.open_table(META).map_err(failed)?;
@@ -85,7 +99,11 @@ pub fn disbelief(db: &Database, folder: &Path) -> Result<Option<Disbelief>, Erro
     Ok((commits < noted(folder)).then_some(Disbelief::Older))
 }
 
-/// Writes into a store that is older that it is: its own commits would make up for those that are missing.
+/// Marks a store as older if it is. Otherwise its own later commits would hide the missing ones.
+///
+/// # Errors
+///
+/// The file cannot be read or written.
 pub fn mark_older(db: &Database, folder: &Path) -> Result<(), Error> {
     if disbelief(db, folder)? != Some(Disbelief::Older) {
         return Ok(());
@@ -99,14 +117,15 @@ pub fn mark_older(db: &Database, folder: &Path) -> Result<(), Error> {
     txn.commit().map_err(failed)
 }
 
-/// Reads the file beside the store. One that is missing or cut says nothing.
+/// Reads the file beside the store. Returns 0 if it is missing or cut.
 fn noted(folder: &Path) -> u64 {
     let text = std::fs::read_to_string(folder.join(FILE)).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
 }
 
 fn write(folder: &Path, commits: u64) -> std::io::Result<()> {
-    // In place and always of one length: a reader finds one number or the other. It is written after the commit, so it is never ahead of the store.
+    // Overwritten in place with a fixed length, so a reader finds one number or the other. Written after the commit, so never
+    // ahead of the store.
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -116,16 +135,16 @@ fn write(folder: &Path, commits: u64) -> std::io::Result<()> {
     file.write_all(format!("{commits:020}\n").as_bytes())
 }
 
-/// Keeps the file beside the store, for its writer.
+/// Writes the file beside the store, for the store's writer.
 pub struct CommitNote {
     folder: PathBuf,
-    /// Not written yet.
+    /// The count that is not written yet.
     commits: Option<u64>,
     written_at: Option<Instant>,
 }
 
 impl CommitNote {
-    /// Returns the keeper of the file in a folder; it has written nothing yet.
+    /// Returns the writer of the file in a directory.
     pub fn new(folder: &Path) -> CommitNote {
         CommitNote {
             folder: folder.to_owned(),
@@ -134,13 +153,13 @@ impl CommitNote {
         }
     }
 
-    /// Takes in the count after a commit.
+    /// Takes the count after a commit.
     pub fn committed(&mut self, commits: u64) {
         self.commits = Some(commits);
         self.look();
     }
 
-    /// Writes what was not written, if it is time.
+    /// Writes the count if it is due.
     pub fn look(&mut self) {
         let is_due = |at: Instant| at.elapsed() >= NOTE_EVERY;
         if self.commits.is_some() && self.written_at.is_none_or(is_due) {
@@ -148,7 +167,7 @@ impl CommitNote {
         }
     }
 
-    /// Writes what was not written. A disk that is full costs the fence, not the store.
+    /// Writes the count. A full disk disables this check, not the store.
     pub fn flush(&mut self) {
         let Some(commits) = self.commits.take() else {
             return;
@@ -161,18 +180,26 @@ impl CommitNote {
 }
 
 impl OpenedEmbedded {
-    /// Returns why this store is not believed; None for one that is.
+    /// Returns why this store is not believed; None if it is.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub fn disbelief(&self) -> Result<Option<Disbelief>, Error> {
         disbelief(&self.db, &self.settings.folder)
     }
 
-    /// Accepts the store as it is: from the next start on it is believed.
+    /// Accepts the store: it is believed from the next start on.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
     pub fn accept(&self) -> Result<(), Error> {
         let txn = self.db.begin_write().map_err(failed)?;
         {
             let mut meta = txn.open_table(META).map_err(failed)?;
             meta.remove(RESTORED).map_err(failed)?;
-            // Above what was noted here, so that the copy it was made of is still noticed.
+            // Above the count in the file, so that the copy it came from is still noticed.
             let commits = number(&meta, COMMITS)?.unwrap_or(0);
             let commits = commits.max(noted(&self.settings.folder)) + 1;
             meta.insert(COMMITS, &commits.to_be_bytes()[..])
@@ -182,7 +209,11 @@ impl OpenedEmbedded {
         self.note_commits()
     }
 
-    /// Writes the count of commits beside the store, after a load that had no writer.
+    /// Writes the count beside the store, after a bulk load without a writer.
+    ///
+    /// # Errors
+    ///
+    /// The count cannot be read.
     pub fn note_commits(&self) -> Result<(), Error> {
         write(&self.settings.folder, commits(&self.db)?).map_err(failed)
     }

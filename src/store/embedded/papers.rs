@@ -1,5 +1,5 @@
-//! The papers of the embedded store: a table by home, claim and key, so that those of one owner lie together, in the order in
-//! which records do; and an index of it by kind and time, so that a page is read without the rest.
+//! Papers of the embedded store: a table by home, claim and key, which keeps those of an owner together in the order of
+//! records; and an index by kind and time, so that a page is read without the rest.
 
 use super::{OpenedEmbedded, failed};
 use crate::clock::Time;
@@ -12,29 +12,29 @@ use crate::store::{ChangeKind, ChangeOutcome, Error};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::ops::{Bound, RangeInclusive};
 
-/// Home (8), claim (16), key of the paper (16).
+/// Key of a paper: home (8), claim (16), key of the paper (16).
 pub type PaperRowKey = [u8; 40];
 
 /// Papers by owner and key.
 pub(super) const PAPERS: TableDefinition<&PaperRowKey, &[u8]> = TableDefinition::new("papers");
 
-/// Home (8), claim (16), kind (1), time (6), key of the paper (16).
+/// Key of the index: home (8), claim (16), kind (1), time (6), key of the paper (16).
 pub type PaperIndexKey = [u8; 47];
 
-/// The papers of each owner and kind, in the order of their times.
+/// Index of the papers of each owner and kind, ordered by time.
 pub(super) const INDEX: TableDefinition<&PaperIndexKey, ()> =
     TableDefinition::new("papers_by_time");
 
-/// Before every other.
+/// The lowest key.
 pub const FIRST: PaperRowKey = [0; 40];
 
-/// Rows that one step of a sweep looks at; it is a read of some milliseconds.
+/// Rows in one step of a sweep: a read of some milliseconds.
 const SWEEP_STEP: usize = 20_000;
 
-/// Papers that one step of a reader of all hands on.
+/// Papers in one step of a reader of all papers.
 const READ_STEP: usize = 1_000;
 
-/// Returns the row of a paper.
+/// Returns the key of a paper.
 pub(super) fn row(owner: &Identity, key: &PaperKey) -> PaperRowKey {
     let mut row = [0; 40];
     row[..8].copy_from_slice(&owner.home.0.to_be_bytes());
@@ -70,7 +70,7 @@ const LAST_PLACE: Cursor = Cursor {
     key: [255; 16],
 };
 
-/// The places of an owner's papers of a kind, from the oldest on.
+/// Returns the cursors of an owner's papers of a kind, the oldest first.
 fn places<'t>(
     index: &'t impl ReadableTable<&'static PaperIndexKey, ()>,
     owner: &Identity,
@@ -97,7 +97,11 @@ fn read_row(row: &PaperRowKey, value: &[u8]) -> Result<(Identity, Paper), Error>
     Ok((owner, paper))
 }
 
-/// Makes the tables in a new file.
+/// Creates the tables in a new file.
+///
+/// # Errors
+///
+/// The tables cannot be written.
 pub fn make(txn: &WriteTransaction) -> Result<(), Error> {
     txn.open_table(PAPERS).map_err(failed)?;
     txn.open_table(INDEX).map_err(failed)?;
@@ -105,7 +109,11 @@ pub fn make(txn: &WriteTransaction) -> Result<(), Error> {
 }
 
 impl OpenedEmbedded {
-    /// Hands every paper of these kinds to `each`, an owner's together.
+    /// Passes every paper of these kinds to `each`, those of an owner together.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or `each` failed.
     pub fn each_paper(
         &self,
         kinds: PaperKinds,
@@ -122,7 +130,11 @@ impl OpenedEmbedded {
         Ok(())
     }
 
-    /// Returns papers of these kinds from a row on, perhaps none, and where the next step begins.
+    /// Returns papers of these kinds from a key on, perhaps none, and the key of the next step.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     #[allow(clippy::type_complexity)]
     pub fn next_papers(
         &self,
@@ -145,7 +157,11 @@ impl OpenedEmbedded {
         Ok((page, None))
     }
 
-    /// Papers of an owner of these kinds, in order from behind the cursor on: the oldest first, or the newest.
+    /// Returns up to `limit` papers of an owner of these kinds after the cursor, the oldest or the newest first.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub fn page(
         &self,
         owner: &Identity,
@@ -157,13 +173,17 @@ impl OpenedEmbedded {
         read(&self.db, owner, kinds, after, limit, oldest_first)
     }
 
-    /// Returns of each key the owner's paper that has it.
+    /// Returns the owner's paper for each key; None for a missing one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
     pub fn some(&self, owner: &Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
         some(&self.db, owner, keys)
     }
 }
 
-/// Returns papers of an owner, the newest first unless the oldest are asked for.
+/// Returns up to `limit` papers of an owner, the newest first unless `oldest_first`.
 pub(super) fn read(
     db: &Database,
     owner: &Identity,
@@ -210,7 +230,11 @@ pub(super) fn read(
     found.into_iter().map(paper).collect()
 }
 
-/// Of each key the paper that has it.
+/// Returns the owner's paper for each key; None for a missing one.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub fn some(
     db: &Database,
     owner: &Identity,
@@ -243,7 +267,11 @@ fn all_of(
         .collect()
 }
 
-/// Rows from `first` on that are past their time, of as many as one step looks at, and where the next step begins.
+/// Returns the keys of papers past their retention in one step from `first` on, and the key of the next step.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub fn past(
     db: &Database,
     keep: &Retention,
@@ -284,7 +312,7 @@ pub(super) fn remove(db: &Database, rows: &[PaperRowKey]) -> Result<(), Error> {
     txn.commit().map_err(failed)
 }
 
-/// The tables while they are written to.
+/// Both tables in a write transaction.
 pub struct PaperTables<'t> {
     table: redb::Table<'t, &'static PaperRowKey, &'static [u8]>,
     index: redb::Table<'t, &'static PaperIndexKey, ()>,
@@ -298,7 +326,11 @@ impl<'t> PaperTables<'t> {
         Ok(PaperTables { table, index })
     }
 
-    /// Takes the papers out of what is said of one owner, in its order, and notes which of them are new.
+    /// Takes the papers out of an owner's changes, in their order, and writes them. Records the outcome of each.
+    ///
+    /// # Errors
+    ///
+    /// The tables cannot be read or written.
     pub fn take(
         &mut self,
         owner: &Identity,
@@ -325,7 +357,7 @@ impl<'t> PaperTables<'t> {
                 false => ChangeOutcome::Conflict,
             });
         }
-        // A kind without a bound is filed without reading the owner's other papers.
+        // A kind without a limit is written without reading the owner's other papers.
         if paper.kind.most() != UNBOUNDED {
             let kin = places(&self.index, owner, paper.kind)?;
             let kin = kin.collect::<Result<Vec<Cursor>, Error>>()?;

@@ -1,9 +1,8 @@
-//! Writes the file of the embedded store anew, and overwrites the old one: what was removed is in no free page then.
+//! Rewrites the file of the embedded store and overwrites the old one, so that no free page holds removed data.
 //!
-//! A tree keeps removed rows in pages until these are used again. The new file is written beside the old one and takes its name
-//! when it is whole; whoever is killed meanwhile leaves the old store or the new one. What is left over of that is overwritten
-//! and removed by [`finish`], at the next start. A file system or a disk that writes elsewhere than asked (copies on write, flash)
-//! may keep what was overwritten.
+//! Removed rows stay in pages until these are reused. The new file is written beside the old one and renamed once complete; a
+//! killed process leaves the old store or the new one. [`finish`] overwrites and removes leftovers at the next start. File
+//! systems and disks that write elsewhere (copy-on-write, flash) may keep overwritten data.
 
 use super::papers::{INDEX, PAPERS};
 use super::{FILE, META, RESIDENTS, Settings, WORDS, failed, open_file};
@@ -16,21 +15,24 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Rows that one commit copies.
+/// Rows in one commit of the copy.
 const COMMIT_ROWS: usize = 200_000;
 
 /// Bytes that are read or overwritten at once.
 const BLOCK: usize = 1 << 20;
 
-/// The new file, until it is whole; and the old one, until it is overwritten.
+/// Names of the new file until it is complete, and of the old one until it is overwritten.
 const NEW: &str = "liangma.redb.rewritten";
 const OLD: &str = "liangma.redb.replaced";
 
-/// Bytes by which [`find_in`] knows what it looks for.
+/// Length of the prefix that [`find_in`] searches for, in bytes.
 pub const NEEDLE_BYTES: usize = 16;
 
-/// Copies the store of this directory into a new file, puts it in the place of the old one and overwrites that. Fails where
-/// another process has the store open. `progress` is told of rows that were copied.
+/// Copies the store into a new file, replaces the old one, and overwrites it. `progress` gets the number of copied rows.
+///
+/// # Errors
+///
+/// `InUse` if another process has the store open, or the disk fails.
 pub fn rewrite(settings: &Settings, progress: &dyn Fn(u64)) -> Result<(), Error> {
     finish(&settings.folder).map_err(failed)?;
     let path = |name| settings.folder.join(name);
@@ -52,7 +54,7 @@ pub fn rewrite(settings: &Settings, progress: &dyn Fn(u64)) -> Result<(), Error>
         copy(&old, &new, INDEX, progress)?;
         copy(&old, &new, META, progress)?;
     }
-    // The old store stays open, and so closed to others, until the new one has its name.
+    // The old store stays open, and locked for others, until the new one has its name.
     let place = || -> std::io::Result<()> {
         File::open(path(NEW))?.sync_all()?;
         std::fs::hard_link(path(FILE), path(OLD))?;
@@ -92,7 +94,11 @@ fn copy<K: redb::Key + 'static, V: redb::Value + 'static>(
     }
 }
 
-/// Overwrites and removes what a rewriting left that was ended half-way; nothing, in the usual case.
+/// Overwrites and removes leftovers of a rewrite that was interrupted. Usually there are none.
+///
+/// # Errors
+///
+/// A leftover cannot be overwritten or removed.
 pub fn finish(folder: &Path) -> std::io::Result<()> {
     let (new, old, store) = (folder.join(NEW), folder.join(OLD), folder.join(FILE));
     if new.exists() {
@@ -101,7 +107,7 @@ pub fn finish(folder: &Path) -> std::io::Result<()> {
     if !old.exists() {
         return Ok(());
     }
-    // Ended before the new file had its name: the old one is the store.
+    // Interrupted before the new file had its name: the old one is the store.
     let number = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
     if number(&store).is_ok_and(|store| number(&old).is_ok_and(|old| old == store)) {
         return std::fs::remove_file(&old);
@@ -124,7 +130,11 @@ fn wipe(path: &Path) -> std::io::Result<()> {
     std::fs::remove_file(path)
 }
 
-/// Returns how many of these begin somewhere in the file of the store; what is shorter than [`NEEDLE_BYTES`] is not looked for.
+/// Returns how many of `needles` occur in the file of the store. Needles shorter than [`NEEDLE_BYTES`] are skipped.
+///
+/// # Errors
+///
+/// The file cannot be read.
 pub fn find_in(folder: &Path, needles: &[Vec<u8>]) -> std::io::Result<usize> {
     let mut wanted: HashMap<u64, Vec<&[u8]>> = HashMap::new();
     for needle in needles {
@@ -136,7 +146,7 @@ pub fn find_in(folder: &Path, needles: &[Vec<u8>]) -> std::io::Result<usize> {
     }
     let mut found: Vec<&[u8]> = Vec::new();
     let mut file = File::open(folder.join(FILE))?;
-    // What one block ends with begins the next.
+    // The end of a block is kept as the beginning of the next.
     let mut block = Vec::with_capacity(BLOCK + NEEDLE_BYTES);
     loop {
         let kept = block.len();

@@ -1,16 +1,16 @@
-//! Loading by the million: large batches, several on their way, in the order in which they came.
+//! Bulk loading: large batches, several in progress, in their order.
 
 use super::{Redis, Submitted};
 use crate::store::{BulkLoadReport, Change, Error, Store};
 use std::collections::VecDeque;
 
-/// Changes of one batch, a few hundred for each partition.
+/// Changes in one batch: some hundreds for each partition.
 const BATCH: usize = 8_000;
 
-/// Batches on their way.
+/// Batches in progress.
 const UNDER_WAY_MAX: usize = 4;
 
-/// An import under way. What is done is on record, each batch as it is acknowledged.
+/// An import in progress. Each acknowledged batch is on record.
 pub struct RedisBulk {
     store: Redis,
     batch: Vec<Change>,
@@ -29,13 +29,17 @@ impl RedisBulk {
         }
     }
 
-    /// Takes one more; whether it is time to [`RedisBulk::send`].
+    /// Adds a change. Returns whether it is time to [`RedisBulk::send`].
     pub fn push(&mut self, change: Change) -> bool {
         self.batch.push(change);
         self.batch.len() >= BATCH
     }
 
-    /// Sends what was pushed, and waits for the oldest where too many are on their way.
+    /// Sends the added changes, and waits for the oldest batch if too many are in progress.
+    ///
+    /// # Errors
+    ///
+    /// The store fails; later batches may have been applied.
     pub async fn send(&mut self) -> Result<(), Error> {
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
         let submitted = self.store.submit(batch).await?;
@@ -57,7 +61,11 @@ impl RedisBulk {
         Ok(())
     }
 
-    /// Puts the rest on record.
+    /// Sends the rest and waits for all batches.
+    ///
+    /// # Errors
+    ///
+    /// The store fails; some batches may have been applied.
     pub async fn finish(mut self) -> Result<BulkLoadReport, Error> {
         self.send().await?;
         while !self.under_way.is_empty() {

@@ -1,4 +1,4 @@
-//! What is looked at when a store is opened: whether it can be used at all, and what in its settings would lose data.
+//! Checks when a store is opened: whether it can be used, and which of its settings risk data.
 
 use super::dial::ask;
 use super::info::Info;
@@ -10,10 +10,14 @@ use redis::aio::MultiplexedConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The oldest Redis whose scripts and streams do what we need.
+/// Oldest Redis version with the needed scripts and streams.
 const MAJOR_MIN: u32 = 7;
 
-/// Warns of what each primary's settings would lose. Returns for how many replicas a change is to wait.
+/// Warns about settings of the primaries that risk data. Returns the number of replicas that each change waits for.
+///
+/// # Errors
+///
+/// `Refused` if a server is too old, or the store cannot be reached.
 pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32, Error> {
     let (mut fewest, mut most) = (u32::MAX, 0);
     for address in primaries.all().await? {
@@ -27,7 +31,7 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
             .and_then(|major| major.parse().ok());
         if major.is_none_or(|major: u32| major < MAJOR_MIN) {
             return Err(Error::Refused(format!(
-                "{address} is Redis {version}; {MAJOR_MIN}.0 is the least that will do"
+                "{address} is Redis {version}, and {MAJOR_MIN}.0 or later is required"
             )));
         }
         let replicas = info.get("connected_slaves").parse().unwrap_or(0);
@@ -43,30 +47,30 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
     });
     if replicas == 0 {
         tracing::warn!(
-            "no replica is waited for: what is acknowledged is lost with the one server that has it (store_replicas)"
+            "changes wait for no replica: acknowledged changes are lost with their server (store_replicas)"
         );
     } else if fewest < replicas {
         tracing::warn!(
             fewest,
             replicas,
-            "a primary has fewer replicas than a change must reach: feeds are refused until it has (store_replicas)"
+            "a primary has fewer replicas than each change must reach: feeds are refused until it has enough (store_replicas)"
         );
     } else if most > replicas {
         tracing::warn!(
             most,
             replicas,
-            "a change is acknowledged without a replica that is silent, if the majority still names the primary (store_replicas)"
+            "a change may be acknowledged without a silent replica if the majority still names the primary (store_replicas)"
         );
     }
     Ok(replicas)
 }
 
-/// A setting that must have this value, and what happens where it has another.
+/// A setting that must have a value, and the harm of any other.
 struct Must {
     setting: &'static str,
     value: &'static str,
     harm: &'static str,
-    /// Its field in `INFO` and the value there, where `INFO` has it: reading it takes no further right.
+    /// Field and value in `INFO`, if it has the setting: reading `INFO` needs no further right.
     info: Option<(&'static str, &'static str)>,
 }
 
@@ -97,7 +101,7 @@ const MUST: [Must; 4] = [
     },
 ];
 
-/// Settings that must be at least so much, for buckets to stay in their packed form.
+/// Settings with a minimum, which keep buckets in their packed form.
 const AT_LEAST: [(&str, u64); 2] = [
     ("hash-max-listpack-entries", 256),
     ("hash-max-listpack-value", 1024),
@@ -119,8 +123,8 @@ fn warn_of_info(info: &Info<'_>, address: &Address) {
     }
 }
 
-/// Warns of what `INFO` does not tell. The right to read it (`CONFIG GET`) would also give away the password of replicas, so
-/// that the user of the example does not have it.
+/// Warns about settings that `INFO` does not show. `CONFIG GET` also reveals the password of replicas, so the example's user
+/// may not call it.
 async fn warn_of_settings(link: &mut MultiplexedConnection, address: &Address) {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET");
@@ -138,7 +142,7 @@ async fn warn_of_settings(link: &mut MultiplexedConnection, address: &Address) {
                 .map(|must| must.setting)
                 .chain(AT_LEAST.map(|(name, _)| name))
                 .collect();
-            tracing::info!(%address, %error, "not checked, because this user may not read settings: {}", names.join(", "));
+            tracing::info!(%address, %error, "settings were not checked because this user may not read them: {}", names.join(", "));
             return;
         }
     };
@@ -161,8 +165,8 @@ async fn warn_of_settings(link: &mut MultiplexedConnection, address: &Address) {
     }
 }
 
-/// What our scripts write with, without its key. Redis (7.0.15 was seen to) replays what a script wrote with the rights of the
-/// default user, also where nobody can log in as that, and silently leaves out what those do not allow.
+/// Commands that our scripts write with. Redis (seen in 7.0.15) replays script writes of the append-only file with the rights
+/// of the default user, even if nobody can log in as that user, and silently drops what those forbid.
 const REPLAYED: [(&str, &[&str]); 5] = [
     ("HSET", &["field", "value"]),
     ("HDEL", &["field"]),
@@ -180,7 +184,7 @@ async fn warn_of_replay(link: &mut MultiplexedConnection, address: &Address) {
     let answers: Vec<String> = match pipe.query_async(link).await {
         Ok(answers) => answers,
         Err(error) => {
-            tracing::info!(%address, %error, "whether the default user may replay the append-only file is not checked");
+            tracing::info!(%address, %error, "the rights of the default user to replay the append-only file were not checked");
             return;
         }
     };

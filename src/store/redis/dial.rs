@@ -1,4 +1,4 @@
-//! One connection to one server: address, password, TLS, time-outs. Every other file gets its connections here.
+//! One connection to one server: address, password, TLS, time-outs. All other files get their connections here.
 
 use super::url::{Address, StoreUrl};
 use crate::store::Error;
@@ -11,50 +11,55 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// To connect, and for the greeting.
+/// Time to connect and log in.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a connection needs beside an address.
+/// Settings of connections.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The servers.
     pub place: StoreUrl,
-    /// Read at every connection, so that a changed password needs no restart; instead of the address's.
+    /// File with the password, read at every connection, so that a change needs no restart. It replaces the password in the
+    /// address.
     pub password_file: Option<PathBuf>,
-    /// What sentinels want to hear, where it is not what the servers want.
+    /// Login of sentinels, if it differs from that of the servers.
     pub sentinel: Option<SentinelLogin>,
-    /// PEM: who signed the servers' certificates; the system's authorities without it.
+    /// PEM file with the authority of the servers' certificates; None for the system's authorities.
     pub ca: Option<PathBuf>,
-    /// PEM: our certificate and its key, where servers ask for one.
+    /// PEM files with the client certificate and its key, if servers ask for one.
     pub cert: Option<(PathBuf, PathBuf)>,
 }
 
-/// A user and password of sentinels.
+/// Login of sentinels.
 #[derive(Clone, Debug)]
 pub struct SentinelLogin {
-    /// The user of the access-control list; None: the one that has no name.
+    /// User of the access-control list; None for the default user.
     pub user: Option<String>,
-    /// Read at every connection.
+    /// File with the password, read at every connection.
     pub password_file: PathBuf,
 }
 
-/// Which login a connection begins with.
+/// Login of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// A server of the store: user, password and database of the settings.
+    /// Login of a server: user, password and database of the settings.
     Server,
-    /// A sentinel with a login of its own.
+    /// Own login of a sentinel.
     Sentinel,
-    /// A sentinel that has the servers' password, but no databases.
+    /// Login of a sentinel with the servers' password and without a database.
     SentinelAsServer,
-    /// A sentinel that may have none.
+    /// No login, for a sentinel.
     Nobody,
 }
 
-/// The longest password that is read.
+/// Longest password in bytes.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
 
-/// Reads a password: the first and only line of a file.
+/// Reads a password file: its first and only line.
+///
+/// # Errors
+///
+/// The file cannot be read, is too long, or has more than one line.
 pub fn read_password(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
@@ -70,7 +75,11 @@ pub fn read_password(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Connects, and logs in.
+/// Connects and logs in.
+///
+/// # Errors
+///
+/// The server cannot be reached in time or refuses the login.
 pub async fn dial(
     settings: &Settings,
     address: &Address,
@@ -158,7 +167,11 @@ pub async fn dial(
         .await
 }
 
-/// Sends one command, and names the server in what goes wrong.
+/// Sends one command. Errors name the server.
+///
+/// # Errors
+///
+/// The error of the server or the connection.
 pub async fn ask<T: redis::FromRedisValue>(
     link: &mut MultiplexedConnection,
     address: &Address,
@@ -170,10 +183,10 @@ pub async fn ask<T: redis::FromRedisValue>(
         .map_err(|error| said(address, &error))
 }
 
-/// What an error of the library means to us.
+/// Returns our error for one of the library.
 pub fn said(address: &Address, error: &RedisError) -> Error {
     let why = format!("{address}: {error}");
-    // Of an error within a pipeline the library knows no code.
+    // The library gives no code for an error inside a pipeline.
     let within = error.clone().into_server_errors();
     let code = error.code().or_else(|| {
         let (_, first) = within.as_deref()?.first()?;

@@ -1,12 +1,11 @@
-//! What keeps one partition of the board true: it reads the partition whole, then follows its stream, and reads it whole
-//! again wherever the stream cannot have told everything.
+//! Keeps one partition of the board current: reads the partition whole, then follows its stream, and reads it whole again after
+//! every gap.
 //!
-//! Each entry carries a number of its own, one more than that of the entry before. A number that is left out, a partition
-//! that is another (its epoch), fewer entries than were read, more than the stream gives: each is a gap. Words are fenced by
-//! version wherever they come from, so reading whole may run beside anything.
+//! Stream entries are numbered without gaps. A missing number, another epoch, fewer entries than were read, or more than one
+//! reply holds is a gap. Versions fence words from any source, so a whole reading may run beside everything else.
 //!
-//! A primary that was replaced goes on taking changes, and versions them above what is acknowledged elsewhere meanwhile. So
-//! what is read is shown only once replicas have it too, as many as a change waits for.
+//! A replaced primary still accepts changes, and may give them higher versions than those acknowledged elsewhere. So changes
+//! become visible only once enough replicas have them, as many as a change waits for.
 
 use super::health::StoreHealth;
 use super::partition;
@@ -31,41 +30,41 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-/// Entries that one reply may bring; one that brings as many may not have brought all.
+/// Entries in one reply. A reply with as many may not have all.
 const ENTRIES_MAX: usize = 64;
 
-/// After a reply with news, so that under many changes each reply brings several.
+/// Pause after a reply with news, so that under load each reply brings several entries.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// Between tries to reach a store that is lost, at first and at most.
+/// Pauses between attempts to reach a lost store: the first and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// For replicas to have what was read. Longer than a primary is cut off before the first of its voters miss it, and short
-/// beside the age at which answers are marked.
+/// Time for replicas to have what was read. Longer than a primary's isolation goes unnoticed by its voters, and short compared
+/// with `stale_after`.
 const COMMIT_WAIT: Duration = Duration::from_millis(700);
 
-/// Reading whole is put off so many times, each of [`COMMIT_WAIT`], while a primary has too few replicas: a fail-over is over
-/// by then, and a replica that is lost for longer keeps nobody from reading.
+/// Times that a whole reading is put off, [`COMMIT_WAIT`] each, while a primary has too few replicas. A fail-over ends within
+/// that; a replica that is lost for longer stops no reading.
 const PUT_OFF_MAX: u32 = 6;
 
-/// Changes that are remembered as not on replicas; feeds are refused meanwhile, so that only what is sent in vain adds to them.
+/// Changes that are remembered as unreplicated. Feeds are refused meanwhile, so only rejected attempts add to them.
 const UNSURE_MAX: usize = 100_000;
 
-/// A primary that nobody vouches for any more is believed for so long.
+/// Time for which a primary is believed after a majority last named it.
 const VOUCH_LIFE: Duration = Duration::from_secs(3);
 
-/// A board that knows more than the store is compared with it again after so long, and so many times longer than that took.
+/// Pause before a board that knows more than the store is compared again, and the multiple of the comparison's duration.
 const RECOUNT_PAUSE: Duration = Duration::from_secs(2);
 const RECOUNT_TIMES: u32 = 10;
 
-/// Buckets that one page takes in, some fifty residents each: a millisecond of Redis's time.
+/// Buckets in one page, about fifty residents each: a millisecond of Redis's time.
 const PAGE_BUCKETS: u64 = 32;
 
-/// Pages of one partition that are asked for at once.
+/// Pages of one partition that are requested at once.
 const PAGES_AT_ONCE: usize = 4;
 
-/// What the followers of all partitions share.
+/// State that the followers of all partitions share.
 pub struct FollowerContext {
     pub primaries: Arc<Primaries>,
     pub board: Arc<Board>,
@@ -74,26 +73,26 @@ pub struct FollowerContext {
     pub health: Arc<StoreHealth>,
     pub mark: [u8; 16],
     pub tags: StatusTags,
-    /// Replicas that must have a change before it is shown.
+    /// Replicas that must have a change before it is visible.
     pub replicas: u32,
-    /// How many partitions have been read whole.
+    /// Number of partitions that were read whole.
     pub synced: watch::Sender<usize>,
     pub progress: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
-/// How far a partition has been read.
+/// Position in a partition's stream.
 #[derive(Clone, Debug, Default)]
 struct Position {
     epoch: Vec<u8>,
     seq: u64,
-    /// Of the last entry read.
+    /// Id of the last entry read.
     entry: String,
 }
 
 enum Step {
-    /// Read the partition whole; None: nothing is wrong with it.
+    /// Read the whole partition. None: nothing is wrong with it.
     Sync(Option<StoreFault>),
-    /// See whether the stream goes on where we stopped.
+    /// Check whether the stream continues at the last position.
     Resume,
     Follow,
 }
@@ -104,31 +103,31 @@ pub struct Follower {
     link: PrimaryConnection,
     asking: Arc<Mutex<PrimaryConnection>>,
     position: Position,
-    /// Replies without an entry although the partition has newer ones.
+    /// Number of replies without an entry although the partition has newer ones.
     silent: u32,
-    /// The store forgot, and may still lack what this board knows: what is read whole from it takes no red away.
+    /// The store lost data and may still lack what this board knows: a whole reading of it clears no red.
     forgetful: bool,
     synced: bool,
-    /// Where the last entry is that replicas had; None while it is the last one read.
+    /// Position of the last entry that replicas had; None while it is the last one read.
     sure: Option<Position>,
-    /// What was shown of later ones.
+    /// Later changes that are visible.
     unreplicated: UnreplicatedChanges,
-    /// Some of that was read whole, after a gap: what is below it is not known here.
+    /// Some of those came from a whole reading after a gap: what was before them is unknown.
     doubts_whole: bool,
-    /// Times that reading whole was put off because replicas were missing.
+    /// Times that a whole reading was put off because replicas were missing.
     put_off: u32,
-    /// When the store is to be compared again with the board, which knew more.
+    /// When to compare the store with the board again, which knew more.
     recount: Option<Instant>,
-    /// Versions could not be raised, because the store takes no writes; whether it had gone back.
+    /// Versions could not be raised because the store takes no writes. Holds whether it had gone back.
     unraised: Option<bool>,
-    /// Entries that were read, to find where a store that went back parted from what it was.
+    /// Recent entries, to find where a store that went back diverged.
     trail: Trail,
-    /// When all that the store had was last known to be on the board.
+    /// When the board was last known to have everything in the store.
     told: Moment,
 }
 
 impl Follower {
-    /// `asking` is the link for pages, which others use too.
+    /// Returns a follower. `asking` is a connection for pages, shared with others.
     pub fn new(
         partition: usize,
         shared: Arc<FollowerContext>,
@@ -158,7 +157,7 @@ impl Follower {
         }
     }
 
-    /// Never ends by itself.
+    /// Follows the partition until the task is aborted.
     pub async fn run(mut self) {
         let _critical = CriticalTask("a follower of the store");
         let mut step = Step::Sync(None);
@@ -172,7 +171,7 @@ impl Follower {
             };
             match outcome {
                 Ok(next) => {
-                    // Only who follows has been found: another command may be refused where the others are not.
+                    // Only following is possible: other commands may fail where they are not allowed.
                     if follows {
                         self.shared.health.found(self.partition);
                         pause = PAUSE_MIN;
@@ -217,7 +216,8 @@ impl Follower {
         Ok(state)
     }
 
-    /// Posts every word of the partition. Where the stream stands is noted before, so that what changes meanwhile is read after.
+    /// Puts every word of the partition onto the board. The stream's position is noted first, so that concurrent changes are
+    /// read afterwards.
     async fn sync(&mut self, why: Option<StoreFault>) -> Result<Step, Error> {
         let started = Instant::now();
         let asked = Moment::now();
@@ -229,7 +229,7 @@ impl Follower {
         let top = self.shared.board.top(self.partition);
         let was_raised = self.unraised.is_none();
         if self.synced {
-            // Numbers of another life of the store say nothing of this one.
+            // Numbers of another epoch say nothing about this one.
             self.shared.followed.note(self.partition, 0);
             let went_back = why == Some(StoreFault::Behind) || self.unraised == Some(true);
             if went_back || state.top < top {
@@ -240,13 +240,13 @@ impl Follower {
         }
         let (_, sure) = self.committed(asked).await?;
         if !sure && self.put_off < PUT_OFF_MAX {
-            // It may be one that is being replaced: what is read whole from it could not be taken back.
+            // The primary may be about to be replaced: what is read whole from it could not be rolled back.
             self.put_off += 1;
             return Ok(Step::Sync(why));
         }
         self.put_off = 0;
-        // What is only compared again leaves no change unheard: a change tells on which ground it was made, and without that a
-        // reason that was cleared looks lost.
+        // A mere comparison must not skip changes: an entry tells what its change was based on. Without that a cleared reason
+        // looks lost.
         let goes_on = self.synced
             && why.is_none()
             && state.epoch == self.position.epoch
@@ -259,12 +259,12 @@ impl Follower {
             };
         }
         self.silent = 0;
-        // What is read whole says which of the unsure ones are kept, whoever is the primary now.
+        // The whole reading shows which unreplicated changes survived, whichever server is primary now.
         self.sure = None;
         self.doubts_whole = false;
         self.unreplicated.on_primary_lost();
-        // What was lost may be lost of residents whom nobody has changed since: until the store was seen to have all that this board
-        // knows, a whole reading takes no red away.
+        // Residents without a later change may be affected: a whole reading clears no red until the store was seen to have
+        // everything that this board knows.
         let lacks = self.shared.metrics.ahead[self.partition].load(Relaxed) > 0
             || self.shared.board.retained_in(self.partition) > 0;
         let forgot = matches!(
@@ -275,7 +275,7 @@ impl Follower {
         self.forgetful = forgot || self.forgetful && lacks;
         let reading = SnapshotPolicy {
             wary: self.forgetful,
-            // Where replicas are missing, nobody knows since when they are.
+            // While replicas are missing, it is unknown since when they are.
             recent: match sure {
                 true => state.top + 1,
                 false => state.acked + 1,
@@ -288,7 +288,7 @@ impl Follower {
         };
         let read = self.read_vouched(&state, reading, asked).await;
         let Ok(Some((read, vouched))) = read else {
-            // It became another, or an older one, while it was read; or nobody vouches for it.
+            // The store became another or an older one during the reading, or no majority vouches for it.
             let mut why = Some(StoreFault::Replaced);
             if !self.synced {
                 self.shared.board.discard_unconfirmed(self.partition);
@@ -304,7 +304,7 @@ impl Follower {
         if self.position.seq == state.seq {
             self.confirm(vouched.min(asked));
         }
-        // All that the store has is on the board now, and what comes meanwhile is counted by the store alone.
+        // The board has everything now; later changes are counted by the store alone.
         let here = self.shared.board.residents_in(self.partition);
         if read.damaged > 0 {
             tell_damaged(&self.shared.metrics, "words", read.damaged);
@@ -320,19 +320,19 @@ impl Follower {
                 partition = self.partition,
                 why = fault.name(),
                 residents = read.residents,
-                "a partition was read anew"
+                "a partition was read again as a whole"
             );
         }
         if ahead > known {
             tracing::error!(
                 partition = self.partition,
                 residents = ahead,
-                "the store has lost what it acknowledged: this board knows more of these residents; feed again what sources have"
+                "the store has lost acknowledged changes: this board knows more about these residents; sources must feed their data again"
             );
         } else if ahead == 0 && known > 0 {
             tracing::info!(
                 partition = self.partition,
-                "the store has again all that this board knows"
+                "the store again has everything that this board knows"
             );
         }
         if !std::mem::replace(&mut self.synced, true) {
@@ -341,9 +341,9 @@ impl Follower {
         Ok(Step::Follow)
     }
 
-    /// Lets the store's versions go on above what this board knows, before anything is read whole: whatever the store's clock
-    /// says, and whatever it has lost. A store that went back gets another epoch, which tells nodes that slept meanwhile.
-    /// Returns false where the server takes no writes: it is read all the same, and raised at the next reading.
+    /// Raises the store's versions above those that this board knows, before a whole reading: its clock may be wrong and its
+    /// data lost. A store that went back gets another epoch, which nodes that slept meanwhile notice. Returns false if the
+    /// server takes no writes; then it is read all the same, and raised at the next reading.
     async fn raise(&mut self, top: u64, went_back: bool) -> Result<bool, Error> {
         let mut epoch = [0; 8];
         aws_lc_rs::rand::fill(&mut epoch).expect("the system gives random bytes");
@@ -362,10 +362,10 @@ impl Follower {
             Ok(0u64) => {}
             Ok(_) => tracing::warn!(
                 partition = self.partition,
-                "the store went back: the partition has another epoch from now on"
+                "the store went back to an earlier state: the partition has another epoch from now on"
             ),
             Err(error) if takes_no_writes(&error) => {
-                tracing::warn!(partition = self.partition, %error, "the store takes no writes: it is read without");
+                tracing::warn!(partition = self.partition, %error, "the store takes no writes: it is read without raising its versions");
                 return Ok(false);
             }
             Err(error) => return Err(self.link.failed(&error)),
@@ -373,14 +373,14 @@ impl Follower {
         Ok(true)
     }
 
-    /// What the store was told since it parted from what this node read of it.
+    /// Returns the changes since the store diverged from what this node read of it.
     async fn since(&mut self, state: &PartitionState) -> Result<Since, Error> {
         let mut link = self.link.get().await?;
         let stream = partition::stream(self.partition);
         let parted = self.trail.parted(&mut link, &stream).await;
         let parted = parted.map_err(|error| self.link.failed(&error))?;
         let Some(mut after) = parted else {
-            // By the server's own clock: when this node was last told all.
+            // The time when this node last knew everything, by the server's clock.
             let silent = Moment::now().since(self.told).as_millis() as u64;
             return Ok(Since::From(state.now.saturating_sub(silent)));
         };
@@ -401,7 +401,7 @@ impl Follower {
             after = last.id.clone();
             for entry in &entries.ids {
                 let words: Vec<u8> = entry.get("w").unwrap_or_default();
-                // What no node wrote proves nothing.
+                // Entries that no node wrote prove nothing.
                 for told in scripts::told(&words, &self.shared.tags).flatten() {
                     since.add(&told);
                 }
@@ -409,13 +409,14 @@ impl Follower {
         }
     }
 
-    /// The store was seen alive at `now`, and all that it has is on the board.
+    /// Records that the store was alive at `now` and that the board has everything in it.
     fn confirm(&mut self, now: Moment) {
         self.told = now.max(self.told);
         self.shared.board.confirm_partition(self.partition, now);
     }
 
-    /// What was read whole, and up to when the server is vouched for that it was read from; None as [`Follower::read_whole`].
+    /// Reads the partition whole. Returns the outcome and the moment up to which a majority vouches for the server; None as for
+    /// [`Follower::read_whole`].
     async fn read_vouched(
         &mut self,
         state: &PartitionState,
@@ -435,7 +436,7 @@ impl Follower {
         Ok(Some((read, vouched)))
     }
 
-    /// None if the partition became another meanwhile, or was read from a server that is behind.
+    /// Reads the partition whole. Returns None if it became another meanwhile, or was read from a server that is behind.
     async fn read_whole(
         &mut self,
         state: &PartitionState,
@@ -466,7 +467,7 @@ impl Follower {
             for (id, word) in scripts::words(&words, &self.shared.tags)? {
                 count += 1;
                 let Some(word) = word else {
-                    // What this board knows of the resident stays; where it knows nothing, the resident is not told.
+                    // The board keeps what it knows of the resident; if it knows nothing, the resident gets no answer.
                     self.shared.board.post(id, Word::doubtful());
                     all.damaged += 1;
                     continue;
@@ -480,19 +481,19 @@ impl Follower {
             if !self.synced {
                 (self.shared.progress)(count);
             }
-            // A page is some hundred microseconds of posting; others come between.
+            // Posting a page takes some hundred microseconds; other tasks run in between.
             tokio::task::yield_now().await;
         }
     }
 
-    /// After a connection was lost: goes on where it stopped, if the stream still knows that place.
+    /// Continues after a lost connection, if the stream still has the last position.
     async fn resume(&mut self) -> Result<Step, Error> {
         if self.doubts_whole {
             return Ok(Step::Sync(None));
         }
         let entry = self.position.entry.clone();
         let state = self.state(&entry).await?;
-        // Even where the last entry is there: of two primaries each may have made one in the same millisecond.
+        // Even if the last entry exists: two primaries may each have made one in the same millisecond.
         if state.epoch == self.position.epoch
             && let Some(sure) = self.sure.take()
             && state.seq >= sure.seq
@@ -500,14 +501,14 @@ impl Follower {
             tracing::info!(
                 partition = self.partition,
                 entries = self.position.seq.saturating_sub(sure.seq),
-                "the connection was lost; what replicas may not have had is read again"
+                "the connection was lost: entries that replicas may not have had are read again"
             );
             self.position = sure;
             self.unreplicated.on_primary_lost();
             return Ok(Step::Follow);
         }
         let fault = if state.epoch != self.position.epoch {
-            // The first write of all makes the first epoch.
+            // The very first write creates the first epoch.
             match (self.position.epoch.is_empty(), state.epoch.is_empty()) {
                 (true, _) => None,
                 (false, true) => Some(StoreFault::Emptied),
@@ -529,22 +530,22 @@ impl Follower {
             tracing::warn!(
                 partition = self.partition,
                 residents = lost,
-                "changes are lost with the primary that took them; whoever sent them was not told that they are kept"
+                "unacknowledged changes were lost with their primary: their senders got no acknowledgement"
             );
         }
     }
 
-    /// Waits until as many replicas as are waited for have all that this connection has seen. Where they have it not in time,
-    /// a primary that voters named since then is believed without: perhaps one of them had it, and is gone.
-    /// Returns up to when the primary is vouched for, and whether they have it.
+    /// Waits until enough replicas have everything that this connection has seen. If they do not in time, a primary that voters
+    /// named since then is believed without them: the missing one may be gone for good. Returns up to when the primary is
+    /// vouched for, and whether replicas have it.
     async fn committed(&mut self, read: Moment) -> Result<(Moment, bool), Error> {
         let another =
             || Error::Away("another primary was named while this one was read".to_owned());
         let mut replicas = 0;
         if self.shared.replicas > 0 {
-            // Never a new connection, which may lead to another server.
+            // A new connection might lead to another server.
             let mut link = self.link.held().ok_or_else(another)?;
-            // It waits for what the server had written by the command before, whoever wrote it.
+            // Waits for everything written by the command before, by whichever node.
             let (role, had): (Value, u32) = redis::pipe()
                 .cmd("ROLE")
                 .cmd("WAIT")
@@ -565,14 +566,14 @@ impl Follower {
         Ok((vouched, replicas >= self.shared.replicas))
     }
 
-    /// All that was read is on as many replicas as a change waits for.
+    /// Records that enough replicas have everything that was read.
     fn mark_replicated(&mut self) {
         self.sure = None;
         self.doubts_whole = false;
         self.unreplicated.mark_replicated(&self.shared.board);
     }
 
-    /// One reply of the stream.
+    /// Handles one reply of the stream.
     async fn follow(&mut self) -> Result<Step, Error> {
         type Reply = (
             Option<StreamReadReply>,
@@ -582,7 +583,7 @@ impl Follower {
         if self.recount.is_some_and(|at| at <= Instant::now()) {
             return Ok(Step::Sync(None));
         }
-        // On another connection the stream may be another's, in which what is read next does not follow what was.
+        // On another connection the stream may be another one, so its next entry need not follow the last one here.
         let Some(mut link) = self.link.held() else {
             return Ok(Step::Resume);
         };
@@ -596,7 +597,7 @@ impl Follower {
             .arg("STREAMS")
             .arg(partition::stream(self.partition))
             .arg(&self.position.entry)
-            // Behind the reply, on the same connection: whose stream that was.
+            // On the same connection after the reply: tells whose stream it was.
             .cmd("HMGET")
             .arg(partition::meta(self.partition))
             .arg("epoch")
@@ -632,7 +633,7 @@ impl Follower {
         for entry in entries {
             let number: u64 = entry.get("n").unwrap_or_default();
             let words: Vec<u8> = entry.get("w").unwrap_or_default();
-            // Posted whatever its number: what it follows is known here and not where it is read whole.
+            // Posted whatever its number: here the entry tells what it was based on, which a whole reading does not.
             let posted = self.post(&words, sure);
             gap |= number != self.position.seq + 1 || posted.is_err();
             self.position.seq = number;
@@ -641,7 +642,7 @@ impl Follower {
         }
         if !gap && epoch == self.position.epoch {
             self.shared.followed.note(self.partition, self.position.seq);
-            // Versions of a store that could not be raised may be below those that the board knows of another life.
+            // Versions of a store that could not be raised may be below those of an earlier epoch on the board.
             for (entry, number, words) in read.iter().filter(|_| self.unraised.is_none()) {
                 self.trail.add(entry, *number, words);
             }
@@ -655,7 +656,7 @@ impl Follower {
         if seq < self.position.seq {
             return Ok(Step::Sync(Some(StoreFault::Behind)));
         }
-        // Newer entries may have come between the two replies; they are there at the next.
+        // Newer entries may have come between the two replies; the next reply has them.
         self.silent = match count == 0 && seq > self.position.seq {
             true => self.silent + 1,
             false => 0,
@@ -665,7 +666,7 @@ impl Follower {
         }
         if count < ENTRIES_MAX && self.silent == 0 {
             let Some(vouched) = self.link.vouched(sent) else {
-                // Another was named since we asked, and may have acknowledged what this one never heard of.
+                // Another primary was named meanwhile, and may have acknowledged what this one does not have.
                 return Ok(Step::Resume);
             };
             if sent.since(vouched) > VOUCH_LIFE {
@@ -703,7 +704,7 @@ impl Follower {
     }
 }
 
-/// Whether a server refused a write for its own state, and would be read.
+/// Returns whether the error is a server's refusal of writes in its present state, in which it can be read.
 fn takes_no_writes(error: &redis::RedisError) -> bool {
     matches!(
         error.code(),
@@ -711,17 +712,21 @@ fn takes_no_writes(error: &redis::RedisError) -> bool {
     )
 }
 
-/// What reading whole found.
+/// Outcome of a whole reading.
 #[derive(Default)]
 struct SnapshotOutcome {
     residents: u64,
-    /// Of whom the board knows more than the store.
+    /// Residents of whom the board knows more than the store.
     ahead: u64,
-    /// Whose words no node wrote.
+    /// Residents with damaged words.
     damaged: u64,
 }
 
-/// A stretch of a partition: epoch and seq of the partition, and what is in the stretch. See `read.lua`.
+/// Reads a page of a partition: epoch and seq of the partition, and the contents. See `read.lua`.
+///
+/// # Errors
+///
+/// The store fails or does not answer in time.
 pub async fn page(
     asking: &Mutex<PrimaryConnection>,
     partition: usize,

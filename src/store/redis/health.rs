@@ -1,4 +1,4 @@
-//! Whether each partition answers: what callers need to fail at once, and the log needs to speak once.
+//! Health of the partitions: lets callers fail at once, and the log report a fault once.
 
 use super::partition::PARTITIONS;
 use crate::meters::{StoreFault, StoreMetrics};
@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub struct StoreHealth {
-    /// A bit for each partition that is lost.
+    /// A bit for each lost partition.
     lost: AtomicU32,
-    /// And why.
+    /// The fault of each partition.
     faults: Mutex<[Option<StoreFault>; PARTITIONS]>,
     metrics: Arc<StoreMetrics>,
 }
@@ -27,7 +27,7 @@ impl StoreHealth {
         self.lost.load(SeqCst) & 1 << partition != 0
     }
 
-    /// Counted and logged when it begins, and when it becomes another fault.
+    /// Records a fault. It is counted and logged when it begins, and when it becomes another one.
     pub fn lost(&self, partition: usize, error: &Error) {
         let fault = match error {
             Error::Stuck(_) => StoreFault::Stuck,

@@ -1,8 +1,8 @@
-//! What a server says of itself: the lines of `INFO`. Pure.
+//! Parses the lines of `INFO`. Pure.
 
 use std::collections::HashMap;
 
-/// `name:value` lines of `INFO`.
+/// The `name:value` lines of `INFO`.
 pub struct Info<'t>(HashMap<&'t str, &'t str>);
 
 impl Info<'_> {
@@ -14,7 +14,7 @@ impl Info<'_> {
         )
     }
 
-    /// Returns a value; nothing where the server does not tell it.
+    /// Returns a value; empty if the server does not give it.
     pub fn get(&self, name: &str) -> &str {
         self.0.get(name).copied().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Papers in Redis: a hash for each owner in the slot of the owner's partition, with an index where it is long; read by
-//! scripts, swept and exported by a scan.
+//! Papers in Redis: a hash for each owner in the slot of the owner's partition, with an index if it is long. Scripts read it;
+//! sweeps and exports scan.
 
 use super::scripts::{self, LEASE, PAPERS, REMOVE, SWEEP};
 use super::{OpenedRedis, PARTITIONS, Redis, partition};
@@ -16,13 +16,13 @@ const SCAN_COUNT: usize = 500;
 /// Papers that one step of a sweep looks at: less than a millisecond of the server's time.
 const SWEEP_COUNT: usize = 1_000;
 
-/// How long a partition is left to a sweeper that says nothing more.
+/// Time for which a partition is left to a silent sweeper.
 const TURN: Duration = Duration::from_secs(60);
 
-/// Between two steps of a sweep, so that others come first.
+/// Pause between two steps of a sweep.
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 
-/// The command that looks up papers of an owner by their keys. No script: a reply goes out as it lies there.
+/// Returns the command that reads papers of an owner by their keys. It is no script, so the reply is sent without a copy.
 fn looks(owner: &Identity, keys: &[PaperKey]) -> redis::Cmd {
     let mut pile = partition::papers(partition::of(owner.home)).into_bytes();
     pile.extend_from_slice(&scripts::owner(owner));
@@ -80,7 +80,7 @@ impl Redis {
         Ok(found)
     }
 
-    /// Removes an owner's papers with these keys.
+    /// Removes an owner's papers with these keys, and returns their number.
     pub(super) async fn remove_papers(
         &self,
         owner: Identity,
@@ -99,8 +99,7 @@ impl Redis {
         Ok(removed)
     }
 
-    /// Each partition is swept by one node in each `every`: whoever comes first. Should two sweep at once after all, the second
-    /// finds less.
+    /// Sweeps each partition that no node swept within `every`. If two nodes sweep at once, the second finds less.
     pub(super) async fn sweep_papers(
         &self,
         keep: &Retention,
@@ -137,7 +136,7 @@ impl Redis {
                     }
                 }
                 if cursor == 0 {
-                    // A little less, so that whoever swept last finds it free again.
+                    // A little less, so that the last sweeper finds it free again.
                     self.has_turn(partition, every * 9 / 10).await?;
                     break;
                 }
@@ -147,7 +146,7 @@ impl Redis {
         Ok(swept)
     }
 
-    /// Whether this node may sweep a partition from now on for so long.
+    /// Takes the turn to sweep a partition for `time`. Returns false if another node has it.
     async fn has_turn(&self, partition: usize, time: Duration) -> Result<bool, Error> {
         let time = time.as_millis().max(1).to_string();
         let arguments = [&self.sweeper[..], time.as_bytes()];
@@ -156,19 +155,23 @@ impl Redis {
     }
 }
 
-/// Where a reader of all papers stopped.
+/// Position of a scan over all papers.
 #[derive(Default)]
 pub struct PaperScan {
     partition: usize,
     cursor: u64,
-    /// A scan may tell of a key twice.
+    /// Owners that were returned: a scan may repeat a key.
     told: HashSet<Identity>,
     owners: Vec<Identity>,
     after: Option<Cursor>,
 }
 
 impl OpenedRedis {
-    /// Hands every paper of these kinds to `each`. Papers that are filed meanwhile are among them or not.
+    /// Passes every paper of these kinds to `each`. Papers stored meanwhile may be included or not.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or `each` failed.
     pub async fn each_paper(
         &self,
         kinds: PaperKinds,
@@ -183,7 +186,11 @@ impl OpenedRedis {
         Ok(())
     }
 
-    /// Returns some more papers of these kinds, perhaps none; None after the last.
+    /// Returns further papers of these kinds, perhaps none; None after the last.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
     pub async fn next_papers(
         &self,
         kinds: PaperKinds,
@@ -219,7 +226,11 @@ impl OpenedRedis {
         Ok(None)
     }
 
-    /// Papers of an owner of these kinds, in order from behind the cursor on: the oldest first, or the newest.
+    /// Returns up to `limit` papers of an owner of these kinds after the cursor, the oldest or the newest first.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
     pub async fn page(
         &self,
         owner: &Identity,
@@ -244,7 +255,11 @@ impl OpenedRedis {
         scripts::papers(found)
     }
 
-    /// Returns of each key the owner's paper that has it.
+    /// Returns the owner's paper for each key; None for a missing one.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
     pub async fn some(
         &self,
         owner: &Identity,
@@ -262,7 +277,7 @@ impl OpenedRedis {
         Ok(found)
     }
 
-    /// Some owners who have papers in a partition; the cursor is 0 again after the last of them.
+    /// Returns some owners with papers in a partition. The cursor is 0 again after the last.
     async fn owners(&self, partition: usize, cursor: &mut u64) -> Result<Vec<Identity>, Error> {
         let mut held = self.asking[partition].lock().await;
         let mut link = held.get().await?;

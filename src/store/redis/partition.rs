@@ -1,44 +1,44 @@
-//! The sixteen partitions: which of them a resident belongs to, and what its keys are called. Pure.
+//! The sixteen partitions: which one a resident belongs to, and the names of its keys. Pure.
 //!
-//! All keys of a partition carry one hash tag, so that Redis Cluster keeps them in one slot and one script may write a
-//! record and the entry that tells of it. The slots lie evenly, so that three primaries hold five, five and six partitions.
+//! All keys of a partition share a hash tag, so that Redis Cluster keeps them in one slot, and one script can write a record
+//! and its stream entry. The slots are evenly spread: three primaries hold five, five and six partitions.
 
 use crate::board;
 pub use crate::board::PARTITIONS;
 use crate::person::ResidentId;
 
-/// The hash tag of each partition, chosen so that partition `n` has a slot near the middle of the `n`th sixteenth of all slots.
+/// Hash tags of the partitions. Partition `n` has a slot near the middle of the `n`th sixteenth of all slots.
 const TAGS: [&str; PARTITIONS] = [
     "18", "455", "333", "223", "553", "443", "95", "663", "265", "375", "908", "155", "985", "895",
     "405", "515",
 ];
 
-/// The partition of a resident. Whoever is displaced stays in the one of the home.
+/// Returns the partition of a resident. Residents with another id than the home stay in the home's partition.
 pub fn of(id: ResidentId) -> usize {
     board::partition(id)
 }
 
-/// The hash that says what the partition is, and the key that scripts are given: the others are made of it.
+/// Returns the key of the hash that describes the partition. Scripts get this key and derive the others.
 pub fn meta(partition: usize) -> String {
     format!("lm:{{{}}}:m", TAGS[partition])
 }
 
-/// The stream of its changes.
+/// Returns the key of its stream of changes.
 pub fn stream(partition: usize) -> String {
     format!("lm:{{{}}}:s", TAGS[partition])
 }
 
-/// The hash of an owner's papers: this, home (8 bytes), claim (16).
+/// Returns the prefix of the keys of papers; home (8 bytes) and claim (16) follow.
 pub fn papers(partition: usize) -> String {
     format!("lm:{{{}}}:p", TAGS[partition])
 }
 
-/// The slot of Redis Cluster that all its keys are in.
+/// Returns the Redis Cluster slot of its keys.
 pub fn slot(partition: usize) -> u16 {
     crc16(TAGS[partition].as_bytes()) % 16_384
 }
 
-/// CRC-16/XMODEM, as Redis Cluster takes it.
+/// CRC-16/XMODEM, as Redis Cluster computes it.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| {

@@ -1,8 +1,7 @@
-//! Who the primary of each partition is, and connections to it.
+//! The primary of each partition, and connections to it.
 //!
-//! One code path for a single server, Sentinel and Cluster: a majority of those who elect primaries names one, we connect
-//! and make sure that it is one. The library's own Sentinel and Cluster clients have waits without a deadline and one
-//! connection for everything; sixteen fixed slots need neither.
+//! Single servers, Sentinel and Cluster share one code path: a majority of voters names the primary, the node connects and
+//! checks that it is one. The library's own Sentinel and Cluster clients wait without a deadline and share one connection.
 
 use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
 use super::partition;
@@ -17,58 +16,58 @@ use redis::{RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For a reply that waits for nothing. A primary that computes for longer is no use to anybody who waits.
+/// Time for a reply that does not block. A slower primary is useless to waiting callers.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A reader waits this long in Redis for news; it is how old knowledge gets when nothing happens.
+/// Time that a follower blocks in Redis for news. It is the age of the data when nothing happens.
 pub const BLOCK: Duration = Duration::from_millis(250);
 
-/// A writer waits this long for replicas to have its write.
+/// Time that a writer waits for replicas.
 pub const REPLICA_WAIT: Duration = Duration::from_secs(1);
 
-/// What was looked up is looked up again after a failure, but not more often than this.
+/// Shortest interval of lookups of the primaries after failures.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a majority said of lost partitions holds for so long.
+/// Validity of a majority's statement about lost partitions.
 const LOST_LIFE: Duration = Duration::from_secs(3);
 
-/// Electors are asked this often who the primaries are.
+/// Interval at which voters are asked for the primaries.
 const WATCH_PAUSE: Duration = Duration::from_millis(250);
 
-/// What a connection is for. Each has its own: one that blocks holds up all that is sent behind it.
+/// Purpose of a connection. Each has its own, because a blocking command delays all later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionPurpose {
-    /// Look-ups, many at once.
+    /// Lookups, many at once.
     Ask,
     /// Scripts that write, and the wait for replicas.
     Write,
-    /// Blocking reads of a stream.
+    /// Blocking reads of the stream.
     Follow,
 }
 
-/// Who the primary of each partition is, as far as this node knows.
+/// The primary of each partition, as far as this node knows.
 pub struct Primaries {
     settings: Settings,
     known: Mutex<KnownPrimaries>,
-    /// One looks at a time, on connections that it keeps; the others take what it found.
+    /// Voters and connections. One task asks at a time; others use its result.
     quorum: tokio::sync::Mutex<TopologyQuorum>,
 }
 
 #[derive(Default)]
 struct KnownPrimaries {
     of: PartitionPrimaries,
-    /// A bit for each partition that a majority says is lost.
+    /// A bit for each partition that a majority calls lost.
     lost: u16,
-    /// When it was asked who the primaries are, the last time that a majority answered.
+    /// When voters were asked, the last time that a majority answered.
     asked: Moment,
     looked: Option<Instant>,
     doubted: bool,
-    /// Which host is asked first: another each time, for one that is cut off from the rest answers too.
+    /// Index of the host to ask first. It changes each time, because an isolated host answers too.
     turn: usize,
 }
 
 impl Primaries {
-    /// Returns primaries that are not known yet. A task looks for them as long as anybody holds these.
+    /// Returns primaries that are not known yet. A task keeps looking for them as long as this value lives.
     pub fn new(settings: Settings) -> Arc<Primaries> {
         let primaries = Arc::new(Primaries {
             settings,
@@ -81,17 +80,21 @@ impl Primaries {
         primaries
     }
 
-    /// Returns the servers that were set.
+    /// Returns the configured servers.
     pub fn place(&self) -> &StoreUrl {
         &self.settings.place
     }
 
-    /// The primary of a partition, as far as we know.
+    /// Returns the primary of a partition, if known.
     pub fn of(&self, partition: usize) -> Option<Address> {
         self.known().of[partition].clone()
     }
 
-    /// Every primary, once.
+    /// Returns each primary once.
+    ///
+    /// # Errors
+    ///
+    /// `Away` if a partition has no known primary.
     pub async fn all(&self) -> Result<Vec<Address>, Error> {
         self.look().await?;
         let mut all: Vec<Address> = self.known().of.iter().flatten().cloned().collect();
@@ -100,8 +103,8 @@ impl Primaries {
         Ok(all)
     }
 
-    /// Up to when a primary is vouched for by a majority of those who elect one; None once another is named. A server that
-    /// was cut off, or slept while it was replaced, goes on answering, and what it says is of then, not of now.
+    /// Returns up to when a majority of voters vouches for a primary; None once another is named. A server that was isolated or
+    /// slept still answers, with old data.
     fn vouched(&self, partition: usize, address: &Address, now: Moment) -> Option<Moment> {
         let known = self.known();
         if known.of[partition].as_ref() != Some(address) {
@@ -110,12 +113,12 @@ impl Primaries {
         Some(self.asked(&known).min(now))
     }
 
-    /// Up to when all primaries are vouched for.
+    /// Returns up to when all primaries are vouched for.
     pub fn as_of(&self, now: Moment) -> Moment {
         self.asked(&self.known()).min(now)
     }
 
-    /// A bit for each partition that a majority says is lost, for as long as it says so: no node can know more of it.
+    /// Returns a bit for each partition that a majority calls lost, while that is valid. No node has more of it.
     pub fn lost(&self, now: Moment) -> u16 {
         let known = self.known();
         match now.since(self.asked(&known).min(now)) <= LOST_LIFE {
@@ -124,7 +127,7 @@ impl Primaries {
         }
     }
 
-    /// When a majority last named the primaries; a single server needs nobody to.
+    /// Returns when a majority last named the primaries; a single server needs none.
     fn asked(&self, known: &KnownPrimaries) -> Moment {
         match self.settings.place.topology {
             Topology::Single => Moment(u64::MAX),
@@ -132,7 +135,7 @@ impl Primaries {
         }
     }
 
-    /// What we know may be wrong: the next to connect looks again.
+    /// Marks the known primaries as doubtful: the next connection looks them up again.
     pub fn doubt(&self) {
         self.known().doubted = true;
     }
@@ -167,7 +170,7 @@ impl Primaries {
             Topology::Sentinel { .. } => quorum.vote(&self.settings).await,
             Topology::Cluster => match quorum.vote(&self.settings).await {
                 Ok(of) => Ok(of),
-                // More than half of them are gone, or none is known yet: anybody's table says who they are now.
+                // Over half of the voters are gone, or none is known: the table of any node names them.
                 Err(_) => match quorum.find(&self.settings, turn).await {
                     Ok(()) => quorum.vote(&self.settings).await,
                     Err(error) => Err(error),
@@ -206,7 +209,7 @@ impl Primaries {
             let mut link = dial(&self.settings, &address, Login::Server, timeout).await?;
             let role: Value = redis::cmd("ROLE").query_async(&mut link).await?;
             if !is_primary(&role) {
-                return Ok(Err(Error::Away(format!("{address} is no primary"))));
+                return Ok(Err(Error::Away(format!("{address} is not a primary"))));
             }
             if purpose == ConnectionPurpose::Write {
                 TAKE.prepare_invoke().load_async(&mut link).await?;
@@ -226,7 +229,11 @@ impl Primaries {
         }
     }
 
-    /// A connection to one server, whatever it is.
+    /// Returns a connection to one server of any role.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached or refuses the login.
     pub async fn dial(&self, address: &Address) -> Result<MultiplexedConnection, Error> {
         dial(&self.settings, address, Login::Server, ASK_TIMEOUT)
             .await
@@ -234,7 +241,7 @@ impl Primaries {
     }
 }
 
-/// As the library prints `ROLE`: `master`, then the rest.
+/// Returns whether a reply of `ROLE` begins with `master`.
 pub fn is_primary(role: &Value) -> bool {
     let Value::Array(parts) = role else {
         return false;
@@ -246,7 +253,7 @@ pub fn is_primary(role: &Value) -> bool {
     }
 }
 
-/// Returns the replicas that follow a primary, as its `ROLE` says: those that have the whole data, dead ones until it notices.
+/// Returns the replicas that a primary's `ROLE` lists: those with all data. It lists dead ones until it notices.
 pub fn replicas_in(role: &Value) -> Vec<Address> {
     let text = |value: &Value| match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
@@ -269,7 +276,7 @@ pub fn replicas_in(role: &Value) -> Vec<Address> {
     replicas.iter().filter_map(address).collect()
 }
 
-/// Keeps asking the voters, for as long as anybody needs to know.
+/// Asks the voters again and again, as long as the primaries are in use.
 async fn watch(primaries: std::sync::Weak<Primaries>) {
     let _critical = CriticalTask("the watch of primaries");
     loop {
@@ -279,12 +286,12 @@ async fn watch(primaries: std::sync::Weak<Primaries>) {
         };
         primaries.doubt();
         if let Err(error) = primaries.look().await {
-            tracing::debug!(%error, "no majority names the primaries");
+            tracing::debug!(%error, "no majority of the voters names the primaries");
         }
     }
 }
 
-/// A connection to the primary of one partition, made when it is needed and again after every failure.
+/// A connection to the primary of one partition, made on demand and again after each failure.
 pub struct PrimaryConnection {
     primaries: Arc<Primaries>,
     partition: usize,
@@ -293,7 +300,7 @@ pub struct PrimaryConnection {
 }
 
 impl PrimaryConnection {
-    /// Returns a connection that is made when it is needed.
+    /// Returns a connection that is made on demand.
     pub fn new(
         primaries: Arc<Primaries>,
         partition: usize,
@@ -307,7 +314,11 @@ impl PrimaryConnection {
         }
     }
 
-    /// Returns the connection, made anew where the last one failed or the primary is another.
+    /// Returns the connection; a new one if the last one failed or the primary changed.
+    ///
+    /// # Errors
+    ///
+    /// No primary is known, or it cannot be reached.
     pub async fn get(&mut self) -> Result<MultiplexedConnection, Error> {
         if let Some(link) = self.held() {
             return Ok(link);
@@ -318,31 +329,31 @@ impl PrimaryConnection {
         Ok(link)
     }
 
-    /// The connection that was made before, if it leads to whom we believe to be the primary now.
+    /// Returns the existing connection if it leads to the current primary.
     pub fn held(&self) -> Option<MultiplexedConnection> {
         let (_, link) = self.held.as_ref().filter(|_| self.is_current())?;
         Some(link.clone())
     }
 
-    /// Up to when the server at the other end is vouched for; None once another is named.
+    /// Returns up to when the server at the other end is vouched for; None once another is named.
     pub fn vouched(&self, now: Moment) -> Option<Moment> {
         let (address, _) = self.held.as_ref()?;
         self.primaries.vouched(self.partition, address, now)
     }
 
-    /// Whether there is a connection, and to whom we believe to be the primary now.
+    /// Returns whether there is a connection to the current primary.
     pub fn is_current(&self) -> bool {
         let known = self.primaries.of(self.partition);
         self.held.as_ref().map(|(address, _)| address) == known.as_ref() && known.is_some()
     }
 
-    /// After an error: a library's time-out leaves a connection on which late replies may still come.
+    /// Drops the connection: after a time-out, late replies may still arrive on it.
     pub fn cut(&mut self) {
         self.held = None;
         self.primaries.doubt();
     }
 
-    /// What went wrong, in our words; the connection is given up.
+    /// Returns our error for one of the library, and drops the connection.
     pub fn failed(&mut self, error: &RedisError) -> Error {
         let error = match &self.held {
             Some((address, _)) => said(address, error),

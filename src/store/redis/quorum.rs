@@ -1,7 +1,7 @@
-//! The quorum that elects primaries, and the primary that its majority names now. Voters are all sentinels, or the primaries of a cluster.
+//! The quorum that names primaries. Its voters are all sentinels, or the primaries of a cluster.
 //!
-//! A primary that was cut off, or slept while it was replaced, goes on calling itself one. Those who replaced it are more
-//! than half of the voters; so whom more than half name at some time, nobody else was then.
+//! An isolated or sleeping primary still calls itself one. Its replacement takes more than half of the voters, so while more
+//! than half name a server, no other was elected.
 
 use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
 use super::partition::{self, PARTITIONS};
@@ -20,32 +20,32 @@ pub type PartitionPrimaries = [Option<Address>; PARTITIONS];
 #[derive(Clone, Debug, Default)]
 pub struct Elected {
     pub of: PartitionPrimaries,
-    /// A bit for each partition that they say is lost: to everybody, then.
+    /// A bit for each partition that they call lost.
     pub lost: u16,
 }
 
-/// An answer takes no longer than connecting and being asked may.
+/// Time for an answer, with the connection.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
-/// Once a majority agrees, the others have this long to answer too.
+/// Further time for the other voters once a majority agrees.
 const REST_WAIT: Duration = Duration::from_millis(20);
 
-/// Each voter and the connection to it.
+/// The voters and their connections.
 #[derive(Default)]
 pub struct TopologyQuorum {
     links: HashMap<Address, Option<MultiplexedConnection>>,
 }
 
-/// What one voter says: the primary of each partition, and who the voters are.
+/// The answer of one voter: the primary of each partition, and the voters.
 struct Vote {
     of: PartitionPrimaries,
     quorum: Vec<Address>,
-    /// A bit for each partition without a primary that lives.
+    /// A bit for each partition without a live primary.
     lost: u16,
 }
 
 impl TopologyQuorum {
-    /// What a majority of all voters says now.
+    /// Asks all voters, and returns what a majority says.
     pub async fn vote(&mut self, settings: &Settings) -> Result<Elected, Error> {
         if let Topology::Sentinel { .. } = settings.place.topology {
             for host in &settings.place.hosts {
@@ -54,7 +54,7 @@ impl TopologyQuorum {
         }
         let mut answers = JoinSet::new();
         for (elector, link) in &mut self.links {
-            // A link that is not given back is made anew.
+            // A connection that is not given back is made again.
             let (settings, elector, link) = (settings.clone(), elector.clone(), link.take());
             answers.spawn(async move {
                 let vote = ask(&settings, &elector, link).await;
@@ -69,7 +69,7 @@ impl TopologyQuorum {
                 true => REST_WAIT,
                 false => ANSWER_WAIT,
             };
-            // Whoever sleeps is not waited for longer than agreement takes.
+            // Sleeping voters are not awaited once a majority agrees.
             let Ok(Some(answer)) = tokio::time::timeout(wait, answers.join_next()).await else {
                 break;
             };
@@ -84,7 +84,7 @@ impl TopologyQuorum {
         }
         if votes.len() <= count / 2 {
             return Err(Error::Away(format!(
-                "{} of {count} who elect primaries answer: {why}",
+                "only {} of {count} voters answer: {why}",
                 votes.len()
             )));
         }
@@ -102,14 +102,14 @@ impl TopologyQuorum {
         }
         if of.iter().all(Option::is_none) {
             return Err(Error::Away(format!(
-                "no majority of {count} who elect primaries names one"
+                "no majority of {count} voters names a primary"
             )));
         }
         let lost = lost(&votes, count);
         Ok(Elected { of, lost })
     }
 
-    /// The voters of a cluster by the table of whoever answers first: its seeds, and those known.
+    /// Reads the voters of a cluster from the table of the first node that answers: a seed, or a known one.
     pub async fn find(&mut self, settings: &Settings, turn: usize) -> Result<(), Error> {
         let mut hosts = settings.place.hosts.clone();
         hosts.extend(
@@ -127,7 +127,7 @@ impl TopologyQuorum {
                     self.set(vote.quorum.into_iter());
                     return Ok(());
                 }
-                Ok(_) => why = format!("{host} is in no cluster that has slots"),
+                Ok(_) => why = format!("{host} is not in a cluster with slots"),
                 Err(error) => why = said(&host, &error).to_string(),
             }
         }
@@ -144,12 +144,12 @@ impl TopologyQuorum {
     }
 }
 
-/// Whether a majority has answered, and names a primary for each partition.
+/// Returns whether a majority answered and names a primary for each partition.
 fn agreed(votes: &[Vote], count: usize) -> bool {
     votes.len() > count / 2 && elected(votes, count).iter().all(Option::is_some)
 }
 
-/// The primary of each partition that more than half of `count` voters name.
+/// Returns the primary of each partition that more than half of `count` voters name.
 fn elected(votes: &[Vote], count: usize) -> PartitionPrimaries {
     std::array::from_fn(|partition| {
         let named = |address: &Address| {
@@ -163,7 +163,7 @@ fn elected(votes: &[Vote], count: usize) -> PartitionPrimaries {
     })
 }
 
-/// The partitions of which more than half of `count` voters say that they are lost.
+/// Returns the partitions that more than half of `count` voters call lost.
 fn lost(votes: &[Vote], count: usize) -> u16 {
     let is_lost = |bit: &u16| votes.iter().filter(|vote| vote.lost & bit != 0).count() > count / 2;
     let bits = (0..PARTITIONS).map(|partition| 1u16 << partition);
@@ -181,7 +181,7 @@ async fn ask(
         (None, Topology::Sentinel { .. }) if settings.sentinel.is_some() => {
             dial(settings, elector, Login::Sentinel, CONNECT_TIMEOUT).await?
         }
-        // Sentinels often have no password where the servers have one.
+        // Sentinels often have no password although the servers have one.
         (None, Topology::Sentinel { .. }) => {
             match dial(settings, elector, Login::Nobody, CONNECT_TIMEOUT).await {
                 Err(error) if error.code() == Some("NOAUTH") => {
@@ -214,7 +214,7 @@ async fn ask(
             let asked = redis::cmd("CLUSTER").arg("NODES").to_owned();
             let nodes: String = match asked.query_async(&mut link).await {
                 Ok(nodes) => nodes,
-                // A user who may not ask this still votes; what is lost is then not known.
+                // A user without the right to this command still votes; lost partitions are then unknown.
                 Err(error) if error.code() == Some("NOPERM") => String::new(),
                 Err(error) => return Err(error),
             };
@@ -224,7 +224,7 @@ async fn ask(
     Ok((vote, link))
 }
 
-/// The ids of nodes that `CLUSTER NODES` says have failed: a majority of the primaries agreed on it.
+/// Returns the ids of nodes that `CLUSTER NODES` marks as failed, by agreement of a majority of primaries.
 fn failed_of(nodes: &str) -> Vec<&str> {
     let failed = nodes.lines().filter_map(|line| {
         let mut words = line.split(' ');
@@ -235,12 +235,12 @@ fn failed_of(nodes: &str) -> Vec<&str> {
     failed.collect()
 }
 
-/// What `CLUSTER SLOTS` says: of each stretch of slots the first, the last, the primary, its replicas. `failed`: ids of nodes.
+/// Parses `CLUSTER SLOTS`: first and last slot, primary and replicas of each range. `failed`: ids of failed nodes.
 fn vote_of(rows: Vec<Value>, failed: &[&str], asked: &Address) -> Vote {
     let mut vote = Vote {
         of: [const { None }; PARTITIONS],
         quorum: Vec::new(),
-        // Until a row names who has it.
+        // Until a row names the node.
         lost: u16::MAX,
     };
     for row in rows {
@@ -269,7 +269,7 @@ fn vote_of(rows: Vec<Value>, failed: &[&str], asked: &Address) -> Vote {
     vote
 }
 
-/// The id of a node as `CLUSTER SLOTS` tells it.
+/// Returns the id of a node in `CLUSTER SLOTS`.
 fn id_of(node: &Value) -> Option<&str> {
     match node {
         Value::Array(parts) => match parts.get(2)? {
@@ -280,7 +280,7 @@ fn id_of(node: &Value) -> Option<&str> {
     }
 }
 
-/// Host and port of a node as `CLUSTER SLOTS` tells them; a node that does not know its own host has that by which it was asked.
+/// Returns host and port of a node in `CLUSTER SLOTS`. A node that does not know its host has the one by which it was asked.
 fn address_of(node: &Value, asked: &Address) -> Option<Address> {
     let Value::Array(parts) = node else {
         return None;

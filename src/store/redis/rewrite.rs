@@ -1,4 +1,4 @@
-//! Has every server write its append-only file anew: what was removed is in the file until then.
+//! Rewrites the append-only file of every server, because removed data stays in the file until then.
 
 use super::OpenedRedis;
 use super::dial::ask;
@@ -11,14 +11,19 @@ use redis::aio::MultiplexedConnection;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Between two looks whether a file is written.
+/// Interval of checks whether a file is written.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// For the file of one server, however large it is.
+/// Time for the file of one server, whatever its size.
 const WRITE_WAIT: Duration = Duration::from_secs(30 * 60);
 
 impl OpenedRedis {
-    /// Has primaries and replicas write their append-only files anew and waits for it. Returns the servers whose files are new; one
+    /// Rewrites the append-only files of primaries and replicas, and waits. Returns the servers with a new file; servers
+    /// without such a file are left out.
+    ///
+    /// # Errors
+    ///
+    /// A server cannot be reached, fails to write its file, or takes too long.
     /// without such a file is none of them.
     pub async fn rewrite_logs(&self) -> Result<Vec<String>, Error> {
         let mut servers = BTreeSet::new();
@@ -39,12 +44,12 @@ impl OpenedRedis {
     }
 }
 
-/// Returns false where the server has no append-only file.
+/// Rewrites one file. Returns false if the server has none.
 async fn rewrite(link: &mut MultiplexedConnection, server: &Address) -> Result<bool, Error> {
     let mut info = redis::cmd("INFO");
     info.arg("persistence");
     let started = Instant::now();
-    // A rewriting that runs already may have begun before the erasure: the number of ours is one more.
+    // A running rewrite may have begun before the erasure, so the one after it counts.
     let mut ours = None;
     loop {
         let text: String = ask(link, server, &info).await?;
@@ -65,7 +70,7 @@ async fn rewrite(link: &mut MultiplexedConnection, server: &Address) -> Result<b
                 return match now.get("aof_last_bgrewrite_status") {
                     "ok" => Ok(true),
                     _ => Err(Error::Away(format!(
-                        "{server} could not write its append-only file anew"
+                        "{server} could not rewrite its append-only file"
                     ))),
                 };
             }
@@ -73,7 +78,7 @@ async fn rewrite(link: &mut MultiplexedConnection, server: &Address) -> Result<b
         }
         if started.elapsed() > WRITE_WAIT {
             return Err(Error::Stuck(format!(
-                "{server} writes its append-only file anew for {WRITE_WAIT:?}"
+                "{server} has not rewritten its append-only file after {WRITE_WAIT:?}"
             )));
         }
         tokio::time::sleep(LOOK_EVERY).await;

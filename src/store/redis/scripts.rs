@@ -1,4 +1,4 @@
-//! The scripts that run inside Redis, and the bytes that go in and come out. Pure, but for the sending.
+//! The Lua scripts, and the encoding of their arguments and replies. Pure except for the calls.
 
 use super::partition;
 use crate::board::ChangeContext;
@@ -32,22 +32,22 @@ pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
 pub static PAPERS: Script = script!(" flags=no-writes", "scripts/pile.lua", "scripts/papers.lua");
 pub static SWEEP: Script = script!("", "scripts/pile.lua", "scripts/sweep.lua");
-/// A store that is out of memory is read too.
+/// Runs even if the server is out of memory, because such a store is still read.
 pub static RAISE: Script = script!(" flags=allow-oom", "scripts/raise.lua");
 pub static REMOVE: Script = script!("", "scripts/pile.lua", "scripts/remove.lua");
 pub static LEASE: Script = script!("", "scripts/lease.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 
-/// The layout of keys and values; another is refused.
+/// Number of the layout of keys and values. A store with another number is refused.
 pub const FORMAT: u64 = 4;
 
-/// In the place of a standing's length: a paper follows, or everything of this owner goes.
+/// Marker in place of an assertion's length: a paper follows, or an erasure.
 const PAPER: u16 = 0xffff;
 const ERASE: u16 = 0xfffe;
-/// A standing follows that replaces the one of the same reason and source.
+/// Marker: an assertion follows that replaces the one of the same reason and source.
 const OVERRIDE: u16 = 0xfffd;
 
-/// A change as `take.lua` reads it.
+/// Returns the encoding of a change for `take.lua`.
 pub fn pack(who: &Identity, what: &ChangeKind) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(160);
     bytes.extend_from_slice(&owner(who));
@@ -81,7 +81,7 @@ pub fn pack(who: &Identity, what: &ChangeKind) -> Vec<u8> {
     bytes
 }
 
-/// Home and claim, as scripts and the keys of papers have them.
+/// Returns home and claim, as scripts and keys of papers have them.
 pub fn owner(who: &Identity) -> [u8; 24] {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&who.home.0.to_be_bytes());
@@ -89,17 +89,17 @@ pub fn owner(who: &Identity) -> [u8; 24] {
     bytes
 }
 
-/// Returns home and claim of a change as [`pack`] makes it.
+/// Returns home and claim of an encoded change.
 pub fn owner_in(change: &[u8]) -> &[u8] {
     &change[..24]
 }
 
-/// Whether a change as [`pack`] makes it is a paper, which meets no record.
+/// Returns whether an encoded change is a paper, which needs no record.
 pub fn is_paper(change: &[u8]) -> bool {
     change[26..28] == PAPER.to_be_bytes()
 }
 
-/// The owner whose papers are under this key.
+/// Returns the owner of the papers under a key; None for another key.
 pub fn owner_of(key: &[u8]) -> Option<Identity> {
     let (_, owner) = key.split_last_chunk::<24>()?;
     let (home, claim) = owner.split_first_chunk::<8>()?;
@@ -109,7 +109,7 @@ pub fn owner_of(key: &[u8]) -> Option<Identity> {
     })
 }
 
-/// What `papers.lua` answers: the keys, and their values.
+/// Parses the reply of `papers.lua`: keys and values. `Damaged` if they do not match.
 pub fn papers((keys, values): (Vec<Vec<u8>>, Vec<Vec<u8>>)) -> Result<Vec<Paper>, Error> {
     let read = |(key, value): (Vec<u8>, Vec<u8>)| Paper::read(key.try_into().ok()?, &value);
     keys.into_iter()
@@ -118,7 +118,7 @@ pub fn papers((keys, values): (Vec<Vec<u8>>, Vec<Vec<u8>>)) -> Result<Vec<Paper>
         .collect()
 }
 
-/// A word, and what the store knew of the resident when it was made.
+/// A word, and what the store knew of the resident before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportedChange {
     pub id: ResidentId,
@@ -126,11 +126,11 @@ pub struct ReportedChange {
     pub context: ChangeContext,
 }
 
-/// Bytes of a change: id, word, ground, and the tag of these.
+/// Length of a reported change: id, word, context, and their tag.
 const TOLD_BYTES: usize = 32;
 
-/// Reads what `take.lua` answers and the stream's entries hold. Of the ground the first byte is the reasons, the rest the
-/// version. Fails with `Damaged` at the first change that no node wrote.
+/// Parses the reply of `take.lua` and the entries of the stream. The first byte of the context holds the reasons, the rest the
+/// version. Yields `Damaged` at the first change that no node wrote.
 pub fn told<'b>(
     bytes: &'b [u8],
     tags: &'b StatusTags,
@@ -156,10 +156,10 @@ pub fn told<'b>(
         .chain((!whole).then_some(Err(Error::Damaged("a list of changes"))))
 }
 
-/// Bytes of an id, a word and the word's tag, as `read.lua` answers where words alone are wanted.
+/// Length of an id, a word and its tag in replies of `read.lua` with words only.
 const WORD_ROW_BYTES: usize = 24;
 
-/// Returns ids and words; None in the place of a word that no node wrote at this id.
+/// Parses ids and words; None in place of a word that no node wrote at its id.
 pub fn words(bytes: &[u8], tags: &StatusTags) -> Result<Vec<(ResidentId, Option<Word>)>, Error> {
     let (rows, rest) = bytes.as_chunks::<WORD_ROW_BYTES>();
     if !rest.is_empty() {
@@ -180,7 +180,7 @@ pub fn words(bytes: &[u8], tags: &StatusTags) -> Result<Vec<(ResidentId, Option<
         .collect())
 }
 
-/// Returns the word at an id, as `word.lua` answers it: the word and its tag.
+/// Parses the reply of `word.lua`: a word and its tag. `Damaged` if the tag is wrong.
 pub fn word(id: ResidentId, bytes: &[u8], tags: &StatusTags) -> Result<Word, Error> {
     let (bits, tag) = bytes.split_at_checked(8).ok_or(Error::Damaged("a word"))?;
     let bits = eight(bits);
@@ -190,7 +190,7 @@ pub fn word(id: ResidentId, bytes: &[u8], tags: &StatusTags) -> Result<Word, Err
     word_of(bits)
 }
 
-/// Reads a value of a bucket: word, tag of the word, tag of the record, record.
+/// Parses a value of a bucket: word, tag of the word, tag of the record, record. `Damaged` if a tag is wrong.
 pub fn value(id: ResidentId, bytes: &[u8], tags: &StatusTags) -> Result<(Word, Record), Error> {
     let (bits, rest) = bytes
         .split_at_checked(8)
@@ -203,7 +203,7 @@ pub fn value(id: ResidentId, bytes: &[u8], tags: &StatusTags) -> Result<(Word, R
     ))
 }
 
-/// Returns the record behind two tags, if some node wrote it at this id beside this word.
+/// Returns the record after two tags; `Damaged` if no node wrote it at this id beside this word.
 fn genuine<'b>(
     id: ResidentId,
     bits: u64,
@@ -220,7 +220,7 @@ fn genuine<'b>(
     read().ok_or(Error::Damaged("a record that no node wrote"))
 }
 
-/// Reads what `read.lua` answers where whole values are wanted: id, length and value of each.
+/// Parses the reply of `read.lua` with whole values: id, length and value of each.
 pub fn values(
     mut bytes: &[u8],
     tags: &StatusTags,
@@ -238,14 +238,14 @@ pub fn values(
     Ok(all)
 }
 
-/// What a call of `take.lua` did.
+/// Result of a call of `take.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// All.
+    /// Everything was done.
     All,
-    /// Nothing yet: it made a plan.
+    /// Nothing was done yet; the call returned a plan.
     Planned,
-    /// Nothing: others wrote meanwhile.
+    /// Nothing was done because other nodes wrote meanwhile.
     Overtaken,
 }
 
@@ -260,16 +260,16 @@ impl Done {
     }
 }
 
-/// What a node makes of a plan.
+/// A plan with its tags.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SealedPlan {
-    /// Tags of what is to change, as `take.lua` takes them.
+    /// Tags of the new values, as `take.lua` takes them.
     pub tags: Vec<u8>,
-    /// Numbers of changes that met a record which no node wrote.
+    /// Indexes of changes whose record is damaged.
     pub damaged: Vec<usize>,
 }
 
-/// Checks the records that `take.lua` read, and makes the tags of those that are to change.
+/// Checks the records that `take.lua` read, and makes the tags of the new ones.
 pub fn seal_plan(mut rows: &[u8], tags: &StatusTags) -> Result<SealedPlan, Error> {
     const HEAD: usize = 2 + 1 + 8 + 8 + 4 + 8 + 8 + 4;
     let mut sealed = SealedPlan::default();
@@ -313,30 +313,30 @@ fn eight(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes.try_into().expect("eight bytes were cut off"))
 }
 
-/// A partition as `state.lua` tells of it.
+/// State of a partition from `state.lua`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionState {
-    /// Random, from the first write on; empty before. Another one is another store.
+    /// The epoch: random since the first write, empty before. Another epoch means another store.
     pub epoch: Vec<u8>,
     pub ring: Vec<u8>,
     pub format: u64,
-    /// Entries ever written to the stream; each carries its own number.
+    /// Number of entries ever written to the stream. Each entry has its own number.
     pub seq: u64,
-    /// Bits of the id that choose a bucket, at least.
+    /// Number of bits of an id that choose a bucket, at least.
     pub depth: u32,
-    /// Residents.
+    /// Number of residents.
     pub count: u64,
-    /// The newest entry of the stream.
+    /// Id of the newest entry.
     pub last: String,
-    /// Whether the entry that was asked for is still there.
+    /// Whether the stream still has the requested entry.
     pub held: bool,
-    /// Whether it is not, although older ones are: it was written in another past.
+    /// Whether it has older entries but not that one, which belongs to another history.
     pub forked: bool,
-    /// By the server's clock, in milliseconds.
+    /// Time of the server's clock, in milliseconds since 1970.
     pub now: u64,
-    /// The highest version that was given here, or that a board is known to know.
+    /// Highest version that was given here, or that a board is known to have.
     pub top: u64,
-    /// The highest version that is known to be on replicas.
+    /// Highest version that replicas are known to have.
     pub acked: u64,
 }
 

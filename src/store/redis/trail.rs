@@ -1,4 +1,4 @@
-//! Which entries of a partition's stream were read last, to find where a store that went back parted from what it was.
+//! The most recent entries read of a partition's stream, to find where a store that went back diverged.
 
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
@@ -6,26 +6,26 @@ use redis::streams::StreamRangeReply;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Entries that are remembered of a partition; more than a restored backup is usually behind, and some hundred kilobytes.
+/// Entries that are remembered for a partition: more than restored backups usually lack, and some hundred kilobytes.
 const STEPS_MAX: usize = 4_096;
 
 /// One entry that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Passed {
-    /// Its id, the two numbers of it.
+    /// The two numbers of its id.
     id: (u64, u64),
-    /// Its own number.
+    /// Its sequence number.
     number: u64,
-    /// Of its words; None where only its place is known. Two servers may have made an entry each in one millisecond.
+    /// Digest of its words; None if only its position is known. Two servers may have made an entry in one millisecond.
     digest: Option<u64>,
 }
 
-/// The oldest first.
+/// Entries, the oldest first.
 #[derive(Debug, Default)]
 pub struct Trail(VecDeque<Passed>);
 
 impl Trail {
-    /// Adds the place at which a whole reading began.
+    /// Adds the position at which a whole reading began.
     pub fn begin(&mut self, entry: &str, number: u64) {
         self.push(entry, number, None);
     }
@@ -39,7 +39,7 @@ impl Trail {
         let Some(id) = numbers_of(entry).filter(|id| *id > (0, 0)) else {
             return;
         };
-        // What is read again was passed before; in another life of the store ids may begin anew.
+        // An entry that is read again was passed before; in another epoch ids may start again.
         while self.0.back().is_some_and(|last| last.id >= id) {
             self.0.pop_back();
         }
@@ -49,7 +49,7 @@ impl Trail {
         self.0.push_back(Passed { id, number, digest });
     }
 
-    /// Returns the id of the last entry here that the stream has too; None if it has none of them.
+    /// Returns the id of the last entry here that the stream also has; None if there is none.
     pub async fn parted(
         &self,
         link: &mut MultiplexedConnection,
@@ -59,7 +59,7 @@ impl Trail {
         let Some((first, ..)) = first else {
             return Ok(None);
         };
-        // Behind the first that the stream still holds: those that it has, then those that it has not.
+        // After the first entry that the stream still has: first those it shares, then those it lacks.
         let (mut low, mut high) = (
             self.0.partition_point(|passed| passed.id < first),
             self.0.len(),

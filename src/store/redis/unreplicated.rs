@@ -1,7 +1,7 @@
-//! Brings what was read of the store onto the board, and remembers of it what replicas are not known to have. Pure.
+//! Puts what was read from the store onto the board, and remembers what replicas may not have. Pure.
 //!
-//! While the primary that reported a change lives, the change is pending. Once the primary is lost the change is doubtful, until its
-//! successor has reported all that it has. Changes that are not among them are rolled back.
+//! While the primary that reported a change lives, the change is pending. Once that primary is lost the change is doubtful
+//! until its successor has reported everything it has. Doubtful changes that it lacks are rolled back.
 
 use super::scripts::ReportedChange;
 use crate::board::{Board, ChangeContext, PostOutcome};
@@ -9,33 +9,33 @@ use crate::person::ResidentId;
 use crate::status::Word;
 use std::collections::HashMap;
 
-/// A change that was shown.
+/// A visible change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct VisibleChange {
     word: Word,
-    /// What was known before it.
+    /// The word before it; None if the resident was unknown.
     before: Option<Word>,
 }
 
-/// How words that are read whole are taken.
+/// How words of a whole reading are treated.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotPolicy {
-    /// The store may have lost some.
+    /// Whether the store may have lost changes.
     pub wary: bool,
-    /// Replicas may lack words from this version on.
+    /// Lowest version that replicas may lack.
     pub recent: u64,
-    /// The highest version that the board knew before.
+    /// Highest version that the board had before.
     pub top: u64,
-    /// What the store was told since it went back.
+    /// Changes since the store went back.
     pub since: Since,
 }
 
-/// Changes that a store took after it had lost others. Their versions may be below those that boards know of the lost ones.
+/// Changes that a store took after it had lost others. Their versions may be below those of the lost ones on boards.
 #[derive(Clone, Debug)]
 pub enum Since {
-    /// By the stream, which holds all of them: of each resident the last word, on the ground of the first change.
+    /// All of them, from the stream: the last word of each resident, and the context of the first change.
     Told(HashMap<ResidentId, ReportedChange>),
-    /// The stream does not hold all. They have no version below this one.
+    /// The stream lacks some of them. All have at least this version.
     From(u64),
 }
 
@@ -58,7 +58,7 @@ impl Since {
         }
     }
 
-    /// The ground on which a word was made, if it was made since then; None otherwise.
+    /// Returns the context of a word that was made since then; None for older words.
     fn ground_of(&self, id: ResidentId, word: Word) -> Option<ChangeContext> {
         match self {
             Since::Told(all) => {
@@ -70,17 +70,17 @@ impl Since {
     }
 }
 
-/// Each resident's, the oldest first.
+/// Visible changes of each resident, the oldest first.
 #[derive(Default)]
 pub struct UnreplicatedChanges {
     pending: HashMap<ResidentId, Vec<VisibleChange>>,
     doubtful: HashMap<ResidentId, Vec<VisibleChange>>,
-    /// Unsure changes that are older than what is up; once sure they may prove that the store has a reason again.
+    /// Unreplicated changes older than what is visible. Once replicated they may prove that the store has a reason again.
     proofs: Vec<ReportedChange>,
 }
 
 impl UnreplicatedChanges {
-    /// Puts up a change that the stream tells of; `sure`: replicas have it.
+    /// Makes a change of the stream visible. `sure`: replicas have it.
     pub fn apply_change(
         &mut self,
         board: &Board,
@@ -91,7 +91,7 @@ impl UnreplicatedChanges {
         roll_back(board, id, self.told(id, word, sure));
         let before = board.word(id);
         if !sure && version_of(before) > word.version() {
-            // What it proves is not sure yet, and could not be taken back.
+            // It may still be lost, and what it proves could not be undone.
             self.proofs.push(*told);
             return board.post(id, word);
         }
@@ -102,7 +102,8 @@ impl UnreplicatedChanges {
         outcome
     }
 
-    /// Puts up a word that was read whole. Whether the board knew a later one that was not doubtful: then the store has lost it.
+    /// Makes a word of a whole reading visible. Returns whether the board knew a later one that was not doubtful, so that the
+    /// store has lost it.
     pub fn read(
         &mut self,
         board: &Board,
@@ -112,7 +113,7 @@ impl UnreplicatedChanges {
     ) -> bool {
         let sure = word.version() < reading.recent;
         let since = reading.since.ground_of(id, word);
-        // What a change proves that may yet be lost could not be taken back.
+        // The change may still be lost, and what it proves could not be undone.
         let context = since.filter(|_| sure).unwrap_or_default();
         let post = || match reading.wary {
             true => board.apply_change(id, word, context),
@@ -120,7 +121,7 @@ impl UnreplicatedChanges {
         };
         let mut before = board.word(id);
         post();
-        // Behind it: what the store has is never taken back, not even for a moment.
+        // After it: what the store has is never rolled back, not even briefly.
         let lost = self.told(id, word, sure);
         if let Some(oldest) = lost.last() {
             before = oldest.before;
@@ -142,7 +143,7 @@ impl UnreplicatedChanges {
         self.pending.entry(id).or_default().push(note_visible);
     }
 
-    /// Replicas have all that was shown.
+    /// Records that replicas have everything that is visible.
     pub fn mark_replicated(&mut self, board: &Board) {
         self.pending.clear();
         for ReportedChange { id, word, context } in self.proofs.drain(..) {
@@ -150,12 +151,12 @@ impl UnreplicatedChanges {
         }
     }
 
-    /// Residents of whom something is unsure, and changes that prove nothing yet.
+    /// Returns the number of residents with unreplicated changes, and of changes that prove nothing yet.
     pub fn pending(&self) -> [usize; 2] {
         [self.pending.len(), self.proofs.len()]
     }
 
-    /// The primary that took them is lost.
+    /// Records that the primary of the visible changes is lost.
     pub fn on_primary_lost(&mut self) {
         self.proofs.clear();
         for (id, changes) in self.pending.drain() {
@@ -165,7 +166,7 @@ impl UnreplicatedChanges {
         }
     }
 
-    /// The successor tells of a change; `sure`: replicas have it. What is to be taken back, the newest first.
+    /// Handles a change that the successor reports. `sure`: replicas have it. Returns what to roll back, the newest first.
     fn told(&mut self, id: ResidentId, word: Word, sure: bool) -> Vec<VisibleChange> {
         let Some(mut changes) = self.doubtful.remove(&id) else {
             return Vec::new();
@@ -179,12 +180,12 @@ impl UnreplicatedChanges {
             }
         } else if let Some(first) = changes.first_mut() {
             if first.word.version() <= word.version() {
-                // It went on without them.
+                // The successor continued without them.
                 changes.reverse();
                 return changes;
             }
-            // An older one says nothing of them: they may come behind it. If they do not, it is what stands: the board
-            // keeps it off while they are up.
+            // An older change says nothing about them: they may follow it. If they do not, this one stands; the board drops it
+            // while they are visible.
             if first
                 .before
                 .is_none_or(|before| before.version() < word.version())
@@ -201,7 +202,8 @@ impl UnreplicatedChanges {
         Vec::new()
     }
 
-    /// All that the successor has was read: what is doubtful still is lost, and taken back. Of how many residents it was.
+    /// Rolls back the changes that are still doubtful after everything of the successor was read. Returns the number of
+    /// residents.
     pub fn roll_back_rest(&mut self, board: &Board) -> usize {
         let lost = self.doubtful.len();
         for (id, mut changes) in self.doubtful.drain() {
@@ -216,7 +218,7 @@ fn version_of(word: Option<Word>) -> u64 {
     word.map_or(0, |word| word.version())
 }
 
-/// The newest first.
+/// Rolls back the changes, the newest first.
 fn roll_back(board: &Board, id: ResidentId, changes: Vec<VisibleChange>) {
     for change in changes {
         board.roll_back(id, change.word.version(), change.before);

@@ -1,27 +1,27 @@
-//! Where Redis is: the `redis…://` addresses that `--store` takes. Pure.
+//! Parses the `redis…://` addresses of `--store`. Pure.
 
 use std::fmt;
 
-/// How one finds the primary.
+/// How the primary is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     /// One server, which is the primary.
     Single,
-    /// Sentinels, a majority of which names it.
+    /// Sentinels, whose majority names the primary.
     Sentinel {
-        /// The name of the primary at the Sentinels.
+        /// Name of the primary at the sentinels.
         name: String,
     },
     /// A cluster, whose nodes name the primary of each slot.
     Cluster,
 }
 
-/// A server: host and port, or the path of a Unix socket, which begins with a slash, as `host`.
+/// A server: host and port, or the path of a Unix socket in `host`, which begins with a slash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
-    /// The name or the address of the server.
+    /// Host name, IP address, or path.
     pub host: String,
-    /// The port of the server.
+    /// The port.
     pub port: u16,
 }
 
@@ -44,26 +44,26 @@ impl fmt::Display for Address {
     }
 }
 
-/// `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS, `redis+sentinel://…host,host…/name[/db]`,
-/// `redis+cluster://…host,host…`; with TLS `rediss+sentinel`, `rediss+cluster`; the same with `valkey` and `valkeys`;
-/// `unix:///path[?db=N]`, also as `redis+unix` and `redis-socket`.
+/// A parsed address: `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS,
+/// `redis+sentinel://…host,host…/name[/db]`, `redis+cluster://…host,host…`; with TLS `rediss+sentinel`, `rediss+cluster`; also
+/// `valkey` and `valkeys`; `unix:///path[?db=N]`, also `redis+unix` and `redis-socket`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
-    /// Whether one server, Sentinels or a cluster is meant.
+    /// A single server, sentinels or a cluster.
     pub topology: Topology,
-    /// Whether TLS is spoken.
+    /// Whether connections use TLS.
     pub tls: bool,
-    /// The server, the sentinels, or some nodes of the cluster; never empty.
+    /// The server, the sentinels, or some nodes of the cluster. Never empty.
     pub hosts: Vec<Address>,
-    /// The user of the access-control list; None: the one that has no name.
+    /// User of the access-control list; None for the default user.
     pub user: Option<String>,
-    /// The password; None: none is asked for.
+    /// The password; None if the servers ask for none.
     pub password: Option<String>,
-    /// The number of the database.
+    /// Number of the database.
     pub db: i64,
 }
 
-/// Without the password: it has no business in a log.
+/// Printed without the password, because it may be logged.
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
@@ -92,10 +92,10 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-/// Hosts of one address at most.
+/// Largest number of hosts in an address.
 const HOSTS_MAX: usize = 64;
 
-/// A scheme of an address, with whether it means TLS and what kind of servers.
+/// Schemes, with whether each means TLS, and the kind of servers.
 const SCHEMES: [(&str, bool, Deployment); 15] = [
     ("redis", false, Deployment::Single),
     ("rediss", true, Deployment::Single),
@@ -122,20 +122,23 @@ enum Deployment {
     Socket,
 }
 
-/// The largest number of a database; servers have 16 by default.
+/// Largest number of a database; servers have 16 by default.
 const DB_MAX: i64 = 65_535;
 
-/// What a store's text means: a directory, or an address.
+/// The meaning of a store's text.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StoreLocation {
-    /// A folder of the embedded store.
+    /// Directory of the embedded store.
     Directory,
-    /// Servers of Redis.
+    /// Redis servers.
     Address(StoreUrl),
 }
 
-/// Reads what `store` says. A text that is neither surely a directory nor an address of ours is refused. The error repeats
-/// at most the scheme: the text may hold a password.
+/// Parses the setting `store`.
+///
+/// # Errors
+///
+/// A text for the operator. Ambiguous texts are refused. It repeats the scheme at most, because the text may hold a password.
 pub fn meant(text: &str) -> Result<StoreLocation, String> {
     if let Some((scheme, _)) = text.split_once("://") {
         let known = |known: &str| scheme.eq_ignore_ascii_case(known);
@@ -155,7 +158,7 @@ pub fn meant(text: &str) -> Result<StoreLocation, String> {
             .any(|(known, ..)| scheme.eq_ignore_ascii_case(known))
         {
             return Err(format!(
-                "is not a whole address: redis://HOST:PORT; {WRITE}"
+                "is an incomplete address: redis://HOST:PORT; {WRITE}"
             ));
         }
         if text.contains('\\') {
@@ -195,7 +198,7 @@ fn unknown_scheme(scheme: &str) -> String {
     if lower == "file" {
         return "has the scheme file; a directory is given by its path alone".to_owned();
     }
-    // A word for what kind of servers they are says more than letters that are alike.
+    // A word for the kind of servers counts more than similar letters.
     let tls = lower.starts_with("rediss") || lower.starts_with("valkeys");
     let near = match () {
         () if lower.contains("sentinel") => Some(if tls {
@@ -222,15 +225,19 @@ fn unknown_scheme(scheme: &str) -> String {
         }
     };
     match near {
-        Some(near) => format!("has the scheme {scheme}, which is not known; is it {near}?"),
+        Some(near) => format!("has the unknown scheme {scheme}; is it {near}?"),
         None => format!(
-            "has the scheme {scheme}, which is not known: redis, rediss, redis+sentinel, redis+cluster, valkey, valkeys, unix"
+            "has the unknown scheme {scheme}: known are redis, rediss, redis+sentinel, redis+cluster, valkey, valkeys, unix"
         ),
     }
 }
 
 impl StoreUrl {
-    /// Reads an address. The error never repeats the text: it may hold a password.
+    /// Parses an address.
+    ///
+    /// # Errors
+    ///
+    /// A text that never repeats the address, which may hold a password.
     pub fn parse(text: &str) -> Result<StoreUrl, &'static str> {
         let (scheme, rest) = text.split_once("://").ok_or("is no address")?;
         let found = SCHEMES
@@ -271,7 +278,7 @@ impl StoreUrl {
 
 type UrlParts = (Topology, Vec<Address>, i64);
 
-/// Reads `host[:port],…[/name][/db]`.
+/// Parses `host[:port],…[/name][/db]`.
 fn servers(kind: Deployment, rest: &str) -> Result<UrlParts, &'static str> {
     let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
     if path.contains(['?', '#']) || hosts.contains(['?', '#']) {
@@ -300,7 +307,7 @@ fn servers(kind: Deployment, rest: &str) -> Result<UrlParts, &'static str> {
             if name.is_empty() {
                 return Err("lacks the name under which the sentinels watch: …/NAME");
             }
-            // As Sentinel itself has it.
+            // The default port of Sentinel.
             let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
             if !name.bytes().all(good) {
                 return Err("names what sentinels watch by other characters than A-z 0-9 . - _");
@@ -317,11 +324,11 @@ fn servers(kind: Deployment, rest: &str) -> Result<UrlParts, &'static str> {
     Ok((topology, hosts, db))
 }
 
-/// Reads `/path[?db=N]`.
+/// Parses `/path[?db=N]`.
 fn socket(rest: &str) -> Result<UrlParts, &'static str> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let host = decoded(path)?;
-    // 107 bytes are the most that the system takes.
+    // The system allows at most 107 bytes.
     if !host.starts_with('/')
         || host.len() < 2
         || host.len() > 107
@@ -354,13 +361,13 @@ fn database(text: &str) -> Result<i64, &'static str> {
         .ok_or("names a database that is no number")
 }
 
-/// Reads digits alone; a sign is none.
+/// Parses digits without a sign.
 fn digits(text: &str) -> Option<u64> {
     let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     good.then(|| text.parse().ok()).flatten()
 }
 
-/// Reads `host`, `host:port`, `[v6]:port`.
+/// Parses `host`, `host:port`, `[v6]:port`.
 fn address(text: &str, default_port: u16) -> Option<Address> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -395,7 +402,7 @@ fn address(text: &str, default_port: u16) -> Option<Address> {
     })
 }
 
-/// `%40` for `@` and the like.
+/// Decodes percent-encoding, such as `%40` for `@`.
 fn decoded(text: &str) -> Result<String, &'static str> {
     const BAD: &str = "has a % without two hexadecimal digits";
     let mut bytes = Vec::with_capacity(text.len());

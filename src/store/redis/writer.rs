@@ -1,5 +1,5 @@
-//! What writes one partition: takes the changes that wait, sends them as one script, waits for replicas, posts what came of
-//! it, and acknowledges.
+//! The writer of one partition: sends waiting changes as one script call, waits for replicas, puts the results onto the board,
+//! and acknowledges.
 
 use super::partition;
 use super::primaries::{
@@ -20,37 +20,37 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Changes that one script takes in: some milliseconds of Redis's time, and entries of some kilobytes.
+/// Changes in one script call: some milliseconds of Redis's time, and entries of some kilobytes.
 const CHANGES_MAX: usize = 512;
 
-/// Batches that wait for a writer; one more waits outside.
+/// Batches that wait for a writer; further ones wait outside the queue.
 const BATCHES_MAX: usize = 256;
 
-/// A primary is written to while a majority named it no longer ago than this. A fail-over takes longer than that to begin.
+/// Age up to which a majority's naming of the primary allows a write. A fail-over takes longer to begin.
 const NAMED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Between two looks at whether it was.
+/// Interval of checks whether a majority named it.
 const NAMED_PAUSE: Duration = Duration::from_millis(20);
 
-/// The board of this node has a change within so long, or the change is not acknowledged.
+/// Time in which the board of this node must have a change. After that it is not acknowledged.
 const BOARD_WAIT: Duration = Duration::from_secs(2);
 
-/// Between two looks at whether it has.
+/// Interval of checks whether the board has it.
 const BOARD_PAUSE: Duration = Duration::from_millis(1);
 
-/// After a failure, changes are refused at once for so long.
+/// Time after a failure during which changes are refused at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A call that writes is planned anew so many times while other nodes write the same partition.
+/// Attempts to plan a write while other nodes write the same partition.
 const PLANS_MAX: u32 = 64;
 
-/// In the place of what `take.lua` answers: a record that the change meets is not as some node wrote it.
+/// Outcome byte in place of `take.lua`'s: the record of the change is damaged.
 pub const DAMAGED: u8 = b'd';
 
-/// Where a batch is acknowledged: a byte for each change, as `take.lua` answers, or [`DAMAGED`].
+/// Receiver of a batch's outcome: a byte for each change from `take.lua`, or [`DAMAGED`].
 pub type WriteOutcome = oneshot::Receiver<Result<Vec<u8>, Error>>;
 
-/// Packed changes of one caller, and where [`WriteOutcome`] waits.
+/// Encoded changes of one caller, and the sender of their [`WriteOutcome`].
 pub struct WriteBatch {
     pub changes: Vec<Vec<u8>>,
     pub done: oneshot::Sender<Result<Vec<u8>, Error>>,
@@ -58,7 +58,7 @@ pub struct WriteBatch {
 
 #[derive(Clone)]
 pub struct Settings {
-    /// Of the key ring.
+    /// The mark of the key ring.
     pub mark: [u8; 16],
     pub tags: StatusTags,
     /// Replicas that must have a change before it is acknowledged.
@@ -67,8 +67,8 @@ pub struct Settings {
     pub changes_kept: u64,
 }
 
-/// How far the follower of each partition has come: the number of the last entry that is on the board. Before a partition was
-/// read whole for the first time nobody waits for its follower.
+/// Position of the follower of each partition: the number of the last entry on the board. No writer waits for a follower before
+/// its first whole reading.
 pub struct FollowerPositions([AtomicU64; partition::PARTITIONS]);
 
 impl Default for FollowerPositions {
@@ -87,45 +87,45 @@ impl FollowerPositions {
     }
 }
 
-/// What one call of `take.lua` answered; see there.
+/// Reply of one call of `take.lua`; see there.
 struct Reply {
     flags: Vec<u8>,
     told: Vec<u8>,
     seq: u64,
     done: Done,
     plan: Vec<u8>,
-    /// How many replicas have it.
+    /// Number of replicas that have it.
     replicas: u32,
-    /// When it was sent.
+    /// When the call was sent.
     sent: Moment,
 }
 
-/// What came of changes.
+/// Outcome of some changes.
 struct TakeReply {
     flags: Vec<u8>,
-    /// Of the partition's last entry, where the board of this node lacks one of them; None: it has all.
+    /// Number of the partition's last entry, if the board lacks any of the changes; None if it has all.
     behind: Option<u64>,
 }
 
 pub struct PartitionWriter {
     partition: usize,
     link: PrimaryConnection,
-    /// None where nobody is served from this process.
+    /// None if this process serves no answers.
     board: Option<Arc<Board>>,
     followed: Arc<FollowerPositions>,
     metrics: Arc<StoreMetrics>,
     settings: Settings,
     failed: Option<(Instant, String)>,
-    /// The highest version of ours that replicas have.
+    /// Highest version of this writer that replicas have.
     acked: u64,
-    /// Replicas that followed the primary when it was last asked.
+    /// Replicas that followed the primary at the last look.
     online: Vec<Address>,
-    /// When one of those that had followed it was missing for the first time, or the primary was new here.
+    /// When a former replica was first missing, or the primary became known here.
     missed: Moment,
 }
 
 impl PartitionWriter {
-    /// Begins; it ends when the sender is dropped and what waits is done.
+    /// Starts the writer. It ends when the sender is dropped and waiting batches are done.
     pub fn start(
         partition: usize,
         primaries: Arc<Primaries>,
@@ -161,7 +161,7 @@ impl PartitionWriter {
                 count += next.changes.len();
                 group.push(next);
             }
-            // Whoever gave up waiting sends again; nothing is lost by not doing it twice.
+            // A caller that gave up sends again; skipping its batch loses nothing.
             group.retain(|batch| !batch.done.is_closed());
             self.take(group).await;
         }
@@ -210,13 +210,13 @@ impl PartitionWriter {
             }
         };
         match behind {
-            // What another node wrote just before comes by the stream; others are not held up by the wait for it.
+            // Entries that another node just wrote arrive by the stream; other callers do not wait for them.
             Some(_) => drop(tokio::spawn(acknowledge)),
             None => acknowledge.await,
         }
     }
 
-    /// One script, and the wait for replicas behind it on the same connection.
+    /// Sends one script call, and waits for replicas on the same connection.
     async fn send(&mut self, changes: &[Vec<u8>]) -> Result<TakeReply, Error> {
         let started = Instant::now();
         if let Some((at, why)) = &self.failed
@@ -241,7 +241,7 @@ impl PartitionWriter {
         sent
     }
 
-    /// Waits until a majority has named this primary at `since` or later; they are asked four times a second.
+    /// Waits until a majority has named this primary at `since` or later. Voters are asked four times a second.
     async fn named_since(&self, since: Moment) -> Result<(), Error> {
         let named = async {
             loop {
@@ -258,8 +258,8 @@ impl PartitionWriter {
         }
     }
 
-    /// Returns what `take.lua` made of these changes, and how many replicas have it. `made` is what was made of a plan;
-    /// `is_new`: the connection was not there before.
+    /// Calls `take.lua`. Returns its reply and the number of replicas that have it. `made` holds the tags of a plan; `is_new`:
+    /// the connection is new.
     async fn call(
         &mut self,
         link: &mut MultiplexedConnection,
@@ -289,7 +289,7 @@ impl PartitionWriter {
         for change in changes {
             pipe.arg(change);
         }
-        // A plan writes nothing that replicas could have. Papers alone are written by the first call.
+        // A plan writes nothing for replicas. The first call writes papers only.
         let is_plan = made.is_empty() && !changes.iter().all(|change| scripts::is_paper(change));
         let asked = if is_plan { 0 } else { self.wanted() };
         let sent = Moment::now();
@@ -330,7 +330,7 @@ impl PartitionWriter {
         })
     }
 
-    /// Returns how many replicas are waited for. Nobody waits where no replica counts.
+    /// Returns the number of replicas to wait for; 0 if none counts.
     fn wanted(&self) -> u32 {
         match self.settings.replicas {
             0 => 0,
@@ -338,8 +338,7 @@ impl PartitionWriter {
         }
     }
 
-    /// Plans and writes, again where other nodes wrote meanwhile. Changes that meet a record which no node wrote are left out, and
-    /// flagged.
+    /// Plans and writes, repeatedly if other nodes write meanwhile. Changes of damaged records are left out and marked.
     async fn write(&mut self, changes: &[Vec<u8>]) -> Result<Reply, Error> {
         let mut is_new = self.link.held().is_none();
         let mut link = self.link.get().await?;
@@ -396,13 +395,13 @@ impl PartitionWriter {
             sent,
             ..
         } = self.write(changes).await?;
-        // A primary that was replaced takes changes too, and versions them above what was acknowledged meanwhile elsewhere.
+        // A replaced primary takes changes too, with higher versions than those acknowledged elsewhere meanwhile.
         if replicas < self.settings.replicas {
             return Err(Error::NotReplicated(replicas, self.settings.replicas));
         }
-        // One that is cut off from the majority may still have a replica with it. Where all who follow it have the change, it was
-        // named a moment ago, and since one of them left; where one is silent, that one may be the successor, so it must be named
-        // after the change was sent.
+        // An isolated primary may still have a replica with it. If all known replicas have the change, the primary must have
+        // been named just now, or after one of them left. If one is silent, it may be the successor, so the primary must be
+        // named after the change was sent.
         let is_whole = replicas >= self.wanted();
         let named_within = Moment(sent.0.saturating_sub(NAMED_WITHIN.as_millis() as u64));
         self.named_since(match is_whole {
@@ -420,10 +419,10 @@ impl PartitionWriter {
                 behind: None,
             });
         };
-        // What was here already may have come by another node a moment ago.
+        // Changes that existed already may have come by another node just before.
         let mut is_behind = flags.contains(&b'0') && self.followed.seq(self.partition) < seq;
         for told in told {
-            // What came between is in the stream, and may be what a store that forgot made of this resident.
+            // Entries in between are in the stream, and may be a forgetful store's view of this resident.
             let known = board.word(told.id).map_or(0, |word| word.version());
             if known == told.context.before {
                 board.apply_change(told.id, told.word, told.context);
@@ -438,7 +437,7 @@ impl PartitionWriter {
     }
 }
 
-/// Waits until this node's board has an entry of the stream, and all before it.
+/// Waits until the board of this node has an entry of the stream and all before it.
 async fn wait_for_board(
     followed: &FollowerPositions,
     partition: usize,
@@ -454,7 +453,7 @@ async fn wait_for_board(
         .map_err(|_| Error::Away("the change is not on this node's board yet".to_owned()))
 }
 
-/// The same for one more of those who asked together.
+/// Returns a copy of the error for another caller of the same batch.
 fn again(error: &Error) -> Error {
     match error {
         Error::NotReplicated(got, wanted) => Error::NotReplicated(*got, *wanted),

@@ -141,7 +141,7 @@ fn what_a_redis_would_lose_is_told_without_the_right_to_read_its_settings() {
     for said in [
         "appendonly is not yes",
         "maxmemory-policy is not noeviction",
-        "not checked, because this user may not read settings: appendfsync",
+        "settings were not checked because this user may not read them: appendfsync",
     ] {
         assert!(log.contains(said), "{said}: {log}");
     }
