@@ -5,68 +5,68 @@ use crate::person::MaskedIdentity;
 use crate::status::Reasons;
 use std::time::Duration;
 
-/// Why a query got no answer. Each is one code on the wire, one HTTP status, one sentence, one meter label.
+/// Why a query got no answer. Each refusal has one code, one HTTP status, one sentence in each language and one metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// The door has no room. Passes.
+    /// The door has no room. Temporary.
     Busy,
-    /// The store does not answer in time, or has too many questions. Passes.
+    /// The store does not answer in time, or has too many queries. Temporary.
     UpstreamBusy,
-    /// The node has not read enough of the store yet. Passes.
+    /// The node has not read enough of the store yet. Temporary.
     Warming,
-    /// The node is about to end. Passes: another node answers.
+    /// The node is draining. Temporary: another node answers.
     Draining,
-    /// The caller asks too often. Passes.
+    /// The caller asks too often. Temporary.
     RateLimited,
-    /// No credential, or one that is not genuine.
+    /// There is no credential, or it is not genuine, or it was revoked.
     Unauthorized,
-    /// A genuine session whose time is over.
+    /// A genuine session or token has expired.
     SessionExpired,
     /// A genuine credential of a role that may not do this.
     NotPermitted,
-    /// The request could not be understood.
+    /// The request cannot be parsed.
     Malformed,
-    /// The body's type or coding is none that the path takes.
+    /// The path does not accept the body's media type or content coding.
     UnsupportedMediaType,
-    /// The head or the body has too many bytes.
+    /// The head or the body is too long.
     TooLarge,
     /// The header `Expect` asks for something other than `100-continue`.
     ExpectationFailed,
     /// The door has no such path, or there is no such paper.
     NotFound,
-    /// The path has another method.
+    /// The path has other methods.
     MethodNotAllowed,
-    /// The code is none of ours, nor of an issuer that is recognised.
+    /// The code is not genuine, and of no recognised issuer.
     CodeInvalid,
-    /// A genuine code whose time is over.
+    /// A genuine code has expired.
     CodeExpired,
-    /// Documents of this type get no session at a log-in: staff register the person.
+    /// Documents of this type cannot log in: staff register the person.
     OfflineRegistration,
     /// Records are never changed or deleted.
     RecordUnchangeable,
-    /// The grant was taken back by the resident who gave it.
+    /// The resident revoked the grant.
     GrantRevoked,
     /// The last day of the grant is over.
     GrantExpired,
-    /// A code that its issuer revoked, or that this site's operator denies.
+    /// The issuer revoked the code, or this site's operator denies it.
     CodeRevoked,
-    /// A code of an issuer, key or format that is not in the trust list, or is switched off.
+    /// The issuer, key or format of the code is not in the trust list, or is switched off.
     IssuerUnknown,
-    /// A code whose signature is not its issuer's.
+    /// The signature of the code does not verify.
     SignatureInvalid,
-    /// A genuine code of a key that may not say this.
+    /// The code is genuine, but its key may not sign this kind.
     IssuerNotEntitled,
     /// The issuer of the code does not answer.
     IssuerUnreachable,
     /// The person is not on the organisation's roster.
     NotOnRoster,
-    /// The person is no family member whom the caller added, or the name differs.
+    /// The person is not a family member of the caller, or has another name.
     NoConsent,
-    /// There are as many as there may be of one owner.
+    /// The owner has the largest allowed number already.
     LimitReached,
     /// The idempotency key was used for other content.
     IdempotencyMismatch,
-    /// A fault of this service or of its keys: asking again does not help.
+    /// A fault of this service or its keys; a retry does not help.
     Internal,
 }
 
@@ -105,7 +105,7 @@ impl Refusal {
         Refusal::Internal,
     ];
 
-    /// The word that programs read.
+    /// Returns the code that programs read.
     pub fn code(self) -> &'static str {
         match self {
             Refusal::Busy => "busy",
@@ -141,8 +141,8 @@ impl Refusal {
         }
     }
 
-    /// How long until it is worth asking again; None where asking again does not help. Guesses, but for a full door, which
-    /// computes its own; the reply spreads them, so that those refused together do not return together.
+    /// Returns the time after which a retry makes sense; None if it never does. The values are estimates, except that a full
+    /// door computes its own. Answers randomise them, so that refused clients do not return together.
     pub fn retry_after(self) -> Option<Duration> {
         match self {
             Refusal::Busy => Some(Duration::from_millis(5_000)),
@@ -156,19 +156,19 @@ impl Refusal {
     }
 }
 
-/// What a node knows of one resident at one moment.
+/// What a node knows about one resident at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResidentStatus {
-    /// On record: the active reasons, from which the colour follows.
+    /// On record, with the active reasons, which give the colour.
     Known(Reasons),
-    /// Genuine, and not on record.
+    /// The credential is genuine; the resident is not on record.
     Unknown,
-    /// What is known is older than may be told.
+    /// The node's data is older than `too_old_after`.
     TooOld,
 }
 
 impl ResidentStatus {
-    /// The `state` of the contract.
+    /// Returns the value of `state` in answers.
     pub fn state(self) -> &'static str {
         match self {
             ResidentStatus::Known(reasons) => reasons.colour().word(),
@@ -178,27 +178,27 @@ impl ResidentStatus {
     }
 }
 
-/// How old a node's knowledge is.
+/// Age of a node's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
-    /// Everything acknowledged up to here is on the board.
+    /// Everything acknowledged up to this moment is on the board.
     pub moment: Moment,
-    /// The same as time of day, for printing.
+    /// The same moment as time of day, for printing.
     pub as_of: Time,
-    /// How long ago that was, by the monotonic clock.
+    /// Age by the monotonic clock.
     pub age: Duration,
-    /// Past `stale_after`: verdicts are marked.
+    /// Whether the age exceeds `stale_after`, so that verdicts are marked.
     pub stale: bool,
 }
 
-/// Characters of a code on a screen: letters and digits of the QR alphanumeric set.
+/// Length of a printed code in characters, all of the QR alphanumeric set.
 pub const CODE_CHARS: usize = 88;
 
-/// A code as it is shown.
+/// A printed code.
 #[derive(Clone, Copy)]
 pub struct CodeText(pub [u8; CODE_CHARS]);
 
-/// A resident's own code, brought up.
+/// Answer to a show.
 pub struct ShownCode {
     /// The resident's status.
     pub status: ResidentStatus,
@@ -208,13 +208,13 @@ pub struct ShownCode {
     pub code: CodeText,
     /// When the code was made.
     pub issued_at: Time,
-    /// When the code ends.
+    /// When the code expires.
     pub expires_at: Time,
-    /// How old the knowledge behind the status is.
+    /// Age of the status.
     pub freshness: Freshness,
 }
 
-/// What a gate is told of a code.
+/// Answer to a scan.
 pub struct Verdict {
     /// The resident's status.
     pub status: ResidentStatus,
@@ -222,63 +222,63 @@ pub struct Verdict {
     pub masked: MaskedIdentity,
     /// When the code was made.
     pub issued_at: Time,
-    /// How old the knowledge behind the status is.
+    /// Age of the status.
     pub freshness: Freshness,
-    /// Whether the gate is told why, beside the colour.
+    /// Whether the gate gets the reasons beside the colour.
     pub with_reasons: bool,
 }
 
-/// An offline code just issued.
+/// A new offline code.
 pub struct OfflineIssued {
-    /// The code, as a QR code holds it.
+    /// The text of the code for a QR code.
     pub code: String,
     /// When the code was made.
     pub issued_at: Time,
-    /// When the code ends.
+    /// When the code expires.
     pub expires_at: Time,
     /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
-/// What a gate is told of an offline code: a colour from memory, and that the holder's document is to be checked.
+/// Answer to a scan of an offline code. The gate must also check the holder's document.
 pub struct OfflineVerdict {
-    /// What is known of the holder.
+    /// Status of the holder.
     pub verdict: Verdict,
-    /// When the code ends.
+    /// When the code expires.
     pub expires_at: Time,
 }
 
-/// A session just opened.
+/// A new session.
 pub struct OpenedSession {
-    /// The session's token.
+    /// The session token.
     pub session: String,
-    /// When the session ends.
+    /// When the session expires.
     pub expires_at: Time,
     /// Name and document number, masked.
     pub masked: MaskedIdentity,
 }
 
-/// One active reason of a resident.
+/// One active reason of a resident, with details.
 pub struct ReasonDetail {
     /// The reason that is active.
     pub reason: crate::status::Reason,
-    /// What to do, where the person is.
+    /// Guidance for the person's region.
     pub guidance: String,
-    /// None where the store has lost what it held of it.
+    /// What its source said; None if the store has lost it.
     pub said: Option<ReasonSource>,
 }
 
-/// What the source of a reason said of it.
+/// What a source said about a reason.
 pub struct ReasonSource {
     /// When the source set it.
     pub since: Time,
-    /// `yyyymmdd`
+    /// Last day, `yyyymmdd`; None if open.
     pub until: Option<u32>,
-    /// Division of GB/T 2260, six digits.
+    /// Division of GB/T 2260 of six digits; None if not given.
     pub region: Option<u32>,
     /// The name of the source.
     pub source: String,
-    /// In print; None where the node was given none.
+    /// Display name of the source; None if the node has none.
     pub source_name: Option<String>,
 }
 
@@ -286,12 +286,12 @@ pub struct ReasonSource {
 pub struct StatusExplanation {
     /// The resident's status.
     pub status: ResidentStatus,
-    /// A detail for each active reason.
+    /// Details of each active reason.
     pub details: Vec<ReasonDetail>,
-    /// What was set once and is cleared: by whom and when; the newest first.
+    /// Cleared reasons, with their source and time, the newest first.
     pub released: Vec<(crate::status::Reason, ReasonSource)>,
     /// Name and document number, masked.
     pub masked: MaskedIdentity,
-    /// How old the knowledge behind the status is.
+    /// Age of the status.
     pub freshness: Freshness,
 }

@@ -1,5 +1,5 @@
-//! The board: every resident's status in this process's memory, fenced by version, and how fresh it is.
-//! In: words from the store. Out: what is known of one resident now. Never: the store, codes, HTTP. Never waits.
+//! The board: the status of every resident in memory, fenced by version, and the age of each partition. Takes words from the
+//! store, returns what is known of a resident. It never waits, and knows neither the store nor codes nor HTTP.
 
 use crate::answer::{Freshness, ResidentStatus};
 use crate::clock::{Moment, Now, Time};
@@ -18,63 +18,65 @@ use std::time::Duration;
 /// Ages and size of the board.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Past this age verdicts are marked.
+    /// Age past which verdicts are marked as stale.
     pub stale_after: Duration,
-    /// Past this age no colour is told.
+    /// Age past which no colour is given.
     pub too_old_after: Duration,
-    /// Shards of the map: a power of two. A shard that grows stops its own readers only, and with thousands it is short.
+    /// Number of shards of the map, a power of two. A growing shard blocks only its own readers, briefly if there are
+    /// thousands.
     pub shards: usize,
 }
 
-/// What the board says of one resident.
+/// Result of a lookup on the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// This resident's word.
     Word(Word),
-    /// Nobody has this id, and every resident on record is on the board.
+    /// The id is free, and every resident on record is on the board.
     Absent,
-    /// Nobody has this id yet: the board is still being filled.
+    /// The id is free so far: the board is still being filled.
     NotYet,
-    /// The id is another's, or may be: the store knows by the claim.
+    /// The id belongs to another resident, or may. The store decides by the claim.
     Ask,
 }
 
-/// The whole province, resident id to word.
+/// Resident id to word, for the whole province.
 pub struct Board {
     words: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
-    /// Reasons that stay in a word although the store has lost them; empty but after a loss. Locked within a shard of `words`.
+    /// Reasons that stay although the store has lost them; empty except after a loss. Locked inside a shard of `words`.
     retained: DashMap<u64, RetainedReasons, BuildHasherDefault<IdHasher>>,
     retained_count: AtomicU64,
     settings: Settings,
-    /// Of each partition the [`Moment`] up to which everything acknowledged is here; 0 before the store was first heard.
+    /// For each partition the [`Moment`] up to which everything acknowledged is here; 0 before the first contact with the
+    /// store.
     as_of: [AtomicU64; PARTITIONS],
     filled: AtomicBool,
-    /// Kept beside the map, whose own count locks every shard; by the partition that they are in.
+    /// Number of residents of each partition, because the map's own count locks every shard.
     residents: [AtomicU64; PARTITIONS],
-    /// Of each partition the highest version that was ever up: later changes must have a higher one, whatever became of the store.
+    /// Highest version that was ever visible in each partition. Later changes must exceed it, whatever happened to the store.
     tops: [AtomicU64; PARTITIONS],
-    /// While the board is being filled: of each id that a look into the store has told of, of which moment that was.
+    /// While the board is filled: for each id that a lookup has answered, the moment of that answer.
     looked_up: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
-    /// All has been read, and looks tell no more.
+    /// Set once everything was read: from then on lookups no longer decide.
     settling: AtomicBool,
     dropped_stale: AtomicU64,
     conflicts: AtomicU64,
 }
 
-/// What is known is as old as its partition: a store in several places may be lost in one of them.
+/// Number of partitions. Each has its own age, because a store in several places may lose one of them.
 pub const PARTITIONS: usize = 16;
 
-/// Which partition an id is in: its four topmost bits.
+/// Returns the partition of an id: its four highest bits.
 pub fn partition(id: ResidentId) -> usize {
     (id.0 >> 60) as usize
 }
 
-/// What a change tells beside the word that it made.
+/// What a change was based on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeContext {
-    /// The version by which the store knew the resident before; 0: not at all.
+    /// Version of the resident's word in the store before the change; 0 if there was none.
     pub before: u64,
-    /// Reasons that the store had as active in the course of the change.
+    /// Reasons that the store had as active during the change.
     pub held: Reasons,
 }
 
@@ -82,25 +84,25 @@ pub struct ChangeContext {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct RetainedReasons {
     reasons: Reasons,
-    /// The version by which the board knew the resident when it last kept one. A later change on whose ground the store had a
-    /// reason proves that it has heard of it again.
+    /// Version of the resident's word on the board when a reason was last retained. A later change based on a store with the
+    /// reason proves that the store has it again.
     since: u64,
 }
 
-/// What became of a word.
+/// Outcome of posting a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostOutcome {
-    /// It is up.
+    /// The word is visible.
     Up,
-    /// It was there already.
+    /// The word was visible already.
     Same,
-    /// A newer one is there, and stays.
+    /// A newer word is visible, and stays.
     Behind,
 }
 
-/// Ids are keyed hashes already, so they are their own hash and nobody can choose them to collide. Turned by seven bits:
-/// the map takes a shard by the bits below the top seven, which are then the id's topmost, so that a store that is read by
-/// rising id fills one shard after the other, each while it is in the processor's cache.
+/// Hasher of ids, which are keyed hashes already and cannot be chosen to collide. Rotated by seven bits, because the map picks
+/// a shard by the bits below the highest seven: those are then the id's highest. A store that is read by rising id fills one
+/// shard after the other, in the processor's cache.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -118,13 +120,13 @@ impl Hasher for IdHasher {
     }
 }
 
-/// Kept free beyond the residents on record at the start, for those who come while it runs: a tenth, and a little.
+/// Returns the capacity beyond the residents at the start: a tenth, and some more.
 fn room_for(residents: u64) -> usize {
     (residents + residents / 10 + 100_000) as usize
 }
 
 impl Board {
-    /// A board with room for `residents` and a tenth more without growing.
+    /// Returns a board with room for `residents` and a tenth more without growing.
     pub fn new(residents: u64, settings: Settings) -> Board {
         Board {
             words: DashMap::with_capacity_and_hasher_and_shard_amount(
@@ -146,15 +148,16 @@ impl Board {
         }
     }
 
-    /// Puts a resident's word up, unless a newer one, or this one, is there: late fills, replays and resyncs change nothing.
+    /// Makes a word visible unless a newer one, or the same, is there. Late fills, replays and repeated readings change
+    /// nothing.
     pub fn post(&self, id: ResidentId, word: Word) -> PostOutcome {
         self.put(id, word, None)
     }
 
-    /// As [`Board::post`], of a change that was made on this ground.
+    /// Makes the word of a change visible like [`Board::post`]; `context` tells what the change was based on.
     ///
-    /// Where the board knows a later version than that the store has lost something since, and a word made without it
-    /// cannot take a red away: reasons that the board knew stay until the store has them again, whence they can be cleared.
+    /// If the board knows a later version than that, the store has lost something, and the change cannot clear a red: the known
+    /// reasons stay until the store has them again and they can be cleared.
     pub fn apply_change(&self, id: ResidentId, word: Word, context: ChangeContext) -> PostOutcome {
         self.put(id, word, Some(context))
     }
@@ -177,7 +180,7 @@ impl Board {
             if word.bits() == bits {
                 return PostOutcome::Same;
             }
-            // The word was read before the changes that made it were heard of.
+            // The word was read before the changes that led to it were received.
             let retained = self.retained_of(id);
             if let Some(context) = context
                 && let Some(known) = Word::from_bits(bits)
@@ -187,7 +190,7 @@ impl Board {
                 let after = if word.version() == known.version() {
                     Some(word.and(left))
                 } else if retained.since < word.version() && retained.since < known.version() {
-                    // What is kept is none of what the store said when this word came up.
+                    // Retained reasons are not part of what the store said with this word.
                     let reasons = known.reasons().without(retained.reasons).and(left);
                     Some(Word::new(known.version(), known.check(), reasons))
                 } else {
@@ -235,8 +238,8 @@ impl Board {
         };
     }
 
-    /// Takes back a change of `version` that was shown and is lost with the server that took it: what was known before it
-    /// stands again. A reason that it set stays all the same, until the store has it; one that it cleared is there again.
+    /// Rolls back a visible change of `version` that was lost with its primary: the word before it becomes visible again. A
+    /// reason that it set stays until the store has it; one that it cleared returns.
     pub fn roll_back(&self, id: ResidentId, version: u64, before: Option<Word>) {
         let Entry::Occupied(mut slot) = self.words.entry(id.0) else {
             return;
@@ -257,10 +260,10 @@ impl Board {
         self.set_retained(id, retained);
     }
 
-    /// Takes over a word that a store wrote after it had lost the one that is up, although its version is lower.
+    /// Takes over a word that a store wrote after it had lost the visible one, although its version is lower.
     ///
-    /// What the board knew stays, without reasons in `held`: those the store has had since. Words above `top` are not of the
-    /// life that was lost.
+    /// What the board knew stays, except for reasons in `held`, which the store has had since. Words above `top` belong to the
+    /// store's new history.
     pub fn adopt(&self, id: ResidentId, word: Word, held: Reasons, top: u64) {
         let Entry::Occupied(mut slot) = self.words.entry(id.0) else {
             return;
@@ -273,7 +276,7 @@ impl Board {
         let reasons = retained.reasons.and(known.reasons()).without(held);
         retained.reasons = reasons.without(word.reasons());
         retained.since = known.version().max(retained.since);
-        // Who is at this id now is the store's to say.
+        // The store decides which resident has this id now.
         let check = match word.check() == known.check() {
             true => known.check(),
             false => 0,
@@ -283,12 +286,12 @@ impl Board {
         self.set_retained(id, retained);
     }
 
-    /// Returns the highest version that was ever up in a partition.
+    /// Returns the highest version that was ever visible in a partition.
     pub fn top(&self, nth: usize) -> u64 {
         self.tops[nth].load(Relaxed)
     }
 
-    /// Reasons that this board alone still knows of a resident: the store has lost them.
+    /// Returns the reasons of a resident that the board keeps although the store has lost them.
     pub fn retained(&self, id: ResidentId) -> Reasons {
         self.retained_of(id).reasons
     }
@@ -302,12 +305,12 @@ impl Board {
             .map_or_else(RetainedReasons::default, |retained| *retained)
     }
 
-    /// Residents of whom the store has lost reasons that stay here.
+    /// Returns the number of residents with retained reasons.
     pub fn retained_count(&self) -> u64 {
         self.retained_count.load(Relaxed)
     }
 
-    /// The same of the `nth` partition; it goes through all of them.
+    /// Returns the number of residents of the `nth` partition with retained reasons. It visits all of them.
     pub fn retained_in(&self, nth: usize) -> u64 {
         if self.retained_count.load(Relaxed) == 0 {
             return 0;
@@ -318,21 +321,21 @@ impl Board {
             .count() as u64
     }
 
-    /// Takes down what was read of a partition before anything of it was told: it came from a server that nobody vouched for.
+    /// Removes what was read of a partition before it was used in any answer: no majority vouches for the server it came from.
     pub fn discard_unconfirmed(&self, nth: usize) {
         debug_assert_eq!(self.as_of[nth].load(Relaxed), 0, "it was told");
         self.words.retain(|id, _| partition(ResidentId(*id)) != nth);
         self.residents[nth].store(0, Relaxed);
     }
 
-    /// The word at `id`, whoever's it is; what a bare look at memory gives.
+    /// Returns the word at an id, whichever resident has it; None if there is none.
     pub fn word(&self, id: ResidentId) -> Option<Word> {
         let bits = *self.words.get(&id.0)?;
-        // Only words that were checked when they came in are posted.
+        // Only checked words are posted.
         Word::from_bits(bits)
     }
 
-    /// The word of the resident whose check bits these are.
+    /// Returns the word of the resident with these check bits.
     pub fn find(&self, id: ResidentId, check: u16) -> Found {
         match self.word(id) {
             Some(_) if self.is_unconfirmed(id) => Found::NotYet,
@@ -343,8 +346,8 @@ impl Board {
         }
     }
 
-    /// Whether this board cannot tell of the word at an id while it is being filled: words come before it is known of when they
-    /// are, and a look into the store may have told of later already.
+    /// Returns whether the board cannot answer for an id while it is filled: a word becomes visible before its age is known,
+    /// and a lookup may have answered with later data.
     pub fn is_unconfirmed(&self, id: ResidentId) -> bool {
         if self.filled.load(Relaxed) {
             return false;
@@ -358,13 +361,14 @@ impl Board {
         as_of == 0 || is_behind()
     }
 
-    /// Whether the store must be asked for an id: it is unheard, or nobody is here yet who may be in the store.
+    /// Returns whether the store must be asked about an id: it is unconfirmed, or it is free here and may be taken in the
+    /// store.
     pub fn cannot_tell(&self, id: ResidentId) -> bool {
         self.is_unconfirmed(id) || !self.is_filled() && self.word(id).is_none()
     }
 
-    /// Notes that a look into the store for `id` was told what held at `as_of`: from now on the board does not tell of it what
-    /// held before. Returns false where what was found may not be told, because the board tells of this id, or is about to.
+    /// Records that a lookup of `id` answered with data of `as_of`, so that the board no longer answers with older data.
+    /// Returns false if the result must not be used, because the board answers for this id or is about to.
     pub fn note_lookup(&self, id: ResidentId, as_of: Moment) -> bool {
         let is_late = || {
             let heard = self.as_of[partition(id)].load(SeqCst) > 0;
@@ -376,13 +380,13 @@ impl Board {
         let mut looked_up = self.looked_up.entry(id.0).or_insert(as_of.0);
         *looked_up = as_of.0.max(*looked_up);
         drop(looked_up);
-        // Whoever tells from the board now sees what was noted, or is seen here.
+        // From here on, a thread that answers from the board either sees this entry, or is seen here.
         fence(SeqCst);
         !is_late()
     }
 
-    /// Every resident on record is here, and looks tell no more. Returns whether that is all: otherwise looks have told of later
-    /// than what is here, and it is to be called again.
+    /// Ends the filling: every resident on record is here, and lookups no longer decide. Returns false if lookups have answered
+    /// with later data than is here; then it must be called again.
     pub fn fill_done(&self) -> bool {
         self.settling.store(true, SeqCst);
         fence(SeqCst);
@@ -394,14 +398,14 @@ impl Board {
         done
     }
 
-    /// The store was seen alive at `now`, and all that it acknowledged before is here.
+    /// Records that the store was alive at `now`, and that everything it acknowledged before is here.
     pub fn confirm(&self, now: Moment) {
         for nth in 0..PARTITIONS {
             self.confirm_partition(nth, now);
         }
     }
 
-    /// The same of one partition.
+    /// Records the same for one partition.
     pub fn confirm_partition(&self, nth: usize, now: Moment) {
         self.as_of[nth].fetch_max(now.0, Relaxed);
     }
@@ -411,13 +415,13 @@ impl Board {
         self.filled.load(Relaxed)
     }
 
-    /// How fresh is the oldest of what this node knows.
+    /// Returns the freshness of the oldest partition.
     pub fn freshness(&self, now: Now) -> Freshness {
         let as_of = self.as_of.iter().map(|as_of| as_of.load(Relaxed)).min();
         self.freshness_at(Moment(as_of.unwrap_or_default()), now)
     }
 
-    /// A bit for each partition of which what is known is too old to be told.
+    /// Returns a bit for each partition whose data is too old.
     pub fn too_old_in(&self, now: Now) -> u16 {
         let is_old = |nth: &usize| {
             let as_of = Moment(self.as_of[*nth].load(Relaxed));
@@ -427,13 +431,13 @@ impl Board {
         old.fold(0, |bits, nth| bits | 1 << nth)
     }
 
-    /// How fresh is what it knows of this id.
+    /// Returns the freshness of an id's partition.
     pub fn freshness_of(&self, id: ResidentId, now: Now) -> Freshness {
         self.freshness_at(Moment(self.as_of[partition(id)].load(Relaxed)), now)
     }
 
-    /// How fresh is what was known at `moment`. At [`Moment`] 0 nothing was heard of the store yet: that is as old as time, however
-    /// short a while ago the machine started.
+    /// Returns the freshness of data of `moment`. [`Moment`] 0 means that the store was never reached: such data is too old,
+    /// however recently the machine started.
     pub fn freshness_at(&self, moment: Moment, now: Now) -> Freshness {
         let (as_of, age) = match moment {
             Moment(0) => (Time(0), now.time.since(Time(0))),
@@ -447,12 +451,12 @@ impl Board {
         }
     }
 
-    /// Whether what is known is too old to be told.
+    /// Returns whether data of this freshness is too old for a colour.
     pub fn is_too_old(&self, freshness: &Freshness) -> bool {
         freshness.age > self.settings.too_old_after
     }
 
-    /// What may be told of a word, or of its absence, at this freshness.
+    /// Returns the status that a word, or its absence, gives at this freshness.
     pub fn status(&self, word: Option<Word>, freshness: &Freshness) -> ResidentStatus {
         if self.is_too_old(freshness) {
             return ResidentStatus::TooOld;
@@ -462,17 +466,17 @@ impl Board {
         })
     }
 
-    /// Calls `each` with every resident who is on the board from before the walk, and perhaps with some who come meanwhile.
+    /// Calls `each` with every resident on the board before the walk, and possibly with some added meanwhile.
     ///
-    /// A shard is locked while it is copied and not while `each` runs: a writer waits for a copy of a few tens of thousands of
-    /// words, some hundred microseconds, and readers never wait.
+    /// A shard is locked while it is copied, not while `each` runs: a writer waits for a copy of some ten thousand words, some
+    /// hundred microseconds. Readers never wait.
     pub fn walk(&self, mut each: impl FnMut(ResidentId, Word)) {
         let mut copy = Default::default();
         for shard in self.words.shards() {
-            // The memory of the last copy is used again where shards are as large.
+            // The buffer of the last copy is reused.
             Clone::clone_from(&mut copy, &*shard.read());
             for (id, bits) in copy.drain() {
-                // Only words that were checked when they came in are posted.
+                // Only checked words are posted.
                 if let Some(word) = Word::from_bits(*bits.get()) {
                     each(ResidentId(id), word);
                 }
@@ -480,22 +484,22 @@ impl Board {
         }
     }
 
-    /// Returns how many residents are on the board.
+    /// Returns the number of residents on the board.
     pub fn residents(&self) -> u64 {
         self.residents.iter().map(|part| part.load(Relaxed)).sum()
     }
 
-    /// Residents whose ids are in the `nth` partition.
+    /// Returns the number of residents in the `nth` partition.
     pub fn residents_in(&self, nth: usize) -> u64 {
         self.residents[nth].load(Relaxed)
     }
 
-    /// Words that came late and were kept off.
+    /// Returns the number of words that were dropped because a newer one was visible.
     pub fn dropped_stale(&self) -> u64 {
         self.dropped_stale.load(Relaxed)
     }
 
-    /// Changes that did not follow from what was known here: the store has lost something.
+    /// Returns the number of changes based on an older version than the board has, which means that the store lost data.
     pub fn conflicts(&self) -> u64 {
         self.conflicts.load(Relaxed)
     }

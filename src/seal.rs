@@ -1,9 +1,9 @@
-//! Sealing: codes, sessions and tokens that only our nodes can make and read, ids of documents, and profiles at rest.
-//! In: a key ring. Never: the board, the store, HTTP.
+//! Sealing: codes, sessions and tokens that only nodes with the ring can make and read, ids of documents, and profiles at rest.
+//! Knows neither board nor store nor HTTP.
 //!
-//! A sealed thing is `kind and version (1) · key id (1) · nonce (12) · contents · tag (16)` in base32. The first two bytes
-//! are authenticated. AES-128-GCM-SIV forgives a nonce that comes twice; ours are a random prefix for each thread and a
-//! counter, because the system's randomness costs more than the sealing.
+//! A sealed text is `kind and version (1) · key id (1) · nonce (12) · contents · tag (16)` in base32. The first two bytes are
+//! authenticated. AES-128-GCM-SIV tolerates a repeated nonce. Nonces are a random prefix of the thread and a counter, because
+//! system randomness costs more than the sealing.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -33,29 +33,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use tags::StatusTags;
 
-/// Why a key is there.
+/// Why a key must be present.
 const WHOLE: &str = "doors for which a part of a ring has no keys are not opened";
 
 const VERSION: u8 = 1;
 const HEAD: usize = 2 + NONCE_LEN;
 const TAG: usize = 16;
 
-/// Bytes of the longest thing that is opened: a scanner's or an authority's token with its name.
+/// Length of the longest sealed text, in bytes: a token with its names.
 const SEALED_MAX: usize = 256;
 
-/// Characters of a credential at most.
+/// Length of the longest credential, in characters.
 pub const TOKEN_CHARS_MAX: usize = base32::encoded_len(SEALED_MAX);
 
-/// The longest that a session may live, by setting or by command: what revokes sessions stays for so long.
+/// Longest validity of a session, by setting or command. Revocations of sessions are kept that long.
 pub const SESSION_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
 
-/// The longest that a token may live.
+/// Longest validity of a token.
 pub const ACCESS_TOKEN_LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 
-/// Bytes of a site's or a source's name at most.
+/// Longest name of a site or source, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// Code issue times count from here in 40 bits of milliseconds: until 2054.
+/// Origin of issue times of codes, which count milliseconds in 40 bits until 2054.
 const ISSUE_EPOCH_MS: u64 = 1_577_836_800_000; // 2020-01-01
 
 const CODE_BYTES: usize = 25;
@@ -63,37 +63,38 @@ const CODE_BYTES: usize = 25;
 /// Bytes at the beginning of a nonce that name the issuer.
 const ISSUER_BYTES: usize = 3;
 
-/// Characters that hold kind, key and issuer.
+/// Characters that hold kind, key id and issuer.
 const ISSUER_CHARS: usize = base32::encoded_len(2 + ISSUER_BYTES);
 const _: () = assert!(base32::encoded_len(HEAD + CODE_BYTES + TAG) == CODE_CHARS);
 const _: () = assert!(CODE_CHARS <= 128);
 
-/// How long codes last, and which clocks are believed.
+/// Settings of codes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// A code is accepted this long after it was shown.
+    /// Validity of a live code.
     pub code_life: Duration,
-    /// How far the clocks of two nodes may be apart.
+    /// Allowed difference of two nodes' clocks.
     pub clock_skew: Duration,
-    /// Division of GB/T 2260 as a number, which codes and grants name in clear: so a gate of another issuer knows whom to ask.
+    /// The issuer, a division of GB/T 2260 as a number. Codes and grants hold it in clear, so that a gate of another issuer
+    /// knows whom to ask.
     pub issuer: Option<u32>,
 }
 
-/// The classes of codes; grants, paper and offline ones come later.
+/// Class of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeClass {
-    /// A code that a phone shows now.
+    /// Shown by a phone now.
     Live,
 }
 
-/// What a live code holds.
+/// Contents of a live code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// Whose code it is.
+    /// The resident.
     pub resident: ResidentId,
-    /// The check bits of the resident's word when the code was shown; another's word does not match.
+    /// Check bits of the resident's word when the code was made. Another resident's word does not match.
     pub check: u16,
-    /// Live, or of an older kind.
+    /// Class of the code.
     pub class: CodeClass,
     /// When the code was made.
     pub issued_at: Time,
@@ -101,49 +102,49 @@ pub struct Code {
     pub masked: MaskedIdentity,
 }
 
-/// What a resident's phone holds.
+/// A resident's session, which the phone holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Who is shown.
+    /// The person who is shown.
     pub identity: Identity,
-    /// Slots from the home to the resident's own, as far as the maker knew.
+    /// Slots from the home to the resident's id, as known at the log-in.
     pub steps: u8,
-    /// The membership by which a family member is shown; None for the own session.
+    /// The membership through which a family member is shown; None for the person's own session.
     pub member: Option<u64>,
     /// Name and document number, masked.
     pub masked: MaskedIdentity,
     /// When the session was opened.
     pub issued_at: Time,
-    /// When the session ends.
+    /// When the session expires.
     pub expires_at: Time,
 }
 
 impl Session {
-    /// Returns the resident who is shown.
+    /// Returns the resident id.
     pub fn resident(&self) -> ResidentId {
         self.identity.slot(u64::from(self.steps))
     }
 }
 
-/// Who holds a scanner token, or an authority's.
+/// A token of a scanner, an authority or another office.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
-    /// The site of a scanner, the source of an authority.
+    /// The holder, and what the token is bound to: a scanner's site, an authority's source.
     pub name: String,
     /// When the token was made.
     pub issued_at: Time,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: Time,
 }
 
-/// Bytes of a token's name at most, with what it is bound to.
+/// Longest name of a token with what it is bound to, in bytes.
 pub const ACCESS_TOKEN_NAME_BYTES_MAX: usize = SEALED_MAX - HEAD - 12 - TAG;
 
-/// Between the name of a token and what it is bound to; neither holds it.
+/// Separator of a token's name and what it is bound to; neither contains it.
 const BOUND: char = '\0';
 
 impl AccessToken {
-    /// The name of a token that is bound: a scanner to the organisation whose it is, staff to their region.
+    /// Returns the name of a bound token: a scanner bound to its organisation, staff to their region.
     pub fn bound_name(name: &str, to: Option<&str>) -> String {
         match to {
             None => name.to_owned(),
@@ -151,12 +152,12 @@ impl AccessToken {
         }
     }
 
-    /// Whose it is.
+    /// Returns the holder.
     pub fn holder(&self) -> &str {
         AccessToken::holder_in(&self.name)
     }
 
-    /// The same name, of a token that is good only with a certificate whose SHA-256 is this, 64 hexadecimal digits.
+    /// Returns the name of a token that needs a client certificate with this SHA-256 of 64 hexadecimal digits.
     pub fn with_certificate(name: &str, certificate: &str) -> String {
         match name.contains(BOUND) {
             true => format!("{name}{BOUND}{certificate}"),
@@ -168,23 +169,23 @@ impl AccessToken {
         name.split(BOUND).next().unwrap_or_default()
     }
 
-    /// Whether an authority with this token may speak for a source: its own, or one that its token names.
+    /// Returns whether an authority with this token may speak for a source: its own, or one that the token names.
     pub fn speaks_for(&self, source: &str) -> bool {
         let mut named = self.bound().unwrap_or_default().split(',');
         !source.is_empty() && (self.holder() == source || named.any(|named| named == source))
     }
 
-    /// What it is bound to.
+    /// Returns what the token is bound to.
     pub fn bound(&self) -> Option<&str> {
         self.name.split(BOUND).nth(1).filter(|to| !to.is_empty())
     }
 
-    /// The SHA-256 of the certificate that its holder must show, 64 hexadecimal digits.
+    /// Returns the SHA-256 of the required client certificate, 64 hexadecimal digits; None if none is required.
     pub fn certificate(&self) -> Option<&str> {
         self.name.splitn(3, BOUND).nth(2)
     }
 
-    /// Whether the holder is who showed this certificate, or any where none is wanted.
+    /// Returns whether the shown certificate satisfies the token.
     pub fn is_of(&self, shown: Option<CertificateDigest>) -> bool {
         match (self.certificate(), shown) {
             (None, _) => true,
@@ -194,21 +195,21 @@ impl AccessToken {
     }
 }
 
-/// Somebody with genuine credentials in force.
+/// A caller with a genuine credential in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// A session of a resident.
     Session(Session),
-    /// A token of an office or a device: its kind, what it says, and its number.
+    /// A token: its kind, contents and number.
     Token(TokenKind, AccessToken, AccessTokenId),
 }
 
-/// Tells a token from every other: its nonce, which nobody chose, with all bits spread.
+/// Number of a token: its nonce with all bits mixed, which no caller can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessTokenId(pub u64);
 
 impl AccessTokenId {
-    /// Passes made by one thread differ in the count alone.
+    /// Returns the number of a nonce. Tokens made by one thread differ in the counter only.
     fn of(prefix: u64, count: u32) -> AccessTokenId {
         let mut z = prefix.wrapping_add(u64::from(count).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -217,14 +218,14 @@ impl AccessTokenId {
     }
 }
 
-/// Nonces of one thread: eight random bytes once, then a counter. Not `Sync`, so that counting costs an add.
+/// Nonces of one thread: eight random bytes, and a counter. Not `Sync`, so that counting costs one add.
 pub struct Nonces {
     prefix: [u8; 8],
     count: Cell<u32>,
 }
 
 impl Nonces {
-    /// Returns nonces for one thread, which no other thread has.
+    /// Returns nonces for one thread.
     pub fn new() -> Nonces {
         let mut random = [0; 12];
         aws_lc_rs::rand::fill(&mut random).expect("the system gives random bytes");
@@ -253,7 +254,7 @@ impl Default for Nonces {
 /// Seals and opens with the ring in force.
 pub struct Seal {
     ring: ArcSwap<KeyRing>,
-    /// What is good no more although it is genuine.
+    /// Revoked credentials.
     pub revoked: RevocationTable,
     settings: Settings,
 }
@@ -268,35 +269,35 @@ impl Seal {
         }
     }
 
-    /// Takes up a ring that was rotated meanwhile.
+    /// Takes up a rotated ring.
     pub fn reload(&self, file: impl Into<KeyRing>) {
         self.ring.store(Arc::new(file.into()));
     }
 
-    /// Returns the id of the key that seals now.
+    /// Returns the id of the current key.
     pub fn current_key(&self) -> u8 {
         self.ring.load().current_id()
     }
 
-    /// Returns for how long the current key has sealed.
+    /// Returns the time since the current key came into use.
     pub fn key_age(&self, now: Time) -> Duration {
         now.since(self.ring.load().current_since)
     }
 
-    /// Returns how long a code is valid.
+    /// Returns the validity of a live code.
     pub fn code_life(&self) -> Duration {
         self.settings.code_life
     }
 
-    /// Returns how far the clocks of two nodes may be apart.
+    /// Returns the allowed difference of two nodes' clocks.
     pub fn clock_skew(&self) -> Duration {
         self.settings.clock_skew
     }
 
-    /// The keyed hash of a document.
+    /// Returns the identity of a document, a keyed hash.
     ///
     /// # Panics
-    /// With a part of a ring. Nobody gets here with one: its doors take no document, and its operations door no token.
+    /// Panics with a ring part. No caller has one: its doors take no document, and its operations door no token.
     pub fn identify(&self, document: &Document) -> Identity {
         let ring = self.ring.load();
         let mut context = aws_lc_rs::hmac::Context::with_key(ring.identity.as_ref().expect(WHOLE));
@@ -324,12 +325,11 @@ impl Seal {
         text
     }
 
-    /// Opens a code that a gate read: `CodeInvalid` for what our keys did not seal, `CodeExpired` for what is too old or
-    /// from the future.
+    /// Opens a live code that a gate scanned.
     ///
     /// # Errors
     ///
-    /// `CodeInvalid` for what our keys did not seal, `CodeExpired` for what is too old or from the future.
+    /// `CodeInvalid` if our keys did not seal it, `CodeExpired` if it has expired or is from the future.
     pub fn open_code(&self, text: &[u8], now: Time) -> Result<Code, Refusal> {
         let mut bytes = [0; HEAD + CODE_BYTES + TAG];
         if text.len() != CODE_CHARS
@@ -362,8 +362,8 @@ impl Seal {
         Ok(code)
     }
 
-    /// Returns the issuer that a text of a live code's form names in clear; nothing of it is checked. A code of a node without an issuer
-    /// names any number.
+    /// Returns the issuer that a text in the form of a live code names in clear, unchecked. Codes of a node without an issuer
+    /// hold any number.
     pub fn issuer_named(text: &[u8]) -> Option<u32> {
         let mut bytes = [0; 2 + ISSUER_BYTES];
         let begins = text
@@ -393,12 +393,12 @@ impl Seal {
         self.print(TokenKind::Session, nonces, &plain)
     }
 
-    /// `Unauthorized`, `NotPermitted` (genuine, of another kind) or `SessionExpired`.
+    /// Opens a session.
     ///
     /// # Errors
     ///
-    /// `Unauthorized` for what our keys did not seal or what was revoked, `NotPermitted` for a genuine credential of another kind,
-    /// `SessionExpired` for one whose time is over, `Warming` while revocations are not read.
+    /// `Unauthorized` if our keys did not seal it or it was revoked, `NotPermitted` for another kind of credential,
+    /// `SessionExpired`, and `Warming` until the revocations are read.
     pub fn open_session(&self, text: &[u8], now: Time) -> Result<Session, Refusal> {
         let mut bytes = [0; SEALED_MAX];
         let (times, rest) = self.open_timed(TokenKind::Session, text, &mut bytes, now)?;
@@ -423,8 +423,7 @@ impl Seal {
         })
     }
 
-    /// The token of a scanner, an authority, or whoever else comes in an office; its name, and what it is bound to, have at most
-    /// [`NAME_BYTES_MAX`] bytes each.
+    /// Returns a sealed token. Its name and what it is bound to have at most [`NAME_BYTES_MAX`] bytes each.
     pub fn pass(&self, kind: TokenKind, nonces: &Nonces, pass: &AccessToken) -> String {
         debug_assert!(!matches!(
             kind,
@@ -438,12 +437,13 @@ impl Seal {
         self.print(kind, nonces, &plain)
     }
 
-    /// Whether `text` is a token of this kind in force, and which: the check of the hot path, without taking the name out.
+    /// Checks that `text` is a token of this kind in force, and returns its number: the check of the hot path, which does not
+    /// copy the name.
     ///
     /// # Errors
     ///
-    /// `Unauthorized` for what our keys did not seal or what was revoked, `NotPermitted` for a genuine credential of another kind,
-    /// `SessionExpired` for one whose time is over, `Warming` while revocations are not read.
+    /// `Unauthorized` if our keys did not seal it or it was revoked, `NotPermitted` for another kind of credential,
+    /// `SessionExpired`, and `Warming` until the revocations are read.
     pub fn admits(
         &self,
         kind: TokenKind,
@@ -456,7 +456,7 @@ impl Seal {
         self.in_force(kind, times.0, &bytes, length)
     }
 
-    /// Returns which token these opened bytes were, with a name of so many bytes, unless it was revoked.
+    /// Returns the number of an opened token unless it was revoked; its name has `name_length` bytes.
     #[inline]
     fn in_force(
         &self,
@@ -478,12 +478,12 @@ impl Seal {
             .map(|()| id)
     }
 
-    /// Whoever comes with whatever credentials: `Unauthorized` or `SessionExpired`.
+    /// Opens any credential.
     ///
     /// # Errors
     ///
-    /// `Unauthorized` for what our keys did not seal or what was revoked, `SessionExpired` for one whose time is over, `Warming`
-    /// while revocations are not read.
+    /// `Unauthorized` if our keys did not seal it or it was revoked, `SessionExpired`, and `Warming` until the revocations are
+    /// read.
     pub fn open_caller(&self, text: &[u8], now: Time) -> Result<Caller, Refusal> {
         let mut first = [0; SEALED_MAX];
         let length = base32::decode(text, &mut first).ok_or(Refusal::Unauthorized)?;
@@ -502,7 +502,7 @@ impl Seal {
         }
     }
 
-    /// As [`Seal::admits`], with the name.
+    /// Opens a token of this kind, with its name.
     ///
     /// # Errors
     ///
@@ -527,8 +527,8 @@ impl Seal {
         Ok(pass)
     }
 
-    /// Seals a profile for the store. Panics like [`Seal::identify`]. The nonce is the claim's: sealing the same profile again gives the same bytes, so
-    /// that a store can tell that nothing changed without opening it.
+    /// Seals a profile for the store. Panics like [`Seal::identify`]. The nonce follows from the claim: the same profile gives
+    /// the same bytes, so that a store notices an unchanged one.
     pub fn profile(&self, identity: &Identity, profile: &Profile) -> Vec<u8> {
         let ring = self.ring.load();
         let (id, key) = ring.rest.as_ref().expect(WHOLE);
@@ -542,7 +542,7 @@ impl Seal {
         bytes
     }
 
-    /// None if the bytes were sealed by another ring, for another resident, or were changed.
+    /// Opens a profile; None if it was sealed by another ring or for another resident, or was changed.
     pub fn open_profile(&self, identity: &Identity, sealed: &[u8]) -> Option<Profile> {
         let ring = self.ring.load();
         let (id, key) = ring.rest.as_ref()?;
@@ -557,17 +557,17 @@ impl Seal {
         Profile::from_bytes(plain)
     }
 
-    /// A mark by which a store knows whether it was written with this ring.
+    /// Returns the mark by which a store recognises its ring.
     pub fn mark(&self) -> [u8; 16] {
         self.ring.load().mark
     }
 
-    /// Returns what makes the tags of statuses in the store.
+    /// Returns the keys of the tags of statuses in the store.
     pub fn status_tags(&self) -> StatusTags {
         self.ring.load().tags.clone()
     }
 
-    /// The mark of a ring that is not in force.
+    /// Returns the mark of a ring that is not in force.
     pub fn mark_of(file: impl Into<KeyRing>) -> [u8; 16] {
         file.into().mark
     }
@@ -579,7 +579,7 @@ impl Seal {
         base32::text(&bytes)
     }
 
-    /// Seals what lies between head and tag, and fills both.
+    /// Seals the bytes between head and tag, and fills both.
     fn close(&self, kind: TokenKind, nonces: &Nonces, bytes: &mut [u8]) {
         let ring = self.ring.load();
         let (id, key) = ring.current(kind).expect(WHOLE);
@@ -615,7 +615,8 @@ impl Seal {
             .map(|plain| &*plain)
     }
 
-    /// Opens a credential: its issue and expiry times, and the rest. Credentials carry no skew: they live for hours.
+    /// Opens a credential. Returns its issue and expiry times, and the rest. No clock skew is allowed: credentials are valid
+    /// for hours.
     fn open_timed<'b>(
         &self,
         kind: TokenKind,
@@ -655,7 +656,7 @@ fn time48(bytes: &[u8]) -> Time {
     Time(u64::from_be_bytes(eight))
 }
 
-/// Ten bytes: type and assurance in the low half of the first (its high half is the caller's), the ends of the number,
+/// Writes ten bytes: type and assurance in the low half of the first (the caller uses its high half), the ends of the number,
 /// the name's first character, its stars.
 fn write_masked(masked: &MaskedIdentity, out: &mut [u8]) {
     out[0] |= masked.cert_no.cert_type.bits() | masked.assurance.bits() << 2;
@@ -664,14 +665,14 @@ fn write_masked(masked: &MaskedIdentity, out: &mut [u8]) {
     out[9] = masked.name.stars;
 }
 
-/// A masked identity as a paper keeps it.
+/// Returns a masked identity as papers hold it.
 pub fn masked_bytes(masked: &MaskedIdentity) -> [u8; 10] {
     let mut bytes = [0; 10];
     write_masked(masked, &mut bytes);
     bytes
 }
 
-/// What [`masked_bytes`] wrote, ten bytes; None if it is none.
+/// Parses ten bytes of [`masked_bytes`]; None for other bytes.
 pub fn read_masked(bytes: &[u8]) -> Option<MaskedIdentity> {
     Some(MaskedIdentity {
         name: MaskedName {

@@ -1,5 +1,5 @@
-//! The service: one query to one answer. Show, scan, sessions, explanations.
-//! A show and a scan in the steady state wait for nothing: all they need is in what the caller holds and on the board.
+//! The service: turns a query into an answer. Shows, scans, sessions, explanations. A show or a scan in the steady state waits
+//! for nothing: the credential and the board have all it needs.
 
 pub mod foreign;
 pub mod in_force;
@@ -54,113 +54,113 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How queries are answered.
+/// Settings of the service.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How far the system's clock may be from the store's before the node is not ready.
+    /// Largest difference between the system's clock and the store's with which the node is ready.
     pub clock_offset_max: Duration,
-    /// How long a resident's session lasts.
+    /// Validity of a resident's session.
     pub session_life: Duration,
-    /// How the store is asked.
+    /// Settings of the store client.
     pub store_client: store_client::Settings,
-    /// Log-ins and explanations that one resident may ask for in a second.
+    /// Log-ins and explanations of one resident in a second.
     pub desk_requests_per_second: u32,
     /// Limits of the desk.
     pub desk: desk::Settings,
-    /// How often each credential may ask.
+    /// Rates of each credential.
     pub rate_limits: RateLimits,
-    /// Whether gates are told why somebody is red.
+    /// Whether gates get the reasons of a red.
     pub gate_reasons: bool,
-    /// None where no offline codes are issued.
+    /// Settings of offline codes; None if the node issues none.
     pub offline: Option<OfflineSettings>,
-    /// How status lists are made and used.
+    /// Settings of status lists.
     pub lists: ListSettings,
-    /// Pages that each thread of a door serves in a second; 0 for none at all.
+    /// Pages that each thread of a door serves in a second; 0 for none.
     pub pages_per_second: u32,
-    /// All settings of the node, for operators.
+    /// All settings in force, for operators.
     pub in_force: SettingsInForce,
 }
 
-/// How often is fair; 0 for no limit. Ten seconds' worth is saved up of shows and of scans.
+/// Rates of each credential; 0 for no limit. Shows and scans of ten seconds may be saved up.
 #[derive(Clone, Debug)]
 pub struct RateLimits {
-    /// Shows of one resident in a second, whatever sessions they come with.
+    /// Shows of one resident in a second, over all sessions.
     pub shows_per_second: u32,
     /// Scans with one token in a second.
     pub scans_per_second: u32,
     /// Lines of bulk scans with one token in a second.
     pub bulk_codes_per_second: u32,
-    /// Bulk scans with one token at once.
+    /// Concurrent bulk scans with one token.
     pub bulk_scans_per_token: u32,
-    /// Lines that are saved up: a whole bulk, so that a first one is never held up.
+    /// Lines that may be saved up: a whole bulk scan, so that a first one is never delayed.
     pub bulk_codes_saved: u64,
 }
 
 const SAVED_SECONDS: u64 = 10;
 
-/// A scanner that owes for so much of its bulk scans begins no other. One that is held up owes for 64 lines at a time: a
-/// few may share the rate.
+/// Debt of a token's bulk scans above which no further one may begin. A delayed scan owes for 64 lines at a time, so a few can
+/// share the rate.
 const BULK_OWED_MAX: Duration = Duration::from_millis(50);
 
-/// Places in which the turns of residents are counted, for each core: 1 MiB. A core answers 100,000 shows a second; spread
-/// over residents who ask as they should, they fill a place of these to less than half.
+/// Slots of the rate limiter of residents for each core: 1 MiB. A core answers 100,000 shows a second; spread over well-behaved
+/// residents, they fill less than half of the slots.
 const RESIDENT_PLACES: usize = 1 << 17;
 
-/// The same of scanners, for the node: 512 KiB for some thousands of them.
+/// Slots of the rate limiter of scanners for the node: 512 KiB for some thousands.
 const SCANNER_PLACES: usize = 1 << 16;
 
-/// Residents whose desk queries are counted at once; the rest begin anew.
+/// Residents whose desk requests are counted at once; older ones start again.
 const DESK_COUNTED_MAX: u64 = 200_000;
 
 /// Offline codes of one resident and generation in a day, from one node.
 const OFFLINE_CODES_A_DAY: u8 = 4;
 
-/// Residents whose offline codes are counted at once; the rest begin anew.
+/// Residents whose offline codes are counted at once; older ones start again.
 const OFFLINE_COUNTED_MAX: u64 = 200_000;
 
-/// Answers with keys that each thread of a door gives in a second.
+/// Answers with public keys that each thread of a door gives in a second.
 const LISTS_PER_SECOND: u32 = 200;
 
-/// Readings of what is new between two of all revoked generations.
+/// Each reading of this number reads all revoked generations; the others read new ones.
 const GENERATIONS_WHOLE_EVERY: u64 = 600;
 
-/// The state that every thread shares.
+/// State that all threads share.
 pub struct AppState {
     /// The board.
     pub board: Arc<Board>,
     /// Keys of codes, tokens and papers.
     pub seal: Seal,
-    /// The store, open.
+    /// The open store.
     pub store: Arc<dyn Store>,
-    /// What asks the store, under a limit and a deadline.
+    /// Access to the store, under a limit and a deadline.
     pub store_client: StoreClient,
-    /// Whose assertions of a log-in are believed.
+    /// The identity platform, whose assertions are accepted.
     pub platform: Platform,
-    /// The node's meters.
+    /// The metrics of the node.
     pub meters: Arc<Meters>,
-    /// What watches the time of day.
+    /// The watch of the system's clock.
     pub clock: ClockWatch,
     audit: Audit,
     revoked_grants: RevokedGrantCache,
     scans: GrantScanQueue,
-    /// Codes that scanners of two sites read.
+    /// Codes read by scanners of two sites.
     pub sightings: Sightings,
     guidance: ArcSwap<Guidance>,
     names: ArcSwap<DisplayNames>,
-    /// All settings of the node, for operators. A reload changes it.
+    /// All settings in force, for operators. A reload changes them.
     pub in_force: ArcSwap<SettingsInForce>,
-    /// How many connections each door may have.
+    /// Limits of connections of each door.
     pub connection_caps: ConnectionCaps,
-    /// Whether all was good that was read again last.
+    /// Whether the last reload succeeded for all files.
     pub is_reloaded: AtomicBool,
     desk_requests_per_second: AtomicU32,
-    /// None where no offline codes are issued.
+    /// Issuer of offline codes; None if the node issues none.
     pub offline: Option<Arc<OfflineIssuer>>,
-    /// None where no offline codes are issued.
+    /// The status list; None if the node issues no offline codes.
     pub lists: Option<Arc<Lists>>,
-    /// None where codes of other issuers are not recognised.
+    /// The recogniser; None if codes of other issuers are not recognised.
     pub recogniser: Option<Arc<Recogniser>>,
-    /// None where no other issuer's service is asked.
+    /// Access to other issuers' services; None if none is asked.
     pub exchange: Option<Arc<Exchange>>,
     exchange_limiter: RateLimiter,
     offline_codes: moka::sync::Cache<(Identity, u8), Arc<AtomicU8>>,
@@ -171,70 +171,69 @@ pub struct AppState {
     bulk_limiter: RateLimiter,
     bulks: Arc<ConcurrencyCounter>,
     backups: Arc<ConcurrencyCounter>,
-    /// How often the revocations were read.
+    /// Number of readings of the revocations.
     revoked_readings: AtomicU32,
     draining: AtomicBool,
 }
 
-/// A query, read and not yet believed.
+/// A parsed query. Its credential is not checked yet.
 pub enum Query<'q> {
-    /// A code is asked for.
+    /// Shows a code.
     Show {
-        /// The session, sealed.
+        /// The sealed session.
         session: &'q [u8],
         /// The language of the guidance.
         language: Language,
     },
-    /// A code was scanned.
+    /// Scans a code.
     Scan {
-        /// Who scans.
+        /// The admitted scanner.
         scanner: AdmittedScanner<'q>,
-        /// The code, as it was read.
+        /// The code as read.
         code: &'q [u8],
         /// The language of the verdict.
         language: Language,
     },
-    /// An offline code that lasts so many hours, as they were said.
+    /// Issues an offline code.
     OfflineCode {
-        /// The session, sealed.
+        /// The sealed session.
         session: &'q [u8],
-        /// How many hours the code is to last, as the query says.
+        /// Requested validity in hours, as sent.
         hours: Option<&'q str>,
     },
-    /// A session is to be opened.
+    /// Opens a session.
     OpenSession {
-        /// The platform's assertion of a log-in.
+        /// The identity platform's assertion of a log-in.
         assertion: &'q str,
     },
-    /// The status in detail is asked for.
+    /// Explains a status.
     Explain {
-        /// The session, sealed.
+        /// The sealed session.
         session: &'q [u8],
         /// The language of the guidance.
         language: Language,
     },
-    /// What is asked of the desk, and the caller that [`Service::admit_desk`] let in. Boxed, so that those who show and scan carry no
-    /// place for it.
+    /// An act of the desk with the caller that [`Service::admit_desk`] admitted. Boxed, so that shows and scans stay small.
     Desk(Box<desk::DeskRequest<'q>>, Box<Caller>),
 }
 
-/// What a query ends in when it is not refused, and the language to say it in.
+/// Answer to a query, with the language to print it in.
 pub enum Answer {
-    /// A code, and the language of its guidance.
+    /// Answer to a show.
     Shown(ShownCode, Language),
-    /// What a gate is told of a code, and the language.
+    /// Answer to a scan.
     Verdict(Verdict, Language),
-    /// A session just opened.
+    /// A new session.
     Opened(OpenedSession),
-    /// A status in detail, and the language.
+    /// A status in detail.
     Explained(StatusExplanation, Language),
-    /// An offline code just issued.
+    /// A new offline code.
     OfflineCode(Box<OfflineIssued>),
-    /// What a gate is told of an offline code, and the language.
+    /// Answer to a scan of an offline code.
     OfflineVerdict(Box<OfflineVerdict>, Language),
-    /// What a gate is told of a code of another issuer.
+    /// Answer to a scan of a code of another issuer.
     Foreign(Box<ForeignVerdict>),
-    /// What the desk says; rare beside the others, so that they carry no place for it.
+    /// Answer of the desk. Boxed, because it is rare.
     Desk(Box<desk::DeskResponse>, Language),
 }
 
@@ -253,34 +252,34 @@ impl From<&Result<Answer, Refusal>> for QueryOutcome {
     }
 }
 
-/// A scanner that was admitted: its token and the number of it.
+/// An admitted scanner: its token and the token's number.
 #[derive(Clone, Copy)]
 pub struct AdmittedScanner<'q> {
     token: &'q [u8],
     pass: AccessTokenId,
 }
 
-/// A bulk scan that was admitted: the number of its token. It counts as under way until this is dropped.
+/// An admitted bulk scan. It counts as in progress until this is dropped.
 pub struct AdmittedBulk {
     /// The number of the token.
     pub pass: AccessTokenId,
     _under_way: ConcurrencyGuard,
 }
 
-/// A query and what it is counted as; that is known even of one that could not be read.
+/// A query with the kind it is counted as, which is known even if parsing failed.
 pub struct TimedQuery<'q> {
     /// The kind under which the query is counted.
     pub kind: RequestKind,
-    /// What is asked, or why that could not be read.
+    /// The query, or why it could not be parsed.
     pub query: Result<Query<'q>, Refusal>,
-    /// When its head was read.
+    /// When the head of the request was read.
     pub started: Instant,
-    /// The time of the query, by both clocks.
+    /// The time of the query by both clocks.
     pub now: Now,
 }
 
 impl AppState {
-    /// Returns what all threads of a node share.
+    /// Returns the shared state of a node.
     pub fn new(
         board: Arc<Board>,
         seal: Seal,
@@ -290,7 +289,7 @@ impl AppState {
         meters: Arc<Meters>,
         settings: Settings,
     ) -> AppState {
-        // Whether a credential was revoked is not known yet.
+        // Until the revocations are read, no credential is accepted.
         seal.revoked.await_reading();
         let (rate_limits, epoch) = (settings.rate_limits.clone(), Instant::now());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -351,7 +350,7 @@ impl AppState {
         }
     }
 
-    /// Returns the same state, issuing offline codes where there is an issuer.
+    /// Sets the issuer of offline codes.
     pub fn issuing(self, offline: Option<Arc<OfflineIssuer>>) -> AppState {
         let lists = offline.as_ref().map(|offline| {
             let lists = Lists::new(self.settings.lists.clone(), offline.settings.issuer);
@@ -364,7 +363,7 @@ impl AppState {
         }
     }
 
-    /// Returns the same state, with names of sources, organisations and sites.
+    /// Sets the display names of sources, organisations and sites.
     pub fn naming(self, names: DisplayNames) -> AppState {
         AppState {
             names: ArcSwap::from_pointee(names),
@@ -372,7 +371,7 @@ impl AppState {
         }
     }
 
-    /// Returns the same state, recognising codes of other issuers where there is a trust list.
+    /// Sets the recogniser of other issuers' codes.
     pub fn recognising(
         self,
         recogniser: Option<Arc<Recogniser>>,
@@ -397,7 +396,8 @@ impl AppState {
         }
     }
 
-    /// Reads the trust list again where its files are others, or where `force` says so. Bad files change nothing; false says so.
+    /// Reads the trust list again if its files changed, or if `force` is set. Returns false if they are faulty; then the list
+    /// in force stays.
     pub fn reload_trust(&self, force: bool) -> bool {
         let Some(recogniser) = &self.recogniser else {
             return true;
@@ -413,35 +413,35 @@ impl AppState {
             }
             TrustReloaded::Bad(faults) => {
                 for fault in faults {
-                    tracing::error!(%fault, "the trust list in force stays");
+                    tracing::error!(%fault, "the trust list has a fault: the one in force stays");
                 }
                 false
             }
         }
     }
 
-    /// Whether the system's clock and the store's are further apart than they may be.
+    /// Returns whether the system's clock and the store's differ by more than `clock_offset_max`.
     pub fn clock_offset_is_too_large(&self) -> bool {
         self.clock.is_apart(self.settings.clock_offset_max)
     }
 
-    /// How far the two may be apart.
+    /// Returns the largest allowed difference of the two clocks.
     pub fn clock_offset_max(&self) -> Duration {
         self.settings.clock_offset_max
     }
 
-    /// From now on `/ready` says no and nothing long is begun.
+    /// Starts the drain: `/ready` answers no, and nothing long begins.
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
     }
 
-    /// Returns whether the node is about to end.
+    /// Returns whether the node is draining.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
 
-    /// Reads the identity platform's keys again where their file is another, or where `force` says so. A bad file changes nothing,
-    /// and is told by false.
+    /// Reads the identity platform's keys again if their file changed, or if `force` is set. Returns false if the file is
+    /// faulty; then the keys in force stay.
     pub fn reload_platform(&self, force: bool) -> bool {
         match self.platform.reload(force) {
             Reloaded::Same => {}
@@ -449,21 +449,29 @@ impl AppState {
                 tracing::info!(keys, "the identity platform's keys were read again")
             }
             Reloaded::Bad(why) => {
-                tracing::error!(%why, "the identity platform's keys in force stay");
+                tracing::error!(%why, "the file of the identity platform's keys has a fault: the keys in force stay");
                 return false;
             }
         }
         true
     }
 
-    /// Reads anew what is good no more.
+    /// Reads the revocations of credentials again.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or a revocation cannot be opened.
     pub async fn refresh_revoked(&self) -> Result<(), crate::store::Error> {
         let nth = self.revoked_readings.fetch_add(1, Relaxed);
         let whole = !self.seal.revoked.is_read() || nth.is_multiple_of(revocation::WHOLE_EVERY);
         revocation::refresh(&*self.store, &self.seal, whole).await
     }
 
-    /// Reads which generations of offline codes were revoked: what is new, and now and then all. `nth` counts the readings.
+    /// Reads the revoked generations of offline codes: new ones, and all of them now and then. `nth` counts the calls.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or a paper cannot be opened.
     pub async fn refresh_generations(&self, nth: u64) -> Result<(), crate::store::Error> {
         let Some(offline) = &self.offline else {
             return Ok(());
@@ -477,7 +485,7 @@ impl AppState {
         Ok(())
     }
 
-    /// Returns what the meters tell of offline codes and of the status list; None where no offline codes are issued.
+    /// Returns the metrics of offline codes and the status list; None if the node issues none.
     pub fn offline_facts(&self, now: Now) -> Option<OfflineFacts> {
         let (offline, lists) = self.offline.as_ref().zip(self.lists.as_ref())?;
         let served = lists.served();
@@ -507,17 +515,17 @@ impl AppState {
         })
     }
 
-    /// Takes up other texts of guidance.
+    /// Sets the texts of guidance.
     pub fn set_guidance(&self, guidance: Guidance) {
         self.guidance.store(Arc::new(guidance));
     }
 
-    /// Takes up other names of sources, organisations and sites.
+    /// Sets the display names.
     pub fn set_names(&self, names: DisplayNames) {
         self.names.store(Arc::new(names));
     }
 
-    /// Takes up other rates of the setting `name`. False where that needs a restart.
+    /// Sets the rate of the setting `name`. Returns false if that needs a restart.
     pub fn set_rate(&self, name: &str, newer: &Settings) -> bool {
         let RateLimits {
             shows_per_second,
@@ -535,7 +543,7 @@ impl AppState {
                 (self.scan_limiter).set_rate(scans_per_second, saved(scans_per_second))
             }
             "bulk_codes_per_second" => {
-                // A longer bulk needs a restart, and so does what is saved up for one.
+                // A larger bulk scan needs a restart, as does what may be saved up for one.
                 let saved = self.settings.rate_limits.bulk_codes_saved;
                 self.bulk_limiter.set_rate(bulk_codes_per_second, saved)
             }
@@ -553,7 +561,7 @@ impl AppState {
         }
     }
 
-    /// Takes up a key ring that was rotated meanwhile. False where it has no signing keys and needs some.
+    /// Takes up a rotated key ring. Returns false if it lacks signing keys that are needed.
     pub fn reload_ring(&self, ring: &KeyFile) -> bool {
         self.seal.reload(ring);
         let signs = self
@@ -566,7 +574,11 @@ impl AppState {
         signs
     }
 
-    /// Tells those whose grants were scanned, as soon as there are any; or, at the `end`, those whom nobody has told yet.
+    /// Notifies residents of scanned grants, as soon as there are any. With `end` it delivers the remaining ones and returns.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of [`StoreClient`]. Undelivered notices stay for the next call.
     pub async fn deliver_grant_scans(&self, end: bool) -> Result<u64, Refusal> {
         match end {
             false => self.scans.tell(&self.seal, &self.store_client).await,
@@ -578,13 +590,17 @@ impl AppState {
         }
     }
 
-    /// Counts what a token fed; it is recorded by [`AppState::record_feeds`].
+    /// Counts what a token fed, until [`AppState::record_feeds`] records it.
     pub fn count_feed(&self, feeder: Feeder, feed: FeedCounts) {
         self.meters.store.fed_reds(&feeder.holder, feed.reds);
         self.audit.count_feed(feeder, feed);
     }
 
-    /// Records what was fed since the last time in the audit log.
+    /// Records the feeds since the last call in the audit log.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of [`Audit::file_feeds`].
     pub async fn record_feeds(&self) -> Result<(), Refusal> {
         let now = Time::now();
         self.audit
@@ -592,17 +608,17 @@ impl AppState {
             .await
     }
 
-    /// Writes the end of the audit log's chain to the log of the node.
+    /// Writes the end of the audit log's chain to the node's log.
     pub fn tell_audit_end(&self, what: &'static str) {
         self.audit.tell_end(what);
     }
 
-    /// Links of the audit log that this node filed.
+    /// Returns the number of links of the audit log that this node wrote.
     pub fn audit_links(&self) -> u64 {
         self.audit.links.load(Relaxed)
     }
 
-    /// Opens credentials and judges whether their role may do this.
+    /// Opens a credential, and checks whether its role permits the act.
     fn caller(
         &self,
         act: Act,
@@ -622,7 +638,7 @@ impl AppState {
         }
     }
 
-    /// A resident's turn at the desk.
+    /// Takes a turn of a resident's rate at the desk.
     fn limit_desk_rate(&self, who: Identity) -> Result<(), Refusal> {
         let now = Instant::now();
         let per_second = self.desk_requests_per_second.load(Relaxed);
@@ -636,22 +652,22 @@ impl AppState {
     }
 }
 
-/// A backup that is being read, and its place: there is one at a time.
+/// A backup in progress. There is only one at a time.
 pub struct BegunBackup {
-    /// The frames of the backup, as they are read.
+    /// The frames of the backup.
     pub frames: StoreStream,
     _under_way: ConcurrencyGuard,
 }
 
-/// The service as one thread holds it.
+/// The service of one thread.
 pub struct Service {
-    /// What all threads share.
+    /// State shared by all threads.
     pub app: Arc<AppState>,
     /// The counts of this thread.
     pub metrics: Arc<ThreadMetrics>,
     nonces: Nonces,
     page_budget: RefCell<Budget>,
-    /// For parts of pages that are asked for by their version: who has a page gets its parts, whatever others ask for.
+    /// Budget of assets requested by version. Separate, so that a client with a page gets its assets whatever others request.
     part_budget: RefCell<Budget>,
     grants_seen: RefCell<SeenGrants>,
     offline_budget: RefCell<Budget>,
@@ -684,7 +700,11 @@ impl Service {
         }
     }
 
-    /// Answers a query, and counts it with the time that it took.
+    /// Answers a query, and counts it with its duration.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of the query.
     pub async fn answer(&self, request: TimedQuery<'_>) -> Result<Answer, Refusal> {
         let visit = self.metrics.enter(request.kind, request.started); // dropped unfinished, it counts as gone
         let result = self.walk(request.query, request.now, request.started).await;
@@ -692,7 +712,7 @@ impl Service {
         result
     }
 
-    /// Every `?` is a door out, named beside it.
+    /// Answers a query. The refusals of each step are named beside it.
     async fn walk(
         &self,
         query: Result<Query<'_>, Refusal>,
@@ -745,7 +765,7 @@ impl Service {
                 Ok(Answer::Explained(explained, language))
             }
             Query::Desk(request, caller) => {
-                // Boxed, so that those who show and scan carry no place for it.
+                // Boxed, so that shows and scans stay small.
                 let mut said = Box::pin(self.desk(now.time).answer(&request, &caller)).await?; // what the desk refuses
                 if let DeskResponse::Found(said) | DeskResponse::Done(said) = &mut said {
                     self.app.names.load().add(said, request.language);
@@ -755,8 +775,11 @@ impl Service {
         }
     }
 
-    /// Judges a scanner's token before the body of its scan is read. `Unauthorized`, `SessionExpired`, `NotPermitted`, or
-    /// `RateLimited`.
+    /// Checks a scanner's token before the body of its scan is read.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, `Warming`, or `RateLimited`.
     pub fn admit_scan<'q>(
         &self,
         token: &'q [u8],
@@ -768,7 +791,11 @@ impl Service {
         Ok(AdmittedScanner { token, pass })
     }
 
-    /// Returns whether a pass that was admitted is still in force; costs one look at the table in memory.
+    /// Checks that an admitted token is still in force, by one lookup in memory.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized` if it was revoked, `SessionExpired`, or `Warming`.
     pub fn still_admits(
         &self,
         pass: AccessTokenId,
@@ -782,8 +809,11 @@ impl Service {
         }
     }
 
-    /// Judges credentials and role before the body is read. `Unauthorized`, `SessionExpired`, `NotPermitted`, or
-    /// `RateLimited`.
+    /// Checks credential, role and rate before the body is read.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, `Warming`, or `RateLimited`.
     pub fn admit_desk(
         &self,
         act: Act,
@@ -794,7 +824,7 @@ impl Service {
         let caller = self.app.caller(act, credential, certificate, now)?;
         self.app.limit_desk_rate(match &caller {
             Caller::Session(session) => session.identity,
-            // As one who shares a resident's turns with nobody.
+            // Tokens have their own key, so they share no resident's rate.
             Caller::Token(.., id) => Identity {
                 home: ResidentId(id.0),
                 claim: [0; 16],
@@ -803,7 +833,11 @@ impl Service {
         Ok(caller)
     }
 
-    /// Judges credentials once more, for what was admitted before its body came.
+    /// Checks again a credential that was admitted before its body arrived.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
     pub fn still_permits(
         &self,
         act: Act,
@@ -846,9 +880,9 @@ impl Service {
         let word = match board.find(resident, check) {
             Found::Word(word) => Some(word),
             Found::Absent => None,
-            // Not loaded yet, or another has this id, or may have: the store knows by the claim.
+            // The id is not loaded yet, or may belong to another resident: the store decides by the claim.
             Found::NotYet | Found::Ask => {
-                // Boxed, so that those who need it not carry no place for it.
+                // Boxed, so that shows without a lookup stay small.
                 let looked = Box::pin(self.app.store_client.lookup(session.identity)).await?;
                 if let Some(placed) = &looked.placed {
                     resident = placed.id;
@@ -858,7 +892,7 @@ impl Service {
                     freshness = board.freshness_at(looked.as_of, now);
                     let known = board.word(resident);
                     word = match looked.placed {
-                        // What came by another way meanwhile may be newer.
+                        // A change that arrived meanwhile may be newer.
                         Some(placed) => Some(newer(known, placed.word)),
                         None => known.filter(|word| word.check() == check),
                     };
@@ -866,7 +900,8 @@ impl Service {
                     self.app.store_client.caught_up(resident).await?;
                     let known;
                     (known, freshness) = self.known(resident, now)?;
-                    // Where two share a home, the look tells the id; the colour is what anybody else is told of it.
+                    // If two residents share a home, the lookup gives the id; the status is the one that any caller gets for
+                    // it.
                     let is_own = |word: &Word| looked.placed.is_some() || word.check() == check;
                     word = known.filter(is_own);
                 }
@@ -891,7 +926,7 @@ impl Service {
         })
     }
 
-    /// Reads one code. The scanner has been admitted.
+    /// Opens one code of an admitted scanner.
     async fn scan(&self, scanner: &[u8], code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         match self.scan_now(code, now) {
             Ok(verdict) if Sightings::watches(verdict.issued_at) => {
@@ -907,7 +942,7 @@ impl Service {
         }
     }
 
-    /// Notes at which site a code that is watched was read.
+    /// Records the site at which a watched code was read.
     #[cold]
     #[inline(never)]
     fn note_sighting(&self, scanner: &[u8], code: &[u8], now: Now) {
@@ -919,8 +954,8 @@ impl Service {
         }
     }
 
-    /// Reads an offline code whose length says that it may be one: as memory knows the resident, or the store while the board is
-    /// being filled.
+    /// Opens a text with the length of an offline code. The status comes from memory, or from the store while the board is
+    /// filled.
     async fn scan_offline(&self, code: &[u8], now: Now) -> Result<OfflineVerdict, Refusal> {
         match self.scan_offline_now(code, now) {
             Err(Refusal::Warming) => {
@@ -932,7 +967,11 @@ impl Service {
         }
     }
 
-    /// As memory knows it; `Warming` where the board is not there yet.
+    /// Opens an offline code from memory.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the code, and `Warming` if the board cannot answer yet.
     pub fn scan_offline_now(&self, code: &[u8], now: Now) -> Result<OfflineVerdict, Refusal> {
         let opened = self.open_offline(code, now.time)?;
         let (word, freshness) = self.known(opened.resident, now)?;
@@ -963,8 +1002,8 @@ impl Service {
         })
     }
 
-    /// Signs an offline code for whom a session shows. `NotFound` where none are issued, or the person is not on record;
-    /// `RateLimited` past what one resident gets in a day, `Busy` past what this thread signs in a second.
+    /// Issues an offline code for a session's resident. `NotFound` if the node issues none or the person is not on record,
+    /// `RateLimited` beyond a resident's daily number, `Busy` beyond this thread's rate of signatures.
     async fn issue_offline(
         &self,
         session: &Session,
@@ -1008,7 +1047,7 @@ impl Service {
         })
     }
 
-    /// Returns whom a session shows, as the board knows it or the store. `NotFound` for who is not on record.
+    /// Returns the id and word of a session's resident from the board or the store. `NotFound` if the person is not on record.
     async fn on_record(&self, session: &Session) -> Result<(ResidentId, Word), Refusal> {
         let resident = session.resident();
         match self.app.board.find(resident, session.identity.check()) {
@@ -1022,20 +1061,28 @@ impl Service {
         }
     }
 
-    /// The organisation of a scanner; None for a scanner of none.
+    /// Returns the organisation of a scanner; None if it belongs to none.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
     pub fn organisation(&self, scanner: &[u8], now: Now) -> Result<Option<Organisation>, Refusal> {
         let seal = &self.app.seal;
         let pass = seal.open_token(TokenKind::Scanner, scanner, now.time)?;
         Ok(pass.bound().map(|name| Organisation::new(seal, name)))
     }
 
-    /// Returns the number of a grant to an organisation; None for whatever is no grant to it that is in force.
+    /// Returns the number of a grant to an organisation; None if the code is no grant to it in force.
     pub fn number_of(&self, organisation: &Organisation, code: &[u8], now: Now) -> Option<u64> {
         let opened = self.app.seal.open_grant(code, organisation.id, now.time);
         opened.ok().map(|grant| grant.number)
     }
 
-    /// Whether the grants with these numbers were taken back.
+    /// Looks up whether grants were revoked.
+    ///
+    /// # Errors
+    ///
+    /// `UpstreamBusy` if the store does not answer in time.
     pub async fn revoked_grants(
         &self,
         organisation: &Organisation,
@@ -1052,7 +1099,7 @@ impl Service {
             .await
     }
 
-    /// Whether one grant was taken back. What cannot be opened is refused before the store is asked.
+    /// Looks up whether one grant was revoked. A code that cannot be opened is refused without a lookup.
     async fn revoked_grants_of(
         &self,
         scanner: &[u8],
@@ -1066,7 +1113,11 @@ impl Service {
             .await
     }
 
-    /// Reads one grant: as memory knows the resident, and the organisation's roster.
+    /// Opens one grant. The status comes from memory, the revocation from `revoked_grants`.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid`, `GrantExpired`, `GrantRevoked`, `Warming`, or `UpstreamBusy` if no lookup covers the grant.
     pub fn scan_grant(
         &self,
         code: &[u8],
@@ -1085,7 +1136,7 @@ impl Service {
         }
         let (word, mut freshness) = self.known(grant.resident, now)?;
         if revoked_grants.as_of < freshness.moment {
-            // Whether it was taken back since is not known.
+            // Whether it was revoked since is unknown.
             freshness = board.freshness_at(revoked_grants.as_of, now);
         }
         let own = own(word, grant.check)?;
@@ -1105,25 +1156,29 @@ impl Service {
         })
     }
 
-    /// As memory knows it; `Warming` where the board is not there yet.
+    /// Opens a live code from memory.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid`, `CodeExpired`, or `Warming` if the board cannot answer yet.
     pub fn scan_now(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         let code = self.app.seal.open_code(code, now.time)?;
         let (word, freshness) = self.known(code.resident, now)?;
         self.verdict(&code, word, freshness)
     }
 
-    /// Asks the store while the board is being filled.
+    /// Opens a live code, and asks the store while the board is filled.
     async fn scan_by_lookup(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         let code = self.app.seal.open_code(code, now.time)?;
         let (word, freshness) = self.looked(code.resident, now).await?;
         self.verdict(&code, word, freshness)
     }
 
-    /// Returns the word at an id as memory knows it, and of when that is; `Warming` where the board cannot tell yet.
+    /// Returns the word at an id from memory, and its freshness; `Warming` if the board cannot answer yet.
     #[inline]
     fn known(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
         let board = &self.app.board;
-        // Before the word, which is as new as that or newer.
+        // Read before the word, which is at least as new.
         let freshness = board.freshness_of(id, now);
         let word = board.word(id);
         match board.is_unconfirmed(id) || word.is_none() && !board.is_filled() {
@@ -1132,7 +1187,7 @@ impl Service {
         }
     }
 
-    /// Returns the word at an id as a look into the store tells it, or as memory does where it has caught up meanwhile.
+    /// Returns the word at an id from a lookup, or from memory if it has caught up meanwhile.
     async fn looked(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
         let AppState {
             board,
@@ -1144,14 +1199,14 @@ impl Service {
             store_client.caught_up(id).await?;
             return self.known(id, now);
         }
-        // What came by another way meanwhile may be newer.
+        // A change that arrived meanwhile may be newer.
         let known = board.word(id);
         let word = word.map_or(known, |word| Some(newer(known, word)));
         Ok((word, board.freshness_at(as_of, now)))
     }
 
-    /// The code was sealed with the check bits of its id's word. Other bits mean that the id was another's then or is now:
-    /// whose, nobody can tell from here, and it is not this resident's.
+    /// Returns the verdict of a code. The code holds the check bits of its id's word; other bits mean that the id belonged to
+    /// another resident then or does now, so the status is unknown.
     fn verdict(
         &self,
         code: &Code,
@@ -1168,7 +1223,7 @@ impl Service {
         })
     }
 
-    /// A first session registers the resident.
+    /// Opens a session. A first one registers the resident.
     async fn open_session(
         &self,
         profile: Profile,
@@ -1179,7 +1234,7 @@ impl Service {
         let who = seal.identify(&profile.document);
         self.app.limit_desk_rate(who)?;
         let steps = self.desk(now).register(who, &profile).await?;
-        // Last, so that a log-in that was refused may be tried again with the same assertion.
+        // Marked as used last, so that a refused log-in can be repeated with the same assertion.
         self.desk(now).use_assertion(number, None).await?;
         let masked = MaskedIdentity {
             name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),
@@ -1264,8 +1319,12 @@ impl Service {
         Ok(explained)
     }
 
-    /// Whether a scanner may scan, said once for a whole bulk. `RateLimited` while it owes for those that it had.
-    /// `RateLimited` also while it has as many under way as it may.
+    /// Checks a scanner once for a whole bulk scan.
+    ///
+    /// # Errors
+    ///
+    /// `RateLimited` while the token owes for earlier bulk scans or has too many in progress; else as of
+    /// [`Service::still_scanner`].
     pub fn admit_bulk(
         &self,
         token: &[u8],
@@ -1283,17 +1342,25 @@ impl Service {
         })
     }
 
-    /// Judges a scanner's token, also in the middle of a bulk scan.
+    /// Checks a scanner's token, also during a bulk scan.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
     pub fn still_scanner(&self, token: &[u8], now: Time) -> Result<AccessTokenId, Refusal> {
         self.app.seal.admits(TokenKind::Scanner, token, now)
     }
 
-    /// Charges lines of a bulk scan; how long the scanner should wait before the next ones.
+    /// Charges lines of a bulk scan. Returns how long the scanner must wait before the next ones.
     pub fn charge_bulk(&self, pass: AccessTokenId, lines: u64) -> Duration {
         self.app.bulk_limiter.charge(pass.0, lines, Instant::now())
     }
 
-    /// Whether this thread may serve a page: so many and no more, because it has codes to serve.
+    /// Takes a page from this thread's budget, which protects its queries.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if the budget is used up, `NotFound` if the node serves no pages.
     pub fn admit_page(&self, versioned: bool, started: Instant) -> Result<(), Refusal> {
         let budget = match versioned {
             true => &self.part_budget,
@@ -1308,7 +1375,11 @@ impl Service {
         }
     }
 
-    /// Whether this thread may serve keys now, or is `Busy`.
+    /// Takes an answer with public keys from this thread's budget.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if the budget is used up.
     pub fn admit_keys(&self, started: Instant) -> Result<(), Refusal> {
         match self.list_budget.borrow_mut().take(started) {
             true => Ok(()),
@@ -1316,7 +1387,11 @@ impl Service {
         }
     }
 
-    /// Whether this thread may send so many bytes of a list now, or is `Busy`.
+    /// Takes bytes of a list from this thread's budget.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if the budget is used up.
     pub fn admit_list_bytes(&self, bytes: u64, started: Instant) -> Result<(), Refusal> {
         match self.list_bytes.borrow_mut().take(bytes, started) {
             true => Ok(()),
@@ -1324,7 +1399,11 @@ impl Service {
         }
     }
 
-    /// Opens an authority's token. `Unauthorized` also where it is bound to a certificate other than the one that was shown.
+    /// Opens an authority's token.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`, also for a token bound to another certificate; `SessionExpired`, `NotPermitted`, or `Warming`.
     pub fn admit_authority(
         &self,
         token: &[u8],
@@ -1339,8 +1418,11 @@ impl Service {
         }
     }
 
-    /// Begins a backup of the store, and records who asked for it. `Busy` while there is another, `NotFound` where the store is backed up by its
-    /// own means.
+    /// Starts a backup of the store, and records who asked for it.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` while another backup runs, `NotFound` if the store has its own means, and the refusals of the audit log.
     pub async fn begin_backup(&self, caller: &Caller, now: Time) -> Result<BegunBackup, Refusal> {
         let Caller::Token(_, operator, _) = caller else {
             return Err(Refusal::NotPermitted);
@@ -1354,20 +1436,24 @@ impl Service {
             }),
             Ok(None) => Err(Refusal::NotFound),
             Err(error) => {
-                tracing::warn!(%error, "no backup could be begun");
+                tracing::warn!(%error, "the store cannot start a backup");
                 Err(Refusal::UpstreamBusy)
             }
         }
     }
 
-    /// What tells an authority's token from every other.
+    /// Returns the number of an authority's token.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
     pub fn authority_number(&self, token: &[u8], now: Time) -> Result<AccessTokenId, Refusal> {
         self.app.seal.admits(TokenKind::Authority, token, now)
     }
 }
 
-/// Returns the word if these are its check bits. Refuses where the store's own is not as it was written: "unknown" would be said
-/// of somebody who is on record.
+/// Returns the word if its check bits match. Refuses if the word in the store is damaged, because "unknown" would be wrong for
+/// a resident on record.
 fn own(word: Option<Word>, check: u16) -> Result<Option<Word>, Refusal> {
     match word {
         Some(word) if word.check() == check => Ok(Some(word)),
@@ -1376,14 +1462,14 @@ fn own(word: Option<Word>, check: u16) -> Result<Option<Word>, Refusal> {
     }
 }
 
-/// Of what the board knows and what the store told, the newer.
+/// Returns the newer of the board's and the store's word.
 fn newer(known: Option<Word>, told: Word) -> Word {
     known
         .filter(|known| known.version() >= told.version())
         .unwrap_or(told)
 }
 
-/// A second's worth is saved up at the start.
+/// Returns a budget with one second saved up.
 fn full_budget(per_second: u32, now: Instant) -> Budget {
     let full = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
     Budget::new(per_second, full)

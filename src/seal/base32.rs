@@ -1,7 +1,7 @@
-//! Sealed bytes as characters: RFC 4648 base32 without padding, capital letters and digits only.
+//! RFC 4648 base32 without padding: sealed bytes as capital letters and digits.
 //!
-//! The QR alphanumeric set holds more characters, but its space, `$`, `*` and `%` are lost or changed by the shells, query
-//! strings and trimming readers that a code travels through; these cost 5 of 88 characters and survive them all.
+//! The QR alphanumeric set has more characters, but shells, query strings and trimming readers lose or change its space, `$`,
+//! `*` and `%`. Base32 costs 5 of 88 characters and survives them all.
 
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const NONE: u8 = 0xff;
@@ -16,7 +16,7 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// Two characters for each ten bits: half the look-ups.
+/// Two characters for each ten bits, which halves the lookups.
 const PAIRS: [[u8; 2]; 1024] = {
     let mut pairs = [[0; 2]; 1024];
     let mut i = 0;
@@ -27,14 +27,13 @@ const PAIRS: [[u8; 2]; 1024] = {
     pairs
 };
 
-/// Characters that `bytes` bytes take.
+/// Returns the number of characters for `bytes` bytes.
 pub const fn encoded_len(bytes: usize) -> usize {
     (bytes * 8).div_ceil(5)
 }
 
-/// Writes `bytes` into `out`, whose length is [`encoded_len`] of theirs.
-// Where the length is known, as it is of a code, the loop has no checks left.
-/// Writes bytes as text. `out` has as many characters as they take.
+// If the length is known at compile time, as for a code, the loop has no checks.
+/// Writes `bytes` as text into `out`, whose length must be [`encoded_len`] of theirs.
 #[inline(always)]
 pub fn encode(bytes: &[u8], out: &mut [u8]) {
     debug_assert_eq!(out.len(), encoded_len(bytes.len()));
@@ -48,14 +47,14 @@ pub fn encode(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
-/// `bytes` as text.
+/// Returns `bytes` as text.
 pub fn text(bytes: &[u8]) -> String {
     let mut out = vec![0; encoded_len(bytes.len())];
     encode(bytes, &mut out);
     String::from_utf8(out).expect("letters and digits")
 }
 
-/// What `text` holds, if that is at most `bytes_max`.
+/// Decodes `text`; None if it is invalid or holds more than `bytes_max` bytes.
 pub fn bytes(text: &str, bytes_max: usize) -> Option<Vec<u8>> {
     let mut out = vec![0; bytes_max.min(text.len())];
     let length = decode(text.as_bytes(), &mut out)?;
@@ -63,7 +62,7 @@ pub fn bytes(text: &str, bytes_max: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Forty bits, the first byte on top.
+/// Returns forty bits, the first byte highest.
 fn value_of(five: &[u8]) -> u64 {
     let mut block = [0; 8];
     block[3..3 + five.len()].copy_from_slice(five);
@@ -78,8 +77,8 @@ fn eight_of(value: u64) -> [u8; 8] {
     eight
 }
 
-/// Reads `text` into `out` and tells how many bytes it held; None for another alphabet, a length that no bytes have,
-/// bits left over (so that one sealed thing has one spelling), or more bytes than `out` has.
+/// Decodes `text` into `out` and returns the number of bytes. None for another alphabet, an impossible length, leftover bits
+/// (so that each text has one spelling), or too many bytes.
 pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     let length = text.len() * 5 / 8;
     if encoded_len(length) != text.len() || length > out.len() {
@@ -103,12 +102,11 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     let block = (bits_of(rest) << (5 * (8 - rest.len()))).to_be_bytes();
     let (kept, left) = block[3..].split_at(rest_out.len());
     rest_out.copy_from_slice(kept);
-    // Bits that no byte took must be none.
+    // Unused bits must be zero.
     (bad == 0 && (rest.is_empty() || left.iter().all(|b| *b == 0))).then_some(length)
 }
 
-/// As [`decode`], of a text that may be in lower case: a hardware scanner types so with Caps Lock on. Costs nothing more for
-/// upper case.
+/// Decodes like [`decode`], and accepts lower case, which a hardware scanner with Caps Lock types. Upper case costs no more.
 pub fn decode_any_case(text: &[u8], out: &mut [u8]) -> Option<usize> {
     decode(text, out).or_else(|| decode_upper(text, out))
 }

@@ -1,4 +1,4 @@
-//! Keys derived from the secrets of a ring, by HKDF with SHA-256 (RFC 5869).
+//! Derives keys from the secrets of a ring, by HKDF with SHA-256 (RFC 5869).
 
 use aws_lc_rs::hkdf;
 
@@ -10,8 +10,7 @@ impl hkdf::KeyType for Length {
     }
 }
 
-/// Fills `key` with what follows from a secret for this purpose. Keys of different purposes tell nothing of each other, nor of the
-/// secret.
+/// Derives a key for a purpose. Keys of different purposes reveal nothing about each other or the secret.
 pub(super) fn fill(secret: &[u8; 32], purpose: &[u8], key: &mut [u8]) {
     hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma")
         .extract(secret)

@@ -1,5 +1,4 @@
-//! Grants as sealed codes: longer than a live code, so that who scans tells them apart by their length, and of a key of their
-//! own.
+//! Grants as sealed codes: longer than a live code, so that scanners tell them apart by length, with keys of their own.
 
 use super::{HEAD, Nonces, Seal, TAG, base32, read_masked, write_masked};
 use crate::answer::Refusal;
@@ -9,22 +8,22 @@ use crate::seal::ring::TokenKind;
 
 const GRANT_BYTES: usize = 42;
 
-/// Characters of a grant: 116.
+/// Length of a grant in characters: 116.
 pub const GRANT_CHARS: usize = base32::encoded_len(HEAD + GRANT_BYTES + TAG);
 const _: () = assert!(GRANT_CHARS <= 128 && GRANT_CHARS != crate::answer::CODE_CHARS);
 
-/// What a grant holds.
+/// Contents of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Whose grant it is.
+    /// The resident who gave it.
     pub resident: ResidentId,
-    /// As a code's.
+    /// Check bits of the resident's word, as in a code.
     pub check: u16,
-    /// Whose scanners open it.
+    /// Number of the organisation whose scanners can open it.
     pub organisation: u64,
-    /// Tells it from the organisation's others.
+    /// Number of the grant, unique within the organisation.
     pub number: u64,
-    /// When the grant ends.
+    /// When the grant expires.
     pub until: Time,
     /// Name and document number, masked.
     pub masked: MaskedIdentity,
@@ -43,11 +42,11 @@ impl Seal {
         self.print(TokenKind::Grant, nonces, &plain)
     }
 
-    /// Opens a grant for a scanner of this organisation: `CodeInvalid` for any other, `GrantExpired` for one whose last day is over.
+    /// Opens a grant for a scanner of an organisation.
     ///
     /// # Errors
     ///
-    /// `CodeInvalid` for what is no grant to this organisation, `GrantExpired` for one whose last day is over.
+    /// `CodeInvalid` if the text is no grant to this organisation, `GrantExpired` after its last day.
     pub fn open_grant(&self, text: &[u8], organisation: u64, now: Time) -> Result<Grant, Refusal> {
         let mut bytes = [0; HEAD + GRANT_BYTES + TAG];
         if text.len() != GRANT_CHARS

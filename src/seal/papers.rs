@@ -1,5 +1,4 @@
-//! Papers sealed for the store, each by the key of its service; and the keyed hashes that name their owners and tell them
-//! apart.
+//! Papers sealed for the store with the key of their service, and the keyed hashes that name them and their owners.
 
 use super::Seal;
 use crate::clock::Time;
@@ -8,12 +7,12 @@ use crate::person::{Identity, ResidentId};
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use aws_lc_rs::hmac;
 
-/// Bytes of a body before it is sealed, at most.
+/// Largest body of a paper before sealing, in bytes.
 pub const PLAIN_BYTES_MAX: usize = BODY_BYTES_MAX - TAG;
 
 const TAG: usize = 16;
 
-/// Who owns a paper, what it is, and when it was, are sealed in: a paper that was moved does not open.
+/// Returns the authenticated place of a paper: owner, kind, key and time. A moved paper does not open.
 fn place(owner: &Identity, kind: PaperKind, key: &PaperKey, at: Time) -> [u8; 41] {
     let mut place = [0; 41];
     place[..16].copy_from_slice(&owner.claim);
@@ -24,8 +23,8 @@ fn place(owner: &Identity, kind: PaperKind, key: &PaperKey, at: Time) -> [u8; 41
 }
 
 impl Seal {
-    /// The owner that stands for something that is no person: an organisation, a destination's day. The first four bits of
-    /// the home are `partition`, below 16, so that what many share lies evenly.
+    /// Returns the owner that stands for something other than a person, such as an organisation or a destination's day.
+    /// `partition`, below 16, becomes the first four bits of the home, so that shared lists are spread evenly.
     pub fn owner(&self, noun: &str, name: &str, partition: u8) -> Identity {
         let tag = self.hash(&[b"owner", noun.as_bytes(), name.as_bytes()]);
         let mut who = Identity::of_hash(&tag);
@@ -33,20 +32,20 @@ impl Seal {
         who
     }
 
-    /// The key of a paper, made of what tells it from others: the source and its number, or the caller's own word for it.
+    /// Returns the key of a paper that follows from `parts`, such as source and number.
     pub fn paper_key(&self, parts: &[&[u8]]) -> PaperKey {
         let tag = self.hash(parts);
         tag[..16].try_into().expect("16 of 32")
     }
 
-    /// A key for a paper that nobody has a word for.
+    /// Returns a random key for a paper.
     pub fn fresh_key(&self) -> PaperKey {
         let mut key = [0; 16];
         aws_lc_rs::rand::fill(&mut key).expect("the system gives random bytes");
         key
     }
 
-    /// A keyed hash of some texts, none of which can be taken for a part of its neighbour.
+    /// Returns a keyed hash of several texts; moving bytes between neighbours changes it.
     fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         let ring = self.ring.load();
         let mut context = hmac::Context::with_key(&ring.paper_names);
@@ -61,13 +60,13 @@ impl Seal {
             .expect("SHA-256 has 32 bytes")
     }
 
-    /// A keyed hash over bytes that may not be changed: a link of the audit log.
+    /// Returns the keyed hash of a link of the audit log.
     pub fn link(&self, bytes: &[u8]) -> [u8; 32] {
         self.hash(&[b"link", bytes])
     }
 
-    /// Seals a paper. None if the service's key was destroyed, or the body is longer than [`PLAIN_BYTES_MAX`]. The nonce is
-    /// the key's: the same paper seals to the same bytes.
+    /// Seals a paper. None if the service's key was destroyed or the body is longer than [`PLAIN_BYTES_MAX`]. The nonce follows
+    /// from the key: the same paper gives the same bytes.
     pub fn paper(
         &self,
         owner: &Identity,
@@ -98,7 +97,7 @@ impl Seal {
         })
     }
 
-    /// None if it was sealed by another ring, for another owner, was changed, or its key was destroyed.
+    /// Opens a paper; None if it was sealed by another ring or for another owner, was changed, or its key was destroyed.
     pub fn open_paper(&self, owner: &Identity, paper: &Paper) -> Option<Vec<u8>> {
         let ring = self.ring.load();
         let secret = ring.papers[paper.kind.purpose() as usize].as_ref()?;

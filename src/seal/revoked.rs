@@ -1,8 +1,8 @@
-//! What is good no more although it is genuine: tokens, memberships and sessions, in memory, learned again and again by the
-//! desk from the store. While there have been none, whoever opens a credential looks at one flag.
+//! Revoked credentials in memory: tokens, memberships and sessions. The desk reads them from the store again and again. As long
+//! as there are none, a check reads one flag.
 //!
-//! A reading of the store only adds. A store that was emptied, or restored from an older copy, takes nothing back: an entry
-//! leaves when all that it revokes would have ended by itself, and a day after. That is judged by the steady clock.
+//! A reading only adds. An emptied or restored store removes nothing: an entry is dropped a day after everything it revokes has
+//! expired, by the monotonic clock.
 
 use super::ring::TokenKind;
 use crate::answer::Refusal;
@@ -13,24 +13,24 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU8, Ordering::*};
 use std::time::Duration;
 
-/// How much longer than needed an entry is kept: as long as the store keeps it, and longer than clocks may differ.
+/// Extra time that an entry is kept: as long as the store keeps it, and longer than clocks may differ.
 const MARGIN: Duration = Duration::from_secs(86_400);
 
-/// By how much the time of leaving must move before the entry is written again.
+/// Smallest change of the drop time for which an entry is written again.
 const EXTENDED_BY: Duration = Duration::from_secs(3_600);
 
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// What was revoked.
+    /// What is revoked.
     pub what: RevocationSubject,
-    /// What was issued up to then is good no more.
+    /// Credentials issued up to this time are revoked.
     pub end: Time,
-    /// When the last of it would have ended by itself.
+    /// When the last of them would expire.
     pub until: Time,
 }
 
-/// What a revocation names.
+/// Subject of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationSubject {
     /// The number of a token, a membership, or a resident.
@@ -49,7 +49,7 @@ struct RevocationEntry {
 #[derive(Clone, Default)]
 struct Table {
     numbers: HashMap<u64, RevocationEntry, BuildHasherDefault<NumberHasher>>,
-    /// One map for each kind of pass.
+    /// Revoked holders, one map for each kind of token.
     holders: [HashMap<String, RevocationEntry>; TokenKind::ALL.len()],
 }
 
@@ -65,7 +65,7 @@ impl Table {
         &self.holders[kind as usize - 1]
     }
 
-    /// Of two ends the later counts, and the later time of leaving.
+    /// Merges an entry: the later end and the later drop time count.
     fn merge(&mut self, what: &RevocationSubject, new: RevocationEntry) {
         let known = match what {
             RevocationSubject::Number(number) => self.numbers.entry(*number).or_insert(new),
@@ -90,7 +90,7 @@ impl Table {
     }
 }
 
-/// Numbers are keyed hashes, or nonces with all bits spread: they need no further one.
+/// Hasher of numbers, which are keyed hashes or mixed nonces and need no further hashing.
 #[derive(Default)]
 pub struct NumberHasher(u64);
 
@@ -108,14 +108,13 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// Nothing was revoked since the start. Once something was, it is looked up for good: whoever says that nothing is left could come
-/// between an entry and its flag.
+/// Nothing was revoked since the start. Once something was, lookups never stop: resetting the flag could race with a new entry.
 const NONE: u8 = 0;
 const SOME: u8 = 1;
-/// What is revoked has not been read yet.
+/// The revocations were not read yet.
 const UNREAD: u8 = 2;
 
-/// What was revoked, as all threads see it. A reading of the store adds to it only.
+/// The revocations that all threads use. A reading of the store only adds to them.
 #[derive(Default)]
 pub struct RevocationTable {
     state: AtomicU8,
@@ -123,11 +122,11 @@ pub struct RevocationTable {
 }
 
 impl RevocationTable {
-    /// `Unauthorized` for what was revoked, `Warming` for everything while nobody has said what was.
+    /// Checks whether what was issued under a number at a time is revoked.
     ///
     /// # Errors
     ///
-    /// `Unauthorized` for what was revoked, `Warming` while the revocations are not read.
+    /// `Unauthorized` if it was revoked, `Warming` until the revocations are read.
     #[inline]
     pub fn admits(&self, number: u64, issued_at: Time) -> Result<(), Refusal> {
         match self.state.load(Acquire) {
@@ -137,7 +136,7 @@ impl RevocationTable {
         }
     }
 
-    /// As [`RevocationTable::admits`], for a token of this kind, whose number says all, and its holder.
+    /// Checks a token of this kind by its number, and by its holder if any holder was revoked.
     ///
     /// # Errors
     ///
@@ -167,22 +166,22 @@ impl RevocationTable {
         }
     }
 
-    /// Whether the holder of a token of this kind was revoked, so that the number of a token does not say all.
+    /// Returns whether a holder of this kind was revoked, so that the number alone does not decide.
     pub fn has_holders(&self, kind: TokenKind) -> bool {
         self.state.load(Acquire) != NONE && !self.table.load().holders_of(kind).is_empty()
     }
 
-    /// From now on nothing is admitted until the first [`RevocationTable::learn`].
+    /// Refuses everything until the first [`RevocationTable::learn`].
     pub fn await_reading(&self) {
         self.state.store(UNREAD, Release);
     }
 
-    /// Returns whether the store was read once. Before, no credential is believed.
+    /// Returns whether the revocations were read. Before that no credential is accepted.
     pub fn is_read(&self) -> bool {
         self.state.load(Acquire) != UNREAD
     }
 
-    /// Whether this revocation says nothing that is not known.
+    /// Returns whether a revocation adds nothing.
     pub fn knows(&self, revocation: &Revocation, now: Now) -> bool {
         let table = self.table.load();
         table.get(&revocation.what).is_some_and(|known| {
@@ -191,7 +190,7 @@ impl RevocationTable {
         })
     }
 
-    /// Adds what was read. From then on what is not known to be revoked is admitted.
+    /// Adds the revocations of a reading. From then on everything else is admitted.
     pub fn learn(&self, read: &[Revocation], now: Now) {
         let news: Vec<&Revocation> = read.iter().filter(|one| !self.knows(one, now)).collect();
         let is_over = |entry: &RevocationEntry| now.moment >= entry.forgotten_at;
@@ -215,7 +214,7 @@ impl RevocationTable {
         }
     }
 
-    /// One more, at once.
+    /// Adds one revocation at once.
     pub fn add(&self, revocation: &Revocation, now: Now) {
         let (end, forgotten_at) = (revocation.end, forgotten_at(revocation, now));
         self.table.rcu(|known| {
@@ -223,7 +222,7 @@ impl RevocationTable {
             table.merge(&revocation.what, RevocationEntry { end, forgotten_at });
             table
         });
-        // While nothing was read yet, nothing is admitted anyway.
+        // Before the first reading nothing is admitted anyway.
         self.now_if(NONE, SOME);
     }
 
@@ -239,7 +238,7 @@ fn admit(entry: Option<&RevocationEntry>, issued_at: Time) -> Result<(), Refusal
     }
 }
 
-/// Returns when an entry leaves. Of a node whose clock is ahead it is a day from now, for as long as the store has the
+/// Returns when an entry is dropped. On a node whose clock is ahead, that is a day from now, as long as the store has the
 /// revocation.
 fn forgotten_at(revocation: &Revocation, now: Now) -> Moment {
     now.moment

@@ -1,4 +1,4 @@
-//! The key ring: the keys that seal and open, their states, and the file that holds them (readable by its owner alone).
+//! The key ring: the keys that seal and open, their states, and their file, which only its owner may read.
 
 pub mod part;
 
@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// What a key ring file may get wrong.
+/// Why a key ring file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RingError {
     #[error("{path}: there is no key ring here (`liangma keys new --keys {path}` makes one)", path = .0.display())]
     Missing(PathBuf),
-    #[error("{path}: the key ring can be read by others (mode {1:03o}); `chmod 600 {path}`, and replace its keys if it was exposed: `liangma keys replace --keys {path}`", path = .0.display())]
+    #[error("{path}: other users can read the key ring (mode {1:03o}): `chmod 600 {path}`, and replace its keys if it was exposed: `liangma keys replace --keys {path}`", path = .0.display())]
     Exposed(PathBuf, u32),
     #[error("{path}: there is a key ring already; it is not overwritten", path = .0.display())]
     Exists(PathBuf),
@@ -31,28 +31,29 @@ pub enum RingError {
     Unreadable(PathBuf, String),
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, #[source] std::io::Error),
-    #[error("{path}: this is the part of a key ring for {1}; this needs the whole ring", path = .0.display())]
+    #[error("{path}: the file holds the key ring part for {1}, and the whole ring is needed", path = .0.display())]
     Part(PathBuf, String),
     #[error(
-        "the key ring is full: {0} previous keys are still within the life of what they sealed; `--drop-previous` lets them go at once"
+        "the key ring is full: credentials of {0} previous keys are still valid; `--drop-previous` drops these keys at once"
     )]
     Full(usize),
 }
 
-/// Held by whoever changes a ring, from reading it to writing it, across processes; given up when it is dropped, or the process ends.
+/// Exclusive lock for a change of a ring, from reading to writing, across processes. Released on drop and when the process
+/// ends.
 pub struct RingLock {
     path: PathBuf,
     _folder: std::fs::File,
 }
 
 impl RingLock {
-    /// Waits until nobody else changes a ring in this folder.
+    /// Waits for the lock of the ring's folder.
     ///
     /// # Errors
     ///
-    /// `Missing` where there is no such folder, `Io` where it cannot be locked.
+    /// `Missing` if there is no such folder, `Io` if it cannot be locked.
     pub fn of(path: &Path) -> Result<RingLock, RingError> {
-        // The folder, because the file itself is another one after every change.
+        // The folder is locked, because the file is replaced by every change.
         let opened = std::fs::File::open(folder_of(path));
         let locked = opened.and_then(|folder| folder.lock().map(|()| folder));
         match locked {
@@ -67,17 +68,17 @@ impl RingLock {
         }
     }
 
-    /// Reads the ring that is to be changed.
+    /// Reads the ring to change.
     ///
     /// # Errors
     ///
-    /// As [`RingFile::read`].
+    /// As of [`RingFile::read`].
     pub fn read(&self) -> Result<RingFile, RingError> {
         RingFile::read(&self.path)
     }
 }
 
-/// Bytes of a secret, wiped when dropped, and never printed.
+/// Secret bytes, wiped on drop and never printed.
 #[derive(Clone, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(try_from = "String")]
 struct Secret<const BYTES: usize = 32>([u8; BYTES]);
@@ -106,10 +107,10 @@ impl<const BYTES: usize> Serialize for Secret<BYTES> {
     }
 }
 
-/// Returns the hexadecimal digits of a secret, in a text that is wiped.
+/// Returns the hexadecimal digits of a secret in a text that is wiped.
 fn digits(secret: &[u8]) -> Zeroizing<String> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // As long as it will be: a text that grows leaves copies.
+    // Allocated in full, because a growing text leaves copies.
     let mut text = Zeroizing::new(String::with_capacity(2 * secret.len()));
     for byte in secret {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -118,15 +119,15 @@ fn digits(secret: &[u8]) -> Zeroizing<String> {
     text
 }
 
-/// The states of a key that seals tokens.
+/// State of a key that seals tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
-    /// Opens already and seals after the next rotation: every node knows it before any node uses it.
+    /// Opens already, and seals after the next rotation: all nodes know it before any uses it.
     Next,
-    /// Seals, and opens.
+    /// Seals and opens.
     Current,
-    /// Opens what it sealed, until the longest-lived of that has expired.
+    /// Opens what it sealed, until the longest validity of that is over.
     Previous,
 }
 
@@ -136,7 +137,7 @@ struct RotatedKey<S> {
     id: u8,
     state: KeyState,
     created: u64,
-    /// When it became previous.
+    /// When it became previous, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retired: Option<u64>,
     secret: S,
@@ -148,7 +149,7 @@ type TokenKey = RotatedKey<Secret>;
 /// A key that signs offline codes and status lists.
 type SignKey = RotatedKey<SignSecret>;
 
-/// What a rotation makes anew.
+/// A secret that a rotation creates.
 trait RandomSecret {
     fn random() -> Self;
 }
@@ -165,7 +166,7 @@ impl<S: RandomSecret> RotatedKey<S> {
     }
 }
 
-/// Makes the next key the current one and the current one previous, drops those that retired `keep` ago, and adds a next one.
+/// Rotates: the next key becomes current, the current one previous. Drops keys that retired `keep` ago, and adds a next one.
 fn rotate<S: RandomSecret>(
     keys: &mut Vec<RotatedKey<S>>,
     now: Time,
@@ -197,7 +198,7 @@ fn rotate<S: RandomSecret>(
     Ok(())
 }
 
-/// Replaces all keys by new ones. Ids are not used again, so that no old key is taken for a new one.
+/// Replaces all keys by new ones. Ids are not reused, so that no old key is taken for a new one.
 fn replace<S: RandomSecret>(keys: &mut Vec<RotatedKey<S>>, now: Time) {
     let newest = keys.iter().map(|key| key.id).max().unwrap_or(0);
     let mut free = free_ids(newest, keys);
@@ -205,7 +206,7 @@ fn replace<S: RandomSecret>(keys: &mut Vec<RotatedKey<S>>, now: Time) {
     *keys = vec![key(KeyState::Current), key(KeyState::Next)];
 }
 
-/// Returns ids that no key has, from the one behind `newest` on.
+/// Returns unused ids, from the one after `newest` on.
 fn free_ids<S>(newest: u8, keys: &[RotatedKey<S>]) -> impl Iterator<Item = u8> + use<S> {
     let used: Vec<u8> = keys.iter().map(|key| key.id).collect();
     (1..=u8::MAX)
@@ -234,13 +235,13 @@ struct RestKey {
     secret: Secret,
 }
 
-/// A private key of P-256 as PKCS#8, wiped when dropped, and never printed.
+/// A P-256 private key in PKCS#8, wiped on drop and never printed.
 #[derive(Clone, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(try_from = "String")]
 struct SignSecret(Vec<u8>);
 
 impl SignSecret {
-    /// Returns the public key: an uncompressed point of P-256.
+    /// Returns the public key, an uncompressed P-256 point.
     fn public(&self) -> Box<[u8]> {
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.0);
@@ -249,7 +250,7 @@ impl SignSecret {
     }
 }
 
-/// Bytes of such a key at most.
+/// Largest size of such a key in bytes.
 const SIGN_SECRET_BYTES_MAX: usize = 256;
 
 impl RandomSecret for SignSecret {
@@ -285,31 +286,31 @@ impl Serialize for SignSecret {
     }
 }
 
-/// What offline codes and lists need of a ring.
+/// The secrets of a ring for offline codes and lists.
 pub struct OfflineSecrets<'r> {
-    /// Makes list ids of resident ids. It can never change: every list id would.
+    /// Key of the permutation of list ids. It can never change, because every list id would.
     pub permutation: [u8; 16],
-    /// Makes the keys of the days that seal lists for caches.
+    /// Secret from which the keys of days follow.
     pub days: Zeroizing<[u8; 32]>,
-    /// The pairs of keys that sign offline codes and lists.
+    /// Key pairs that sign offline codes and lists.
     pub signing: Vec<SignKeyPair<'r>>,
 }
 
-/// A key that signs offline codes and status lists.
+/// A key pair that signs offline codes and lists.
 pub struct SignKeyPair<'r> {
-    /// The number of the key.
+    /// Id of the key.
     pub id: u8,
-    /// Whether the key is current, next or retired.
+    /// State of the key.
     pub state: KeyState,
-    /// The public key: an uncompressed point of P-256.
+    /// The public key, an uncompressed P-256 point.
     pub public: Box<[u8]>,
-    /// PKCS#8; None in the part of a ring for a door that only verifies.
+    /// The private key in PKCS#8; None in a ring part for a door that only verifies.
     pub private: Option<&'r [u8]>,
 }
 
-/// A ring, or a part of one, that may have the keys of offline codes.
+/// A source of the secrets of offline codes: a ring, or a part of one.
 pub trait OfflineSource {
-    /// Returns what offline codes and lists need; None for a ring that is older than they are.
+    /// Returns the secrets; None if the ring was made before offline codes existed.
     fn offline(&self) -> Option<OfflineSecrets<'_>>;
 }
 
@@ -324,40 +325,40 @@ struct PapersKey {
     destroyed: Option<u64>,
 }
 
-/// The key ring as its file holds it.
+/// The key ring as in its file.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RingFile {
-    /// Makes resident ids of documents. It can never change: every id would.
+    /// Makes resident ids. It can never change, because every id would.
     identity: Secret,
-    /// Seals what rests in the store.
+    /// Seals data at rest.
     rest: RestKey,
     token: Vec<TokenKey>,
-    /// One a service; those of a ring that is older than papers are made of `rest`.
+    /// One key for each service. Rings made before papers had keys derive them from `rest`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     papers: Vec<PapersKey>,
-    /// Makes list ids of resident ids. It can never change: every list id would. Absent from a ring that is older than
-    /// offline codes, until its first `keys rotate --sign`.
+    /// Makes list ids. It can never change, because every list id would. Missing in a ring made before offline codes existed,
+    /// until its first `keys rotate --sign`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offline: Option<Secret>,
-    /// Sign offline codes and status lists; absent where `offline` is.
+    /// Keys that sign offline codes and lists; missing where `offline` is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sign: Vec<SignKey>,
 }
 
-/// A line of `keys list`: nothing secret.
+/// A line of `keys list`, without secrets.
 pub struct KeyLine {
-    /// The number of the key.
+    /// Id of the key.
     pub id: u8,
-    /// Whether the key is current, next or retired.
+    /// State of the key.
     pub state: KeyState,
-    /// When the key was made.
+    /// When the key was created.
     pub created: Time,
-    /// When the key was retired; None while it seals.
+    /// When the key retired; None while it seals.
     pub retired: Option<Time>,
 }
 
-/// Keys on a ring at most; ids are a byte, and none may come round while it still opens something.
+/// Largest number of keys. Ids are a byte, and none may be reused while it still opens something.
 const KEYS_MAX: usize = 64;
 
 const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes and read names: keep it at mode 0600.\n\
@@ -380,20 +381,20 @@ impl OfflineSource for RingFile {
     }
 }
 
-/// A file of keys: a whole ring, or the part of one that some doors need.
+/// A file of keys: a whole ring, or a part for some doors.
 pub enum KeyFile {
-    /// A ring with all of its keys.
+    /// A ring with all keys.
     Whole(Box<RingFile>),
-    /// What a door alone needs of a ring.
+    /// The part of a ring for some doors.
     Part(Box<RingPart>),
 }
 
 impl KeyFile {
-    /// Reads a ring or a part of one, and refuses a file that others can read.
+    /// Reads a ring or a part.
     ///
     /// # Errors
     ///
-    /// An error of the file: missing, readable by others, or no ring and no part of one.
+    /// The file is missing, readable by others, or holds neither.
     pub fn read(path: &Path) -> Result<KeyFile, RingError> {
         let io = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => RingError::Missing(path.to_owned()),
@@ -406,7 +407,7 @@ impl KeyFile {
         }
         let text = Zeroizing::new(std::io::read_to_string(file).map_err(io)?);
         let unreadable = |why: &str| RingError::Unreadable(path.to_owned(), why.to_owned());
-        // The parser's own message would quote the line, and with it the key.
+        // The parser's message would quote the line, and with it the key.
         let quiet = |error: toml::de::Error| unreadable(error.message());
         if text.lines().any(|line| line.starts_with("doors")) {
             let part: RingPart = toml::from_str(&text).map_err(quiet)?;
@@ -455,8 +456,8 @@ impl RingFile {
         }
     }
 
-    /// Destroys the key of a service's papers: whatever it sealed is rubbish from now on, and nothing more is sealed. False
-    /// where the ring has none of its own, because it was made before papers had keys.
+    /// Destroys the key of a service's papers: existing papers cannot be opened any more, and none can be sealed. Returns false
+    /// if the ring has no own key for them, because it was made before papers had keys.
     pub fn destroy(&mut self, purpose: PaperPurpose, now: Time) -> bool {
         let Some(key) = self.papers.iter_mut().find(|key| key.purpose == purpose) else {
             return false;
@@ -466,17 +467,17 @@ impl RingFile {
         true
     }
 
-    /// When the key of a service's papers was destroyed.
+    /// Returns when the key of a service's papers was destroyed; None if it was not.
     pub fn destroyed(&self, purpose: PaperPurpose) -> Option<Time> {
         let key = self.papers.iter().find(|key| key.purpose == purpose)?;
         key.destroyed.map(Time)
     }
 
-    /// Reads a ring, and refuses one that others can read, and a part of one.
+    /// Reads a whole ring.
     ///
     /// # Errors
     ///
-    /// An error of the file: missing, readable by others, or no whole ring.
+    /// The file is missing, readable by others, or holds no whole ring.
     pub fn read(path: &Path) -> Result<RingFile, RingError> {
         match KeyFile::read(path)? {
             KeyFile::Whole(ring) => Ok(*ring),
@@ -520,26 +521,26 @@ impl RingFile {
         Ok(())
     }
 
-    /// Writes a ring where there is none; of two who do so at once, one is told that there is one.
+    /// Writes a ring to a new file. Of two simultaneous writers one fails.
     ///
     /// # Errors
     ///
-    /// `Exists` where there is a file, `Io` where it could not be written.
+    /// `Exists` if there is a file, `Io` if it cannot be written.
     pub fn write_new(&self, path: &Path) -> Result<(), RingError> {
         write_new(self, HEADER, path)
     }
 
-    /// Makes the part of a ring that nodes with these doors alone need.
+    /// Returns the part of the ring for nodes with these doors only.
     pub fn part(&self, doors: &[DoorPart]) -> RingPart {
         RingPart::of(self, doors)
     }
 
-    /// Writes the locked ring so that a reader, or a crash, finds the old one or the new one, whole. It was read by
-    /// [`RingLock::read`], so that of two who change it at once neither undoes what the other did.
+    /// Writes the locked ring atomically: a reader or a crash finds the old or the new one. The lock of [`RingLock::read`]
+    /// keeps two writers from undoing each other's change.
     ///
     /// # Errors
     ///
-    /// `Io` where the new file could not be written; the old one stays.
+    /// `Io` if the new file cannot be written; the old one stays.
     pub fn replace(&self, lock: &RingLock) -> Result<(), RingError> {
         let path = &lock.path;
         let beside = write_beside(self, HEADER, path)?;
@@ -548,22 +549,22 @@ impl RingFile {
             .map_err(|error| RingError::Io(path.to_owned(), error))
     }
 
-    /// The next key seals from now on, the current one only opens, and a new next one is made. Previous keys leave once
-    /// `keep` has passed since they retired: nothing that they sealed lives longer.
+    /// Rotates the token keys: the next key seals, the current one only opens, and a new next one is created. Previous keys are
+    /// dropped `keep` after they retired, when nothing they sealed is valid.
     ///
     /// # Errors
     ///
-    /// `Full` where as many previous keys are kept as there may be.
+    /// `Full` if too many previous keys are kept.
     pub fn rotate(&mut self, now: Time, keep: Duration) -> Result<(), RingError> {
         rotate(&mut self.token, now, keep)
     }
 
-    /// As [`RingFile::rotate`], of the signing keys; gates must have read the next one's public half before. A ring that is
-    /// older than offline codes gets its first keys.
+    /// Rotates the signing keys like [`RingFile::rotate`]. Gates must have read the next public key before. A ring made before
+    /// offline codes existed gets its first keys.
     ///
     /// # Errors
     ///
-    /// `Full` where as many previous keys are kept as there may be.
+    /// `Full` if too many previous keys are kept.
     pub fn rotate_sign(&mut self, now: Time, keep: Duration) -> Result<(), RingError> {
         if self.offline.is_none() {
             self.offline = Some(Secret::random());
@@ -576,27 +577,27 @@ impl RingFile {
         rotate(&mut self.sign, now, keep)
     }
 
-    /// Removes every signing key that signs no more: codes and lists from before the last rotation are refused from now on.
+    /// Drops all previous signing keys: codes and lists signed before the last rotation are refused.
     pub fn drop_previous_sign(&mut self) {
         drop_previous(&mut self.sign);
     }
 
-    /// Removes every key that only opens: what was sealed before the last rotation is refused from now on.
+    /// Drops all previous keys: everything sealed before the last rotation is refused.
     pub fn drop_previous(&mut self) {
         drop_previous(&mut self.token);
     }
 
-    /// Replaces all token keys, the next one too, by new ones: a copy of the ring taken before makes nothing that is accepted,
-    /// and opens nothing that is sealed from now on. Ids are not used again, so that no old key is taken for a new one.
+    /// Replaces all token keys by new ones: an older copy of the ring makes nothing that is accepted, and opens nothing sealed
+    /// from now on. Ids are not reused, so that no old key is taken for a new one.
     pub fn replace_token_keys(&mut self, now: Time) {
         replace(&mut self.token, now);
         if self.offline.is_some() {
-            // Whoever has the old ring could sign codes and lists as well.
+            // A holder of the old ring could also sign codes and lists.
             replace(&mut self.sign, now);
         }
     }
 
-    /// As [`RingFile::lines`], of the signing keys.
+    /// Returns a line for each signing key, without its secret.
     pub fn sign_lines(&self) -> Vec<KeyLine> {
         lines(&self.sign)
     }
@@ -607,7 +608,7 @@ impl RingFile {
     }
 }
 
-/// Writes a file of keys where there is none; of two who do so at once, one is told that there is one.
+/// Writes a file of keys where there is none. Of two simultaneous writers one fails.
 fn write_new(keys: &impl Serialize, header: &str, path: &Path) -> Result<(), RingError> {
     let beside = write_beside(keys, header, path)?;
     let linked = std::fs::hard_link(&beside, path);
@@ -622,7 +623,7 @@ fn write_new(keys: &impl Serialize, header: &str, path: &Path) -> Result<(), Rin
     .map_err(|error| RingError::Io(path.to_owned(), error))
 }
 
-/// Writes a file of keys, durable, under a name beside the one that it will have.
+/// Writes a file of keys durably under a temporary name beside its own.
 fn write_beside(keys: &impl Serialize, header: &str, path: &Path) -> Result<PathBuf, RingError> {
     let body = Zeroizing::new(toml::to_string(keys).expect("keys are plain data"));
     let beside = path.with_extension(format!("new-{}", std::process::id()));
@@ -648,7 +649,7 @@ fn folder_of(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-/// What a sealed thing is for. Each has keys of its own, so that none can be taken for another.
+/// Purpose of a sealed text. Each has its own keys, so that none is accepted as another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
@@ -656,15 +657,15 @@ pub enum TokenKind {
     Code = 1,
     /// A session of a resident.
     Session = 2,
-    /// The credential of a gate's device.
+    /// A token of a gate's device.
     Scanner = 3,
-    /// The credential of an authority that feeds.
+    /// A token of an authority that feeds.
     Authority = 4,
-    /// The credential of an organisation.
+    /// A token of an organisation.
     Organisation = 5,
-    /// The credential of staff of an office.
+    /// A token of an office's staff.
     Staff = 6,
-    /// The credential of an operator.
+    /// A token of an operator.
     Operator = 7,
     /// A grant to an organisation.
     Grant = 8,
@@ -697,29 +698,29 @@ impl TokenKind {
     }
 }
 
-/// A ring, or a part of one, ready for use.
+/// A ring, or a part of one, with its keys expanded.
 pub struct KeyRing {
-    /// None in a part of a ring.
+    /// None in a ring part.
     pub(super) identity: Option<hmac::Key>,
-    /// None in a part of a ring.
+    /// None in a ring part.
     pub(super) rest: Option<(u8, LessSafeKey)>,
     pub(super) mark: [u8; 16],
-    /// Makes the names of papers and of their owners.
+    /// Makes keys of papers and owners.
     pub(super) paper_names: hmac::Key,
     current: u8,
-    /// Since when the current key seals: a rotation makes the next key at that moment.
+    /// When the current key came into use: the rotation creates the next key at that moment.
     pub(super) current_since: Time,
-    /// By key id; a key for each [`TokenKind`], None where a part has none.
+    /// Keys by id, one for each [`TokenKind`]; None where a part has none.
     keys: [Option<Box<[Option<LessSafeKey>; 8]>>; 256],
     pub(super) tags: StatusTags,
-    /// By [`PaperPurpose`]; None: destroyed, or of no use to the doors of a part.
+    /// Keys by [`PaperPurpose`]; None if destroyed, or useless to the doors of a part.
     pub(super) papers: [Option<LessSafeKey>; PaperPurpose::ALL.len()],
 }
 
 const PAPER_NAMES: &[u8] = b"liangma paper names 1";
 
-/// The name by which the key of a service's papers is derived. Its number goes up with any change of how papers are named: a
-/// paper that an import could file where nobody looks for it must not open.
+/// Returns the derivation name of the key of a service's papers. Its number rises with any change of how papers are named: a
+/// paper imported under an old name must not open.
 fn papers_purpose(purpose: PaperPurpose) -> String {
     format!("liangma papers {} 2", purpose.word())
 }
@@ -769,14 +770,14 @@ impl From<&KeyFile> for KeyRing {
 }
 
 impl RingFile {
-    /// A mark by which a store knows whether it was written with this ring.
+    /// Returns the mark by which a store recognises its ring.
     fn mark(&self) -> [u8; 16] {
         let identity = hmac::Key::new(hmac::HMAC_SHA256, &self.identity.0);
         let tag = hmac::sign(&identity, b"liangma store mark 1");
         tag.as_ref()[..16].try_into().expect("16 of 32")
     }
 
-    /// The key of a service's papers; None if it was destroyed.
+    /// Returns the key of a service's papers; None if it was destroyed.
     fn papers_key(&self, purpose: PaperPurpose) -> Option<Secret<16>> {
         let own = self.papers.iter().find(|key| key.purpose == purpose);
         let secret = match own {
@@ -792,7 +793,7 @@ impl KeyRing {
         self.current
     }
 
-    /// The key that seals this kind; None in a part of a ring for doors that make and open none.
+    /// Returns the current key of a kind; None in a part for doors that do not use it.
     pub(super) fn current(&self, kind: TokenKind) -> Option<(u8, &LessSafeKey)> {
         Some((self.current, self.key(self.current, kind)?))
     }

@@ -1,4 +1,4 @@
-//! Tags of statuses at rest: whoever edits the store without the key ring is noticed.
+//! Tags of statuses at rest, which reveal changes made in the store without the key ring.
 
 use super::derivation;
 use crate::person::ResidentId;
@@ -7,22 +7,22 @@ use aws_lc_rs::hmac;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// The keys of the tags, each for its own kind of message.
+/// The keys of the tags, one for each kind of message.
 #[derive(Clone)]
 pub struct StatusTags(Arc<TagKeys>);
 
 struct TagKeys {
-    /// An id and a word are one block of AES, which is then a pseudo-random function of a message of fixed length. A block
-    /// costs nanoseconds where many go in one call: a start reads every word of a province.
+    /// Key of the tags of words. An id and a word are one AES block, which is a pseudo-random function of messages of fixed
+    /// length. In large batches a block costs nanoseconds: a start reads every word.
     words: EncryptingKey,
     records: hmac::Key,
     changes: hmac::Key,
 }
 
-/// A tag of a record is as long as that of a word.
+/// Length of a tag in bytes.
 pub const TAG_BYTES: usize = 8;
 
-/// Id and word.
+/// Length of an id and a word in bytes.
 const BLOCK: usize = 16;
 
 /// The bytes of the keys.
@@ -36,7 +36,7 @@ pub struct TagSecrets {
 }
 
 impl TagSecrets {
-    /// Derives them from the secret of what rests.
+    /// Derives the keys from the secret of data at rest.
     pub fn of(secret: &[u8; 32]) -> TagSecrets {
         let fill = |purpose: &[u8], key: &mut [u8]| derivation::fill(secret, purpose, key);
         let mut secrets = TagSecrets {
@@ -65,19 +65,19 @@ impl From<TagSecrets> for StatusTags {
 }
 
 impl StatusTags {
-    /// Returns the tags of a store that was written with the ring of this secret of what rests.
+    /// Returns the tag keys of a store for a ring's secret of data at rest.
     pub fn new(secret: &[u8; 32]) -> StatusTags {
         StatusTags::from(TagSecrets::of(secret))
     }
 
-    /// Returns the tag of one word at its id.
+    /// Returns the tag of a word at its id.
     pub fn word(&self, id: ResidentId, bits: u64) -> u64 {
         let mut block = [0; BLOCK];
         self.fill_blocks([(id.0, bits)].iter(), &mut block);
         tag_in(&block)
     }
 
-    /// Writes the tags of words at their ids over what `tags` held, by way of `blocks`.
+    /// Writes the tags of words at their ids into `tags`; `blocks` is a buffer to reuse.
     pub fn words(&self, rows: &[(u64, u64)], blocks: &mut Vec<u8>, tags: &mut Vec<u64>) {
         blocks.resize(rows.len() * BLOCK, 0);
         self.fill_blocks(rows.iter(), blocks);
@@ -96,12 +96,12 @@ impl StatusTags {
             .expect("whole blocks can be encrypted");
     }
 
-    /// Returns the tag of a record that lies at this id beside this word.
+    /// Returns the tag of a record at this id beside this word.
     pub fn record(&self, id: ResidentId, bits: u64, record: &[u8]) -> [u8; TAG_BYTES] {
         hash(&self.0.records, id, bits, record)
     }
 
-    /// Returns the tag of a change that a stream tells of: the word that is at this id from then on, and what it was made of.
+    /// Returns the tag of a change in a stream: the id, the new word, and its context.
     pub fn change(&self, id: ResidentId, bits: u64, ground: &[u8; 8]) -> [u8; TAG_BYTES] {
         hash(&self.0.changes, id, bits, ground)
     }

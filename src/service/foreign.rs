@@ -1,4 +1,4 @@
-//! Scans of codes of other issuers: what is tried when a code is none of ours. Cold: an own code never comes here.
+//! Scans of codes of other issuers, tried only for texts that are no code of this service.
 
 use super::{AppState, Service, turn};
 use crate::answer::{CODE_CHARS, Refusal, Verdict};
@@ -18,36 +18,36 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What a gate is told of a code of another issuer.
+/// Answer to a scan of another issuer's code.
 pub enum ForeignVerdict {
-    /// A pass, as its code says it.
+    /// A pass.
     Pass {
-        /// What the code says.
+        /// Contents of the code.
         pass: Box<ForeignPass>,
-        /// Of when the trust list is.
+        /// Time of the trust list.
         trust_as_of: Option<Time>,
     },
-    /// A code of another health code: its colour is what its issuer says.
+    /// A live or offline code of a peer, with the colour that its issuer gives.
     Peer(Box<PeerVerdict>),
 }
 
-/// Numbers that divisions of GB/T 2260 have.
+/// Numbers of divisions in GB/T 2260.
 const DIVISIONS: RangeInclusive<u32> = 110_000..=829_999;
 
-/// Places in which the turns of peers are counted.
+/// Slots of the rate limiter of peers.
 pub(super) const PEER_PLACES: usize = 1 << 10;
 
-/// A signature check costs a scanner as many turns as so many scans.
+/// Scans that a signature check counts as, for a scanner's rate.
 const SIGNATURE_TURNS: u64 = 20;
 
-/// And as many lines of a bulk scan.
+/// Lines of a bulk scan that a signature check counts as.
 pub const FOREIGN_LINES: u64 = 100;
 
-/// Signatures of others that each thread of a door checks in a second for single scans; each takes some tenth of a millisecond.
+/// Foreign signatures that each thread of a door checks in a second for single scans. Each takes about 0.1 ms.
 pub(super) const FOREIGN_PER_SECOND: u32 = 500;
 
 impl AppState {
-    /// Returns what the meters tell of codes of other issuers; None where they are not recognised.
+    /// Returns the metrics of other issuers' codes; None if they are not recognised.
     pub fn foreign_facts(&self, now: Time) -> Option<ForeignFacts> {
         let recogniser = self.recogniser.as_ref()?;
         let list = recogniser.list();
@@ -90,13 +90,13 @@ impl AppState {
 }
 
 impl Service {
-    /// Whether codes of other issuers are read at all.
+    /// Returns whether codes of other issuers are recognised.
     pub fn recognises(&self) -> bool {
         self.app.recogniser.is_some()
     }
 
-    /// Reads a code that is none of ours. `CodeInvalid` where it is of no issuer at all; `Busy` past what this
-    /// thread checks in a second.
+    /// Opens a code that is not of this service. `CodeInvalid` if it is of no known format, `Busy` beyond this thread's rate of
+    /// checks.
     pub(super) async fn scan_foreign(
         &self,
         scanner: AccessTokenId,
@@ -110,18 +110,18 @@ impl Service {
             return self.ask_issuer(code).await;
         }
         let started = Instant::now();
-        // Owed for, where they are not saved up: the scanner's next scan waits for them.
+        // Charged as a debt: the scanner's next scan waits for it.
         let turns = SIGNATURE_TURNS - 1;
         self.app.scan_limiter.charge(scanner.0, turns, started);
         if !self.foreign_budget.borrow_mut().take(started) {
             return Err(Refusal::Busy);
         }
-        // Those whose answers are ready go first.
+        // Tasks with finished answers run first.
         tokio::task::yield_now().await;
         self.scan_foreign_now(code, now)
     }
 
-    /// Whether a code begins as those of other issuers do.
+    /// Returns whether a code begins like one of another issuer.
     pub fn is_foreign(&self, code: &[u8]) -> bool {
         self.recognises()
             && (ForeignFormat::told_apart(code).is_some()
@@ -132,13 +132,13 @@ impl Service {
                 })
     }
 
-    /// Returns the division of GB/T 2260 in whose name this node shows codes.
+    /// Returns the issuer of this node's codes: a division of GB/T 2260.
     pub fn own_issuer(&self) -> Option<u32> {
         self.app.offline.as_ref().map(|own| own.settings.issuer)
     }
 
-    /// Returns the issuer that a live code names, where that is not this one. A code of a node without an issuer names any number: it
-    /// counts where the trust list has it, or where it may be a division.
+    /// Returns the issuer that a live code names, if it is another one. Codes of a node without an issuer hold any number: it
+    /// counts if the trust list has it or it is a possible division.
     fn other_issuer_of(&self, code: &[u8]) -> Option<u32> {
         let issuer =
             Seal::issuer_named(code).filter(|issuer| Some(*issuer) != self.own_issuer())?;
@@ -150,7 +150,7 @@ impl Service {
         recogniser.list().peers.get(&issuer).cloned()
     }
 
-    /// Returns the peer that is to be asked of a live code; None for a code of ours, of nobody, or of who cannot be asked.
+    /// Returns the peer to ask about a live code; None for our own code, an unknown issuer, or one that cannot be asked.
     pub fn asked_of(&self, code: &[u8]) -> Option<Arc<Peer>> {
         let recogniser = self.app.recogniser.as_ref()?;
         self.app.exchange.as_ref()?;
@@ -158,8 +158,8 @@ impl Service {
         (peer.exchange.is_some() && recogniser.is_on(LIANGMA)).then_some(peer)
     }
 
-    /// Asks the issuer of a live code. `IssuerUnknown` where the trust list does not name it, `IssuerUnreachable` where it does not answer
-    /// or cannot be asked: for a live code there is nothing else.
+    /// Asks the issuer of a live code. `IssuerUnknown` if the trust list does not have it, `IssuerUnreachable` if it does not
+    /// answer or cannot be asked.
     async fn ask_issuer(&self, code: &[u8]) -> Result<ForeignVerdict, Refusal> {
         let told = match (self.asked_of(code), &self.app.exchange) {
             (Some(peer), Some(exchange)) => exchange.ask(&peer, code).await,
@@ -169,7 +169,7 @@ impl Service {
         told.map(|told| ForeignVerdict::Peer(Box::new(told)))
     }
 
-    /// Returns why nobody is asked of a live code of another issuer.
+    /// Returns the refusal of a live code of another issuer that is not asked.
     pub fn unasked(&self, code: &[u8]) -> Refusal {
         let recogniser = self.app.recogniser.as_ref();
         let is_on = recogniser.is_some_and(|recogniser| recogniser.is_on(LIANGMA));
@@ -182,7 +182,7 @@ impl Service {
         }
     }
 
-    /// Asks issuers of live codes, each for all of its own at once. Returns what they said, by code.
+    /// Asks issuers about live codes, one request for all codes of each. Returns their answers by code.
     pub async fn ask_issuers(
         &self,
         codes: HashMap<u32, (Arc<Peer>, HashSet<String>)>,
@@ -199,7 +199,7 @@ impl Service {
         said.into_iter().flatten().collect()
     }
 
-    /// Counts what was told of a code of another health code.
+    /// Counts the outcome of a peer's code.
     pub fn count_told(&self, told: &Said) {
         if let Some(recogniser) = &self.app.recogniser {
             let outcome = told
@@ -209,7 +209,11 @@ impl Service {
         }
     }
 
-    /// Returns who comes with this public key. `NotPermitted` for whoever the trust list does not name any more.
+    /// Returns the peer with this public key.
+    ///
+    /// # Errors
+    ///
+    /// `NotPermitted` if the trust list does not have the key.
     pub fn admit_peer(&self, key: Option<KeyDigest>) -> Result<Arc<Peer>, Refusal> {
         let recogniser = self.app.recogniser.as_ref();
         let found = key.zip(recogniser).and_then(|(key, recogniser)| {
@@ -219,20 +223,28 @@ impl Service {
         found.ok_or(Refusal::NotPermitted)
     }
 
-    /// Charges a peer for codes that it asks of. `RateLimited` past what it may ask in a second.
+    /// Charges a peer for the codes in its request.
+    ///
+    /// # Errors
+    ///
+    /// `RateLimited` beyond the peer's rate.
     pub fn charge_peer(&self, peer: &Peer, codes: u64, now: Instant) -> Result<(), Refusal> {
-        // Numbers of divisions are near each other; their places are not to be.
+        // Numbers of divisions are close together; their slots must not be.
         let who = u64::from(peer.id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let limiter = &self.app.exchange_limiter;
         turn(limiter, who, now)?;
-        // Many at once are taken, and owed for.
+        // A request with many codes is served, and owed for.
         if codes > 1 {
             limiter.charge(who, codes - 1, now);
         }
         Ok(())
     }
 
-    /// Reads a live code of ours for a peer, or asks the store while the board is being filled.
+    /// Opens one of our live codes for a peer, and asks the store while the board is filled.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid`, `CodeExpired`, or `UpstreamBusy`.
     pub async fn exchange_scan(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         match self.exchange_scan_now(code, now) {
             Err(Refusal::Warming) => Box::pin(self.scan_by_lookup(code, now)).await,
@@ -240,12 +252,16 @@ impl Service {
         }
     }
 
-    /// As memory knows it. Nothing but our own live codes is opened.
+    /// Opens one of our live codes for a peer from memory. Other codes are not opened.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid`, `CodeExpired`, or `Warming` if the board cannot answer yet.
     pub fn exchange_scan_now(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
         self.scan_now(code, now)
     }
 
-    /// Counts what a peer was told.
+    /// Counts an answer to a peer.
     pub fn count_exchanged(&self, peer: &Peer, told: &Result<Verdict, Refusal>) {
         if let Some(recogniser) = &self.app.recogniser {
             let outcome = match told {
@@ -256,13 +272,17 @@ impl Service {
         }
     }
 
-    /// Whether an offline code names an issuer that is not this one.
+    /// Returns whether an offline code names another issuer.
     fn is_of_other_issuer(&self, code: &[u8]) -> bool {
         let own = self.own_issuer();
         OfflineCode::issuer_named(code).is_some_and(|issuer| Some(issuer) != own)
     }
 
-    /// Reads a code of another issuer by the trust list.
+    /// Opens a code of another issuer by the trust list.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid` for a text of no known format, else the refusal of the code.
     pub fn scan_foreign_now(&self, code: &[u8], now: Now) -> Result<ForeignVerdict, Refusal> {
         let recogniser = self.app.recogniser.as_ref().ok_or(Refusal::CodeInvalid)?;
         if code.len() == OFFLINE_CODE_CHARS && ForeignFormat::told_apart(code).is_none() {

@@ -1,18 +1,18 @@
-//! The settings in force, as operators see them: a line of the log, an answer of the operations door, and what a new reading changes.
-//! No value here is a secret.
+//! The settings in force for operators: in a log line, in an answer of the operations door, and compared at a reload. No value
+//! here is a secret.
 
 use serde_json::json;
 
-/// One setting as it is in force.
+/// One setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingInForce {
     /// The name of the setting.
     pub name: &'static str,
-    /// As it was written; of an address without user and password.
+    /// The value as written; addresses without user and password.
     pub value: String,
-    /// The file, variable or flag that set it; None for the default.
+    /// The file, variable or option that set it; None for the default.
     pub origin: Option<String>,
-    /// Whether a reload takes up another value.
+    /// Whether a reload can change it.
     pub is_reloadable: bool,
 }
 
@@ -21,7 +21,7 @@ pub struct SettingInForce {
 pub struct SettingsInForce(pub Vec<SettingInForce>);
 
 impl SettingsInForce {
-    /// Returns `name=value` of those that were set, or of those that were not, with a blank between two.
+    /// Returns `name=value` pairs of the settings that were set (or of the others), separated by blanks.
     pub fn line(&self, set: bool) -> String {
         let of_kind = self.0.iter().filter(|of| of.origin.is_some() == set);
         let pairs: Vec<String> = of_kind
@@ -33,7 +33,7 @@ impl SettingsInForce {
         pairs.join(" ")
     }
 
-    /// Returns the settings for the operations door.
+    /// Returns the settings as JSON for the operations door.
     pub fn to_json(&self) -> serde_json::Value {
         let all = self.0.iter().map(|of| {
             json!({
@@ -46,7 +46,7 @@ impl SettingsInForce {
         all.collect()
     }
 
-    /// Returns those settings of a newer reading whose values are others.
+    /// Returns the settings of `newer` whose values differ.
     pub fn changed<'n>(&self, newer: &'n SettingsInForce) -> Vec<&'n SettingInForce> {
         let known = |name| self.0.iter().find(|of| of.name == name);
         let is_other =
@@ -54,7 +54,7 @@ impl SettingsInForce {
         newer.0.iter().filter(is_other).collect()
     }
 
-    /// Puts a setting in the place of the one of its name.
+    /// Replaces the setting with the same name.
     pub fn put(&mut self, newer: &SettingInForce) {
         if let Some(old) = self.0.iter_mut().find(|of| of.name == newer.name) {
             *old = newer.clone();

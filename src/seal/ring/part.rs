@@ -1,5 +1,5 @@
-//! A part of a key ring for nodes that open some doors alone: keys that were derived from the ring's secrets. None of those
-//! secrets, and no key of another door, can be computed from it.
+//! A part of a key ring for nodes with some doors only: keys derived from the ring's secrets, from which neither those secrets
+//! nor keys of other doors follow.
 
 use super::{
     KeyRing, KeyState, OfflineSecrets, OfflineSource, PAPER_NAMES, RingError, RingFile, Secret,
@@ -14,19 +14,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// A door for which a ring has a part. The desk needs the whole ring: it makes sessions, and opens and seals what rests. So
-/// does an operations door that takes feeds; beside a part it answers `/ready` and `/metrics`, and refuses every token.
+/// A door for which a ring has a part. The desk needs the whole ring, because it makes sessions and opens and seals data at
+/// rest. So does an operations door that takes feeds; with a part it answers `/ready` and `/metrics`, and refuses every token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DoorPart {
-    /// What the resident door needs.
+    /// The resident door.
     Resident,
-    /// What the gate door needs.
+    /// The gate door.
     Gate,
 }
 
 impl DoorPart {
-    /// The parts that there are.
+    /// All doors with a part.
     pub const ALL: [DoorPart; 2] = [DoorPart::Resident, DoorPart::Gate];
 
     /// Returns the name of the door.
@@ -37,7 +37,7 @@ impl DoorPart {
         }
     }
 
-    /// What the door makes or opens.
+    /// Returns the kinds of tokens that the door makes or opens.
     fn tokens(self) -> &'static [TokenKind] {
         match self {
             DoorPart::Resident => &[TokenKind::Code, TokenKind::Session],
@@ -45,7 +45,7 @@ impl DoorPart {
         }
     }
 
-    /// Whose papers the door reads or files: all nodes read what was revoked, and gates which grants ended.
+    /// Returns the services whose papers the door reads or writes: all nodes read revocations, and gates read revoked grants.
     fn papers(self) -> &'static [PaperPurpose] {
         match self {
             DoorPart::Resident => &[PaperPurpose::Revocations],
@@ -53,7 +53,7 @@ impl DoorPart {
         }
     }
 
-    /// Whether the door signs offline codes, or only verifies them.
+    /// Returns whether the door signs offline codes, or only verifies them.
     fn signs(self) -> bool {
         self == DoorPart::Resident
     }
@@ -62,12 +62,12 @@ impl DoorPart {
 const HEADER: &str = "# A part of a key ring of liangma, for nodes with these doors alone. Keep it at mode 0600.\n\
 # After each change of the ring make it again: `liangma keys export --for DOORS --out FILE`.\n\n";
 
-/// A part as its file holds it.
+/// A part as in its file.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RingPart {
     doors: Vec<DoorPart>,
-    /// By which a store knows the ring.
+    /// The mark by which a store recognises its ring.
     mark: Secret<16>,
     paper_names: Secret,
     tags: TagPart,
@@ -114,7 +114,7 @@ struct OfflinePart {
 struct SignPart {
     id: u8,
     state: KeyState,
-    /// An uncompressed point of P-256.
+    /// An uncompressed P-256 point.
     public: Secret<65>,
     /// Only for doors that sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,8 +171,8 @@ impl RingPart {
         }
     }
 
-    /// Whether a node with this part can open the door of this name. What the exchange door opens gates open too; an operations
-    /// door refuses every token.
+    /// Returns whether a node with this part can open the door with this name. The exchange door opens the same codes as gates;
+    /// an operations door refuses every token.
     fn serves(&self, door: &str) -> bool {
         let name = match door {
             "ops" => return true,
@@ -182,7 +182,7 @@ impl RingPart {
         self.doors.iter().any(|own| own.name() == name)
     }
 
-    /// Names the doors that cannot be opened with this part; None where all can.
+    /// Returns a text with the doors that this part cannot serve; None if it serves all.
     pub fn refused<'d>(&self, doors: impl Iterator<Item = &'d str>) -> Option<String> {
         let refused: Vec<&str> = doors.filter(|door| !self.serves(door)).collect();
         let names = self.door_names();
@@ -195,7 +195,7 @@ impl RingPart {
         (!refused.is_empty()).then(told)
     }
 
-    /// The same in words: "the doors resident and gate".
+    /// Returns the doors as a text: "the doors resident and gate".
     pub fn door_names(&self) -> String {
         let names: Vec<&str> = self.doors.iter().map(|door| door.name()).collect();
         match names[..] {
@@ -221,11 +221,11 @@ impl RingPart {
         Ok(())
     }
 
-    /// Writes a part where there is no file.
+    /// Writes a part to a new file.
     ///
     /// # Errors
     ///
-    /// `Exists` where there is a file, `Io` where it could not be written.
+    /// `Exists` if there is a file, `Io` if it cannot be written.
     pub fn write_new(&self, path: &Path) -> Result<(), RingError> {
         write_new(self, HEADER, path)
     }
