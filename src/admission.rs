@@ -1,5 +1,5 @@
-//! Admission: lets a connection in while there is room, a query to the store while few are there, and everybody in their
-//! turn. Pure counts and times. In: what happens and `now`. Out: what to do. Never: sockets, stores, HTTP.
+//! Admission: limits of connections, of concurrent queries to the store, and of rates. Pure functions of counts and times; no
+//! sockets, stores or HTTP.
 
 pub mod busy;
 pub mod bytes;
@@ -17,30 +17,30 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The bounds of one door.
+/// Limits of one door.
 #[derive(Clone, Debug)]
 pub struct AdmissionSettings {
-    /// Connections open at once, at most; past the cap, newcomers wait in the kernel or are told that we are busy.
+    /// Largest number of open connections. Beyond the current limit, new ones wait in the kernel or get the answer `busy`.
     pub connections_max: usize,
-    /// How long requests may wait in the kernel before the cap falls.
+    /// Queue delay above which the limit of connections falls.
     pub queue_delay_target: Duration,
-    /// How many newcomers are told so at the cap. The others wait unaccepted.
+    /// How many new connections get the answer `busy` at the limit. The others wait in the kernel.
     pub busy: BusySettings,
 }
 
-/// How many connections each open door may have, as a reload says. The doors look there twenty times a second.
+/// Largest number of connections of each open door, which a reload may change. Doors read it twenty times a second.
 #[derive(Default)]
 pub struct ConnectionCaps(Mutex<Vec<(&'static str, Arc<AtomicUsize>)>>);
 
 impl ConnectionCaps {
-    /// Adds a door, and returns what it looks at.
+    /// Adds a door, and returns the number that it reads.
     pub fn add(&self, door: &'static str, most: usize) -> Arc<AtomicUsize> {
         let cap = Arc::new(AtomicUsize::new(most));
         self.caps().push((door, cap.clone()));
         cap
     }
 
-    /// Changes the cap of a door; false if it is not open.
+    /// Sets the number of a door. Returns false if the door is not open.
     pub fn set(&self, door: &str, most: usize) -> bool {
         let caps = self.caps();
         let cap = caps.iter().find(|(name, _)| *name == door);
@@ -52,7 +52,7 @@ impl ConnectionCaps {
     }
 }
 
-/// Who is inside one door.
+/// The connections of one door, and their limit.
 pub struct Admission {
     limit: ConnectionLimit,
     most: usize,
@@ -61,7 +61,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Returns the admission of a door that nobody has entered.
+    /// Returns the admission of a door without connections.
     pub fn new(settings: AdmissionSettings) -> Admission {
         let limit = ConnectionLimit::new(connection_limit::Settings {
             most: settings.connections_max,
@@ -75,24 +75,24 @@ impl Admission {
         }
     }
 
-    /// Counts a newcomer in, whose room [`Admission::has_room`] has told.
+    /// Counts a new connection, after [`Admission::has_room`] was true.
     pub fn enter(&mut self) {
         self.inside += 1;
     }
 
-    /// One who was admitted is gone.
+    /// Counts a connection that ended.
     pub fn leave(&mut self) {
         debug_assert!(self.inside > 0, "everyone who leaves was admitted");
         self.inside = self.inside.saturating_sub(1);
     }
 
-    /// One who was admitted waits unread from now on and makes room, but for what is open at once.
+    /// Counts a connection as frozen: it makes room, but stays open.
     pub fn freeze(&mut self) {
         self.inside = self.inside.saturating_sub(1);
         self.frozen += 1;
     }
 
-    /// One who was frozen is among the others again, whether there is room or not.
+    /// Counts a frozen connection as active again, whether there is room or not.
     pub fn thaw(&mut self) {
         debug_assert!(self.frozen > 0, "everyone who is thawed was frozen");
         self.frozen = self.frozen.saturating_sub(1);
@@ -104,12 +104,12 @@ impl Admission {
         self.inside < self.limit.get() && !self.is_full()
     }
 
-    /// As many are open as ever may be.
+    /// Returns whether the largest number of connections is open, frozen ones included.
     pub fn is_full(&self) -> bool {
         self.inside + self.frozen >= self.most
     }
 
-    /// Changes how many may be open at once. Those who are too many then leave with their next answer.
+    /// Sets the largest number of open connections. Surplus ones end with their next answer.
     pub fn set_most(&mut self, most: usize) {
         if most != self.most {
             self.limit.set_most(most);
@@ -117,23 +117,23 @@ impl Admission {
         }
     }
 
-    /// Connections but the frozen ones.
+    /// Returns the number of connections that are not frozen.
     pub fn inside(&self) -> usize {
         self.inside
     }
 
-    /// Returns how many connections are open and not heard.
+    /// Returns the number of frozen connections.
     pub fn frozen(&self) -> usize {
         self.frozen
     }
 
-    /// Returns how many connections are admitted now.
+    /// Returns the number of connections that are admitted now.
     pub fn limit(&self) -> usize {
         self.limit.get()
     }
 
-    /// Steers the cap: nine in ten waited no longer than that in the kernel, so many requests wait there now, and so many are
-    /// answered a second.
+    /// Adjusts the limit. `wait` is the 90th percentile of queue delays, `pending` the number of waiting requests, `answers`
+    /// the rate of answers a second.
     pub fn adjust(&mut self, wait: Duration, pending: usize, answers: f64, now: Instant) {
         let inside = self.inside;
         let sample = connection_limit::LimitSample {
@@ -146,18 +146,18 @@ impl Admission {
     }
 }
 
-/// A number a second, with a second's worth saved up at most.
+/// A budget of events a second, of which one second may be saved up.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     every: Duration,
-    /// The time up to which the budget is spent; as far as a second behind `now`.
+    /// Time up to which the budget is spent; at most a second behind `now`.
     spent_to: Instant,
 }
 
 const SAVED_MAX: Duration = Duration::from_secs(1);
 
 impl Budget {
-    /// `per_second` 0 is a budget of nothing.
+    /// Returns a budget of `per_second`; 0 allows nothing.
     pub fn new(per_second: u32, now: Instant) -> Budget {
         Budget {
             every: every(per_second),
@@ -165,7 +165,7 @@ impl Budget {
         }
     }
 
-    /// How long until there is one to take; None if there is one now.
+    /// Returns the time until an event is allowed; None if it is allowed now.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         if self.every == Duration::MAX {
             return Some(SAVED_MAX);
@@ -174,7 +174,7 @@ impl Budget {
         (next > now).then(|| next - now)
     }
 
-    /// Takes one, if there is one.
+    /// Takes one event from the budget. Returns false if none is left.
     pub fn take(&mut self, now: Instant) -> bool {
         let there = self.wait(now).is_none();
         if there {

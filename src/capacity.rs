@@ -1,22 +1,21 @@
-//! Capacity: how many nodes, how much memory, Redis, balancers and network a load needs, worked out from costs that were measured.
-//! Pure: a load and costs in, numbers out.
+//! Capacity planning: nodes, memory, Redis, balancers and network for a load, from measured costs. Pure.
 
-/// A cost that was measured.
+/// A measured cost.
 #[derive(Clone, Copy, Debug)]
 pub struct MeasuredCost {
-    /// What costs, for the table in print.
+    /// Name for the printed table.
     pub name: &'static str,
-    /// The number that was measured.
+    /// The measured value.
     pub value: f64,
-    /// The unit of the number.
+    /// The unit.
     pub unit: &'static str,
-    /// When it was measured.
+    /// The date of the measurement.
     pub date: &'static str,
-    /// The command and commit by which it was measured; docs/benchmarks.md has the machine.
+    /// Command and commit of the measurement; docs/benchmarks.md describes the machine.
     pub source: &'static str,
 }
 
-/// Processor time of a show in a node that holds a million residents, the kernel's part with it.
+/// Processor time of a show on a node with a million residents, kernel included.
 pub const SHOW_CPU: MeasuredCost = MeasuredCost {
     name: "a show, processor",
     value: 10.01,
@@ -25,7 +24,7 @@ pub const SHOW_CPU: MeasuredCost = MeasuredCost {
     source: "`make sidebyside`, commit f887682",
 };
 
-/// Processor time of a scan in a node that holds a million residents, the kernel's part with it.
+/// Processor time of a scan on a node with a million residents, kernel included.
 pub const SCAN_CPU: MeasuredCost = MeasuredCost {
     name: "a scan, processor",
     value: 9.78,
@@ -43,7 +42,7 @@ pub const BULK_CODE_CPU: MeasuredCost = MeasuredCost {
     source: "`make sidebyside`: 1.69 M codes a processor second, commit 1f2b244",
 };
 
-/// What a show costs beside 127 million residents, as a multiple of what it costs beside one million: caches of the processor miss.
+/// Cost of a show with 127 million residents as a multiple of that with one million: more cache misses.
 pub const LARGE_BOARD: MeasuredCost = MeasuredCost {
     name: "a show beside 127 M residents",
     value: 1.08,
@@ -52,7 +51,7 @@ pub const LARGE_BOARD: MeasuredCost = MeasuredCost {
     source: "`loadtest/sidebyside --only show --store DIR`, commit 1f2b244",
 };
 
-/// A resident on the board where the table has just grown, which is the worst case.
+/// Memory of a resident on the board right after the table has grown, which is the worst case.
 pub const BOARD_RESIDENT: MeasuredCost = MeasuredCost {
     name: "a resident on the board",
     value: 46.2,
@@ -61,7 +60,7 @@ pub const BOARD_RESIDENT: MeasuredCost = MeasuredCost {
     source: "`cargo run --release --example board`, at 1 M; 39.1 at 127 M, commit 1f2b244",
 };
 
-/// A connection at work; an idle one takes 2.3 KiB.
+/// Memory of an active connection; an idle one takes 2.3 KiB.
 pub const CONNECTION: MeasuredCost = MeasuredCost {
     name: "a connection at work",
     value: 20.0,
@@ -97,7 +96,7 @@ pub const REDIS_STREAM: MeasuredCost = MeasuredCost {
     source: "`MEMORY USAGE`, commit e9ace2f",
 };
 
-/// Disk of Redis for one resident, in the append-only file.
+/// Disk space of Redis for one resident, in the append-only file.
 pub const REDIS_DISK: MeasuredCost = MeasuredCost {
     name: "a resident in the append-only file",
     value: 270.0,
@@ -106,7 +105,7 @@ pub const REDIS_DISK: MeasuredCost = MeasuredCost {
     source: "size of the file after an import; twice that while it is rewritten",
 };
 
-/// Disk of the embedded store for one resident.
+/// Disk space of the embedded store for one resident.
 pub const DISK_RESIDENT: MeasuredCost = MeasuredCost {
     name: "a resident in the embedded store",
     value: 90.0,
@@ -115,7 +114,7 @@ pub const DISK_RESIDENT: MeasuredCost = MeasuredCost {
     source: "11 GB after an import of 127 M",
 };
 
-/// Residents that a starting node reads from Redis in a second.
+/// Residents that a starting node reads from Redis a second.
 pub const START: MeasuredCost = MeasuredCost {
     name: "a start from Redis",
     value: 775_000.0,
@@ -124,7 +123,7 @@ pub const START: MeasuredCost = MeasuredCost {
     source: "`liangma serve --store redis://…`, 10 M residents, the lowest of the runs, commit e9ace2f",
 };
 
-/// Processor time of a balancer that forwards connections, as a multiple of the nodes'.
+/// Processor time of a balancer that forwards connections, relative to the nodes'.
 pub const BALANCER_L4: MeasuredCost = MeasuredCost {
     name: "HAProxy at L4, processor",
     value: 1.0,
@@ -133,7 +132,7 @@ pub const BALANCER_L4: MeasuredCost = MeasuredCost {
     source: "processor time a query beside the nodes', deploy/README.md",
 };
 
-/// Processor time of a balancer that speaks HTTP, as a multiple of the nodes'.
+/// Processor time of a balancer that speaks HTTP, relative to the nodes'.
 pub const BALANCER_L7: MeasuredCost = MeasuredCost {
     name: "HAProxy at L7, processor",
     value: 1.5,
@@ -142,7 +141,7 @@ pub const BALANCER_L7: MeasuredCost = MeasuredCost {
     source: "processor time a query beside the nodes', deploy/README.md",
 };
 
-/// Bytes on the wire of the request of a show.
+/// Size of the request of a show on the wire, in bytes.
 pub const SHOW_REQUEST: MeasuredCost = MeasuredCost {
     name: "a show's request",
     value: 331.0,
@@ -151,7 +150,7 @@ pub const SHOW_REQUEST: MeasuredCost = MeasuredCost {
     source: "curl with a session and a phone's headers, without TLS",
 };
 
-/// Bytes on the wire of the answer to a show.
+/// Size of the answer to a show on the wire, in bytes.
 pub const SHOW_ANSWER: MeasuredCost = MeasuredCost {
     name: "a show's answer",
     value: 519.0,
@@ -160,7 +159,7 @@ pub const SHOW_ANSWER: MeasuredCost = MeasuredCost {
     source: "the same: head 167, body 352, green",
 };
 
-/// Bytes on the wire of the request of a scan.
+/// Size of the request of a scan on the wire, in bytes.
 pub const SCAN_REQUEST: MeasuredCost = MeasuredCost {
     name: "a scan's request",
     value: 327.0,
@@ -169,7 +168,7 @@ pub const SCAN_REQUEST: MeasuredCost = MeasuredCost {
     source: "curl with a scanner's token, without TLS",
 };
 
-/// Bytes on the wire of the answer to a scan.
+/// Size of the answer to a scan on the wire, in bytes.
 pub const SCAN_ANSWER: MeasuredCost = MeasuredCost {
     name: "a scan's answer",
     value: 369.0,
@@ -178,7 +177,7 @@ pub const SCAN_ANSWER: MeasuredCost = MeasuredCost {
     source: "the same: head 167, body 202, green",
 };
 
-/// Every cost, in the order of the page.
+/// All costs, in the order of the page.
 pub const COSTS: &[MeasuredCost] = &[
     SHOW_CPU,
     SCAN_CPU,
@@ -200,36 +199,36 @@ pub const COSTS: &[MeasuredCost] = &[
     SCAN_ANSWER,
 ];
 
-/// Of a core, what the peak may take: the rest is for a second like no other, interrupts, feeds and the desk.
+/// Share of a core for the peak; the rest is for short bursts, interrupts, feeds and the desk.
 pub const PART_IN_USE: f64 = 0.5;
 
-/// Of a network interface, what the peak may take.
+/// Share of a network interface for the peak.
 pub const NETWORK_PART_IN_USE: f64 = 0.5;
 
-/// Headers of Ethernet, IP and TCP of a request, its answer and their acknowledgements: four packets.
+/// Size of Ethernet, IP and TCP headers of a request, its answer and their acknowledgements: four packets.
 const PACKET_BYTES: f64 = 4.0 * 66.0;
 
-/// A node beside its board: the program, threads, caches of records and of pages at their defaults, in bytes.
+/// Memory of a node without its board, in bytes: program, threads, caches at their defaults.
 const NODE_BASE: f64 = 450.0 * MIB;
 
-/// Connections that a node admits by default, at all doors.
+/// Default number of connections of a node at all doors.
 const NODE_CONNECTIONS: f64 = 16_256.0;
 
-/// For feeds and for growth, on top of a node's memory.
+/// Factor of a node's memory for feeds and growth.
 const MEMORY_ROOM: f64 = 1.15;
 
-/// Partitions of the residents in Redis.
+/// Number of partitions in Redis.
 const PARTITIONS: u64 = 16;
 
-/// Connections that a node opens to Redis: three for each partition.
+/// Connections of a node to Redis: three for each partition.
 const REDIS_CONNECTIONS: u64 = 48;
 
-/// A rewrite of the append-only file copies the pages that change meanwhile; so a server has twice what it holds.
+/// Factor of a server's memory: a rewrite of the append-only file copies pages that change meanwhile.
 const REWRITE: f64 = 2.0;
 
 const MIB: f64 = 1_048_576.0;
 
-/// What has to be borne.
+/// The load.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Residents on record.
@@ -240,68 +239,68 @@ pub struct Load {
     pub scans_per_second: u64,
     /// Codes of bulk scans a second at the peak.
     pub bulk_codes_per_second: u64,
-    /// Papers (certificates, declarations, temperatures, trips) that are kept of each resident.
+    /// Papers of each resident: certificates, declarations, temperatures, trips.
     pub papers_per_resident: u64,
-    /// Zones that the nodes are spread over; the load is borne without one of them.
+    /// Zones of the nodes. The load is carried without one of them.
     pub zones: u64,
-    /// Cores that each node has.
+    /// Cores of each node.
     pub cores_per_node: u64,
-    /// Primaries that the partitions are spread over.
+    /// Primaries of the partitions.
     pub redis_primaries: u64,
-    /// Whether phones reach nodes through a balancer that speaks HTTP.
+    /// Whether the balancer of phones speaks HTTP.
     pub is_l7: bool,
 }
 
-/// What it takes.
+/// The resources for a load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Cores that the load keeps busy, all of it together.
+    /// Cores that the load keeps busy in total.
     pub busy_cores: f64,
-    /// Nodes in all zones, as many in each.
+    /// Nodes in all zones.
     pub nodes: u64,
     /// Nodes in each zone.
     pub nodes_per_zone: u64,
-    /// Of its cores, what each node uses at the peak with all zones there, and with one lost: 0 to 1.
+    /// Use of each node's cores at the peak with all zones, 0 to 1.
     pub use_usual: f64,
-    /// The same with one zone lost.
+    /// Use of each node's cores at the peak with one zone lost, 0 to 1.
     pub use_zone_lost: f64,
-    /// Bytes of memory that each node is given.
+    /// Memory of each node in bytes.
     pub node_memory: f64,
-    /// Seconds from a node's start to its being ready, over Redis.
+    /// Time from a node's start until it is ready over Redis, in seconds.
     pub node_start: f64,
-    /// Bytes of the embedded store, where that is used in place of Redis.
+    /// Size of the embedded store in bytes, if it is used instead of Redis.
     pub embedded_disk: f64,
     /// Servers of Redis, primaries and replicas.
     pub redis_servers: u64,
-    /// Replicas of all primaries together.
+    /// Number of all replicas.
     pub redis_replicas: u64,
-    /// Bytes that the largest primary holds, and that its machine has.
+    /// Data of the largest primary in bytes.
     pub redis_held: f64,
-    /// Bytes of memory that the machine of the largest primary has.
+    /// Memory of the largest primary's machine in bytes.
     pub redis_memory: f64,
-    /// Bytes of disk of the largest primary.
+    /// Disk space of the largest primary in bytes.
     pub redis_disk: f64,
     /// Connections of all nodes to one primary.
     pub redis_connections: u64,
-    /// Cores of balancers in all zones, and how many balancers of the nodes' size that is.
+    /// Cores of balancers in all zones.
     pub balancer_cores: f64,
-    /// Balancers of the nodes' size in all zones.
+    /// Balancers of a node's size in all zones.
     pub balancers: u64,
-    /// Bits a second from clients to nodes, and from nodes to clients, all nodes together.
+    /// Traffic from clients to all nodes in bits a second.
     pub network_in: f64,
-    /// Bits a second from nodes to clients, all nodes together.
+    /// Traffic from all nodes to clients in bits a second.
     pub network_out: f64,
-    /// Bits a second that the interface of a node must have.
+    /// Speed of a node's network interface in bits a second.
     pub node_network: f64,
 }
 
 impl Load {
-    /// Returns what the load takes.
+    /// Returns the resources for the load.
     pub fn plan(&self) -> Plan {
         let (shows, scans) = (self.shows_per_second as f64, self.scans_per_second as f64);
         let codes = self.bulk_codes_per_second as f64;
         let micros = shows * SHOW_CPU.value + scans * SCAN_CPU.value + codes * BULK_CODE_CPU.value;
-        // Between one million residents and 127 million the processor's caches miss more and more; past ten all of it is counted.
+        // From one million residents on, cache misses increase; from ten million on the full factor counts.
         let board = if self.residents > 10_000_000 {
             LARGE_BOARD.value
         } else {
@@ -312,7 +311,7 @@ impl Load {
         let left = (zones - 1).max(1);
         let fitting = |cores: f64| (cores / PART_IN_USE / self.cores_per_node as f64).ceil() as u64;
         let fit = fitting(busy_cores).div_ceil(left);
-        // Two in every zone: one may be restarted. In one zone alone a node is what may be lost.
+        // Two in each zone, because one may restart. With a single zone, a node is what may fail.
         let nodes_per_zone = match zones {
             1 => (fit + 1).max(3),
             _ => fit.max(2),
@@ -366,7 +365,7 @@ impl Load {
 }
 
 impl Plan {
-    /// Returns the plan as lines: what, how much, and from what it follows.
+    /// Returns the plan as lines: item, amount, and explanation.
     pub fn lines(&self, load: &Load) -> Vec<(&'static str, String, String)> {
         let gib = |bytes: f64| format!("{:.1} GiB", bytes / MIB / 1_024.0);
         let gbit = |bits: f64| format!("{:.2} Gbit/s", bits / 1e9);

@@ -1,7 +1,7 @@
-//! Two clocks: a steady one, which nobody sets, for ages and deadlines; and the time of day, in milliseconds since 1970 in UTC,
-//! printed as RFC 3339.
+//! Two clocks: a monotonic one for ages and deadlines, and the time of day in milliseconds since 1970 (UTC), printed as RFC
+//! 3339.
 //!
-//! The time of day is the steady clock and an offset. [`offset`] says when the offset follows the system's clock.
+//! The time of day is the monotonic clock plus an offset. [`offset`] decides when the offset follows the system's clock.
 
 pub mod offset;
 
@@ -9,39 +9,39 @@ use crate::kernel;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// A point on the steady clock: milliseconds since the machine started, those of a suspend included. They begin with those of
-/// the time of day, so that an age and the difference of two printed times are the same number.
+/// A point on the monotonic clock: milliseconds since the machine started, suspends included. Its milliseconds begin with those
+/// of the time of day, so that ages match the difference of printed times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// Reads the steady clock; no system call.
+    /// Reads the monotonic clock without a system call.
     pub fn now() -> Moment {
         Moment((kernel::since_boot_ns() + offset::fraction_ns()) / 1_000_000)
     }
 
-    /// Returns how long ago `earlier` was; nothing if it is yet to come.
+    /// Returns the time since `earlier`; zero if it is in the future.
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// Returns the moment that is later by so much; the last moment that there is, where the sum is too large.
+    /// Returns the moment `by` later, at most the highest one.
     pub fn plus(self, by: Duration) -> Moment {
         Moment(self.0.saturating_add(by.as_millis() as u64))
     }
 }
 
-/// One reading of the steady clock, and the time of day that belongs to it.
+/// One reading of the monotonic clock, with its time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Now by the steady clock, for ages and deadlines.
+    /// The monotonic clock, for ages and deadlines.
     pub moment: Moment,
-    /// Now by the time of day, for printing and for what others sign.
+    /// The time of day, for printing and for signed times of others.
     pub time: Time,
 }
 
 impl Now {
-    /// Reads the steady clock once.
+    /// Reads the monotonic clock once.
     pub fn read() -> Now {
         let moment = Moment::now();
         Now {
@@ -61,27 +61,27 @@ impl Now {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
 
-/// Bytes of a printed [`Time`]: `2020-04-20T08:01:52.000Z`.
+/// Length of a printed [`Time`] in bytes: `2020-04-20T08:01:52.000Z`.
 pub const PRINTED: usize = 24;
 
-/// Milliseconds of a day.
+/// Milliseconds in a day.
 pub const DAY_MS: u64 = 86_400_000;
 
-/// China is eight hours ahead of UTC, without summer time.
+/// Offset of China's time to UTC; there is no summer time.
 const CHINA_MS: u64 = 8 * 3_600_000;
 
 impl Time {
-    /// Returns the time of day, without a system call. It does not step when somebody sets the system's clock.
+    /// Returns the time of day without a system call. It does not step when the system's clock is set.
     pub fn now() -> Time {
         Now::read().time
     }
 
-    /// Returns the time that is later by so much; the last time that there is, where the sum is too large.
+    /// Returns the time `by` later, at most the highest one.
     pub fn plus(self, by: Duration) -> Time {
         Time(self.0.saturating_add(by.as_millis() as u64))
     }
 
-    /// How long ago `earlier` was; nothing if it is yet to come.
+    /// Returns the time since `earlier`; zero if it is in the future.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -92,15 +92,15 @@ impl Time {
         year * 10_000 + month * 100 + day
     }
 
-    /// Returns the calendar day in China as a count of days since 1970.
+    /// Returns the calendar day in China as days since 1970.
     pub fn day_count(self) -> u64 {
         self.0.saturating_add(CHINA_MS) / DAY_MS
     }
 
-    /// RFC 3339 in UTC with milliseconds; years past 9999 are not reached by any clock here.
+    /// Returns RFC 3339 in UTC with milliseconds. Years beyond 9999 do not occur.
     pub fn print(self) -> [u8; PRINTED] {
         thread_local! {
-            // Every answer prints times of today.
+            // Every answer prints times of today, so the date is cached.
             static TODAY: Cell<(u64, [u8; 10])> = const { Cell::new((u64::MAX, [0; 10])) };
         }
         let days = self.0 / DAY_MS;
@@ -124,7 +124,7 @@ impl Time {
     }
 }
 
-/// Once a day a thread; out of line, so that the rest of [`Time::print`] is small enough to be in line.
+/// Returns the date of a day count. Not inlined, so that [`Time::print`] can be; runs once a day and thread.
 #[cold]
 #[inline(never)]
 fn print_date(days: u64) -> [u8; 10] {
@@ -142,12 +142,12 @@ impl std::fmt::Display for Time {
     }
 }
 
-/// Whether `yyyymmdd` is a day of the calendar between 1850 and 2100.
+/// Returns whether `yyyymmdd` is a calendar day from 1850 to 2100.
 pub fn is_day(yyyymmdd: u32) -> bool {
     yyyymmdd / 10_000 <= 2100 && is_day_or_far(yyyymmdd)
 }
 
-/// Whether this is a day of the calendar, up to the end of 9999, which stands for an end that is open.
+/// Returns whether `yyyymmdd` is a calendar day up to the end of 9999, which means an open end.
 pub fn is_day_or_far(yyyymmdd: u32) -> bool {
     let (year, month, day) = (yyyymmdd / 10_000, yyyymmdd / 100 % 100, yyyymmdd % 100);
     let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
@@ -160,7 +160,7 @@ pub fn is_day_or_far(yyyymmdd: u32) -> bool {
     (1850..=9999).contains(&year) && (1..=days).contains(&day)
 }
 
-/// `yyyymmdd` as `yyyy-mm-dd`.
+/// Returns `yyyymmdd` as `yyyy-mm-dd`.
 pub fn print_day(yyyymmdd: u32) -> String {
     let (year, month, day) = (yyyymmdd / 10_000, yyyymmdd / 100 % 100, yyyymmdd % 100);
     format!("{year:04}-{month:02}-{day:02}")
@@ -173,7 +173,7 @@ fn digits(out: &mut [u8], mut value: u32) {
     }
 }
 
-/// Year, month and day of a count of days since 1970: years are counted from March, so that the leap day falls last.
+/// Returns year, month and day of a count of days since 1970. Years are counted from March, so that the leap day comes last.
 fn civil(days: u64) -> (u32, u32, u32) {
     let days = days + 719_468; // from 0000-03-01 to 1970-01-01
     let era = days / 146_097; // 400 years

@@ -1,5 +1,5 @@
-//! Panics: where one is reported, and what of a node must not end alone. A query that panics ends alone; a thread or task that
-//! others rely on ends the node, so that a supervisor starts it anew.
+//! Panics: their report, and critical parts. A query that panics fails alone; a critical thread or task ends the node, so that
+//! a supervisor restarts it.
 
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
@@ -8,13 +8,13 @@ use tokio::sync::watch;
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Returns how many panics there were since the process started.
+/// Returns the number of panics since the process started.
 pub fn panics() -> u64 {
     PANICS.load(Relaxed)
 }
 
-/// Reports panics to the log from now on, by place and thread. What a panic says may hold a person's data, so it is left out unless
-/// it is a constant of the source.
+/// Starts to log panics by place and thread. The message is logged only if it is a constant of the source, because it may hold
+/// personal data.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         PANICS.fetch_add(1, Relaxed);
@@ -24,7 +24,7 @@ pub fn report_panics() {
             place,
             thread = thread.name(),
             why = constant(panic),
-            "a panic"
+            "a thread or task panicked: this is a fault of the program"
         );
     }));
 }
@@ -33,23 +33,23 @@ fn constant(panic: &PanicHookInfo<'_>) -> Option<&'static str> {
     panic.payload().downcast_ref::<&'static str>().copied()
 }
 
-/// The name of what panicked first.
+/// Returns the channel with the name of the first critical part that panicked.
 fn fallen_first() -> &'static watch::Sender<Option<&'static str>> {
     static FALLEN: OnceLock<watch::Sender<Option<&'static str>>> = OnceLock::new();
     FALLEN.get_or_init(|| watch::Sender::new(None))
 }
 
-/// Waits until a vital part has panicked, and returns its name.
+/// Waits until a critical part has panicked, and returns its name.
 pub async fn fallen() -> &'static str {
     let mut seen = fallen_first().subscribe();
     match seen.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(name)) => name,
-        // The sender is a static.
+        // The sender lives in a static.
         Ok(None) | Err(_) => std::future::pending().await,
     }
 }
 
-/// Held by a thread or task for as long as it runs: dropped in a panic, it makes [`fallen`] return.
+/// Guard of a critical thread or task: dropped in a panic, it makes [`fallen`] return.
 pub struct CriticalTask(pub &'static str);
 
 impl Drop for CriticalTask {

@@ -1,5 +1,5 @@
-//! What a node asks of other health codes' services: for a verdict on a live code, and for their status lists.
-//! In: peers of the trust list. Out: verdicts and files. Never: the board, the store.
+//! Requests to other issuers' services: verdicts about live codes, and status lists. Takes peers of the trust list; knows
+//! neither the board nor the store.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -12,23 +12,23 @@ pub mod lists;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How other health codes' services are asked, and how they may ask here.
+/// Settings of requests to other issuers, and of theirs to this node.
 #[derive(Clone, Debug)]
 pub struct ExchangeSettings {
-    /// Our certificate and its key, which peers know by its public key; None: no peer is asked.
+    /// Our certificate and key, which peers know by the public key. None: no peer is asked.
     pub cert: Option<(PathBuf, PathBuf)>,
-    /// For a verdict in all, with the connection.
+    /// Time for a verdict, with the connection.
     pub wait: Duration,
-    /// Questions under way to one peer.
+    /// Concurrent requests to one peer.
     pub in_flight: usize,
-    /// Questions that one peer may ask here in a second; each line of a bulk is one.
+    /// Codes that one peer may ask for here in a second.
     pub per_second: u32,
-    /// Between two fetches of a peer's list.
+    /// Interval of fetches of a peer's list.
     pub list_fetch_every: Duration,
-    /// As for our own: older knowledge of a peer is marked, and then has no colour.
+    /// Age past which a peer's data is marked as stale.
     pub stale_after: Duration,
-    /// Past this age knowledge of a peer has no colour.
+    /// Age past which a peer's data gives no colour.
     pub too_old_after: Duration,
-    /// How far a peer's clock may be ahead.
+    /// Largest time by which a peer's clock may be ahead.
     pub clock_ahead_max: Duration,
 }

@@ -1,5 +1,4 @@
-//! Events in: a line of the feed, parsed, checked and sealed into a change for the store.
-//! In: a line, the seal, today. Out: a change, or why the line was rejected. Never: the store, HTTP.
+//! Feed events: a line is parsed, checked and sealed into a change for the store. Knows neither the store nor HTTP.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -19,18 +18,18 @@ mod rejection;
 pub use health::{Certificate, HealthEvent, Notice, Temperature, TripCard};
 pub use rejection::Rejection;
 
-/// Bytes of a line at most; the longest true event has some 400.
+/// Longest line in bytes. The longest real event has about 400.
 pub const LINE_BYTES_MAX: usize = 4096;
 
 /// Rejected lines that an answer lists; the others are only counted.
 pub const REJECTED_LISTED_MAX: usize = 10_000;
 
-/// A string that borrows from the line where it can; `Option<Cow>` alone would always copy.
+/// A string that borrows from the line if possible; `Option<Cow>` alone would always copy.
 #[derive(Deserialize)]
 struct BorrowedText<'l>(#[serde(borrow)] Cow<'l, str>);
 
-/// Every field of every event; which must be there depends on the event. Fields that this version does not know are passed
-/// over, so that an authority may send more to newer nodes.
+/// All fields of all events; which ones are required depends on the event. Unknown fields are ignored, so that an authority may
+/// send more to newer nodes.
 #[derive(Deserialize)]
 struct EventFields<'l> {
     #[serde(borrow)]
@@ -82,23 +81,23 @@ fn must<'f>(field: &'f Option<BorrowedText<'_>>, name: &'static str) -> Result<&
     }
 }
 
-/// An event, checked.
+/// A checked event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A person is put on record, or is renamed.
+    /// Registers or renames a person.
     Resident(Profile),
-    /// What a source says, and the profile that registers the person who is not on record.
+    /// Sets or clears a reason, with the profile for a person who is not on record yet.
     Status(Assertion, Profile),
-    /// A clear, and the notice of release that is issued with it.
+    /// Clears a reason, with the notice of release.
     Notice(Assertion, Profile, Notice),
-    /// Something for the person's health information, and the source and number that tell it from others.
+    /// Adds health information, with its source and sequence number.
     Health(Document, Origin, HealthEvent),
-    /// A paper as `export` wrote it, sealed.
+    /// A sealed paper written by `export`.
     Paper(Identity, Paper),
 }
 
 impl Event {
-    /// Who says so; None for what carries no source.
+    /// Returns the source; None if the event has none.
     pub fn source(&self) -> Option<&str> {
         match self {
             Event::Status(assertion, _) | Event::Notice(assertion, ..) => Some(&assertion.source),
@@ -108,22 +107,22 @@ impl Event {
     }
 }
 
-/// What tells an event from others, and when it happened.
+/// Identifies an event, with its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The source, as its token or its lines name it.
+    /// The source.
     pub source: Box<str>,
-    /// The source's own number of the change: a higher one replaces a lower one.
+    /// Sequence number of the source: a higher one replaces a lower one.
     pub seq: u64,
-    /// When the change was made at the source.
+    /// When the source made the change.
     pub at: Time,
 }
 
-/// Checks one line. `today` is `yyyymmdd`.
+/// Parses and checks one line. `today` is `yyyymmdd`.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong with the line.
+/// The first fault of the line.
 pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     if line.len() > LINE_BYTES_MAX {
         return Err(Rejection::LineTooLong);
@@ -160,7 +159,7 @@ fn fields(line: &[u8]) -> Result<EventFields<'_>, Rejection> {
     if object && let Ok(fields) = serde_json::from_slice(line) {
         return Ok(fields);
     }
-    // Only a line that failed is read again: to say why, or because what it failed at is a field of another event.
+    // Only a faulty line is parsed again: for the reason, or because the fault is in a field of another event.
     match serde_json::from_slice::<IgnoredAny>(line) {
         Err(_) => Err(Rejection::NotJson),
         Ok(_) if !object => Err(Rejection::NotAnObject),
@@ -168,7 +167,7 @@ fn fields(line: &[u8]) -> Result<EventFields<'_>, Rejection> {
     }
 }
 
-/// The fields of this line's own event; fields of other events are passed over, whatever they hold.
+/// Parses the fields of this line's event; fields of other events are ignored, whatever they hold.
 fn own_fields(line: &[u8]) -> Result<EventFields<'static>, Rejection> {
     let read = |own: &[&str]| {
         let mut line = serde_json::Deserializer::from_slice(line);
@@ -202,7 +201,7 @@ fn own_fields(line: &[u8]) -> Result<EventFields<'static>, Rejection> {
     read(&[&whose[..], of_event].concat())
 }
 
-/// Reads an object's fields of these names, each at most once, and passes over the others.
+/// Reads the fields with these names, each at most once, and ignores the others.
 struct OnlyFields<'o>(&'o [&'o str]);
 
 impl<'de> DeserializeSeed<'de> for OnlyFields<'_> {
@@ -233,12 +232,11 @@ impl<'de> Visitor<'de> for OnlyFields<'_> {
     }
 }
 
-/// Returns whom an event or an override is about: a document, or the number by which staff registered somebody who has none of
-/// those.
+/// Returns the document of an event or override, or the number of a registration by staff.
 ///
 /// # Errors
 ///
-/// What is wrong with the document.
+/// The fault of the document.
 pub fn document(
     registration: Option<&str>,
     cert_type: Option<&str>,
@@ -347,11 +345,11 @@ impl EventFields<'_> {
     }
 }
 
-/// A `seq` up to here needs no look at the clock: in nanoseconds it is a day of 2006.
+/// Sequence numbers up to this one need no clock: in nanoseconds it is a day of 2006.
 const SEQ_ALWAYS: u64 = 1 << 60;
 
-/// Returns the highest `seq` that is taken: the end of the day after tomorrow in nanoseconds since 1970. Counters and times in
-/// any unit stay below; a number that was taken is not out of reach of its source's next ones for longer than two days.
+/// Returns the highest allowed sequence number: the end of the day after tomorrow in nanoseconds since 1970. Counters and times
+/// in any unit are lower. An accepted number exceeds a source's next ones for two days at most.
 fn seq_max(today: u32) -> u64 {
     const DAY_NANOS: u64 = 86_400_000_000_000;
     let (year, month, day) = (today / 10_000, today / 100 % 100, today % 100);
@@ -361,7 +359,7 @@ fn seq_max(today: u32) -> u64 {
     (u64::try_from(days).unwrap_or(0) + 3).saturating_mul(DAY_NANOS)
 }
 
-/// Whether this can name a source or a site in a token.
+/// Returns whether a text can be the name of a source or site in a token.
 pub fn is_source(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
         && text
@@ -369,8 +367,8 @@ pub fn is_source(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-/// Reads a time of RFC 3339 with its offset, and no other form, to the millisecond. A leap second is the last millisecond
-/// before it, so that it is in order with what comes before and after.
+/// Parses RFC 3339 with an offset, and no other form, to the millisecond. A leap second counts as the last millisecond before
+/// it, to keep the order.
 pub fn parse_time(text: &str) -> Option<Time> {
     let bytes = text.as_bytes();
     let (start, rest) = bytes.split_at_checked(19)?;
@@ -438,7 +436,7 @@ pub fn parse_time(text: &str) -> Option<Time> {
     u64::try_from(at).ok().map(Time)
 }
 
-/// `2020-05-04` as `yyyymmdd`.
+/// Parses `2020-05-04` to `yyyymmdd`.
 pub fn parse_day(text: &str) -> Option<u32> {
     let bytes = text.as_bytes();
     if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
@@ -448,7 +446,7 @@ pub fn parse_day(text: &str) -> Option<u32> {
     clock::is_day_or_far(day).then_some(day)
 }
 
-/// Six digits of GB/T 2260.
+/// Parses six digits of a division of GB/T 2260.
 pub fn parse_region(text: &str) -> Option<u32> {
     (text.len() == 6 && !text.starts_with('0'))
         .then(|| digits(text.as_bytes()))
@@ -461,13 +459,12 @@ fn digits(bytes: &[u8]) -> Option<u32> {
     })
 }
 
-/// Makes the changes of an event: the resident's id, and the profile sealed, so that no name goes further than this. One
-/// event is one change, but for a notice, which follows the clear that it is issued with.
+/// Returns the changes of an event, with the resident's id and the sealed profile, so that names go no further. A notice
+/// follows the clear it belongs to; every other event is one change.
 ///
 /// # Errors
 ///
-/// `ForeignPaper` for a paper that our keys did not seal for its owner, `ServiceEnded` where the key of the service that keeps it
-/// was destroyed.
+/// `ForeignPaper` if our keys did not seal the paper for its owner, `ServiceEnded` if the key of its service was destroyed.
 pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
     let (profile, assertion, notice) = match event {
         Event::Resident(profile) => (profile, None, None),
@@ -504,7 +501,7 @@ pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
     Ok(changes)
 }
 
-/// A paper as a line that `import` takes: its owner and itself in letters and digits, sealed as they are in the store.
+/// Returns a paper as a line for `import`: owner and paper in letters and digits, sealed as in the store.
 pub fn paper_line(owner: &Identity, paper: &Paper) -> String {
     let mut bytes = Vec::with_capacity(32 + paper.body.len());
     bytes.extend_from_slice(&paper.key);
@@ -532,24 +529,24 @@ impl EventFields<'_> {
     }
 }
 
-/// What became of a feed, as the contract prints it.
+/// The answer to a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IngestReport {
     /// Changes that changed something.
     pub applied: u64,
-    /// Changes that were there already.
+    /// Changes that changed nothing.
     pub unchanged: u64,
-    /// Line number and reason, the first [`REJECTED_LISTED_MAX`] of them.
+    /// Rejected lines: number and reason, the first [`REJECTED_LISTED_MAX`].
     pub rejected: Vec<(u64, Rejection)>,
-    /// Rejected lines past those that are listed.
+    /// Number of further rejected lines.
     pub rejected_unlisted: u64,
 }
 
 impl IngestReport {
-    /// Notes that a line was rejected. The first few are listed, the others are counted.
+    /// Records a rejected line.
     pub fn reject(&mut self, line: u64, rejection: Rejection) {
         if self.rejected.len() < REJECTED_LISTED_MAX {
-            // What only the store finds comes behind later lines that could not be read.
+            // Rejections by the store come after later lines that could not be parsed.
             let at = self.rejected.partition_point(|(known, _)| *known <= line);
             self.rejected.insert(at, (line, rejection));
         } else {
@@ -557,14 +554,14 @@ impl IngestReport {
         }
     }
 
-    /// Counts changes that the store took: true where one changed something.
+    /// Counts stored changes; true if one changed something.
     pub fn count(&mut self, changed: &[bool]) {
         let applied = changed.iter().filter(|changed| **changed).count() as u64;
         self.applied += applied;
         self.unchanged += changed.len() as u64 - applied;
     }
 
-    /// Returns the report as the feed's answer.
+    /// Returns the report as JSON.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct RejectedEvent {

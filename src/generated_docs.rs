@@ -1,8 +1,8 @@
-//! Holds pages of docs/ that are generated from tables in the code to those tables, or rewrites them. For tests alone.
+//! Compares generated pages of docs/ with their tables in the code, or rewrites them. For tests only.
 
 use std::path::Path;
 
-/// Panics if the file `docs/PAGE` does not hold `text`. With `UPDATE_DOCS` in the environment it is written instead.
+/// Panics if `docs/PAGE` is not `text`. With `UPDATE_DOCS` in the environment, the page is written instead.
 pub fn check(page: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs")

@@ -1,6 +1,6 @@
 //! Bytes as hexadecimal digits, and back.
 
-/// Prints two lower-case digits a byte. Not for secrets: the text is not wiped.
+/// Returns two lower-case digits for each byte. Not for secrets: the text is not wiped.
 pub fn text(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes
@@ -10,7 +10,7 @@ pub fn text(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-/// Reads exactly so many bytes, in digits of either case; None for anything else.
+/// Parses exactly `BYTES` bytes in digits of either case; None for any other text.
 pub fn array<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
     if text.len() != 2 * BYTES || !is_digits(text) {
         return None;
@@ -22,7 +22,7 @@ pub fn array<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
     Some(bytes)
 }
 
-/// Returns the bytes that digits of either case stand for, two for each byte; None for anything else.
+/// Parses digits of either case, two for each byte; None for any other text.
 pub fn bytes(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !is_digits(text) {
         return None;
@@ -34,7 +34,7 @@ pub fn bytes(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A sign is a part of a number, and no digit.
+/// Returns whether a text has digits only. A sign is no digit.
 fn is_digits(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -1,4 +1,4 @@
-//! Assertions of the identity platform: a JWT in, the person whom it names out. Keys come from a JWKS file.
+//! Verifies assertions (JWT) of the identity platform and returns the person. Keys come from a JWKS file.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -14,35 +14,35 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Whose assertions of a log-in are believed.
+/// Settings of the identity platform.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The platform's public keys; None refuses every assertion.
+    /// File with the platform's public keys; None refuses every assertion.
     pub jwks: Option<PathBuf>,
-    /// The claim `iss` that an assertion must have.
+    /// Required value of the claim `iss`.
     pub issuer: String,
-    /// The claim `aud` that an assertion must have.
+    /// Required value of the claim `aud`.
     pub audience: String,
 }
 
-/// Bytes of an assertion at most.
+/// Longest assertion in bytes.
 pub const ASSERTION_BYTES_MAX: usize = 8192;
 
-/// How far the platform's clock may be from ours.
+/// Allowed difference of the platform's clock in seconds.
 const LEEWAY_SECS: u64 = 5;
 
-/// An assertion is accepted for no longer than this after it was issued: it is handed over once, in the same minutes.
+/// Longest age of an assertion in seconds: it is handed over once, within minutes.
 const LIFE_SECS_MAX: u64 = 900;
 
-/// Bytes of the file of keys at most.
+/// Largest JWKS file in bytes.
 const JWKS_BYTES_MAX: u64 = 1 << 20;
 
-/// What an assertion was issued for.
+/// Purpose of an assertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AssertionPurpose {
-    /// To open the person's own session. An assertion that names no purpose is for this.
+    /// Opens the person's own session. The default without a named purpose.
     LogIn,
-    /// To be added to a family.
+    /// Adds the person to a family.
     Family,
 }
 
@@ -55,8 +55,8 @@ impl AssertionPurpose {
     }
 }
 
-/// Tells an assertion from every other by what was signed. The signature is not part of it: an ECDSA signature can be changed
-/// into another that verifies as well.
+/// Number of an assertion, a hash of the signed part. The signature is left out, because an ECDSA signature can be changed into
+/// another valid one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AssertionNumber(pub [u8; 32]);
 
@@ -70,28 +70,28 @@ impl AssertionNumber {
     }
 }
 
-/// The platform as this node trusts it.
+/// The identity platform, with its keys.
 pub struct Platform {
     keys: ArcSwap<Vec<TrustedKey>>,
-    /// Of the file that the keys were read from: modification time, inode and length.
+    /// Modification time, inode and length of the key file.
     stamp: Mutex<Option<FileStamp>>,
     settings: Settings,
 }
 
 type FileStamp = (std::time::SystemTime, u64, u64);
 
-/// What became of looking at the file of keys again.
+/// Result of reading the key file again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    /// It is as it was.
+    /// The file did not change.
     Same,
-    /// So many keys are trusted now.
+    /// The file was read; holds the number of keys.
     Read(usize),
-    /// It cannot be used, and the keys from before stay.
+    /// The file is faulty, and the former keys stay. Holds the fault.
     Bad(String),
 }
 
-/// One key signs with one algorithm: what the token's head says is compared, never obeyed.
+/// A key with its only algorithm: the token's header is compared with it, never followed.
 struct TrustedKey {
     id: Option<String>,
     algorithm: Algorithm,
@@ -100,7 +100,7 @@ struct TrustedKey {
 
 #[derive(Deserialize)]
 struct Claims {
-    /// One text: a list of issuers is another kind of claim.
+    /// A string; a list of issuers is another claim.
     iss: Option<serde_json::Value>,
     exp: Option<u64>,
     iat: Option<u64>,
@@ -113,12 +113,11 @@ struct Claims {
 }
 
 impl Platform {
-    /// Reads the JWKS. An error names the file, never its contents. Keys that are not for us are passed over, each with a warning
-    /// that names it; a set without one that is, is an error.
+    /// Reads the JWKS. Unusable keys are skipped, each with a warning that names it.
     ///
     /// # Errors
     ///
-    /// Why the file of keys could not be read or understood.
+    /// Why the file cannot be used, with its name and without its contents. A set without usable keys is an error.
     pub fn read(settings: Settings) -> Result<Platform, String> {
         let stamp = settings.jwks.as_deref().and_then(stamp);
         let keys = match &settings.jwks {
@@ -132,12 +131,12 @@ impl Platform {
         })
     }
 
-    /// Returns whether there is a key to check assertions by.
+    /// Returns whether there is a key.
     pub fn is_known(&self) -> bool {
         !self.keys.load().is_empty()
     }
 
-    /// Reads the JWKS again if its file is another than before, or always where `force` says so. A bad file changes nothing.
+    /// Reads the JWKS again if its file changed, or if `force` is set. A faulty file changes nothing.
     pub fn reload(&self, force: bool) -> Reloaded {
         let Some(path) = &self.settings.jwks else {
             return Reloaded::Same;
@@ -160,13 +159,14 @@ impl Platform {
         }
     }
 
-    /// Returns the person whom a genuine assertion in force names, and its number, if it was issued for this purpose.
-    /// `Unauthorized` otherwise. Whether it was used before is known to the store alone, by the number.
+    /// Verifies an assertion for a purpose. Returns the person and the assertion's number, by which the store knows whether it
+    /// was used.
     ///
     /// # Errors
     ///
-    /// `TooLarge` for a long text; `Unauthorized` for an assertion that is not the platform's, out of date or of another purpose;
-    /// `OfflineRegistration` or `Malformed` for a document, name or assurance that is not taken.
+    /// `TooLarge` for a long text; `Unauthorized` for an assertion that is not the platform's, of another time or purpose;
+    /// `SessionExpired` for an expired one; `OfflineRegistration` or `Malformed` for a document, name or assurance that is
+    /// refused.
     pub fn person(
         &self,
         assertion: &str,
@@ -208,7 +208,7 @@ impl Platform {
     fn verify(&self, assertion: &str) -> Result<Claims, Refusal> {
         use jsonwebtoken::errors::ErrorKind;
         let head = decode_header(assertion).map_err(|_| Refusal::Unauthorized)?;
-        // Extensions that must be understood, and none is (RFC 7515, 4.1.11).
+        // Critical extensions (RFC 7515, 4.1.11) must be understood, and none is.
         if head.crit.is_some() {
             return Err(Refusal::Unauthorized);
         }
@@ -222,12 +222,12 @@ impl Platform {
             validation.set_issuer(&[&self.settings.issuer]);
             validation.set_audience(&[&self.settings.audience]);
             validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-            // Times are judged by the clock of this node, all of them at once.
+            // All times are checked by this node's clock.
             validation.validate_exp = false;
             validation.validate_nbf = false;
             match decode::<Claims>(assertion, &trusted.key, &validation) {
                 Ok(token) => return Ok(token.claims),
-                // Genuine, and not what was agreed.
+                // Genuine, but not as agreed.
                 Err(error) if matches!(error.kind(), ErrorKind::Json(_)) => {
                     refusal = Refusal::Malformed;
                 }
@@ -238,9 +238,9 @@ impl Platform {
     }
 }
 
-/// Whether an assertion is of these minutes: what was issued long ago, in the future, or for years was not made to be handed
-/// over now.
-/// `SessionExpired` for what is over, `Unauthorized` for the rest.
+/// Checks that an assertion was issued within the last minutes. One from long ago, from the future or valid for years was not
+/// made for a log-in now.
+/// `SessionExpired` if it has expired, else `Unauthorized`.
 fn check_life(claims: &Claims, now: Time) -> Result<(), Refusal> {
     let now = now.0 / 1_000;
     let expires = claims.exp.ok_or(Refusal::Unauthorized)?;
@@ -269,11 +269,11 @@ fn stamp(path: &Path) -> Option<FileStamp> {
     Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
 }
 
-/// RSA keys of fewer bits do not count.
+/// Smallest RSA key in bits.
 const RSA_BITS_MIN: usize = 2_048;
 
-/// The keys of a set that sign assertions for us. A set holds keys for other uses and of other kinds as well (RFC 7517, 5):
-/// these are passed over by name, and never spoil the others.
+/// Returns the keys for signatures. A set may hold keys for other uses and of other types (RFC 7517, 5), which are skipped and
+/// do not affect the others.
 fn read_keys(path: &Path) -> Result<Vec<TrustedKey>, String> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
@@ -296,7 +296,7 @@ fn read_keys(path: &Path) -> Result<Vec<TrustedKey>, String> {
     keys_of(&text)
 }
 
-/// Returns the bits of a modulus in base64url, or None if it is not that.
+/// Returns the length in bits of a modulus in base64url; None for other text.
 fn modulus_bits(text: &str) -> Option<usize> {
     let text = text.trim_end_matches('=');
     let value = |byte| match byte {
@@ -309,7 +309,7 @@ fn modulus_bits(text: &str) -> Option<usize> {
     };
     let values: Option<Vec<u8>> = text.bytes().map(value).collect();
     let values = values?;
-    // Whole bytes: the last character has bits to spare.
+    // Only whole bytes count: the last character has spare bits.
     let bits = values.len() * 6 / 8 * 8;
     let zeros = values.iter().take_while(|value| **value == 0).count();
     let first = values
@@ -323,7 +323,7 @@ fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
     struct KeySet {
         keys: Vec<serde_json::Value>,
     }
-    // Byte order marks are written by some editors.
+    // Some editors write byte order marks.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let set: KeySet =
         serde_json::from_slice(text).map_err(|error| format!("not a JWKS: {error}"))?;
@@ -334,7 +334,7 @@ fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
     let mut reasons = Vec::new();
     for (nth, key) in set.keys.into_iter().enumerate() {
         let name = match key.get("kid").and_then(serde_json::Value::as_str) {
-            // Whoever wrote the file does not write lines of our log.
+            // The author of the file must not write lines into our log.
             Some(kid) => kid
                 .chars()
                 .take(64)
@@ -352,7 +352,7 @@ fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
         }
     }
     for why in &reasons {
-        tracing::warn!(%why, "a key of the identity platform is passed over");
+        tracing::warn!(%why, "a key of the identity platform is skipped");
     }
     match trusted.is_empty() {
         true => Err(format!(
@@ -365,7 +365,7 @@ fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
 
 fn trusted_key(key: serde_json::Value) -> Result<TrustedKey, String> {
     use jsonwebtoken::jwk::{AlgorithmParameters::*, EllipticCurve, Jwk};
-    // Before its kind: a key for encryption never verifies, whatever else it says.
+    // Checked before the type: an encryption key never verifies, whatever else it says.
     let said = |name: &str| key.get(name).cloned();
     if said("use").is_some_and(|used| used != "sig") {
         return Err("its use is not sig".to_owned());
@@ -400,7 +400,7 @@ fn trusted_key(key: serde_json::Value) -> Result<TrustedKey, String> {
     Ok(TrustedKey { id, algorithm, key })
 }
 
-/// Refuses keys whose numbers verify nothing, or anything: points off their curve, points of small order, an RSA exponent below 3.
+/// Refuses keys that verify nothing or anything: points off their curve or of small order, RSA exponents below 3.
 fn check_material(parameters: &jsonwebtoken::jwk::AlgorithmParameters) -> Result<(), String> {
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
     use base64::Engine;
@@ -441,8 +441,8 @@ fn check_material(parameters: &jsonwebtoken::jwk::AlgorithmParameters) -> Result
     Ok(())
 }
 
-/// Whether the y of an Ed25519 point, whatever its sign, is that of one of the eight points whose order divides 8: 0, 1, -1, and
-/// two others with their negatives, also spelled with p added (RFC 8032, 5.1.7; the values are those of the curve's torsion).
+/// Returns whether the y coordinate of an Ed25519 point is that of one of the eight points whose order divides 8, in any
+/// spelling (RFC 8032, 5.1.7; the values are the curve's torsion points).
 fn has_small_order(point: &[u8]) -> bool {
     let Ok(mut y) = <[u8; 32]>::try_from(point) else {
         return false;

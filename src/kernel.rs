@@ -1,5 +1,5 @@
-//! What the kernel knows of a socket and a thread, and no safe library asks. All unsafe code is here.
-//! In: a socket, a number. Out: times and counts. What it does not tell is None: whoever asks goes on without.
+//! Kernel interfaces that no safe library offers, for sockets, threads and processes. All unsafe code is here. None means that
+//! the kernel does not tell; callers work without it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -8,25 +8,29 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// How long ago the last bytes came in, read or not; to the kernel's tick, 4 ms at 250 Hz. Of a connection that has just
-/// been accepted: how long they waited for that too.
+/// Returns the time since the last bytes arrived, read or not, in the kernel's ticks (4 ms at 250 Hz). For a new connection
+/// this includes its time in the accept queue.
 pub fn since_heard(socket: &impl AsRawFd) -> Option<Duration> {
     let info = tcp_info(socket)?;
     Some(Duration::from_millis(info.tcpi_last_data_recv.into()))
 }
 
-/// A listener whose newcomers are waited for, and given out as the system gives them.
+/// Registers a listener, so that new connections can be awaited and taken as plain sockets.
+///
+/// # Errors
+///
+/// The descriptor cannot be registered.
 pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     // SAFETY: a listener keeps the one descriptor that it owns until it is dropped.
     unsafe { AsyncFd::register(listener) }.map_err(io::Error::from)
 }
 
-/// Connections that wait to be accepted.
+/// Returns the number of connections in the accept queue.
 pub fn queued(listener: &impl AsRawFd) -> Option<usize> {
     Some(tcp_info(listener)?.tcpi_unacked as usize)
 }
 
-/// Whether bytes came in that were not read.
+/// Returns whether a socket has unread bytes.
 pub fn has_unread(socket: RawFd) -> bool {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the kernel writes one integer, whatever the descriptor is.
@@ -34,7 +38,11 @@ pub fn has_unread(socket: RawFd) -> bool {
     asked == 0 && bytes > 0
 }
 
-/// Throws away up to `most` bytes that came in, without copying them: how many there were, 0 at the end of the connection.
+/// Discards up to `most` unread bytes without a copy. Returns their number; 0 at the end of the connection.
+///
+/// # Errors
+///
+/// The socket's error; `WouldBlock` if there are no bytes.
 pub fn throw_away(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
     const PIECE: usize = 1 << 20;
     // SAFETY: with MSG_TRUNC the kernel counts what it takes off a TCP socket and writes nothing to the address.
@@ -51,7 +59,8 @@ pub fn throw_away(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
 
 fn tcp_info(socket: &impl AsRawFd) -> Option<libc::tcp_info> {
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes into what is that long; all of it are integers, for which zero is a value.
+    // SAFETY: the kernel writes at most `length` bytes into a structure of that size; all fields are integers, for which zero
+    // is valid.
     unsafe {
         let mut info: libc::tcp_info = std::mem::zeroed();
         let got = libc::getsockopt(
@@ -65,9 +74,8 @@ fn tcp_info(socket: &impl AsRawFd) -> Option<libc::tcp_info> {
     }
 }
 
-/// Nanoseconds since the machine started, on a clock that nobody sets and that goes on while the machine is suspended
-/// (`CLOCK_BOOTTIME`; `CLOCK_MONOTONIC` stands still then, and what was known before would look fresh after). On x86-64 and
-/// arm64 it is read without a system call, as the monotonic clock is.
+/// Returns nanoseconds since the machine started, on a clock that cannot be set and goes on during a suspend (`CLOCK_BOOTTIME`;
+/// with `CLOCK_MONOTONIC`, old data would look fresh afterwards). Needs no system call on x86-64 and arm64.
 pub fn since_boot_ns() -> u64 {
     // SAFETY: the kernel writes one timespec; zero is a value of it.
     unsafe {
@@ -79,7 +87,7 @@ pub fn since_boot_ns() -> u64 {
     }
 }
 
-/// Lets other threads go before this one by so many steps of niceness more than before. False if it may not.
+/// Raises the niceness of this thread by `steps`. Returns false if that is not allowed.
 pub fn step_back(steps: i32) -> bool {
     // SAFETY: only numbers go in and come out; 0 is the calling thread.
     unsafe {
@@ -88,7 +96,7 @@ pub fn step_back(steps: i32) -> bool {
     }
 }
 
-/// Makes this thread one that works in batches and takes no core from another when it wakes (`SCHED_BATCH`). False if it may not.
+/// Makes this a batch thread (`SCHED_BATCH`), which preempts no other when it wakes. Returns false if that is not allowed.
 pub fn work_in_batches() -> bool {
     // SAFETY: numbers go in, and one structure that the kernel only reads, for which zero is a value; 0 is the calling thread.
     unsafe {
@@ -97,12 +105,12 @@ pub fn work_in_batches() -> bool {
     }
 }
 
-/// Processor time that this thread has had.
+/// Returns the processor time of this thread.
 pub fn thread_time() -> Duration {
     processor_time(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// Processor time that all threads of this process have had.
+/// Returns the processor time of this process.
 pub fn process_time() -> Duration {
     processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
@@ -117,7 +125,7 @@ fn processor_time(clock: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Waits until there is something to read, or a newcomer to accept, for so long at most. Whether there is.
+/// Waits at most `wait` until the socket has bytes or a new connection. Returns whether it has.
 pub fn readable_within(socket: &impl AsRawFd, wait: Duration) -> bool {
     let mut watched = libc::pollfd {
         fd: socket.as_raw_fd(),
@@ -129,8 +137,8 @@ pub fn readable_within(socket: &impl AsRawFd, wait: Duration) -> bool {
     unsafe { libc::poll(&raw mut watched, 1, ms) == 1 }
 }
 
-/// Forbids core dumps of this process, which would hold keys; also keeps other processes of the same user from reading its memory.
-/// False where the kernel refuses.
+/// Disables core dumps, which would hold keys, and access of other processes of the same user to this process's memory. Returns
+/// false if the kernel refuses.
 pub fn forbid_core_dumps() -> bool {
     let none = libc::rlimit {
         rlim_cur: 0,
@@ -143,7 +151,7 @@ pub fn forbid_core_dumps() -> bool {
     }
 }
 
-/// Connections that found an accept queue full since the machine started, at any listener of this network.
+/// Returns how many connections found a full accept queue since the machine started, at any listener of this network namespace.
 pub fn overflows() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/net/netstat").ok()?;
     let mut lines = text

@@ -1,11 +1,11 @@
-//! The three languages in which people are answered.
+//! The three languages of texts for people.
 
-/// Programs read codes; these are for people.
+/// Language of texts for people; programs read codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// Chinese in simplified characters; the language where none is asked for.
+    /// Simplified Chinese, the default.
     Hans,
-    /// Chinese in traditional characters.
+    /// Traditional Chinese.
     Hant,
     /// English.
     En,
@@ -15,9 +15,10 @@ impl Language {
     /// All languages, in the order of their numbers.
     pub const ALL: [Language; 3] = [Language::Hans, Language::Hant, Language::En];
 
-    /// The first language of an `Accept-Language` value that we speak, by its weight; simplified Chinese otherwise.
+    /// Returns the supported language with the highest weight in an `Accept-Language` value; simplified Chinese if there is
+    /// none.
     pub fn accepted(header: &str) -> Language {
-        // What most phones of ours send first; nothing after it weighs more.
+        // Most phones send this first, and nothing after it has a higher weight.
         if header.starts_with("zh-CN") && matches!(header.as_bytes().get(5), None | Some(b',')) {
             return Language::Hans;
         }
@@ -39,7 +40,8 @@ impl Language {
         best.1
     }
 
-    /// `zh-Hant`, and Chinese of Taiwan, Hong Kong and Macao, is written in traditional characters.
+    /// Returns the language of a tag; None if it is not supported. `zh-Hant` and Chinese of Taiwan, Hong Kong and Macao are
+    /// traditional.
     fn of_tag(tag: &str) -> Option<Language> {
         let mut parts = tag.split('-');
         let primary = parts.next().unwrap_or_default();
@@ -63,7 +65,7 @@ impl Language {
         None
     }
 
-    /// Returns the tag of BCP 47.
+    /// Returns the BCP 47 tag.
     pub fn tag(self) -> &'static str {
         match self {
             Language::Hans => "zh-Hans",
@@ -73,7 +75,7 @@ impl Language {
     }
 }
 
-/// `q=` and a weight of at most three decimals, in thousandths; what cannot be read weighs nothing.
+/// Returns a weight `q=` of at most three decimals, in thousandths; 0 if it is invalid.
 fn thousandths(text: &str) -> u32 {
     let weight = match text.strip_prefix("q=").map(str::as_bytes) {
         Some([b'0' | b'1']) => (text.as_bytes()[2] - b'0', &b""[..]),

@@ -1,20 +1,20 @@
 //! liangma: the status lookup behind a health code.
 //!
-//! A query comes in at its door, walks down, and leaves by the same door:
+//! A query enters at a door, passes the layers, and leaves by the same door:
 //!
-//! `http::doors` hands a connection's requests to `http::dispatch`, which reads the head (`http::query`) and asks the spine
-//! (`service`). The spine opens what the caller holds (`seal`), looks at the board (`board`), and answers from the closed
-//! set (`answer`), which `http::reply` prints. A code tells who somebody is; the board tells how they stand; neither waits.
+//! `http::doors` reads requests, and `http::dispatch` parses the head (`http::query`) and calls the service (`service`). The
+//! service opens the credential (`seal`), reads the board (`board`), and returns an answer or a refusal, which `http::reply`
+//! prints. A code says who the holder is, the board says the status; neither waits.
 //!
-//! A change comes in at the operations door (`http::ops`), line by line (`lines`, `feed`), goes to the store (`store`), and is
-//! acknowledged when it is durable and on the board.
+//! A change enters at the operations door (`http::ops`) line by line (`lines`, `feed`), goes to the store (`store`), and is
+//! acknowledged once it is durable and on the board.
 //!
-//! A node's life is in `node`; what it is told, in `config`; what a person types, in `commands`.
+//! A node's life is in `node`, its settings in `config`, the command line in `commands`.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
-// They panic where nobody reads any more.
+// They panic if their reader is gone.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod commands;

@@ -1,22 +1,21 @@
-//! Cuts lines out of bytes that come in pieces, within a bound of memory. Pure.
+//! Splits bytes that arrive in pieces into lines, with bounded memory. Pure.
 
-/// What some programs write before the first line of a text in UTF-8.
+/// The UTF-8 byte order mark, which some programs write before the first line.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Lines end in LF or CRLF and are numbered as the body numbers them, from 1. A byte order mark before the first line of a body or
-/// of a file is none of it.
+/// Splits lines that end in LF or CRLF, numbered from 1. A byte order mark before the first line of a body or file is skipped.
 pub struct LineSplitter {
     bytes_max: usize,
     carry: Vec<u8>,
     line: u64,
-    /// The first line of the body, or of the file that is read now.
+    /// Number of the first line of the body or of the current file.
     first: u64,
-    /// The line under way is too long; the rest of it is passed over.
+    /// Whether the current line is too long and its rest is skipped.
     skipping: bool,
 }
 
 impl LineSplitter {
-    /// A line has at most `bytes_max` bytes without its end.
+    /// Returns a splitter for lines of at most `bytes_max` bytes without their end.
     pub fn new(bytes_max: usize) -> LineSplitter {
         LineSplitter {
             bytes_max,
@@ -27,7 +26,7 @@ impl LineSplitter {
         }
     }
 
-    /// Hands each whole line, with its number and without its end, to `each`; None stands for one that is too long.
+    /// Passes each complete line to `each`, with its number and without its end; None for a line that is too long.
     pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(u64, Option<&[u8]>)) {
         let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -45,7 +44,7 @@ impl LineSplitter {
         self.keep(rest);
     }
 
-    /// Hands on the last line, if it had no end. What is pushed after it is another file, whose lines are numbered on.
+    /// Passes on a last line without an end. Later bytes belong to another file, whose line numbers go on.
     pub fn finish(&mut self, mut each: impl FnMut(u64, Option<&[u8]>)) {
         if !self.carry.is_empty() || self.skipping {
             self.end(&mut each);
@@ -54,7 +53,7 @@ impl LineSplitter {
     }
 
     fn keep(&mut self, piece: &[u8]) {
-        // One more for the CR that does not count, and a mark before the first line.
+        // One more byte for the CR, and a mark before the first line.
         let beside = 1 + if self.line + 1 == self.first {
             BYTE_ORDER_MARK.len()
         } else {
@@ -76,7 +75,7 @@ impl LineSplitter {
         self.carry.clear();
     }
 
-    /// The line without its end, and the first without a mark.
+    /// Returns the line without its end, the first one also without a mark.
     fn strip<'l>(&self, line: &'l [u8]) -> &'l [u8] {
         let line = match self.line == self.first {
             true => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line),

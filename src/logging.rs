@@ -1,4 +1,4 @@
-//! The log: lines go to a thread of its own, so that a standard error that is full, closed or not read stops nothing.
+//! The log: its own thread writes the lines, so that a full, closed or unread standard error blocks nothing.
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -10,20 +10,20 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-/// How lines of the log are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// An object a line.
+    /// One JSON object a line.
     Json,
 }
 
-/// Writes the priority of a line before it, as `<3>`, where the journal of systemd reads it.
+/// Writes the syslog priority before a line, as `<3>`, for the systemd journal.
 pub struct WithPriority<F> {
     /// The format of a line.
     pub format: F,
-    /// Whether lines are written.
+    /// Whether the priority is written.
     pub is_on: bool,
 }
 
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// The priority of syslog, as the journal reads it.
+/// Returns the syslog priority of a level.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
@@ -56,7 +56,7 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Whether standard error is the journal's own stream, as `JOURNAL_STREAM` says: its device and inode.
+/// Returns whether standard error is the journal's stream, by device and inode in `JOURNAL_STREAM`.
 pub fn goes_to_journal() -> bool {
     let told = std::env::var("JOURNAL_STREAM").ok();
     let stderr = std::fs::metadata("/proc/self/fd/2").ok();
@@ -64,27 +64,27 @@ pub fn goes_to_journal() -> bool {
         .is_some_and(|(told, stderr)| told == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
-/// Lines that wait for standard error; past this they are lost, and counted.
+/// Lines that may wait for standard error. Further ones are lost and counted.
 const LINES_WAITING_MAX: usize = 8_192;
 
-/// At the end of the process, for lines that wait.
+/// Time for waiting lines at the end of the process.
 const END_WAIT: Duration = Duration::from_millis(500);
 
-/// Lines lost since the process started: nobody took them in time, or they could not be written.
+/// Lines lost since the start, because the queue was full or writing failed.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Returns how many lines of the log were lost.
+/// Returns the number of lost lines.
 pub fn lost() -> u64 {
     LOST.load(Relaxed)
 }
 
 enum Message {
     Line(Vec<u8>),
-    /// Everything before it is written once the sender hears of it.
+    /// Request to answer once all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
-/// Writes lines without ever waiting or failing.
+/// Writer of log lines that never waits or fails.
 #[derive(Clone)]
 pub struct LogQueue {
     sender: SyncSender<Message>,
@@ -92,6 +92,10 @@ pub struct LogQueue {
 
 impl LogQueue {
     /// Starts the thread that writes to `out`.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<LogQueue> {
         let (sender, receiver) = sync_channel(LINES_WAITING_MAX);
         std::thread::Builder::new()
@@ -100,7 +104,7 @@ impl LogQueue {
         Ok(LogQueue { sender })
     }
 
-    /// Waits until what was logged is written, for a moment at most.
+    /// Waits until all lines so far are written, for a limited time.
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
         let until = Instant::now() + END_WAIT;
@@ -117,7 +121,7 @@ impl LogQueue {
 }
 
 fn write_all(mut out: impl Write, messages: &Receiver<Message>) {
-    // A line that was cut is ended before the next begins.
+    // A cut line is ended before the next one begins.
     let mut is_torn = false;
     for message in messages {
         match message {
@@ -137,7 +141,7 @@ fn write_all(mut out: impl Write, messages: &Receiver<Message>) {
 }
 
 impl Write for LogQueue {
-    /// Takes one line; one that finds no room is counted as lost.
+    /// Queues one line. If the queue is full, it is counted as lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
             LOST.fetch_add(1, Relaxed);

@@ -1,6 +1,6 @@
-//! The process: an allocator, and the command that was asked for.
+//! The process: the allocator, and the command.
 
-/// Every answer is a small body that is made and dropped, often on another thread than the next.
+/// Answers are small bodies, created and dropped often, on different threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

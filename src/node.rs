@@ -1,4 +1,4 @@
-//! A node's life: doors open, the board fills, changes come and go, the doors drain.
+//! The life of a node: doors open, the board fills, changes arrive and leave, the doors drain.
 
 use crate::board::Board;
 use crate::clock::{Moment, Time, offset};
@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The components that a node is made of.
+/// The components of a node.
 pub struct Components {
     /// The board, which the store fills.
     pub board: Arc<Board>,
@@ -39,40 +39,40 @@ pub struct Components {
     pub seal: Seal,
     /// The store, open.
     pub store: Arc<dyn Store>,
-    /// Whose assertions of a log-in are believed.
+    /// The identity platform, whose assertions are accepted.
     pub platform: Platform,
-    /// What residents are told to do.
+    /// Texts of guidance.
     pub guidance: Guidance,
-    /// Names in print of sources, organisations and sites.
+    /// Display names of sources, organisations and sites.
     pub names: DisplayNames,
-    /// None where no offline codes are issued.
+    /// Issuer of offline codes; None if the node issues none.
     pub offline: Option<Arc<OfflineIssuer>>,
-    /// None where codes of other issuers are not recognised.
+    /// The recogniser; None if codes of other issuers are not recognised.
     pub recogniser: Option<Arc<Recogniser>>,
-    /// The node's meters, which the store counts in as well.
+    /// The metrics of the node, shared with the store.
     pub meters: Arc<Meters>,
 }
 
-/// What a node needs of the settings, beside what its parts were made with.
+/// Settings of a node beside those of its components.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The doors, each with its settings.
     pub doors: Vec<(Door, doors::Settings)>,
-    /// Where HAProxy asks how the doors are; None: nowhere.
+    /// Address of the agent port; None to open none.
     pub agent: Option<SocketAddr>,
     /// The limits of one request.
     pub http: http::Settings,
-    /// Settings of what answers queries.
+    /// Settings of the service.
     pub service: service::Settings,
-    /// Between not being ready and accepting no more connections.
+    /// Time between `/ready` answering no and the doors closing.
     pub drain_delay: Duration,
-    /// What queries have until their connections are cut.
+    /// Time for running queries until their connections are cut.
     pub drain_timeout: Duration,
-    /// How long each kind of paper is kept.
+    /// Retention of each kind of paper.
     pub keep: Retention,
-    /// Between two sweeps of papers whose time is over.
+    /// Interval of sweeps of papers past their retention.
     pub retention_sweep_interval: Duration,
-    /// How other issuers' services are asked.
+    /// Settings of requests to other issuers.
     pub exchange: ExchangeSettings,
 }
 
@@ -92,14 +92,14 @@ impl From<&config::Settings> for Settings {
     }
 }
 
-/// A node with its doors open.
+/// A node with open doors.
 pub struct Node {
-    /// What all threads share.
+    /// State shared by all threads.
     pub app: Arc<AppState>,
-    /// Each door and its real address.
+    /// The doors and their bound addresses.
     pub doors: Vec<(Door, SocketAddr)>,
     certificates: Arc<DoorCertificates>,
-    /// The real address of the agent port, where it is open.
+    /// The bound address of the agent port, if it is open.
     pub agent: Option<SocketAddr>,
     settings: Settings,
     fill: JoinHandle<Result<(), store::Error>>,
@@ -111,54 +111,62 @@ pub struct Node {
     publisher: JoinHandle<()>,
     fetcher: Option<JoinHandle<()>>,
     agent_task: Option<JoinHandle<()>>,
-    /// The operations door outlives the others, so that the drain can be watched.
+    /// Phase of the operations door, which closes after the others, so that the drain can be watched.
     front: watch::Sender<ShutdownPhase>,
     ops: watch::Sender<ShutdownPhase>,
     threads: Vec<(Door, std::thread::JoinHandle<()>)>,
 }
 
-/// For one reading of the revocations.
+/// Time for one reading of the revocations.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
-/// At the end, for telling whose grants were scanned.
+/// Time for notices of scanned grants at the end.
 const DELIVER_WAIT: Duration = Duration::from_secs(1);
 
-/// Between two links of the audit log that tell of feeds.
+/// Interval of records of feeds in the audit log.
 const RECORD_EVERY: Duration = Duration::from_secs(2);
 
-/// How often the log of the node tells where the audit log ends.
+/// Interval of log lines with the end of the audit log's chain.
 const AUDIT_END_EVERY: Duration = Duration::from_secs(3_600);
 
-/// How often the system's clock is looked at, and the store's is read; for one reading, and how long it counts.
+/// Interval of looks at the system's clock and the store's, the time for one reading, and its validity.
 const CLOCK_LOOK_EVERY: Duration = Duration::from_millis(250);
 const STORE_CLOCK_EVERY: Duration = Duration::from_secs(1);
 const STORE_CLOCK_WAIT: Duration = Duration::from_secs(1);
 const STORE_CLOCK_LIFE: Duration = Duration::from_secs(10);
 
-/// How often the file of the identity platform's keys is looked at.
+/// Interval of looks at the file of the identity platform's keys.
 const PLATFORM_LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the files of certificates are looked at.
+/// Interval of looks at the files of certificates.
 const CERTIFICATE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A sweep that was put off is tried again after so long.
+/// Time after which a postponed sweep is tried again.
 const SWEEP_RETRY: Duration = Duration::from_secs(60);
 
-/// For so long after our time leapt forward nothing is swept: a clock that was set wrong, and Redis's with it, is put right before
-/// it has cost a paper.
+/// Time without sweeps after our time leapt forward, so that a wrong clock, of this node or of Redis, costs no paper before it
+/// is corrected.
 const SWEEP_AFTER_LEAP: Duration = Duration::from_secs(86_400);
 
-/// How often a start tells how far it is.
+/// Interval of log lines about the progress of a start.
 const FILL_REPORT: Duration = Duration::from_secs(5);
 
 impl Node {
-    /// Reads what was revoked, opens the doors and begins to fill the board. Queries are answered from the first resident on;
-    /// what is not there yet is `warming`, and so is every credential where the store did not tell in time what was revoked.
+    /// Reads the revocations, opens the doors and starts to fill the board. Queries are answered from the first resident on;
+    /// the rest is `warming`, as is every credential if the revocations could not be read in time.
+    ///
+    /// # Errors
+    ///
+    /// A text: a door or the agent port cannot be opened, or a thread cannot be started.
     pub async fn open(parts: Components, settings: Settings) -> Result<Node, String> {
         Node::open_over(parts, settings, None).await
     }
 
-    /// As [`Node::open`], over an operations door that waits for the node.
+    /// Opens a node like [`Node::open`], over an operations door that is open already.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Node::open`].
     pub async fn open_over(
         parts: Components,
         settings: Settings,
@@ -261,25 +269,29 @@ impl Node {
         Ok(node)
     }
 
-    /// Returns the doors that speak TLS.
+    /// Returns whether a door uses TLS.
     pub fn has_tls(&self, door: Door) -> bool {
         let mut doors = self.certificates.doors.iter();
         doors.any(|(one, _)| *one == door)
     }
 
-    /// Returns certificates and keys of the doors, to be read again.
+    /// Returns the certificates of the doors, for reloads.
     pub fn certificates(&self) -> Arc<DoorCertificates> {
         self.certificates.clone()
     }
 
     /// Waits until every resident on record is on the board.
+    ///
+    /// # Errors
+    ///
+    /// The board cannot be filled.
     pub async fn filled(&mut self) -> Result<(), store::Error> {
         (&mut self.fill)
             .await
             .map_err(|error| store::Error::Failed(error.into()))?
     }
 
-    /// Leaves: `/ready` says no at once, the doors close after the notice, queries end or are cut, the store closes.
+    /// Drains: `/ready` answers no at once, the doors close after `drain_delay`, queries end or are cut, the store closes.
     pub async fn drain(self) {
         self.app.drain();
         tokio::time::sleep(self.settings.drain_delay).await;
@@ -287,7 +299,7 @@ impl Node {
         self.end(timeout).await;
     }
 
-    /// Closes the doors; whatever is open after `timeout` is cut.
+    /// Closes the doors; connections that are open after `timeout` are cut.
     pub async fn end(mut self, timeout: Duration) {
         self.app.drain();
         let deadline = Instant::now() + timeout;
@@ -317,7 +329,7 @@ impl Node {
     }
 }
 
-/// Returns whose public keys the exchange door admits: those of the trust list in force.
+/// Returns the public keys that the exchange door admits: those of the trust list in force.
 fn admitted(app: &Arc<AppState>) -> AdmittedKeys {
     let recogniser = app.recogniser.clone();
     AdmittedKeys(Arc::new(move |key| {
@@ -326,7 +338,7 @@ fn admitted(app: &Arc<AppState>) -> AdmittedKeys {
     }))
 }
 
-/// Fetches status lists of other issuers, where codes of other issuers are recognised.
+/// Starts to fetch status lists of other issuers; None if their codes are not recognised.
 fn fetch_lists(app: &Arc<AppState>, settings: &ExchangeSettings) -> Option<JoinHandle<()>> {
     let recogniser = app.recogniser.clone()?;
     let exchange = app.exchange.clone();
@@ -351,19 +363,20 @@ async fn join(
         .await
         .is_err()
     {
-        tracing::warn!("queries that did not end in time are cut");
+        tracing::warn!("queries did not end in time: their connections are cut");
         let _ = stage.send(ShutdownPhase::Ended);
         let _ = ended.await;
     }
 }
 
-/// Removes what is past its time, again and again. Nodes begin at odds, so that they do not all sweep one store at once.
+/// Sweeps papers past their retention again and again. Nodes start at different times, so that they do not all sweep one store
+/// at once.
 async fn sweep(app: Arc<AppState>, keep: Retention, every: Duration) {
     let _critical = CriticalTask("the sweeper");
     let odds = Time::now().0 ^ u64::from(std::process::id()) << 7;
     tokio::time::sleep(every * (odds % 1_000) as u32 / 1_000).await;
     loop {
-        // What is past its time by a wrong clock is not past it.
+        // Papers past their retention by a wrong clock must stay.
         let put_off = match app.clock_offset_is_too_large() {
             true => Some("the clocks are apart"),
             false => offset::leapt_within(SWEEP_AFTER_LEAP)
@@ -378,16 +391,16 @@ async fn sweep(app: Arc<AppState>, keep: Retention, every: Duration) {
             Ok(0) => {}
             Ok(papers) => {
                 app.meters.store.swept.fetch_add(papers, Relaxed);
-                tracing::info!(papers, "papers past their time are gone");
+                tracing::info!(papers, "papers past their retention were removed");
             }
-            Err(error) => tracing::warn!(%error, "papers past their time could not be swept"),
+            Err(error) => tracing::warn!(%error, "papers past their retention cannot be removed"),
         }
         tokio::time::sleep(every).await;
     }
 }
 
-/// Reads the identity platform's keys again when their file is another. A thread of its own, because a file on a mount that hangs
-/// holds up its reader for as long; it ends with the node.
+/// Reads the identity platform's keys again when their file changes, until the node ends. It has its own thread, because a
+/// hanging mount would block it.
 fn watch_platform(app: &Arc<AppState>) -> Result<(), String> {
     let app = Arc::downgrade(app);
     let watch = move || {
@@ -403,14 +416,14 @@ fn watch_platform(app: &Arc<AppState>) -> Result<(), String> {
     started.map_err(|error| format!("the reader of the platform's keys: {error}"))
 }
 
-/// The certificates of the doors that speak TLS.
+/// The certificates of the doors with TLS.
 pub struct DoorCertificates {
     doors: Vec<(Door, Arc<ServerTls>)>,
     meters: Arc<Meters>,
 }
 
 impl DoorCertificates {
-    /// Takes up what changed in the files.
+    /// Reads changed files.
     pub fn look(&self) {
         for (door, tls) in &self.doors {
             let outcome = tls.reload(Time::now());
@@ -439,12 +452,12 @@ impl DoorCertificates {
     }
 }
 
-/// Reads certificates again when their files are others. A thread of its own, as [`watch_platform`]'s; it ends with the node.
+/// Reads certificates again when their files change, until the node ends. It has its own thread, like [`watch_platform`].
 fn watch_certificates(certificates: &Arc<DoorCertificates>) -> Result<(), String> {
     if certificates.doors.is_empty() {
         return Ok(());
     }
-    // The metrics tell when each expires from the first scrape on.
+    // The metrics show the expiry from the first scrape on.
     certificates.look();
     let now = Time::now();
     for (door, tls) in &certificates.doors {
@@ -472,17 +485,17 @@ fn watch_certificates(certificates: &Arc<DoorCertificates>) -> Result<(), String
     started.map_err(|error| format!("the reader of certificates: {error}"))
 }
 
-/// What nodes say of the time to each other, where the clock of their store is wrong.
+/// Clock offset that nodes announce to each other if the store's clock is wrong.
 #[derive(Default)]
 struct ClockWord {
-    /// Whether this node's time was once confirmed: by the system's clock and the store's, or by other nodes.
+    /// Whether this node's time was ever confirmed, by the system's clock and the store's or by other nodes.
     confirmed: bool,
     asked: Option<Moment>,
 }
 
 impl ClockWord {
-    /// Returns the offset that stands for the store's: what other nodes say where it is apart from the clocks of this one. A node
-    /// whose time was confirmed says so to those that start meanwhile.
+    /// Returns the offset to use for the store's: the announced one if the store's clock differs from this node's clocks. A
+    /// confirmed node announces its offset to starting ones.
     async fn witness(&mut self, app: &AppState, store: i64, bound: Duration) -> i64 {
         let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= bound.as_millis();
         let (own, system) = (offset::own(), offset::system_offset());
@@ -495,20 +508,21 @@ impl ClockWord {
         let now = Moment::now();
         let is_due = |asked: Moment| now.since(asked) >= STORE_CLOCK_EVERY;
         self.confirmed |= told.is_some_and(|told| near(told, own));
-        // Only with a clock of its own behind it: a node that followed a wrong clock, which was put right since, would hear its own word.
+        // Only with its own clock behind it: a node that followed a wrong clock, which was corrected since, would hear its own
+        // announcement.
         let is_sure = self.confirmed && near(own, system);
         if is_sure && !near(store, own) && self.asked.is_none_or(is_due) {
             self.asked = Some(now);
             let tell = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.tell_offset(own));
             if let Ok(Err(error)) = tell.await {
-                tracing::debug!(%error, "the time of this node cannot be told to others");
+                tracing::debug!(%error, "the time of this node cannot be announced to other nodes");
             }
         }
         told.unwrap_or(store)
     }
 }
 
-/// Watches the system's clock and the store's: whether one stepped, and how far they are apart.
+/// Watches the system's clock and the store's for steps and differences.
 async fn watch_clock(app: Arc<AppState>) {
     let _critical = CriticalTask("the watch of clocks");
     let bound = app.clock_offset_max();
@@ -536,7 +550,7 @@ async fn watch_clock(app: Arc<AppState>) {
             offset::ClockCheck::Agreed | offset::ClockCheck::Apart(_) => {}
             offset::ClockCheck::Stepped(ms) => tracing::error!(
                 ms,
-                "the system's clock stepped; codes and sessions go on with the time before it"
+                "the system's clock stepped: codes and sessions keep the time before the step"
             ),
             offset::ClockCheck::Moved(ms) => {
                 tracing::warn!(
@@ -561,7 +575,7 @@ async fn watch_clock(app: Arc<AppState>) {
     }
 }
 
-/// What was revoked is read before the doors open; a store that does not tell is not waited for any longer than a feed would.
+/// Reads the revocations before the doors open. A store that does not answer is awaited no longer than a feed would.
 async fn first_reading(app: &AppState) {
     let wait = app.store_client.store_timeout();
     let read = async {
@@ -575,18 +589,20 @@ async fn first_reading(app: &AppState) {
     };
     tracing::warn!(
         why,
-        "what was revoked cannot be read: nobody is let in until it is"
+        "the revocations cannot be read: every credential is refused until they are"
     );
 }
 
-/// Reads again and again what is good no more. A store that is slow or away is asked again; what was revoked stays so.
+/// Reads the revocations again and again. A slow or unreachable store is asked again; known revocations stay.
 async fn refresh(app: Arc<AppState>) {
     let _critical = CriticalTask("the reader of revocations");
     let mut nth = 0;
     loop {
         let known = app.seal.revoked.is_read();
         match tokio::time::timeout(REFRESH_WAIT, app.refresh_revoked()).await {
-            Ok(Ok(())) if !known => tracing::info!("what was revoked is known: doors let in"),
+            Ok(Ok(())) if !known => {
+                tracing::info!("the revocations were read: credentials are accepted")
+            }
             Ok(Err(error)) => tracing::debug!(%error, "the revocations could not be read"),
             Ok(Ok(())) | Err(_) => {}
         }
@@ -599,26 +615,26 @@ async fn refresh(app: Arc<AppState>) {
     }
 }
 
-/// Tells those whose grants were scanned, some at a time. What the store does not take waits for the next time.
+/// Delivers notices of scanned grants. Those that the store does not take stay for the next time.
 async fn tell(app: Arc<AppState>) {
     let _critical = CriticalTask("the teller of scans");
     loop {
         if let Err(refusal) = app.deliver_grant_scans(false).await {
             let why = refusal.code();
-            tracing::debug!(why, "scans of grants could not be told yet");
+            tracing::debug!(why, "notices of scanned grants cannot be stored yet");
         }
         tokio::time::sleep(grant_scan_notices::EVERY).await;
     }
 }
 
-/// Records what was fed, again and again, and tells the log of the node now and then where the audit log ends.
+/// Records feeds in the audit log again and again, and logs the end of its chain at intervals.
 async fn record(app: Arc<AppState>) {
     let _critical = CriticalTask("the recorder of feeds");
     let mut told = Instant::now();
     loop {
         if let Err(refusal) = app.record_feeds().await {
             let why = refusal.code();
-            tracing::debug!(why, "feeds could not be recorded yet");
+            tracing::debug!(why, "feeds cannot be recorded in the audit log yet");
         }
         if told.elapsed() >= AUDIT_END_EVERY {
             told = Instant::now();
@@ -628,7 +644,7 @@ async fn record(app: Arc<AppState>) {
     }
 }
 
-/// Between looks whether a filled board has caught up with what was told while it was being filled.
+/// Interval of checks whether a filled board has caught up with lookups during the filling.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(5);
 
 async fn fill(app: Arc<AppState>) -> Result<(), store::Error> {
@@ -662,7 +678,7 @@ async fn fill(app: Arc<AppState>) -> Result<(), store::Error> {
     tracing::info!(
         residents = app.board.residents(),
         seconds,
-        "the board is full"
+        "the board is filled"
     );
     Ok(())
 }

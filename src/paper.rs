@@ -1,12 +1,12 @@
-//! Papers: what is kept of an owner beside the record, appended and never changed: its kind, key, time and sealed body. Pure.
+//! Papers: entries of an owner beside the record, appended and never changed. Kind, key, time and sealed body. Pure.
 //!
-//! An owner is a person's [`Identity`](crate::person::Identity), or one that was made for an organisation, a destination's day, a list of ours. The
-//! first paper with a key is the one that stays, whatever comes after under the same key.
+//! An owner is a person's [`Identity`](crate::person::Identity), or one made for an organisation, a destination's day, or a
+//! list. The first paper with a key stays; later ones with the same key are ignored.
 
 use crate::clock::Time;
 use std::time::Duration;
 
-/// What a paper is. The numbers are on the disk and in Redis; none is ever given to another kind.
+/// Kind of a paper. The numbers are stored and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum PaperKind {
@@ -14,45 +14,45 @@ pub enum PaperKind {
     Certificate = 1,
     /// An electronic notice of release from medical observation.
     Notice = 2,
-    /// A temperature that was taken.
+    /// A temperature.
     Temperature = 3,
-    /// The carriers' list of 14 days.
+    /// A trip card of the carriers.
     Trip = 4,
     /// A declaration of health.
     Declaration = 5,
-    /// A declaration of entry, with who declared it.
+    /// A declaration of entry, with the declarer.
     Entry = 6,
     /// A family member was added.
     Member = 7,
-    /// A family member was removed, or withdrew.
+    /// A family member was removed or withdrew.
     MemberGone = 8,
     /// A grant to an organisation.
     Grant = 9,
-    /// A grant was revoked, or has ended.
+    /// A grant was revoked or has ended.
     GrantGone = 10,
     /// A privileged look at the owner.
     Access = 11,
-    /// A link of a chain of the audit log.
+    /// A link of the audit log.
     Audit = 12,
-    /// A person who was registered by staff.
+    /// A person registered by staff.
     Registration = 13,
     /// An appeal against a reason.
     Appeal = 14,
-    /// What became of an appeal.
+    /// An answer to an appeal.
     AppealState = 15,
-    /// A pass, a membership or sessions that are good no more; its time is when they would have ended by themselves.
+    /// A revocation of tokens, a membership or sessions; its time is when they would have expired.
     Revocation = 16,
-    /// A grant of the owner was scanned on a day.
+    /// A grant was scanned on a day.
     GrantScan = 17,
-    /// A hash of what a caller asked for under an idempotency key.
+    /// A hash of a request under an idempotency key.
     Request = 18,
     /// A generation of the owner's offline codes was revoked.
     OfflineGeneration = 19,
-    /// A node has the turn to publish the status list of a slot.
+    /// A node's turn to publish the status list of a slot.
     ListTurn = 20,
-    /// A part of a file of a status list.
+    /// A part of a status list file.
     ListPart = 21,
-    /// The status list of a slot: which files it is made of.
+    /// The head of a status list: the names of its files.
     ListHead = 22,
 }
 
@@ -83,21 +83,21 @@ impl PaperKind {
         PaperKind::ListHead,
     ];
 
-    /// What is made again by itself, and no export holds.
+    /// Kinds that are created again by themselves and are not exported.
     pub const MADE_AGAIN: [PaperKind; 3] = [
         PaperKind::ListTurn,
         PaperKind::ListPart,
         PaperKind::ListHead,
     ];
 
-    /// Returns the kind of a number; None for one that no kind has.
+    /// Returns the kind with a number; None for an unknown number.
     pub fn from_bits(bits: u8) -> Option<PaperKind> {
         PaperKind::ALL
             .get(usize::from(bits).checked_sub(1)?)
             .copied()
     }
 
-    /// The word for it.
+    /// Returns the name of the kind.
     pub fn word(self) -> &'static str {
         match self {
             PaperKind::Certificate => "certificate",
@@ -125,12 +125,12 @@ impl PaperKind {
         }
     }
 
-    /// Returns the kind of a word; None for one that no kind has.
+    /// Returns the kind with a name; None for an unknown name.
     pub fn parse(word: &str) -> Option<PaperKind> {
         PaperKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// What it is kept for, and so which key seals it.
+    /// Returns the service that keeps the paper, whose key seals it.
     pub fn purpose(self) -> PaperPurpose {
         match self {
             PaperKind::Certificate | PaperKind::Notice | PaperKind::Temperature => {
@@ -139,10 +139,10 @@ impl PaperKind {
             PaperKind::Trip => PaperPurpose::Trips,
             PaperKind::Declaration | PaperKind::Entry => PaperPurpose::Declarations,
             PaperKind::Member | PaperKind::MemberGone => PaperPurpose::Family,
-            // Gates file scans of grants, and have no key of the audit log.
+            // Gates write notices of scanned grants, and have no key of the audit log.
             PaperKind::Grant | PaperKind::GrantGone | PaperKind::GrantScan => PaperPurpose::Grants,
             PaperKind::Access | PaperKind::Audit => PaperPurpose::Audit,
-            // Every service needs these, so their key must not be destroyed with one service.
+            // Every service needs these, so their key must not end with one service.
             PaperKind::Revocation
             | PaperKind::Request
             | PaperKind::OfflineGeneration
@@ -154,12 +154,12 @@ impl PaperKind {
         }
     }
 
-    /// Returns how many papers of this kind an owner has at most, or [`UNBOUNDED`]. Past a bound the oldest paper is removed
-    /// for a newer one, and a paper older than all is not filed.
+    /// Returns the largest number of papers of this kind for an owner, or [`UNBOUNDED`]. Beyond it, a newer paper replaces the
+    /// oldest, and a paper older than all is not stored.
     ///
-    /// A kind that several persons file for one owner has no bound, because one person's paper would remove another's. A kind
-    /// that ends something has none either, because what it ends would be in force again. The desk bounds what one person
-    /// files in a day.
+    /// Kinds that several persons write for one owner are unbounded, because one person's paper would remove another's. Kinds
+    /// that end something are unbounded, because what they end would be in force again. The desk limits each person's papers a
+    /// day.
     pub fn most(self) -> u16 {
         match self {
             PaperKind::Declaration
@@ -188,10 +188,10 @@ impl PaperKind {
     }
 }
 
-/// In the place of the most papers of a kind: the kind has no bound. `take.lua` knows the same number.
+/// Value for an unbounded kind. `take.lua` uses the same number.
 pub const UNBOUNDED: u16 = u16::MAX;
 
-/// A service that keeps papers. Each has a key of its own, so that the end of a service is the end of its key.
+/// A service that keeps papers. Each has its own key: destroying it ends the service.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -207,9 +207,9 @@ pub enum PaperPurpose {
     Family,
     /// Grants to organisations.
     Grants,
-    /// Looks of offices, and the audit log.
+    /// Looks by offices, and the audit log.
     Audit,
-    /// Persons who were registered by staff.
+    /// Persons registered by staff.
     Registration,
     /// Appeals and their answers.
     Appeals,
@@ -231,7 +231,7 @@ impl PaperPurpose {
         PaperPurpose::Revocations,
     ];
 
-    /// Returns the word that settings and commands use.
+    /// Returns the name in settings and commands.
     pub fn word(self) -> &'static str {
         match self {
             PaperPurpose::Health => "health",
@@ -246,20 +246,20 @@ impl PaperPurpose {
         }
     }
 
-    /// Returns the service of a word; None for one that no service has.
+    /// Returns the service with a name; None for an unknown name.
     pub fn parse(word: &str) -> Option<PaperPurpose> {
         PaperPurpose::ALL
             .into_iter()
             .find(|purpose| purpose.word() == word)
     }
 
-    /// Whether the service may end: without its revocations whatever was revoked would be good again.
+    /// Returns whether the service may end. Without revocations, everything revoked would be valid again.
     pub fn may_end(self) -> bool {
         self != PaperPurpose::Revocations
     }
 }
 
-/// Some kinds, a bit each.
+/// A set of kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PaperKinds(u32);
 
@@ -278,7 +278,7 @@ impl PaperKinds {
         PaperKinds(bits)
     }
 
-    /// Returns these kinds but for some.
+    /// Returns the set without some kinds.
     pub const fn without(self, kinds: &[PaperKind]) -> PaperKinds {
         PaperKinds(self.0 & !PaperKinds::of(kinds).0)
     }
@@ -288,35 +288,35 @@ impl PaperKinds {
         self.0 & 1 << kind as u8 != 0
     }
 
-    /// Returns the set as a number: a bit for each kind, by its number.
+    /// Returns the set as a number, with one bit for each kind.
     pub fn bits(self) -> u32 {
         self.0
     }
 }
 
-/// Bytes of a sealed body at most: Redis keeps values of up to a kilobyte packed.
+/// Largest sealed body in bytes: Redis keeps values of up to a kilobyte packed.
 pub const BODY_BYTES_MAX: usize = 960;
 
-/// Papers that are read at once at most: less than a millisecond of Redis at any length of a list.
+/// Largest number of papers in one read: less than a millisecond of Redis's time, however long the list.
 pub const PAGE_MAX: usize = 200;
 
-/// Tells a paper from every other of its owner.
+/// Key of a paper, unique for its owner.
 pub type PaperKey = [u8; 16];
 
 /// One paper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paper {
-    /// What the paper is.
+    /// The kind.
     pub kind: PaperKind,
-    /// Tells the paper from the others of its owner.
+    /// The key, unique for the owner.
     pub key: PaperKey,
-    /// Orders the papers of an owner; when what it tells of happened.
+    /// When the event happened. It orders the papers of an owner.
     pub at: Time,
-    /// Sealed; see [`crate::seal::Seal::paper`]. At most [`BODY_BYTES_MAX`].
+    /// The sealed body; see [`crate::seal::Seal::paper`]. At most [`BODY_BYTES_MAX`] bytes.
     pub body: Box<[u8]>,
 }
 
-/// Where a reader stopped: the time and key of the last paper that was read.
+/// Position of a reader: time and key of the last paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// The time of the paper.
@@ -326,10 +326,10 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Bytes of a cursor: six of the time, sixteen of the key.
+    /// Length of a cursor in bytes: six for the time, sixteen for the key.
     pub const BYTES: usize = 22;
 
-    /// Returns the cursor as bytes, which sort as cursors do.
+    /// Returns the cursor as bytes, which sort like cursors.
     pub fn to_bytes(self) -> [u8; Cursor::BYTES] {
         let mut bytes = [0; Cursor::BYTES];
         bytes[..6].copy_from_slice(&self.at.0.to_be_bytes()[2..]);
@@ -337,7 +337,7 @@ impl Cursor {
         bytes
     }
 
-    /// Returns the cursor of such bytes.
+    /// Returns the cursor of these bytes.
     pub fn from_bytes(bytes: &[u8; Cursor::BYTES]) -> Cursor {
         let mut at = [0; 8];
         at[2..].copy_from_slice(&bytes[..6]);
@@ -348,11 +348,11 @@ impl Cursor {
     }
 }
 
-/// The latest time that fits into the six bytes it is kept in: the year 10895.
+/// Latest time that fits into six bytes: in the year 10895.
 pub const AT_MAX: Time = Time((1 << 48) - 1);
 
 impl Paper {
-    /// Returns the cursor behind this paper.
+    /// Returns the cursor after this paper.
     pub fn cursor(&self) -> Cursor {
         Cursor {
             at: self.at,
@@ -360,21 +360,21 @@ impl Paper {
         }
     }
 
-    /// What is kept under the key: time (6 bytes), kind (1), body.
+    /// Appends the stored value: time (6 bytes), kind (1), body.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.at.min(AT_MAX).0.to_be_bytes()[2..]);
         bytes.push(self.kind as u8);
         bytes.extend_from_slice(&self.body);
     }
 
-    /// Returns what is kept under the key.
+    /// Returns the stored value.
     pub fn value(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(7 + self.body.len());
         self.write(&mut bytes);
         bytes
     }
 
-    /// None if the bytes are not those of [`Paper::write`].
+    /// Parses a stored value; None for other bytes.
     pub fn read(key: PaperKey, value: &[u8]) -> Option<Paper> {
         let (head, body) = value.split_first_chunk::<7>()?;
         let mut at = [0; 8];
@@ -388,7 +388,7 @@ impl Paper {
     }
 }
 
-/// The newest `limit` of these kinds that come after the cursor, the newest first.
+/// Keeps the newest `limit` papers of these kinds after the cursor, the newest first.
 pub fn page(papers: &mut Vec<Paper>, kinds: PaperKinds, after: Option<Cursor>, limit: usize) {
     papers
         .retain(|paper| kinds.has(paper.kind) && after.is_none_or(|after| paper.cursor() < after));
@@ -396,18 +396,18 @@ pub fn page(papers: &mut Vec<Paper>, kinds: PaperKinds, after: Option<Cursor>, l
     papers.truncate(limit);
 }
 
-/// What makes room for one more of this kind.
+/// What happens to a new paper of a bounded kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Displacement {
     /// There is room.
     There,
-    /// This one goes for it.
+    /// The paper with this key is removed for it.
     Instead(PaperKey),
-    /// All that are there are newer.
+    /// It is not stored, because all others are newer.
     None,
 }
 
-/// Whether an owner who has `count` papers of a kind, the oldest of them at `oldest`, has room for one more.
+/// Returns whether an owner with `count` papers of a kind, the oldest at `oldest`, has room for one more.
 pub fn room(kind: PaperKind, count: usize, oldest: Option<Cursor>, more: Cursor) -> Displacement {
     match oldest {
         Some(oldest) if kind.most() != UNBOUNDED && count >= usize::from(kind.most()) => {
@@ -420,19 +420,19 @@ pub fn room(kind: PaperKind, count: usize, oldest: Option<Cursor>, more: Cursor)
     }
 }
 
-/// A revocation is of no use once what it revokes is over; clocks may differ.
+/// Retention of revocations beyond their time, because clocks differ.
 const REVOCATION_KEPT: Duration = Duration::from_secs(86_400);
 
-/// A generation that were forgotten would be given again, and its revoked codes would be good.
+/// Retention of revoked generations: a forgotten one would be reused, and its revoked codes would be valid.
 const GENERATION_KEPT: Duration = Duration::from_secs(36_500 * 86_400);
 
-/// Files of a status list: the longest time between two bases, twice, and what a list may be used for.
+/// Retention of list files: twice the longest time between two bases, and the validity of a list.
 const LIST_KEPT: Duration = Duration::from_secs(3 * 86_400);
 
-/// How long the content under an idempotency key is compared.
+/// Retention of requests under an idempotency key.
 const REQUEST_KEPT: Duration = Duration::from_secs(86_400);
 
-/// How long each kind of paper is kept.
+/// Retention of each kind of paper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Certificates and notices.
@@ -441,16 +441,16 @@ pub struct Retention {
     pub temperatures: Duration,
     /// Trip cards.
     pub trips: Duration,
-    /// Declarations, those of entry too.
+    /// Declarations of health and of entry.
     pub declarations: Duration,
     /// Members, grants, registrations, appeals.
     pub arrangements: Duration,
-    /// Privileged looks, the audit log, and scans of grants.
+    /// Looks by offices, the audit log, and notices of scanned grants.
     pub accesses: Duration,
 }
 
 impl Retention {
-    /// Returns how long papers of a kind are kept.
+    /// Returns the retention of a kind.
     pub fn of(&self, kind: PaperKind) -> Duration {
         match kind {
             PaperKind::Certificate | PaperKind::Notice => self.health,
@@ -472,12 +472,12 @@ impl Retention {
         }
     }
 
-    /// Papers of this kind from before this are swept, and no longer told.
+    /// Returns the time before which papers of this kind are swept and no longer shown.
     pub fn horizon(&self, kind: PaperKind, now: Time) -> Time {
         Time(now.0.saturating_sub(self.of(kind).as_millis() as u64))
     }
 
-    /// Returns whether a paper of this kind and time is kept no longer.
+    /// Returns whether a paper is past its retention.
     pub fn is_past(&self, kind: PaperKind, at: Time, now: Time) -> bool {
         at < self.horizon(kind, now)
     }

@@ -1,4 +1,4 @@
-//! A person's papers: which documents get a code, how they are checked and masked, and the resident id made of them.
+//! Documents of persons: their types, checks and masking, and the resident id that follows from them.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -7,7 +7,7 @@ mod text;
 use crate::clock;
 pub use text::{NAME_CHARS_MAX, is_name, is_text, is_unprintable};
 
-/// By what people are known: the documents that get a code, and for everyone else the number of their registration by staff.
+/// Type of document: those with a code, and the number of a registration by staff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CertType {
     /// 10: resident identity card of the mainland.
@@ -16,7 +16,7 @@ pub enum CertType {
     TravelPermit,
     /// 20: ordinary passport of the PRC.
     Passport,
-    /// No document: a registration by staff. Nobody logs in with it, and it gets no code.
+    /// The number of a registration by staff. It allows no log-in and has no code.
     Registration,
 }
 
@@ -50,7 +50,7 @@ impl CertType {
         }
     }
 
-    /// Characters of a number of this type.
+    /// Returns the length of a number of this type in characters.
     fn length(self) -> usize {
         match self {
             CertType::IdentityCard => 18,
@@ -60,12 +60,12 @@ impl CertType {
     }
 }
 
-/// How sure the province is that the phone's holder is the person.
+/// Level of assurance that the phone's holder is the person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Assurance {
-    /// Nothing checked yet, or a minor whose face check failed: the white-background code.
+    /// Nothing was checked yet, or a minor's face check failed: the white-background code.
     Unverified,
-    /// 实名: name and number belong together.
+    /// 实名: name and number match.
     RealName,
     /// 实人: the face was checked.
     RealPerson,
@@ -81,7 +81,7 @@ impl Assurance {
         }
     }
 
-    /// Returns the level of a word; None for one that no level has.
+    /// Returns the level with a name; None for an unknown name.
     pub fn parse(word: &str) -> Option<Assurance> {
         [
             Assurance::Unverified,
@@ -106,20 +106,20 @@ impl Assurance {
     }
 }
 
-/// Why a document gets no code.
+/// Why a document is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadDocument {
-    /// A type that is registered and looked up by staff, offline.
+    /// A type that staff register offline.
     OfflineRegistration,
-    /// Not the form of a number of this type.
+    /// The number does not have the form of its type.
     Form,
-    /// GB 11643: no such day of birth, or one yet to come.
+    /// GB 11643: the day of birth does not exist, or is in the future.
     BirthDate,
-    /// GB 11643: the last character does not fit the others.
+    /// GB 11643: the check character is wrong.
     CheckDigit,
 }
 
-/// A checked document number, in its one spelling.
+/// A checked document number in its canonical spelling.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
     cert_type: CertType,
@@ -127,11 +127,11 @@ pub struct Document {
 }
 
 impl Document {
-    /// `today` is `yyyymmdd`; nobody is born later than that.
+    /// Checks a document. `today` is `yyyymmdd`, the latest possible day of birth.
     ///
     /// # Errors
     ///
-    /// What is wrong with the type, the form, the day of birth or the check digit.
+    /// The fault of the type, form, day of birth or check character.
     pub fn parse(cert_type: &str, cert_no: &str, today: u32) -> Result<Document, BadDocument> {
         let cert_type = match cert_type {
             "10" => CertType::IdentityCard,
@@ -142,11 +142,11 @@ impl Document {
         Document::check(cert_type, cert_no, today)
     }
 
-    /// In place of a document, the number of a registration by staff; in either case.
+    /// Checks the number of a registration by staff, in upper or lower case.
     ///
     /// # Errors
     ///
-    /// What is wrong with the form of the number.
+    /// `Form` if the number is invalid.
     pub fn registration(number: &str) -> Result<Document, BadDocument> {
         Document::check(CertType::Registration, number, u32::MAX)
     }
@@ -178,7 +178,7 @@ impl Document {
         std::str::from_utf8(&self.number[..self.cert_type.length()]).expect("checked to be ASCII")
     }
 
-    /// The day of birth, `yyyymmdd`, where the number tells it.
+    /// Returns the day of birth, `yyyymmdd`; None if the number does not hold it.
     pub fn born(&self) -> Option<u32> {
         let digits = &self.number[6..14];
         (self.cert_type == CertType::IdentityCard).then(|| {
@@ -212,7 +212,7 @@ impl Document {
         }
     }
 
-    /// One of `first`, then eight digits; the second character may be a letter where that is the newer form.
+    /// Checks for one character of `first` and eight digits; the second may be a letter in the newer form.
     fn check_form(&self, first: &[u8], second_letter: bool) -> Result<(), BadDocument> {
         let second = self.number[1];
         let good = first.contains(&self.number[0])
@@ -222,13 +222,13 @@ impl Document {
     }
 }
 
-/// Characters of a registration's number, the last of which checks the others.
+/// Length of a registration number in characters, with the check character.
 pub const REGISTRATION_CHARS: usize = 12;
 
 const REGISTRATION_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// The last character of a registration's number: with odd weights every wrong character is found, and nearly every swap of
-/// two. None where a character is not of base32.
+/// Returns the check character of a registration number. Odd weights find every wrong character and nearly every swap of two.
+/// None if a character is not base32.
 pub fn registration_check(body: &[u8]) -> Option<u8> {
     let mut sum = 0;
     for (nth, char) in body.iter().enumerate() {
@@ -240,7 +240,7 @@ pub fn registration_check(body: &[u8]) -> Option<u8> {
     Some(REGISTRATION_ALPHABET[sum % 32])
 }
 
-/// GB 11643 (ISO 7064, MOD 11-2): the eighteenth character of seventeen digits.
+/// Returns the check character of seventeen digits: GB 11643 (ISO 7064, MOD 11-2).
 pub fn check_digit(body: &[u8; 17]) -> u8 {
     const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
     let sum: u32 = body
@@ -252,37 +252,37 @@ pub fn check_digit(body: &[u8; 17]) -> u8 {
 }
 
 impl std::fmt::Debug for Document {
-    /// Masked: a number has no business in a log.
+    /// Printed masked, because it may be logged.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Document({})", self.mask().print())
     }
 }
 
-/// What is kept of a person beside the status; sealed where it rests.
+/// What is kept about a person beside the status, sealed at rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// The document that identifies the person.
     pub document: Document,
-    /// None until somebody tells: news of a contact may come first.
+    /// The name; None if no source gave it yet, for example for a close contact.
     pub name: Option<String>,
-    /// How well the person is known.
+    /// Level of assurance.
     pub assurance: Assurance,
 }
 
 impl Profile {
-    /// One byte of type and assurance, the number, the name.
+    /// Appends type and assurance (1 byte), the number, the name.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         bytes.push(self.document.cert_type.bits() | self.assurance.bits() << 4);
         bytes.extend_from_slice(self.document.number().as_bytes());
         bytes.extend_from_slice(self.name.as_deref().unwrap_or_default().as_bytes());
     }
 
-    /// Bytes that [`Profile::write`] writes.
+    /// Returns the number of bytes that [`Profile::write`] appends.
     pub fn length(&self) -> usize {
         1 + self.document.number().len() + self.name.as_ref().map_or(0, String::len)
     }
 
-    /// None if the bytes are not those of [`Profile::write`].
+    /// Parses the bytes of [`Profile::write`]; None for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Profile> {
         let (&first, rest) = bytes.split_first()?;
         let cert_type = CertType::from_bits(first & 15)?;
@@ -297,7 +297,7 @@ impl Profile {
     }
 }
 
-/// What a gate sees of a document number: `44**************11`.
+/// A masked document number: `44**************11`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaskedNumber {
     pub(crate) cert_type: CertType,
@@ -332,7 +332,7 @@ impl MaskedNumber {
     }
 }
 
-/// What a gate sees of a name: `陈**`. The first character in UTF-8, then a star for each other.
+/// A masked name, `陈**`: its first character in UTF-8, and a star for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaskedName {
     pub(crate) first: [u8; 4],
@@ -340,7 +340,7 @@ pub struct MaskedName {
 }
 
 impl MaskedName {
-    /// `name` is one that [`is_name`] accepts; an empty one masks to nothing.
+    /// Returns the masked form of a name that [`is_name`] accepts. An empty name gives an empty text.
     pub fn of(name: &str) -> MaskedName {
         let mut first = [0; 4];
         let mut chars = name.chars().filter(|c| text::is_seen_alone(*c));
@@ -368,38 +368,38 @@ impl MaskedName {
     }
 }
 
-/// The masked identity that a code carries, and the assurance of its holder.
+/// The masked identity in a code, and the assurance of its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaskedIdentity {
     /// The masked name.
     pub name: MaskedName,
     /// The masked document number.
     pub cert_no: MaskedNumber,
-    /// How well the person is known.
+    /// Level of assurance.
     pub assurance: Assurance,
 }
 
-/// A resident's id: the key of the board and of the store.
+/// Id of a resident: the key of the board and of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResidentId(pub u64);
 
-/// The keyed hash of a document: 64 bits of home id, 128 bits of claim.
+/// The keyed hash of a document: 64 bits of home, 128 bits of claim.
 ///
-/// Feeds and nodes compute it alone. The store keeps the claim, so that two documents that share a home never share
-/// an id: the later one takes the next free slot.
+/// Feeds and nodes compute it independently. The store keeps the claim, so that two documents with one home get different ids:
+/// the later one takes the next free id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
-    /// The id that the person has where no other has it.
+    /// The id of the person unless another has it.
     pub home: ResidentId,
-    /// Bytes that tell the person from others with the same id.
+    /// Bytes that tell persons with the same home apart.
     pub claim: [u8; 16],
 }
 
-/// Slots that are tried from the home on. With 127 million of 2^64 even one step is a rarity.
+/// Ids that are tried from the home on. With 127 million of 2^64, even one step is rare.
 pub const PROBES_MAX: u64 = 64;
 
 impl Identity {
-    /// From a keyed hash of 32 bytes, of which 24 are used.
+    /// Returns the identity of a keyed hash of 32 bytes, of which 24 are used.
     pub fn of_hash(hash: &[u8; 32]) -> Identity {
         Identity {
             home: ResidentId(u64::from_be_bytes(hash[..8].try_into().expect("8 bytes"))),
@@ -407,19 +407,19 @@ impl Identity {
         }
     }
 
-    /// The id `steps` slots after the home. Only the lower half counts on, so that whoever is displaced stays in the home's
-    /// partition of the store.
+    /// Returns the id `steps` after the home. Only the lower half counts up, so that the id stays in the home's partition.
     pub fn slot(&self, steps: u64) -> ResidentId {
         const LOWER: u64 = u32::MAX as u64;
         ResidentId(self.home.0 & !LOWER | self.home.0.wrapping_add(steps) & LOWER)
     }
 
-    /// Sixty-four bits that tell a person from all others, and say nothing of whose they are.
+    /// Returns 64 bits that identify a person and reveal nothing about the document.
     pub fn number(&self) -> u64 {
         u64::from_be_bytes(self.claim[..8].try_into().expect("8 of 16"))
     }
 
-    /// Fourteen bits that tell most strangers apart without the store; never 0, which means "ask the store".
+    /// Returns the 14 check bits, which tell most persons with one home apart without the store; never 0, which means "ask the
+    /// store".
     pub fn check(&self) -> u16 {
         let bits = u16::from_be_bytes([self.claim[0], self.claim[1]]) >> 2;
         bits.max(1)

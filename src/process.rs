@@ -1,14 +1,14 @@
-//! What this process uses of the machine, as the metrics of Prometheus name it: processor, memory, descriptors. Read from `/proc/self`.
+//! Resources of this process for Prometheus: processor time, memory, descriptors. Read from `/proc/self`.
 
 use crate::clock::Time;
 use crate::kernel;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Ticks of a second in `/proc/self/stat`, on every architecture that Linux still has but Alpha.
+/// Ticks a second in `/proc/self/stat`, on every architecture that Linux supports.
 const TICKS: u64 = 100;
 
-/// Returns each metric's name and value; what the system does not tell is left out.
+/// Returns name and value of each metric. Values that the system does not give are left out.
 pub fn usage() -> Vec<(&'static str, f64)> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bytes = |field| Some(number(&status, field)? as f64 * 1_024.0);
@@ -40,24 +40,24 @@ pub fn usage() -> Vec<(&'static str, f64)> {
         .collect()
 }
 
-/// Returns the number behind a field of `/proc/self/status`.
+/// Returns the number in a field of `/proc/self/status`.
 fn number(status: &str, field: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Counts descriptors. Newer kernels (6.2) tell their number as the folder's size, which spares reading it.
+/// Returns the number of open descriptors. Newer kernels (6.2) give it as the folder's size.
 fn open_descriptors() -> Option<f64> {
     let folder = "/proc/self/fd";
     let size = std::fs::metadata(folder).ok()?.len();
     match size {
-        // The one that reads the folder is not the process's.
+        // The descriptor that reads the folder does not count.
         0 => Some(std::fs::read_dir(folder).ok()?.count().saturating_sub(1) as f64),
         count => Some(count as f64),
     }
 }
 
-/// Returns when this process was started, by the time of day of the first call: a clock that is set later moves nothing.
+/// Returns the start time of this process, computed at the first call, so that later clock changes do not move it.
 fn started() -> Option<Time> {
     static STARTED: OnceLock<Option<Time>> = OnceLock::new();
     *STARTED.get_or_init(|| {

@@ -1,7 +1,8 @@
-//! Codes that scanners of two sites read: whoever photographs or forwards a code shows here, in a metric. A scan pays a comparison.
+//! Watches for codes that scanners of two sites read: photographed or forwarded codes show in a metric. A scan pays one
+//! comparison.
 //!
-//! One code in [`ONE_IN`] is watched, chosen by its time of issue, so that every gate of a node watches the same ones. What two
-//! nodes read is not put together. A code that is read twice at one site, or by two scanners of a site, is no news.
+//! One code in [`ONE_IN`] is watched, chosen by its issue time, so that all gates of a node watch the same ones. Sightings of
+//! different nodes are not combined. Repeated reads at one site do not count.
 
 use crate::clock::{Moment, Time};
 use std::collections::HashMap;
@@ -10,45 +11,46 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Of so many codes one is watched; a power of two.
+/// One of this many codes is watched; a power of two.
 pub const ONE_IN: u64 = 256;
 
-/// Codes that are remembered at most: some 4,000 scans a second of codes that live a minute. Others are not watched then.
+/// Largest number of remembered codes: about 4,000 scans a second of codes that are valid for a minute. Beyond it, codes are
+/// not watched.
 const KNOWN_MAX: usize = 1_024;
 
-/// A code that was read, and where.
+/// A watched code, and where it was read.
 #[derive(Clone, Copy)]
 struct Seen {
     site: u64,
     at: Moment,
-    /// Whether it was counted.
+    /// Whether it was counted already.
     at_two: bool,
 }
 
 #[derive(Default)]
 struct Remembered {
     codes: HashMap<u64, Seen>,
-    /// When codes past their life were last looked for.
+    /// When expired codes were last removed.
     swept: Moment,
 }
 
-/// Between two sweeps of codes past their life, which a scan pays for.
+/// Interval of removals of expired codes, which a scan pays for.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
-/// What was read of late.
+/// Recently read codes.
 pub struct Sightings {
     seen: Mutex<Remembered>,
     hasher: RandomState,
-    /// As long as a code is accepted.
+    /// Validity of a code.
     life: Duration,
-    /// Codes that were watched.
+    /// Number of watched codes.
     pub watched: AtomicU64,
-    /// Of them those that were read at two sites.
+    /// Number of watched codes that were read at two sites.
     pub at_two_sites: AtomicU64,
 }
 
 impl Sightings {
-    /// `life` is how long a code is accepted after its issue.
+    /// Returns an empty watch; `life` is the validity of a code.
     pub fn new(life: Duration) -> Sightings {
         Sightings {
             seen: Mutex::default(),
@@ -59,14 +61,13 @@ impl Sightings {
         }
     }
 
-    /// Whether a code that was issued then is watched.
+    /// Returns whether a code with this issue time is watched.
     #[inline]
     pub fn watches(issued_at: Time) -> bool {
         issued_at.0.is_multiple_of(ONE_IN)
     }
 
-    /// Notes that the code with this text was read at a site. A reading that meets another one of a watched code is passed over:
-    /// nobody waits here.
+    /// Records that a code was read at a site. If another thread is recording, the reading is skipped, so that no scan waits.
     pub fn note(&self, code: &[u8], site: &str, now: Moment) {
         let Ok(mut seen) = self.seen.try_lock() else {
             return;

@@ -1,25 +1,29 @@
-//! Signals: when the process is asked to end, to end at once, or to read its key ring again.
+//! Signals: requests to end, to end at once, or to reload.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that a node listens to.
+/// The signals of a node.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-/// What a signal asks for.
+/// Meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalAction {
-    /// SIGTERM or SIGINT: drain; the second time, end.
+    /// SIGTERM or SIGINT: drain; the second time, end at once.
     End,
-    /// SIGHUP.
+    /// SIGHUP: reload.
     Reload,
 }
 
 impl Signals {
-    /// Begins to listen for signals.
+    /// Starts to listen for signals.
+    ///
+    /// # Errors
+    ///
+    /// A handler cannot be installed.
     pub fn listen() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,

@@ -1,11 +1,11 @@
-//! What stands behind a code: reasons, the colour that follows from them, and the word that carries both in memory.
+//! Status: reasons, their colours, and the status word that holds them in memory.
 
 use crate::clock::Time;
 
 mod guidance;
 pub use guidance::appeal;
 
-/// The six groups of the notice whose code is red.
+/// A reason of the notice for a red code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// A confirmed case.
@@ -22,14 +22,14 @@ pub enum Reason {
     HomeIsolation,
 }
 
-/// A code's colour. The yellow of other provinces is in the model; no reason leads to it here.
+/// Colour of a code. Yellow is used in other provinces; no reason leads to it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Colour {
     /// No reason is active.
     Green,
-    /// A reason is active that asks for observation.
+    /// A reason for observation is active.
     Yellow,
-    /// A reason is active that asks for isolation.
+    /// A reason for isolation is active.
     Red,
 }
 
@@ -44,7 +44,7 @@ impl Reason {
         Reason::HomeIsolation,
     ];
 
-    /// Returns the word that feeds and answers use.
+    /// Returns the name in feeds and answers.
     pub fn word(self) -> &'static str {
         match self {
             Reason::Confirmed => "confirmed",
@@ -56,17 +56,17 @@ impl Reason {
         }
     }
 
-    /// Returns the reason of a word; None for one that no reason has.
+    /// Returns the reason with a name; None for an unknown name.
     pub fn parse(word: &str) -> Option<Reason> {
         Reason::ALL.into_iter().find(|reason| reason.word() == word)
     }
 
-    /// Returns the reason of a number; None for one that no reason has.
+    /// Returns the reason with a number; None for an unknown number.
     pub fn from_bits(bits: u8) -> Option<Reason> {
         Reason::ALL.get(usize::from(bits)).copied()
     }
 
-    /// The one table from reasons to colours.
+    /// Returns the colour of the reason: the only table from reasons to colours.
     pub fn colour(self) -> Colour {
         match self {
             Reason::Confirmed
@@ -80,7 +80,7 @@ impl Reason {
 }
 
 impl Colour {
-    /// Returns the word that answers use.
+    /// Returns the name in answers.
     pub fn word(self) -> &'static str {
         match self {
             Colour::Green => "green",
@@ -89,7 +89,7 @@ impl Colour {
         }
     }
 
-    /// The national value. It is a string: devices that read it as a number took `01` for `10`.
+    /// Returns the national value. It is a string, because devices that read it as a number took `01` for `10`.
     pub fn national(self) -> &'static str {
         match self {
             Colour::Green => "00",
@@ -99,15 +99,15 @@ impl Colour {
     }
 }
 
-/// The active reasons of one resident, a bit each.
+/// The active reasons of one resident, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reasons(u8);
 
 impl Reasons {
-    /// No reason: green.
+    /// No reason, which is green.
     pub const NONE: Reasons = Reasons(0);
 
-    /// Returns the set with one more reason.
+    /// Returns the set with a further reason.
     pub fn with(self, reason: Reason) -> Reasons {
         Reasons(self.0 | 1 << reason as u8)
     }
@@ -124,7 +124,7 @@ impl Reasons {
             .filter(move |reason| self.has(*reason))
     }
 
-    /// Returns the set as a number: a bit for each reason.
+    /// Returns the set as a number, with one bit for each reason.
     pub fn bits(self) -> u8 {
         self.0
     }
@@ -139,7 +139,7 @@ impl Reasons {
         Reasons(self.0 & !others.0)
     }
 
-    /// Any active reason colours the code, none leaves it green.
+    /// Returns the colour of the set: green if it is empty.
     pub fn colour(self) -> Colour {
         self.iter()
             .map(Reason::colour)
@@ -147,10 +147,10 @@ impl Reasons {
             .unwrap_or(Colour::Green)
     }
 
-    /// How many sets of reasons there are; [`Reasons::bits`] is less.
+    /// Number of possible sets. [`Reasons::bits`] is less.
     pub const SETS: usize = 1 << Reason::ALL.len();
 
-    /// Returns the set of a number; None for one with other bits.
+    /// Returns the set with these bits; None for unknown bits.
     pub fn from_bits(bits: u8) -> Option<Reasons> {
         (usize::from(bits) < Reasons::SETS).then_some(Reasons(bits))
     }
@@ -162,23 +162,23 @@ impl FromIterator<Reason> for Reasons {
     }
 }
 
-/// One resident's status in 64 bits, so that it is never half seen.
+/// The status of one resident in 64 bits, which are read and written at once.
 ///
-/// From the top: 42 bits of version (a hybrid clock in milliseconds, good until 2109), 14 bits that check whose it is
+/// From the highest bit: 42 bits of version (a hybrid clock in milliseconds, until 2109), 14 check bits
 /// ([`crate::person::Identity::check`]; 0: ask the store), 8 bits of active reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Word(u64);
 
-/// A word's version is its bits above these.
+/// Position of the version: the bits from here on.
 pub const VERSION_SHIFT: u32 = 22;
 const CHECK_SHIFT: u32 = 8;
 const CHECK_MASK: u64 = (1 << 14) - 1;
 
-/// The greatest version that a word can hold.
+/// Highest version.
 pub const VERSION_MAX: u64 = (1 << 42) - 1;
 
 impl Word {
-    /// `version` at most [`VERSION_MAX`], `check` of 14 bits.
+    /// Returns a word. `version` is at most [`VERSION_MAX`], `check` has 14 bits.
     pub fn new(version: u64, check: u16, reasons: Reasons) -> Word {
         debug_assert!(version <= VERSION_MAX && u64::from(check) <= CHECK_MASK);
         Word(
@@ -188,12 +188,12 @@ impl Word {
         )
     }
 
-    /// Returns the version of the word, which only rises.
+    /// Returns the version, which only rises.
     pub fn version(self) -> u64 {
         self.0 >> VERSION_SHIFT
     }
 
-    /// Returns the check bits, which tell residents with one id apart.
+    /// Returns the check bits, which tell residents with one home apart.
     pub fn check(self) -> u16 {
         (self.0 >> CHECK_SHIFT & CHECK_MASK) as u16
     }
@@ -203,40 +203,40 @@ impl Word {
         Reasons(self.0 as u8)
     }
 
-    /// Returns the word as a number.
+    /// Returns the 64 bits.
     pub fn bits(self) -> u64 {
         self.0
     }
 
-    /// The same with these reasons too.
+    /// Returns the word with further reasons.
     pub fn and(self, reasons: Reasons) -> Word {
         Word(self.0 | u64::from(reasons.0))
     }
 
-    /// Returns the word that stands on the board where the store's own is not as it was written: its check bits are nobody's, so
-    /// every look asks the store by the claim; its version is below all; and whoever takes it for a status sees no green.
+    /// Returns the word that the board holds in place of a damaged one. Its check bits match nobody, so each lookup asks the
+    /// store by the claim; its version is the lowest; and it is not green.
     pub fn doubtful() -> Word {
         Word::new(0, 0, Reason::ALL.into_iter().collect())
     }
 
-    /// Returns whether the store may not hold what the word says.
+    /// Returns whether this is the word for a damaged one.
     pub fn is_doubtful(self) -> bool {
         self == Word::doubtful()
     }
 
-    /// Whether this word's version is above that of the word with these bits.
+    /// Returns whether the version is higher than that of the word with these bits.
     pub fn is_newer_than(self, bits: u64) -> bool {
         self.version() > bits >> VERSION_SHIFT
     }
 
-    /// None where a reason is set that this version does not know: it must not be taken for green.
+    /// Returns the word with these bits; None if a reason is set that this version does not know, which must not read as green.
     pub fn from_bits(bits: u64) -> Option<Word> {
         Reasons::from_bits(bits as u8)?;
         Some(Word(bits))
     }
 
-    /// The version that follows `last`: one more, or the wall clock where that is ahead, so that a store restored from
-    /// a backup cannot hide new statuses behind old, higher numbers.
+    /// Returns the version after `last`: one more, or the wall clock if that is higher, so that a restored store cannot hide
+    /// new statuses behind old, higher numbers.
     pub fn version_after(last: Option<u64>, now: Time) -> u64 {
         last.map_or(0, |last| last + 1).max(now.0).min(VERSION_MAX)
     }

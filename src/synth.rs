@@ -1,28 +1,29 @@
-//! A synthetic province: residents with valid documents, some of them red, made of a seed as feed lines. Nobody is real.
+//! A synthetic province: residents with valid documents, some of them red, generated from a seed as feed lines. No real
+//! persons.
 
 use crate::person::{self, CertType};
 use crate::status::Reason;
 use std::io::{self, Write};
 
-/// What to make.
+/// What to generate.
 #[derive(Clone, Copy, Debug)]
 pub struct Town {
-    /// At most [`RESIDENTS_MAX`].
+    /// Number of residents, at most [`RESIDENTS_MAX`].
     pub residents: u64,
-    /// The number that all of the town follows from.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
-/// Far more than the 127 million of a province; below the numbers that the documents have room for.
+/// Largest number of residents: far above a province's 127 million, below the number of possible documents.
 pub const RESIDENTS_MAX: u64 = 1_000_000_000;
 
-/// The divisions of a synthetic province: 21 prefectures of Guangdong with four districts each.
+/// Divisions: the 21 prefectures of Guangdong, with four districts each.
 const PREFECTURES: [u32; 21] = [
     4401, 4402, 4403, 4404, 4405, 4406, 4407, 4408, 4409, 4412, 4413, 4414, 4415, 4416, 4417, 4418,
     4419, 4420, 4451, 4452, 4453,
 ];
 const DISTRICTS: u64 = 4;
-/// Days of birth, from 1930-01-01 on, ninety years of 365.
+/// Number of days of birth from 1930-01-01 on: ninety years of 365.
 const DAYS: u64 = 90 * 365;
 const NUMBERS: u64 = 1000;
 const CARDS: u64 = PREFECTURES.len() as u64 * DISTRICTS * DAYS * NUMBERS;
@@ -39,10 +40,10 @@ const GIVEN: [&str; 40] = [
     "雨桐", "俊杰", "晓彤", "家豪", "淑贞", "国栋", "文静", "思敏", "永康", "颖怡", "海生", "惠珍",
 ];
 
-/// Of a thousand residents, so many are red, and as many were.
+/// Red residents in a thousand; as many were red before.
 const RED: u64 = 5;
 
-/// One resident of a town.
+/// One resident.
 pub struct Resident {
     /// The type of the document.
     pub cert_type: CertType,
@@ -52,14 +53,14 @@ pub struct Resident {
     pub name: String,
     /// How well the person is known.
     pub assurance: person::Assurance,
-    /// The reason that is active; None: green.
+    /// The reason that is or was active; None if there was none.
     pub reason: Option<Reason>,
-    /// The reason was cleared again.
+    /// Whether the reason was cleared again.
     pub cleared: bool,
 }
 
 impl Town {
-    /// The `nth` resident; the same for the same seed, and with a document that no other has.
+    /// Returns the `nth` resident, who depends on the seed only and has a unique document.
     pub fn resident(&self, nth: u64) -> Resident {
         let rng = mix(self.seed ^ mix(nth));
         let (cert_type, cert_no, born) = match nth % 50 {
@@ -96,7 +97,11 @@ impl Town {
         }
     }
 
-    /// Writes the town as feed lines: each resident, then what is said of them. `progress` hears how many are written.
+    /// Writes feed lines: each resident, then the statuses. `progress` gets the number of residents so far.
+    ///
+    /// # Errors
+    ///
+    /// The error of `out`.
     pub fn write(&self, out: &mut impl Write, mut progress: impl FnMut(u64)) -> io::Result<()> {
         let mut seq = 0u64;
         for nth in 0..self.residents {
@@ -133,7 +138,8 @@ impl Town {
     }
 }
 
-/// The card of a number below [`CARDS`]: division, day of birth, sequence, check digit; and the year of birth.
+/// Returns the identity card with a number below [`CARDS`] (division, day of birth, sequence, check character), and the year of
+/// birth.
 fn identity_card(number: u64) -> (CertType, String, u32) {
     let (number, sequence) = (number / NUMBERS, number % NUMBERS);
     let (number, day) = (number / DAYS, number % DAYS);
@@ -160,7 +166,7 @@ fn identity_card(number: u64) -> (CertType, String, u32) {
     )
 }
 
-/// Spreads numbers over a range so that no two meet: a multiplication by a number without a common factor.
+/// Maps numbers to a range without collisions: a multiplication by a coprime number.
 fn scatter(nth: u64, seed: u64, range: u64) -> u64 {
     // A prime above every range here.
     const FACTOR: u128 = 6_700_417_000_000_000_033;

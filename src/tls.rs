@@ -1,5 +1,4 @@
-//! TLS: certificates and keys read from PEM files, for doors that serve and for commands that connect.
-//! In: files. Out: configurations. Never: sockets.
+//! TLS: loads certificates and keys from PEM files, for doors and for commands. Returns configurations, and opens no sockets.
 
 #![warn(clippy::missing_errors_doc)]
 
@@ -22,23 +21,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
-/// Bytes of a file of certificates or of a key at most.
+/// Largest certificate or key file in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The files of a door that speaks TLS.
+/// Files of a door with TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The certificate and those that lead to its authority, PEM.
+    /// The certificate with its chain, PEM.
     pub cert: PathBuf,
-    /// Its private key, PEM.
+    /// The private key, PEM.
     pub key: PathBuf,
-    /// Who signs the certificates of clients, PEM; with it a client without such a certificate gets no connection.
+    /// Authorities of client certificates, PEM. If set, clients without such a certificate are refused.
     pub client_ca: Option<PathBuf>,
-    /// The public keys of clients, where they are known by them; without one of these a client gets no connection.
+    /// Public keys of clients. If set, clients without one of these are refused.
     pub admitted: Option<AdmittedKeys>,
 }
 
-/// What is wrong with the files of TLS. No text of them is quoted: one holds a key.
+/// Why TLS files cannot be used. Their contents are not quoted, because one holds a key.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum TlsError {
@@ -65,29 +64,29 @@ pub enum TlsError {
 pub struct CertificateDigest([u8; 32]);
 
 impl CertificateDigest {
-    /// Returns the digest of a certificate in DER.
+    /// Returns the digest of a DER certificate.
     pub fn of(certificate: &[u8]) -> CertificateDigest {
         let digest = aws_lc_rs::digest::digest(&SHA256, certificate);
         CertificateDigest(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
-    /// Returns the digest of the first certificate of a file.
+    /// Returns the digest of the first certificate in a file.
     ///
     /// # Errors
     ///
-    /// The file could not be read, is too long, or has no certificate.
+    /// The file cannot be read, is too long, or has no certificate.
     pub fn of_file(path: &Path) -> Result<CertificateDigest, TlsError> {
         let first = certificates(path, &read(path)?)?.swap_remove(0);
         Ok(CertificateDigest::of(&first))
     }
 
-    /// Returns 64 hexadecimal digits.
+    /// Returns the digest as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         hex::text(&self.0)
     }
 }
 
-/// Returns a digest of several texts, which tells where each ends.
+/// Returns a digest of several texts that depends on where each ends.
 fn digest_of(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
@@ -98,39 +97,39 @@ fn digest_of(parts: &[&[u8]]) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// The certificate that a door shows, with its key, as last read from their files.
+/// The certificate and key of a door, as last loaded.
 pub struct ServerTls {
     files: ServerFiles,
     loaded: ArcSwap<LoadedServer>,
-    /// Of contents that could not be used: their digest, and whether that was reported.
+    /// Digest of unusable contents, and whether they were reported.
     refused: Mutex<Option<([u8; 32], bool)>>,
 }
 
 struct LoadedServer {
     config: Arc<ServerConfig>,
-    /// None where the certificate's dates cannot be read.
+    /// When the certificate expires; None if its dates cannot be read.
     expires_at: Option<Time>,
     contents: [u8; 32],
 }
 
-/// What came of a look at the files of a door.
+/// Result of looking at a door's files.
 #[derive(Debug)]
 pub enum ReloadOutcome {
-    /// The files are those in use.
+    /// The files did not change.
     Unchanged,
-    /// New connections get the new certificate.
+    /// New connections use the new certificate.
     Replaced,
-    /// The files cannot be used, and the certificate in force stays. Each bad state is reported once, and not before a second look finds
-    /// it: two files are not written at one moment.
+    /// The files cannot be used, and the certificate in force stays. Each bad state is reported once, after a second look: two
+    /// files are not written at the same moment.
     Refused(TlsError),
 }
 
 impl ServerTls {
-    /// Reads the files of a door. A certificate that has expired is taken: at the start there is no better one.
+    /// Loads the files of a door. An expired certificate is accepted, because there is no better one at the start.
     ///
     /// # Errors
     ///
-    /// A file could not be read, the key does not fit the certificate, or the certificate's time is over.
+    /// A file cannot be read, or the key does not match the certificate.
     pub fn load(files: ServerFiles) -> Result<ServerTls, TlsError> {
         let contents = FileContents::read(&files)?;
         Ok(ServerTls {
@@ -140,17 +139,17 @@ impl ServerTls {
         })
     }
 
-    /// Returns the configuration for a new connection.
+    /// Returns the configuration for new connections.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.loaded.load().config.clone()
     }
 
-    /// Returns when the certificate in force expires; None where its dates cannot be read.
+    /// Returns when the certificate in force expires; None if its dates cannot be read.
     pub fn expires_at(&self) -> Option<Time> {
         self.loaded.load().expires_at
     }
 
-    /// Reads the files again, and takes up what changed.
+    /// Reads the files again, and uses changed ones.
     pub fn reload(&self, now: Time) -> ReloadOutcome {
         let mut refused = self
             .refused
@@ -192,7 +191,7 @@ impl ServerTls {
     }
 }
 
-/// What the files of a door hold.
+/// Contents of a door's files.
 struct FileContents {
     cert: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
@@ -241,15 +240,15 @@ impl FileContents {
         .with_single_cert(chain, key)
         .map_err(pair)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Nothing that a client may send before it has shown that the connection is new.
+        // No early data, which could be replayed.
         config.max_early_data_size = 0;
         match files.client_ca.is_some() || files.admitted.is_some() {
-            // Whose certificate has expired, or was signed by an authority of before, resumes nothing.
+            // Sessions of expired certificates, or under an earlier authority, must not resume.
             true => {
                 config.session_storage = Arc::new(NoServerSessionStorage {});
                 config.send_tls13_tickets = 0;
             }
-            // A phone that comes again costs no signature.
+            // A returning phone costs no signature.
             false => {
                 config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(pair)?;
                 config.send_tls13_tickets = 1;
@@ -263,18 +262,18 @@ impl FileContents {
     }
 }
 
-/// Which file of TLS something is wrong with.
+/// Kind of TLS file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// The file of certificates.
+    /// Certificates.
     Cert,
-    /// The file of the private key.
+    /// Private key.
     Key,
-    /// The file of authorities.
+    /// Authorities.
     Authorities,
 }
 
-/// Returns everything that is wrong with a certificate and its key, and with a file of authorities.
+/// Returns all faults of a certificate and its key, and of a file of authorities.
 pub fn faults(
     pair: Option<(&Path, &Path)>,
     authorities_file: Option<&Path>,
@@ -303,7 +302,7 @@ pub fn faults(
     found
 }
 
-/// Says that a certificate and a key cannot be used together.
+/// Returns the error for a certificate and key that do not match.
 fn unfit_pair(cert: &Path, key: &Path, why: &rustls::Error) -> TlsError {
     let why = match why {
         rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".into(),
@@ -312,21 +311,21 @@ fn unfit_pair(cert: &Path, key: &Path, why: &rustls::Error) -> TlsError {
     TlsError::Pair(cert.to_owned(), key.to_owned(), why)
 }
 
-/// The files of a command that connects to a door.
+/// TLS files of a command that connects to a door.
 #[derive(Clone, Debug, Default)]
 pub struct ClientFiles {
-    /// Who signed the door's certificate; the system's authorities without it.
+    /// Authority of the door's certificate; None for the system's authorities.
     pub ca: Option<PathBuf>,
-    /// Our certificate and its key, where the door asks for one.
+    /// Client certificate and key, if the door asks for one.
     pub cert: Option<(PathBuf, PathBuf)>,
 }
 
 impl ClientFiles {
-    /// Returns the configuration of a connection to a door.
+    /// Returns the configuration for a connection to a door.
     ///
     /// # Errors
     ///
-    /// A file could not be read or has no authority, or the system has none.
+    /// A file cannot be read or has no authority, or the system has none.
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let roots = Arc::new(match &self.ca {
             Some(path) => authorities(path, &read(path)?)?,
@@ -368,7 +367,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let failed = |error| TlsError::Io(path.to_owned(), error);
     let file = std::fs::File::open(path).map_err(failed)?;
-    // As long as it will be: bytes that move leave copies.
+    // Allocated in full, because bytes that move leave copies.
     let length = file.metadata().map_err(failed)?.len().min(FILE_BYTES_MAX);
     let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
     file.take(FILE_BYTES_MAX + 1)
@@ -380,7 +379,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     }
 }
 
-/// Reads every certificate of a file; there is one at least.
+/// Returns all certificates in a file, at least one.
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
@@ -393,7 +392,7 @@ fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsErr
     PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::NoKey(path.to_owned()))
 }
 
-/// Reads authorities. One that cannot be used refuses all: a client of it would be turned away without a word.
+/// Returns the authorities in a file. One unusable entry refuses all: its clients would be refused without explanation.
 fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, pem)? {
@@ -404,7 +403,7 @@ fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// Returns the end of a certificate's validity; None where the certificate is written in a way that is not understood.
+/// Returns the end of a certificate's validity; None if it cannot be parsed.
 fn expires_at(certificate: &[u8]) -> Option<Time> {
     let blocks = simple_asn1::from_der(certificate).ok()?;
     let inside = |block: &ASN1Block| match block {
@@ -412,7 +411,7 @@ fn expires_at(certificate: &[u8]) -> Option<Time> {
         _ => None,
     };
     let signed = inside(inside(blocks.first()?)?.first()?)?;
-    // The only part of two times.
+    // The only field with two times.
     let ends = signed.iter().find_map(|part| match &inside(part)?[..] {
         [
             ASN1Block::UTCTime(..) | ASN1Block::GeneralizedTime(..),

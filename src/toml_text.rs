@@ -1,9 +1,9 @@
-//! Texts of TOML that operators edit: what is wrong with one, in a line, and arrays of tables entry by entry. Pure.
+//! TOML files of operators: faults in one line, and arrays of tables read entry by entry. Pure.
 
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 
-/// Returns what is wrong with a text of TOML in one line, `line N: why`. The parser's own words are several lines, and quote the text.
+/// Returns the fault of a TOML text in one line, `line N: why`. The parser's message has several lines and quotes the text.
 pub fn toml_fault(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.matches('\n').count() + 1);
@@ -11,8 +11,12 @@ pub fn toml_fault(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}: {why}")
 }
 
-/// Reads a text of TOML that is one array of tables, `[[table]]`, and hands over each entry. Returns what is wrong with each that was
-/// not taken, as `noun N: why`; an error if the text is no such thing, has more than `most` entries, or none was taken.
+/// Parses a TOML text that is one array of tables, `[[table]]`, and passes each entry to `take`. Returns the faults of entries
+/// that were refused, as `noun N: why`.
+///
+/// # Errors
+///
+/// A text: it is no such array, has more than `most` entries, or none was accepted.
 pub fn toml_entries<E: DeserializeOwned>(
     text: &str,
     (table, noun): (&str, &str),
@@ -27,7 +31,7 @@ pub fn toml_entries<E: DeserializeOwned>(
         let before = text.get(..value.span().start).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         return Err(format!(
-            "line {line}: {name} is unknown: [[{table}]] is meant"
+            "line {line}: {name} is unknown; [[{table}]] is expected"
         ));
     }
     let entries = entries.map(toml::Spanned::into_inner);

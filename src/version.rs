@@ -3,11 +3,10 @@
 /// The version of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit that was checked out when this was built: twelve hexadecimal digits, or `unknown`. Changes that were not committed
-/// do not show in it.
+/// The commit of the build: twelve hexadecimal digits, or `unknown`. Uncommitted changes do not show.
 pub const COMMIT: &str = env!("BUILD_COMMIT");
 
-/// Both, as `--version` prints them.
+/// Version and commit, as `--version` prints them.
 pub const BUILD: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (commit ",

@@ -1,38 +1,38 @@
-//! How many newcomers of a full door are told that it is busy: a share of the processor time that the process gets, and a few in
-//! any case. Pure: processor times and `now` in, yes or no out.
+//! Limits how many new connections of a full door get the answer `busy`: a share of the process's processor time, and a
+//! minimum. Pure functions of processor times and `now`.
 
 use super::Budget;
 use std::time::{Duration, Instant};
 
-/// How many newcomers of a full door are told so.
+/// Limits of the answer `busy`.
 #[derive(Clone, Debug)]
 pub struct BusySettings {
-    /// Newcomers told in a second, at most; 0: none is told.
+    /// Largest number of these answers a second; 0 for none.
     pub per_second: u32,
-    /// Of the process's processor time, 0 to 1.
+    /// Share of the process's processor time, 0 to 1.
     pub share: f64,
 }
 
-/// Told in a second whatever the share is: a process that has done nothing else has no time to give a part of.
+/// Answers a second that are always allowed: an idle process has little processor time to share.
 const BUSY_ANSWERS_LEAST: u32 = 20;
 
-/// Processor time that is saved up at most.
+/// Largest processor time that is saved up.
 const TIME_SAVED_MAX: Duration = Duration::from_millis(50);
 
-/// The part of the processor time that telling newcomers has used, and may use.
+/// The processor time that these answers used and may use.
 #[derive(Debug)]
 pub struct BusyShare {
     share: f64,
-    /// Seconds of processor time that may still be spent; below zero: spent ahead.
+    /// Seconds of processor time left; negative if overspent.
     left: f64,
     all: Budget,
     least: Budget,
-    /// Processor times as of the last look: of the one who tells, and of the process.
+    /// Processor times of the responder thread and of the process at the last look.
     seen: Option<(Duration, Duration)>,
 }
 
 impl BusyShare {
-    /// Returns a share of which nothing is used yet.
+    /// Returns an unused share.
     pub fn new(settings: &BusySettings, now: Instant) -> BusyShare {
         BusyShare {
             share: settings.share,
@@ -43,7 +43,7 @@ impl BusyShare {
         }
     }
 
-    /// Takes note of the processor time that the one who tells and the process have had so far.
+    /// Records the processor times of the responder thread and of the process so far.
     pub fn spent(&mut self, own: Duration, process: Duration) {
         if let Some((own_before, process_before)) = self.seen.replace((own, process)) {
             let own = own.saturating_sub(own_before).as_secs_f64();
@@ -53,7 +53,7 @@ impl BusyShare {
         }
     }
 
-    /// Takes the right to tell one more, if there is one.
+    /// Takes the right to send one answer. Returns false if there is none.
     pub fn may_tell(&mut self, now: Instant) -> bool {
         match self.left > 0.0 {
             true => self.all.take(now),

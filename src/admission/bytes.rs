@@ -1,19 +1,19 @@
-//! A budget of bytes a second. Pure. In: sizes and `now`. Out: whether something may be sent now.
+//! A budget of bytes a second. Pure functions of sizes and `now`.
 
 use std::time::{Duration, Instant};
 
-/// A budget of which one second's worth is saved up. Something larger than what is left may still be sent; the next waits until it is
+/// A budget of which one second is saved up. An item larger than the rest may still be sent; the next one waits until it is
 /// paid.
 pub struct ByteBudget {
     per_second: u64,
-    /// Up to when what was sent is paid.
+    /// Time up to which sent bytes are paid.
     paid_to: Instant,
 }
 
 const SAVED: Duration = Duration::from_secs(1);
 
 impl ByteBudget {
-    /// Returns a full budget; `per_second` 0 is a budget of nothing.
+    /// Returns a full budget; 0 allows nothing.
     pub fn new(per_second: u64, now: Instant) -> ByteBudget {
         ByteBudget {
             per_second,
@@ -21,7 +21,7 @@ impl ByteBudget {
         }
     }
 
-    /// Takes so many bytes, if what was sent before is paid.
+    /// Takes bytes from the budget. Returns false if earlier bytes are not paid yet.
     pub fn take(&mut self, bytes: u64, now: Instant) -> bool {
         if self.per_second == 0 || self.paid_to > now {
             return false;

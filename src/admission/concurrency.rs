@@ -1,17 +1,17 @@
-//! How many long things each caller has under way at once, node-wide. Pure but for its lock, which no show and no scan takes.
+//! Limits how many long operations each caller runs at once on a node. Uses a lock that no show and no scan takes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Counts of what is under way, by the caller's number.
+/// Numbers of running operations by the caller's number.
 pub struct ConcurrencyCounter {
     most: AtomicU32,
     counts: Mutex<HashMap<u64, u32>>,
 }
 
 impl ConcurrencyCounter {
-    /// Allows each caller so many.
+    /// Returns a counter that allows `most` for each caller.
     pub fn new(most: u32) -> Arc<ConcurrencyCounter> {
         Arc::new(ConcurrencyCounter {
             most: most.into(),
@@ -19,12 +19,12 @@ impl ConcurrencyCounter {
         })
     }
 
-    /// Allows each caller so many from now on; what is under way stays so.
+    /// Sets the number that each caller may run. Running operations go on.
     pub fn allow(&self, most: u32) {
         self.most.store(most, Relaxed);
     }
 
-    /// Counts one more of a caller's, until what is returned is dropped. None where the caller has as many as are allowed.
+    /// Starts an operation, which ends when the guard is dropped. None if the caller runs as many as allowed.
     pub fn enter(self: &Arc<ConcurrencyCounter>, caller: u64) -> Option<ConcurrencyGuard> {
         let mut counts = self.counts();
         let count = counts.entry(caller).or_insert(0);
@@ -45,7 +45,7 @@ impl ConcurrencyCounter {
     }
 }
 
-/// One that is under way.
+/// A running operation.
 pub struct ConcurrencyGuard {
     all: Arc<ConcurrencyCounter>,
     caller: u64,

@@ -1,57 +1,57 @@
-//! The limit on concurrent queries to the store, controlled by how long the store takes to answer them.
-//! Pure. In: queries that begin and end, and the time. Out: the limit. Never: waiting, sockets, stores.
+//! The limit of concurrent queries to the store, controlled by its latency. Pure functions of queries that begin and end, and
+//! of the time.
 //!
-//! What is under way is taken apart as TCP Vegas does it: in flight × floor / round trip is what the store works on, the
-//! rest is a queue. A queue of three to six is right; fewer, and the limit grows; more, and it falls to what the store
-//! works on. The floor, a round trip without a queue, is what such limits get wrong: learnt under load, the overload
-//! becomes the norm. Here it falls at once and rises only by round trips that met hardly anybody from end to end.
+//! As in TCP Vegas, the queries in flight are split: in flight × floor / round trip is what the store works on, the rest is a
+//! queue. A queue of three to six is right; below it the limit grows, above it falls to what the store works on. The floor is a
+//! round trip without a queue. Learnt under load it would be too high, so it falls at once, and rises only by round trips with
+//! hardly any other query in flight.
 
 use std::time::{Duration, Instant};
 
-/// Where a limit begins, before anything is known. As the next four, from the overload study behind the design: what
-/// Netflix's and Envoy's limits use, without the probes that made those shed.
+/// Limit at the start. This and the next four values come from the overload study behind the design: those of Netflix's and
+/// Envoy's limits, without the probes that made those shed.
 const START: f64 = 32.0;
 
-/// A limit of fewer could not tell a store that is well again from one that is not.
+/// Lowest limit. With fewer queries, a recovered store could not be recognised.
 const LEAST: f64 = 4.0;
 
-/// A queue below this is none.
+/// A shorter queue counts as none.
 const ALPHA: f64 = 3.0;
 
-/// A queue above this is too long.
+/// A longer queue is too long.
 const BETA: f64 = 6.0;
 
-/// Round trips that are judged together, or as many as there are under way: by the mean of their middle half, because one
-/// slow one is no queue.
+/// Round trips that are judged together, or as many as are in flight: by the mean of their middle half, so that one slow query
+/// is no queue.
 const WINDOW_MIN: usize = 16;
 
-/// Where fewer come, they are judged after this long.
+/// Time after which fewer round trips are judged.
 const WINDOW_LIFE: Duration = Duration::from_millis(500);
 
-/// Below a millisecond a queue cannot be told from our own threads' turns.
+/// Lowest floor: below a millisecond a queue cannot be told from thread scheduling.
 const FLOOR_MIN: Duration = Duration::from_millis(1);
 
-/// While no undisturbed round trip was seen, the floor is the shortest of the others, and no longer than this: a store in
-/// the same place answers sooner.
+/// Highest floor while no undisturbed round trip was seen; until then it is the shortest of the others. A nearby store answers
+/// faster.
 const FLOOR_UNLEARNT_MAX: Duration = Duration::from_millis(10);
 
-/// A store that takes longer undisturbed is slow, and that is not learnt.
+/// Highest floor. A store that takes longer without load is slow, which must not be learnt.
 const FLOOR_MAX: Duration = Duration::from_millis(50);
 
-/// The floor rises at most so often, to the shortest of the undisturbed round trips since.
+/// Shortest time between rises of the floor, each to the shortest undisturbed round trip since.
 const FLOOR_LIFE: Duration = Duration::from_secs(10);
 
-/// Undisturbed round trips that it takes.
+/// Undisturbed round trips that a rise needs.
 const FLOOR_TRIPS: u32 = 8;
 
-/// How a query came back from the store.
+/// How a query ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoundTrip {
     /// It was answered in time.
     Answered,
-    /// Its time was up. That it took at least so long counts.
+    /// The deadline passed. The time so far counts as its round trip.
     Late,
-    /// It failed, or whoever asked has left: it counts if it took longer than answers do, and says nothing otherwise.
+    /// It failed, or its caller left. It counts only if it took longer than answers do.
     Left,
 }
 
@@ -64,10 +64,10 @@ pub struct ConcurrencyLimit {
     floor: Duration,
     learnt_at: Option<Instant>,
     smoothed: Duration,
-    /// When more than a few were last under way.
+    /// When more than a few queries were last in flight.
     crowded_at: Option<Instant>,
     undisturbed: Option<(Duration, u32)>,
-    /// Trips that began before the limit fell say nothing of how it does now.
+    /// When the limit fell. Earlier queries say nothing about the store's present state.
     fell_at: Option<Instant>,
     window: Window,
 }
@@ -76,12 +76,12 @@ pub struct ConcurrencyLimit {
 struct Window {
     trips: Vec<Duration>,
     first_at: Option<Instant>,
-    /// The most that were under way as one of them ended.
+    /// Largest number of queries in flight when one of them ended.
     in_flight: usize,
 }
 
 impl ConcurrencyLimit {
-    /// At most `most`, 1 or more.
+    /// Returns a limit of at most `most`, 1 or more.
     pub fn new(most: usize) -> ConcurrencyLimit {
         let most = most.max(1) as f64;
         ConcurrencyLimit {
@@ -98,33 +98,33 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// How many may be under way.
+    /// Returns the number of queries that may be in flight.
     pub fn most_now(&self) -> usize {
         self.limit as usize
     }
 
-    /// How many are.
+    /// Returns the number of queries in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// A round trip without a queue, 1 to 50 ms.
+    /// Returns the floor, 1 to 50 ms.
     pub fn floor(&self) -> Duration {
         self.floor
     }
 
-    /// The round trips of late, smoothed.
+    /// Returns the smoothed recent round trip.
     pub fn smoothed(&self) -> Duration {
         self.smoothed
     }
 
-    /// A query goes to the store. Whether it may is the caller's business.
+    /// Counts a query that goes to the store. The caller checks whether it may.
     pub fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
         self.note_backlog(now);
     }
 
-    /// A query that began at `began` is back.
+    /// Counts the end of a query that began at `began`.
     pub fn end(&mut self, began: Instant, trip: RoundTrip, now: Instant) {
         debug_assert!(self.in_flight > 0, "what ends has begun");
         let in_flight = self.in_flight;
@@ -188,7 +188,7 @@ impl ConcurrencyLimit {
         let (from, to) = (trips.len() / 4, trips.len() - trips.len() / 4);
         let middle = trips[from..to].iter().sum::<Duration>() / (to - from) as u32;
         let took = middle.max(self.floor);
-        // What is still under way from before the limit fell is not of its making.
+        // Queries in flight from before the limit fell are not its result.
         let in_flight = (in_flight as f64).min(self.limit);
         let worked_on = in_flight * self.floor.as_secs_f64() / took.as_secs_f64();
         let queue = in_flight - worked_on;

@@ -1,58 +1,58 @@
-//! How many connections a door admits, controlled by how long requests waited in the kernel before we read them. Pure: waits,
-//! answers and `now` in, a number out.
+//! The limit of a door's connections, controlled by the queue delay of their requests. Pure functions of waits, answers and
+//! `now`.
 //!
-//! One connection has one request under way, so that the number of connections bounds the wait of each: who is one of N that
-//! ask waits for N answers. Where the wait is too long, the part stays that is answered within the wait that is not; where
-//! it is short and the door is full, more are let in.
+//! A connection has one request in flight, so the number of connections bounds each wait: with N asking, each waits for N
+//! answers. If waits are too long, the limit falls to the number that can be answered in time. If they are short and the door
+//! is full, it rises.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Bounds of a door's connections.
+/// Settings of a door's limit.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Connections, whatever the wait.
+    /// Largest number of connections, whatever the waits.
     pub most: usize,
-    /// Past this wait (of nine requests in ten) the cap falls; below three quarters of it a full door opens further.
+    /// Queue delay (90th percentile) above which the limit falls. Below three quarters of it a full door's limit rises.
     pub queue_delay_target: Duration,
 }
 
-/// The cap never falls below this: the wait is then not of our making.
+/// Lowest limit: with so few connections the waits have another cause.
 const LEAST: usize = 64;
 
-/// Steps in a row with too long a wait before the cap falls: a machine that stops for a moment is not a crowd.
+/// Consecutive steps with too long waits before the limit falls: a short stall of the machine is no crowd.
 const LONG_STEPS: u32 = 3;
 
-/// A full door opens by one in so many, and by a few at least.
+/// Divides the limit into the rise of one step, which is at least a few.
 const RISE_PART: usize = 20;
 const RISE_LEAST: usize = 4;
 
-/// The number of connections that a door admits, learnt from how long their requests wait.
+/// The limit of a door, learnt from queue delays.
 #[derive(Debug)]
 pub struct ConnectionLimit {
     settings: Settings,
     limit: usize,
-    /// Steps in a row with too long a wait.
+    /// Consecutive steps with too long waits.
     long: u32,
-    /// When the cap fell.
+    /// When the limit fell.
     fell: Option<Instant>,
 }
 
-/// What a door saw since the last step.
+/// Observations of a door since the last step.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitSample {
-    /// Nine in ten waited no longer.
+    /// 90th percentile of the queue delays.
     pub wait: Duration,
     /// Connections open now.
     pub inside: usize,
-    /// Of them those whose request waits unread.
+    /// Open connections whose request waits unread.
     pub pending: usize,
-    /// Answers a second of late.
+    /// Recent answers a second.
     pub answers: f64,
 }
 
 impl ConnectionLimit {
-    /// Returns a limit that begins at the most.
+    /// Returns a limit that starts at `most`.
     pub fn new(settings: Settings) -> ConnectionLimit {
         ConnectionLimit {
             limit: settings.most,
@@ -62,19 +62,19 @@ impl ConnectionLimit {
         }
     }
 
-    /// Returns the connections that are admitted now.
+    /// Returns the current limit.
     pub fn get(&self) -> usize {
         self.limit
     }
 
-    /// Changes how many there may be whatever the wait. A cap that had fallen below that stays where it is.
+    /// Sets the largest number of connections. A lower current limit stays.
     pub fn set_most(&mut self, most: usize) {
         let is_open = self.limit == self.settings.most;
         self.settings.most = most;
         self.limit = if is_open { most } else { self.limit.min(most) };
     }
 
-    /// Some twenty times a second, if anybody was seen waiting.
+    /// Adjusts the limit, about twenty times a second if there were samples. Returns the new limit.
     pub fn step(&mut self, sample: LimitSample, now: Instant) -> usize {
         let Settings {
             most,
@@ -95,12 +95,12 @@ impl ConnectionLimit {
             return self.limit;
         }
         self.long += 1;
-        // Those who are too many already are on their way out, and who came before the cap fell waited as it was then.
+        // Surplus connections are about to end, and samples from before the fall belong to the earlier limit.
         let settled = inside <= self.limit + self.limit / 10;
         let after = |fell: Instant| now.saturating_duration_since(fell) >= wait;
         if self.long >= LONG_STEPS && settled && self.fell.is_none_or(after) {
             let fitting = answers * queue_delay_target.as_secs_f64();
-            // Who asks nothing is in nobody's way: of those who are inside, the part stays whose requests fit.
+            // Idle connections delay nobody: of all open ones, the share stays whose requests fit.
             let part = (fitting / pending.max(1) as f64).min(1.0);
             let lower = (inside as f64 * part).max(fitting) as usize;
             let lower = lower.max(LEAST.min(most));
@@ -113,23 +113,24 @@ impl ConnectionLimit {
     }
 }
 
-/// Waits seen since they were last asked for, by the kernel's tick. Threads count at once; a count may fall between two steps.
+/// Samples of queue delays since the last look, by the kernel's tick. Threads count concurrently; a sample may fall between two
+/// steps.
 pub struct WaitSamples {
     counts: [AtomicU32; BUCKETS],
 }
 
-/// Four milliseconds each, as coarse as the kernel tells them; the last holds all that is longer.
+/// Buckets of four milliseconds, the kernel's resolution. The last one holds all longer waits.
 const BUCKETS: usize = 128;
 const BUCKET: Duration = Duration::from_millis(4);
 
-/// What half, nine in ten and ninety-nine of a hundred waited at most, to the tick.
+/// Percentiles of queue delays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitQuantiles {
-    /// What half of the requests waited at most.
+    /// 50th percentile.
     pub p50: Duration,
-    /// What nine requests in ten waited at most.
+    /// 90th percentile.
     pub p90: Duration,
-    /// What ninety-nine requests in a hundred waited at most.
+    /// 99th percentile.
     pub p99: Duration,
 }
 
@@ -142,13 +143,13 @@ impl Default for WaitSamples {
 }
 
 impl WaitSamples {
-    /// Counts one wait. Waits of half a second and more are one bucket.
+    /// Counts one sample. All waits from half a second on share a bucket.
     pub fn count(&self, wait: Duration) {
         let bucket = (wait.as_millis() / BUCKET.as_millis()) as usize;
         self.counts[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
     }
 
-    /// What was seen since the last time; None if nothing was.
+    /// Takes the samples since the last call; None if there were none.
     pub fn take(&self) -> Option<WaitQuantiles> {
         let counts: Vec<u32> = self
             .counts

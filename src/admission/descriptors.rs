@@ -1,25 +1,25 @@
-//! How many connections each door may have where the system lets us have fewer descriptors than they would like. Pure.
+//! Divides file descriptors among doors if the system allows fewer than they want. Pure.
 
-/// Descriptors for everything but connections that are admitted: runtimes, listeners, the store, connections that are told that a
-/// door is full, and those that are read to their end after a refusal.
+/// Descriptors for everything except admitted connections: runtimes, listeners, the store, connections that get the answer
+/// `busy`, and those that are read to their end after a refusal.
 const OTHERS: usize = 1024;
 
-/// What a door would like, and whether it is one of those that must go on: gates, and the operations door.
+/// The request of a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorRequest {
     /// Connections that the door's settings ask for.
     pub connections: usize,
-    /// Whether the door gets its descriptors before others: gates and operations.
+    /// Whether the door has priority: gates and operations.
     pub first: bool,
 }
 
-/// Descriptors that all wishes take.
+/// Returns the number of descriptors that all requests need.
 pub fn wanted(wishes: &[DescriptorRequest]) -> usize {
     total(wishes, |_| true) + OTHERS
 }
 
-/// Half of what there is goes to those who must go on, if they wish for so much; the others share the rest. One at least for
-/// each.
+/// Returns the connections for each request. Half of the descriptors are reserved for requests with priority, as far as they
+/// need them; the others share the rest. Each gets at least one.
 pub fn share(wishes: &[DescriptorRequest], descriptors: usize) -> Vec<usize> {
     let have = descriptors - OTHERS.min(descriptors / 2);
     let first = total(wishes, |wish| wish.first);

@@ -1,39 +1,35 @@
-//! The rate limiter: a budget for each id, for more ids than a table of them could list.
-//! In: an id, how many, the time. Out: whether the budget has them, or how long until it does. Never: locks, allocations.
+//! The rate limiter: a budget for each id, for more ids than a table could list. It takes no lock and allocates nothing.
 //!
-//! A budget is one number, the instant up to which it is spent (GCRA: an ask costs so much time, and so much may be saved
-//! up). The numbers stand in a fixed table, two places an id, and an ask counts on the lesser of the two: strangers who
-//! share one place with a hot id have the other, and nobody is refused before both are spent. Neither is ever less than
-//! what the id has itself spent, so the bound on it holds whoever shares.
+//! A budget is one number, the time up to which it is spent (GCRA): each request costs some time, and a burst may be saved up.
+//! The numbers are in a fixed table with two slots for each id, and the lesser one counts. An id that shares one slot with a
+//! busy id still has the other. A slot is never less than what its id has spent, so the limit of an id always holds.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
-/// The turns of one kind of asking.
+/// A rate limiter for one kind of request.
 pub struct RateLimiter {
-    /// Nanoseconds from `epoch` up to which each is spent; empty: no limit.
+    /// For each slot, nanoseconds from `epoch` up to which it is spent. Empty: no limit.
     spent: Box<[AtomicU64]>,
     epoch: Instant,
-    /// What one ask costs, and how much is saved up at most.
+    /// Cost of a request, and the largest saving.
     cost: AtomicU64,
     saved: AtomicU64,
 }
 
-/// Saved up by everybody where there is no limit: more time than any clock shows.
+/// Saving without a limit: more time than any clock shows.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// A debt grows no further past the savings. What is further ahead than this was written before the clock went back, and
-/// is not believed.
+/// Largest debt beyond the savings. A slot further in the future was written before the clock went back, and is ignored.
 const DEBT_MAX: u64 = 60_000_000_000;
 
-/// Two ids meet in both places once in so many pairs, squared.
+/// Smallest number of slots: two ids share both of their slots once in this many pairs, squared.
 const PLACES_MIN: usize = 1 << 10;
 
 impl RateLimiter {
-    /// `per_second` of them, 0 for no limit, and `burst` at once after a rest; counted in `places`, a power of two of at
-    /// least 1,024, eight bytes each. Some ten places for each id that asks within the time a burst takes to come back are
-    /// plenty.
+    /// Returns a limiter of `per_second`, 0 for no limit, with `burst` saved up. `places` is the number of slots of eight
+    /// bytes, a power of two of at least 1,024. About ten slots for each id that asks within the time of a burst suffice.
     pub fn new(per_second: u32, burst: u64, places: usize, epoch: Instant) -> RateLimiter {
         let [cost, saved] = terms(per_second, burst);
         let places = match per_second {
@@ -48,7 +44,7 @@ impl RateLimiter {
         }
     }
 
-    /// Changes the rate; what was spent stays spent. False where there was no limit before: it has no places to count in.
+    /// Sets the rate; spent budgets stay spent. Returns false if there was no limit before, because there are no slots.
     pub fn set_rate(&self, per_second: u32, burst: u64) -> bool {
         if self.spent.is_empty() {
             return per_second == 0;
@@ -59,7 +55,7 @@ impl RateLimiter {
         true
     }
 
-    /// Takes a turn, if it is theirs.
+    /// Takes one request from the budget of `who`. Returns false if it is spent.
     pub fn take(&self, who: u64, now: Instant) -> bool {
         let now = self.nanos(now);
         let saved = self.saved.load(Relaxed);
@@ -69,7 +65,7 @@ impl RateLimiter {
         .is_ok()
     }
 
-    /// Takes `count` turns, also such as are yet to come; how long until the last of them comes.
+    /// Takes `count` requests, future ones included. Returns the time until the last of them is due.
     pub fn charge(&self, who: u64, count: u64, now: Instant) -> Duration {
         let now = self.nanos(now);
         let cost = self.cost.load(Relaxed).saturating_mul(count);
@@ -77,7 +73,7 @@ impl RateLimiter {
         self.until(spent.unwrap_or_default(), now)
     }
 
-    /// How long until it is their turn; nothing if it is.
+    /// Returns the time until a request is allowed; zero if it is allowed now.
     pub fn wait(&self, who: u64, now: Instant) -> Duration {
         let now = self.nanos(now);
         let spent = self.places(who).map(|[one, other]| {
@@ -104,12 +100,13 @@ impl RateLimiter {
             }
             let saved = self.saved.load(Relaxed);
             let next = (believed.max(now).saturating_add(cost)).min(now + saved + DEBT_MAX);
-            // The other place first: behind the exchange it would be the lesser for a moment, and another thread would count on it.
-            // An id may have one place twice.
+            // The other slot is raised first: after the exchange it would briefly be the lesser one, and another thread would
+            // use it.
+            // Both slots of an id may be the same.
             if !std::ptr::eq(least, rest) {
                 rest.fetch_max(next, AcqRel);
             }
-            // Another thread that was quicker has taken its turn, and we look again: nobody waits for anybody.
+            // Another thread was faster: try again. No thread waits for another.
             if least.compare_exchange(spent, next, AcqRel, Relaxed).is_ok() {
                 return Ok(next);
             }
@@ -139,7 +136,7 @@ impl RateLimiter {
     }
 }
 
-/// Returns what one ask costs and how much is saved up, in nanoseconds.
+/// Returns the cost of a request and the largest saving, in nanoseconds.
 fn terms(per_second: u32, burst: u64) -> [u64; 2] {
     match per_second {
         0 => [0, NO_LIMIT],

@@ -1,49 +1,49 @@
-//! When those who were turned away should come back: how many of them there are, by how much is left over for them.
-//! Pure: counts and times in, a wait out.
+//! Computes when refused clients should return, from their number and the spare capacity. Pure functions of counts and times.
 
 use std::time::Duration;
 
-/// Asking again sooner is of no use to anybody, and later is too late.
+/// Shortest wait.
 pub const LEAST: Duration = Duration::from_secs(2);
-/// The longest time for which anybody is sent away.
+/// Longest wait.
 pub const MOST: Duration = Duration::from_secs(120);
 
-/// At least this part of the capacity is for those who come back: even with everything in use, people leave.
+/// Share of the capacity for returning clients, at least: even at full load, clients leave.
 const SPARE_LEAST: f64 = 0.05;
 
-/// Of a second's figures, how much the averages take: of those turned away soon, of what is usual slowly.
+/// Weights of the newest second in the averages: fast for refused clients, slow for usual answers.
 const SOON: f64 = 0.3;
 const SLOWLY: f64 = 0.02;
 
-/// What a door knows of its crowd. One step a second, about.
+/// Estimates of a door's crowd, updated about once a second.
 #[derive(Debug, Default)]
 pub struct RetryAfterEstimator {
-    /// Turned away a second.
+    /// Refused clients a second.
     turned: f64,
-    /// Answers a second: usual, and as many as were ever given in one while the door was full.
+    /// Answers a second: the usual number, and the highest while the door was full.
     usual: f64,
     capacity: f64,
     wait: Duration,
 }
 
 impl RetryAfterEstimator {
-    /// How long those who are turned away now should stay away; not spread yet.
+    /// Returns the wait for clients that are refused now, not randomised yet.
     pub fn wait(&self) -> Duration {
         self.wait.clamp(LEAST, MOST)
     }
 
-    /// Answers a second that the door has shown of late that it can give.
+    /// Returns the recent capacity in answers a second.
     pub fn capacity(&self) -> f64 {
         self.capacity
     }
 
-    /// `turned` away and `answered` within `took`; `full`: more were there than could be let in.
+    /// Adds a period of `took`: `turned` clients refused, `answered` requests; `full`: there was no room for some. Returns the
+    /// new wait.
     pub fn step(&mut self, turned: u64, answered: u64, full: bool, took: Duration) -> Duration {
         let seconds = took.as_secs_f64().max(1e-3);
         let (turned, answered) = (turned as f64 / seconds, answered as f64 / seconds);
         self.turned += SOON * (turned - self.turned);
         if full {
-            // What a machine can do changes; what it did a minute ago is worth half.
+            // Capacity changes: a measurement loses half its weight in a minute.
             self.capacity = (self.capacity * (1.0 - SLOWLY / 2.0)).max(answered);
         } else {
             self.usual += SLOWLY * (answered - self.usual);
@@ -52,7 +52,7 @@ impl RetryAfterEstimator {
         let spare = (self.capacity - self.usual)
             .max(self.capacity * SPARE_LEAST)
             .max(1.0);
-        // Who was turned away in the last `wait` is still away.
+        // Clients refused in the last `wait` have not returned yet.
         let away = self.turned * self.wait().as_secs_f64();
         self.wait = Duration::from_secs_f64((away / spare).min(MOST.as_secs_f64()));
         self.wait()

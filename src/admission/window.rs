@@ -1,65 +1,65 @@
-//! How many requests a door should have in flight at once: as many as it answers within half of the wait that it allows.
-//! Balancers ask for it and hold the rest. Pure: waits, answers and times in, two numbers out.
+//! Computes how many requests a door should have in flight: those that it answers within half of the allowed wait. Balancers
+//! hold back the rest. Pure functions of waits, answers and times.
 //!
-//! Requests in flight are answers a second times the wait of each (Little's law). What a door can answer is known while its
-//! requests wait, and is at least what it answered of late while they do not. So the number follows the demand up, by a
-//! factor of two ahead of it, and falls to what is answered where requests wait.
+//! Requests in flight are answers a second times the wait of each (Little's law). The capacity of a door is known while
+//! requests wait, and is at least the recent rate while they do not. So the number leads the demand by a factor of two, and
+//! falls to what is answered when requests wait.
 
 use std::time::Duration;
 
-/// Bounds of a door's window.
+/// Settings of a door's window.
 #[derive(Clone, Debug)]
 pub struct WindowSettings {
-    /// Requests in flight, however fast the door is.
+    /// Largest number of requests in flight.
     pub most: usize,
-    /// The wait that the door allows; the window keeps to half of it.
+    /// Allowed queue delay; the window aims at half of it.
     pub queue_delay_target: Duration,
 }
 
-/// The window never falls below this: a door without traffic shows nothing of what it can do.
+/// Lowest window: a door without traffic shows nothing about its capacity.
 pub const IN_FLIGHT_LEAST: usize = 64;
 
-/// Steps in a row with too long a wait before the window falls: a machine that stops for a moment is not slow.
+/// Consecutive steps with too long waits before the window falls: a short stall of the machine is no overload.
 const LONG_STEPS: u32 = 3;
 
-/// How far ahead of what was answered the window goes while requests do not wait, and by how much of that it rises in a step.
+/// Factor by which the window leads the answers while requests do not wait, and the share of it in one step.
 const AHEAD_MAX: f64 = 2.0;
 const AHEAD_RISE: f64 = 1.05;
 
-/// After so long without traffic half of what a door has shown is forgotten.
+/// Time without traffic after which half of the known capacity is forgotten.
 const FORGETS_HALF: Duration = Duration::from_secs(60);
 
-/// The part of the way to its goal that the window goes in a step.
+/// Share of the distance to its goal that the window moves in a step.
 const WINDOW_UP: f64 = 0.25;
 const WINDOW_DOWN: f64 = 0.5;
 
-/// The weight of a door whose requests wait for ten times too long or more.
+/// Weight of a door whose requests wait ten times too long or more.
 const WEIGHT_LEAST: f64 = 10.0;
 
-/// The number of requests that balancers should have in flight at a door, learnt from its waits and answers.
+/// The requests that balancers should have in flight at a door, learnt from its waits and answers.
 #[derive(Debug)]
 pub struct Window {
     settings: WindowSettings,
-    /// Answers a second that the door has shown it can give.
+    /// Answers a second that the door has reached.
     shown: f64,
     ahead: f64,
-    /// Steps in a row with too long a wait.
+    /// Consecutive steps with too long waits.
     long: u32,
     size: f64,
     weight: f64,
 }
 
-/// What balancers should give to a door.
+/// Advice for balancers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// Requests in flight from all balancers together.
+    /// Requests in flight, all balancers together.
     pub in_flight_max: u64,
-    /// Its part of the traffic in hundredths of its usual one, 10 to 100.
+    /// Share of the door's usual traffic in percent, 10 to 100.
     pub weight: u64,
 }
 
 impl Window {
-    /// Returns the window of a door that has answered nothing yet.
+    /// Returns the window of a door without answers so far.
     pub fn new(settings: WindowSettings) -> Window {
         let mut window = Window {
             settings,
@@ -73,13 +73,13 @@ impl Window {
         window
     }
 
-    /// Changes how many connections the door admits at most.
+    /// Sets the largest number of connections of the door.
     pub fn set_most(&mut self, most: usize) {
         self.settings.most = most;
     }
 
-    /// Takes what was seen in a step that `took` so long: the wait of nine requests in ten (None where none came), and
-    /// answers a second of late.
+    /// Adds a step that lasted `took`: the 90th percentile of waits (None without requests), and recent answers a second.
+    /// Returns the new advice.
     pub fn step(&mut self, wait: Option<Duration>, answers: f64, took: Duration) -> Advice {
         let target = self.settings.queue_delay_target / 2;
         let wait = wait.unwrap_or_default();
@@ -107,7 +107,7 @@ impl Window {
         self.advice()
     }
 
-    /// Returns what balancers are told now.
+    /// Returns the current advice.
     pub fn advice(&self) -> Advice {
         Advice {
             in_flight_max: self.size.round() as u64,
@@ -122,7 +122,7 @@ impl Window {
 }
 
 impl Advice {
-    /// Returns what one of so many balancers should give.
+    /// Returns the share of one of `balancers`.
     pub fn shared(self, balancers: u64) -> Advice {
         Advice {
             in_flight_max: (self.in_flight_max / balancers.max(1)).max(1),

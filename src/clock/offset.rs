@@ -1,41 +1,41 @@
-//! From the steady clock to the time of day: which offset holds, when it follows the system's clock, and whether the system's
-//! clock, the store's and ours agree.
+//! The offset from the monotonic clock to the time of day: when it follows the system's clock, and whether that clock, the
+//! store's and ours agree.
 //!
-//! The system's clock is slewed by a time service, and may be stepped by anybody. Small differences are followed. A step is not:
-//! it is counted and logged, and becomes our time only if the store's clock says the same. So a node whose clock is set wrong
-//! while it runs goes on with the time that it had; one that starts with a wrong clock takes the store's.
+//! A time service slews the system's clock, and anybody may step it. Small differences are followed. A step is counted and
+//! logged, and becomes our time only if the store's clock agrees. So a node whose clock is set wrong keeps its time, and a node
+//! that starts with a wrong clock takes the store's.
 
 use super::{Moment, Time};
 use crate::kernel;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A difference of the system's clock from ours that a time service makes, and no step.
+/// Largest difference that counts as slewing and not as a step.
 pub const FOLLOWED_MAX: Duration = Duration::from_millis(500);
 
-/// Without a store that could say which clock is right, a step forward becomes our time once it has lasted for so long.
+/// Time after which a step forward is followed if no store can confirm it.
 pub const STEP_HOLD: Duration = Duration::from_secs(60);
 
-/// A difference that comes of reading two clocks one after the other. Both run at one rate, so without a step it never grows.
+/// Largest difference from reading two clocks one after the other. Both run at one rate, so it does not grow without a step.
 const READING: Duration = Duration::from_millis(2);
 
-/// Not yet read.
+/// Value of an offset that was not read yet.
 const UNREAD: i64 = i64::MIN;
 
-/// Milliseconds to add to a [`Moment`].
+/// Offset in milliseconds to add to a [`Moment`].
 static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
 
-/// Nanoseconds from the start of a millisecond of the steady clock back to the start of one of the time of day; less than a
-/// million. Set once, with the first offset.
+/// Nanoseconds, below a million, that align the milliseconds of the monotonic clock with those of the time of day. Set once,
+/// with the first offset.
 static FRACTION: AtomicU64 = AtomicU64::new(0);
 
-/// Steps of the system's clock that were seen.
+/// Steps of the system's clock so far.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
-/// The moment at which our time last leapt forward by more than [`LEAP`], in milliseconds; 0 if it never did.
+/// Moment of the last leap of our time forward by more than [`LEAP`], in milliseconds; 0 if there was none.
 static LEAPT: AtomicU64 = AtomicU64::new(0);
 
-/// A move of our time that makes old what was new a moment ago.
+/// Size of a move of our time that makes recent data look old.
 pub const LEAP: Duration = Duration::from_secs(3_600);
 
 /// Returns the time of day at a moment.
@@ -47,17 +47,17 @@ pub fn time_at(moment: Moment) -> Time {
     Time((moment.0 as i64).saturating_add(offset).max(0) as u64)
 }
 
-/// Returns how often the system's clock was seen to step.
+/// Returns the number of steps of the system's clock so far.
 pub fn steps() -> u64 {
     STEPS.load(Relaxed)
 }
 
-/// Returns what is added to the steady clock's nanoseconds before they are cut to milliseconds.
+/// Returns the nanoseconds to add to the monotonic clock before it is cut to milliseconds.
 pub(super) fn fraction_ns() -> u64 {
     FRACTION.load(Relaxed)
 }
 
-/// Returns our offset, in milliseconds.
+/// Returns our offset in milliseconds.
 pub fn own() -> i64 {
     let offset = OFFSET.load(Relaxed);
     match offset == UNREAD {
@@ -66,7 +66,7 @@ pub fn own() -> i64 {
     }
 }
 
-/// Reads the first offset, before anybody else reads a clock or beside them.
+/// Reads the first offset. Concurrent calls are allowed.
 #[cold]
 fn begin() -> i64 {
     let system = system_offset_ns();
@@ -78,8 +78,8 @@ fn begin() -> i64 {
 
 const NS_A_MS: i64 = 1_000_000;
 
-/// Returns the offset of the system's clock, in nanoseconds: what `date` prints, less the steady clock. Of several readings it
-/// is the one that was interrupted least.
+/// Returns the offset of the system's clock (as `date` prints it) to the monotonic clock, in nanoseconds: the least interrupted
+/// of several readings.
 fn system_offset_ns() -> i64 {
     let read = || {
         let before = kernel::since_boot_ns();
@@ -92,36 +92,36 @@ fn system_offset_ns() -> i64 {
     offset
 }
 
-/// Returns the offset of the system's clock to a [`Moment`], in milliseconds.
+/// Returns the offset of the system's clock to a [`Moment`] in milliseconds.
 pub fn system_offset() -> i64 {
     (system_offset_ns() - fraction_ns() as i64 + NS_A_MS / 2).div_euclid(NS_A_MS)
 }
 
-/// What a look at the clocks found.
+/// Result of a look at the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockCheck {
-    /// The system's clock and ours agree, or our time followed.
+    /// The system's clock and ours agree, or ours followed.
     Agreed,
-    /// The system's clock has just stepped by so many milliseconds, and is not followed.
+    /// The system's clock stepped by this many milliseconds, and is not followed.
     Stepped(i64),
-    /// It is still elsewhere.
+    /// The system's clock still differs by this many milliseconds.
     Apart(i64),
-    /// Our time moved by so many milliseconds: the store's clock, or the time that the step lasted, spoke for it.
+    /// Our time moved by this many milliseconds, confirmed by the store's clock or by the duration of the step.
     Moved(i64),
 }
 
-/// Decides about the offset. Pure: offsets and moments in, what to do out.
+/// Decides about the offset. Pure.
 #[derive(Clone, Debug, Default)]
 pub struct OffsetJudge {
-    /// The offset that the system stepped to, and since when it is there.
+    /// The offset after a step of the system's clock, and since when.
     stepped: Option<(i64, Moment)>,
-    /// The store's clock was read once.
+    /// Whether the store's clock was ever read.
     looked: bool,
 }
 
 impl OffsetJudge {
-    /// Judges one reading. `own` is our offset, `system` that of the system's clock, `store` that of the store's if one was
-    /// read of late; `bound` is how far clocks may be apart. Returns the offset that holds from now on, and what was seen.
+    /// Judges one reading: `own` is our offset, `system` that of the system's clock, `store` a recent one of the store's clock,
+    /// `bound` the allowed difference. Returns the new offset and the result.
     pub fn look(
         &mut self,
         own: i64,
@@ -133,7 +133,7 @@ impl OffsetJudge {
         let first = !self.looked;
         self.looked |= store.is_some();
         let near = |one: i64, other: i64| one.abs_diff(other) <= bound.as_millis() as u64;
-        // A start whose clock the store contradicts: whoever is right, the fleet goes by the store.
+        // At a start the store's clock decides: all nodes must agree with each other.
         if let Some(store) = store
             && first
             && !near(store, system)
@@ -163,7 +163,7 @@ impl OffsetJudge {
             .map_or(Duration::ZERO, |(_, since)| now.since(since));
         let follow = match store {
             Some(store) => near(store, system) && !near(store, own),
-            // A step back would make codes good again that have expired.
+            // A step back would make expired codes valid again.
             None => apart > 0 && lasted >= STEP_HOLD,
         };
         match (follow, is_new) {
@@ -177,8 +177,7 @@ impl OffsetJudge {
     }
 }
 
-/// Looks at the system's clock, and lets our time follow it where that is right. `store_offset` is that of the store's clock.
-/// Called a few times a second by one task of the process.
+/// Looks at the system's clock and moves our time if that is right. Called a few times a second by one task of the process.
 pub fn look(judge: &mut OffsetJudge, store_offset: Option<i64>, bound: Duration) -> ClockCheck {
     let now = Moment::now();
     let (offset, seen) = judge.look(own(), system_offset(), store_offset, bound, now);
@@ -193,43 +192,43 @@ pub fn look(judge: &mut OffsetJudge, store_offset: Option<i64>, bound: Duration)
     seen
 }
 
-/// Notes that our time leapt forward, or may have done so while nobody ran to see it.
+/// Records that our time leapt forward, or may have done so while the process was not running.
 pub fn note_leap() {
     LEAPT.store(Moment::now().0.max(1), Relaxed);
 }
 
-/// Returns whether our time leapt forward by more than [`LEAP`] within so long.
+/// Returns whether our time leapt forward by more than [`LEAP`] within `length`.
 pub fn leapt_within(length: Duration) -> bool {
     let leapt = LEAPT.load(Relaxed);
     leapt != 0 && Moment::now().since(Moment(leapt)) < length
 }
 
-/// How far the system's clock is from the store's, as the node's task last saw it.
+/// Difference of the system's clock to the store's at the node's last look.
 #[derive(Debug, Default)]
 pub struct ClockWatch {
-    /// Milliseconds; 0 while nothing is known of the store's clock.
+    /// Milliseconds; 0 while the store's clock is unknown.
     apart: AtomicI64,
 }
 
 impl ClockWatch {
-    /// Notes a reading of the store's clock; None: it was not read.
+    /// Records a reading of the store's clock; None if it was not read.
     pub fn note(&self, store_offset: Option<i64>) {
         let apart = store_offset.map_or(0, |store| system_offset() - store);
         self.apart.store(apart, Relaxed);
     }
 
-    /// Returns how far the system's clock is ahead of the store's, in milliseconds; behind it is negative.
+    /// Returns the difference in milliseconds; positive if the system's clock is ahead.
     pub fn apart_ms(&self) -> i64 {
         self.apart.load(Relaxed)
     }
 
-    /// Returns whether the two are further apart than `bound`. Then nobody knows from here which of them is wrong.
+    /// Returns whether the difference exceeds `bound`. Then the node cannot know which clock is wrong.
     pub fn is_apart(&self, bound: Duration) -> bool {
         u128::from(self.apart_ms().unsigned_abs()) > bound.as_millis()
     }
 }
 
-/// Returns the offset of a clock that said `time` between two moments.
+/// Returns the offset of a clock that showed `time` between two moments.
 pub fn offset_of(time: Time, asked: Moment, answered: Moment) -> i64 {
     let middle = asked.0 / 2 + answered.0 / 2;
     time.0 as i64 - middle as i64

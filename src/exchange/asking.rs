@@ -1,5 +1,5 @@
-//! Questions to peers: each live code once at a time, within a deadline, so many at once, and not where a peer failed of late. What
-//! a peer said is kept for two seconds with the time as of which it is true.
+//! Requests to peers: one at a time for each code, within a deadline and a limit, and not to a peer that failed recently. A
+//! verdict is reused for two seconds, with its own time.
 
 use super::ExchangeSettings;
 use super::breaker::{Admission, Breaker};
@@ -20,17 +20,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// A turnstile reads a code twice. Nothing is kept longer: a red fed at home must be seen here.
+/// Time for which a verdict is reused: a turnstile reads a code twice. Any longer would hide a red fed at the issuer.
 const KEPT_FOR: Duration = Duration::from_secs(2);
 
-/// Verdicts that are kept at most.
+/// Largest number of verdicts that are kept.
 const KEPT_MAX: u64 = 20_000;
 
-/// What is counted of one peer.
+/// Counts of one peer.
 #[derive(Default)]
 pub struct AskedTally {
     outcomes: Mutex<BTreeMap<&'static str, u64>>,
-    /// How long questions took.
+    /// Durations of requests.
     pub times: Arc<QueryTimes>,
 }
 
@@ -39,11 +39,11 @@ impl AskedTally {
         *held(&self.outcomes).entry(outcome).or_default() += 1;
     }
 
-    /// Returns the count of each outcome by its name.
+    /// Returns the count of each outcome.
     pub fn counted(&self) -> Vec<(&'static str, u64)> {
         let outcomes = held(&self.outcomes);
         let each = outcomes.iter().map(|(outcome, count)| (*outcome, *count));
-        // A rate needs a beginning.
+        // Every outcome is listed from the start, so that a rate can be computed.
         let first = (!outcomes.contains_key("answered")).then_some(("answered", 0));
         each.chain(first).collect()
     }
@@ -58,16 +58,16 @@ struct AskedPeer {
     tally: Arc<AskedTally>,
 }
 
-/// Asks peers, for all threads of a node.
+/// Requests to peers for all threads of a node.
 pub struct Exchange {
     settings: ExchangeSettings,
     recogniser: Arc<Recogniser>,
-    /// Where questions run: a gate's thread that leaves takes none with it.
+    /// The runtime of requests, so that a gate's thread that ends takes none with it.
     runtime: tokio::runtime::Handle,
     peers: Mutex<HashMap<u32, Arc<AskedPeer>>>,
     tallies: Mutex<BTreeMap<u32, Arc<AskedTally>>>,
     kept: moka::future::Cache<[u8; 32], Said>,
-    /// Spreads trials.
+    /// Random state that spreads trial requests.
     dice: AtomicU64,
 }
 
@@ -75,7 +75,7 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// One question under way; counts as such until it is dropped.
+/// A request in progress. It counts until it is dropped.
 struct QuestionUnderWay {
     peer: Arc<AskedPeer>,
     admitted: Admission,
@@ -92,7 +92,7 @@ impl Drop for QuestionUnderWay {
 }
 
 impl Exchange {
-    /// `runtime` is that of the node. Errors where our certificate cannot be used.
+    /// Returns the exchange. `runtime` is that of the node.
     pub fn new(
         settings: ExchangeSettings,
         recogniser: Arc<Recogniser>,
@@ -112,18 +112,17 @@ impl Exchange {
         }
     }
 
-    /// Returns the TLS of a connection to a peer's exchange: our certificate, and its public key and no other.
+    /// Returns the TLS settings for a peer's exchange: our certificate, and the peer's pinned keys. None without a certificate.
     pub fn tls(&self, peer: &Peer) -> Option<Result<Arc<ClientConfig>, TlsError>> {
         let (cert, key) = self.settings.cert.as_ref()?;
         Some(pinned::client(cert, key, &peer.pins))
     }
 
-    /// Asks a peer for a verdict on a code. `IssuerUnreachable` where it does not answer in time, failed too often, or has too many
-    /// questions already.
+    /// Asks a peer for a verdict about a code.
     ///
     /// # Errors
     ///
-    /// `IssuerUnreachable` where the peer does not answer in time, failed too often, or has too many questions already.
+    /// `IssuerUnreachable` if the peer does not answer in time, failed too often, or has too many requests.
     pub async fn ask(
         self: &Arc<Exchange>,
         peer: &Arc<Peer>,
@@ -135,12 +134,12 @@ impl Exchange {
         }
         let code = String::from_utf8_lossy(code).to_ascii_uppercase();
         let (exchange, peer) = (self.clone(), peer.clone());
-        // On the node's runtime: whoever asked first may leave, and the others still hear.
+        // On the node's runtime: the first caller may leave, and the others still get the answer.
         let asking = self.runtime.spawn(async move {
             let init = async {
                 let mut said = exchange.question(&peer, vec![code]).await?;
                 match said.pop() {
-                    // It could not tell: whoever asks next asks again.
+                    // No answer: the next caller asks again.
                     None | Some(Err(Refusal::IssuerUnreachable)) => Err(Refusal::IssuerUnreachable),
                     Some(said) => Ok(said),
                 }
@@ -156,7 +155,7 @@ impl Exchange {
         }
     }
 
-    /// Asks a peer for verdicts on many codes at once; each line gets its own.
+    /// Asks a peer for verdicts about many codes at once. Each code has its own result.
     pub async fn ask_many(self: &Arc<Exchange>, peer: &Arc<Peer>, codes: Vec<String>) -> Vec<Said> {
         let count = codes.len();
         let (exchange, peer) = (self.clone(), peer.clone());
@@ -170,12 +169,12 @@ impl Exchange {
         }
     }
 
-    /// How long a gate waits: whatever holds the node's runtime up holds no gate up.
+    /// Returns the time that a gate waits, whatever delays the node's runtime.
     fn patience(&self) -> Duration {
         self.settings.wait + self.settings.wait / 4
     }
 
-    /// A verdict that was kept is as old as it is.
+    /// Returns a kept verdict with its present age.
     fn aged(&self, said: Said) -> Said {
         let mut told = said?;
         if let Some(as_of) = told.as_of {
@@ -219,7 +218,7 @@ impl Exchange {
             Ok(_) => ("answered", false),
             Err(DialectFault::Link(LinkFault::Late)) => ("late", true),
             Err(DialectFault::Link(_)) => ("failed", true),
-            // It is there, and has no time for us.
+            // The peer is alive and has no capacity.
             Err(DialectFault::Status(status)) if status.as_u16() == 429 => ("turned_away", false),
             Err(DialectFault::Status(_)) => ("turned_away", true),
             Err(DialectFault::Rubbish) => ("rubbish", true),
@@ -238,9 +237,16 @@ impl Exchange {
             question.is_noted = true;
             match (was_open, breaker.is_open()) {
                 (false, true) => {
-                    tracing::warn!(issuer, outcome, "an issuer is not asked for a while")
+                    tracing::warn!(
+                        issuer,
+                        outcome,
+                        "an issuer failed too often: its circuit breaker is open"
+                    )
                 }
-                (true, false) => tracing::info!(issuer, "an issuer answers again"),
+                (true, false) => tracing::info!(
+                    issuer,
+                    "an issuer answers again: its circuit breaker is closed"
+                ),
                 _ => {}
             }
         }
@@ -250,7 +256,7 @@ impl Exchange {
         answer.map_err(|_| Refusal::IssuerUnreachable)
     }
 
-    /// Returns the peer as it is asked now; one whose section changed is asked anew.
+    /// Returns the state of a peer; a new one if its section of the trust file changed.
     fn asked_peer(&self, peer: &Arc<Peer>) -> Result<Arc<AskedPeer>, Refusal> {
         let unreachable = Refusal::IssuerUnreachable;
         let mut peers = held(&self.peers);
@@ -291,12 +297,13 @@ impl Exchange {
         Ok(asked)
     }
 
-    /// Reads our certificate anew with the next question to each peer.
+    /// Drops the loaded certificate, so that the next request to each peer reads it again.
     pub fn forget(&self) {
         held(&self.peers).clear();
     }
 
-    /// Returns what is counted of each peer, and whether its breaker is open. Peers that the trust list does not name any more are left out.
+    /// Returns the counts of each peer and whether its breaker is open. Peers that are no longer in the trust list are left
+    /// out.
     pub fn tallies(&self) -> Vec<(u32, Arc<AskedTally>, bool)> {
         let list = self.recogniser.list();
         let peers = held(&self.peers);

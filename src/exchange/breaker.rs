@@ -1,9 +1,9 @@
-//! A circuit breaker: whoever failed too often of late is not asked, but for one trial now and then.
+//! A circuit breaker: a peer that failed too often gets only a trial request now and then.
 
 use crate::clock::Moment;
 use std::time::Duration;
 
-/// Answers of late that are looked at.
+/// Recent answers that count.
 const LOOKED_AT: u32 = 20;
 
 /// Failures among them that open the breaker.
@@ -15,34 +15,34 @@ const WAIT_MOST: Duration = Duration::from_secs(30);
 /// The breaker of one peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Breaker {
-    /// A bit each, the newest lowest; set: a failure.
+    /// The recent answers, one bit each, the newest lowest; 1 is a failure.
     late: u32,
     open: Option<OpenBreaker>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct OpenBreaker {
-    /// When the next trial may begin.
+    /// When the next trial may start.
     trial_at: Moment,
-    /// How long it was put off.
+    /// The current pause before a trial.
     wait: Duration,
     is_trying: bool,
     since: Moment,
 }
 
-/// Whether a question may be asked.
+/// Whether a request may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// The peer may be asked.
     Ask,
-    /// It is the one trial.
+    /// The request is the one trial.
     Try,
-    /// The peer is not asked: it did not answer of late.
+    /// The peer is not asked.
     No,
 }
 
 impl Breaker {
-    /// Returns whether a question may be asked now.
+    /// Returns whether a request may be sent now.
     pub fn admit(&mut self, now: Moment) -> Admission {
         match &mut self.open {
             None => Admission::Ask,
@@ -54,11 +54,11 @@ impl Breaker {
         }
     }
 
-    /// Notes what came of a question that was admitted. `spread` is a number below 256, so that nodes do not try together.
+    /// Records the result of an admitted request. `spread`, below 256, keeps nodes from trying together.
     pub fn note(&mut self, admitted: Admission, failed: bool, now: Moment, spread: u8) {
         let wait = |wait: Duration| wait + wait * u32::from(spread) / 1_024;
         match (&mut self.open, admitted, failed) {
-            // One that was asked before it opened says nothing new.
+            // A request from before the breaker opened adds nothing.
             (Some(_), Admission::Ask | Admission::No, _) => {}
             (Some(_), Admission::Try, false) => *self = Breaker::default(),
             (Some(open), Admission::Try, true) => {
@@ -75,14 +75,14 @@ impl Breaker {
         }
     }
 
-    /// Gives a trial back that came to no answer of either kind: its asker left.
+    /// Gives back a trial without a result, because its caller left.
     pub fn release(&mut self, admitted: Admission) {
         if let (Some(open), Admission::Try) = (&mut self.open, admitted) {
             open.is_trying = false;
         }
     }
 
-    /// Opens at once: the peer is not to be believed.
+    /// Opens the breaker at once: the peer's answers cannot be trusted.
     pub fn trip(&mut self, now: Moment, spread: u8) {
         let since = self.open.map_or(now, |open| open.since);
         let wait = self
@@ -96,7 +96,7 @@ impl Breaker {
         });
     }
 
-    /// Returns whether the peer is not asked now.
+    /// Returns whether the breaker is open.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }

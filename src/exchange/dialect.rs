@@ -1,4 +1,5 @@
-//! How a peer is asked of a live code. One method leads from a code to a verdict: whoever connects another platform writes one more dialect.
+//! Protocols of peers: how a verdict about a live code is requested. Another platform needs one more implementation of
+//! [`Dialect`].
 
 use super::link::{LinkAddress, LinkFault, exchange};
 use crate::answer::Refusal;
@@ -14,66 +15,66 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// What a peer said of a code, or why it gave none.
+/// A peer's verdict about a code, or a refusal.
 pub type Said = Result<PeerVerdict, Refusal>;
 
-/// Why a peer said nothing that counts.
+/// Why a peer's answer does not count.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum DialectFault {
     #[error(transparent)]
     Link(#[from] LinkFault),
-    /// It answers, and has no time or no permission for us.
-    #[error("the answer is {0}")]
+    /// The peer refuses the request or has no capacity.
+    #[error("the peer answers with status {0}")]
     Status(StatusCode),
-    /// What it answered is none of what it may answer.
-    #[error("the answer is not understood")]
+    /// The answer does not have the form of the protocol.
+    #[error("the peer's answer cannot be parsed")]
     Rubbish,
-    /// It speaks for another issuer, or from the future.
-    #[error("the answer is not to be believed: {0}")]
+    /// The answer is for another issuer, or from the future.
+    #[error("the peer's answer is implausible: {0}")]
     Lie(&'static str),
 }
 
-/// A way to ask another service for verdicts. The caller keeps the deadline, and drops what comes too late.
+/// A protocol for verdicts of another service. The caller enforces the deadline and drops late answers.
 #[async_trait]
 pub trait Dialect: Send + Sync {
-    /// Asks for verdicts on codes, as many as there are codes and in their order.
+    /// Requests verdicts about codes. Returns one for each code, in their order.
     async fn ask(&self, codes: &[String]) -> Result<Vec<Said>, DialectFault>;
 }
 
-/// Bytes of a verdict at most.
+/// Largest size of a verdict in bytes.
 const VERDICT_BYTES_MAX: usize = 16 << 10;
 
-/// Reasons of a verdict at most.
+/// Largest number of reasons in a verdict.
 const REASONS_MAX: usize = 8;
 
-/// Connections that are kept to one peer.
+/// Idle connections that are kept for one peer.
 const KEPT_MAX: usize = 8;
 
-/// The exchange of another liangma.
+/// The protocol of another liangma's exchange door.
 pub struct LiangmaDialect {
     place: LinkAddress,
     issuer: u32,
     issuer_name: String,
     ages: VerdictAges,
     kept: std::sync::Mutex<Vec<SendRequest<Full<Bytes>>>>,
-    /// As many connections as are kept may be in use.
+    /// Limit of connections: as many as are kept.
     places: tokio::sync::Semaphore,
 }
 
-/// How old a verdict may be, and how far ahead.
+/// Limits of a verdict's age.
 #[derive(Clone, Copy, Debug)]
 pub struct VerdictAges {
-    /// Past this age a peer's knowledge is marked.
+    /// Age past which a peer's data is stale.
     pub stale_after: Duration,
-    /// Past this age a peer's knowledge has no colour.
+    /// Age past which a peer's data gives no colour.
     pub too_old_after: Duration,
-    /// How far a peer's clock may be ahead of ours.
+    /// Largest time by which a peer's clock may be ahead of ours.
     pub clock_ahead_max: Duration,
 }
 
 impl LiangmaDialect {
-    /// Returns the words in which one peer is asked.
+    /// Returns the protocol for one peer.
     pub fn new(
         place: LinkAddress,
         issuer: u32,
@@ -120,7 +121,7 @@ impl LiangmaDialect {
             None => (self.place.connect().await?, false),
         };
         let answered = match exchange(&mut sender, request(), bytes_max).await {
-            // The peer closed a kept connection before it took the request: that is no try.
+            // The peer closed a kept connection before it took the request: this attempt does not count.
             Err(LinkFault::Http(error)) if is_kept && error.is_canceled() => {
                 sender = self.place.connect().await?;
                 exchange(&mut sender, request(), bytes_max).await
@@ -175,9 +176,9 @@ impl Dialect for LiangmaDialect {
     }
 }
 
-/// Where a peer answers for one code, and for many.
+/// Path for one code.
 pub const SCAN_PATH: &str = "/v1/exchange/scan";
-/// The path at which a peer takes many codes.
+/// Path for many codes.
 pub const BULK_PATH: &str = "/v1/exchange/scan/bulk";
 
 #[derive(Deserialize)]
@@ -185,13 +186,13 @@ struct RefusedWords {
     code: String,
 }
 
-/// What a peer may refuse a code for. Whatever else it says is no verdict.
+/// Returns a refusal that a peer may give for a code; None for any other word.
 fn refusal(word: &str) -> Option<Refusal> {
     match word {
         "code_invalid" => Some(Refusal::CodeInvalid),
         "code_expired" => Some(Refusal::CodeExpired),
         "code_revoked" => Some(Refusal::CodeRevoked),
-        // It could not tell now.
+        // The peer could not answer now.
         "warming" | "upstream_busy" | "rate_limited" | "busy" => Some(Refusal::IssuerUnreachable),
         _ => None,
     }
@@ -228,11 +229,11 @@ fn time(text: &Option<String>) -> Option<Time> {
     u64::try_from(time.as_millisecond()).ok().map(Time)
 }
 
-/// Reads what a peer says of one code. A colour comes only of a state and a status that say the same, as of a time that is known.
+/// Parses a peer's answer about one code. A colour needs matching state and status, and a known time.
 ///
 /// # Errors
 ///
-/// `Rubbish` for what is no verdict of the right form, `Lie` for one of another issuer or from the future.
+/// `Rubbish` if the form is wrong, `Lie` if it is of another issuer or from the future.
 pub fn read_verdict(
     bytes: &[u8],
     issuer: u32,
@@ -267,7 +268,7 @@ pub fn read_verdict(
         (None, _) => return Err(DialectFault::Rubbish),
     };
     let reasons = words.reasons.into_iter().take(REASONS_MAX).map(|reason| {
-        // A word that is not known here stays theirs.
+        // A word that is unknown here stays as it is.
         let word = Reason::parse(&reason.reason).map_or("other", Reason::word);
         (word.to_owned(), shown(&reason.text))
     });

@@ -1,4 +1,4 @@
-//! A connection to a peer's address: HTTP/1.1 over TCP, or over TLS that the caller chose. Answers are read up to a bound.
+//! A connection to a peer: HTTP/1.1 over TCP, or over TLS chosen by the caller. Answers are bounded.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -12,40 +12,40 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Why a peer gave no answer. No text of a code is in it.
+/// Why a peer gave no answer. Holds no text of a code.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum LinkFault {
-    #[error("the address is none: {0}")]
+    #[error("the address is invalid: {0}")]
     Address(String),
-    #[error("no connection: {0}")]
+    #[error("the peer cannot be reached: {0}")]
     Connect(#[source] std::io::Error),
-    #[error("no TLS: {0}")]
+    #[error("the TLS handshake failed: {0}")]
     Tls(#[source] std::io::Error),
-    #[error("no answer: {0}")]
+    #[error("the peer gave no answer: {0}")]
     Http(#[source] hyper::Error),
-    #[error("the answer has more than {0} bytes")]
+    #[error("the peer's answer has more than {0} bytes")]
     TooLong(usize),
-    #[error("no answer in time")]
+    #[error("the peer did not answer in time")]
     Late,
 }
 
-/// Where something is, and how one comes there.
+/// An address and its transport.
 #[derive(Clone)]
 pub struct LinkAddress {
     host: String,
     port: u16,
-    /// HOST:PORT, as the head of a request names it.
+    /// HOST:PORT for the `Host` header.
     pub authority: String,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 impl LinkAddress {
-    /// Reads `https://HOST:PORT…`, or `http://…`, where `tls` is not looked at.
+    /// Parses `https://HOST:PORT…`, or `http://…`, for which `tls` is not called.
     ///
     /// # Errors
     ///
-    /// The address has another form, or its TLS could not be made.
+    /// The address has another form, or `tls` failed.
     pub fn read(
         uri: &Uri,
         tls: impl FnOnce() -> Result<Arc<ClientConfig>, String>,
@@ -69,11 +69,11 @@ impl LinkAddress {
         })
     }
 
-    /// Connects. The task that moves its bytes ends with the sender.
+    /// Connects. The task of the connection ends with the sender.
     ///
     /// # Errors
     ///
-    /// The host was not reached, or its TLS did not come about.
+    /// The host cannot be reached, or the TLS handshake failed.
     pub async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, LinkFault> {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
@@ -100,11 +100,11 @@ async fn speak(
     Ok(sender)
 }
 
-/// Sends a request and reads the answer whole, up to so many bytes.
+/// Sends a request and reads the whole answer of at most `bytes_max` bytes.
 ///
 /// # Errors
 ///
-/// The connection broke, or the answer has too many bytes.
+/// The connection broke, or the answer is too long.
 pub async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,

@@ -1,4 +1,4 @@
-//! Status lists of peers, fetched on schedule from their addresses. Never because of a scan.
+//! Fetches status lists of peers on a schedule, never because of a scan.
 
 use super::link::{LinkAddress, LinkFault, exchange};
 use crate::critical::CriticalTask;
@@ -16,16 +16,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For one file, with the connection.
+/// Time for one file, with the connection.
 const FILE_WAIT: Duration = Duration::from_secs(60);
 
-/// Bytes of what there is of a list.
+/// Largest index of a list, in bytes.
 const INDEX_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of a token's file.
+/// Largest token file, in bytes.
 const TOKEN_BYTES_MAX: u64 = 4_096;
 
-/// After a fetch that failed, at most.
+/// Longest pause after a failed fetch.
 const RETRY_MOST: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
@@ -36,15 +36,15 @@ struct ListIndex {
 
 #[derive(Deserialize)]
 struct ListBase {
-    /// As text: not every language reads large numbers exactly.
+    /// Numbers are sent as text: some languages read large JSON numbers inexactly.
     number: String,
 }
 
-/// How the address of a list is reached, beside the system's way.
+/// Returns the pinned TLS settings for a peer's list; None for the system's authorities.
 pub type PinnedConfig =
     Arc<dyn Fn(&Peer) -> Option<Result<Arc<ClientConfig>, TlsError>> + Send + Sync>;
 
-/// Fetches the lists of all peers, again and again.
+/// Fetches the lists of all peers again and again.
 pub async fn run(recogniser: Arc<Recogniser>, every: Duration, pinned: PinnedConfig) {
     let _critical = CriticalTask("the fetcher of other issuers' lists");
     let mut failing = HashSet::new();
@@ -57,7 +57,10 @@ pub async fn run(recogniser: Arc<Recogniser>, every: Duration, pinned: PinnedCon
             };
             match fetch(&recogniser, peer, address, &pinned).await {
                 Ok(()) if failing.remove(&issuer) => {
-                    tracing::info!(issuer, "the status list of an issuer comes again");
+                    tracing::info!(
+                        issuer,
+                        "the status list of another issuer can be fetched again"
+                    );
                 }
                 Ok(()) => {}
                 Err(why) if failing.insert(issuer) => {
@@ -72,7 +75,7 @@ pub async fn run(recogniser: Arc<Recogniser>, every: Duration, pinned: PinnedCon
             true => every,
             false => every.min(RETRY_MOST),
         };
-        // A trust file that changes is looked at soon.
+        // A changed trust file is noticed soon.
         let slept = tokio::time::timeout(wait, changed(&recogniser, &list)).await;
         drop(slept);
     }

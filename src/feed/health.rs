@@ -1,5 +1,5 @@
-//! What feeds bring for a person's health information: certificates, notices of release, temperatures, trips. Read, checked,
-//! and made into papers; the desk reads these bodies back.
+//! Health information from feeds: certificates, notices of release, temperatures, trips. Parsed, checked and made into papers,
+//! which the desk reads.
 
 use super::{
     BorrowedText, Event, EventFields, Origin, Rejection, is_source, must, parse_day, parse_region,
@@ -13,52 +13,52 @@ use crate::status::Reason;
 use crate::store::{Change, ChangeKind};
 use serde::{Deserialize, Serialize};
 
-/// Places of a trip at most.
+/// Largest number of places of a trip.
 const PLACES_MAX: usize = 50;
 
-/// A health certificate, as it rests.
+/// A health certificate as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// health, nucleic_test, antibody_test, vaccination
+    /// `health`, `nucleic_test`, `antibody_test` or `vaccination`.
     pub certificate: String,
-    /// The result of a test, as the line says it.
+    /// Result of a test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// The number of the certificate at its issuer.
+    /// Number given by the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
-    /// The last day on which it counts.
+    /// Last day of validity, `yyyy-mm-dd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// Division of GB/T 2260, six digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Who says it.
+    /// The source.
     pub source: String,
 }
 
-/// An electronic notice of release from medical observation, as it rests.
+/// An electronic notice of release from medical observation, as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
-    /// The word of the reason.
+    /// The reason.
     pub reason: String,
-    /// The number of the notice at its source.
+    /// Number of the notice, given by the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
-    /// The observation's first and last day.
+    /// First day of the observation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The last day, `yyyymmdd`.
+    /// Last day of the observation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// Division of GB/T 2260, six digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Who says it.
+    /// The source.
     pub source: String,
 }
 
-/// A temperature, as it rests.
+/// A temperature as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Temperature {
     /// Degrees Celsius.
@@ -66,34 +66,34 @@ pub struct Temperature {
     /// Division of GB/T 2260, six digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Who says it.
+    /// The source.
     pub source: String,
 }
 
-/// Where a phone was in 14 days, as its carrier says, as it rests.
+/// A trip card as stored: where a phone was in 14 days, by its carrier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TripCard {
-    /// Divisions of GB/T 2260, as they were reached.
+    /// Divisions of GB/T 2260, in the order of the visits.
     pub places: Vec<String>,
-    /// Who says it.
+    /// The source.
     pub source: String,
 }
 
-/// One of them.
+/// A health event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HealthEvent {
     /// A certificate of a test or a vaccination.
     Certificate(Certificate),
-    /// A notice of a reason.
+    /// A notice of release.
     Notice(Notice),
     /// A temperature that was taken.
     Temperature(Temperature),
-    /// The places where a phone was.
+    /// A trip card.
     Trip(TripCard),
 }
 
 impl HealthEvent {
-    /// Returns the kind of paper as which the event is kept.
+    /// Returns the kind of the event's paper.
     pub fn kind(&self) -> PaperKind {
         match self {
             HealthEvent::Certificate(_) => PaperKind::Certificate,
@@ -112,11 +112,12 @@ impl HealthEvent {
         }
     }
 
-    /// The paper that is filed of it. Its key is made of kind, source and seq: sent again it is the same.
+    /// Returns the change that writes the paper. Its key follows from kind, source and sequence number, so that a repeated
+    /// event changes nothing.
     ///
     /// # Errors
     ///
-    /// `ServiceEnded` where the key of the service that keeps it was destroyed.
+    /// `ServiceEnded` if the key of its service was destroyed.
     pub fn change(&self, who: Identity, origin: &Origin, seal: &Seal) -> Result<Change, Rejection> {
         let kind = self.kind();
         let key = seal.paper_key(&[
@@ -134,7 +135,7 @@ impl HealthEvent {
     }
 }
 
-/// The day after, `yyyymmdd`.
+/// Returns the next day, `yyyymmdd`.
 fn tomorrow(today: u32) -> u32 {
     let next = today + 1;
     match clock::is_day(next) {
@@ -144,11 +145,11 @@ fn tomorrow(today: u32) -> u32 {
     }
 }
 
-/// When something happened that is ordered by it: a time that is yet to come would be the newest for ever.
+/// Parses the time of an event. A future time would stay the newest forever.
 ///
 /// # Errors
 ///
-/// `BadTime` for what is no time, or one later than tomorrow.
+/// `BadTime` if it is no time, or later than tomorrow.
 pub fn happened(text: &str, today: u32) -> Result<Time, Rejection> {
     let at = parse_time(text).ok_or(Rejection::BadTime)?;
     match at.day() <= tomorrow(today) {
@@ -157,11 +158,11 @@ pub fn happened(text: &str, today: u32) -> Result<Time, Rejection> {
     }
 }
 
-/// A temperature that a person can have, to a tenth of a degree.
+/// Returns a body temperature, rounded to a tenth of a degree.
 ///
 /// # Errors
 ///
-/// `BadTemperature` for what is no temperature of a living person.
+/// `BadTemperature` if no living person has it.
 pub fn celsius(celsius: f64) -> Result<f64, Rejection> {
     match (30.0..=45.0).contains(&celsius) {
         true => Ok((celsius * 10.0).round() / 10.0),
@@ -194,7 +195,7 @@ impl EventFields<'_> {
         self.number.as_ref().map(number).transpose()
     }
 
-    /// The day and the division as they were said, when they are such.
+    /// Returns the last day if it is valid.
     fn until_said(&self) -> Result<Option<String>, Rejection> {
         let day = self.until()?;
         Ok(day.and(self.until.as_ref().map(|text| text.0.to_string())))

@@ -1,86 +1,86 @@
-//! Why a line of a feed, or a field that is said at the desk, is not taken: each with a code for programs and a sentence.
+//! Reasons why a feed line or a desk request is rejected, each with a code for programs and a sentence.
 
 use crate::person::BadDocument;
 use std::borrow::Cow;
 
-/// Why a line was rejected. Each has a code of its own; the detail never repeats what the line held.
+/// Why a line or field was rejected. The sentence never repeats its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The line has more bytes than a line may have.
+    /// The line is too long.
     LineTooLong,
-    /// The line is no JSON.
+    /// The line is not JSON.
     NotJson,
-    /// The line is JSON, and no object.
+    /// The line is JSON, but not an object.
     NotAnObject,
-    /// A field has another type than it must have, or stands twice.
+    /// A field has a wrong type, or stands twice.
     BadField,
-    /// The field `event` has a value that is not known.
+    /// The value of `event` is unknown.
     UnknownEvent,
     /// The named field is missing.
     MissingField(&'static str),
-    /// Documents of this type come by a registration only.
+    /// Persons with this type of document are registered by staff.
     OfflineRegistration,
     /// The document number does not have the form of its type.
     BadDocument,
-    /// The date of birth in the document number is no day.
+    /// The date of birth in the document number does not exist.
     BadBirthDate,
     /// The check digit of the document number is wrong.
     BadCheckDigit,
-    /// The name is too long, or has characters that names do not have.
+    /// The name is too long, or has invalid characters.
     BadName,
-    /// The level of assurance is not known.
+    /// The level of assurance is unknown.
     UnknownAssurance,
-    /// The reason is not known.
+    /// The reason is unknown.
     UnknownReason,
-    /// The action is neither to set nor to clear.
+    /// The action is neither `set` nor `clear`.
     UnknownAction,
-    /// A time is none, or is not within bounds.
+    /// A time is invalid or out of bounds.
     BadTime,
-    /// A day is none, or is out of bounds.
+    /// A day is invalid or out of bounds.
     BadUntil,
-    /// The name of the source has the wrong form.
+    /// The name of the source is invalid.
     BadSource,
-    /// The region is no division of six digits.
+    /// The region is not a division of six digits.
     BadRegion,
     /// The temperature is not one of a living person.
     BadTemperature,
-    /// The kind of certificate is not known.
+    /// The kind of certificate is unknown.
     UnknownCertificate,
-    /// The result of the test is not known.
+    /// The result of the test is unknown.
     UnknownResult,
-    /// A number at its issuer has the wrong form.
+    /// The number of a certificate or notice is invalid.
     BadNumber,
-    /// Places are too many, or one is no division.
+    /// There are too many places, or one is not a division.
     BadPlaces,
-    /// The paper is sealed with another key ring, for another owner, or was changed.
+    /// The paper was sealed with another key ring or for another owner, or was changed.
     ForeignPaper,
-    /// The event may be imported, and not fed.
+    /// The event can be imported, but not fed.
     Imported,
     /// The token may not speak for this source.
     SourceNotPermitted,
-    /// The number of the change is above the time in nanoseconds since 1970, two days ahead.
+    /// The sequence number is above the time in nanoseconds since 1970 two days ahead.
     SeqTooHigh,
-    /// The source said the opposite, or filed another record, with the same number.
+    /// The source used the sequence number before, for the opposite or another record.
     SeqReused,
-    /// The key of a line was used before, for another line.
+    /// The idempotency key was used before, for another line.
     KeyReused,
-    /// A symptom is not known.
+    /// A symptom is unknown.
     UnknownSymptom,
-    /// The kind of contact is not known.
+    /// The kind of contact is unknown.
     UnknownContact,
-    /// The means of transport is not known.
+    /// The means of transport is unknown.
     UnknownTransport,
     /// The purpose is empty or too long.
     BadPurpose,
-    /// The person is no minor, or is not said to be a student.
+    /// The person is not a minor, or is not said to be a student.
     NotAMinor,
-    /// A text is empty, too long, or has characters that are not printed.
+    /// A text is empty, too long, or has unprintable characters.
     BadText,
     /// The member is not on the organisation's roster.
     NotOnRoster,
-    /// The state of an appeal is not known.
+    /// The state of an appeal is unknown.
     UnknownState,
-    /// The service that kept this has ended, and its key was destroyed.
+    /// The service has ended, and the key of its papers was destroyed.
     ServiceEnded,
 }
 
@@ -127,7 +127,7 @@ impl Rejection {
         Rejection::ServiceEnded,
     ];
 
-    /// Returns the word that reports and problem documents use.
+    /// Returns the code for programs.
     pub fn code(self) -> &'static str {
         match self {
             Rejection::LineTooLong => "too_large",
@@ -171,7 +171,7 @@ impl Rejection {
         }
     }
 
-    /// The rejection of a code, as another node answered it; the field that is missing is not part of the code.
+    /// Returns the rejection with a code from another node. The name of a missing field is not part of the code.
     pub fn of_code(code: &str) -> Option<Rejection> {
         Rejection::ALL
             .into_iter()

@@ -1,4 +1,4 @@
-//! A stand-in for the identity platform, for the demonstration: a key of its own, and assertions signed with it.
+//! A stand-in for the identity platform in the demonstration: its own key, and assertions signed with it.
 
 use crate::clock::Time;
 use anyhow::{Context, Result};
@@ -9,13 +9,13 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 use std::path::Path;
 
-/// `iss` of its assertions.
+/// The claim `iss` of its assertions.
 pub const ISSUER: &str = "https://identity.invalid/demo";
 
-/// Seconds for which an assertion is accepted.
+/// Validity of an assertion in seconds.
 const LIFE_SECS: u64 = 300;
 
-/// A person as the platform knows them.
+/// A person known to the platform.
 pub struct StandInPerson<'p> {
     /// The type of the document, two digits.
     pub cert_type: &'p str,
@@ -23,21 +23,21 @@ pub struct StandInPerson<'p> {
     pub cert_no: &'p str,
     /// The name on the document.
     pub name: &'p str,
-    /// The word of the level of assurance.
+    /// The level of assurance.
     pub assurance: &'p str,
 }
 
-/// A platform of log-ins for demonstrations and tests, with a key of its own.
+/// A platform with its own key, for demonstrations and tests.
 pub struct StandIn {
     key: EncodingKey,
 }
 
 impl StandIn {
-    /// Makes a key, and writes its public half to a file as a JWKS.
+    /// Creates a key, and writes its public half to a JWKS file.
     ///
     /// # Errors
     ///
-    /// The key could not be made, or its public half could not be written.
+    /// The key cannot be created, or the file cannot be written.
     pub fn new(jwks: &Path) -> Result<StandIn> {
         let der = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
             .map_err(|_| anyhow::anyhow!("no random numbers for a key"))?;
@@ -48,11 +48,11 @@ impl StandIn {
         Ok(StandIn { key })
     }
 
-    /// Returns an assertion that the person consents to be a family member of whoever hands it over.
+    /// Returns an assertion that the person consents to become a family member of its bearer.
     ///
     /// # Errors
     ///
-    /// The assertion could not be signed.
+    /// The assertion cannot be signed.
     pub fn member(&self, person: &StandInPerson<'_>, now: Time) -> Result<String> {
         let seconds = now.0 / 1000;
         let claims = json!({

@@ -1,7 +1,7 @@
-//! Names and texts for people: which characters they may hold, by what Unicode says of each. Pure.
+//! Rules for names and texts: which characters they may hold, by Unicode properties. Pure.
 //!
-//! Nothing may be written that a gate would not see, or would see as something else. Variation selectors choose a form of the
-//! character before them (names of Macao and Korea), joiners shape the letters around them (Persian, Mongolian): each stands only
+//! Names must not hold anything that a gate cannot see or sees as something else. Variation selectors choose the form of the
+//! character before them (names in Macao and Korea), joiners shape their neighbours (Persian, Mongolian): each is allowed only
 //! where it does that.
 
 use icu_properties::props::{
@@ -10,13 +10,13 @@ use icu_properties::props::{
 };
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Characters of the longest name.
+/// Longest name in characters.
 pub const NAME_CHARS_MAX: usize = 64;
 
-/// Characters of the longest text.
+/// Longest text in characters.
 const TEXT_CHARS_MAX: usize = 200;
 
-/// Whether this can be a name: 1 to 64 characters, one of them a letter or a digit, none of them for machines.
+/// Returns whether a text can be a name: 1 to 64 characters, with a letter or digit and no control characters.
 pub fn is_name(name: &str) -> bool {
     (1..=NAME_CHARS_MAX).contains(&name.chars().count())
         && !name.contains(['"', '\\'])
@@ -25,14 +25,14 @@ pub fn is_name(name: &str) -> bool {
         && name.chars().any(is_letter)
 }
 
-/// Whether this can be a text for people: 1 to 200 characters, one of them seen, none of them for machines.
+/// Returns whether a text is suitable for people: 1 to 200 characters, one of them visible, no control characters.
 pub fn is_text(text: &str) -> bool {
     (1..=TEXT_CHARS_MAX).contains(&text.chars().count())
         && !is_unprintable(text)
         && text.chars().any(|c| sort_of(c) == Sort::Seen)
 }
 
-/// Whether a text holds characters for machines, or such as are not seen and do nothing to their neighbours.
+/// Returns whether a text holds control characters, or invisible ones without an effect on their neighbours.
 pub fn is_unprintable(text: &str) -> bool {
     let mut before = Sort::Blank;
     for c in text.chars() {
@@ -52,33 +52,33 @@ pub fn is_unprintable(text: &str) -> bool {
     before == Sort::Joiner
 }
 
-/// Whether a character is seen by itself, and does not only shape its neighbours.
+/// Returns whether a character is visible by itself and not only shapes its neighbours.
 pub(super) fn is_seen_alone(c: char) -> bool {
     matches!(sort_of(c), Sort::Seen | Sort::Blank)
 }
 
-/// What a character does on a line.
+/// What a character does in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
     Seen,
     Blank,
-    /// Chooses a form of the character before it.
+    /// Chooses the form of the character before it.
     Selector,
-    /// Shapes the characters around it.
+    /// Shapes its neighbours.
     Joiner,
-    /// Controls, turns a line around, or is not seen.
+    /// Controls, changes the direction, or is invisible.
     Machine,
 }
 
-/// A vowel of Mongolian stands apart from its word by it.
+/// Separates a vowel from its word in Mongolian.
 const MONGOLIAN_VOWEL_SEPARATOR: char = '\u{180e}';
 
-/// A pattern of Braille without a dot: Unicode has it for a symbol, and nothing is seen.
+/// A Braille pattern without dots: a symbol in Unicode, and invisible.
 const BRAILLE_BLANK: char = '\u{2800}';
 
 fn sort_of(c: char) -> Sort {
     use GeneralCategory as Category;
-    // Nearly all there are.
+    // Nearly all characters are of this kind.
     if matches!(c, '!'..='~' | '\u{4e00}'..='\u{9fff}') {
         return Sort::Seen;
     }
@@ -107,12 +107,12 @@ fn sort_of(c: char) -> Sort {
     }
 }
 
-/// Letters and digits, and characters for private use: registers have rare ones among them.
+/// Returns whether a character is a letter, a digit or for private use, where registers have rare characters.
 fn is_letter(c: char) -> bool {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     let some = GeneralCategoryGroup::Letter.union(GeneralCategoryGroup::Number);
     let some = some.union(GeneralCategory::PrivateUse.into());
-    // A script that is newer than our tables has letters too.
+    // Scripts newer than our tables have letters too.
     let some = some.union(GeneralCategory::Unassigned.into());
     some.contains(category) && sort_of(c) == Sort::Seen
 }

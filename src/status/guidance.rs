@@ -1,10 +1,10 @@
-//! The texts of the six reasons in three languages: what each is called, what to do, who releases, whom to ask.
+//! Texts of the six reasons in three languages: name, what to do, who releases, whom to ask.
 
 use super::Reason;
 use crate::language::Language;
 
 impl Reason {
-    /// The reason's name, for people.
+    /// Returns the name of the reason for people.
     pub fn text(self, language: Language) -> &'static str {
         use Language::*;
         match (self, language) {
@@ -29,7 +29,7 @@ impl Reason {
         }
     }
 
-    /// How it is released (解除指引): what to do, who releases, whom to ask.
+    /// Returns the guidance for its release (解除指引): what to do, who releases, whom to ask.
     pub fn guidance(self, language: Language) -> &'static str {
         use Language::*;
         match (self, language) {
@@ -91,7 +91,7 @@ impl Reason {
     }
 }
 
-/// Where to object to a status.
+/// Returns the text that says where to object to a status.
 pub fn appeal(language: Language) -> &'static str {
     match language {
         Language::Hans => {

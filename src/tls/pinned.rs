@@ -1,4 +1,4 @@
-//! TLS between two services that know each other by public keys: no authority is asked, and a certificate past its dates is none.
+//! TLS between services that pin each other's public keys, without authorities. Expired certificates are refused.
 
 use super::{TlsError, certificates, private_key, provider, read};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -15,10 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 use x509_parser::time::ASN1Time;
 
-/// SHA-256 of a public key, as a certificate holds it.
+/// SHA-256 of a certificate's public key.
 pub type KeyDigest = [u8; 32];
 
-/// Whose public keys are admitted; asked at each handshake, so that a list may change.
+/// The admitted public keys, queried at each handshake, so that the list may change.
 #[derive(Clone)]
 pub struct AdmittedKeys(pub Arc<dyn Fn(&KeyDigest) -> bool + Send + Sync>);
 
@@ -36,24 +36,24 @@ impl PartialEq for AdmittedKeys {
 
 impl Eq for AdmittedKeys {}
 
-/// Returns the digest of a certificate's public key; None where the certificate is not understood.
+/// Returns the digest of a certificate's public key; None if the certificate cannot be parsed.
 pub fn key_digest(certificate: &[u8]) -> Option<KeyDigest> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let hash = digest(&SHA256, certificate.public_key().raw);
     hash.as_ref().try_into().ok()
 }
 
-/// Returns the digest of the public key of the first certificate of a file.
+/// Returns the digest of the public key of the first certificate in a file.
 ///
 /// # Errors
 ///
-/// The file could not be read, or has no certificate.
+/// The file cannot be read, or has no certificate.
 pub fn key_digest_of_file(path: &Path) -> Result<KeyDigest, TlsError> {
     let first = certificates(path, &read(path)?)?.swap_remove(0);
     key_digest(&first).ok_or_else(|| TlsError::NoCertificate(path.to_owned()))
 }
 
-/// Checks who comes or answers by the public key, and the dates of the certificate.
+/// Verifies a peer by its public key and the dates of its certificate.
 #[derive(Debug)]
 struct PinnedVerifier {
     keys: AdmittedKeys,
@@ -164,16 +164,16 @@ impl ClientCertVerifier for PinnedVerifier {
     }
 }
 
-/// Returns what judges the clients of a door.
+/// Returns the verifier of a door's clients.
 pub(super) fn client_verifier(keys: AdmittedKeys) -> Arc<dyn ClientCertVerifier> {
     PinnedVerifier::new(keys)
 }
 
-/// Returns the TLS of a connection to a service with one of these public keys, at which we show our certificate.
+/// Returns the TLS settings for a service with one of these public keys, with our client certificate.
 ///
 /// # Errors
 ///
-/// A file could not be read, or the key does not fit the certificate.
+/// A file cannot be read, or the key does not match the certificate.
 pub fn client(cert: &Path, key: &Path, pins: &[KeyDigest]) -> Result<Arc<ClientConfig>, TlsError> {
     let pair = |why: Error| TlsError::Pair(cert.to_owned(), key.to_owned(), why.to_string());
     let pins = pins.to_vec();
@@ -187,7 +187,7 @@ pub fn client(cert: &Path, key: &Path, pins: &[KeyDigest]) -> Result<Arc<ClientC
         .with_client_auth_cert(chain, private_key(key, &read(key)?)?)
         .map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Whose key is taken out of the trust list resumes nothing.
+    // Sessions must not resume after a key was removed from the trust list.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }
