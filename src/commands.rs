@@ -1,4 +1,4 @@
-//! The commands: what each takes, and what its end tells the shell.
+//! The commands: their arguments and exit codes.
 
 mod audit;
 mod backup;
@@ -78,7 +78,7 @@ enum Command {
     Restore(restore::Restore),
 }
 
-/// Whom a command is about.
+/// Arguments that name a person.
 #[derive(Args)]
 struct DocumentArgs {
     /// 10 identity card, 14 travel permit of HK and Macao residents, 20 PRC passport
@@ -103,11 +103,11 @@ impl DocumentArgs {
     }
 }
 
-/// Bytes of a value that is read from a file at most.
+/// Longest value read from a file, in bytes.
 const PRIVATE_BYTES_MAX: u64 = 4_096;
 
-/// Reads a value that is better not among the arguments: `@FILE` is the first line of a file, `-` the next line of standard input,
-/// anything else the value itself. An error names the file, never the value.
+/// Returns a value that should not be among the arguments: for `@FILE` the first line of a file, for `-` the next line of
+/// standard input, else the value itself. Errors name the file, never the value.
 fn private_value(text: &str) -> Result<String, String> {
     let mut line = String::new();
     let read = if text == "-" {
@@ -127,20 +127,20 @@ fn private_value(text: &str) -> Result<String, String> {
     }
 }
 
-/// Where settings come from; the same for every command that needs a store or its key ring.
+/// Sources of settings, the same for every command that needs a store or its key ring.
 #[derive(Args)]
 struct Sources {
     /// Directory of the embedded store, or an address of Redis: redis://HOST, rediss://HOST,
     /// redis+sentinel://HOST,HOST,HOST/NAME, redis+cluster://HOST,HOST,… [default: ./liangma-data]
     #[arg(long, value_name = "DIR|URL")]
     store: Option<String>,
-    /// The key ring [default: keys in the store's directory; with Redis it must be said]
+    /// The key ring [default: keys in the store's directory; required with Redis]
     #[arg(long, value_name = "FILE")]
     keys: Option<String>,
     /// Settings, as TOML; docs/operate/settings.md lists them all
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How long a command other than `serve` waits for a store in Redis that cannot be reached [default: 30s]
+    /// How long a command other than `serve` waits for an unreachable Redis [default: 30s]
     #[arg(long, value_name = "TIME")]
     wait: Option<String>,
     /// Any setting by its name; may be repeated
@@ -172,9 +172,9 @@ impl Sources {
     }
 }
 
-/// How a command can fail.
+/// Why a command failed.
 enum Failure {
-    /// Bad settings, all of them.
+    /// Bad settings: all faults.
     Settings(Vec<String>),
     Other(anyhow::Error),
 }
@@ -187,12 +187,12 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 type CommandResult = Result<ExitCode, Failure>;
 
-/// Some lines were rejected.
+/// Exit code if some lines were rejected.
 const REJECTED: u8 = 3;
-/// `EX_CONFIG` of sysexits.
+/// Exit code for bad settings, `EX_CONFIG` of sysexits.
 const BAD_SETTINGS: u8 = 78;
 
-/// Runs what the command line asks for.
+/// Runs the command of the command line.
 pub fn run() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
@@ -200,7 +200,7 @@ pub fn run() -> ExitCode {
             let code = ExitCode::from(error.exit_code() as u8);
             return match error.print() {
                 Ok(()) => code,
-                // What is wrong with the arguments has nobody to hear it, and is wrong all the same.
+                // Help or an error that cannot be printed is still an error.
                 Err(_) if error.use_stderr() => code,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
                 Err(error) => {
@@ -252,10 +252,10 @@ pub fn run() -> ExitCode {
     code
 }
 
-/// Where the log goes, once there is one.
+/// The queue of the log, once it is started.
 static LOG: OnceLock<LogQueue> = OnceLock::new();
 
-/// Prints a line to standard error; one that cannot be written is left out.
+/// Prints a line to standard error. If that fails, the line is dropped.
 fn note(line: &str) {
     let _ = writeln!(io::stderr(), "liangma: {line}");
 }
@@ -278,7 +278,7 @@ fn settings(raw: RawSettings) -> Result<Settings, Failure> {
     raw.settings().map_err(Failure::Settings)
 }
 
-/// As [`settings()`], with every file and folder that a node needs.
+/// Returns the settings like [`settings()`], after a check of every file and folder that a node needs.
 fn checked_settings(raw: RawSettings) -> Result<Settings, Failure> {
     tell_renamed(&raw);
     raw.checked().map_err(Failure::Settings)
@@ -290,7 +290,7 @@ fn tell_renamed(raw: &RawSettings) {
     }
 }
 
-/// Logs go to standard error, so that standard output holds what was asked for and nothing else.
+/// Starts the log on standard error, so that standard output holds the results only.
 fn log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failure::Settings(vec![format!("log = {filter:?}: {error}")]))?;
@@ -329,31 +329,31 @@ fn log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts another filter in the place of the log's; true if it could.
+/// Replaces the filter of the log. Returns whether it succeeded.
 type SetLogFilter = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
 
-/// Set where the log goes somewhere.
+/// Set once the log is started.
 static SET_LOG_FILTER: OnceLock<SetLogFilter> = OnceLock::new();
 
-/// Logs by another filter from now on. False if that cannot be done.
+/// Changes the filter of the log. Returns false if that fails.
 fn set_log_filter(filter: &str) -> bool {
     let set = EnvFilter::try_new(filter).ok().zip(SET_LOG_FILTER.get());
     set.is_some_and(|(filter, set)| set(filter))
 }
 
-/// The key ring; a first start of an embedded store makes one, a store that has data never gets another.
+/// Returns the key ring. A first start of an embedded store creates one; a store with data never gets another.
 fn ring(settings: &Settings) -> Result<RingFile, Failure> {
     prepare_ring(settings)?;
     Ok(RingFile::read(&settings.keys)?)
 }
 
-/// The key ring of a node that starts, or the part of one that its doors need.
+/// Returns the key ring of a starting node, or the part that its doors need.
 fn node_keys(settings: &Settings) -> Result<KeyFile, Failure> {
     prepare_ring(settings)?;
     read_node_keys(settings)
 }
 
-/// Reads a key ring, or the part of one that these doors need.
+/// Reads a key ring, or the part that these doors need.
 fn read_node_keys(settings: &Settings) -> Result<KeyFile, Failure> {
     let keys = KeyFile::read(&settings.keys)?;
     let doors = settings.doors.iter().map(|(door, _)| door.name());
@@ -366,7 +366,7 @@ fn read_node_keys(settings: &Settings) -> Result<KeyFile, Failure> {
     }
 }
 
-/// Makes the ring of a first start, and refuses a store that lost its own.
+/// Creates the ring at a first start, and refuses a store whose ring is missing.
 fn prepare_ring(settings: &Settings) -> Result<(), Failure> {
     if let Some(folder) = settings.store.folder()
         && settings.keys == folder.join("keys")
@@ -376,7 +376,7 @@ fn prepare_ring(settings: &Settings) -> Result<(), Failure> {
         make_private(folder)?;
         RingFile::generate(Time::now()).write_new(&settings.keys)?;
         note(&format!(
-            "made a key ring: {} (mode 0600). Keep a copy: without it the store cannot be read.",
+            "created a key ring: {} (mode 0600). Keep a copy: without it the store cannot be read.",
             settings.keys.display()
         ));
     }
@@ -389,7 +389,7 @@ fn prepare_ring(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The key ring of a store that has data is gone.
+/// Returns the failure of a store with data whose key ring is missing.
 fn lost_ring(keys: &Path, folder: &Path) -> Failure {
     let (keys, folder) = (keys.display(), folder.display());
     let why = anyhow::anyhow!(
@@ -404,13 +404,13 @@ fn make_private(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A store, opened.
+/// An open store.
 enum StoreHandle {
     Embedded(Box<embedded::OpenedEmbedded>),
     Redis(Box<redis::OpenedRedis>),
 }
 
-/// The store of these settings; `cache_bytes` are pages of the embedded one.
+/// Opens the store; `cache_bytes` is the page cache of an embedded one.
 async fn open_store(
     settings: &Settings,
     seal: &Seal,
@@ -443,7 +443,7 @@ fn open_embedded(
     )?)
 }
 
-/// Refuses a directory without a store, before a command that only reads makes a ring or a store in it.
+/// Refuses a directory without a store, before a command that only reads would create a ring or a store.
 fn must_exist(settings: &Settings) -> Result<(), Failure> {
     match settings.store.folder() {
         Some(folder) if !embedded::is_in(folder) => {
@@ -453,7 +453,7 @@ fn must_exist(settings: &Settings) -> Result<(), Failure> {
     }
 }
 
-/// Opens a store that must have been written to; see [`must_exist`] for what precedes it.
+/// Opens a store that must have been written to; call [`must_exist`] before.
 async fn open_existing(settings: &Settings, seal: &Seal) -> Result<StoreHandle, Failure> {
     must_exist(settings)?;
     let opened = open_store(settings, seal, settings.store_cache_bytes).await?;
@@ -465,7 +465,7 @@ async fn open_existing(settings: &Settings, seal: &Seal) -> Result<StoreHandle, 
     }
 }
 
-/// A store that a command writes to and nobody is served from.
+/// Starts a store that a command writes to, without a board.
 fn started(opened: StoreHandle, settings: &Settings) -> Box<dyn Store> {
     match opened {
         StoreHandle::Embedded(store) => {
@@ -476,17 +476,17 @@ fn started(opened: StoreHandle, settings: &Settings) -> Box<dyn Store> {
     }
 }
 
-/// The runtime of everything that is not a door: the start, signals, the store.
+/// Returns the runtime of everything except the doors: the start, signals, the store.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // The threads that filled the board have no more to do; each look at the store would wake one after the other.
+        // Few threads: the ones that filled the board have nothing more to do, and each call of the store would wake another.
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .enable_all()
         .build()
 }
 
-/// Progress on a terminal, silence elsewhere. `total` of what `unit` names, where it is known.
+/// Shows progress on a terminal, and nothing elsewhere. `total` is the expected number, if known.
 fn progress(total: Option<u64>, what: &'static str, bytes: bool) -> indicatif::ProgressBar {
     use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
     let (bar, count) = match (total, bytes) {
@@ -494,10 +494,10 @@ fn progress(total: Option<u64>, what: &'static str, bytes: bool) -> indicatif::P
         (Some(total), false) => (ProgressBar::new(total), "{human_pos}/{human_len}"),
         (None, _) => (ProgressBar::new_spinner(), "{human_pos}"),
     };
-    // A rate names its unit, and has no more digits than anybody reads.
+    // A rate names its unit, and has few digits.
     let rate = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         let rate = state.per_sec().round().max(0.0) as u64;
-        // A bar that cannot be written is passed over.
+        // A bar that cannot be written is ignored.
         let _ = match bytes {
             true => write!(out, "{}/s", HumanBytes(rate)),
             false => write!(out, "{}/s", HumanCount(rate)),

@@ -1,6 +1,8 @@
-//! Every setting: its name, default, bounds and meaning; and the typed settings of each module, from file, environment and flags.
+//! Every setting: its name, default, bounds and meaning; and the typed settings of each module, read from file, environment and
+//! command line.
 //!
-//! Defaults < file < environment (`LIANGMA_…`) < flags. Whatever is bad or unknown is named, all of it at once.
+//! Precedence: defaults < file < environment (`LIANGMA_…`) < command line. All invalid and unknown settings are reported at
+//! once.
 
 mod files;
 pub mod listing;
@@ -40,7 +42,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "key_ring",
         "STORE/keys",
         "a file, mode 0600",
-        "the key ring; must be said where the store is Redis",
+        "the key ring; required with Redis",
     ),
     (
         "resident",
@@ -60,13 +62,13 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "agent",
         "none",
         "none, or address:port",
-        "the agent port: tells balancers how many requests a door can have in flight, and that the node leaves; an inner network's",
+        "the agent port, which tells balancers how many requests a door can take, and that the node drains; for an inner network",
     ),
     (
         "balancers",
         "1",
         "1 to 1000",
-        "balancers that share what the agent port and `/ready` tell",
+        "balancers that share the numbers of the agent port and of `/ready`",
     ),
     (
         "doors",
@@ -78,7 +80,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "resident_tls_cert",
         "none",
         "a PEM file",
-        "the certificate of the resident door, with those that lead to its authority: the door speaks TLS then; it and its key are read again when they change",
+        "certificate chain of the resident door, which then uses TLS; it and its key are read again when they change",
     ),
     (
         "resident_tls_key",
@@ -90,28 +92,28 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "gate_tls_cert",
         "none",
         "a PEM file",
-        "the same of the gate door",
+        "certificate chain of the gate door",
     ),
     ("gate_tls_key", "none", "a PEM file", "and its private key"),
     (
         "desk_tls_cert",
         "none",
         "a PEM file",
-        "the same of the desk door",
+        "certificate chain of the desk door",
     ),
     ("desk_tls_key", "none", "a PEM file", "and its private key"),
     (
         "ops_tls_cert",
         "none",
         "a PEM file",
-        "the same of the operations door",
+        "certificate chain of the operations door",
     ),
     ("ops_tls_key", "none", "a PEM file", "and its private key"),
     (
         "ops_client_ca",
         "none",
         "a PEM file",
-        "who signs the certificates of the clients of the operations door: one without such a certificate gets no connection; needs `ops_tls_cert`",
+        "authorities of client certificates at the operations door: clients without one are refused; needs `ops_tls_cert`",
     ),
     (
         "resident_threads",
@@ -136,176 +138,181 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "resident_connections_max",
         "10000",
         "1 to 1000000",
-        "connections that the resident door admits",
+        "connections that the resident door admits at most",
     ),
     (
         "gate_connections_max",
         "4000",
         "1 to 1000000",
-        "connections that the gate door admits",
+        "connections that the gate door admits at most",
     ),
     (
         "desk_connections_max",
         "2000",
         "1 to 1000000",
-        "connections that the desk door admits",
+        "connections that the desk door admits at most",
     ),
     (
         "ops_connections_max",
         "256",
         "1 to 1000000",
-        "connections that the operations door admits",
+        "connections that the operations door admits at most",
     ),
     (
         "resident_niceness",
         "10",
         "0 to 19",
-        "steps by which the threads of the resident and desk doors let those of the gates go first",
+        "niceness of the threads of the resident and desk doors, so that gates go first",
     ),
     (
         "queue_delay_target",
         "60ms",
         "5ms to 5s",
-        "past this wait in the kernel (of nine requests in ten) a door admits fewer connections, below three quarters of it more again",
+        "queue delay (90th percentile) above which a door admits fewer connections; below three quarters of it the door admits more again",
     ),
     (
         "backlog",
         "256",
         "1 to 65535",
-        "connections that the kernel keeps for a door; a long queue is one of people who have left",
+        "length of the kernel's accept queue of a door; clients in a long queue have often left",
     ),
     (
         "busy_answers_per_second",
         "10000",
         "0 to 100000",
-        "newcomers of one full door that are told so, at most; 0: none, they wait in the kernel",
+        "answers `busy` of one full door at most; 0: none, new connections wait in the kernel",
     ),
     (
         "busy_cpu_percent",
         "5",
         "0 to 100",
-        "of the process's processor time, what telling newcomers of one full door may take, behind the threads of the door; 20 a second are told in any case",
+        "share of the process's processor time for the answers `busy` of one full door; 20 a second are sent in any case",
     ),
     (
         "head_timeout",
         "5s",
         "100ms to 5m",
-        "for a request's head, and for a new connection's first byte",
+        "time for a request's head, and for a new connection's first byte",
     ),
     (
         "idle_timeout",
         "60s",
         "100ms to 1h",
-        "between two requests of a connection",
+        "time between two requests of a connection",
     ),
     (
         "stall_timeout",
         "10s",
         "100ms to 5m",
-        "without a byte read or written while a request is answered",
+        "time without a byte read or written while a request is answered",
     ),
-    ("answer_timeout", "30s", "100ms to 5m", "for a whole answer"),
+    (
+        "answer_timeout",
+        "30s",
+        "100ms to 5m",
+        "time for a whole answer",
+    ),
     (
         "bulk_timeout",
         "5m",
         "100ms to 1h",
-        "for a whole bulk scan, and for a whole feed",
+        "time for a whole bulk scan or feed",
     ),
     (
         "head_bytes_max",
         "8192",
         "1024 to 65536",
-        "bytes of a request's head",
+        "largest head of a request",
     ),
     (
         "bulk_lines_max",
         "100000",
         "1 to 10000000",
-        "lines of a bulk scan",
+        "largest number of lines of a bulk scan",
     ),
     (
         "body_bytes_max",
         "64MiB",
         "64KiB to 1TiB",
-        "bytes of request bodies under way at one door: gathered before they are answered, or read ahead of a bulk scan's verdicts",
+        "memory for request bodies of one door: gathered ones, and bulk scans that are read ahead of their verdicts",
     ),
     (
         "body_timeout",
         "60s",
         "100ms to 5m",
-        "for the body of an organisation's declarations; any other small body has head_timeout, after its head",
+        "time for the body of an organisation's declarations; other small bodies have head_timeout, after the head",
     ),
     (
         "feed_bytes_max",
         "1GiB",
         "1KiB to 1TiB",
-        "bytes of a feed's body",
+        "largest body of a feed",
     ),
     (
         "code_life",
         "60s",
         "1s to 10m",
-        "a code is accepted this long after it was shown",
+        "validity of a code after it was shown",
     ),
     (
         "clock_skew",
         "2s",
         "0ms to 30s",
-        "how far the clocks of two nodes may be apart",
+        "allowed difference of two nodes' clocks",
     ),
     (
         "session_life",
         "24h",
         "1m to 90d",
-        "a session made of an assertion lasts this long",
+        "validity of a session that an assertion opened",
     ),
     (
         "stale_after",
         "2s",
         "100ms to 10m",
-        "older knowledge is marked `stale`",
+        "older data is marked `stale`",
     ),
     (
         "too_old_after",
         "30s",
         "1s to 1h",
-        "older knowledge gives no colour, and the node is not ready",
+        "older data gives no colour, and the node is not ready",
     ),
     (
         "clock_offset_max",
         "5s",
         "500ms to 1h",
-        "a node is not ready while its system's clock is further from that of Redis",
+        "a node is not ready while its system's clock and that of Redis differ by more",
     ),
     (
         "board_shards",
         "2048",
         "16 to 65536, a power of two",
-        "shards of the board; thousands keep a growing one from being felt",
+        "shards of the board; with thousands, a growing one delays no query noticeably",
     ),
     (
         "store_timeout",
         "5s",
         "10ms to 5m",
-        "the desk and feeds wait this long for the store, then it is `upstream_busy`",
+        "time that the desk and feeds wait for the store before `upstream_busy`",
     ),
     (
         "store_in_flight_max",
         "256",
         "1 to 65536",
-        "queries that may be with the store at once, at most: below that the limit follows how long the store takes; and feeds that write to it",
+        "largest number of queries in the store at once, and of writes beside them; below it the limit follows the store's latency",
     ),
     (
         "store_cache_bytes",
         "256MiB",
         "1MiB to 1TiB",
-        "pages of the embedded store kept in memory",
+        "page cache of the embedded store",
     ),
     (
         "store_replicas",
         "auto",
         "auto, or 0 to 5",
-        "replicas in Redis that must have a change before it is acknowledged, and all that follow the primary should; `auto`: 1, or 0 for a single server that has none at the start",
+        "replicas in Redis that must have a change before it is acknowledged; `auto`: 1, or 0 for a single server without replicas at the start",
     ),
     (
         "store_stream_entries_max",
@@ -317,44 +324,44 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "store_password_file",
         "none",
         "a file",
-        "the password of Redis, instead of the one in the address; read at every connection, so that a new one needs no restart",
+        "file with the password of Redis, in place of the one in the address; read at every connection, so that a change needs no restart",
     ),
     (
         "store_sentinel_user",
         "none",
         "text",
-        "the user at the sentinels, beside store_sentinel_password_file",
+        "user of the sentinels; needs store_sentinel_password_file",
     ),
     (
         "store_sentinel_password_file",
         "none",
         "a file",
-        "the password of the sentinels, where it is not that of Redis; read at every connection",
+        "file with the password of the sentinels, if it differs from that of Redis; read at every connection",
     ),
     (
         "store_ca_file",
         "none",
         "a PEM file",
-        "who signed the certificates of `rediss://` servers; the system's authorities without it",
+        "authorities of the certificates of `rediss://` servers; default: the system's",
     ),
     (
         "store_cert_file",
         "none",
         "a PEM file",
-        "our certificate, for `rediss://` servers that ask for one",
+        "client certificate for `rediss://` servers that ask for one",
     ),
     ("store_cert_key_file", "none", "a PEM file", "and its key"),
     (
         "store_read_timeout",
         "250ms",
         "10ms to 5m",
-        "a show or scan that memory cannot answer waits this long for the store, then it is `upstream_busy`",
+        "time that a show or scan waits for the store, if memory cannot answer, before `upstream_busy`",
     ),
     (
         "record_cache_bytes",
         "64MiB",
         "1MiB to 1TiB",
-        "records and absences kept in memory beside the board",
+        "cache of records and absences beside the board",
     ),
     (
         "desk_requests_per_second",
@@ -366,19 +373,19 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "guidance_file",
         "none",
         "a TOML file",
-        "texts of release guidance per reason and region, checked at the start; docs/integrate/api.md has its form",
+        "texts of release guidance by reason and region, checked at the start; docs/integrate/api.md describes the file",
     ),
     (
         "names_file",
         "none",
         "a TOML file",
-        "names in print of sources, organisations and sites, checked at the start; docs/integrate/api.md has its form",
+        "display names of sources, organisations and sites, checked at the start; docs/integrate/api.md describes the file",
     ),
     (
         "red_alarm_per_hour",
         "1000",
         "1 to 1000000000",
-        "people whom one source turns red in an hour before it raises an alarm (`liangma_red_alarms`); nothing is refused",
+        "people whom one source may set red in an hour before an alarm (`liangma_red_alarms`); nothing is refused",
     ),
     (
         "family_members_max",
@@ -390,79 +397,79 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "shows_per_second",
         "2",
         "0 to 1000000",
-        "shows of one resident, ten seconds' worth at once after a rest, then `rate_limited`; 0 for no limit",
+        "shows of one resident, with ten seconds saved up, before `rate_limited`; 0 for no limit",
     ),
     (
         "scans_per_second",
         "50",
         "0 to 1000000",
-        "the same for scans with one scanner token",
+        "scans with one scanner token, with ten seconds saved up, before `rate_limited`; 0 for no limit",
     ),
     (
         "gate_reasons",
         "none",
         "none, all",
-        "what scans and bulk scans tell of why somebody is red: nothing beside the colour, or every reason",
+        "reasons in answers to scans: none, or all",
     ),
     (
         "bulk_codes_per_second",
         "10000",
         "0 to 100000000",
-        "lines of bulk scans with one scanner token, `bulk_lines_max` at once after a rest; then bulks go no faster, and few begin; 0 for no limit",
+        "lines of bulk scans with one scanner token, with `bulk_lines_max` saved up; beyond it bulk scans are slowed down, and few begin; 0 for no limit",
     ),
     (
         "bulk_scans_per_token",
         "2",
         "1 to 10000",
-        "bulk scans with one scanner token at once; one more is `rate_limited`",
+        "concurrent bulk scans with one scanner token; further ones are `rate_limited`",
     ),
     (
         "offline_issuer",
         "none",
         "six digits",
-        "the division of GB/T 2260 in whose name offline codes are signed; without it there are none",
+        "issuer of offline codes, a division of GB/T 2260; default: no offline codes",
     ),
     (
         "offline_life",
         "72h",
         "1h to 366d",
-        "an offline code lasts this long, whole hours, unless fewer or more are asked for",
+        "validity of an offline code in whole hours, if the caller asks for none",
     ),
     (
         "offline_life_max",
         "90d",
         "1h to 366d",
-        "the longest life that may be asked for, whole hours",
+        "longest validity that a caller may ask for, in whole hours",
     ),
     (
         "offline_codes_per_second",
         "200",
         "1 to 1000000",
-        "offline codes that each thread of the resident door signs in a second; past that `busy`",
+        "offline codes that each thread of the resident door signs in a second before `busy`",
     ),
     (
         "trust",
         "none",
         "a TOML file",
-        "whose codes are recognised beside our own; read again when it or a file that it names changes. Without it there are none",
+        "trust file: other issuers whose codes are recognised; read again when it or a file that it names changes. Default: none",
     ),
     (
         "formats",
         "liangma",
         "a list of liangma, hc1, shc",
-        "which of the trust file's formats are switched on",
+        "formats of the trust file that are switched on",
     ),
     (
         "exchange",
         "none",
         "none, or address:port",
-        "the exchange door, for services of other issuers that the trust file names by their public key; needs `exchange_cert`, `trust` and `offline_issuer`. Not behind a balancer that ends TLS",
+        "the exchange door, for services of other issuers, which the trust file names by public key; needs `exchange_cert`, `trust` and `offline_issuer`. A balancer before it must not end TLS",
     ),
     (
         "exchange_cert",
         "none",
         "a PEM file",
-        "our certificate at the exchange: of the door, and where others are asked; they know it by its public key",
+        "certificate of the exchange door and of requests to other issuers, who know its public key",
     ),
     (
         "exchange_cert_key",
@@ -474,159 +481,164 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "exchange_wait",
         "800ms",
         "50ms to 10s",
-        "a scan waits this long for another issuer's service, in all, then it is `issuer_unreachable`",
+        "time that a scan waits for another issuer's service before `issuer_unreachable`",
     ),
     (
         "exchange_in_flight",
         "64",
         "1 to 10000",
-        "questions under way to one issuer's service; one more is `issuer_unreachable` at once",
+        "concurrent requests to one issuer's service; further scans are `issuer_unreachable` at once",
     ),
     (
         "exchange_per_second",
         "1000",
         "1 to 1000000",
-        "codes that one issuer's service may ask of here in a second, then `rate_limited`",
+        "codes that one issuer's service may ask for here in a second before `rate_limited`",
     ),
     (
         "list_fetch_every",
         "5m",
         "1s to 1h",
-        "status lists of other issuers are fetched this often",
+        "interval of fetches of other issuers' status lists",
     ),
     (
         "list_every",
         "10m",
         "1s to 1h",
-        "a new status list for gates without a network is published this often, by one of the nodes",
+        "interval at which one of the nodes publishes a status list for gates without a network",
     ),
     (
         "list_base_every",
         "3h",
         "1s to 24h",
-        "its base is made anew this often; between two bases there are files of changes",
+        "interval of new bases of the status list; between them only changes are published",
     ),
     (
         "list_stale_after",
         "30m",
         "1s to 24h",
-        "gates without a network mark a colour when their list is older",
+        "age of a list past which gates without a network mark a colour as stale",
     ),
     (
         "list_too_old_after",
         "12h",
         "1s to 24h",
-        "an older list gives no colour, and no file may be used longer",
+        "age past which a list gives no colour, and validity of its files",
     ),
     (
         "list_bytes_per_second",
         "4MiB",
         "64KiB to 1GiB",
-        "bytes of status lists that each thread of a door sends in a second; past that `busy`",
+        "bytes of status lists that each thread of a door sends in a second before `busy`",
     ),
     (
         "pages_per_second",
         "1000",
         "0 to 1000000",
-        "pages that a thread of a door serves in a second, then `busy`; as many parts of pages beside them, asked for by their version; 0 for no pages here, where something before us keeps them",
+        "pages that each thread of a door serves in a second before `busy`, and as many versioned assets beside them; 0 for no pages, if a proxy serves them",
     ),
     (
         "identity_jwks_file",
         "none",
         "a file",
-        "the identity platform's public keys; without it nobody can open a session",
+        "JWKS with the identity platform's public keys; without it every log-in is refused",
     ),
-    ("identity_issuer", "none", "text", "`iss` of its assertions"),
+    (
+        "identity_issuer",
+        "none",
+        "text",
+        "required claim `iss` of its assertions",
+    ),
     (
         "identity_audience",
         "liangma",
         "text",
-        "`aud` of its assertions",
+        "required claim `aud` of its assertions",
     ),
     (
         "identity_member_url",
         "none",
         "an address, https://",
-        "where the resident's page sends a resident who adds a family member; the platform sends back to `return` with `#a=ASSERTION&state=STATE`",
+        "address to which the resident's page sends a resident who adds a family member; the platform returns to `return` with `#a=ASSERTION&state=STATE`",
     ),
     (
         "retention_health",
         "730d",
         "1d to 36500d",
-        "certificates and notices of release are kept this long, then swept",
+        "retention of certificates and notices of release",
     ),
     (
         "retention_temperatures",
         "30d",
         "1d to 36500d",
-        "the same for temperatures",
+        "retention of temperatures",
     ),
     (
         "retention_trips",
         "14d",
         "1d to 36500d",
-        "the same for trip cards",
+        "retention of trip cards",
     ),
     (
         "retention_declarations",
         "180d",
         "1d to 36500d",
-        "the same for declarations, those of entry too",
+        "retention of declarations of health and of entry",
     ),
     (
         "retention_arrangements",
         "1095d",
         "1d to 36500d",
-        "the same for family members, grants, registrations and appeals",
+        "retention of family members, grants, registrations and appeals",
     ),
     (
         "retention_accesses",
         "1095d",
         "1d to 36500d",
-        "the same for recorded looks at a person, scans of grants and the audit log",
+        "retention of recorded looks at persons, notices of scanned grants and the audit log",
     ),
     (
         "retention_sweep_interval",
         "24h",
         "1s to 30d",
-        "between two sweeps of what is past its time; of nodes over one Redis one sweeps",
+        "interval of sweeps of papers past their retention; of several nodes over one Redis, one sweeps",
     ),
     (
         "drain_delay",
         "1s",
         "0ms to 5m",
-        "on SIGTERM: `/ready` says no this long before the doors close",
+        "on SIGTERM: time between `/ready` answering no and the doors closing",
     ),
     (
         "drain_timeout",
         "10s",
         "0ms to 10m",
-        "and then queries have this long to end",
+        "then: time for running queries to end",
     ),
     (
         "command_store_timeout",
         "30s",
         "0ms to 1h",
-        "a command other than `serve` waits this long for a store in Redis that cannot be reached, then it fails",
+        "time that a command other than `serve` waits for an unreachable Redis before it fails",
     ),
     (
         "log",
         "info",
         "a filter of tracing",
-        "what is logged, to standard error",
+        "filter of log lines, which go to standard error",
     ),
     (
         "log_format",
         "text",
         "text, json",
-        "how a line of the log is written; in the journal of systemd each has its priority",
+        "format of log lines; in the systemd journal each has its priority",
     ),
 ];
 
-/// `LIANGMA_TOKEN` is no setting: commands that come to a running node read their token from it.
+/// `LIANGMA_TOKEN` is no setting: commands that connect to a running node read their token from it.
 const TOKEN_VARIABLE: &str = "TOKEN";
 
-/// Settings that had another name. The old name is taken as the new one, with a line that says so.
+/// Renamed settings. The old name still works, and is reported.
 const RENAMED: &[(&str, &str)] = &[
     ("wait_max", "queue_delay_target"),
     ("cold_bytes", "record_cache_bytes"),
@@ -659,7 +671,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("command_wait", "command_store_timeout"),
 ];
 
-/// Settings whose new values a reload takes up. The others need a restart.
+/// Settings that a reload changes. The others need a restart.
 pub const RELOADABLE: &[&str] = &[
     "log",
     "guidance_file",
@@ -678,17 +690,17 @@ pub const RELOADABLE: &[&str] = &[
 /// Formats of codes of other issuers.
 const FORMATS: [&str; 3] = ["liangma", "hc1", "shc"];
 
-/// Where residents and statuses are kept.
+/// Settings of the store.
 #[derive(Clone, Debug)]
 pub enum StoreSettings {
-    /// The embedded store in this folder.
+    /// The embedded store in this directory.
     Embedded(PathBuf),
-    /// Redis, with its servers.
+    /// Redis servers.
     Redis(Box<redis::Settings>),
 }
 
 impl StoreSettings {
-    /// The directory of the embedded store.
+    /// Returns the directory of the embedded store; None for Redis.
     pub fn folder(&self) -> Option<&Path> {
         match self {
             StoreSettings::Embedded(folder) => Some(folder),
@@ -697,75 +709,75 @@ impl StoreSettings {
     }
 }
 
-/// Everything that a node is told.
+/// All settings of a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where everything is kept.
+    /// The store.
     pub store: StoreSettings,
-    /// The file of the key ring.
+    /// File of the key ring.
     pub keys: PathBuf,
-    /// The longest life of an offline code, also where none are issued.
+    /// Longest validity of an offline code, even if none are issued.
     pub offline_life_max: Duration,
     /// The doors, each with its settings.
     pub doors: Vec<(Door, doors::Settings)>,
-    /// Where balancers ask how much the doors can take.
+    /// Address of the agent port; None to open none.
     pub agent: Option<SocketAddr>,
     /// The limits of one request.
     pub http: http::Settings,
-    /// How long codes last, and which clocks are believed.
+    /// Settings of codes.
     pub seal: seal::Settings,
     /// Ages and size of the board.
     pub board: board::Settings,
-    /// How queries are answered.
+    /// Settings of the service.
     pub service: service::Settings,
-    /// Whose assertions of a log-in are believed.
+    /// The identity platform, whose assertions are accepted.
     pub identity: identity::Settings,
-    /// Bytes of memory that the embedded store may keep of its file.
+    /// Size of the embedded store's page cache in bytes.
     pub store_cache_bytes: usize,
-    /// Between not being ready and accepting no more connections.
+    /// Time between `/ready` answering no and the doors closing.
     pub drain_delay: Duration,
-    /// What queries have until their connections are cut.
+    /// Time for running queries until their connections are cut.
     pub drain_timeout: Duration,
-    /// The levels of the log, as directives of `tracing`.
+    /// Filter of log lines, as directives of `tracing`.
     pub log: String,
-    /// The format of a line of the log.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// None where codes of other issuers are not recognised.
+    /// Settings of recognition; None if codes of other issuers are not recognised.
     pub recognition: Option<RecognitionSettings>,
-    /// How other issuers' services are asked.
+    /// Settings of requests to other issuers.
     pub exchange: ExchangeSettings,
     /// Texts of release guidance.
     pub guidance: Option<PathBuf>,
-    /// Names in print of sources, organisations and sites.
+    /// Display names of sources, organisations and sites.
     pub names: Option<PathBuf>,
-    /// How long papers are kept, and how often what is past it is swept.
+    /// Retention of papers.
     pub keep: Retention,
-    /// Between two sweeps of papers whose time is over.
+    /// Interval of sweeps of papers past their retention.
     pub retention_sweep_interval: Duration,
 }
 
-/// What was said, from weak to strong; later sources win.
+/// Settings as text, from all sources; later ones win.
 #[derive(Default)]
 pub struct RawSettings {
     values: BTreeMap<String, (String, String)>,
     bad: Vec<String>,
-    /// What was said under an old name, and the name that it has now.
+    /// Uses of old names, with the present ones.
     renamed: Vec<String>,
 }
 
 impl RawSettings {
-    /// One value; `origin` is named when it is bad.
+    /// Sets one value. `origin` is named if it is bad.
     pub fn set(&mut self, name: &str, value: impl Into<String>, origin: impl Display) {
         let (value, origin) = (value.into(), origin.to_string());
         if let Some(new) = renamed(name) {
-            // Of two names for one setting in one place nobody can say which was meant.
+            // With two names for one setting in one source, the meant value is unknown.
             let is_twice = (self.values.get(new)).is_some_and(|(_, known)| *known == origin);
             match is_twice {
                 true => (self.bad).push(format!(
-                    "{origin}: {name} is called {new} now; both are there"
+                    "{origin}: {name} is the former name of {new}, and both are set"
                 )),
                 false => {
-                    (self.renamed).push(format!("{origin}: {name} is called {new} now"));
+                    (self.renamed).push(format!("{origin}: {name} is the former name of {new}"));
                     self.set(new, value, origin);
                 }
             }
@@ -788,9 +800,10 @@ impl RawSettings {
         }
     }
 
-    /// A TOML file of `name = value`.
+    /// Reads a TOML file of `name = value` lines.
     ///
-    /// A line that is no TOML is named, and the others are read all the same. No error repeats a value: it may be a password.
+    /// Lines that are not TOML are reported, and the others are read all the same. Messages never repeat a value, which may be
+    /// a password.
     pub fn load_file(&mut self, path: &Path) {
         let place = path.display().to_string();
         let text = match read_small(path) {
@@ -803,7 +816,7 @@ impl RawSettings {
         self.load_text(&text, &place);
     }
 
-    /// The text of such a file; `place` is named where it is bad.
+    /// Reads the text of such a file; `place` is named if it is bad.
     pub fn load_text(&mut self, text: &str, place: &str) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Ok(table) = text.parse::<toml::Table>() {
@@ -818,7 +831,7 @@ impl RawSettings {
                     for name in table.keys() {
                         if let Some(first) = seen.insert(name.clone(), nth + 1) {
                             self.bad.push(format!(
-                                "{place}: {name} stands in lines {first} and {}",
+                                "{place}: {name} is set in lines {first} and {}",
                                 nth + 1
                             ));
                         }
@@ -838,7 +851,7 @@ impl RawSettings {
         }
         if self.bad.len() == before {
             self.bad
-                .push(format!("{place}: is no TOML of NAME = VALUE, one a line"));
+                .push(format!("{place}: is not TOML of NAME = VALUE lines"));
         }
     }
 
@@ -854,9 +867,9 @@ impl RawSettings {
         }
     }
 
-    /// `LIANGMA_…`, each a setting in capitals.
+    /// Reads `LIANGMA_…` variables: each names a setting in capitals.
     ///
-    /// A variable whose name is nearly such a one is named too: it would be passed over in silence.
+    /// Variables with similar names are reported too, because they would be ignored silently.
     pub fn load_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
         for (variable, value) in variables {
             let variable = variable.to_string_lossy();
@@ -879,43 +892,52 @@ impl RawSettings {
             }
             match value.to_str() {
                 Some(value) => self.set(&name.to_ascii_lowercase(), value, &variable),
-                None => self.bad.push(format!("{variable}: is no UTF-8")),
+                None => self.bad.push(format!("{variable}: is not UTF-8")),
             }
         }
     }
 
-    /// `name=value`, as `--set` takes it.
+    /// Sets `name=value`, the argument of `--set`.
     pub fn set_pair(&mut self, pair: &str) {
         match pair.split_once('=') {
             Some((name, value)) => self.set(name, value, "--set"),
-            // Other text may be an address with a password.
+            // Any other text may be an address with a password.
             None => {
                 let is_word = pair.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
                 let shown = if is_word { pair } else { "…" };
-                self.bad.push(format!("--set {shown}: it takes NAME=VALUE"));
+                self.bad
+                    .push(format!("--set {shown}: NAME=VALUE is expected"));
             }
         }
     }
 
-    /// Returns what was said under old names, a line each.
+    /// Returns a line for each use of an old name.
     pub fn renamed(&self) -> &[String] {
         &self.renamed
     }
 
-    /// All settings, or everything that is wrong with them.
+    /// Returns the typed settings.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the settings.
     pub fn settings(self) -> Result<Settings, Vec<String>> {
         let (settings, read) = self.read();
         read.outcome(settings)
     }
 
-    /// As [`RawSettings::settings`], and every file and folder that a node needs is there and can be used.
+    /// Returns the typed settings, after a check of every file and folder that a node needs.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the settings and of those files.
     pub fn checked(self) -> Result<Settings, Vec<String>> {
         let (settings, mut read) = self.read();
         files::check(&mut read, &settings);
         read.outcome(settings)
     }
 
-    /// Reads all settings. In the place of a bad one stands a value that is good, and the reader has what is wrong with it.
+    /// Reads all settings. A valid value replaces each bad one; the reader holds the faults.
     fn read(self) -> (Settings, SettingsReader) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut read = SettingsReader {
@@ -936,7 +958,7 @@ impl RawSettings {
         };
         let doors = read.doors(cores);
         let bulk_lines_max = read.number("bulk_lines_max", 1..=10_000_000);
-        // Half of what a door takes for a stall.
+        // Half of the time after which a door considers a client stalled.
         let bulk_pause_max = doors
             .iter()
             .map(|(_, door)| door.stall_timeout / 2)
@@ -950,7 +972,7 @@ impl RawSettings {
         }
         let shards = read.number("board_shards", 16..=65_536) as usize;
         if !shards.is_power_of_two() {
-            read.bad("board_shards", "is no power of two");
+            read.bad("board_shards", "is not a power of two");
         }
         let jwks = read.raw("identity_jwks_file").map(PathBuf::from);
         let issuer = read.raw("identity_issuer");
@@ -1063,7 +1085,7 @@ fn days(n: u64) -> Duration {
     secs(n * 86_400)
 }
 
-/// Takes settings out one by one and notes what is wrong with them.
+/// Takes settings one by one, and records their faults.
 struct SettingsReader {
     raw: RawSettings,
     bad_names: BTreeSet<String>,
@@ -1081,7 +1103,7 @@ impl SettingsReader {
         self.bad_names.contains(name)
     }
 
-    /// Returns all settings as they were written. An address may hold a password: its host, kind and path are shown.
+    /// Returns all settings as written. Of an address, only host, kind and path are shown, because it may hold a password.
     fn in_force(&self, store: &StoreSettings, keys: &Path) -> SettingsInForce {
         let all = SETTINGS.iter().map(|(name, default, ..)| {
             let said = self.raw.values.get(*name);
@@ -1101,14 +1123,14 @@ impl SettingsReader {
         SettingsInForce(all.collect())
     }
 
-    /// Notes two listeners with one address.
+    /// Records listeners with the same address.
     fn addresses(&mut self, doors: &[(Door, doors::Settings)], agent: Option<SocketAddr>) {
         let doors = doors.iter().map(|(door, of)| (door.name(), of.address));
         let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
         for (name, address) in doors.chain(agent.map(|address| ("agent", address))) {
             let same = seen.iter().find(|(_, known)| *known == address);
             match same {
-                // The system gives each a port of its own.
+                // The system gives each a free port.
                 Some((other, _)) if address.port() != 0 => {
                     let other = (*other).to_owned();
                     self.bad(name, &format!("is the address of {other} too"));
@@ -1137,8 +1159,8 @@ impl SettingsReader {
         });
     }
 
-    /// Reads one within its bounds; a bad one is noted, and a good one stands in so that the others are read too.
-    /// `form` says how a value is written, to whoever wrote it otherwise.
+    /// Reads a setting within bounds. A bad one is recorded, and a valid value takes its place, so that all are checked. `form`
+    /// describes how the value is written.
     fn read<T: PartialOrd + Copy>(
         &mut self,
         name: &str,
@@ -1167,22 +1189,22 @@ impl SettingsReader {
             Some(number) => {
                 &format!("needs a unit: {number}ms, {number}s, {number}m, {number}h or {number}d")
             }
-            None => "is no duration such as 60s",
+            None => "is not a duration such as 60s",
         };
         self.read(name, bounds, parse_duration, form)
     }
 
-    /// Reads a count, which has no unit.
+    /// Reads a count without a unit.
     fn number(&mut self, name: &str, bounds: RangeInclusive<u64>) -> u64 {
         self.read(
             name,
             bounds,
             parse_count,
-            "is no whole number without a unit",
+            "is not a whole number without a unit",
         )
     }
 
-    /// Reads one of these words; the first where another was said, which is then bad.
+    /// Reads one of `words`. Any other value is recorded as a fault, and gives the first word.
     fn one_of(&mut self, name: &str, words: &[&'static str]) -> &'static str {
         let text = self.text(name);
         words
@@ -1195,7 +1217,7 @@ impl SettingsReader {
             })
     }
 
-    /// Reads the address of a page that people are sent to. Only this machine has one without TLS.
+    /// Reads the address of a page for people. Only addresses of this machine may lack TLS.
     fn page_address(&mut self, name: &str) -> Option<String> {
         let text = self.raw(name)?;
         let is_safe = ["https://", "http://127.0.0.1:", "http://localhost:"]
@@ -1206,14 +1228,14 @@ impl SettingsReader {
         if !is_safe || !is_plain || text.len() > 512 {
             self.bad(
                 name,
-                "is no address such as https://id.example/member, of at most 512 characters",
+                "is not an address such as https://id.example/member, of at most 512 characters",
             );
             return None;
         }
         Some(text)
     }
 
-    /// Reads what offline codes need; None where no issuer was said. The longest life counts for the key ring all the same.
+    /// Reads the settings of offline codes; None without an issuer. The longest validity is needed by the key ring in any case.
     fn offline(&mut self) -> (Option<OfflineSettings>, Duration) {
         let (hour, year) = (secs(3_600), days(366));
         let life = self.duration("offline_life", hour..=year);
@@ -1223,7 +1245,7 @@ impl SettingsReader {
         }
         for (name, value) in [("offline_life", life), ("offline_life_max", life_max)] {
             if !value.as_millis().is_multiple_of(hour.as_millis()) {
-                self.bad(name, "is no number of whole hours");
+                self.bad(name, "is not a whole number of hours");
             }
         }
         let codes_per_second = self.number("offline_codes_per_second", 1..=1_000_000) as u32;
@@ -1231,7 +1253,10 @@ impl SettingsReader {
             return (None, life_max);
         };
         let Some(issuer) = crate::feed::parse_region(&text) else {
-            self.bad("offline_issuer", "is no division of GB/T 2260, six digits");
+            self.bad(
+                "offline_issuer",
+                "is not a division of GB/T 2260, six digits",
+            );
             return (None, life_max);
         };
         let settings = OfflineSettings {
@@ -1243,7 +1268,7 @@ impl SettingsReader {
         (Some(settings), life_max)
     }
 
-    /// Reads whose codes are recognised; None where no trust file was said.
+    /// Reads the settings of recognition; None without a trust file.
     fn recognition(&mut self) -> Option<RecognitionSettings> {
         let formats: Vec<String> = self
             .text("formats")
@@ -1251,7 +1276,7 @@ impl SettingsReader {
             .map(|word| word.trim().to_owned())
             .collect();
         if !formats.iter().all(|word| FORMATS.contains(&word.as_str())) {
-            self.bad("formats", "is no list of liangma, hc1, shc");
+            self.bad("formats", "is not a list of liangma, hc1, shc");
         }
         Some(RecognitionSettings {
             trust: self.raw("trust")?.into(),
@@ -1259,7 +1284,7 @@ impl SettingsReader {
         })
     }
 
-    /// Reads what status lists need.
+    /// Reads the settings of status lists.
     fn lists(&mut self) -> ListSettings {
         let lists = ListSettings {
             every: self.duration("list_every", secs(1)..=secs(3_600)),
@@ -1274,7 +1299,7 @@ impl SettingsReader {
         if lists.stale_after > lists.too_old_after {
             self.bad("list_stale_after", "is longer than list_too_old_after");
         }
-        // A gate must be able to miss one.
+        // A gate must be able to miss one list.
         if lists.too_old_after < lists.every * 2 {
             self.bad("list_too_old_after", "is shorter than two of list_every");
         }
@@ -1287,11 +1312,11 @@ impl SettingsReader {
             name,
             bounds,
             parse_bytes,
-            "is no number of bytes such as 64MiB",
+            "is not a number of bytes such as 64MiB",
         )
     }
 
-    /// Reads the filter of the log. To tracing a word that is no level is a target that nothing has, and the log is silent.
+    /// Reads the filter of the log. tracing takes an unknown level for the name of a target, and logs nothing.
     fn log(&mut self) -> String {
         let text = self.text("log");
         let is_level = |word: &str| {
@@ -1306,7 +1331,7 @@ impl SettingsReader {
             }
         };
         if !text.split(',').all(is_good) {
-            self.bad("log", "is no list of LEVEL or liangma::MODULE=LEVEL; levels are off, error, warn, info, debug, trace");
+            self.bad("log", "is not a list of LEVEL or liangma::MODULE=LEVEL; levels are off, error, warn, info, debug, trace");
         }
         text
     }
@@ -1350,7 +1375,7 @@ impl SettingsReader {
                 return StoreSettings::Embedded(PathBuf::new());
             }
         };
-        // Whoever names certificates believes that the way is encrypted.
+        // An operator who names certificates expects encryption.
         if !place.tls {
             for name in ["store_ca_file", "store_cert_file", "store_cert_key_file"] {
                 if self.raw(name).is_some() {
@@ -1418,7 +1443,7 @@ impl SettingsReader {
         address
     }
 
-    /// Reads the files with which a door speaks TLS; None where it speaks plain HTTP.
+    /// Reads the TLS files of a door; None for plain HTTP.
     fn door_tls(&mut self, door: &str) -> Option<ServerFiles> {
         let (cert_name, key_name) = (format!("{door}_tls_cert"), format!("{door}_tls_key"));
         let file = |read: &SettingsReader, name: &str| read.raw(name).map(PathBuf::from);
@@ -1437,7 +1462,7 @@ impl SettingsReader {
             }
             (Some(_), None) => self.bad(&key_name, &format!("is missing beside {cert_name}")),
             (None, Some(_)) => self.bad(&cert_name, &format!("is missing beside {key_name}")),
-            // Whoever names an authority believes that nobody else comes in.
+            // An operator who names authorities expects that other clients are refused.
             (None, None) if client_ca.is_some() => {
                 self.bad(&cert_name, "is missing beside ops_client_ca")
             }
@@ -1455,7 +1480,7 @@ impl SettingsReader {
                     self.bad("doors", &format!("names {name} twice"))
                 }
                 Some(door) => opened.push(door),
-                None => self.bad("doors", &format!("names {name:?}, which is no door")),
+                None => self.bad("doors", &format!("names {name:?}, which is not a door")),
             }
         }
         let backlog = self.number("backlog", 1..=65_535) as u32;
@@ -1490,7 +1515,7 @@ impl SettingsReader {
         for door in Door::ALL {
             let name = door.name();
             let address = self.text(name).parse::<SocketAddr>().unwrap_or_else(|_| {
-                self.bad(name, "is no address:port");
+                self.bad(name, "is not address:port");
                 SocketAddr::from(([127, 0, 0, 1], 0))
             });
             let threads = self.read(
@@ -1515,7 +1540,7 @@ impl SettingsReader {
         }
         if let Some(text) = self.raw("exchange").filter(|text| text != "none") {
             let address = text.parse::<SocketAddr>().unwrap_or_else(|_| {
-                self.bad("exchange", "is no address:port");
+                self.bad("exchange", "is not address:port");
                 SocketAddr::from(([127, 0, 0, 1], 0))
             });
             let pair = self.exchange_pair();
@@ -1538,10 +1563,10 @@ impl SettingsReader {
                 cert,
                 key,
                 client_ca: None,
-                // The node fills them in, from its trust list.
+                // The node adds them from its trust list.
                 admitted: None,
             };
-            // Behind gates, before residents.
+            // After gates, before residents.
             let niceness = niceness / 2;
             let settings =
                 door_settings(address, Some(files), 1, niceness, EXCHANGE_CONNECTIONS_MAX);
@@ -1550,13 +1575,13 @@ impl SettingsReader {
         all
     }
 
-    /// Returns our certificate at the exchange, and its key.
+    /// Returns the certificate and key of the exchange.
     fn exchange_pair(&self) -> Option<(PathBuf, PathBuf)> {
         let file = |name: &str| self.raw(name).map(PathBuf::from);
         file("exchange_cert").zip(file("exchange_cert_key"))
     }
 
-    /// Reads how other issuers' services are asked.
+    /// Reads the settings of requests to other issuers.
     fn exchange(&mut self) -> ExchangeSettings {
         let cert = self.exchange_pair();
         for (name, other) in [
@@ -1580,20 +1605,20 @@ impl SettingsReader {
     }
 }
 
-/// Connections that the exchange door admits: each node of a peer keeps eight.
+/// Connections that the exchange door admits. Each node of a peer keeps eight.
 const EXCHANGE_CONNECTIONS_MAX: usize = 1_024;
 
 fn is_known(name: &str) -> bool {
     SETTINGS.iter().any(|(known, ..)| *known == name)
 }
 
-/// Returns the name that a setting of an old name has now.
+/// Returns the present name of a renamed setting.
 fn renamed(name: &str) -> Option<&'static str> {
     let found = RENAMED.iter().find(|(old, _)| *old == name);
     found.map(|(_, new)| *new)
 }
 
-/// Returns the setting that is most like a name, if one is.
+/// Returns the setting with the most similar name, if one is similar.
 fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let known = || SETTINGS.iter().map(|(known, ..)| *known);
@@ -1606,7 +1631,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Returns the setting that a variable names in spite of another prefix.
+/// Returns the setting that a variable with a similar prefix names.
 fn nearly_ours(variable: &str) -> Option<&'static str> {
     let plain = variable.to_ascii_uppercase().replace('-', "_");
     let (prefix, rest) = match plain.split_once('_') {
@@ -1623,7 +1648,7 @@ fn nearly_ours(variable: &str) -> Option<&'static str> {
         .find(|known| strsim::osa_distance(known, &rest) <= 1)
 }
 
-/// The longest file of settings.
+/// Largest file of settings in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 fn read_small(path: &Path) -> std::io::Result<String> {
@@ -1641,7 +1666,7 @@ fn default(name: &str) -> &'static str {
     knob.expect("every knob is listed").1
 }
 
-/// `250ms`, `60s`, `5m`, `24h`, `30d`.
+/// Parses `250ms`, `60s`, `5m`, `24h`, `30d`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text[..digits].parse().ok()?;
@@ -1656,13 +1681,13 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(unit).map(Duration::from_millis)
 }
 
-/// Reads digits alone: no sign, no underscore, no unit.
+/// Parses digits only: no sign, underscore or unit.
 fn parse_count(text: &str) -> Option<u64> {
     let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     good.then(|| text.parse().ok()).flatten()
 }
 
-/// Reads a number of bytes, or of KiB, MiB, GiB, TiB.
+/// Parses a number of bytes, KiB, MiB, GiB or TiB.
 fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let number: u64 = text[..digits].parse().ok()?;
@@ -1698,11 +1723,14 @@ mod tests {
             raw.set(new, "0", "another file");
             raw.set(old, "1", "file");
             assert_eq!(raw.values[*new], ("1".to_owned(), "file".to_owned()));
-            assert_eq!(raw.renamed, [format!("file: {old} is called {new} now")]);
+            assert_eq!(
+                raw.renamed,
+                [format!("file: {old} is the former name of {new}")]
+            );
             assert!(raw.bad.is_empty(), "{:?}", raw.bad);
             // In one place beside the new name it could mean either.
             raw.set(old, "2", "file");
-            let both = format!("file: {old} is called {new} now; both are there");
+            let both = format!("file: {old} is the former name of {new}, and both are set");
             assert_eq!(raw.bad, [both]);
             assert_eq!(raw.values[*new].0, "1");
         }
@@ -1736,11 +1764,11 @@ mod tests {
         let bad = raw.settings().unwrap_err();
         let all = bad.join("\n");
         for word in [
-            "LIANGMA_CODE_LIFE: code_life = \"forever\" is no duration such as 60s; it must be within 1s to 10m",
-            "--gate: gate = \"door\" is no address:port",
+            "LIANGMA_CODE_LIFE: code_life = \"forever\" is not a duration such as 60s; it must be within 1s to 10m",
+            "--gate: gate = \"door\" is not address:port",
             "liangma.toml: there is no setting gate_thread; is it gate_threads?",
             "stale_after = \"40s\" is longer than too_old_after",
-            "is no power of two",
+            "is not a power of two",
             "\"window\"",
             "--store: store names a host that is none",
             "NAME=VALUE",
@@ -1762,19 +1790,19 @@ mod tests {
             (
                 "code_life",
                 "banana",
-                "is no duration such as 60s; it must be within 1s to 10m",
+                "is not a duration such as 60s; it must be within 1s to 10m",
             ),
             ("code_life", "60h", "is not within 1s to 10m"),
             (
                 "family_members_max",
                 "8s",
-                "is no whole number without a unit; it must be within ",
+                "is not a whole number without a unit; it must be within ",
             ),
             ("family_members_max", "999999", "is not within "),
             (
                 "store_cache_bytes",
                 "64MB",
-                "is no number of bytes such as 64MiB; it must be within ",
+                "is not a number of bytes such as 64MiB; it must be within ",
             ),
             (
                 "gate_threads",
@@ -1902,7 +1930,7 @@ mod tests {
         for word in [
             "line 1:",
             "code_life",
-            "backlog stands in lines 3 and 4",
+            "backlog is set in lines 3 and 4",
             "gate_threads?",
         ] {
             assert!(all.contains(word), "{word} in\n{all}");

@@ -1,4 +1,4 @@
-//! `audit`: the log of looks and acts, held against itself and written out, by pages.
+//! `audit`: verifies and lists the log of looks and acts, page by page.
 
 use super::backup::ScratchStore;
 use super::node_client::RemoteArgs;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
 
-/// Verify or list the log of privileged looks at persons, and of what offices did
+/// Verify or list the log of privileged looks at persons, and of acts of offices
 #[derive(Args)]
 pub struct AuditCommand {
     #[command(subcommand)]
@@ -30,35 +30,35 @@ pub struct AuditCommand {
 
 #[derive(Subcommand)]
 enum AuditAction {
-    /// Hold every link against the one before it, and the log against what persons were told
+    /// Check every link against the one before it, and the log against what persons were shown
     ///
-    /// The last line says whether all is as it was written, or how many things are not, and the first of them; the exit
-    /// code is 1 then. The newest links can be cut off unseen, unless an end is given that was written down before: a node
-    /// logs the end of its chain as `audit_end` every hour and when it stops.
+    /// The last line says whether everything is unchanged, or the number of findings and the first of them; then the exit code
+    /// is 1. The newest links can be cut off unnoticed, unless an end is given that was stored elsewhere: a node logs the end
+    /// of its chain as `audit_end` every hour and when it stops.
     Verify {
         #[command(flatten)]
         sources: Sources,
-        /// An end of a chain that must be there, as a node's log has it: CHAIN:LINKS:HASH@DAY
+        /// An end of a chain that must be present, as in a node's log: CHAIN:LINKS:HASH@DAY
         #[arg(long, value_name = "END", value_parser = end)]
         end: Vec<ChainEnd>,
         /// A log of a node, or any file that holds ends; `-` is standard input
         #[arg(long, value_name = "FILE")]
         ends: Option<PathBuf>,
-        /// A running node's operations door, instead of a store that no node has open; with an operator's token. Its store is copied into the
-        /// folder for temporary files first
+        /// Operations door of a running node, instead of a store that no node has open; needs an operator's token. The store is
+        /// first copied into the folder for temporary files
         #[arg(long, value_name = "URL")]
         from: Option<String>,
         #[command(flatten)]
         remote: Box<RemoteArgs>,
     },
-    /// Write every look and act as NDJSON, the oldest first: who, in what role, what, why; persons as keyed hashes
+    /// Write every look and act as NDJSON, the oldest first: holder, role, act, purpose; persons as keyed hashes
     List {
         #[command(flatten)]
         sources: Sources,
-        /// The first day to write, in China
+        /// First day to write, in China's time
         #[arg(long, value_name = "DAY", value_parser = day)]
         from: Option<u32>,
-        /// The last day to write
+        /// Last day to write
         #[arg(long, value_name = "DAY", value_parser = day)]
         to: Option<u32>,
     },
@@ -117,7 +117,7 @@ impl AuditCommand {
     }
 }
 
-/// Reads the ends that stand in a file, each as a word of its own or behind `=`.
+/// Returns the ends in a file, each a word of its own or after `=`.
 fn ends_in(path: &PathBuf) -> Result<Vec<ChainEnd>, Failure> {
     let input: Box<dyn BufRead> = match path.as_os_str() == "-" {
         true => Box::new(std::io::stdin().lock()),
@@ -136,7 +136,7 @@ fn ends_in(path: &PathBuf) -> Result<Vec<ChainEnd>, Failure> {
         }
     }
     if ends.is_empty() {
-        return Err(anyhow::anyhow!("{} holds no end of a chain", path.display()).into());
+        return Err(anyhow::anyhow!("{}: the file has no end of a chain", path.display()).into());
     }
     Ok(ends.into_values().collect())
 }
@@ -210,7 +210,7 @@ fn verify(
     })
 }
 
-/// Links of one partition of a day that are read at once.
+/// Links of one partition of a day that are read in one call.
 const LIST_STEP: usize = 100;
 
 fn list(
@@ -221,7 +221,7 @@ fn list(
     to: Option<u32>,
 ) -> CommandResult {
     let mut out = std::io::stdout().lock();
-    // Other nodes' clocks may be a little ahead.
+    // Other nodes' clocks may be slightly ahead.
     let (mut at, last) = (kept_from, Time(Time::now().0 + DAY_MS));
     let mut unreadable = 0;
     while at.day() <= last.day() {
@@ -268,7 +268,7 @@ fn print(out: &mut impl Write, link: &AuditLink, at: Time) -> Result<(), Failure
     Ok(writeln!(out, "{line}")?)
 }
 
-/// One partition of a day's links, as far as it was read.
+/// One partition of a day's links, and how far it was read.
 struct Part {
     owner: Identity,
     papers: VecDeque<Paper>,
@@ -288,7 +288,7 @@ impl Part {
     }
 }
 
-/// A store of either kind that is only read.
+/// Reads a store of either kind.
 struct StoreReader<'s> {
     store: &'s StoreHandle,
     runtime: &'s Runtime,

@@ -1,4 +1,4 @@
-//! `backup`: a copy of a running node's store in a file; and copies of one that other commands read from.
+//! `backup`: copies a running node's store into a file; and temporary copies for other commands.
 
 use super::node_client::{NodeClient, RemoteArgs, problem};
 use super::{CommandResult, Failure, StoreHandle, progress, say};
@@ -19,8 +19,9 @@ use std::time::Duration;
 
 /// Copy the store of a running node into a file, while it serves
 ///
-/// Needs an operator's token. The file holds what was acknowledged before the copy began; names and numbers stay sealed, so that it is of use with the key ring
-/// alone, which is not in it. It appears when it is whole and read back. A store in Redis is backed up by Redis (docs/operate/backup.md).
+/// Needs an operator's token. The file holds everything acknowledged before the copy began. Names and numbers stay sealed, so
+/// it needs the key ring, which is not in it. It appears once it is complete and was read back. A store in Redis is backed up
+/// by Redis (docs/operate/backup.md).
 #[derive(Args)]
 pub struct Backup {
     /// The node's operations door: http://HOST:PORT or https://HOST:PORT
@@ -33,7 +34,7 @@ pub struct Backup {
     remote: RemoteArgs,
 }
 
-/// A node sends something at least this often.
+/// Longest pause between two pieces from the node.
 const PIECE_WAIT: Duration = Duration::from_secs(60);
 
 impl Backup {
@@ -41,7 +42,7 @@ impl Backup {
         let mut node = self.remote.client("--from", &self.from)?;
         let shown = self.into.display();
         if self.into.exists() {
-            return Err(anyhow!("{shown} is there already; it is not overwritten").into());
+            return Err(anyhow!("{shown} exists already and is not overwritten").into());
         }
         let summary = fetch(&mut node, &self.into)?;
         let made = serde_json::json!({
@@ -53,13 +54,13 @@ impl Backup {
     }
 }
 
-/// Copies a node's store into a new file, reads it back, and gives it its name.
+/// Copies a node's store into a new file, reads it back, and renames it.
 fn fetch(node: &mut NodeClient, into: &Path) -> Result<BackupSummary, Failure> {
     let mut beside = into.as_os_str().to_owned();
     beside.push(format!(".part-{}", std::process::id()));
     let beside = PathBuf::from(beside);
     let fetched = fetch_beside(node, &beside).and_then(|summary| {
-        // Of two who make one, the second is told.
+        // Of two writers, the second fails.
         std::fs::hard_link(&beside, into).with_context(|| into.display().to_string())?;
         let folder = into
             .parent()
@@ -107,17 +108,17 @@ pub fn read_back(path: &Path) -> Result<BackupSummary, Failure> {
     Ok(summary)
 }
 
-/// How the folders of copies are named, before the number of the process.
+/// Prefix of the folders of copies; the number of the process follows.
 const COPY_PREFIX: &str = "liangma-copy-";
 
-/// A copy of a running node's store, which ends with its command; one whose command was killed, with the next command that makes one.
+/// A copy of a running node's store. It is removed at the end of the command, or by the next command if this one was killed.
 pub struct ScratchStore {
     folder: PathBuf,
-    /// Held for as long as the command runs.
+    /// Lock that the command holds.
     _lock: File,
 }
 
-/// Removes the copies of commands that were killed: nobody holds their lock.
+/// Removes copies of killed commands, whose lock is free.
 fn remove_left_behind() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
         return;
@@ -132,7 +133,7 @@ fn remove_left_behind() {
 }
 
 impl ScratchStore {
-    /// Copies the store of the node at `from`, and opens it. Names stay sealed on this disk too.
+    /// Copies the store of the node at `from` and opens it. Names stay sealed on this disk too.
     pub fn copy(
         remote: &RemoteArgs,
         from: &str,

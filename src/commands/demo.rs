@@ -1,4 +1,4 @@
-//! `demo`: everything on one machine with no server: a synthetic town, its doors, links to open and lines to paste.
+//! `demo`: everything on one machine without a server: a synthetic town, its doors, links to open and lines to paste.
 
 mod front;
 mod people;
@@ -31,9 +31,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Run everything on this machine: a synthetic town of 100,000, the doors, a page with a link for each who comes
+/// Run everything on this machine: a synthetic town of 100,000, the doors, and a page with links for each role
 ///
-/// Keeps its town in a directory of its own and starts in a second the next time. Ctrl-C ends it.
+/// The town is kept in a directory, so the next start takes a second. Ctrl-C ends it.
 #[derive(Args)]
 pub struct Demo {
     /// Where the town is kept
@@ -45,21 +45,21 @@ pub struct Demo {
     /// The town's seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Take free ports even where the usual ones are free
+    /// Take free ports even if the usual ones are free
     #[arg(long)]
     free_ports: bool,
     /// Print lines to paste: show, scan, bulk, feed
     #[arg(long)]
     lines: bool,
-    /// Open the pages to phones on the network of this machine, over HTTP: whoever is on it may act as anybody of the town
+    /// Open the pages to phones on this machine's network, over HTTP: anybody on it may act as any person of the town
     #[arg(long)]
     lan: bool,
 }
 
-/// Where a person opens the pages, with all doors behind one name.
+/// Port of the pages, where all doors share one name.
 const FRONT_PORT: u16 = 8088;
 
-/// Codes that are kept fresh for the bulk scan.
+/// Codes that are refreshed for the bulk scan.
 const CODES: u64 = 1_000;
 const CODES_EVERY: Duration = Duration::from_secs(20);
 
@@ -138,7 +138,7 @@ impl Demo {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Where all doors but the operations door have one name.
+    /// Starts the proxy that gives all doors but the operations door one name.
     async fn front(&self, node: &Node, tokens: &Tokens, visitor: &str) -> Result<String, Failure> {
         let [resident, gate, desk] =
             [Door::Resident, Door::Gate, Door::Desk].map(|door| at(node, door));
@@ -205,7 +205,7 @@ impl Demo {
     }
 }
 
-/// Credentials of everybody who comes in the demonstration.
+/// Credentials of all roles of the demonstration.
 struct Tokens {
     green: String,
     red: String,
@@ -219,7 +219,7 @@ struct Tokens {
 }
 
 impl Tokens {
-    /// Makes them for the key ring of a node; None if a document of theirs is none.
+    /// Makes the credentials with the key ring of a node; None if a document is invalid.
     fn new(node: &Node, town: Town, chosen: &DemoPeople) -> Option<Tokens> {
         let nonces = Nonces::new();
         let seal = &node.app.seal;
@@ -256,7 +256,8 @@ impl Tokens {
         }
     }
 
-    /// The links of the first page, as JSON: paths of the one name, and the operations door's address on this machine.
+    /// Returns the links of the first page as JSON: paths of the common name, and the operations door's address on this
+    /// machine.
     fn links(&self, ops: SocketAddr, lan: bool, visitor: &str) -> String {
         let links = [
             ("green", format!("/#s={}", self.green)),
@@ -278,7 +279,7 @@ impl Tokens {
     }
 }
 
-/// The address of this machine on its network, as far as that can be told: the one that a packet to elsewhere would bear. None is
+/// Returns the address of this machine on its network, if known: the source address of a packet to elsewhere. No packet is
 /// sent.
 fn lan_address() -> IpAddr {
     let told = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
@@ -288,7 +289,7 @@ fn lan_address() -> IpAddr {
     told.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
 }
 
-/// Lines to paste into another terminal.
+/// Prints lines to paste into another terminal.
 fn lines(
     out: &mut impl Write,
     node: &Node,
@@ -349,13 +350,13 @@ fn lines(
     writeln!(out, "curl -s {ops}/ready; curl -s {ops}/metrics\n")
 }
 
-/// Where a door of the node is; the demonstration opens all of them.
+/// Returns the address of a door; the demonstration opens all of them.
 fn at(node: &Node, door: Door) -> SocketAddr {
     let found = node.doors.iter().find(|(known, _)| *known == door);
     found.expect("it is open").1
 }
 
-/// Makes the town, unless it is there.
+/// Generates the town unless it exists.
 fn settle(dir: &Path, settings: &Settings, ring: &RingFile, town: Town) -> Result<(), Failure> {
     let seal = Seal::new(ring, settings.seal.clone());
     let store = open_embedded(dir, &seal, settings.store_cache_bytes)?;
@@ -405,7 +406,7 @@ fn masked(someone: &Resident, document: &Document) -> MaskedIdentity {
     }
 }
 
-/// Codes of the first residents, as if each had just shown theirs.
+/// Writes codes of the first residents, as if each had just shown theirs.
 fn write_codes(node: &Node, town: Town, path: &Path) -> Result<(), Failure> {
     let now = Time::now();
     let seal = &node.app.seal;

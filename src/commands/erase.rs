@@ -1,4 +1,4 @@
-//! `erase`: destroys what is kept of a person, or all papers of a service by destroying their key, and says what is proof of it.
+//! `erase`: destroys the data of a person, or all papers of a service by destroying their key, and reports the proof.
 
 use super::{
     CommandResult, DocumentArgs, Failure, Sources, log, must_exist, note, open_existing, progress,
@@ -21,7 +21,7 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
-/// Destroy what is kept of a person, or a whole service's papers
+/// Destroy the data of a person, or all papers of a service
 #[derive(Args)]
 pub struct Erase {
     #[command(subcommand)]
@@ -32,23 +32,23 @@ pub struct Erase {
 enum EraseAction {
     /// All papers of one person, and the name and number
     ///
-    /// Refused while any reason is active: a red is never lost. Grants and memberships end, and lists of others (rosters, entries of
-    /// a day, appeals, families) lose what they have of the person. What stays is a keyed hash with the numbers of sources, so
-    /// that an older message brings nothing back, and the audit log. Then the store's files are written anew, so that nothing
-    /// can be read from free pages or logs of Redis: of an embedded store in a second file as large as the first. The type
-    /// `registration` is that of a registration by staff, with the number of its slip.
+    /// Refused while a reason is active: a red is never lost. Grants and memberships end, and lists of others (rosters, entries
+    /// of a day, appeals, families) lose what they have of the person. A keyed hash with the sequence numbers of sources stays,
+    /// so that an older message restores nothing, and so does the audit log. Then the store's files are rewritten, so that
+    /// nothing can be read from free pages or logs of Redis; an embedded store needs space for a second file of the same size.
+    /// The type `registration` means the number of a registration by staff.
     Person {
         #[command(flatten)]
         sources: Sources,
         #[command(flatten)]
         whom: DocumentArgs,
-        /// Do not write the files anew now: for many persons in turn, with one `erase traces` behind them
+        /// Do not rewrite the files now: for several persons, with one `erase traces` at the end
         #[arg(long)]
         later: bool,
     },
-    /// Write the store's files anew, so that nothing that was erased or swept is left in free pages or logs
+    /// Rewrite the store's files, so that nothing that was erased or swept is left in free pages or logs
     Traces(Sources),
-    /// The key of a service's papers: all that it sealed is rubbish from then on, in every copy and backup
+    /// The key of a service's papers: everything sealed with it becomes unreadable, in every copy and backup too
     ///
     /// Copies of the key ring hold the key as well: give every node the new file (SIGHUP), and destroy the old ones.
     Service {
@@ -106,7 +106,7 @@ fn service(sources: &Sources, name: PaperPurpose) -> CommandResult {
     let seal = Seal::new(&RingFile::read(&path)?, settings(sources.raw())?.seal);
     let erased = serde_json::json!({
         "erased": "service", "name": name.word(), "at": now.to_string(),
-        "papers": "sealed by a key that is no more",
+        "papers": "sealed by a key that was destroyed",
     });
     say(&signed(&seal, erased))?;
     note("SIGHUP makes a running node read the ring; destroy every copy of the old one");
@@ -148,16 +148,16 @@ fn person(sources: &Sources, whom: &DocumentArgs, later: bool) -> CommandResult 
 /// What was erased of a person.
 struct Erased {
     papers: usize,
-    /// Papers that were removed from lists of others.
+    /// Papers removed from lists of others.
     on_lists: u64,
     profile: bool,
-    /// Papers that could not be opened, and so not be followed to lists of others.
+    /// Papers that could not be opened, so that their copies on lists of others are unknown.
     unread: usize,
-    /// What was sealed of the person, by which the store's file can be searched.
+    /// Sealed bytes of the person, to search for in the store's file.
     needles: Vec<Vec<u8>>,
 }
 
-/// The document of a person, or the number of a registration.
+/// Returns the document of a person, or the number of a registration.
 fn document(whom: &DocumentArgs, now: Time) -> anyhow::Result<Document> {
     match &*whom.cert_type {
         "registration" => Document::registration(&whom.cert_no)
@@ -204,14 +204,14 @@ async fn erase(
         tracing::info!(audit_end = %end, "the erasure is in the audit log");
     }
     if let Some(placed) = &placed {
-        // What the person saved or printed is good no more, on the list that nodes read and nowhere else. Before what it was issued
-        // for goes, so that an end half-way leaves no code that works.
+        // Offline codes of the person are revoked on the list that nodes read. This comes first, so that an interrupted erasure
+        // leaves no valid code.
         let generation = newest.map_or(0, |newest| newest.saturating_add(1));
         let [listed, _own] = revoking(seal, who, placed.id, generation, now)
             .ok_or_else(|| Failure::Other(anyhow!("the papers of revocations have no key")))?;
         store.apply(vec![listed]).await?;
     }
-    // Grants and memberships end before what tells of them goes.
+    // Grants and memberships end before the papers about them are removed.
     store.apply(copies.ends).await?;
     let mut on_lists = 0;
     for (owner, keys) in &copies.lists {
@@ -221,7 +221,7 @@ async fn erase(
     }
     let what = ChangeKind::Erase;
     store.apply(vec![Change { who, what }]).await?;
-    // Proof is what is found afterwards, not what was ordered.
+    // The proof is what is found afterwards.
     let mut left = store.papers(who, PaperKinds::ALL, None, 1).await?.len();
     for (owner, keys) in &copies.lists {
         left += store.some(*owner, keys).await?.iter().flatten().count();
@@ -232,7 +232,7 @@ async fn erase(
         .is_some_and(|placed| !placed.record.profile.is_empty());
     if left > 0 || has_profile {
         return Err(Failure::Other(anyhow!(
-            "something is still there: run it again"
+            "some data of the person is still in the store: run the command again"
         )));
     }
     Ok(Erased {
@@ -244,7 +244,7 @@ async fn erase(
     })
 }
 
-/// Writes the files of the store anew, so that nothing that was erased is left in them, and looks for it.
+/// Rewrites the files of the store, so that erased data is not left in them, and searches them.
 fn remove_traces(
     runtime: &tokio::runtime::Runtime,
     settings: &Settings,
@@ -294,7 +294,7 @@ fn traces(sources: &Sources) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The report with a keyed hash of itself: whoever holds the ring can tell that it was written here.
+/// Returns the report with a keyed hash of itself, which a holder of the ring can check.
 fn signed(seal: &Seal, mut report: serde_json::Value) -> String {
     let proof = base32::text(&seal.link(report.to_string().as_bytes()));
     report["proof"] = proof.into();

@@ -1,4 +1,4 @@
-//! `export`: everything on record as feed lines, to import elsewhere. Papers stay sealed: they need the same key ring again.
+//! `export`: writes everything on record as feed lines for an import elsewhere. Papers stay sealed and need the same key ring.
 
 use super::backup::ScratchStore;
 use super::node_client::RemoteArgs;
@@ -23,9 +23,9 @@ use std::process::ExitCode;
 
 /// Write every resident and every status on record as NDJSON, as import takes it
 ///
-/// Cleared statuses are written too: without them an older message could set them again. The lines hold names and
-/// numbers in clear; a file is made for its owner alone. Papers (health information, declarations, members, grants, the audit
-/// log) are written sealed: import them where the same key ring is.
+/// Cleared statuses are written too: without them an older message could set them again. The lines hold names and numbers in
+/// clear; a file is readable by its owner only. Papers (health information, declarations, members, grants, the audit log) are
+/// written sealed: import them where the same key ring is.
 #[derive(Args)]
 pub struct Export {
     #[command(flatten)]
@@ -33,8 +33,8 @@ pub struct Export {
     /// The file to write, which must not exist yet [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// A running node's operations door, instead of a store that no node has open; with an operator's token. Its store is copied into the
-    /// folder for temporary files first
+    /// Operations door of a running node, instead of a store that no node has open; needs an operator's token. The store is
+    /// first copied into the folder for temporary files
     #[arg(long, value_name = "URL")]
     from: Option<String>,
     #[command(flatten)]
@@ -89,7 +89,7 @@ impl Export {
         }
         let mut failed = None;
         let each = |owner, paper: Paper| {
-            // That it was written out is recorded where it lies: each export of what lies there is the same.
+            // The export is recorded in the store it reads, so each export of that store is the same.
             let link = (paper.kind == PaperKind::Audit)
                 .then(|| audit::read_link(&seal, &owner, &paper))
                 .flatten();
@@ -116,7 +116,7 @@ impl Export {
     }
 }
 
-/// Files in the audit log that everything is written out, before any of it is.
+/// Records the export in the audit log before anything is written.
 async fn record(settings: &Settings, seal: &Seal) -> Result<(), Failure> {
     let Some((deed, end)) = audit::of_command(seal, audit::EXPORT, None, None) else {
         return Ok(());
@@ -130,11 +130,11 @@ async fn record(settings: &Settings, seal: &Seal) -> Result<(), Failure> {
 }
 
 fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> Result<(), Failure> {
-    // A person who was erased has neither name nor number.
+    // An erased person has neither name nor number.
     if record.profile.is_empty() {
         return Ok(());
     }
-    // The home is not needed to open a profile: the claim is.
+    // The home is not needed to open a profile; the claim is.
     let who = Identity {
         home: id,
         claim: record.claim,

@@ -1,4 +1,4 @@
-//! `generate`: manual pages and completions, for those who make packages.
+//! `generate`: manual pages and completions, for packages.
 
 use super::{Cli, CommandResult};
 use clap::{Args, CommandFactory};

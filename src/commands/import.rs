@@ -1,4 +1,4 @@
-//! `import`: events from files or standard input into a store, or into a running node.
+//! `import`: reads events from files or standard input into a store or a running node.
 
 use super::node_client::RemoteArgs;
 use super::remote::Remote;
@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 /// Read events (NDJSON, as /v1/feed takes them, and papers that export wrote) into a store or a running node
 ///
-/// Prints what /v1/feed answers: how many changed something, how many did not, and each rejected line with its reason.
-/// The same file again changes nothing, so whatever was interrupted is simply run again. Line numbers run on over all
-/// files. Exits 0 if every line was accepted and 3 if some were rejected.
+/// Prints the answer of /v1/feed: the numbers of changed and unchanged events, and each rejected line with its reason. The same
+/// file again changes nothing, so an interrupted import is simply repeated. Line numbers run on over all files. Exits 0 if
+/// every line was accepted, and 3 if some were rejected.
 #[derive(Args)]
 pub struct Import {
     /// Files to read; - is standard input
@@ -38,15 +38,15 @@ pub struct Import {
     remote: RemoteArgs,
 }
 
-/// Bytes that are read at once.
+/// Bytes that one read takes.
 const READ_BYTES: usize = 1 << 20;
 
-/// Pages of the store kept in memory while it is loaded.
+/// Page cache of the store during an import, in bytes.
 const CACHE_BYTES: usize = 1 << 30;
 
 impl Import {
     pub fn run(self) -> CommandResult {
-        // Before a key ring or a store is made for files that are not there. A pipe must not be opened twice.
+        // Checked before a key ring or a store is created for missing files. A pipe must not be opened twice.
         for path in self.files.iter().filter(|path| !is_stdin(path)) {
             std::fs::metadata(path)
                 .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
@@ -99,7 +99,7 @@ impl Import {
         }
     }
 
-    /// Hands every change to `each`, up to the first that cannot be taken.
+    /// Passes every change to `each`, up to the first that fails.
     fn read(
         &self,
         seal: &Seal,
@@ -142,7 +142,7 @@ impl Import {
         }
     }
 
-    /// Hands every line of every file that is not blank to `each`, with progress.
+    /// Passes every line that is not blank to `each`, with progress.
     fn lines(
         &self,
         what: &'static str,
@@ -196,10 +196,10 @@ impl Import {
 fn with(mut fed: IngestReport, loaded: BulkLoadReport) -> IngestReport {
     fed.applied = loaded.applied;
     fed.unchanged = loaded.unchanged;
-    // Which lines they are is not known any more: a bulk load sorts them.
+    // A bulk load sorts the changes, so the line numbers are unknown here.
     if loaded.conflicts > 0 {
         let (lines, detail) = (loaded.conflicts, Rejection::SeqReused.detail());
-        tracing::error!(lines, %detail, "lines are rejected");
+        tracing::error!(lines, %detail, "the store rejected lines");
     }
     fed.rejected_unlisted += loaded.conflicts;
     fed

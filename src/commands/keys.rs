@@ -1,4 +1,4 @@
-//! `keys`: makes a key ring, shows what is on it, rotates it.
+//! `keys`: creates, lists and rotates a key ring.
 
 use super::{CommandResult, Sources, note, say, settings};
 use crate::clock::Time;
@@ -19,41 +19,41 @@ pub struct Keys {
 
 #[derive(Subcommand)]
 enum KeysAction {
-    /// Make a key ring (mode 0600) where there is none
+    /// Create a key ring (mode 0600) where there is none
     New(Sources),
-    /// Show the token keys and the signing keys: id, state, since when; nothing secret
+    /// Show the token keys and the signing keys: id, state, since when; no secrets
     List(Sources),
     /// Seal with the next key from now on
     ///
-    /// What the current and the previous keys sealed stays good. Give the file to every node and send each SIGHUP: in any
-    /// order, because every node knows the next key already.
+    /// Everything sealed with the current and previous keys stays valid. Copy the file to every node and send each SIGHUP, in
+    /// any order: every node knows the next key already.
     Rotate {
         #[command(flatten)]
         sources: Sources,
-        /// Rotate the keys that sign offline codes and status lists, and leave the token keys as they are. Gates must have
-        /// read the next key (`GET /v1/keys`) before: rotate no more often than gates read it
+        /// Rotate the keys that sign offline codes and status lists, and keep the token keys. Gates must have read the next key
+        /// (`GET /v1/keys`) before: rotate no more often than gates read it
         #[arg(long)]
         sign: bool,
-        /// Previous keys leave this long after they retired: as long as the longest token lives, 31d; with --sign
+        /// Drop previous keys this long after they retired: 31d, the validity of the longest usual token; with --sign
         /// `offline_life_max` and a day
         #[arg(long, value_name = "TIME", value_parser = time)]
         keep: Option<Duration>,
-        /// Remove the key that was current and all before it: every session, code, grant and token is refused from now on.
-        /// Whoever copied the ring also has the next key: after a theft use `keys replace`
+        /// Drop the current key and all previous ones: every session, code, grant and token is refused from now on. A thief of
+        /// the ring also has the next key: after a theft use `keys replace`
         #[arg(long, conflicts_with = "keep")]
         drop_previous: bool,
     },
-    /// Replace the current and the next key, and the signing keys, by new ones at once, after the ring was stolen
+    /// Replace the current and the next key, and the signing keys, at once, after the ring was stolen
     ///
-    /// Every session, code, grant and token is refused from now on, those of operators too: issue new ones. A copy of the ring
-    /// from before makes nothing that a node accepts once it has read the new one. It still reads names and numbers where the
-    /// thief also has the store: the keys `identity`, `rest`, `offline` and those of papers stay.
+    /// Every session, code, grant and token is refused from now on, those of operators too: issue new ones. An older copy of
+    /// the ring makes nothing that a node accepts once it has read the new one. It still reads names and numbers if the thief
+    /// also has the store: the keys `identity`, `rest`, `offline` and those of papers stay.
     Replace(Sources),
-    /// Write the part of the ring that nodes with some doors alone need, to a new file (mode 0600)
+    /// Write the part of the ring that nodes with some doors only need, to a new file (mode 0600)
     ///
     /// A node with the part for `gate` opens codes, grants and scanners' tokens. It cannot read names or numbers, and makes no
-    /// session and no token of an office. Beside a part, the operations door refuses every token: feed elsewhere. After every
-    /// `keys rotate` or `keys replace` make the parts again, put them in the place of the old ones, and send SIGHUP.
+    /// session and no token of an office. With a part, the operations door refuses every token: feed elsewhere. After every
+    /// `keys rotate` or `keys replace` make the parts again, replace the old ones, and send SIGHUP.
     Export {
         #[command(flatten)]
         sources: Sources,
@@ -75,7 +75,7 @@ fn door(text: &str) -> Result<DoorPart, String> {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// As long as the longest token lives.
+/// Retention of previous token keys: the validity of the longest usual token.
 const TOKENS_KEPT: Duration = DAY.saturating_mul(31);
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -1,4 +1,4 @@
-//! `list`: builds a status list from a store, shows what a file says, and judges a code by files as a gate without a network does.
+//! `list`: builds a status list from a store, shows a file, and judges a code by files like a gate without a network.
 
 use super::{
     CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Build, show and ask status lists for gates without a network
+/// Build, show and query status lists for gates without a network
 #[derive(Args)]
 pub struct List {
     #[command(subcommand)]
@@ -36,8 +36,8 @@ pub struct List {
 enum What {
     /// Build a list from the store, prove it for every resident, and write base.lml, changes.lml and keys.json
     ///
-    /// Nodes publish lists by themselves; this one is for a first delivery on a medium, and for tests. The embedded store must not be
-    /// in use.
+    /// Nodes publish lists by themselves; this command is for a first delivery on a medium, and for tests. No node may have the
+    /// embedded store open.
     Build {
         #[command(flatten)]
         sources: Sources,
@@ -45,14 +45,14 @@ enum What {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Judge a code as a gate without a network does; prints the verdict as JSON
+    /// Judge a code like a gate without a network; prints the verdict as JSON
     ///
     /// Exit code 0: the code is genuine and has a colour or is void; 1: it has none, and `state` says why.
     Check {
         /// The code, 154 characters; `@FILE` or `-` reads it
         #[arg(long, value_name = "CODE|@FILE|-", value_parser = super::private_value)]
         code: String,
-        /// The issuer's public keys, as `GET /v1/keys` gives them
+        /// The issuer's public keys, as `GET /v1/keys` returns them
         #[arg(long, value_name = "FILE")]
         jwks: PathBuf,
         /// The base
@@ -61,18 +61,18 @@ enum What {
         /// Its changes
         #[arg(long, value_name = "FILE")]
         changes: Option<PathBuf>,
-        /// A colour is marked when the list is older
+        /// Mark a colour if the list is older
         #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
         stale_after: Duration,
-        /// There is no colour when the list is older
+        /// Give no colour if the list is older
         #[arg(long, value_name = "TIME", default_value = "12h", value_parser = duration)]
         too_old_after: Duration,
     },
-    /// Show what a base or changes file says of itself, as JSON; its signature is checked if keys are given
+    /// Show the head of a base or changes file as JSON; the signature is checked if keys are given
     Show {
         /// The file
         file: PathBuf,
-        /// The issuer's public keys, as `GET /v1/keys` gives them
+        /// The issuer's public keys, as `GET /v1/keys` returns them
         #[arg(long, value_name = "FILE")]
         jwks: Option<PathBuf>,
     },
@@ -101,12 +101,12 @@ impl List {
     }
 }
 
-/// How long the store may take to confirm what was read, and how often that is looked at.
+/// Time for the store to confirm what was read, and the interval of checks.
 const CONFIRM_WAIT: Duration = Duration::from_secs(10);
 const CONFIRM_LOOK: Duration = Duration::from_millis(20);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "is no time, like 30m or 12h".to_owned())
+    parse_duration(text).ok_or_else(|| "is not a duration such as 30m or 12h".to_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -114,7 +114,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Reads public keys and the issuer that they are of.
+/// Reads public keys and their issuer.
 fn keys(path: &Path) -> Result<(u32, Vec<VerifyingKey>), Failure> {
     let keys = read_jwks(&read(path)?);
     let keys = keys.with_context(|| format!("{}: no JWKS with an issuer", path.display()))?;
@@ -139,7 +139,11 @@ fn check(
         held.take_changes(changes).with_context(|| named(path))?;
     }
     if !is_ours {
-        return Err(anyhow!("{}: of another issuer than the keys", base.display()).into());
+        return Err(anyhow!(
+            "{}: the file and the keys have different issuers",
+            base.display()
+        )
+        .into());
     }
     let now = Now::read();
     let as_of = held.as_of().map(|as_of| as_of.to_string());
@@ -237,7 +241,7 @@ fn build(sources: &Sources, out: &Path) -> CommandResult {
             StoreHandle::Redis(store) => Box::new(store.start(Some(board.clone()), Arc::default())),
         };
         let read = async {
-            // Everything acknowledged before is read after.
+            // Everything acknowledged before is read afterwards.
             let began = Now::read().time;
             store.fill(Arc::new(|_| {})).await?;
             let revoked = read_generations(&*store, &seal, None).await?;

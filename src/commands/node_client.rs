@@ -1,4 +1,4 @@
-//! A command's connection to a running node: HTTP or HTTPS, a token, and our certificate where the node asks for one.
+//! A command's connection to a running node: HTTP or HTTPS, a token, and a client certificate.
 
 use crate::exchange::link::{LinkAddress, LinkFault};
 use crate::tls::ClientFiles;
@@ -12,38 +12,38 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// To connect, with TLS.
+/// Time to connect, with TLS.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
 
-/// Bytes of an answer that is read whole at most.
+/// Largest answer that is read whole, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// The variable that holds a token where no flag names one.
+/// Variable with the token, if no option names one.
 const TOKEN_VARIABLE: &str = "LIANGMA_TOKEN";
 
-/// How a command comes to a running node.
+/// Options of the connection to a running node.
 #[derive(Args)]
 pub struct RemoteArgs {
-    /// The token to come with; `@FILE` or `-` (the first line of standard input) keeps it out of the arguments
-    /// [default: the variable LIANGMA_TOKEN]
+    /// The token; `@FILE` or `-` (the first line of standard input) keeps it out of the arguments [default: the variable
+    /// LIANGMA_TOKEN]
     #[arg(long, value_name = "TOKEN|@FILE|-", value_parser = super::private_value)]
     token: Option<String>,
     /// A file whose first line is the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
-    /// Who signed the node's certificate, PEM [default: the system's authorities]
+    /// Authority of the node's certificate, PEM [default: the system's authorities]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Our certificate, where the node asks for one, PEM
+    /// Client certificate, if the node asks for one, PEM
     #[arg(long, value_name = "FILE", requires = "client_key")]
     client_cert: Option<PathBuf>,
-    /// And its private key
+    /// Private key of the client certificate
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
 }
 
 impl RemoteArgs {
-    /// Makes a client of an address, which `flag` named.
+    /// Returns a client of the address in the option `flag`.
     pub fn client(&self, flag: &str, address: &str) -> Result<NodeClient> {
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
@@ -63,20 +63,20 @@ impl RemoteArgs {
     }
 }
 
-/// A running node's door.
+/// A client of a running node's door.
 pub struct NodeClient {
     runtime: tokio::runtime::Runtime,
     token: String,
     link: NodeLink,
 }
 
-/// A connection to a node, made when something is to be sent.
+/// A connection to a node, opened on demand.
 struct NodeLink {
     address: LinkAddress,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// A refusal, as a node writes it.
+/// A refusal of a node.
 #[derive(Deserialize)]
 pub struct Problem {
     pub code: String,
@@ -88,12 +88,13 @@ impl NodeClient {
         let uri: Uri = address
             .parse()
             .with_context(|| format!("{flag} {address}"))?;
-        let form = || anyhow!("{flag} {address}: it takes http://HOST:PORT or https://HOST:PORT");
+        let form =
+            || anyhow!("{flag} {address}: http://HOST:PORT or https://HOST:PORT is expected");
         if uri.authority().is_none() || !matches!(uri.path(), "" | "/") {
             return Err(form());
         }
         if uri.scheme_str() == Some("http") && (files.ca.is_some() || files.cert.is_some()) {
-            bail!("{flag} {address}: certificates are of no use without https://");
+            bail!("{flag} {address}: certificates need https://");
         }
         let tls = match uri.scheme_str() {
             Some("https") => Some(files.load()?),
@@ -117,8 +118,8 @@ impl NodeClient {
         &self.link.address.authority
     }
 
-    /// Sends a request with the token, and reads the answer whole within so long. After an error the next request has a connection
-    /// of its own.
+    /// Sends a request with the token, and reads the whole answer within `wait`. After an error the next request uses a new
+    /// connection.
     pub fn ask(
         &mut self,
         request: hyper::http::request::Builder,
@@ -148,8 +149,8 @@ impl NodeClient {
         answered
     }
 
-    /// Sends a request with the token, and hands each piece of the answer to `each`. A node that sends nothing for so long ends it. The answer is what a
-    /// refusal says, where the status is no 200.
+    /// Sends a request with the token, and passes each piece of the answer to `each`. Fails if the node sends nothing for
+    /// `wait`. If the status is not 200, returns it with the answer.
     pub fn stream(
         &mut self,
         request: hyper::http::request::Builder,
@@ -184,7 +185,7 @@ impl NodeClient {
                 status => Err((status, Bytes::from(refused))),
             })
         });
-        // Where it ended early, what is left of the answer is in the way.
+        // After an early end, the rest of the answer would be in the way.
         self.link.sender = None;
         ended
     }
@@ -198,15 +199,15 @@ impl NodeClient {
             .header("host", self.authority())
             .header("authorization", format!("Bearer {}", self.token))
             .body(Full::new(body))
-            .map_err(|_| anyhow!("the token holds what no header may"))
+            .map_err(|_| anyhow!("the token has characters that a header must not have"))
     }
 }
 
 impl NodeLink {
-    /// Sends a request, over a new connection where there is none.
+    /// Sends a request, over a new connection if there is none.
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
         let authority = &self.address.authority;
-        // The library calls a request canceled whose connection has ended.
+        // The library reports a closed connection as a canceled request.
         let closed = |error: hyper::Error| match error.is_canceled() || error.is_closed() {
             true => anyhow!("{authority} closed the connection before it answered"),
             false => anyhow!("{authority}: {error}"),
@@ -214,14 +215,16 @@ impl NodeLink {
         if self.sender.as_ref().is_none_or(SendRequest::is_closed) {
             let connected = tokio::time::timeout(CONNECT_WAIT, self.address.connect()).await;
             let connected =
-                connected.map_err(|_| anyhow!("no node at {authority}: no connection in time"))?;
+                connected.map_err(|_| anyhow!("{authority}: the connection timed out"))?;
             self.sender = Some(match connected {
                 Ok(sender) => sender,
                 Err(LinkFault::Connect(error)) => {
-                    return Err(error).with_context(|| format!("no node at {authority}"));
+                    return Err(error)
+                        .with_context(|| format!("{authority}: the connection failed"));
                 }
                 Err(LinkFault::Tls(error)) => {
-                    return Err(error).with_context(|| format!("no TLS with {authority}"));
+                    return Err(error)
+                        .with_context(|| format!("{authority}: the TLS handshake failed"));
                 }
                 Err(other) => return Err(other.into()),
             });
@@ -232,7 +235,7 @@ impl NodeLink {
     }
 }
 
-/// Reads a refusal.
+/// Parses a refusal.
 pub fn problem(authority: &str, status: StatusCode, bytes: &[u8]) -> Result<Problem> {
     serde_json::from_slice(bytes)
         .with_context(|| format!("{authority} answers {status}: is it an operations door?"))

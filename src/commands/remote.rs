@@ -1,4 +1,4 @@
-//! Sends lines to a running node's feed, so many at a time, and sends again what a busy node did not take.
+//! Sends lines to a running node's feed in batches, and repeats those that a busy node did not take.
 
 use super::node_client::{NodeClient, Problem, problem};
 use crate::feed::{IngestReport, REJECTED_LISTED_MAX, Rejection};
@@ -8,20 +8,20 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Bytes of one feed. The node commits after each few thousand lines anyway; more here only makes a repeat longer.
+/// Bytes of one feed. The node commits every few thousand lines; a larger feed only makes a repeat longer.
 const FEED_BYTES: usize = 4 << 20;
 
-/// Times that one feed is sent before giving up on a busy node.
+/// Attempts to send one feed to a busy node.
 const TRIES: u32 = 10;
 
-/// A node does not take longer to answer a feed of this size.
+/// Time for a node to answer one feed.
 const ANSWER_WAIT: Duration = Duration::from_secs(120);
 
-/// A running node's feed.
+/// The feed of a running node.
 pub struct Remote {
     client: NodeClient,
     body: Vec<u8>,
-    /// The number, in all that is read, of each line of the body.
+    /// Line number of each line of the body in the whole input.
     numbers: Vec<u64>,
     outcome: IngestReport,
 }
@@ -51,7 +51,7 @@ impl Remote {
         }
     }
 
-    /// One more line; None is one that is too long to send.
+    /// Adds a line; None is a line that is too long to send.
     pub fn line(&mut self, number: u64, line: Option<&[u8]>) -> Result<()> {
         let Some(line) = line else {
             self.outcome.reject(number, Rejection::LineTooLong);

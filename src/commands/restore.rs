@@ -1,4 +1,4 @@
-//! `restore`: a store of a backup; what a store is behind; and the word that it is to be believed.
+//! `restore`: creates a store from a backup, reports what it lacks, and accepts it.
 
 use super::backup::read_back;
 use super::token_register::TokenRegister;
@@ -24,22 +24,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Make an embedded store of a backup, say what it is behind, and accept it
+/// Create an embedded store from a backup, report what it lacks, and accept it
 ///
-/// A store that was made of a backup tells of nobody until it is accepted: what came after the backup is not in it, and may be a red. A node over it is not ready
-/// (`restored`) and takes feeds. So: `restore FILE`, start the node, have every authority send again what came after the backup, revoke again what `--check` lists, stop the node,
-/// `restore --accept`, start it. The key ring must be the one of the backup.
+/// A restored store answers nothing until it is accepted: what came after the backup is not in it, and may be a red. A node
+/// over it is not ready (`restored`) and takes feeds. So: `restore FILE`, start the node, have every authority send again what
+/// came after the backup, revoke again what `--check` lists, stop the node, `restore --accept`, start it. The key ring must be
+/// the one of the backup.
 #[derive(Args)]
 pub struct Restore {
     #[command(flatten)]
     sources: Sources,
-    /// The backup to make a store of, in the directory of --store, which has none; with --check it is only read
+    /// The backup to restore into the directory of --store, which must have no store; with --check it is only read
     #[arg(value_name = "FILE", required_unless_present_any = ["check", "accept"], conflicts_with = "accept")]
     file: Option<PathBuf>,
-    /// Say of a store, or of a backup, up to when it tells and what is missing in it
+    /// Report up to when a store or backup is complete, and what it lacks
     #[arg(long, conflicts_with = "accept")]
     check: bool,
-    /// Believe the store as it is from the next start on
+    /// Accept the store as it is, from the next start on
     #[arg(long)]
     accept: bool,
 }
@@ -62,7 +63,7 @@ impl Restore {
             say(&said.to_string())?;
             return Ok(ExitCode::SUCCESS);
         }
-        // Never a new ring: it could not read what was sealed with another.
+        // Never a new ring: it could not read what another one sealed.
         let ring = RingFile::read(&settings.keys)?;
         let seal = Seal::new(&ring, settings.seal.clone());
         if let Some(file) = &self.file {
@@ -93,7 +94,7 @@ impl Restore {
     }
 }
 
-/// Says up to when a store tells, and what it is known to lack.
+/// Reports up to when a store is complete, and what it is known to lack.
 fn report(store: OpenedEmbedded, seal: &Seal, settings: &Settings) -> Result<Value, Failure> {
     let disbelief = store.disbelief()?;
     let (mut residents, mut not_green, mut newest) = (0u64, 0u64, 0);
@@ -131,7 +132,7 @@ fn report(store: OpenedEmbedded, seal: &Seal, settings: &Settings) -> Result<Val
     }))
 }
 
-/// Returns what the register of tokens has as revoked and the store does not.
+/// Returns the revocations that the register of tokens has and the store lacks.
 fn revocations_missing(
     store: OpenedEmbedded,
     seal: &Seal,
@@ -159,7 +160,7 @@ fn revocations_missing(
             (None, Some(role), Some(name)) => {
                 let kind = revocation::kind_of(role).unwrap_or(TokenKind::Scanner);
                 let held = || Some(name.as_str());
-                // Of one that was made at the time of the revocation.
+                // For a token that was made at the time of the revocation.
                 let at = crate::feed::parse_time(&revoked.revoked_at).unwrap_or(Time(0));
                 seal.revoked.admits_token(kind, 0, at, held).is_err()
             }

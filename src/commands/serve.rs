@@ -1,4 +1,4 @@
-//! `serve`: a node over its store, from the first door to the last query.
+//! `serve`: a node over its store, from opening the doors to the end of the last query.
 
 use super::system_limits;
 use super::{
@@ -38,8 +38,9 @@ use std::time::{Duration, Instant};
 
 /// Open the doors over a store
 ///
-/// Prints one line a door with its real address, logs to standard error, and serves until SIGTERM: then /ready says no,
-/// the doors close, queries end, and a second signal ends it at once. SIGHUP reads settings, key ring, guidance, names and the platform's keys again.
+/// Prints one line for each door with its bound address, logs to standard error, and serves until SIGTERM: then /ready answers
+/// no, the doors close, and queries end. A second signal ends it at once. SIGHUP reads settings, key ring, guidance, names and
+/// the platform's keys again.
 #[derive(Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -50,19 +51,19 @@ pub struct Serve {
     /// Gate door: scanners scan [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR:PORT")]
     gate: Option<String>,
-    /// Desk door: log-in and details [default: 127.0.0.1:8082]
+    /// Desk door: log-in, records, family, grants [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDR:PORT")]
     desk: Option<String>,
-    /// Operations door: health, metrics, feed [default: 127.0.0.1:9090]
+    /// Operations door: readiness, metrics, feeds [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR:PORT")]
     ops: Option<String>,
-    /// The former name of `--ops`. Whoever uses it reads the door's line under that name too
+    /// The former name of `--ops`. With it, the door's line has that name too
     #[arg(long, hide = true, conflicts_with = "ops", value_name = "ADDR:PORT")]
     back: Option<String>,
     /// Which doors to open [default: resident,gate,desk,ops]
     #[arg(long, value_name = "LIST")]
     doors: Option<String>,
-    /// Check the settings and every file that they name, say what is wrong, and open nothing
+    /// Check the settings and every file that they name, report all faults, and open nothing
     #[arg(long)]
     check: bool,
 }
@@ -83,7 +84,7 @@ impl Serve {
             default = in_force.line(false),
             "starting"
         );
-        // A node waits for its store; what watches it reads that in the log.
+        // A node waits for its store; its supervisor reads that in the log.
         if let StoreSettings::Redis(redis) = &mut settings.store {
             redis.open_wait = None;
         }
@@ -91,9 +92,9 @@ impl Serve {
         runtime()?.block_on(serve(self, settings, keys))
     }
 
-    /// Says whether a node could begin with these settings.
+    /// Checks whether a node could start with these settings.
     fn check(&self) -> CommandResult {
-        // What a node passes over it warns of.
+        // A starting node only warns about these.
         log("warn", LogFormat::Text)?;
         let settings = checked_settings(self.raw())?;
         if let Some(path) = &settings.guidance {
@@ -106,7 +107,7 @@ impl Serve {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What file, environment and flags say.
+    /// Returns the settings of file, environment and command line.
     fn raw(&self) -> RawSettings {
         let mut raw = self.sources.raw();
         for (name, value) in [
@@ -124,7 +125,7 @@ impl Serve {
         raw
     }
 
-    /// What the operations door is called.
+    /// Returns the name of the operations door in the output.
     fn ops_name(&self) -> &'static str {
         match self.back {
             Some(_) => "back",
@@ -133,20 +134,20 @@ impl Serve {
     }
 }
 
-/// At the end of a node a part of which panicked, beyond what a drain takes: the part may be what is waited for.
+/// Further time for the end of a node with a panicked part, which the drain may be waiting for.
 const FALLEN_WAIT: Duration = Duration::from_secs(10);
 
 async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult {
     let mut signals = Signals::listen()?;
-    // Before anything that may wait: who watches the process reads there what it waits for.
+    // Before anything that may wait: a supervisor reads there what the node waits for.
     let waiting = waiting_door(&settings)?;
     let mut node = tokio::select! {
         node = open_over(&settings, &keys, waiting) => node?,
-        // A store that is away is waited for, and so is the end of waiting.
+        // The node waits for an unreachable store, and can be ended meanwhile.
         () = again(&mut signals) => return Ok(ExitCode::SUCCESS),
     };
     if let Err(error) = print_doors(&node, told.ops_name()) {
-        // Nobody could find the doors of such a node; a reader that has left is no good end here.
+        // Without the printed addresses the doors could not be found, so a closed standard output is a failure.
         node.end(Duration::ZERO).await;
         return Err(
             anyhow::anyhow!("the doors cannot be printed to standard output: {error}").into(),
@@ -168,7 +169,7 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
             }
             asked = signals.next() => asked,
             name = critical::fallen() => {
-                tracing::error!(name, "a part of the node panicked: the node ends");
+                tracing::error!(name, "a critical part of the node panicked: the node ends");
                 let wait = settings.drain_delay + settings.drain_timeout + FALLEN_WAIT;
                 let _ = tokio::time::timeout(wait, node.drain()).await;
                 return Err(anyhow::anyhow!("{name} panicked").into());
@@ -180,15 +181,15 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
         }
     }
     let asked_at = Instant::now();
-    tracing::info!("leaving: a second signal ends at once");
+    tracing::info!("the node drains: a second signal ends it at once");
     tokio::select! {
         () = node.drain() => tracing::info!("every query has ended"),
-        () = again_after(&mut signals, asked_at) => tracing::warn!("ended at once"),
+        () = again_after(&mut signals, asked_at) => tracing::warn!("the node ends at once, at a second signal"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a line for each door. `ops_name` is what the operations door is called.
+/// Prints a line for each door. `ops_name` is the name of the operations door.
 fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for (door, address) in &node.doors {
@@ -208,7 +209,7 @@ fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Opens the operations door, which tells that there is no node yet; None where it is not among the doors.
+/// Opens the operations door before the node exists; None if it is not among the doors.
 fn waiting_door(settings: &Settings) -> Result<Option<WaitingDoor>, Failure> {
     let ops = settings.doors.iter().find(|(door, _)| *door == Door::Ops);
     let Some((_, door)) = ops else {
@@ -224,10 +225,10 @@ fn waiting_door(settings: &Settings) -> Result<Option<WaitingDoor>, Failure> {
     Ok(Some(waiting))
 }
 
-/// An embedded store that was not written to for so long may be there beside a clock that is wrong.
+/// Time since the last write after which this machine's clock may be wrong.
 const LONG_AWAY: Duration = Duration::from_secs(86_400);
 
-/// Puts sweeps off where a store was last written long ago, by this clock: it may be the clock that is wrong.
+/// Postpones sweeps if the store was last written long ago by this machine's clock, which may be wrong.
 fn doubt_clock(settings: &Settings) {
     let StoreSettings::Embedded(folder) = &settings.store else {
         return;
@@ -236,18 +237,22 @@ fn doubt_clock(settings: &Settings) {
     if let Some(ago) = written.filter(|ago| *ago > LONG_AWAY) {
         tracing::warn!(
             days = ago.as_secs() / 86_400,
-            "by this clock the store was last written so many days ago; if that is wrong, the clock is: nothing is swept for a day"
+            "by this clock the store was last written many days ago, and the clock may be wrong: nothing is swept for a day"
         );
         offset::note_leap();
     }
 }
 
-/// Makes a node of its settings and opens its doors.
+/// Creates a node from its settings and opens its doors.
+///
+/// # Errors
+///
+/// A file, the store or a door cannot be opened.
 pub async fn open(settings: &Settings, keys: &KeyFile) -> Result<Node, Failure> {
     open_over(settings, keys, None).await
 }
 
-/// As [`open`], over an operations door that is open already.
+/// Opens a node like [`open`], over an operations door that is open already.
 async fn open_over(
     settings: &Settings,
     keys: &KeyFile,
@@ -278,8 +283,11 @@ async fn open_over(
         StoreHandle::Embedded(opened) => opened.residents()?,
         StoreHandle::Redis(opened) => opened.residents(),
     };
-    // The board's memory is taken now, and for a province that alone takes seconds.
-    tracing::info!(residents, "on record; making room for them");
+    // Memory for the board is allocated now, which takes seconds for a province.
+    tracing::info!(
+        residents,
+        "the store has these residents: allocating the board"
+    );
     let meters = Arc::new(Meters::new());
     let metrics = meters.store.clone();
     metrics.on_record.store(residents, Relaxed);
@@ -304,19 +312,19 @@ async fn open_over(
         .map_err(|why| anyhow::anyhow!(why))?)
 }
 
-/// Reads the texts of guidance, and warns of each that is passed over.
+/// Reads the texts of guidance, and warns about skipped ones.
 fn read_guidance(path: &Path) -> Result<Guidance, Failure> {
     let read = Guidance::read(path);
     taken_entries("guidance_file", "the built-in text is used", read)
 }
 
-/// Reads the names of sources, organisations and sites, and warns of each that is passed over.
+/// Reads the display names, and warns about skipped ones.
 fn read_names(path: &Path) -> Result<DisplayNames, Failure> {
     let read = DisplayNames::read(path);
     taken_entries("names_file", "the identifier stands alone", read)
 }
 
-/// Takes what was read of the file that a setting names, and warns of each entry that is passed over; `instead` says what stands in its place.
+/// Returns the entries of the file that a setting names, and warns about skipped ones; `instead` says what replaces them.
 fn taken_entries<T>(
     setting: &'static str,
     instead: &'static str,
@@ -325,12 +333,12 @@ fn taken_entries<T>(
     let (taken, passed_over) =
         read.map_err(|why| Failure::Settings(vec![format!("{setting}: {why}")]))?;
     for why in passed_over {
-        tracing::warn!(why, setting, "an entry is passed over: {instead}");
+        tracing::warn!(why, setting, "an entry is skipped: {instead}");
     }
     Ok(taken)
 }
 
-/// Makes what issues offline codes; None where no issuer is set.
+/// Returns the issuer of offline codes; None if no issuer is set.
 fn offline(settings: &Settings, keys: &KeyFile) -> Result<Option<Arc<OfflineIssuer>>, Failure> {
     let Some(offline) = &settings.service.offline else {
         return Ok(None);
@@ -344,7 +352,7 @@ fn offline(settings: &Settings, keys: &KeyFile) -> Result<Option<Arc<OfflineIssu
     Ok(Some(Arc::new(OfflineIssuer::new(keys, offline.clone()))))
 }
 
-/// Reads the trust list; None where no trust file is set.
+/// Reads the trust list; None if no trust file is set.
 fn recogniser(settings: &Settings) -> Result<Option<Arc<Recogniser>>, Failure> {
     let Some(recognition) = &settings.recognition else {
         return Ok(None);
@@ -357,26 +365,27 @@ fn recogniser(settings: &Settings) -> Result<Option<Arc<Recogniser>>, Failure> {
     Ok(Some(Arc::new(recogniser)))
 }
 
-/// What a reload needs: where settings come from, the node, and what it was told last.
+/// State for reloads: the sources of settings, the node, and the last settings.
 struct Reload {
     told: Serve,
     app: Arc<AppState>,
     certificates: Arc<DoorCertificates>,
-    /// One reload at a time.
+    /// Locked during a reload, so that there is one at a time.
     settings: Mutex<Settings>,
 }
 
 impl Reload {
-    /// Reads settings and files again, on a thread of its own: a file may be on a mount that hangs.
+    /// Reads settings and files again, on a thread, because a mount may hang.
     fn start(self: &Arc<Reload>) {
         let reload = self.clone();
         let thread = std::thread::Builder::new().name("reload".into());
         if let Err(error) = thread.spawn(move || reload.run()) {
-            tracing::error!(%error, "nothing is read again: no thread can be started");
+            tracing::error!(%error, "the reload failed: its thread cannot be started");
         }
     }
 
-    /// Each of settings, key ring, platform's keys, guidance and names is taken up if it is good; a bad one changes nothing.
+    /// Reads settings, key ring, platform's keys, guidance and names again. Each is used if it is valid; a faulty one changes
+    /// nothing.
     fn run(&self) {
         let mut known = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let raw = self.told.raw();
@@ -390,7 +399,7 @@ impl Reload {
             }
             Err(bad) => {
                 for why in bad {
-                    tracing::error!(why, "the settings in force stay");
+                    tracing::error!(why, "a setting has a fault: the settings in force stay");
                 }
                 false
             }
@@ -399,7 +408,7 @@ impl Reload {
         is_good &= self.app.reload_platform(true);
         is_good &= self.app.reload_trust(true);
         is_good &= self.reload_ring(&known);
-        // By the path that is in force now.
+        // By the path in force now.
         if let Some(path) = &known.guidance {
             is_good &= self.reload_guidance(path);
         }
@@ -412,7 +421,7 @@ impl Reload {
     fn reload_ring(&self, known: &Settings) -> bool {
         match read_node_keys(known) {
             Ok(keys) if Seal::mark_of(&keys) != self.app.seal.mark() => {
-                tracing::error!("this key ring belongs to another store; the one in force stays");
+                tracing::error!("the key ring belongs to another store: the one in force stays");
                 false
             }
             Ok(keys) => {
@@ -427,7 +436,7 @@ impl Reload {
         }
     }
 
-    /// Takes up those of newer settings that a running node can, and names the others.
+    /// Applies the changed settings that a running node can change, and logs the others.
     fn take_up(&self, known: &mut Settings, newer: Settings) {
         let mut in_force = SettingsInForce::clone(&self.app.in_force.load());
         for setting in in_force.clone().changed(&newer.service.in_force) {
@@ -461,14 +470,14 @@ impl Reload {
                 false => tracing::warn!(
                     name,
                     value,
-                    "a changed setting needs a restart; the one in force stays"
+                    "a changed setting needs a restart: the value in force stays"
                 ),
             }
         }
         self.app.in_force.store(Arc::new(in_force));
     }
 
-    /// Gives a door its new number of connections, or what descriptors there are for. False if it is not open.
+    /// Sets the number of connections of a door, or fewer if descriptors are scarce. Returns false if the door is not open.
     fn set_connections(&self, door: &str, newer: &[(Door, doors::Settings)]) -> bool {
         let mut doors = newer.to_vec();
         fit_descriptors(&mut doors);
@@ -492,7 +501,7 @@ impl Reload {
     }
 }
 
-/// Takes up what was read again, and says so; or logs why what is in force stays. Returns whether it was taken up.
+/// Applies what was read again, and logs it; or logs why the former value stays. Returns whether it was applied.
 fn reread<T>(what: &'static str, read: Result<T, Failure>, set: impl FnOnce(T)) -> bool {
     match read {
         Ok(newer) => {
@@ -507,22 +516,24 @@ fn reread<T>(what: &'static str, read: Result<T, Failure>, set: impl FnOnce(T)) 
     }
 }
 
-/// Logs why what was read again is not taken up.
+/// Logs why what was read again is not applied.
 fn log_kept(what: &'static str, why: Failure) {
     match why {
         Failure::Settings(bad) => {
             for why in bad {
-                tracing::error!(why, "the {what} in force stays");
+                tracing::error!(why, "the {what} in force stays: the new one cannot be used");
             }
         }
-        Failure::Other(error) => tracing::error!(%error, "the {what} in force stays"),
+        Failure::Other(error) => {
+            tracing::error!(%error, "the {what} in force stays: the new one cannot be used")
+        }
     }
 }
 
-/// A signal within this time of the first is the same one: a supervisor and a shell may both send it.
+/// Time within which a second signal counts as the first: a supervisor and a shell may both send it.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// Waits for another signal than the one that came at `first`.
+/// Waits for a signal other than the one at `first`.
 async fn again_after(signals: &mut Signals, first: Instant) {
     loop {
         again(signals).await;
@@ -536,7 +547,7 @@ async fn again(signals: &mut Signals) {
     while signals.next().await != SignalAction::End {}
 }
 
-/// Doors need descriptors: as many as the system lets us have. Where it is fewer than they wish, gates keep their share.
+/// Raises the limit of descriptors as far as the system allows. If it is too low, gates keep their share.
 fn fit_descriptors(doors: &mut [(Door, doors::Settings)]) {
     let wishes: Vec<DescriptorRequest> = doors
         .iter()
@@ -549,7 +560,7 @@ fn fit_descriptors(doors: &mut [(Door, doors::Settings)]) {
     let got = match rlimit::increase_nofile_limit(wanted) {
         Ok(got) => got,
         Err(error) => {
-            tracing::warn!(%error, "the limit of descriptors cannot be read");
+            tracing::warn!(%error, "the limit of file descriptors cannot be read");
             return;
         }
     };
@@ -559,11 +570,15 @@ fn fit_descriptors(doors: &mut [(Door, doors::Settings)]) {
     tracing::warn!(
         got,
         wanted,
-        "fewer descriptors than the doors would admit connections: they admit fewer; raise the limit (ulimit -n) or lower their most"
+        "the limit of file descriptors is lower than the doors' connections: the doors admit fewer; raise it (ulimit -n) or lower *_connections_max"
     );
     let shares = descriptors::share(&wishes, got as usize);
     for ((door, settings), connections) in doors.iter_mut().zip(shares) {
-        tracing::warn!(door = door.name(), connections, "admits at most");
+        tracing::warn!(
+            door = door.name(),
+            connections,
+            "the door admits fewer connections"
+        );
         settings.admission.connections_max = connections;
     }
 }

@@ -1,4 +1,4 @@
-//! `settings`: prints every setting with default, bounds, unit and meaning.
+//! `settings`: prints every setting with its default, bounds, unit and meaning.
 
 use super::{CommandResult, say};
 use crate::config::listing;
@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 /// Print every setting: default, bounds, unit, meaning
 ///
-/// `liangma serve --check` says whether those that are set are good.
+/// `liangma serve --check` checks the settings in use.
 #[derive(Args)]
 pub struct SettingsCommand {
     /// As the table of the documentation
     #[arg(long, conflicts_with = "toml")]
     markdown: bool,
-    /// As a file for --config, every setting in a comment
+    /// As a file for --config, with every setting in a comment
     #[arg(long)]
     toml: bool,
 }

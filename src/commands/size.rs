@@ -1,13 +1,14 @@
-//! `size`: what a load needs, by costs that were measured.
+//! `size`: prints the resources for a load, from measured costs.
 
 use super::{CommandResult, say};
 use crate::capacity::{COSTS, Load};
 use clap::Args;
 use std::process::ExitCode;
 
-/// Print nodes, memory, Redis, balancers and network that a load needs
+/// Print the nodes, memory, Redis, balancers and network for a load
 ///
-/// It multiplies measured costs, which are named with their dates; docs/operate/capacity.md has the arithmetic. One zone may be lost.
+/// Multiplies measured costs, which are listed with their dates; docs/operate/capacity.md has the arithmetic. One zone may be
+/// lost.
 #[derive(Args)]
 pub struct Size {
     /// Residents on record
@@ -16,16 +17,16 @@ pub struct Size {
     /// Shows a second at the peak
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     shows_per_second: u64,
-    /// Scans a second at the peak
+    /// Single scans a second at the peak
     #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000), visible_alias = "scans")]
     scans_per_second: u64,
     /// Lines of bulk scans a second at the peak
     #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
     bulk_codes_per_second: u64,
-    /// Papers kept of each resident: certificates, declarations, temperatures, trips
+    /// Papers of each resident: certificates, declarations, temperatures, trips
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     papers_per_resident: u64,
-    /// Zones that nodes and Redis are spread over
+    /// Zones of nodes and Redis
     #[arg(long, value_name = "Z", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     zones: u64,
     /// Cores of a node's machine
@@ -34,7 +35,7 @@ pub struct Size {
     /// Primaries of the Redis Cluster
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=16))]
     redis_primaries: u64,
-    /// The balancer passes connections through (L4) instead of speaking HTTP (L7)
+    /// The balancer forwards connections (L4) instead of speaking HTTP (L7)
     #[arg(long)]
     l4: bool,
 }

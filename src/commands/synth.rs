@@ -9,15 +9,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Make a synthetic province: residents with valid documents, one in two hundred of them red
+/// Generate a synthetic province: residents with valid documents, one in two hundred of them red
 ///
-/// The same seed makes the same province. Nobody in it is real.
+/// The same seed gives the same province. No person in it is real.
 #[derive(Args)]
 pub struct Synth {
-    /// How many
+    /// Number of residents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=RESIDENTS_MAX))]
     residents: u64,
-    /// Which province
+    /// Seed of the province
     #[arg(long, value_name = "S")]
     seed: u64,
     /// The file to write [default: standard output]

@@ -1,9 +1,9 @@
-//! What the system allows, held against what the settings want; said at the start.
+//! Compares the system's limits with the settings at the start.
 
 use crate::http::door::Door;
 use crate::http::doors;
 
-/// Warns of limits of the kernel that take away from what the doors' settings say.
+/// Warns about limits of the kernel that are lower than the doors' settings.
 pub fn compare(doors: &[(Door, doors::Settings)]) {
     let backlog = doors.iter().map(|(_, door)| door.backlog).max();
     for warning in warnings(backlog.unwrap_or(0), &read) {
@@ -16,14 +16,14 @@ fn read(name: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// `number` reads a number under `/proc/sys`; None where it cannot be read, as in some containers.
+/// Returns the warnings. `number` reads a number under `/proc/sys`; None if it cannot be read, as in some containers.
 fn warnings(backlog: u32, number: &dyn Fn(&str) -> Option<u64>) -> Vec<String> {
     let mut all = Vec::new();
     if let Some(most) = number("net/core/somaxconn")
         && most < u64::from(backlog)
     {
         all.push(format!(
-            "the kernel keeps {most} connections waiting at a door, and `backlog` is {backlog}: raise net.core.somaxconn"
+            "the kernel queues only {most} connections at a door, and `backlog` is {backlog}: raise net.core.somaxconn"
         ));
     }
     if number("vm/overcommit_memory") == Some(2) {

@@ -1,4 +1,4 @@
-//! `token`: a credential for a resident, or for whoever comes in an office, made of the key ring alone; what was made, and its revocation.
+//! `token`: makes credentials with the key ring alone, for residents and offices; lists and revokes them.
 
 use super::node_client::{NodeClient, RemoteArgs, problem};
 use super::token_register::{
@@ -27,10 +27,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Make a token, which prints the token and nothing else; list tokens, revoke tokens
+/// Make a token and print it; list tokens, revoke tokens
 ///
-/// Each token has a number. The number, role, name and end of a token that is made are kept in `tokens.ndjson` beside the key ring,
-/// never the token.
+/// Each token has a number. `tokens.ndjson` beside the key ring keeps number, role, name and expiry of each token, never the
+/// token.
 #[derive(Args)]
 pub struct Token {
     #[command(subcommand)]
@@ -41,21 +41,21 @@ pub struct Token {
 enum TokenAction {
     #[command(flatten)]
     Make(TokenHolder),
-    /// The tokens that were made with this key ring and are in force, as far as the register beside it knows
+    /// List the tokens in force that were made with this key ring, according to the register beside it
     List {
         #[command(flatten)]
         sources: Sources,
-        /// Those too that have expired or were revoked
+        /// Also expired and revoked ones
         #[arg(long)]
         all: bool,
         /// The register [default: tokens.ndjson beside the key ring]
         #[arg(long, value_name = "FILE")]
         register: Option<PathBuf>,
     },
-    /// Revoke a token by its number, or all tokens that one holder has; nobody needs the token's text
+    /// Revoke a token by its number, or all tokens of a holder; the token's text is not needed
     ///
-    /// Everywhere within a second or two. Writes to the store, or, `--to`, through a running node, which the embedded store needs while it
-    /// serves.
+    /// Effective on all nodes within two seconds. Writes to the store, or with `--to` through a running node, which is required
+    /// for an embedded store in use.
     Revoke(RevokeArgs),
 }
 
@@ -65,13 +65,13 @@ struct RevokeArgs {
     sources: Sources,
     #[command(flatten)]
     whose: RevokedHolder,
-    /// The role of the name: scanner, authority, organisation, staff, operator [default: that which the register has for it]
+    /// The role of the name: scanner, authority, organisation, staff, operator [default: the one in the register]
     #[arg(long, value_name = "ROLE", requires = "name")]
     role: Option<String>,
     /// The register [default: tokens.ndjson beside the key ring]
     #[arg(long, value_name = "FILE")]
     register: Option<PathBuf>,
-    /// A running node's operations door, with an operator's token: http://HOST:PORT or https://HOST:PORT
+    /// Operations door of a running node, with an operator's token: http://HOST:PORT or https://HOST:PORT
     #[arg(long, value_name = "URL")]
     to: Option<String>,
     #[command(flatten)]
@@ -81,10 +81,10 @@ struct RevokeArgs {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct RevokedHolder {
-    /// The number of a token, 16 hexadecimal digits, as `token list` and the audit log have it
+    /// Number of the token, 16 hexadecimal digits, as in `token list` and the audit log
     #[arg(long, value_name = "N")]
     number: Option<String>,
-    /// Whoever has tokens under this name: all that were made until now
+    /// Holder of tokens: all that were made so far
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The scanners of this site
@@ -94,7 +94,7 @@ struct RevokedHolder {
 
 #[derive(Subcommand)]
 enum TokenHolder {
-    /// A resident's session, for tests and for staff who help somebody
+    /// A resident's session, for tests and for staff who help a resident
     ///
     /// The resident need not be on record: until then the code shows `unknown`.
     Resident {
@@ -108,41 +108,41 @@ enum TokenHolder {
         /// real_person, real_name or unverified
         #[arg(long, value_name = "WORD")]
         assurance: String,
-        /// How long it is good for
+        /// Validity in hours
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=SESSION_LIFE_MAX.as_secs() / 3_600))]
         hours: u64,
     },
-    /// A scanner's token, for one site
+    /// A scanner's token for one site
     Scanner {
         #[command(flatten)]
         sources: Sources,
-        /// The site where it scans
+        /// Site of the scanner
         #[arg(long, value_name = "NAME")]
         site: String,
-        /// The organisation whose grants it opens beside live codes
+        /// Organisation whose grants it opens beside live codes
         #[arg(long, value_name = "NAME")]
         organisation: Option<String>,
         #[command(flatten)]
         life: Lifetime,
     },
-    /// An organisation's token: its roster, and declarations for those who are on it
+    /// An organisation's token: its roster, and declarations for its members
     Organisation {
         #[command(flatten)]
         sources: Sources,
-        /// The organisation, as residents name it in their grants
+        /// Name of the organisation, as residents state it in their grants
         #[arg(long, value_name = "NAME")]
         name: String,
         #[command(flatten)]
         life: Lifetime,
     },
-    /// A staff member's token: registration of people without an eligible document, entries of a region
+    /// A staff member's token: registration of people without an eligible document, entries to a region
     Staff {
         #[command(flatten)]
         sources: Sources,
-        /// Who it is; recorded at every look at a person
+        /// Holder; recorded with every look at a person
         #[arg(long, value_name = "NAME")]
         name: String,
-        /// The division of GB/T 2260 that it is for, six digits
+        /// Division of GB/T 2260 of the staff member, six digits
         #[arg(long, value_name = "REGION")]
         region: String,
         #[command(flatten)]
@@ -152,7 +152,7 @@ enum TokenHolder {
     Operator {
         #[command(flatten)]
         sources: Sources,
-        /// Who it is
+        /// Holder
         #[arg(long, value_name = "NAME")]
         name: String,
         #[command(flatten)]
@@ -162,14 +162,14 @@ enum TokenHolder {
     Authority {
         #[command(flatten)]
         sources: Sources,
-        /// The source that it feeds as
+        /// Source that it feeds as
         #[arg(long, value_name = "NAME")]
         source: String,
-        /// Other sources that it may speak for, as an exchange does; separated by commas
+        /// Other sources that it may speak for; separated by commas
         #[arg(long = "for", value_name = "NAMES", value_delimiter = ',')]
         others: Vec<String>,
-        /// The certificate with which it comes, PEM: the token is refused without it, and where the operations door asks for none
-        /// (`ops_client_ca`)
+        /// Client certificate that must come with the token, PEM. Without it, and at a door without `ops_client_ca`, the token
+        /// is refused
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
         #[command(flatten)]
@@ -179,19 +179,19 @@ enum TokenHolder {
 
 #[derive(Args)]
 struct Lifetime {
-    /// How long it is good for
+    /// Validity in days
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=ACCESS_TOKEN_LIFE_MAX.as_secs() / 86_400))]
     days: u64,
 }
 
-/// A seal that makes tokens: the ring is all that it takes.
+/// Returns a seal for making tokens, which needs the ring only.
 fn seal(sources: &Sources) -> Result<(Seal, Settings), Failure> {
     let settings = settings(sources.raw())?;
     let seal = Seal::new(&RingFile::read(&settings.keys)?, settings.seal.clone());
     Ok((seal, settings))
 }
 
-/// For a node's answer to a revocation.
+/// Time for a node to answer a revocation.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -215,7 +215,7 @@ impl Token {
     }
 }
 
-/// A token, and the line that is kept of it.
+/// A token and its line in the register.
 struct IssuedToken {
     token: String,
     line: MadeToken,
@@ -260,12 +260,12 @@ impl IssuedToken {
         })
     }
 
-    /// Keeps the line of the token. A folder that cannot be written to, as that of a mounted secret, stops no token.
+    /// Writes the line to the register. A folder that cannot be written to, such as a mounted secret, stops no token.
     fn register(&self) {
         let register = TokenRegister::beside(&self.ring);
         if let Err(error) = register.append(&RegisterLine::Made(self.line.clone())) {
             note(&format!(
-                "{}: {error}: the token is in no register; its number is {}",
+                "{}: {error}: the token is not in the register; its number is {}",
                 register.path().display(),
                 self.line.number
             ));
@@ -300,7 +300,7 @@ fn list(sources: &Sources, all: bool, named: Option<PathBuf>) -> Result<(), Fail
     let now = token_register::now();
     say("number\trole\tname\tbound to\tmade\tuntil\tstate\tby")?;
     for made in &contents.made {
-        // Times of one form are in the order of their texts.
+        // Texts of one time format sort like the times.
         let state = if contents.revoked.iter().any(|one| one.ends(made)) {
             "revoked"
         } else if made.until <= now {
@@ -336,7 +336,7 @@ fn list(sources: &Sources, all: bool, named: Option<PathBuf>) -> Result<(), Fail
     Ok(())
 }
 
-/// Returns the role under which the register has a name.
+/// Returns the role of a name in the register.
 fn role_in(contents: &RegisterContents, name: &str) -> anyhow::Result<String> {
     let mut roles: Vec<&str> = (contents.made.iter())
         .filter(|made| made.name.as_deref() == Some(name))
@@ -405,7 +405,7 @@ fn revoke(asked: &RevokeArgs) -> Result<(), Failure> {
     if let Err(error) = register.append(&RegisterLine::Revoked(line)) {
         let path = register.path().display();
         note(&format!(
-            "{path}: {error}: the revocation holds, and is in no register"
+            "{path}: {error}: the revocation is in force, but not in the register"
         ));
     }
     Ok(say(&revoked.to_string())?)
@@ -433,7 +433,7 @@ fn revoke_in_store(settings: &Settings, what: &RevokedByCommand, now: Time) -> R
     let ring = ring(settings)?;
     let seal = Seal::new(&ring, settings.seal.clone());
     let (changes, end) = revocation::of_command(&seal, what, now)
-        .map_err(|_| anyhow!("--role, --name: no role or no name of one"))?;
+        .map_err(|_| anyhow!("--role, --name: the role or the name is invalid"))?;
     let runtime = runtime()?;
     let written = runtime.block_on(async {
         let store = started(open_existing(settings, &seal).await?, settings);
@@ -460,9 +460,7 @@ fn make(whose: TokenHolder) -> Result<IssuedToken, Failure> {
         } => {
             let document = whom.document(now)?;
             if !person::is_name(&name) {
-                return Err(
-                    anyhow!("--name: 1 to 64 characters, none of them for machines").into(),
-                );
+                return Err(anyhow!("--name: 1 to 64 characters, no control characters").into());
             }
             let assurance = Assurance::parse(&assurance)
                 .ok_or_else(|| anyhow!("--assurance: real_person, real_name or unverified"))?;

@@ -1,4 +1,5 @@
-//! The register of tokens: a file beside the key ring, a line for each token that the command line made or revoked. It never holds a token.
+//! The register of tokens: a file beside the key ring with a line for each token made or revoked by commands. It never holds a
+//! token.
 
 use crate::clock::Time;
 use crate::desk::audit;
@@ -8,13 +9,13 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The file's name, in the key ring's folder.
+/// Name of the file in the key ring's folder.
 const FILE_NAME: &str = "tokens.ndjson";
 
-/// Bytes of a line at most.
+/// Longest line in bytes.
 const LINE_BYTES_MAX: u64 = 4_096;
 
-/// The file of a register.
+/// A register file.
 pub struct TokenRegister {
     path: PathBuf,
 }
@@ -27,29 +28,29 @@ pub enum RegisterLine {
     Revoked(RevokedTokens),
 }
 
-/// A token that was made.
+/// A token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MadeToken {
-    /// 16 hexadecimal digits, as the audit log names it.
+    /// Number of the token, 16 hexadecimal digits, as in the audit log.
     pub number: String,
     pub role: String,
-    /// Absent for residents: their names are in the store alone.
+    /// Holder. Absent for residents, whose names are only in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The organisation of a scanner, the region of staff, other sources of an authority.
+    /// Organisation of a scanner, region of staff, or further sources of an authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_to: Option<String>,
-    /// The SHA-256 of the certificate that it needs.
+    /// SHA-256 of the required client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// The id of the key that sealed it.
+    /// Id of the key that sealed it.
     pub key: u8,
     pub made_at: String,
     pub until: String,
     pub by: String,
 }
 
-/// A revocation: of a number, or of a role and a name.
+/// A revocation of a number, or of a role and name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RevokedTokens {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +64,7 @@ pub struct RevokedTokens {
 }
 
 impl RevokedTokens {
-    /// Whether it ends this token: those of a name only if they were made before.
+    /// Returns whether the revocation covers a token. One of a name covers tokens made before.
     pub fn ends(&self, made: &MadeToken) -> bool {
         match (&self.number, &self.role, &self.name) {
             (Some(number), _, _) => *number == made.number,
@@ -77,17 +78,17 @@ impl RevokedTokens {
     }
 }
 
-/// What a register holds.
+/// Contents of a register.
 #[derive(Default)]
 pub struct RegisterContents {
     pub made: Vec<MadeToken>,
     pub revoked: Vec<RevokedTokens>,
-    /// Lines that are none.
+    /// Number of invalid lines.
     pub unreadable: u64,
 }
 
 impl TokenRegister {
-    /// The register beside a key ring.
+    /// Returns the register beside a key ring.
     pub fn beside(ring: &Path) -> TokenRegister {
         TokenRegister {
             path: ring.with_file_name(FILE_NAME),
@@ -102,7 +103,7 @@ impl TokenRegister {
         &self.path
     }
 
-    /// Appends a line, durable. Of two commands at once each writes its line whole.
+    /// Appends a line durably. Of two simultaneous commands, each writes its line whole.
     pub fn append(&self, line: &RegisterLine) -> io::Result<()> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -113,7 +114,7 @@ impl TokenRegister {
         file.lock()?;
         let mut text = serde_json::to_string(line).map_err(io::Error::other)?;
         text.push('\n');
-        // A line that was cut is ended first.
+        // A cut line is ended first.
         if file.seek(SeekFrom::End(0))? > 0 {
             file.seek(SeekFrom::End(-1))?;
             let mut last = [0];
@@ -126,7 +127,7 @@ impl TokenRegister {
         file.sync_all()
     }
 
-    /// Reads every line; none where there is no file.
+    /// Reads every line; none if there is no file.
     pub fn read(&self) -> io::Result<RegisterContents> {
         let mut contents = RegisterContents::default();
         let file = match std::fs::File::open(&self.path) {
@@ -154,18 +155,18 @@ impl TokenRegister {
     }
 }
 
-/// Returns who runs this command, and where.
+/// Returns the user and host of this command.
 pub fn by() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}@{}", audit::user(), host.trim())
 }
 
-/// Prints a number as the audit log does.
+/// Returns a number as the audit log prints it.
 pub fn digits(number: u64) -> String {
     format!("{number:016x}")
 }
 
-/// Returns the time as the register writes it.
+/// Returns the current time in the register's format.
 pub fn now() -> String {
     Time::now().to_string()
 }

@@ -1,4 +1,4 @@
-//! `trust`: reads lists of other issuers' keys into files of keys, shows a trust file, and judges a code by it as a gate does.
+//! `trust`: imports other issuers' key lists, shows a trust file, and judges a code by it like a gate.
 
 use super::{CommandResult, Failure, note, say};
 use crate::answer::Refusal;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Import, show and try what codes of other issuers are recognised by
+/// Import key lists of other issuers, show a trust file, and judge a code by it
 #[derive(Args)]
 pub struct Trust {
     #[command(subcommand)]
@@ -27,35 +27,37 @@ pub struct Trust {
 
 #[derive(Subcommand)]
 enum TrustAction {
-    /// Read a publisher's list into a file of keys, which a trust file names
+    /// Convert a publisher's list into a key file for a trust file
     ///
-    /// Nothing is fetched: the list is a file. Only the form of CovPass has a signature that is checked here, with the publisher's
-    /// key; `--unsigned` says that whoever brought the list is believed.
+    /// Nothing is fetched: the list is a file. Only lists of CovPass have a signature that can be checked, with the publisher's
+    /// key; `--unsigned` accepts a list without a check.
     Import {
-        /// gdhcn: a did.json of WHO's network; covpass: its signed list; vci: a snapshot of the VCI directory; pem: certificates
+        /// gdhcn: a did.json of the WHO network; covpass: its signed list; vci: a snapshot of the VCI directory; pem:
+        /// certificates
         #[arg(long, value_name = "FORM", value_parser = form)]
         format: ListForm,
         /// The publisher's public key, P-256 in PEM
         #[arg(long, value_name = "PEM", conflicts_with = "unsigned")]
         key: Option<PathBuf>,
-        /// Take a list whose signature is not checked here
+        /// Accept a list whose signature is not checked
         #[arg(long)]
         unsigned: bool,
-        /// The file to write, replaced whole [default: standard output]
+        /// The file to write or replace [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// The list
         file: PathBuf,
     },
-    /// Show the keys of a trust file: format, issuer, id, algorithm, what each may say
+    /// Show the keys of a trust file: format, issuer, id, algorithm, allowed kinds
     List {
         /// The trust file
         #[arg(long, value_name = "FILE")]
         trust: PathBuf,
     },
-    /// Judge a code as a gate does; prints the verdict or the refusal as JSON
+    /// Judge a code like a gate; prints the verdict or the refusal as JSON
     ///
-    /// Every format counts as switched on. An offline code of another province is judged by a list in a folder, if there is one. Exit code 0: the code is genuine and in force; 1: it is not, and `error` says why.
+    /// Every format counts as switched on. An offline code of another province is judged by a list in a folder, if there is
+    /// one. Exit code 0: the code is genuine and in force; 1: it is not, and `error` says why.
     Check {
         /// The trust file
         #[arg(long, value_name = "FILE")]
@@ -63,7 +65,7 @@ enum TrustAction {
         /// The code; `@FILE` or `-` reads it
         #[arg(value_name = "CODE|@FILE|-", value_parser = code)]
         code: String,
-        /// As of this time, RFC 3339 [default: now]
+        /// Time of the check, RFC 3339 [default: now]
         #[arg(long, value_name = "TIME", value_parser = time)]
         at: Option<Time>,
     },
@@ -84,7 +86,7 @@ fn time(text: &str) -> Result<Time, String> {
         .ok_or_else(|| "no time such as 2026-06-15T00:00:00Z".to_owned())
 }
 
-/// Reads a code as a gate's door does: ends of lines behind it are none of it.
+/// Returns a code without the line end that follows it, like a gate's door.
 fn code(text: &str) -> Result<String, String> {
     use std::io::Read;
     const BYTES_MAX: u64 = 1 << 20;
@@ -180,7 +182,7 @@ fn import_list(
         }
     }
     note(&format!(
-        "{} keys of {}, {} passed over, signature {}",
+        "{} keys of {}, {} skipped, signature {}",
         keys.keys.len(),
         keys.format,
         skipped.len(),
@@ -205,7 +207,7 @@ fn show(list: &TrustList) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Judges an offline code of another province by the list that lies beside the trust file; nothing is fetched.
+/// Judges an offline code of another province by the list beside the trust file; nothing is fetched.
 fn check_offline(trust: PathBuf, code: &str, at: Time) -> CommandResult {
     let settings = RecognitionSettings {
         trust,
@@ -216,7 +218,7 @@ fn check_offline(trust: PathBuf, code: &str, at: Time) -> CommandResult {
     tell(told.map(|told| ForeignVerdict::Peer(Box::new(told))))
 }
 
-/// How far the issuer's clock may be ahead: as the default of `clock_skew`.
+/// Allowed lead of the issuer's clock: the default of `clock_skew`.
 const SKEW: Duration = Duration::from_secs(2);
 
 fn check(list: &TrustList, code: &str, at: Time) -> CommandResult {

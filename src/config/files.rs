@@ -1,4 +1,4 @@
-//! Checks what the settings name beside values: files and folders, before a door opens. Reads, and writes nothing.
+//! Checks the files and folders that settings name, before a door opens. Reads, and writes nothing.
 
 use super::{Settings, SettingsReader, StoreSettings};
 use crate::desk::display_names::DisplayNames;
@@ -12,7 +12,7 @@ use crate::store::embedded;
 use crate::tls::{self, FileKind};
 use std::path::Path;
 
-/// Notes whatever `serve` could not use.
+/// Records everything that `serve` could not use.
 pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
     if let Err(why) = Platform::read(settings.identity.clone()) {
         unusable(read, "identity_jwks_file", &why);
@@ -48,13 +48,13 @@ pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
                 (Door::Exchange, _) => "exchange_cert".to_owned(),
                 _ => format!("{}_{name}", door.name()),
             };
-            // One that is missing is noted already.
+            // A missing file is recorded already.
             if !read.is_bad("exchange") {
                 unusable(read, &name, &why.to_string());
             }
         }
     }
-    // Of a store that was not understood nothing follows.
+    // Nothing follows from an invalid store.
     if read.is_bad("store") || read.is_bad("key_ring") {
         return;
     }
@@ -69,14 +69,14 @@ pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
                     FileKind::Key => "store_cert_key_file",
                     FileKind::Authorities => "store_ca_file",
                 };
-                // One that cannot be opened is noted already.
+                // A file that cannot be opened is recorded already.
                 if !read.is_bad(name) {
                     unusable(read, name, &why.to_string());
                 }
             }
         }
     }
-    // The ring of a folder that cannot be used is in it.
+    // The default ring is in the folder that cannot be used.
     if !read.is_bad("store") {
         check_ring(read, settings);
     }
@@ -86,7 +86,7 @@ fn unusable(read: &mut SettingsReader, name: &str, why: &str) {
     read.bad(name, &format!("cannot be used: {why}"));
 }
 
-/// The folder of an embedded store is there and can be read, or can be made.
+/// Checks that the folder of an embedded store is readable or can be created.
 fn check_folder(read: &mut SettingsReader, folder: &Path) {
     if let Err(error) = std::fs::read_dir(folder)
         && error.kind() != std::io::ErrorKind::NotFound
@@ -102,12 +102,12 @@ fn check_folder(read: &mut SettingsReader, folder: &Path) {
     if let Some(place) = above.next()
         && !place.is_dir()
     {
-        let why = format!("cannot be made: {} is no directory", place.display());
+        let why = format!("cannot be created: {} is not a directory", place.display());
         read.bad("store", &why);
     }
 }
 
-/// The key ring is there and good, or a first start makes one.
+/// Checks that the key ring is valid, or that a first start creates one.
 fn check_ring(read: &mut SettingsReader, settings: &Settings) {
     let ring = match (KeyFile::read(&settings.keys), settings.store.folder()) {
         (Ok(ring), _) => ring,

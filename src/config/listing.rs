@@ -1,8 +1,8 @@
-//! The table of settings in print: for a terminal, as the page of docs/, and as a file of settings to begin with.
+//! Prints the table of settings: for a terminal, as a page of docs/, and as a file of settings to start from.
 
 use super::{RELOADABLE, SETTINGS, parse_bytes, parse_count, parse_duration};
 
-/// Returns what a value of a setting is counted in.
+/// Returns the unit of a setting's values.
 fn unit(name: &str, default: &str, bounds: &str) -> &'static str {
     if parse_duration(default).is_some() {
         "duration"
@@ -96,7 +96,7 @@ pub fn toml() -> String {
             page += &format!("# {line}\n");
         }
         let value = match *default {
-            // Nothing is set, and no word stands for that.
+            // No value is set, and no word stands for that.
             "none" if !bounds.starts_with("none") => String::from("\"\""),
             number if parse_count(number).is_some() => number.to_owned(),
             text => format!("{text:?}"),

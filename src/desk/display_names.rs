@@ -74,7 +74,7 @@ impl DisplayNames {
         for text in &texts {
             let is_blank = text.trim().is_empty();
             if is_blank || text.chars().count() > CHARS_MAX || is_unprintable(text) {
-                let why = "a name has 1 to 64 characters, none of them for machines";
+                let why = "a name must have 1 to 64 characters, no control characters";
                 return Err(why.to_owned());
             }
         }

@@ -62,9 +62,9 @@ impl Guidance {
         let reason = Reason::parse(&entry.reason).ok_or("an unknown reason")?;
         let region = match entry.region.as_deref() {
             None => None,
-            Some(region) => {
-                Some(parse_region(region).ok_or("region is a division of GB/T 2260, six digits")?)
-            }
+            Some(region) => Some(
+                parse_region(region).ok_or("region must be a division of GB/T 2260, six digits")?,
+            ),
         };
         let texts = [entry.hans, entry.hant, entry.en];
         for text in &texts {

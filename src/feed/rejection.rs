@@ -181,72 +181,78 @@ impl Rejection {
     /// Returns a sentence for the sender.
     pub fn detail(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
-            Rejection::LineTooLong => "a line has at most 4096 bytes",
+            Rejection::LineTooLong => "a line must have at most 4096 bytes",
             Rejection::NotJson => "the line is not JSON",
-            Rejection::NotAnObject => "the line is JSON, but no object",
-            Rejection::BadField => "a field has another type than it must have, or stands twice",
+            Rejection::NotAnObject => "the line must be a JSON object",
+            Rejection::BadField => "a field has a wrong type, or stands twice",
             Rejection::UnknownEvent => {
-                "event is resident, status, notice, certificate, temperature or trip"
+                "event must be resident, status, notice, certificate, temperature or trip"
             }
             Rejection::MissingField(field) => {
                 return Cow::Owned(format!("{field} is missing"));
             }
             Rejection::OfflineRegistration => {
-                "documents of this type get no code; their holders are registered by staff"
+                "documents of this type get no code: staff register their holders"
             }
-            Rejection::BadDocument => "cert_no has not the form of its cert_type",
-            Rejection::BadBirthDate => "cert_no holds no day of birth",
-            Rejection::BadCheckDigit => "cert_no fails its check digit (GB 11643)",
-            Rejection::BadName => "name has 1 to 64 characters, none of them for machines",
-            Rejection::UnknownAssurance => "assurance is real_person, real_name or unverified",
+            Rejection::BadDocument => "cert_no does not have the form of its cert_type",
+            Rejection::BadBirthDate => "cert_no has no valid day of birth",
+            Rejection::BadCheckDigit => "the check digit of cert_no is wrong (GB 11643)",
+            Rejection::BadName => "name must have 1 to 64 characters, no control characters",
+            Rejection::UnknownAssurance => "assurance must be real_person, real_name or unverified",
             Rejection::UnknownReason => {
-                "reason is confirmed, suspected, close_contact, high_risk_area, central_isolation or home_isolation"
+                "reason must be confirmed, suspected, close_contact, high_risk_area, central_isolation or home_isolation"
             }
-            Rejection::UnknownAction => "action is set or clear",
+            Rejection::UnknownAction => "action must be set or clear",
             Rejection::BadTime => {
-                "at is a time of RFC 3339 with its offset, from 1970 on, and for papers not later than tomorrow"
+                "at must be an RFC 3339 time with offset, from 1970 on, and for papers not later than tomorrow"
             }
-            Rejection::BadUntil => "until is a day, as 2020-05-04",
+            Rejection::BadUntil => "until must be a day such as 2020-05-04",
             Rejection::BadSource => {
-                "source has 1 to 64 letters, digits, dots, hyphens or underscores"
+                "source must have 1 to 64 letters, digits, dots, hyphens or underscores"
             }
-            Rejection::BadRegion => "region is a division of GB/T 2260, six digits",
-            Rejection::BadTemperature => "celsius is a temperature between 30 and 45",
+            Rejection::BadRegion => "region must be a division of GB/T 2260, six digits",
+            Rejection::BadTemperature => "celsius must be a temperature between 30 and 45",
             Rejection::UnknownCertificate => {
-                "certificate is health, nucleic_test, antibody_test or vaccination"
+                "certificate must be health, nucleic_test, antibody_test or vaccination"
             }
-            Rejection::UnknownResult => "result is negative or positive",
-            Rejection::BadNumber => "number has 1 to 64 characters, none of them for machines",
-            Rejection::BadPlaces => "places lists 1 to 50 divisions of GB/T 2260, six digits each",
+            Rejection::UnknownResult => "result must be negative or positive",
+            Rejection::BadNumber => "number must have 1 to 64 characters, no control characters",
+            Rejection::BadPlaces => {
+                "places must list 1 to 50 divisions of GB/T 2260, six digits each"
+            }
             Rejection::ForeignPaper => {
-                "the paper is sealed with another key ring, for another owner, or was changed"
+                "the paper was sealed with another key ring or for another owner, or was changed"
             }
             Rejection::UnknownSymptom => {
-                "symptoms are none, cold_like, short_breath, nausea, palpitation or conjunctivitis"
+                "symptoms must be none, cold_like, short_breath, nausea, palpitation or conjunctivitis"
             }
-            Rejection::UnknownContact => "contact is yes, no or unsure",
-            Rejection::UnknownTransport => "transport is train, plane, coach, ship, car or other",
+            Rejection::UnknownContact => "contact must be yes, no or unsure",
+            Rejection::UnknownTransport => {
+                "transport must be train, plane, coach, ship, car or other"
+            }
             Rejection::BadPurpose => {
-                "purpose says why somebody is looked up: 1 to 64 letters, digits, dots, hyphens or underscores"
+                "purpose must say why the person is looked up: 1 to 64 letters, digits, dots, hyphens or underscores"
             }
             Rejection::NotAMinor => {
-                "only minors get a code without a face check, and student must be said of them"
+                "only minors get a code without a face check, and student must be stated"
             }
-            Rejection::BadText => "a text has 1 to 200 characters, none of them for machines",
-            Rejection::NotOnRoster => "this person has granted the organisation nothing",
+            Rejection::BadText => "a text must have 1 to 200 characters, no control characters",
+            Rejection::NotOnRoster => "this person has given the organisation no grant",
             Rejection::ServiceEnded => {
                 "the service that kept this has ended, and its key was destroyed"
             }
-            Rejection::UnknownState => "state is in_review, upheld or rejected",
+            Rejection::UnknownState => "state must be in_review, upheld or rejected",
             Rejection::SeqTooHigh => {
-                "seq is at most the time in nanoseconds since 1970, two days ahead"
+                "seq must be at most the time in nanoseconds since 1970, two days ahead"
             }
-            Rejection::KeyReused => "this key was used before for another line",
+            Rejection::KeyReused => "this idempotency key was used before for another line",
             Rejection::SeqReused => {
-                "the source said the opposite, or filed another record, with the same seq; what is new has a higher one"
+                "the source used this seq before for the opposite or for another record; use a higher one"
             }
             Rejection::SourceNotPermitted => "the token does not speak for this source",
-            Rejection::Imported => "papers come by `import` into a store and not by a feed",
+            Rejection::Imported => {
+                "papers can be imported into a store (`liangma import`), and not fed"
+            }
         })
     }
 }

@@ -72,7 +72,7 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::Warming, En) => "The service is starting, please try again later",
         (Refusal::Draining, Hans) => "服务正在切换，请稍后再试",
         (Refusal::Draining, Hant) => "服務正在切換，請稍後再試",
-        (Refusal::Draining, En) => "This server is leaving, please try again",
+        (Refusal::Draining, En) => "This server is shutting down, please try again",
         (Refusal::RateLimited, Hans) => "查询过于频繁，请稍后再试",
         (Refusal::RateLimited, Hant) => "查詢過於頻繁，請稍後再試",
         (Refusal::RateLimited, En) => "You are asking too often, please try again later",
@@ -96,13 +96,13 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::TooLarge, En) => "The request is too large",
         (Refusal::ExpectationFailed, Hans) => "不支持请求中的 Expect",
         (Refusal::ExpectationFailed, Hant) => "不支援請求中的 Expect",
-        (Refusal::ExpectationFailed, En) => "What the Expect header asks for is not supported",
+        (Refusal::ExpectationFailed, En) => "The Expect header of the request is not supported",
         (Refusal::NotFound, Hans) => "没有这个地址",
         (Refusal::NotFound, Hant) => "沒有這個地址",
-        (Refusal::NotFound, En) => "There is nothing at this path",
+        (Refusal::NotFound, En) => "Nothing was found at this path",
         (Refusal::MethodNotAllowed, Hans) => "该地址不支持此方法",
         (Refusal::MethodNotAllowed, Hant) => "該地址不支援此方法",
-        (Refusal::MethodNotAllowed, En) => "This path has another method",
+        (Refusal::MethodNotAllowed, En) => "This path does not support this method",
         (Refusal::CodeInvalid, Hans) => "健康码无效，请对方重新亮码",
         (Refusal::CodeInvalid, Hant) => "健康碼無效，請對方重新亮碼",
         (Refusal::CodeInvalid, En) => "The code is not genuine, ask for a fresh one",
@@ -139,7 +139,7 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         }
         (Refusal::Internal, Hans) => "系统内部故障，请联系管理单位",
         (Refusal::Internal, Hant) => "系統內部故障，請聯繫管理單位",
-        (Refusal::Internal, En) => "An internal fault, report it to the operator",
+        (Refusal::Internal, En) => "An internal fault occurred, report it to the operator",
         (Refusal::CodeRevoked, Hans) => "该码已作废，请对方亮码或重新领取",
         (Refusal::CodeRevoked, Hant) => "該碼已作廢，請對方亮碼或重新領取",
         (Refusal::CodeRevoked, En) => "The code was revoked, ask for a fresh code or for a new one",
@@ -151,7 +151,7 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::SignatureInvalid, Hans) => "该码的签名无效，可能系伪造",
         (Refusal::SignatureInvalid, Hant) => "該碼的簽名無效，可能係偽造",
         (Refusal::SignatureInvalid, En) => {
-            "The signature of this code is not its issuer's, it may be forged"
+            "The signature of this code is invalid, it may be forged"
         }
         (Refusal::IssuerNotEntitled, Hans) => "该签发机构无权出具此类证明",
         (Refusal::IssuerNotEntitled, Hant) => "該簽發機構無權出具此類證明",
@@ -168,18 +168,16 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::NotOnRoster, Hans) => "该人员未授权本单位，请先由本人授权",
         (Refusal::NotOnRoster, Hant) => "該人員未授權本單位，請先由本人授權",
         (Refusal::NotOnRoster, En) => {
-            "This person has granted the organisation nothing, ask the person for a grant"
+            "This person has given your organisation no grant, ask the person for one"
         }
         (Refusal::NoConsent, Hans) => "只能为已添加的家庭成员申报，姓名须一致",
         (Refusal::NoConsent, Hant) => "只能為已添加的家庭成員申報，姓名須一致",
         (Refusal::NoConsent, En) => {
-            "You declare only for members of your family whom you have added, by their right name"
+            "You can declare only for family members whom you have added, by their exact name"
         }
         (Refusal::LimitReached, Hans) => "数量已达上限，请先移除，或次日再试",
         (Refusal::LimitReached, Hant) => "數量已達上限，請先移除，或次日再試",
-        (Refusal::LimitReached, En) => {
-            "There are as many as there may be, remove one or try again tomorrow"
-        }
+        (Refusal::LimitReached, En) => "The limit is reached, remove one or try again tomorrow",
         (Refusal::IdempotencyMismatch, Hans) => "该幂等键已用于另一请求，请更换后重试",
         (Refusal::IdempotencyMismatch, Hant) => "該冪等鍵已用於另一請求，請更換後重試",
         (Refusal::IdempotencyMismatch, En) => {

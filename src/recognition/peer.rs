@@ -81,7 +81,7 @@ impl Peer {
         };
         let id = id.and_then(|id| crate::feed::parse_region(&id));
         if id.is_none() {
-            faults.push("id: is no division of GB/T 2260, six digits".to_owned());
+            faults.push("id: is not a division of GB/T 2260, six digits".to_owned());
         }
         let mut keys = Vec::new();
         if let Some(path) = &words.keys {
@@ -109,7 +109,8 @@ impl Peer {
             && !is_address(text, true)
         {
             faults.push(
-                "list: is no folder, and no address such as https://HOST/v1/list/820000".to_owned(),
+                "list: is neither a folder nor an address such as https://HOST/v1/list/820000"
+                    .to_owned(),
             );
         }
         if list.is_some() && keys.is_empty() {
@@ -134,7 +135,7 @@ impl Peer {
         }
         if let Some(exchange) = &words.exchange {
             if !is_address(exchange, false) {
-                faults.push("exchange: is no address such as https://HOST:PORT".to_owned());
+                faults.push("exchange: is not an address such as https://HOST:PORT".to_owned());
             }
             if pins.is_empty() {
                 faults.push("exchange: needs peer, the SHA-256 of the public key there".to_owned());

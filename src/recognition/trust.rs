@@ -237,12 +237,12 @@ impl TrustList {
                 let at = Time(u64::try_from(at.as_millisecond()).unwrap_or(0));
                 self.as_of = Some(self.as_of.map_or(at, |known| known.min(at)));
             }
-            Err(_) => faults.push("imported_at is no time".to_owned()),
+            Err(_) => faults.push("imported_at is not a time".to_owned()),
         }
         for (nth, entry) in file.keys.iter().enumerate() {
             let mut bad = |why: &str| faults.push(format!("key {}: {why}", nth + 1));
             let Some(public) = entry.public() else {
-                bad("is no key of P-256, nor of RSA with 2048 to 4096 bits");
+                bad("is neither a P-256 key nor an RSA key of 2048 to 4096 bits");
                 continue;
             };
             let own = match &entry.kinds {

@@ -21,11 +21,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RingError {
-    #[error("{path}: there is no key ring here (`liangma keys new --keys {path}` makes one)", path = .0.display())]
+    #[error("{path}: there is no key ring (`liangma keys new --keys {path}` creates one)", path = .0.display())]
     Missing(PathBuf),
     #[error("{path}: other users can read the key ring (mode {1:03o}): `chmod 600 {path}`, and replace its keys if it was exposed: `liangma keys replace --keys {path}`", path = .0.display())]
     Exposed(PathBuf, u32),
-    #[error("{path}: there is a key ring already; it is not overwritten", path = .0.display())]
+    #[error("{path}: there is a key ring already, which is not overwritten", path = .0.display())]
     Exists(PathBuf),
     #[error("{path}: not a key ring: {1}", path = .0.display())]
     Unreadable(PathBuf, String),

@@ -624,9 +624,9 @@ fn an_exchange_that_is_set_badly_is_named_at_once() {
     assert_eq!(out.status.code(), Some(78));
     let said = text(&out.stderr);
     for fault in [
-        "id: is no division",
-        "exchange: is no address",
-        "list: is no folder",
+        "id: is not a division",
+        "exchange: is not an address",
+        "list: is neither a folder",
         "peer: is no SHA-256",
         "name: is empty",
         "bogus",

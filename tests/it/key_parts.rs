@@ -140,7 +140,7 @@ fn a_part_is_for_its_doors_alone_and_follows_its_ring() {
     assert!(!again.status.success() && text(&again.stderr).contains("not overwritten"));
     let of_part = export(&keys, "gate", &keys.with_extension("part"));
     assert!(
-        text(&of_part.stderr).contains("this needs the whole ring"),
+        text(&of_part.stderr).contains("the whole ring is needed"),
         "{}",
         text(&of_part.stderr)
     );

@@ -413,7 +413,7 @@ fn a_first_start_makes_a_ring_for_its_owner_alone_and_says_so() {
         0,
         "the store's folder is private"
     );
-    assert!(node.log().contains("made a key ring"), "{}", node.log());
+    assert!(node.log().contains("created a key ring"), "{}", node.log());
     assert_eq!(
         node.out().lines().count(),
         4,

@@ -55,7 +55,7 @@ fn lines_have_their_priority_where_the_journal_reads_them() {
         command.stdout(Stdio::null()).stderr(log);
         let mut child = crate::process::spawn(command).unwrap();
         let read = || std::fs::read_to_string(&path).unwrap();
-        until("it has logged", || read().contains("making room"));
+        until("it has logged", || read().contains("allocating the board"));
         send(&child, libc::SIGTERM);
         ended(&mut child);
         let log = read();

@@ -254,7 +254,10 @@ fn residents_leave_gates_their_share_of_the_descriptors() {
         node.meter("liangma_accept_errors_total{door=\"gate\"}"),
         0.0
     );
-    assert!(node.log().contains("fewer descriptors"));
+    assert!(
+        node.log()
+            .contains("the limit of file descriptors is lower")
+    );
 }
 
 #[test]

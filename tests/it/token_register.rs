@@ -224,6 +224,9 @@ fn a_folder_that_cannot_be_written_to_stops_no_token() {
     let made = command.output().unwrap();
     assert!(made.status.success());
     let said = text(&made.stderr);
-    assert!(said.contains("is in no register; its number is "), "{said}");
+    assert!(
+        said.contains("is not in the register; its number is "),
+        "{said}"
+    );
     assert_eq!(scans(&node, text(&made.stdout).trim_end()), 422);
 }

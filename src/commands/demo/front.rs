@@ -1,5 +1,5 @@
-//! One name for the resident, gate and desk doors of the demonstration, as a balancer gives them in earnest: so a person has
-//! the desk a tap away from the code. And its first page, with a link for each who comes.
+//! One name for the resident, gate and desk doors of the demonstration, as a balancer would give them; and its first page, with
+//! links for each role.
 
 use crate::http::pages::{PAGES, POLICY};
 use crate::http::query::plain_path;
@@ -17,19 +17,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
-/// A browser keeps connections for the next question; past this it asks on a new one.
+/// Idle time of a browser's connection. After it the browser opens a new one.
 const QUIET_MAX: Duration = Duration::from_secs(60);
 
-/// Of the first page, under the one name.
+/// Path of the first page.
 pub const FIRST: &str = "/demo";
 
-/// The links of the first page, which it asks for.
+/// Path of the links of the first page.
 const LINKS: &str = "/demo/links.json";
 
-/// The body of an answer: of the front itself, or of a door.
+/// Body of an answer: of the front itself, or of a door.
 type FrontBody = Either<Full<Bytes>, Incoming>;
 
-/// Where the paths of the one name lead.
+/// Routes of the paths under the one name.
 #[derive(Clone)]
 pub struct Front {
     /// The links of the first page, as JSON.
@@ -40,8 +40,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// Opens it, for as long as the runtime lives; on a free port where `port` is taken. Returns its address.
-    /// `everywhere` opens it to the network of this machine.
+    /// Opens the front as long as the runtime lives, on a free port if `port` is taken. Returns its address. `everywhere` opens
+    /// it to the network of this machine.
     pub async fn open(self, port: u16, everywhere: bool) -> io::Result<SocketAddr> {
         let host = match everywhere {
             true => Ipv4Addr::UNSPECIFIED,
@@ -57,7 +57,7 @@ impl Front {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => drop(tokio::spawn(self.clone().serve(stream))),
-                    // Out of descriptors: those who have some give them back.
+                    // Without descriptors, existing connections must end first.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
@@ -67,7 +67,7 @@ impl Front {
 
     async fn serve(self, stream: TcpStream) {
         let pass = service_fn(move |request| self.clone().pass(request));
-        // Whoever leaves in the middle is nobody's fault.
+        // A client that leaves is no error.
         let _ = Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(QUIET_MAX)
@@ -75,7 +75,7 @@ impl Front {
             .await;
     }
 
-    /// A connection of its own for each question. A door that closes it without an answer has the browser's closed too.
+    /// Forwards a request over a new connection. If a door closes it without an answer, the browser's connection is closed too.
     async fn pass(self, mut request: Request<Incoming>) -> anyhow::Result<Response<FrontBody>> {
         if let Some(own) = self.own(&plain_path(request.uri().path())) {
             return Ok(own);
@@ -94,7 +94,7 @@ impl Front {
         Ok(response.map(Either::Right))
     }
 
-    /// What the front has itself: the first page and its links.
+    /// Returns the front's own pages: the first page and its links.
     fn own(&self, path: &str) -> Option<Response<FrontBody>> {
         let (media_type, body) = match path {
             FIRST => {
@@ -112,7 +112,7 @@ impl Front {
         Some(response)
     }
 
-    /// As deploy/haproxy maps them: what is neither shown nor scanned is the desk's, pages too.
+    /// Returns the door of a path, as deploy/haproxy maps them: everything except shows and scans goes to the desk, pages too.
     fn door(&self, path: &str) -> SocketAddr {
         let path = plain_path(path);
         match &*path {

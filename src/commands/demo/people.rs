@@ -1,4 +1,5 @@
-//! The people of the demonstration: papers, a family with a white code, a grant and an appeal, filed at the doors as by any caller.
+//! The people of the demonstration: papers, a family with a white code, a grant and an appeal, written through the doors as by
+//! any client.
 
 use super::at;
 use crate::clock::Time;
@@ -16,13 +17,13 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-/// The organisation to which people of the town have granted a look.
+/// The organisation to which people of the town gave grants.
 pub const SCHOOL: &str = "demo-school";
 
-/// What authorities of the town are called in feeds.
+/// Source of the town's authorities in feeds.
 pub const SOURCE: &str = "demo-cdc";
 
-/// Names in print of what the town has, as an operator's file has them.
+/// Display names of the town, as in an operator's file.
 pub const NAMES: &str = r#"[[name]]
 id = "demo-cdc"
 zh-Hans = "示范市疾控中心"
@@ -54,21 +55,21 @@ zh-Hant = "示範街道登記處"
 en = "Demo registration office"
 "#;
 
-/// People who granted the school a look, beside those who are shown.
+/// People with a grant for the school, beside those who are shown.
 const PUPILS: u64 = 40;
 
-/// Who is shown, by what they are for.
+/// People who are shown, by their purpose.
 pub struct DemoPeople {
     pub green: Resident,
     pub red: Resident,
-    /// A minor whose face was not checked.
+    /// A minor without a face check.
     pub white: Resident,
-    /// A family member of the green one.
+    /// A family member of the green resident.
     pub relative: Resident,
 }
 
 impl DemoPeople {
-    /// Chooses them from a town; None if it has nobody of a kind.
+    /// Chooses the people from a town; None if it lacks a kind.
     pub fn of(town: Town) -> Option<DemoPeople> {
         let all = || (0..town.residents).map(move |nth| town.resident(nth));
         let has_card = |someone: &Resident| someone.cert_type.code() == "10";
@@ -77,7 +78,7 @@ impl DemoPeople {
         let plain = |someone: &Resident| has_card(someone) && someone.reason.is_none();
         let mut adults = all().filter(|someone| plain(someone) && *born(someone) < *"2000");
         let (green, relative) = (adults.next()?, adults.next()?);
-        // Of whom the town knows no checked face: a code says of its holder what is on record.
+        // Residents without a checked face: a code shows the assurance on record.
         let is_white = |someone: &Resident| {
             plain(someone) && *born(someone) > *"2012" && someone.assurance == Assurance::Unverified
         };
@@ -91,7 +92,7 @@ impl DemoPeople {
     }
 }
 
-/// Tokens with which it is filed.
+/// Tokens for writing the papers.
 pub struct PeopleTokens {
     pub authority: String,
     pub green: String,
@@ -99,12 +100,12 @@ pub struct PeopleTokens {
     pub pupils: Vec<String>,
 }
 
-/// How many pupils of a town there are.
+/// Returns the number of pupils of a town.
 pub fn pupils(town: Town) -> u64 {
     PUPILS.min(town.residents)
 }
 
-/// Files everything. A demonstration that starts again files the same, which changes nothing.
+/// Writes all papers. A second start writes the same, which changes nothing.
 pub async fn file(
     node: &Node,
     people: &DemoPeople,
@@ -155,7 +156,7 @@ pub async fn file(
     Ok(())
 }
 
-/// What authorities feed of them, a line each.
+/// Returns the authorities' feed lines about the people.
 fn papers(people: &DemoPeople, now: Time) -> String {
     let of = |someone: &Resident, event: &str, days: u64, seq: u64, more: Value| {
         let at = Time(now.0.saturating_sub(86_400_000 * days));
@@ -197,7 +198,7 @@ impl DoorClient<'_> {
             .await
     }
 
-    /// Files something at the desk, once for each idempotency key.
+    /// Sends a request to the desk, once for each idempotency key.
     async fn desk(&self, path: &str, token: &str, word: &str, content: &Value) -> Result<()> {
         let mut head = vec![("content-type", "application/json")];
         if !word.is_empty() {
@@ -207,7 +208,7 @@ impl DoorClient<'_> {
             .await
     }
 
-    /// Asks a door, and waits for its answer. What it refuses, as what it has already, is passed over: nothing depends on it.
+    /// Sends a request to a door and waits for the answer. Refusals, for example of existing papers, are ignored.
     async fn ask(
         &self,
         door: Door,

@@ -1,4 +1,5 @@
-//! A visitor of another province in the demonstration: an offline code of keys made for it, and the list by which gates here know its colour.
+//! A visitor of another province in the demonstration: an offline code with its own keys, and the list by which gates here know
+//! its colour.
 
 use crate::clock::Time;
 use crate::offline::code::OfflineCode;
@@ -10,13 +11,13 @@ use anyhow::{Context, anyhow};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Division of GB/T 2260 of the other province.
+/// The other province: a division of GB/T 2260.
 const ISSUER: u32 = 820_000;
 
-/// How long the code and the list are good: a demonstration that runs longer is started again.
+/// Validity of the code and the list; a longer demonstration must be restarted.
 const LIFE_HOURS: u16 = 12;
 
-/// Writes keys, list and trust file into a folder. Returns the trust file, and the visitor's code.
+/// Writes keys, list and trust file into a folder. Returns the trust file and the visitor's code.
 pub fn write(folder: &Path, now: Time) -> anyhow::Result<(PathBuf, String)> {
     let ring = RingFile::generate(now);
     let keys = OfflineKeys::of(&ring, ISSUER).context("a new ring has signing keys")?;

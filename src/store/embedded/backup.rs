@@ -42,9 +42,9 @@ const NEW: &str = "liangma.redb.restored";
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum BackupError {
-    #[error("is no backup of liangma")]
+    #[error("is not a backup of liangma")]
     Foreign,
-    #[error("is cut: its end is missing")]
+    #[error("is incomplete: its end is missing")]
     Cut,
     #[error("is not as it was written")]
     Damaged,
@@ -52,7 +52,7 @@ pub enum BackupError {
     Format(u64),
     #[error("was made with another key ring; `--keys` must name the one of its store")]
     ForeignRing,
-    #[error("there is a store in {0} already; it is not overwritten")]
+    #[error("{0} has a store already, which is not overwritten")]
     Exists(String),
     #[error(transparent)]
     Io(#[from] io::Error),

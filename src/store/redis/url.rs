@@ -192,7 +192,7 @@ pub fn meant(text: &str) -> Result<StoreLocation, String> {
 fn unknown_scheme(scheme: &str) -> String {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
     if scheme.is_empty() || scheme.len() > 32 || !scheme.bytes().all(good) {
-        return "is no address: what stands before :// is no scheme".to_owned();
+        return "is not an address: the text before :// is not a scheme".to_owned();
     }
     let lower = scheme.to_ascii_lowercase();
     if lower == "file" {
@@ -358,7 +358,7 @@ fn database(text: &str) -> Result<i64, &'static str> {
     digits(text)
         .and_then(|number| i64::try_from(number).ok())
         .filter(|db| *db <= DB_MAX)
-        .ok_or("names a database that is no number")
+        .ok_or("names a database that is not a number")
 }
 
 /// Parses digits without a sign.
@@ -417,7 +417,7 @@ fn decoded(text: &str) -> Result<String, &'static str> {
             byte => byte,
         });
     }
-    String::from_utf8(bytes).map_err(|_| "holds a name or password that is no UTF-8")
+    String::from_utf8(bytes).map_err(|_| "holds a name or password that is not UTF-8")
 }
 
 #[cfg(test)]
@@ -500,18 +500,18 @@ mod tests {
             ("redi://a", "is it redis?"),
             ("redis+tls://a", "is it rediss?"),
             ("redis+socket:///x", "is it unix?"),
-            ("http://a", "which is not known: redis"),
+            ("http://a", "unknown scheme http: known are redis"),
             ("file:///var/lib/liangma", "its path alone"),
-            ("pass word@x://a", "is no scheme"),
+            ("pass word@x://a", "is not a scheme"),
             ("localhost:6379", "without its scheme"),
             ("redis.internal:6379", "without its scheme"),
             ("C:/data", "without its scheme"),
             ("C:\\data", "backslash"),
             ("u@host", "without its scheme"),
             ("[::1]:6379", "without its scheme"),
-            ("redis:/a", "not a whole address"),
-            ("redis", "not a whole address"),
-            ("Valkey", "not a whole address"),
+            ("redis:/a", "an incomplete address"),
+            ("redis", "an incomplete address"),
+            ("Valkey", "an incomplete address"),
             ("10.0.0.1", "a host without a scheme"),
             ("::1", "without"),
             ("localhost", "a host without a scheme"),

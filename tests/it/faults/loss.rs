@@ -41,7 +41,7 @@ fn a_primary_that_comes_back_empty_takes_no_colour_away() {
         assert!(
             town.nodes[node]
                 .log()
-                .contains("feed again what sources have")
+                .contains("sources must feed their data again")
         );
     }
     feed_again(&town);
