@@ -13,8 +13,6 @@ pub mod window;
 
 use busy::BusySettings;
 use connection_limit::ConnectionLimit;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Limits of one door.
@@ -26,30 +24,6 @@ pub struct AdmissionSettings {
     pub queue_delay_target: Duration,
     /// How many new connections get the answer `busy` at the limit. The others wait in the kernel.
     pub busy: BusySettings,
-}
-
-/// Largest number of connections of each open door, which a reload may change. Doors read it twenty times a second.
-#[derive(Default)]
-pub struct ConnectionCaps(Mutex<Vec<(&'static str, Arc<AtomicUsize>)>>);
-
-impl ConnectionCaps {
-    /// Adds a door, and returns the number that it reads.
-    pub fn add(&self, door: &'static str, most: usize) -> Arc<AtomicUsize> {
-        let cap = Arc::new(AtomicUsize::new(most));
-        self.caps().push((door, cap.clone()));
-        cap
-    }
-
-    /// Sets the number of a door. Returns false if the door is not open.
-    pub fn set(&self, door: &str, most: usize) -> bool {
-        let caps = self.caps();
-        let cap = caps.iter().find(|(name, _)| *name == door);
-        cap.map(|(_, cap)| cap.store(most, Relaxed)).is_some()
-    }
-
-    fn caps(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<AtomicUsize>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The connections of one door, and their limit.

@@ -10,6 +10,7 @@ pub mod connection_state;
 pub mod desk;
 pub mod dispatch;
 pub mod door;
+pub mod door_settings;
 pub mod door_state;
 pub mod doors;
 pub mod exchange;

@@ -13,6 +13,7 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![warn(clippy::missing_errors_doc)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 // They panic if their reader is gone.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -43,6 +44,7 @@ pub mod store_client;
 pub mod capacity;
 pub mod clock;
 pub mod critical;
+pub mod door_load;
 #[cfg(test)]
 mod generated_docs;
 pub mod hex;

@@ -3,6 +3,7 @@
 
 use crate::answer::{Refusal, ResidentStatus};
 use crate::clock::{Moment, Time};
+use crate::door_load::DoorLoad;
 use crate::process;
 use crate::status::Colour;
 use crate::version::{COMMIT, VERSION};
@@ -857,37 +858,19 @@ pub enum HandshakeOutcome {
     Closed,
 }
 
-/// Counts and values of one door.
-#[derive(Default)]
+/// Counts and values of one door, for metrics only: the door never reads them. Its load is read when the metrics are scraped.
 pub struct DoorMetrics {
-    /// Open connections, frozen ones included.
-    pub open: AtomicU64,
-    /// Connections accepted since the start.
-    pub accepted: AtomicU64,
-    /// New connections that were refused with the answer `busy`.
-    pub busy: AtomicU64,
+    load: Arc<DoorLoad>,
     /// Accepts that failed.
     pub accept_errors: AtomicU64,
-    /// Connections that the door admits now.
-    pub limit: AtomicU64,
-    /// Open connections that are not read.
-    pub frozen: AtomicU64,
     /// Queue delay in milliseconds: the 50th, 90th and 99th percentile.
     pub waits: [AtomicU64; 3],
     /// Connections in the kernel's accept queue at the last look.
     pub queued: AtomicU64,
     /// Connections that the kernel dropped because its accept queue was full.
     pub overflowed: AtomicU64,
-    /// Retry-After of the answer `busy`, in milliseconds.
-    pub retry_after: AtomicU64,
-    /// Requests in flight that the door can answer in time, for the metric alone.
-    pub in_flight_max: AtomicU64,
-    /// Weight for balancers, in percent.
-    pub weight: AtomicU64,
     closed: [AtomicU64; 6],
     handshakes: [AtomicU64; 3],
-    /// Connections that the door admits at most.
-    pub limit_max: AtomicU64,
     /// Whether the door speaks TLS.
     pub has_tls: AtomicBool,
     /// When the certificate in force expires, in milliseconds since 1970; 0 if unknown.
@@ -897,6 +880,21 @@ pub struct DoorMetrics {
 }
 
 impl DoorMetrics {
+    fn new(load: Arc<DoorLoad>) -> DoorMetrics {
+        DoorMetrics {
+            load,
+            accept_errors: AtomicU64::default(),
+            waits: Default::default(),
+            queued: AtomicU64::default(),
+            overflowed: AtomicU64::default(),
+            closed: Default::default(),
+            handshakes: Default::default(),
+            has_tls: AtomicBool::default(),
+            certificate_expires_at: AtomicU64::default(),
+            certificate_failures: AtomicU64::default(),
+        }
+    }
+
     /// Counts a TLS handshake by its outcome.
     pub fn shook_hands(&self, outcome: HandshakeOutcome) {
         self.handshakes[outcome as usize].fetch_add(1, Relaxed);
@@ -1229,10 +1227,9 @@ impl Meters {
         metrics
     }
 
-    /// Registers and returns the counts of a door that admits `connections_max` at most.
-    pub fn door(&self, name: &'static str, connections_max: usize) -> Arc<DoorMetrics> {
-        let metrics = Arc::new(DoorMetrics::default());
-        metrics.limit_max.store(connections_max as u64, Relaxed);
+    /// Registers and returns the counts of a door with this load.
+    pub fn door(&self, name: &'static str, load: Arc<DoorLoad>) -> Arc<DoorMetrics> {
+        let metrics = Arc::new(DoorMetrics::new(load));
         lock(&self.doors).push((name, metrics.clone()));
         metrics
     }
@@ -1541,19 +1538,10 @@ impl Meters {
     fn publish_doors(&self) {
         for (name, metrics) in lock(&self.doors).iter() {
             let door = ("door", *name);
-            self.gauge(
-                "liangma_connections",
-                &[door],
-                metrics.open.load(Relaxed) as f64,
-            );
-            self.gauge(
-                "liangma_connections_limit_max",
-                &[door],
-                metrics.limit_max.load(Relaxed) as f64,
-            );
+            let load = &*metrics.load;
             for (name, count) in [
-                ("liangma_connections_accepted_total", &metrics.accepted),
-                ("liangma_connections_rejected_total", &metrics.busy),
+                ("liangma_connections_accepted_total", &load.accepted),
+                ("liangma_connections_rejected_total", &load.rejected),
                 ("liangma_accept_errors_total", &metrics.accept_errors),
                 ("liangma_connections_overflowed_total", &metrics.overflowed),
             ] {
@@ -1565,24 +1553,26 @@ impl Meters {
                 self.gauge("liangma_queue_delay_seconds", &labels, seconds(ms));
             }
             for (name, value) in [
+                ("liangma_connections", load.open_connections() as f64),
+                (
+                    "liangma_connections_limit_max",
+                    load.connections_max.load(Relaxed) as f64,
+                ),
                 (
                     "liangma_connections_frozen",
-                    metrics.frozen.load(Relaxed) as f64,
+                    load.frozen.load(Relaxed) as f64,
                 ),
-                (
-                    "liangma_connections_limit",
-                    metrics.limit.load(Relaxed) as f64,
-                ),
+                ("liangma_connections_limit", load.limit.load(Relaxed) as f64),
                 ("liangma_accept_queue", metrics.queued.load(Relaxed) as f64),
                 (
                     "liangma_in_flight_max",
-                    metrics.in_flight_max.load(Relaxed) as f64,
+                    load.in_flight_max.load(Relaxed) as f64,
                 ),
                 (
                     "liangma_balancer_weight_ratio",
-                    metrics.weight.load(Relaxed) as f64 / 100.0,
+                    load.weight.load(Relaxed) as f64 / 100.0,
                 ),
-                ("liangma_retry_after_seconds", seconds(&metrics.retry_after)),
+                ("liangma_retry_after_seconds", seconds(&load.retry_after_ms)),
             ] {
                 self.gauge(name, &[door], value);
             }
@@ -1792,7 +1782,7 @@ mod tests {
     fn every_meter_that_is_printed_is_on_the_list_and_the_other_way_round() {
         let meters = Meters::new();
         let metrics = meters.metrics();
-        let gate = meters.door("gate", 10);
+        let gate = meters.door("gate", Arc::new(DoorLoad::new(10, 1)));
         gate.has_tls.store(true, Relaxed);
         gate.certificate_expires_at.store(u64::MAX, Relaxed);
         metrics.code(QueryOutcome::Done);

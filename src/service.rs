@@ -4,10 +4,10 @@
 pub mod foreign;
 pub mod in_force;
 
+use crate::admission::Budget;
 use crate::admission::bytes::ByteBudget;
 use crate::admission::concurrency::{ConcurrencyCounter, ConcurrencyGuard};
 use crate::admission::rate_limit::RateLimiter;
-use crate::admission::{Budget, ConnectionCaps};
 use crate::answer::{
     Freshness, OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource, Refusal,
     ResidentStatus, ShownCode, StatusExplanation, Verdict,
@@ -24,6 +24,7 @@ use crate::desk::offline_code::read_generations;
 use crate::desk::revocation;
 use crate::desk::roles::{Act, Role};
 use crate::desk::{self, Desk, DeskResponse};
+use crate::door_load::DoorLoads;
 use crate::exchange::ExchangeSettings;
 use crate::exchange::asking::Exchange;
 use crate::identity::{AssertionNumber, AssertionPurpose, Platform, Reloaded};
@@ -149,8 +150,8 @@ pub struct AppState {
     names: ArcSwap<DisplayNames>,
     /// All settings in force, for operators. A reload changes them.
     pub in_force: ArcSwap<SettingsInForce>,
-    /// Limits of connections of each door.
-    pub connection_caps: ConnectionCaps,
+    /// The load of each open door.
+    pub door_loads: DoorLoads,
     /// Whether the last reload succeeded for all files.
     pub is_reloaded: AtomicBool,
     desk_requests_per_second: AtomicU32,
@@ -328,7 +329,7 @@ impl AppState {
             guidance: ArcSwap::from_pointee(guidance),
             names: ArcSwap::default(),
             in_force: ArcSwap::from_pointee(settings.in_force.clone()),
-            connection_caps: ConnectionCaps::default(),
+            door_loads: DoorLoads::default(),
             is_reloaded: AtomicBool::new(true),
             desk_requests_per_second: settings.desk_requests_per_second.into(),
             offline: None,

@@ -484,7 +484,7 @@ impl Reload {
         let own = doors.iter().find(|(one, _)| one.name() == door);
         own.is_some_and(|(_, settings)| {
             let most = settings.admission.connections_max;
-            self.app.connection_caps.set(door, most)
+            self.app.door_loads.set_connections_max(door, most)
         })
     }
 

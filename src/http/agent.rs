@@ -79,11 +79,10 @@ fn door_of(bytes: &[u8]) -> &[u8] {
 
 /// Returns the advice for one of `balancers`; None if no open door has this name.
 fn advice(app: &AppState, door: &[u8], balancers: u32) -> Option<Advice> {
-    let mut doors = app.meters.doors().into_iter();
-    let (_, metrics) = doors.find(|(name, _)| name.as_bytes() == door)?;
+    let load = app.door_loads.find(door)?;
     let advice = Advice {
-        in_flight_max: metrics.in_flight_max.load(Relaxed),
-        weight: metrics.weight.load(Relaxed),
+        in_flight_max: load.in_flight_max.load(Relaxed),
+        weight: load.weight.load(Relaxed),
     };
     Some(advice.shared(balancers.into()))
 }

@@ -1,7 +1,8 @@
 //! The state of one connection for its time-outs, and what the connections of one thread share. It holds no bytes.
 
 use super::door::Door;
-use super::door_state::{DoorState, Settings};
+use super::door_settings::Settings;
+use super::door_state::DoorState;
 use super::limits::Settings as Bounds;
 use crate::meters::{CloseReason, HandshakeOutcome};
 use crate::service::Service;
@@ -135,9 +136,9 @@ impl ThreadState {
 
     /// Returns 0 below four fifths of the limit of connections, rising to 1 at the limit.
     pub(super) fn crowding(&self) -> f64 {
-        let frozen = self.shared.frozen.load(Relaxed);
-        let limit = self.shared.limit.load(Relaxed);
-        let inside = self.shared.open_connections().saturating_sub(frozen);
+        let frozen = self.shared.load.frozen.load(Relaxed);
+        let limit = self.shared.load.limit.load(Relaxed);
+        let inside = self.shared.load.open_connections().saturating_sub(frozen);
         let past = (inside as f64 / limit.max(1) as f64 - 0.8) / 0.2;
         past.clamp(0.0, 1.0)
     }

@@ -12,7 +12,8 @@ mod responder;
 mod transport;
 pub mod waiting;
 
-pub use super::door_state::{Settings, ShutdownPhase};
+pub use super::door_settings::Settings;
+pub use super::door_state::ShutdownPhase;
 pub use listener::{BoundListener, bind};
 
 use super::connection_state::ThreadState;
@@ -23,6 +24,7 @@ use crate::admission;
 use crate::admission::busy::BusyShare;
 use crate::admission::connection_limit::WaitSamples;
 use crate::critical::CriticalTask;
+use crate::door_load::DoorLoad;
 use crate::kernel;
 use crate::service::{AppState, Service};
 
@@ -56,16 +58,19 @@ impl BoundListener {
     ) -> io::Result<Vec<std::thread::JoinHandle<()>>> {
         let threads = self.settings.threads.max(1);
         let limit = self.settings.admission.connections_max;
-        let metrics = app.meters.door(self.door.name(), limit);
+        let load = Arc::new(DoorLoad::new(limit, threads));
+        let metrics = app.meters.door(self.door.name(), load.clone());
         // Default until the first second is measured.
         let soon = admission::retry_after::LEAST;
         let window = controller::window(&self.settings).advice();
-        metrics.in_flight_max.store(window.in_flight_max, Relaxed);
-        metrics.weight.store(window.weight, Relaxed);
+        load.in_flight_max.store(window.in_flight_max, Relaxed);
+        load.weight.store(window.weight, Relaxed);
+        load.retry_after_ms.store(soon.as_millis() as u64, Relaxed);
+        app.door_loads.add(self.door.name(), load.clone());
         metrics.has_tls.store(self.tls.is_some(), Relaxed);
         let shared = Arc::new(DoorState {
             door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
-            cap: app.connection_caps.add(self.door.name(), limit),
+            load,
             is_shut: AtomicBool::new(false),
             responder: OnceLock::new(),
             patient: AtomicUsize::new(0),
@@ -74,12 +79,6 @@ impl BoundListener {
             looks: (0..threads).map(|_| Notify::new()).collect(),
             is_quiet: AtomicBool::new(false),
             metrics,
-            limit: AtomicUsize::new(limit),
-            frozen: AtomicUsize::new(0),
-            retry_after_ms: AtomicU64::new(0),
-            accepted: AtomicU64::new(0),
-            told_busy: AtomicU64::new(0),
-            open: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             waits: WaitSamples::default(),
             answered: AtomicU64::new(0),
             surplus: AtomicUsize::new(0),
@@ -91,8 +90,6 @@ impl BoundListener {
             body_bytes: AtomicUsize::new(0),
             tls: self.tls,
         });
-        shared.set_limit(limit);
-        shared.set_retry_after(soon);
         let (hands, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
         let mut handles = Vec::new();
@@ -296,7 +293,7 @@ fn dispatch(
     hands: &[mpsc::UnboundedSender<AcceptedConnection>],
 ) {
     shared.door().enter();
-    let nth = shared.least_busy();
+    let nth = shared.load.least_busy();
     let place = ConnectionSlot::take(shared, nth);
     let _ = hands[nth].send((stream, place));
 }

@@ -110,7 +110,7 @@ impl ConnectionTable {
     fn lingering_max(&self) -> usize {
         let all = self.thread.settings.admission.connections_max / 8;
         let all = all.clamp(*LINGERING.start(), *LINGERING.end());
-        all.div_ceil(self.thread.shared.open.len())
+        all.div_ceil(self.thread.shared.load.open.len())
     }
 
     fn forget(&self, connection: &ConnectionState) {
@@ -216,9 +216,9 @@ impl ConnectionTable {
             .shared
             .pending
             .fetch_add(pending.wrapping_sub(before), Relaxed);
-        let threads = self.thread.shared.open.len();
+        let threads = self.thread.shared.load.open.len();
         let part = |all: usize| all.div_ceil(threads);
-        let limit = part(self.thread.shared.limit.load(Relaxed));
+        let limit = part(self.thread.shared.load.limit.load(Relaxed));
         let surplus = part(self.thread.shared.surplus.load(Relaxed));
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
         let gone = self.freeze(surplus.max(waiting), IDLE_AFTER);

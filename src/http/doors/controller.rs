@@ -1,29 +1,30 @@
-//! Controls one door: how many connections it admits, how many may queue before it, when those who are turned away should
-//! come back, and how many requests balancers should give it. Twenty times a second, beside the accept loop.
+//! The controller of one door: sets the number of admitted connections, the accept queue, Retry-After and the advice for balancers,
+//! twenty times a second, beside the accept loop.
 
 use super::listener::Listener;
 use crate::admission::retry_after::RetryAfterEstimator;
 use crate::admission::window::{Window, WindowSettings};
-use crate::http::door_state::{DoorState, QUIET_LOOK, STEP, Settings};
+use crate::http::door_settings::Settings;
+use crate::http::door_state::{DoorState, QUIET_LOOK, STEP};
 use crate::kernel;
 use socket2::SockRef;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Between two looks at the crowd.
+/// Interval at which Retry-After is computed.
 const CROWD_LOOK: Duration = Duration::from_secs(1);
 
-/// Steps in a row in which nothing came in, after which steering is put off until something does.
+/// Steps without any traffic after which the controller pauses until there is some.
 const QUIET_STEPS: u32 = 20;
 
-/// What it costs to accept a connection and answer its first query.
+/// Answers that accepting a connection and answering its first request cost.
 const ANSWERS_PER_NEWCOMER: f64 = 5.0;
 
-/// Of an overloaded door: fewer would turn away a crowd that could be served within a moment.
+/// Shortest accept queue of an overloaded door. A shorter one would refuse clients that could be served at once.
 const BACKLOG_LEAST: u32 = 32;
 
-/// The window of a door that has answered nothing yet.
+/// Returns the window of a door without answers so far.
 pub fn window(settings: &Settings) -> Window {
     Window::new(WindowSettings {
         most: settings.admission.connections_max,
@@ -31,6 +32,7 @@ pub fn window(settings: &Settings) -> Window {
     })
 }
 
+/// Controls the door until the task is aborted.
 pub async fn control(listener: &Listener, shared: &DoorState, settings: &Settings) {
     let mut second = SecondCounts::begin();
     let mut backlog = settings.backlog;
@@ -41,6 +43,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut step = tokio::time::interval(STEP);
     step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut quiet_steps = 0;
+    let load = &*shared.load;
     loop {
         if quiet_steps < QUIET_STEPS {
             step.tick().await;
@@ -59,22 +62,21 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let came = answered != pace.count;
         let answers = pace.step(answered, now);
         let seen = shared.waits.take();
-        window.set_most(shared.cap.load(Relaxed));
+        window.set_most(load.connections_max.load(Relaxed));
         let advice = window.step(seen.map(|seen| seen.p90), answers, took);
-        let metrics = &shared.metrics;
-        metrics.in_flight_max.store(advice.in_flight_max, Relaxed);
-        metrics.weight.store(advice.weight, Relaxed);
+        load.in_flight_max.store(advice.in_flight_max, Relaxed);
+        load.weight.store(advice.weight, Relaxed);
         let has_room = look(shared, settings, seen.map(|seen| seen.p90), answers, now);
         if has_room {
-            // The cap may have risen.
+            // The limit may have risen.
             shared.left.notify_one();
         }
         let queued = kernel::queued(listener).unwrap_or_default();
-        let admitted = admissions.step(shared.accepted.load(Relaxed), now);
-        // Whoever is let in within half of the wait is left in the queue: the other half is for the door.
+        let admitted = admissions.step(load.accepted.load(Relaxed), now);
+        // Connections that can be admitted within half of the wait stay in the queue; the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
         shared.patient.store(patient as usize, Relaxed);
-        let busy = shared.told_busy.load(Relaxed);
+        let busy = load.rejected.load(Relaxed);
         let told = (busy - std::mem::replace(&mut told_before, busy)) as usize;
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
@@ -87,7 +89,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             shared.looks.iter().for_each(Notify::notify_one);
         }
         let is_calm = !came && seen.is_none() && queued == 0 && has_room && !put_off;
-        let frozen = shared.frozen.load(Relaxed) > 0;
+        let frozen = load.frozen.load(Relaxed) > 0;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
             false => 0,
@@ -120,7 +122,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     }
 }
 
-/// Steers the cap, and tells the threads what follows for them; whether there is room for newcomers.
+/// Adjusts the limit, and publishes what follows for the threads. Returns whether there is room for new connections.
 fn look(
     shared: &DoorState,
     settings: &Settings,
@@ -129,9 +131,7 @@ fn look(
     now: Instant,
 ) -> bool {
     let mut door = shared.door();
-    let cap = shared.cap.load(Relaxed);
-    door.set_most(cap);
-    shared.metrics.limit_max.store(cap as u64, Relaxed);
+    door.set_most(shared.load.connections_max.load(Relaxed));
     if let Some(wait) = wait {
         shared
             .is_slow
@@ -140,17 +140,17 @@ fn look(
     }
     let (limit, inside) = (door.limit(), door.inside());
     shared.surplus.store(inside.saturating_sub(limit), Relaxed);
-    // Newcomers need some of what is left.
+    // New connections need some of the room.
     shared
         .spare
         .store((limit * 4 / 5).saturating_sub(inside), Relaxed);
     shared.is_full.store(door.is_full(), Relaxed);
-    shared.set_limit(limit);
-    shared.set_frozen(door.frozen());
+    shared.load.limit.store(limit, Relaxed);
+    shared.load.frozen.store(door.frozen(), Relaxed);
     door.has_room()
 }
 
-/// Whoever queues for longer than answers may wait has left when their turn comes.
+/// Returns the accept queue that can be served within the allowed wait: clients that queue longer have often left.
 fn fitting_backlog(answers: f64, settings: &Settings) -> u32 {
     let newcomers = answers / ANSWERS_PER_NEWCOMER;
     let within = (newcomers * settings.admission.queue_delay_target.as_secs_f64()) as u32;
@@ -163,7 +163,7 @@ fn queue_up_to(listener: &Listener, backlog: &mut u32, most: u32) {
     }
 }
 
-/// How fast something is counted of late.
+/// The recent rate of a count.
 struct Pace {
     since: Instant,
     count: u64,
@@ -179,8 +179,8 @@ impl Pace {
         }
     }
 
-    /// `count` so far. How much a second: the mean of some five steps, of which a machine that is granted its cores by turns
-    /// works in a few.
+    /// Adds the count so far. Returns the rate a second, averaged over about five steps, because a machine with shared cores works
+    /// in some of them only.
     fn step(&mut self, count: u64, now: Instant) -> f64 {
         const NEWEST: f64 = 0.2;
         let took = now.saturating_duration_since(self.since).as_secs_f64();
@@ -191,11 +191,11 @@ impl Pace {
     }
 }
 
-/// A second of a door: what has come of it, by what had come of all before.
+/// Counts of a door in the current second: differences to the counts at its beginning.
 struct SecondCounts {
     estimator: RetryAfterEstimator,
     since: Instant,
-    /// At some time in it there was no room for somebody who waited.
+    /// Whether a connection had to wait for room in this second.
     full: bool,
     answered: u64,
     busy: u64,
@@ -214,7 +214,7 @@ impl SecondCounts {
         }
     }
 
-    /// Whether the door was full in it.
+    /// Ends the second and sets Retry-After. Returns whether the door was full.
     fn end(&mut self, shared: &DoorState, now: Instant) -> bool {
         let took = now.saturating_duration_since(self.since);
         self.since = now;
@@ -222,8 +222,8 @@ impl SecondCounts {
         let news = |last: &mut u64, now: u64| now - std::mem::replace(last, now);
         let metrics = &shared.metrics;
         let answered = news(&mut self.answered, shared.answered.load(Relaxed));
-        let mut turned = news(&mut self.busy, shared.told_busy.load(Relaxed));
-        // Only a full door asks: it reads a file of the kernel's.
+        let mut turned = news(&mut self.busy, shared.load.rejected.load(Relaxed));
+        // Read by a full door only, because it parses a file of the kernel.
         let overflows = full.then(kernel::overflows).flatten();
         if let (Some(now), Some(last)) = (overflows, self.overflows) {
             turned += now.saturating_sub(last);
@@ -233,7 +233,8 @@ impl SecondCounts {
         }
         self.overflows = overflows;
         let wait = self.estimator.step(turned, answered, full, took);
-        shared.set_retry_after(wait);
+        let wait_ms = wait.as_millis() as u64;
+        shared.load.retry_after_ms.store(wait_ms, Relaxed);
         full
     }
 }

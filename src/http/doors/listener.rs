@@ -1,7 +1,7 @@
 //! A door that is bound and not served yet.
 
 use crate::http::door::Door;
-use crate::http::door_state::Settings;
+use crate::http::door_settings::Settings;
 use crate::tls::ServerTls;
 use std::io;
 use std::net::SocketAddr;

@@ -206,7 +206,7 @@ impl Turned {
     }
 
     fn tell(&mut self, head: &[u8], shared: &DoorState) {
-        let wait = Duration::from_millis(shared.retry_after_ms.load(Relaxed));
+        let wait = Duration::from_millis(shared.load.retry_after_ms.load(Relaxed));
         let answer = busy_answer(head, wait);
         // The empty send buffer of a new socket takes the whole answer.
         match &mut self.tls {
@@ -224,7 +224,7 @@ impl Turned {
         }
         let _ = self.stream.shutdown(Shutdown::Write);
         self.is_told = true;
-        shared.count_busy();
+        shared.load.rejected.fetch_add(1, Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@ use super::listener::{BoundListener, bind};
 use crate::answer::Refusal;
 use crate::clock::{Moment, Time};
 use crate::http::door::Door;
-use crate::http::door_state::Settings;
+use crate::http::door_settings::Settings;
 use crate::http::{problem, reply};
 use crate::tls::ServerTls;
 use bytes::Bytes;

@@ -1,0 +1,112 @@
+//! The load of each open door: numbers that the door keeps, and that reloads, balancers and scrapes of the metrics use.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The load of one door. The door's threads and its controller write it; nothing here is touched by a request.
+pub struct DoorLoad {
+    /// Largest number of open connections. A reload may change it; the controller reads it twenty times a second.
+    pub connections_max: AtomicUsize,
+    /// Connections that the door admits now.
+    pub limit: AtomicUsize,
+    /// Open connections of each thread, frozen ones included.
+    pub open: Vec<AtomicUsize>,
+    /// Open connections that are not read, to make room for others.
+    pub frozen: AtomicUsize,
+    /// Connections accepted since the start.
+    pub accepted: AtomicU64,
+    /// New connections that got the answer `busy` since the start.
+    pub rejected: AtomicU64,
+    /// Retry-After of the answer `busy`, in milliseconds.
+    pub retry_after_ms: AtomicU64,
+    /// Requests in flight that the door can answer in time, all balancers together.
+    pub in_flight_max: AtomicU64,
+    /// Share of the door's usual traffic that it asks balancers for, in percent.
+    pub weight: AtomicU64,
+}
+
+impl DoorLoad {
+    /// Returns the load of a door without connections, which admits `connections_max`.
+    pub fn new(connections_max: usize, threads: usize) -> DoorLoad {
+        DoorLoad {
+            connections_max: AtomicUsize::new(connections_max),
+            limit: AtomicUsize::new(connections_max),
+            open: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
+            frozen: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            retry_after_ms: AtomicU64::new(0),
+            in_flight_max: AtomicU64::new(0),
+            weight: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns the number of open connections, frozen ones included.
+    pub fn open_connections(&self) -> usize {
+        self.open.iter().map(|open| open.load(Relaxed)).sum()
+    }
+
+    /// Returns the index of the thread with the fewest open connections.
+    pub fn least_busy(&self) -> usize {
+        let counts = self.open.iter().map(|open| open.load(Relaxed));
+        let least = counts.enumerate().min_by_key(|(_, open)| *open);
+        least.map_or(0, |(nth, _)| nth)
+    }
+}
+
+/// The loads of the open doors, by name.
+#[derive(Default)]
+pub struct DoorLoads(Mutex<Vec<(&'static str, Arc<DoorLoad>)>>);
+
+impl DoorLoads {
+    /// Adds the load of a door that opens.
+    pub fn add(&self, door: &'static str, load: Arc<DoorLoad>) {
+        self.loads().push((door, load));
+    }
+
+    /// Returns the load of a door; None if it is not open.
+    pub fn find(&self, door: &[u8]) -> Option<Arc<DoorLoad>> {
+        let loads = self.loads();
+        let load = loads.iter().find(|(name, _)| name.as_bytes() == door);
+        load.map(|(_, load)| load.clone())
+    }
+
+    /// Sets the largest number of connections of a door. Returns false if it is not open.
+    pub fn set_connections_max(&self, door: &str, most: usize) -> bool {
+        let load = self.find(door.as_bytes());
+        load.map(|load| load.connections_max.store(most, Relaxed))
+            .is_some()
+    }
+
+    fn loads(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<DoorLoad>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_is_found_by_its_name_and_no_other_changes() {
+        let loads = DoorLoads::default();
+        let [gate, desk] = [10, 20].map(|most| Arc::new(DoorLoad::new(most, 2)));
+        loads.add("gate", gate.clone());
+        loads.add("desk", desk.clone());
+        assert!(loads.set_connections_max("gate", 5));
+        assert!(!loads.set_connections_max("resident", 5));
+        assert!(loads.find(b"resident").is_none());
+        let most = |load: &DoorLoad| load.connections_max.load(Relaxed);
+        assert_eq!((most(&gate), most(&desk)), (5, 20));
+        assert!(Arc::ptr_eq(&loads.find(b"desk").expect("open"), &desk));
+    }
+
+    #[test]
+    fn a_connection_goes_to_the_thread_with_the_fewest() {
+        let load = DoorLoad::new(10, 3);
+        for (nth, open) in [4, 1, 2].into_iter().enumerate() {
+            load.open[nth].store(open, Relaxed);
+        }
+        assert_eq!((load.least_busy(), load.open_connections()), (1, 7));
+    }
+}
