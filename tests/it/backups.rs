@@ -232,8 +232,8 @@ fn a_backup_that_is_cut_changed_or_of_another_ring_makes_no_store() {
     let mut changed = whole.clone();
     changed[whole.len() / 2] ^= 1;
     for (bytes, why) in [
-        (&whole[..whole.len() - 1], "cut"),
-        (&whole[..whole.len() / 2], "cut"),
+        (&whole[..whole.len() - 1], "incomplete"),
+        (&whole[..whole.len() / 2], "incomplete"),
         (&whole[..10], "not a backup"),
         (&changed, "not as it was written"),
         (&[&whole[..], b"x"].concat(), "not as it was written"),
