@@ -40,25 +40,28 @@ function keptOffline(name) {
 
 // All of it or nothing: a base never lies beside changes of another.
 function keepOffline(values) {
-  return database().then((opened) => new Promise((resolve, reject) => {
-    const writing = opened.transaction("kept", "readwrite");
-    for (const name of Object.keys(values)) writing.objectStore("kept").put(values[name], name);
-    writing.oncomplete = resolve;
-    writing.onerror = writing.onabort = () => reject(writing.error);
-  }));
+  return writeKept((kept) => putAll(kept, values));
 }
 
 // Keeps lists that are true up to `asOf`, unless another tab keeps later ones.
 function keepLists(values, asOf) {
-  return database().then((opened) => new Promise((resolve, reject) => {
-    const writing = opened.transaction("kept", "readwrite");
-    const kept = writing.objectStore("kept");
+  return writeKept((kept) => {
     const known = kept.get("as_of");
     known.onsuccess = () => {
-      if (known.result > asOf) return;
-      kept.put(asOf, "as_of");
-      for (const name of Object.keys(values)) kept.put(values[name], name);
+      if (!(known.result > asOf)) putAll(kept, Object.assign({ as_of: asOf }, values));
     };
+  });
+}
+
+function putAll(kept, values) {
+  for (const name of Object.keys(values)) kept.put(values[name], name);
+}
+
+// Writes in one transaction; done when all of it is on the disk.
+function writeKept(write) {
+  return database().then((opened) => new Promise((resolve, reject) => {
+    const writing = opened.transaction("kept", "readwrite");
+    write(writing.objectStore("kept"));
     writing.oncomplete = resolve;
     writing.onerror = writing.onabort = () => reject(writing.error);
   }));

@@ -69,6 +69,12 @@ function placesNamed(records) {
   return load("{divisions.js}").then(() => window.liangma.divisions.named(codes.filter((code) => /^\d{6}$/.test(code)))).catch(() => {});
 }
 
+// Asks the desk, and loads the names of the places in what `recordsOf` finds in its answer.
+function askPlaced(path, recordsOf) {
+  return askDesk(path, { credential: held.session })
+    .then((outcome) => placesNamed(outcome.answer ? recordsOf(outcome.answer) : []).then(() => outcome));
+}
+
 // A page of a list, below what is there. The last line says what is under way, what went wrong, or leads to the next page.
 function readList(id, list, after) {
   const { round } = held;
@@ -78,8 +84,9 @@ function readList(id, list, after) {
   else list.textContent = "";
   list.appendChild(foot);
   const separator = path.indexOf("?") < 0 ? "?" : "&";
-  const asked = askDesk(path + (after ? separator + "after=" + after : ""), { credential: held.session });
-  return asked.then((outcome) => (hasPlaces && outcome.answer ? placesNamed(outcome.answer[of]).then(() => outcome) : outcome)).then((outcome) => {
+  const page = path + (after ? separator + "after=" + after : "");
+  const asked = hasPlaces ? askPlaced(page, (answer) => answer[of]) : askDesk(page, { credential: held.session });
+  return asked.then((outcome) => {
     // Another is shown, or the list was read anew meanwhile.
     if (round !== held.round || foot.parentNode !== list) return outcome;
     const { answer } = outcome;
@@ -125,8 +132,7 @@ SHEETS.health = (body) => {
   const readOn = (after) => {
     const { round } = held;
     foot.textContent = say("loading_part");
-    const asked = askDesk(LISTS.health.path + (after ? "&after=" + after : ""), { credential: held.session });
-    asked.then((outcome) => placesNamed(outcome.answer ? outcome.answer.records : []).then(() => outcome)).then((outcome) => {
+    askPlaced(LISTS.health.path + (after ? "&after=" + after : ""), (answer) => answer.records).then((outcome) => {
       if (round !== held.round || !document.contains(foot)) return;
       foot.textContent = "";
       const { answer } = outcome;
@@ -195,7 +201,7 @@ SHEETS.trip = (body) => {
   const list = made("ul", { class: "cards", id: "trip-places" });
   const note = made("p", { class: "quiet", id: "trip-note" });
   for (const one of [element("h2", say("trip")), place, list, note]) body.appendChild(one);
-  askDesk("v1/trip", { credential: held.session }).then((outcome) => placesNamed(outcome.answer ? [outcome.answer] : []).then(() => outcome)).then((outcome) => {
+  askPlaced("v1/trip", (answer) => [answer]).then((outcome) => {
     if (round !== held.round) return;
     place.textContent = "";
     const trip = outcome.answer;
@@ -251,8 +257,7 @@ function grantCard(grant, list) {
 window.liangma.explain = () => {
   const { round } = held;
   const details = part("details");
-  const placed = ({ answer }) => placesNamed(answer ? answer.reasons.concat(answer.released) : []);
-  askDesk("v1/status", { credential: held.session }).then((outcome) => placed(outcome).then(() => outcome)).then((outcome) => {
+  askPlaced("v1/status", (answer) => answer.reasons.concat(answer.released)).then((outcome) => {
     if (round !== held.round) return;
     if (isAbsent(outcome)) {
       held.explains = false;
