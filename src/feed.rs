@@ -94,7 +94,12 @@ pub enum Event {
     Health(Document, Origin, HealthEvent),
     /// A sealed paper written by `export`.
     Paper(Identity, Paper),
+    /// The last assertion of a source about an erased person, written by `export`: a cleared reason and its sequence number.
+    Erased(Identity, Assertion, ErasedProof),
 }
+
+/// A keyed hash of an erased person's identity and an assertion. Only holders of the key ring can make it.
+pub type ErasedProof = [u8; 16];
 
 impl Event {
     /// Returns the source; None if the event has none.
@@ -102,7 +107,7 @@ impl Event {
         match self {
             Event::Status(assertion, _) | Event::Notice(assertion, ..) => Some(&assertion.source),
             Event::Health(_, origin, _) => Some(&origin.source),
-            Event::Resident(_) | Event::Paper(..) => None,
+            Event::Resident(_) | Event::Paper(..) | Event::Erased(..) => None,
         }
     }
 }
@@ -129,8 +134,10 @@ pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     }
     let fields = fields(line)?;
     let event = must(&fields.event, "event")?;
-    if event == "paper" {
-        return fields.paper();
+    match event {
+        "paper" => return fields.paper(),
+        "erased" => return fields.erased(),
+        _ => {}
     }
     if !matches!(
         event,
@@ -177,7 +184,7 @@ fn own_fields(line: &[u8]) -> Result<EventFields<'static>, Rejection> {
     };
     let head = read(&["event"])?;
     let of_event = match must(&head.event, "event")? {
-        "paper" => return read(&["event", "owner", "paper"]),
+        "paper" | "erased" => return read(&["event", "owner", "paper"]),
         "resident" => &["name", "assurance"][..],
         "status" => &["reason", "action", "at", "source", "seq", "until", "region"],
         "notice" => &[
@@ -480,6 +487,13 @@ pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
             let what = ChangeKind::Paper(paper);
             return Ok(vec![Change { who, what }]);
         }
+        Event::Erased(who, assertion, proof) => {
+            if assertion.active || erased_proof(seal, &who, &assertion) != proof {
+                return Err(Rejection::ForeignPaper);
+            }
+            let what = ChangeKind::Status(assertion, Box::default());
+            return Ok(vec![Change { who, what }]);
+        }
     };
     let who = seal.identify(&profile.document);
     let sealed = seal.profile(&who, &profile).into_boxed_slice();
@@ -506,26 +520,72 @@ pub fn paper_line(owner: &Identity, paper: &Paper) -> String {
     let mut bytes = Vec::with_capacity(32 + paper.body.len());
     bytes.extend_from_slice(&paper.key);
     paper.write(&mut bytes);
-    let mut who = [0; 24];
-    who[..8].copy_from_slice(&owner.home.0.to_be_bytes());
-    who[8..].copy_from_slice(&owner.claim);
-    let (owner, paper) = (base32::text(&who), base32::text(&bytes));
-    serde_json::json!({ "event": "paper", "owner": owner, "paper": paper }).to_string()
+    owned_line("paper", owner, &bytes)
+}
+
+/// Returns the last assertion of a source about an erased person as a line for `import`. Without it a new store would accept an older
+/// message.
+pub fn erased_line(seal: &Seal, who: &Identity, assertion: &Assertion) -> String {
+    let mut bytes = erased_proof(seal, who, assertion).to_vec();
+    assertion.write(&mut bytes);
+    owned_line("erased", who, &bytes)
+}
+
+fn owned_line(event: &str, owner: &Identity, bytes: &[u8]) -> String {
+    let (owner, paper) = (base32::text(&owner_bytes(owner)), base32::text(bytes));
+    serde_json::json!({ "event": event, "owner": owner, "paper": paper }).to_string()
+}
+
+fn owner_bytes(owner: &Identity) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&owner.home.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&owner.claim);
+    bytes
+}
+
+fn erased_proof(seal: &Seal, who: &Identity, assertion: &Assertion) -> ErasedProof {
+    let mut bytes = [&b"erased"[..], &owner_bytes(who)].concat();
+    assertion.write(&mut bytes);
+    let mut proof = [0; 16];
+    proof.copy_from_slice(&seal.link(&bytes)[..16]);
+    proof
 }
 
 impl EventFields<'_> {
     fn paper(&self) -> Result<Event, Rejection> {
-        let bad = Rejection::ForeignPaper;
-        let owner = base32::bytes(must(&self.owner, "owner")?, 24).ok_or(bad)?;
-        let bytes = base32::bytes(must(&self.paper, "paper")?, LINE_BYTES_MAX).ok_or(bad)?;
-        let (home, claim) = owner.split_first_chunk::<8>().ok_or(bad)?;
-        let who = Identity {
-            home: ResidentId(u64::from_be_bytes(*home)),
-            claim: claim.try_into().map_err(|_| bad)?,
+        let (who, bytes) = self.owned()?;
+        let read = || {
+            let (key, value) = bytes.split_first_chunk::<16>()?;
+            let key: PaperKey = *key;
+            Some(Event::Paper(who, Paper::read(key, value)?))
         };
-        let (key, value) = bytes.split_first_chunk::<16>().ok_or(bad)?;
-        let key: PaperKey = *key;
-        Ok(Event::Paper(who, Paper::read(key, value).ok_or(bad)?))
+        read().ok_or(Rejection::ForeignPaper)
+    }
+
+    fn erased(&self) -> Result<Event, Rejection> {
+        let (who, bytes) = self.owned()?;
+        let read = || {
+            let (proof, said) = bytes.split_first_chunk()?;
+            let (assertion, rest) = Assertion::read(said)?;
+            (rest.is_empty() && is_source(&assertion.source))
+                .then_some(Event::Erased(who, assertion, *proof))
+        };
+        read().ok_or(Rejection::ForeignPaper)
+    }
+
+    /// Returns the owner and the bytes of a sealed line.
+    fn owned(&self) -> Result<(Identity, Vec<u8>), Rejection> {
+        let (owner, paper) = (must(&self.owner, "owner")?, must(&self.paper, "paper")?);
+        let read = || {
+            let owner = base32::bytes(owner, 24)?;
+            let (home, claim) = owner.split_first_chunk::<8>()?;
+            let who = Identity {
+                home: ResidentId(u64::from_be_bytes(*home)),
+                claim: claim.try_into().ok()?,
+            };
+            Some((who, base32::bytes(paper, LINE_BYTES_MAX)?))
+        };
+        read().ok_or(Rejection::ForeignPaper)
     }
 }
 

@@ -121,12 +121,19 @@ pub enum ChangeOutcome {
     Unchanged,
     /// Nothing was done, because the source used the same sequence number before for the opposite or for another paper.
     Conflict,
+    /// Nothing was done, because the record is damaged or no id near the home is free.
+    Unreadable,
 }
 
 impl ChangeOutcome {
     /// Returns whether it changed something.
     pub fn is_applied(self) -> bool {
         self == ChangeOutcome::Applied
+    }
+
+    /// Returns whether what it says is not on record.
+    pub fn is_rejected(self) -> bool {
+        matches!(self, ChangeOutcome::Conflict | ChangeOutcome::Unreadable)
     }
 }
 
@@ -148,6 +155,8 @@ pub struct BulkLoadReport {
     pub unchanged: u64,
     /// Changes refused as [`ChangeOutcome::Conflict`].
     pub conflicts: u64,
+    /// Changes refused as [`ChangeOutcome::Unreadable`].
+    pub unreadable: u64,
 }
 
 impl BulkLoadReport {
@@ -157,6 +166,7 @@ impl BulkLoadReport {
             ChangeOutcome::Applied => self.applied += 1,
             ChangeOutcome::Unchanged => self.unchanged += 1,
             ChangeOutcome::Conflict => self.conflicts += 1,
+            ChangeOutcome::Unreadable => self.unreadable += 1,
         }
     }
 }
@@ -171,8 +181,19 @@ pub trait Store: Send + Sync {
     /// Puts the word of every resident on record onto the board. `progress` gets the number of residents so far.
     async fn fill(&self, progress: std::sync::Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error>;
 
-    /// Makes the changes durable and puts them onto the board, in their order. Returns the outcome of each.
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error>;
+    /// Makes the changes durable and puts them onto the board, in their order. Returns the outcome of each. A change of a damaged
+    /// record fails alone, as [`ChangeOutcome::Unreadable`].
+    async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error>;
+
+    /// Applies changes that belong together, like [`Self::ingest`]. Fails if the record of one is damaged; the others may have been
+    /// applied.
+    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
+        let outcomes = self.ingest(changes).await?;
+        match outcomes.contains(&ChangeOutcome::Unreadable) {
+            true => Err(Error::Damaged("the record of a change")),
+            false => Ok(outcomes),
+        }
+    }
 
     /// Returns the record of a resident; None if there is none.
     async fn find(&self, who: Identity) -> Result<Option<LocatedRecord>, Error>;

@@ -151,9 +151,13 @@ impl StoreClient {
     ///
     /// # Errors
     ///
-    /// `UpstreamBusy` if the store fails or does not answer in time. The changes may have been applied.
+    /// `UpstreamBusy` if the store fails or does not answer in time; the changes may have been applied. `Internal` if the record of one
+    /// is damaged.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<bool>, Refusal> {
         let outcomes = self.ingest(changes).await?;
+        if outcomes.contains(&ChangeOutcome::Unreadable) {
+            return Err(Refusal::Internal);
+        }
         Ok(outcomes
             .into_iter()
             .map(ChangeOutcome::is_applied)
@@ -184,7 +188,7 @@ impl StoreClient {
         let reds: Vec<(usize, Box<str>)> = reds.collect();
         let applied = async {
             let _permit = self.writing.acquire().await.ok()?;
-            self.store.apply(changes).await.inspect_err(refused).ok()
+            self.store.ingest(changes).await.inspect_err(refused).ok()
         };
         let applied = tokio::time::timeout(self.settings.store_timeout, applied).await;
         let applied = applied.ok().flatten();

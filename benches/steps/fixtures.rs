@@ -510,7 +510,7 @@ impl Store for Unasked {
         Err(Error::Closed)
     }
 
-    async fn apply(
+    async fn ingest(
         &self,
         _changes: Vec<Change>,
     ) -> Result<Vec<liangma::store::ChangeOutcome>, Error> {

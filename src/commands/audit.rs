@@ -13,7 +13,7 @@ use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::seal::Seal;
 use crate::seal::ring::RingFile;
-use crate::store::{embedded, redis};
+use crate::store::{Error, embedded, redis};
 use clap::{Args, Subcommand};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
@@ -304,9 +304,12 @@ impl StoreReader<'_> {
             StoreHandle::Embedded(store) => {
                 let mut from = Some(embedded::papers::FIRST);
                 while let Some(first) = from {
-                    let (page, next) = store.next_papers(kinds, first)?;
-                    from = next;
-                    each(page)?;
+                    let step = store.next_papers(kinds, first)?;
+                    if step.damaged > 0 {
+                        return Err(Error::Damaged("a paper").into());
+                    }
+                    from = step.next;
+                    each(step.papers)?;
                 }
             }
             StoreHandle::Redis(store) => {

@@ -3,8 +3,8 @@
 use super::backup::ScratchStore;
 use super::node_client::RemoteArgs;
 use super::{
-    CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
-    settings, started,
+    CommandResult, Failure, REJECTED, Sources, StoreHandle, log, must_exist, note, open_existing,
+    ring, runtime, settings, started,
 };
 use crate::config::Settings;
 use crate::desk::audit;
@@ -24,7 +24,8 @@ use std::process::ExitCode;
 /// Write every resident and every status on record as NDJSON, as import takes it
 ///
 /// Cleared statuses are written too: without them an older message could set them again. The lines hold names and numbers in
-/// clear; a file is readable by its owner only. Papers (health information, declarations, members, grants, the audit log) are
+/// clear; a file is readable by its owner only. For erased persons, the last assertion of each source is written without name and number. Damaged
+/// records are left out and counted; the exit code is then 3. Papers (health information, declarations, members, grants, the audit log) are
 /// written sealed: import them where the same key ring is.
 #[derive(Args)]
 pub struct Export {
@@ -83,10 +84,10 @@ impl Export {
             StoreHandle::Embedded(store) => store.each(each),
             StoreHandle::Redis(store) => runtime.block_on(store.each(each)),
         };
-        match failed {
+        let mut damaged = match failed {
             Some(error) => return Err(error),
             None => done?,
-        }
+        };
         let mut failed = None;
         let each = |owner, paper: Paper| {
             // The export is recorded in the store it reads, so each export of that store is the same.
@@ -107,12 +108,18 @@ impl Export {
             StoreHandle::Embedded(store) => store.each_paper(kinds, each),
             StoreHandle::Redis(store) => runtime.block_on(store.each_paper(kinds, each)),
         };
-        match failed {
+        damaged += match failed {
             Some(error) => return Err(error.into()),
             None => done?,
-        }
+        };
         out.flush()?;
-        Ok(ExitCode::SUCCESS)
+        if damaged == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        note(&format!(
+            "{damaged} records are not as they were written, and are left out: keep a copy of the store as it is, and look at the disk and at who had access"
+        ));
+        Ok(ExitCode::from(REJECTED))
     }
 }
 
@@ -130,15 +137,18 @@ async fn record(settings: &Settings, seal: &Seal) -> Result<(), Failure> {
 }
 
 fn write(out: &mut dyn Write, seal: &Seal, id: ResidentId, record: &Record) -> Result<(), Failure> {
-    // An erased person has neither name nor number.
-    if record.profile.is_empty() {
-        return Ok(());
-    }
-    // The home is not needed to open a profile; the claim is.
+    // The home is not needed to open a profile: the claim is.
     let who = Identity {
         home: id,
         claim: record.claim,
     };
+    // A person who was erased has neither name nor number.
+    if record.profile.is_empty() {
+        for said in &record.assertions {
+            writeln!(out, "{}", feed::erased_line(seal, &who, said))?;
+        }
+        return Ok(());
+    }
     let profile = seal
         .open_profile(&who, &record.profile)
         .ok_or(Error::Damaged("a profile"))?;

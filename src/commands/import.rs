@@ -197,11 +197,15 @@ fn with(mut fed: IngestReport, loaded: BulkLoadReport) -> IngestReport {
     fed.applied = loaded.applied;
     fed.unchanged = loaded.unchanged;
     // A bulk load sorts the changes, so the line numbers are unknown here.
-    if loaded.conflicts > 0 {
-        let (lines, detail) = (loaded.conflicts, Rejection::SeqReused.detail());
-        tracing::error!(lines, %detail, "the store rejected lines");
+    for (lines, rejection) in [
+        (loaded.conflicts, Rejection::SeqReused),
+        (loaded.unreadable, Rejection::RecordDamaged),
+    ] {
+        if lines > 0 {
+            tracing::error!(lines, detail = %rejection.detail(), "the store rejected lines");
+        }
+        fed.rejected_unlisted += lines;
     }
-    fed.rejected_unlisted += loaded.conflicts;
     fed
 }
 

@@ -82,11 +82,13 @@ pub enum Rejection {
     UnknownState,
     /// The service has ended, and the key of its papers was destroyed.
     ServiceEnded,
+    /// The store's record of the person is damaged.
+    RecordDamaged,
 }
 
 impl Rejection {
     /// All rejections, in the order of the enum.
-    pub const ALL: [Rejection; 38] = [
+    pub const ALL: [Rejection; 39] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
         Rejection::NotAnObject,
@@ -125,6 +127,7 @@ impl Rejection {
         Rejection::NotOnRoster,
         Rejection::UnknownState,
         Rejection::ServiceEnded,
+        Rejection::RecordDamaged,
     ];
 
     /// Returns the code for programs.
@@ -168,6 +171,7 @@ impl Rejection {
             Rejection::NotOnRoster => "not_on_roster",
             Rejection::UnknownState => "unknown_state",
             Rejection::ServiceEnded => "service_ended",
+            Rejection::RecordDamaged => "record_damaged",
         }
     }
 
@@ -241,6 +245,9 @@ impl Rejection {
             Rejection::ServiceEnded => {
                 "the service that kept this has ended, and its key was destroyed"
             }
+            Rejection::RecordDamaged => {
+                "the store's record of this person is damaged; send the line again when the operator has repaired the store"
+            }
             Rejection::UnknownState => "state must be in_review, upheld or rejected",
             Rejection::SeqTooHigh => {
                 "seq must be at most the time in nanoseconds since 1970, two days ahead"
@@ -251,7 +258,7 @@ impl Rejection {
             }
             Rejection::SourceNotPermitted => "the token does not speak for this source",
             Rejection::Imported => {
-                "papers can be imported into a store (`liangma import`), and not fed"
+                "sealed lines of an export can be imported into a store (`liangma import`), and not fed"
             }
         })
     }

@@ -280,8 +280,8 @@ async fn take_in(
                 None => Err(feed::Rejection::LineTooLong),
             };
             let changes = event.and_then(|event| match event {
-                // Feeds carry events, and no papers of exports.
-                feed::Event::Paper(..) => Err(feed::Rejection::Imported),
+                // Feeds carry events, and no sealed lines of exports.
+                feed::Event::Paper(..) | feed::Event::Erased(..) => Err(feed::Rejection::Imported),
                 event if event.source().is_some_and(|of| !authority.speaks_for(of)) => {
                     Err(feed::Rejection::SourceNotPermitted)
                 }
@@ -337,6 +337,11 @@ async fn take_in(
                         counted.rejected += 1;
                         metered.rejected.fetch_add(1, Relaxed);
                     }
+                    ChangeOutcome::Unreadable => {
+                        fed.reject(*line, feed::Rejection::RecordDamaged);
+                        counted.rejected += 1;
+                        metered.rejected.fetch_add(1, Relaxed);
+                    }
                 }
             }
         }
@@ -372,7 +377,7 @@ impl FeedBatch {
     async fn apply(self, store_client: &StoreClient) -> Result<Vec<ChangeOutcome>, Refusal> {
         let outcomes = store_client.ingest(self.changes).await?;
         let notices = (self.notices.into_iter())
-            .filter(|(of, _)| outcomes[*of] != ChangeOutcome::Conflict)
+            .filter(|(of, _)| !outcomes[*of].is_rejected())
             .map(|(_, notice)| notice);
         let notices: Vec<Change> = notices.collect();
         if !notices.is_empty() {

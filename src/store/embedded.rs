@@ -157,29 +157,35 @@ impl OpenedEmbedded {
         Ok(())
     }
 
-    /// Passes every record to `each`, by rising id.
+    /// Passes every record to `each`, by rising id. Returns the number of damaged records, which are left out.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, a record is damaged, or `each` failed.
+    /// The file cannot be read, or `each` failed.
     pub fn each(
         &self,
         mut each: impl FnMut(ResidentId, Record) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let txn = self.db.begin_read().map_err(failed)?;
         let residents = txn.open_table(RESIDENTS).map_err(failed)?;
         let words = txn.open_table(WORDS).map_err(failed)?;
-        if residents.len().map_err(failed)? != words.len().map_err(failed)? {
-            return Err(WORDLESS);
-        }
+        let (mut damaged, mut with_word) = (0, 0);
         for row in residents.iter().map_err(failed)? {
             let (id, bytes) = row.map_err(failed)?;
             let id = ResidentId(id.value());
-            let word = word_at(&words, &self.tags, id)?.ok_or(WORDLESS)?;
-            let record = genuine(&self.tags, id, word, bytes.value())?;
-            each(id, read_record(record)?)?;
+            with_word += u64::from(words.get(id.0).map_err(failed)?.is_some());
+            let read = || {
+                let word = word_at(&words, &self.tags, id)?.ok_or(WORDLESS)?;
+                read_record(genuine(&self.tags, id, word, bytes.value())?)
+            };
+            match read() {
+                Ok(record) => each(id, record)?,
+                Err(Error::Damaged(_)) => damaged += 1,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        // Words without a record.
+        Ok(damaged + words.len().map_err(failed)? - with_word)
     }
 
     /// Starts the writer. From now on every acknowledged change is on `board`.
@@ -377,7 +383,7 @@ impl Store for Embedded {
         Ok(())
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
+    async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         let _place = self.waiting.acquire().await.map_err(failed)?;
         let (done, outcome) = oneshot::channel();
         self.jobs
@@ -685,12 +691,7 @@ impl CommitWriter {
                     let own = first..first + length;
                     first = own.end;
                     // If the caller is gone, the change is done all the same.
-                    let _ = reply.send(
-                        match committed.refused.iter().any(|nth| own.contains(nth)) {
-                            true => Err(Error::Damaged("a record")),
-                            false => Ok(committed.outcomes[own].to_vec()),
-                        },
-                    );
+                    let _ = reply.send(Ok(committed.outcomes[own].to_vec()));
                 }
                 Ok(())
             }
@@ -708,8 +709,6 @@ impl CommitWriter {
 #[derive(Default)]
 struct Committed {
     outcomes: Vec<ChangeOutcome>,
-    /// Changes of residents whose record is damaged or has no free id. Others are not affected.
-    refused: Vec<usize>,
     /// Number of residents with damaged data.
     damaged: u64,
     posts: Vec<(ResidentId, Word)>,
@@ -761,13 +760,16 @@ fn commit(
             while let Some((nth, _, what)) = sorted.next_if(|(_, next, _)| *next == who) {
                 said.push((nth, what));
             }
-            let nths: Vec<usize> = said.iter().map(|(nth, _)| *nth).collect();
             let filed = pile.take(&who, &mut said, &mut committed.outcomes);
+            // Papers were stored already, even if the record of their owner is damaged.
+            let left: Vec<usize> = said.iter().map(|(nth, _)| *nth).collect();
             match filed.and_then(|()| tables.apply(&who, said, &mut committed)) {
                 Err(error @ (Error::Damaged(_) | Error::Crowded)) => {
                     tracing::error!(%error, "a resident's changes are refused");
                     committed.damaged += u64::from(matches!(error, Error::Damaged(_)));
-                    committed.refused.extend(nths);
+                    for nth in left {
+                        committed.outcomes[nth] = ChangeOutcome::Unreadable;
+                    }
                 }
                 applied => applied?,
             }

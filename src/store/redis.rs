@@ -274,9 +274,10 @@ impl OpenedRedis {
     pub async fn each(
         &self,
         mut each: impl FnMut(ResidentId, Record) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         /// Buckets of a page: whole values have ten times the size of words.
         const BUCKETS: u64 = 8;
+        let mut damaged = 0;
         for partition in 0..PARTITIONS {
             let state = self.state(partition).await?;
             let end = 1u64 << state.depth;
@@ -291,13 +292,16 @@ impl OpenedRedis {
                         "it became another while it was read".to_owned(),
                     ));
                 }
-                for (id, _, record) in scripts::values(&bytes, &self.tags)? {
-                    each(id, record)?;
+                for (id, value) in scripts::values(&bytes, &self.tags)? {
+                    match value {
+                        Ok((_, record)) => each(id, record)?,
+                        Err(_) => damaged += 1,
+                    }
                 }
                 first += count;
             }
         }
-        Ok(())
+        Ok(damaged)
     }
 
     /// Starts the writers and followers. From now on every acknowledged change is on `board`; None if this process serves no
@@ -486,21 +490,18 @@ struct Submitted {
 }
 
 impl Submitted {
-    /// Returns the outcome of each change; an error if one of them failed. Others may then have been applied.
+    /// Returns the outcome of each change; an error if the store failed. Some may then have been applied.
     async fn outcome(self) -> Result<Vec<ChangeOutcome>, Error> {
         let mut outcomes = vec![ChangeOutcome::Unchanged; self.counted.len()];
         let mut failed = None;
         for (nths, outcome) in self.parts {
             match outcome.await.map_err(|_| Error::Closed)? {
-                Ok(flags) if flags.contains(&writer::DAMAGED) => {
-                    failed = Some(Error::Damaged("a record that no node wrote"));
-                }
-                Ok(flags) if flags.contains(&b'c') => failed = Some(Error::Crowded),
                 Ok(flags) => {
                     for (nth, flag) in nths.into_iter().zip(flags) {
                         outcomes[nth] = match flag {
                             b'1' => ChangeOutcome::Applied,
                             b'r' => ChangeOutcome::Conflict,
+                            writer::DAMAGED | writer::CROWDED => ChangeOutcome::Unreadable,
                             _ => ChangeOutcome::Unchanged,
                         };
                     }
@@ -546,7 +547,7 @@ impl Store for Redis {
         all.map(drop).map_err(|_| Error::Closed)
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
+    async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         self.submit(changes).await?.outcome().await
     }
 

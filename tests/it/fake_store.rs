@@ -99,7 +99,7 @@ impl Store for FakeStore {
         self.obey(|faults| faults.fill).await
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
+    async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         self.obey(|faults| faults.apply).await?;
         let mut records = self.records.lock().unwrap();
         let mut papers = self.papers.lock().unwrap();

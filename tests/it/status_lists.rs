@@ -501,12 +501,12 @@ impl Store for Mortal {
         self.store.fill(progress).await
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
+    async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Error> {
         let left = self
             .left
             .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         match left {
-            Ok(_) => self.store.apply(changes).await,
+            Ok(_) => self.store.ingest(changes).await,
             Err(_) => Err(Error::Closed),
         }
     }

@@ -120,11 +120,7 @@ impl EmbeddedBulk<'_> {
             let outcomes = if self.store.all_behind(changes[0].0.home)? {
                 self.store.append(changes)?
             } else {
-                let committed = commit(&self.store.db, &self.store.tags, changes)?;
-                if !committed.refused.is_empty() {
-                    return Err(Error::Damaged("a record"));
-                }
-                committed.outcomes
+                commit(&self.store.db, &self.store.tags, changes)?.outcomes
             };
             for (outcome, _) in outcomes.iter().zip(counted).filter(|(_, counted)| *counted) {
                 loaded.count(*outcome);
@@ -233,6 +229,22 @@ impl OpenedEmbedded {
                     said.push((nth, what));
                 }
                 pile.take(&who, &mut said, &mut outcomes)?;
+                // Sorted, so a home that is taken means that every slot up to the last one written is.
+                let id = match last {
+                    Some(last) if last >= who.home.0 => last.checked_add(1),
+                    _ => Some(who.home.0),
+                };
+                let is_near = |id: &u64| {
+                    let steps = id - who.home.0;
+                    steps < PROBES_MAX && who.slot(steps).0 == *id
+                };
+                let Some(id) = id.filter(is_near) else {
+                    tracing::error!(error = %Error::Crowded, "a resident's changes are refused");
+                    for (nth, _) in said {
+                        outcomes[nth] = ChangeOutcome::Unreadable;
+                    }
+                    continue;
+                };
                 let mut said = said.into_iter();
                 let first =
                     said.find_map(|(nth, what)| Some((nth, Record::first(who.claim, what)?)));
@@ -243,17 +255,8 @@ impl OpenedEmbedded {
                 for (nth, what) in said {
                     super::note(&mut outcomes[nth], record.take(what));
                 }
-                // Because of the order, an occupied home means that all ids up to the last one are occupied.
-                let id = match last {
-                    Some(last) if last >= who.home.0 => {
-                        displaced.push(who);
-                        last.checked_add(1).ok_or(Error::Crowded)?
-                    }
-                    _ => who.home.0,
-                };
-                let steps = id - who.home.0;
-                if steps >= PROBES_MAX || who.slot(steps).0 != id {
-                    return Err(Error::Crowded);
+                if id != who.home.0 {
+                    displaced.push(who);
                 }
                 let version = Word::version_after(None, now);
                 let word = Word::new(version, who.check(), record.reasons());

@@ -108,8 +108,20 @@ pub fn make(txn: &WriteTransaction) -> Result<(), Error> {
     Ok(())
 }
 
+/// One step of reading all papers.
+#[derive(Debug, Default)]
+pub struct PaperStep {
+    /// Papers of the requested kinds, perhaps none.
+    pub papers: Vec<(Identity, Paper)>,
+    /// Key at which the next step starts; None after the last.
+    pub next: Option<PaperRowKey>,
+    /// Number of damaged rows.
+    pub damaged: u64,
+}
+
 impl OpenedEmbedded {
-    /// Passes every paper of these kinds to `each`, those of an owner together.
+    /// Passes every paper of these kinds to `each`, those of an owner together. Returns the number of damaged rows, which are left
+    /// out.
     ///
     /// # Errors
     ///
@@ -118,43 +130,42 @@ impl OpenedEmbedded {
         &self,
         kinds: PaperKinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
+        let mut damaged = 0;
         let mut from = Some(FIRST);
         while let Some(first) = from {
-            let (page, next) = self.next_papers(kinds, first)?;
-            from = next;
-            for (owner, paper) in page {
+            let page = self.next_papers(kinds, first)?;
+            from = page.next;
+            damaged += page.damaged;
+            for (owner, paper) in page.papers {
                 each(owner, paper)?;
             }
         }
-        Ok(())
+        Ok(damaged)
     }
 
-    /// Returns papers of these kinds from a key on, perhaps none, and the key of the next step.
+    /// Reads papers of these kinds from a key on.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
-    #[allow(clippy::type_complexity)]
-    pub fn next_papers(
-        &self,
-        kinds: PaperKinds,
-        first: PaperRowKey,
-    ) -> Result<(Vec<(Identity, Paper)>, Option<PaperRowKey>), Error> {
+    pub fn next_papers(&self, kinds: PaperKinds, first: PaperRowKey) -> Result<PaperStep, Error> {
         let txn = self.db.begin_read().map_err(failed)?;
         let papers = txn.open_table(PAPERS).map_err(failed)?;
-        let mut page = Vec::new();
+        let mut step = PaperStep::default();
         for found in papers.range::<&PaperRowKey>(&first..).map_err(failed)? {
             let (key, value) = found.map_err(failed)?;
-            if page.len() == READ_STEP {
-                return Ok((page, Some(*key.value())));
+            if step.papers.len() == READ_STEP {
+                step.next = Some(*key.value());
+                break;
             }
-            let (owner, paper) = read_row(key.value(), value.value())?;
-            if kinds.has(paper.kind) {
-                page.push((owner, paper));
+            match read_row(key.value(), value.value()) {
+                Ok((owner, paper)) if kinds.has(paper.kind) => step.papers.push((owner, paper)),
+                Ok(_) => {}
+                Err(_) => step.damaged += 1,
             }
         }
-        Ok((page, None))
+        Ok(step)
     }
 
     /// Returns up to `limit` papers of an owner of these kinds after the cursor, the oldest or the newest first.

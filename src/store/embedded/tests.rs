@@ -258,9 +258,9 @@ fn told_of(folder: &Path, residents: u64) -> Result<Vec<Result<Option<Reasons>, 
             Found::Absent => {
                 // Who logs in and is not known is on record from then on, and green.
                 let logged_in = commit(&store.db, &tags(), vec![(who(n), profile(n))])?;
-                match logged_in.refused.is_empty() {
-                    true => Ok(find(&store.db, &tags(), &who(n))?.map(|it| it.record.reasons())),
-                    false => Ok(None),
+                match logged_in.outcomes[..] {
+                    [ChangeOutcome::Unreadable] => Ok(None),
+                    _ => Ok(find(&store.db, &tags(), &who(n))?.map(|it| it.record.reasons())),
                 }
             }
             _ => found.map(|placed| placed.map(|placed| placed.record.reasons())),
@@ -384,10 +384,14 @@ async fn who_is_not_as_written_is_not_told_and_nobody_else_suffers() {
     ));
     // A new session or a later message cannot make it good unseen.
     for what in [profile(1), status(1, Reason::Confirmed, 2, false)] {
-        assert!(store.apply(vec![change(1, what)]).await.is_err());
+        assert!(store.apply(vec![change(1, what.clone())]).await.is_err());
+        let beside = change(3, profile(3));
+        let outcomes = store.ingest(vec![change(1, what), beside]).await.unwrap();
+        assert_eq!(outcomes[0], ChangeOutcome::Unreadable);
+        assert_ne!(outcomes[1], ChangeOutcome::Unreadable);
     }
     assert_eq!(at_home(&board, &who(1)), Found::Ask);
-    assert_eq!(metrics.damaged.load(Relaxed), 5);
+    assert_eq!(metrics.damaged.load(Relaxed), 7);
     for n in [0, 2] {
         assert!(matches!(at_home(&board, &who(n)), Found::Word(_)));
         let clear = change(n, status(n, Reason::Confirmed, 2, false));

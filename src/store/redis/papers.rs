@@ -167,7 +167,8 @@ pub struct PaperScan {
 }
 
 impl OpenedRedis {
-    /// Passes every paper of these kinds to `each`. Papers stored meanwhile may be included or not.
+    /// Passes every paper of these kinds to `each`. Papers stored meanwhile may be included or not. Returns the number of owners
+    /// with a damaged paper; the rest of theirs is left out.
     ///
     /// # Errors
     ///
@@ -176,14 +177,24 @@ impl OpenedRedis {
         &self,
         kinds: PaperKinds,
         mut each: impl FnMut(Identity, Paper) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let mut scan = PaperScan::default();
-        while let Some(page) = self.next_papers(kinds, &mut scan).await? {
-            for (owner, paper) in page {
-                each(owner, paper)?;
+        let mut damaged = 0;
+        loop {
+            match self.next_papers(kinds, &mut scan).await {
+                Ok(Some(page)) => {
+                    for (owner, paper) in page {
+                        each(owner, paper)?;
+                    }
+                }
+                Ok(None) => return Ok(damaged),
+                Err(Error::Damaged(_)) if scan.owners.pop().is_some() => {
+                    scan.after = None;
+                    damaged += 1;
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
     /// Returns further papers of these kinds, perhaps none; None after the last.

@@ -220,19 +220,18 @@ fn genuine<'b>(
     read().ok_or(Error::Damaged("a record that no node wrote"))
 }
 
+/// A value of a bucket: its id and contents, or an error if no node wrote it.
+pub type ReadValue = (ResidentId, Result<(Word, Record), Error>);
+
 /// Parses the reply of `read.lua` with whole values: id, length and value of each.
-pub fn values(
-    mut bytes: &[u8],
-    tags: &StatusTags,
-) -> Result<Vec<(ResidentId, Word, Record)>, Error> {
+pub fn values(mut bytes: &[u8], tags: &StatusTags) -> Result<Vec<ReadValue>, Error> {
     let mut all = Vec::new();
     while !bytes.is_empty() {
         let (head, rest) = bytes.split_at_checked(12).ok_or(CUT)?;
         let length = u32::from_be_bytes(head[8..].try_into().expect("4 of 12"));
         let (one, rest) = rest.split_at_checked(length as usize).ok_or(CUT)?;
         let id = ResidentId(eight(&head[..8]));
-        let (word, record) = value(id, one, tags)?;
-        all.push((id, word, record));
+        all.push((id, value(id, one, tags)));
         bytes = rest;
     }
     Ok(all)
@@ -247,14 +246,18 @@ pub enum Done {
     Planned,
     /// Nothing was done because other nodes wrote meanwhile.
     Overtaken,
+    /// Nothing was done because the record or a paper of the change with this number cannot be parsed.
+    Met(usize),
 }
 
 impl Done {
-    pub fn from_number(number: u64) -> Result<Done, Error> {
-        match number {
-            0 => Ok(Done::All),
-            1 => Ok(Done::Planned),
-            2 => Ok(Done::Overtaken),
+    /// Parses the result; `rest` is the last part of the script's reply.
+    pub fn from_number(number: u64, rest: &[u8]) -> Result<Done, Error> {
+        match (number, rest) {
+            (0, _) => Ok(Done::All),
+            (1, _) => Ok(Done::Planned),
+            (2, _) => Ok(Done::Overtaken),
+            (3, [high, low]) => Ok(Done::Met(u16::from_be_bytes([*high, *low]).into())),
             _ => Err(Error::Damaged("a reply")),
         }
     }

@@ -5,7 +5,7 @@ use super::partition;
 use super::primaries::{
     ConnectionPurpose, Primaries, PrimaryConnection, REPLICA_WAIT, replicas_in,
 };
-use super::scripts::{self, Done, FORMAT, ReportedChange, TAKE};
+use super::scripts::{self, Done, FORMAT, ReportedChange, SealedPlan, TAKE};
 use super::url::Address;
 use crate::board::Board;
 use crate::clock::Moment;
@@ -46,6 +46,9 @@ const PLANS_MAX: u32 = 64;
 
 /// Outcome byte in place of `take.lua`'s: the record of the change is damaged.
 pub const DAMAGED: u8 = b'd';
+
+/// Outcome byte of `take.lua`: no id near the home is free.
+pub const CROWDED: u8 = b'c';
 
 /// Receiver of a batch's outcome: a byte for each change from `take.lua`, or [`DAMAGED`].
 pub type WriteOutcome = oneshot::Receiver<Result<Vec<u8>, Error>>;
@@ -302,7 +305,7 @@ impl PartitionWriter {
             .query_async(link)
             .await
             .map_err(|error| self.link.failed(&error))?;
-        let done = Done::from_number(done)?;
+        let done = Done::from_number(done, &plan)?;
         let online = replicas_in(&role);
         if is_new || self.online.iter().any(|known| !online.contains(known)) {
             self.missed = sent;
@@ -316,7 +319,7 @@ impl PartitionWriter {
                 .await
                 .map_err(|error| self.link.failed(&error))?;
         }
-        if done != Done::Overtaken && flags.len() != changes.len() {
+        if matches!(done, Done::All | Done::Planned) && flags.len() != changes.len() {
             return Err(Error::Damaged("a reply"));
         }
         Ok(Reply {
@@ -345,24 +348,33 @@ impl PartitionWriter {
         let mut flags = vec![0; changes.len()];
         let mut left: Vec<usize> = (0..changes.len()).collect();
         let mut made = Vec::new();
-        for _ in 0..PLANS_MAX {
+        let mut overtaken = 0;
+        while overtaken < PLANS_MAX {
             let sent: Vec<&Vec<u8>> = left.iter().map(|nth| &changes[*nth]).collect();
             let mut reply = self.call(&mut link, &sent, &made, is_new).await?;
             is_new = false;
             made.clear();
-            let plan = scripts::seal_plan(&reply.plan, &self.settings.tags)?;
+            overtaken += u32::from(reply.done == Done::Overtaken);
+            let plan = match reply.done {
+                Done::Met(number) => SealedPlan {
+                    damaged: vec![number],
+                    ..SealedPlan::default()
+                },
+                Done::All | Done::Planned | Done::Overtaken => {
+                    scripts::seal_plan(&reply.plan, &self.settings.tags)?
+                }
+            };
             if !plan.damaged.is_empty() {
                 let count = plan.damaged.len() as u64;
                 tell_damaged(&self.metrics, "records", count);
-                let owners: Vec<&[u8]> = plan
-                    .damaged
-                    .iter()
-                    .filter_map(|number| sent.get(*number))
-                    .map(|change| scripts::owner_in(change))
+                let met = plan.damaged.iter().filter_map(|number| sent.get(*number));
+                // The papers of an owner are separate from the record; either may be damaged alone.
+                let met: Vec<(&[u8], bool)> = met
+                    .map(|change| (scripts::owner_in(change), scripts::is_paper(change)))
                     .collect();
                 for nth in &left {
                     let change = &changes[*nth];
-                    if owners.contains(&scripts::owner_in(change)) && !scripts::is_paper(change) {
+                    if met.contains(&(scripts::owner_in(change), scripts::is_paper(change))) {
                         flags[*nth] = DAMAGED;
                     }
                 }

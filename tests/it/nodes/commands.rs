@@ -3,6 +3,7 @@
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use liangma::http::door::Door;
+use serde_json::json;
 use std::path::Path;
 use std::process::Output;
 
@@ -59,6 +60,58 @@ fn what_is_imported_into_redis_is_exported_as_from_the_embedded_store() {
         .node();
     assert_eq!(node.meter("liangma_residents"), 3000.0);
     assert_eq!(node.meter("liangma_residents_on_record"), 3000.0);
+}
+
+#[test]
+fn an_older_message_brings_nobody_back_who_was_erased_before_an_export_and_an_import() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let (ring, folder) = (Ring::make(), folder());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let keys = Some(ring.file.as_path());
+    let gone = person(1);
+    let answered = |store: &str, keys: Option<&Path>, lines: &[String]| -> serde_json::Value {
+        std::fs::write(at("lines"), lines.join("\n")).unwrap();
+        let import = over(store, keys, &["import", &at("lines")]);
+        serde_json::from_slice(&import.stdout)
+            .unwrap_or_else(|_| panic!("{}", text(&import.stderr)))
+    };
+    for (kind, here) in [("redis", server.url()), ("embedded", at("embedded"))] {
+        let lived = [
+            gone.resident(),
+            gone.set("suspected", 1),
+            gone.clear("suspected", 9),
+            person(2).resident(),
+        ];
+        assert_eq!(answered(&here, keys, &lived)["applied"], 4, "{kind}");
+        let place = ["--store", &here, "--keys", ring.file.to_str().unwrap()];
+        let erased = erase(&place, &gone);
+        assert!(erased.status.success(), "{}", text(&erased.stderr));
+        let export = over(&here, keys, &["export"]);
+        assert_eq!(export.status.code(), Some(0), "{}", text(&export.stderr));
+        let lines = sorted(&export.stdout);
+        assert!(!lines.iter().any(|line| line.contains(&gone.cert_no)));
+        let there = at(&format!("{kind}-again"));
+        assert_eq!(answered(&there, keys, &lines)["rejected"], json!([]));
+        let export = over(&there, keys, &["export"]);
+        assert_eq!(sorted(&export.stdout), lines, "{kind}");
+        for (line, outcome) in [
+            (gone.set("suspected", 5), "unchanged"),
+            (gone.set("suspected", 10), "applied"),
+        ] {
+            assert_eq!(answered(&there, keys, &[line])[outcome], 1, "{kind}");
+        }
+        // The line is nobody's where other keys are.
+        let foreign = answered(&at(&format!("{kind}-elsewhere")), None, &lines);
+        let codes = foreign["rejected"].as_array().unwrap();
+        let is_foreign = |one: &serde_json::Value| one["code"] == "foreign_paper";
+        assert!(
+            !codes.is_empty() && codes.iter().all(is_foreign),
+            "{foreign}"
+        );
+    }
 }
 
 #[test]

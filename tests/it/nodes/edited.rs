@@ -7,7 +7,7 @@ use liangma::store::redis::partition;
 
 /// What is done to the value `v` of one resident: `word`, `tags` and `record` are its parts, `assertions` where the standings
 /// begin in the record; `green` is the value of another, who is green.
-const EDITS: [(&str, &str); 9] = [
+const EDITS: [(&str, &str); 14] = [
     ("the word", "return cleared(word) .. tags .. record"),
     (
         "the word and what the source said",
@@ -37,6 +37,20 @@ const EDITS: [(&str, &str); 9] = [
     (
         "all but the tags, which are gone",
         "return cleared(word) .. record",
+    ),
+    ("all of it, which is empty", "return ''"),
+    ("the word, cut short", "return word:sub(1, 5)"),
+    (
+        "what the source said, cut short",
+        "return word .. tags .. record:sub(1, standings + 20)",
+    ),
+    (
+        "the source, cut short",
+        "return word .. tags .. record:sub(1, -2)",
+    ),
+    (
+        "the length of the profile",
+        "return word .. tags .. record:sub(1, 16) .. '\\255\\255' .. record:sub(19)",
     ),
 ];
 
@@ -102,17 +116,33 @@ fn a_red_that_was_edited_is_green_on_no_node_and_rings_the_alarm() {
         assert_ne!(told(&another, red), "green", "{what}");
     }
     assert_eq!(told(&another, &green), "green");
-    // A change of whoever was edited is refused, and not acknowledged; those of others are taken.
+    // A change of whoever was edited is refused, and not acknowledged; those of others in the same feed are taken.
+    let mut lines: Vec<String> = reds
+        .iter()
+        .flat_map(|red| [red.clear("suspected", 6), red.resident()])
+        .collect();
+    lines.insert(3, green.set("suspected", 1));
+    let fed = town.try_feed(&lines);
+    assert_eq!(fed.status, 200);
+    let fed = fed.json();
+    assert_eq!(fed["applied"], 1, "{fed}");
+    let rejected = fed["rejected"].as_array().unwrap();
+    assert_eq!(rejected.len(), 2 * EDITS.len(), "{fed}");
+    assert!(rejected.iter().all(|one| one["code"] == "record_damaged"));
     for ((what, _), red) in EDITS.iter().zip(&reds) {
-        let cleared = town.try_feed(&[red.clear("suspected", 6)]);
-        cleared.refuses(503, "upstream_busy");
         assert_eq!(told(&town.nodes[0], red), "red", "{what}");
         assert_ne!(told(&another, red), "green", "{what}");
     }
-    town.feed(&[green.set("suspected", 1)]);
     until("the other node tells it", || {
         told(&another, &green) == "red"
     });
+    // What can be read is exported, and what was left out is counted.
+    let keys = town.ring.file.to_str().unwrap();
+    let export = run(&["export", "--store", &server.url(), "--keys", keys]);
+    assert_eq!(export.status.code(), Some(3), "{}", text(&export.stderr));
+    assert!(text(&export.stdout).contains(&green.cert_no));
+    let left_out = format!("{} records are not as they were written", EDITS.len());
+    assert!(text(&export.stderr).contains(&left_out));
 }
 
 #[test]

@@ -55,11 +55,12 @@ async fn all_papers(place: &Place, bits: u32) -> BTreeMap<(Identity, Cursor), Pa
         assert_eq!(before, None, "each is told once");
         Ok(())
     };
-    let told: Result<(), Error> = match place.try_open(super::MARK, bits).await.expect("it opens") {
-        Opened::Embedded(opened) => opened.each_paper(PaperKinds::ALL, each),
-        Opened::Redis(opened) => opened.each_paper(PaperKinds::ALL, each).await,
-    };
-    told.expect("it can be read");
+    let left_out: Result<u64, Error> =
+        match place.try_open(super::MARK, bits).await.expect("it opens") {
+            Opened::Embedded(opened) => opened.each_paper(PaperKinds::ALL, each),
+            Opened::Redis(opened) => opened.each_paper(PaperKinds::ALL, each).await,
+        };
+    assert_eq!(left_out.expect("it can be read"), 0);
     all
 }
 

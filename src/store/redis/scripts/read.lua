@@ -9,17 +9,21 @@ local depth, split = tonumber(state[2]), tonumber(state[3])
 local asked, first, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local whole = ARGV[4] == '1'
 local out = {}
+local NO_WORD = string.rep('\0', 16)
 
 local function read(bucket)
   local all = redis.call('HGETALL', bucket)
   for nth = 1, #all, 2 do
-    local value = all[nth + 1]
-    out[#out + 1] = all[nth]
-    if whole then
-      out[#out + 1] = struct.pack('>I4', #value)
-      out[#out + 1] = value
-    else
-      out[#out + 1] = string.sub(value, 1, 16)
+    local id, value = all[nth], all[nth + 1]
+    -- Nobody is at what is no id. A value that is too short is no word, and its id is told.
+    if #id == 8 then
+      out[#out + 1] = id
+      if whole then
+        out[#out + 1] = struct.pack('>I4', #value)
+        out[#out + 1] = value
+      else
+        out[#out + 1] = #value < 16 and string.sub(value .. NO_WORD, 1, 16) or string.sub(value, 1, 16)
+      end
     end
   end
 end

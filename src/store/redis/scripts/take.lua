@@ -16,7 +16,8 @@
 -- above (8), the length of the new record (4), the tags and the old record, the new record; nothing where there is none. The
 -- second call brings of each record that changes id, old word, new word, tag of the word, tag of the record, and tag of the
 -- stream's row (48). It returns 0; or 2, and has done nothing, where others wrote meanwhile: then it all begins again. Where
--- nothing of a record changes, the first call does all and returns 0.
+-- nothing of a record changes, the first call does all and returns 0. Where a change meets what is no record or no paper, the call
+-- does nothing and returns 3 and the number of the change (2).
 --
 -- Everything is read before anything is written: where a slot of the cluster is on its way to another server, reading
 -- fails, and then nothing may have been written without its entry.
@@ -350,11 +351,8 @@ local function is_own(high, low, claim)
   end
 end
 
-local flags = {}
-local before = count
-for nth = 9, #ARGV do
-  local change = ARGV[nth]
-  current = nth - 9
+-- Takes in one change; its flag.
+local function take_in(change)
   local high, low = struct.unpack('>I4I4', change)
   local claim = string.sub(change, 9, 24)
   local check, length = struct.unpack('>I2I2', change, 25)
@@ -391,6 +389,7 @@ for nth = 9, #ARGV do
           -- Displaced. If the one at the home shows the same check bits, its word says from now on to ask the store.
           local other = see(high, low, 0)
           if other.check == check then
+            reasons_of(other.record)
             other.check = 0
             mark(other)
           end
@@ -403,6 +402,21 @@ for nth = 9, #ARGV do
       end
       break
     end
+  end
+  return flag
+end
+
+local flags = {}
+local before = count
+for nth = 9, #ARGV do
+  current = nth - 9
+  local read_well, flag = pcall(take_in, ARGV[nth])
+  if not read_well then
+    -- Redis's own errors are tables: a key of another type is damage too, the others are not of this change.
+    if type(flag) == 'table' and not string.find(flag.err, 'WRONGTYPE') then
+      return flag
+    end
+    return { '', '', seq, 3, struct.pack('>I2', current) }
   end
   flags[#flags + 1] = flag
 end
@@ -529,7 +543,8 @@ while splits > 0 and depth < DEPTH_MAX and count > LOAD * (2 ^ depth + split) do
   end
   local halves = { {}, {} }
   for nth = 1, #all, 2 do
-    local half = halves[prefix_of(struct.unpack('>I4', all[nth]), depth + 1) % 2 + 1]
+    -- What is no id is nobody's, and stays on the way.
+    local half = halves[#all[nth] == 8 and prefix_of(struct.unpack('>I4', all[nth]), depth + 1) % 2 + 1 or 1]
     half[#half + 1] = all[nth]
     half[#half + 1] = all[nth + 1]
   end
