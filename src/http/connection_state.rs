@@ -200,8 +200,8 @@ pub struct ConnectionState {
     later: Cell<bool>,
     /// Whether the last answer was a refusal that left bytes of its request unread.
     pub unread: Cell<bool>,
-    /// Whether the connection had an answer already.
-    served: Cell<bool>,
+    /// Whether a request on the connection had a valid credential.
+    pub known: Cell<bool>,
     /// Answers begun in this turn.
     answers: Cell<u32>,
     /// Whether the connection is asked to rest.
@@ -233,7 +233,7 @@ impl ConnectionState {
             awaits: Cell::new(Awaits::Nothing),
             later: Cell::new(false),
             unread: Cell::new(false),
-            served: Cell::new(false),
+            known: Cell::new(false),
             answers: Cell::new(0),
             rest: Cell::new(false),
             resting: Cell::new(false),
@@ -271,7 +271,6 @@ impl ConnectionState {
     /// Records that the answer's body is gone: the connection is idle.
     pub fn answered(&self) {
         self.enter(RequestPhase::Idle);
-        self.served.set(true);
         self.thread.answered.set(self.thread.answered.get() + 1);
     }
 
@@ -367,7 +366,12 @@ impl ConnectionState {
 
     /// Returns the order of eviction: connections without any request first, then those idle for longest.
     pub(super) fn worth(&self) -> (bool, Instant) {
-        (self.served.get(), self.idle_since())
+        (self.known.get(), self.idle_since())
+    }
+
+    /// Returns whether the door was above four fifths of its connection limit at the last check.
+    pub fn is_crowded(&self) -> bool {
+        self.thread.crowding.get() > 0.0
     }
 
     /// Returns whether the connection has no completely read request, so that it may be frozen.

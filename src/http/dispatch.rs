@@ -357,16 +357,37 @@ pub async fn answer(
         None => response,
     };
     connection.unread.set(unread);
+    let is_refused = is_refusal(response.status());
+    let is_busy = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+    if !is_refused && !is_busy && head.route.needs_credential() {
+        connection.known.set(true);
+    }
+    // A door that fills up keeps its connections for callers with credentials. Phones load their page before they log in.
+    let is_for_phones = matches!(door, Door::Resident | Door::Desk);
+    let makes_room =
+        !connection.known.get() && connection.is_crowded() && (is_refused || !is_for_phones);
     let leaves = service.app.is_draining() && door != Door::Ops;
     // Reading the rest, which hyper needs for the next request, costs more than a new connection.
     let ends = unread && (chunked || length.lower() > SMALL_BYTES) || protocol.is_some();
-    let response = match leaves || ends || connection.is_last() {
+    let response = match leaves || ends || makes_room || connection.is_last() {
         // The client should retry at another node, or wait for a free connection.
         true => reply::last(response),
         false => response,
     };
     // When the body is dropped, the connection is idle.
     response.map(|body| body.with_connection(connection.clone()))
+}
+
+/// Returns whether a status says that the caller or the path is unknown.
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+    )
 }
 
 /// Adds the request id to a response, and logs its outcome.

@@ -202,6 +202,30 @@ impl Route {
         }
     }
 
+    /// Whether only callers whose credential is good are answered what they ask for.
+    pub fn needs_credential(self) -> bool {
+        match self {
+            Route::Show
+            | Route::Scan
+            | Route::Bulk
+            | Route::OpenSession
+            | Route::Explain
+            | Route::Exchange
+            | Route::ExchangeBulk
+            | Route::Feed
+            | Route::Settings
+            | Route::OfflineCode
+            | Route::Desk(_) => true,
+            Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::Page(_)
+            | Route::SigningKeys
+            | Route::List(_)
+            | Route::None => false,
+        }
+    }
+
     /// Returns the kind under which the request is counted.
     pub fn kind(self) -> RequestKind {
         match self {

@@ -6,6 +6,7 @@ use liangma::http::door::Door;
 use liangma::seal::ring::TokenKind;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 /// Every door's paths that take a body, and who may use them.
@@ -225,6 +226,94 @@ fn gates_scan_while_a_full_door_waits_for_bodies() {
                 one.try_send(b"A");
             }
             assert_eq!(node.scan(&genuine, &code).status, 200, "{path}");
+        }
+    }
+}
+
+#[test]
+fn gates_scan_while_callers_without_credentials_ask_a_full_door_on_and_on() {
+    let node = NodeBuilder::new(&["gate_connections_max=50"]).node();
+    let seals = node.seals();
+    let address = node.address(Door::Gate);
+    let session = seals.session(&person(1));
+    let mut gate = Connection::to(address);
+    let garbage = "A".repeat(120);
+    for (what, ask) in [
+        ("no credential", Ask::post("/v1/scan", "A".repeat(88))),
+        (
+            "a credential of nobody",
+            Ask::post("/v1/scan", "A".repeat(88)).bearer(&garbage),
+        ),
+        (
+            "a resident's",
+            Ask::post("/v1/scan", "A".repeat(88)).bearer(&session),
+        ),
+        ("another path", Ask::get("/nothing")),
+        ("the page", Ask::get("/")),
+    ] {
+        let scan = Ask::post("/v1/scan", node.code(&session)).bearer(&seals.scanner());
+        let (stopped, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut held: Vec<Connection> = Vec::new();
+                    while !stopped.load(SeqCst) {
+                        if held.len() < 40 {
+                            held.extend(Connection::try_to(address));
+                        }
+                        // Each asks twice a second: too often to be idle, and seldom enough to cost nothing.
+                        held.retain_mut(|one| {
+                            std::thread::sleep(Duration::from_millis(10));
+                            asked.fetch_add(1, SeqCst);
+                            one.try_send(&ask.bytes()) && one.try_answer().is_some()
+                        });
+                    }
+                });
+            }
+            until("all of them have asked", || asked.load(SeqCst) > 200);
+            for _ in 0..20 {
+                // One who was known before stays, and one who comes gets in.
+                gate.send(scan.bytes());
+                assert_eq!(gate.answer().status, 200, "{what}");
+                until("a gate that comes is served", || {
+                    let mut new = Connection::to(address);
+                    new.try_send(&scan.bytes())
+                        && new.try_answer().is_some_and(|answer| answer.status == 200)
+                });
+            }
+            stopped.store(true, SeqCst);
+        });
+    }
+}
+
+#[test]
+fn a_door_that_fills_up_keeps_no_connection_of_whom_it_does_not_know() {
+    let node = NodeBuilder::new(&["gate_connections_max=10"]).node();
+    let seals = node.seals();
+    let scan = Ask::post("/v1/scan", node.code(&seals.session(&person(1))));
+    let scan = scan.bearer(&seals.scanner());
+    let ends = |answer: &Answer| answer.header("connection") == Some("close");
+    let mut gates: Vec<Connection> = (0..9)
+        .map(|_| Connection::to(node.address(Door::Gate)))
+        .collect();
+    for gate in &mut gates {
+        gate.send(scan.bytes());
+        assert_eq!(gate.answer().status, 200);
+    }
+    for (what, ask) in [
+        ("no credential", Ask::post("/v1/scan", "A".repeat(88))),
+        ("another path", Ask::get("/nothing")),
+        ("the page", Ask::get("/")),
+    ] {
+        until("whoever is not known is answered once", || {
+            let mut unknown = Connection::to(node.address(Door::Gate));
+            unknown.send(ask.bytes());
+            unknown.try_answer().is_some_and(|answer| ends(&answer))
+        });
+        for gate in &mut gates {
+            gate.send(scan.bytes());
+            let answer = gate.answer();
+            assert!(answer.status == 200 && !ends(&answer), "{what}");
         }
     }
 }

@@ -415,6 +415,8 @@ fn a_drain_in_a_crowd_answers_what_was_read_and_ends() {
 fn whoever_is_told_that_it_is_busy_leaves_nothing_behind() {
     let node = NodeBuilder::new(&["resident_connections_max=1"]).node();
     let address = node.address(Door::Resident);
+    let session = node.seals().session(&person(1));
+    let known = Ask::get("/v1/code").bearer(&session);
     let mut inside = Connection::to(address);
     let descriptors = || {
         let folder = format!("/proc/{}/fd", node.pid());
@@ -423,18 +425,20 @@ fn whoever_is_told_that_it_is_busy_leaves_nothing_behind() {
     let told = || node.meter("liangma_connections_rejected_total{door=\"resident\"}");
     let mut turn = || {
         // Whoever goes on asking stays.
-        inside.send(Ask::get("/nothing").bytes());
-        inside.answer().refuses(404, "not_found");
+        inside.send(known.bytes());
+        assert_eq!(inside.answer().status, 200);
         let mut newcomer = Connection::to(address);
         newcomer.send(Ask::get("/v1/code").bytes());
         newcomer.answer().refuses(503, "busy");
     };
     turn();
+    // Counted a moment after it is told.
+    until("the first is counted", || told() == 1.0);
     let before = descriptors();
-    let from = told();
     for _ in 0..60 {
         turn();
     }
-    assert_eq!(told() - from, 60.0);
+    until("all are counted", || told() >= 61.0);
+    assert_eq!(told(), 61.0);
     until("all are gone", || descriptors() <= before);
 }

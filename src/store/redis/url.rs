@@ -151,11 +151,19 @@ pub fn meant(text: &str) -> Result<StoreLocation, String> {
         .iter()
         .any(|start| text.starts_with(start));
     let scheme = text.split(':').next().unwrap_or_default();
+    if text.starts_with("//") {
+        return Err("begins with //: an address has its scheme, redis://HOST:PORT, and a directory one slash".to_owned());
+    }
     if !explicit {
         const WRITE: &str = "for a directory of this name write ./ before it";
-        if SCHEMES
+        let lower = text.to_ascii_lowercase();
+        let names_servers = ["redis", "valkey", "sentinel"]
             .iter()
-            .any(|(known, ..)| scheme.eq_ignore_ascii_case(known))
+            .any(|name| lower.starts_with(name));
+        if names_servers
+            || SCHEMES
+                .iter()
+                .any(|(known, ..)| scheme.eq_ignore_ascii_case(known))
         {
             return Err(format!(
                 "is an incomplete address: redis://HOST:PORT; {WRITE}"
@@ -164,14 +172,23 @@ pub fn meant(text: &str) -> Result<StoreLocation, String> {
         if text.contains('\\') {
             return Err("holds a backslash; a directory is named as /var/lib/liangma".to_owned());
         }
-        if text.contains([':', '@']) {
+        if text.contains([':', '@', ',', ';', '=', '#', '&', '%', '(', ')']) || text.contains("//")
+        {
             return Err(format!(
                 "looks like an address without its scheme: redis://HOST:PORT; {WRITE}"
             ));
         }
-        if text == "localhost" || text.parse::<std::net::IpAddr>().is_ok() {
+        let first = text.split('/').next().unwrap_or_default();
+        // Labels with dots between them are the name of a host as well.
+        let is_host = first.contains('.') && first.split('.').all(|label| !label.is_empty());
+        if first.eq_ignore_ascii_case("localhost") || is_host {
             return Err(format!(
-                "is a host without a scheme: redis://HOST:PORT; {WRITE}"
+                "may be a host without a scheme: redis://HOST:PORT; {WRITE}"
+            ));
+        }
+        if text.trim() != text || text.contains(char::is_control) {
+            return Err(format!(
+                "begins or ends with a space, or holds a control character; {WRITE}"
             ));
         }
         if text.starts_with('~') {
@@ -513,6 +530,24 @@ mod tests {
             ("redis", "an incomplete address"),
             ("Valkey", "an incomplete address"),
             ("10.0.0.1", "a host without a scheme"),
+            ("10.0.0.1/0", "a host without a scheme"),
+            ("redis//host", "not a whole address"),
+            ("redis+cluster//a,b", "not a whole address"),
+            ("redis;//host", "not a whole address"),
+            ("redis\u{ff1a}//host", "not a whole address"),
+            ("valkeys-1", "not a whole address"),
+            ("redis.internal", "not a whole address"),
+            ("cache.internal", "a host without a scheme"),
+            ("LocalHost/0", "a host without a scheme"),
+            ("a.b", "a host without a scheme"),
+            ("host1,host2", "without its scheme"),
+            ("http//host", "without its scheme"),
+            ("store=data", "without its scheme"),
+            ("data # the store", "without its scheme"),
+            ("%APPDATA%", "without its scheme"),
+            ("//host/data", "begins with //"),
+            (" data", "a space"),
+            ("data\n", "a control character"),
             ("::1", "without"),
             ("localhost", "a host without a scheme"),
             ("~/data", "only a shell"),
@@ -530,7 +565,9 @@ mod tests {
             "/var/lib/a:b",
             "../x",
             "liangma-data",
-            "a.b",
+            ".liangma",
+            "data/v1.2",
+            "./a.b",
             "./a:6379",
         ] {
             assert_eq!(
