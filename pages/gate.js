@@ -295,7 +295,8 @@ function pressed(id) {
 }
 
 function submit() {
-  const code = part("typed").value.trim();
+  // An input method for Chinese may type full-width letters.
+  const code = part("typed").value.normalize("NFKC").trim();
   part("typed").value = "";
   if (code) read(code);
 }

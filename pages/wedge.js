@@ -18,7 +18,7 @@ function listenToKeys(read, field, submit) {
     const ended = burst;
     burst = null;
     if (ended.inField) submit();
-    else read(ended.keys);
+    else read(ended.keys.normalize("NFKC"));
   };
   document.addEventListener("keydown", (event) => {
     const inField = event.target === field;

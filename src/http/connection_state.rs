@@ -364,7 +364,7 @@ impl ConnectionState {
         }
     }
 
-    /// Returns the order of eviction: connections without any request first, then those idle for longest.
+    /// Returns the order of eviction: connections without a valid credential first, then those idle for longest.
     pub(super) fn worth(&self) -> (bool, Instant) {
         (self.known.get(), self.idle_since())
     }

@@ -558,19 +558,60 @@ pub fn code(body: &[u8], content_type: ContentType) -> Result<Cow<'_, [u8]>, Ref
         let code = trimmed(body);
         // Texts up to this length get `code_invalid`.
         return match code.len() <= FOREIGN_CODE_BYTES_MAX {
-            true => Ok(Cow::Borrowed(code)),
+            true => Ok(narrow(code)),
             false => Err(Refusal::TooLarge),
         };
     }
     let scanned: Scanned<'_> = object(body)?;
     Ok(match scanned.code {
-        Cow::Borrowed(code) => Cow::Borrowed(trimmed(code.as_bytes())),
-        Cow::Owned(code) => Cow::Owned(trimmed(code.as_bytes()).to_vec()),
+        Cow::Borrowed(code) => narrow(trimmed(code.as_bytes())),
+        Cow::Owned(code) => Cow::Owned(narrow(trimmed(code.as_bytes())).into_owned()),
     })
 }
 
-/// Returns a code without what a hardware scanner types around it: blanks and control characters (CR, LF, Tab, GS1 separators).
+/// Converts full-width letters, digits and signs to ASCII. An input method for Chinese types them, also for a hardware scanner, which
+/// is a keyboard to it.
+fn narrow(code: &[u8]) -> Cow<'_, [u8]> {
+    const FIRST: char = '\u{ff01}';
+    const LAST: char = '\u{ff5e}';
+    // Other codes begin with an ASCII byte.
+    let is_wide = code.first().is_some_and(|first| *first >= 0x80);
+    let Some(text) = std::str::from_utf8(code).ok().filter(|_| is_wide) else {
+        return Cow::Borrowed(code);
+    };
+    let one = |c: char| match c {
+        FIRST..=LAST => char::from_u32(c as u32 - FIRST as u32 + u32::from(b'!')).unwrap_or(c),
+        c => c,
+    };
+    Cow::Owned(text.chars().map(one).collect::<String>().into_bytes())
+}
+
+/// Returns a code without what a hardware scanner or a form puts around it: blanks of any width, invisible marks and control
+/// characters (CR, LF, Tab, GS1 separators).
 pub fn trimmed(code: &[u8]) -> &[u8] {
+    let is_plain = |byte: Option<&u8>| byte.is_none_or(|byte| byte.is_ascii_graphic());
+    match is_plain(code.first()) && is_plain(code.last()) {
+        true => code,
+        false => trimmed_of_all(code),
+    }
+}
+
+fn trimmed_of_all(code: &[u8]) -> &[u8] {
+    /// Returns whether a character may stand around a code; these include zero-width blanks, direction marks and byte order marks.
+    fn is_beside(c: char) -> bool {
+        c.is_whitespace()
+            || c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+    }
+    if let Ok(text) = std::str::from_utf8(code) {
+        let end = text.trim_end_matches(is_beside);
+        let whole = end.trim_start_matches(is_beside).as_bytes();
+        // Their formats begin where the text begins.
+        return match ForeignFormat::told_apart(whole).is_some() {
+            true => end.as_bytes(),
+            false => whole,
+        };
+    }
     let beside = |b: &u8| *b <= b' ' || *b == 0x7f;
     let mut code = code;
     let whole = code;
@@ -764,9 +805,33 @@ mod tests {
             ("\u{2}A B\u{3}\u{4}", "A B"),
             ("A\0", "A"),
             ("\u{7f}A\u{7f}", "A"),
+            ("\u{feff}A\u{a0}", "A"),
+            ("\u{3000}A\u{3000}\r\n", "A"),
+            ("A\u{200b}", "A"),
+            ("\u{200e}A", "A"),
+            ("\u{feff}\u{3000}", ""),
         ] {
-            assert_eq!(trimmed(typed.as_bytes()), code.as_bytes());
+            assert_eq!(trimmed(typed.as_bytes()), code.as_bytes(), "{typed:?}");
         }
+        // Bytes that are no text are cut as ASCII is.
+        assert_eq!(trimmed(b" \xff\r\n"), b"\xff");
+    }
+
+    #[test]
+    fn a_code_that_an_input_method_typed_in_full_width_is_the_same_code() {
+        let narrow = |text: &str| {
+            code(text.as_bytes(), ContentType::Text)
+                .unwrap()
+                .into_owned()
+        };
+        assert_eq!(narrow("\u{ff21}\u{ff22}\u{ff17}\u{ff41}\u{3000}"), b"AB7a");
+        assert_eq!(narrow("AB7"), b"AB7");
+        assert_eq!(narrow("\u{ff21}B\u{4e2d}"), "AB\u{4e2d}".as_bytes());
+        let json = "{\"code\":\"\u{ff21}\u{ff22}\\n\"}";
+        assert_eq!(
+            &code(json.as_bytes(), ContentType::Json).unwrap()[..],
+            b"AB"
+        );
     }
 
     #[test]

@@ -159,7 +159,7 @@ pub fn meant(text: &str) -> Result<StoreLocation, String> {
         let lower = text.to_ascii_lowercase();
         let names_servers = ["redis", "valkey", "sentinel"]
             .iter()
-            .any(|name| lower.starts_with(name));
+            .any(|name| lower.starts_with(name) && !lower.contains([':', '@']));
         if names_servers
             || SCHEMES
                 .iter()
@@ -534,6 +534,7 @@ mod tests {
             ("redis//host", "not a whole address"),
             ("redis+cluster//a,b", "not a whole address"),
             ("redis;//host", "not a whole address"),
+            ("redis:/host", "not a whole address"),
             ("redis\u{ff1a}//host", "not a whole address"),
             ("valkeys-1", "not a whole address"),
             ("redis.internal", "not a whole address"),
