@@ -382,7 +382,7 @@ fn prepare_ring(settings: &Settings) -> Result<(), Failure> {
     }
     if let Some(folder) = settings.store.folder()
         && !settings.keys.exists()
-        && folder.join("liangma.redb").exists()
+        && embedded::is_in(folder)
     {
         return Err(lost_ring(&settings.keys, folder));
     }

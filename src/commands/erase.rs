@@ -287,7 +287,10 @@ fn traces(sources: &Sources) -> CommandResult {
     log(&settings.log, settings.log_format)?;
     must_exist(&settings)?;
     let seal = Seal::new(&ring(&settings)?, settings.seal.clone());
-    let done = remove_traces(&runtime()?, &settings, &seal, &[])?;
+    let runtime = runtime()?;
+    // A store of another ring is refused before it is written anew.
+    drop(runtime.block_on(open_existing(&settings, &seal))?);
+    let done = remove_traces(&runtime, &settings, &seal, &[])?;
     let at = Time::now().to_string();
     let report = serde_json::json!({ "erased": "traces", "at": at, "traces": done });
     say(&signed(&seal, report))?;

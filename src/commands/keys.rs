@@ -5,6 +5,7 @@ use crate::clock::Time;
 use crate::config::parse_duration;
 use crate::seal::ring::part::DoorPart;
 use crate::seal::ring::{KeyLine, KeyState, RingFile, RingLock};
+use crate::store::embedded;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -88,10 +89,9 @@ impl Keys {
             KeysAction::New(sources) => {
                 let settings = settings(sources.raw())?;
                 let path = settings.keys;
-                if let Some(folder) = settings.store.folder()
+                if let Some(folder) = path.parent()
                     && !path.exists()
-                    && path.parent() == Some(folder)
-                    && folder.join("liangma.redb").exists()
+                    && embedded::is_in(folder)
                 {
                     return Err(super::lost_ring(&path, folder));
                 }

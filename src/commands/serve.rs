@@ -103,6 +103,11 @@ impl Serve {
         if let Some(path) = &settings.names {
             read_names(path)?;
         }
+        if let Some(folder) = settings.store.folder().filter(|it| embedded::is_in(it)) {
+            let mark = Seal::mark_of(&read_node_keys(&settings)?);
+            embedded::check_ring(folder, mark)
+                .map_err(|error| Failure::Settings(vec![format!("keys: {error}")]))?;
+        }
         say("the settings are good")?;
         Ok(ExitCode::SUCCESS)
     }

@@ -295,6 +295,23 @@ pub fn written_before(folder: &Path) -> Option<std::time::Duration> {
     written.ok()?.elapsed().ok()
 }
 
+/// Checks that a store was made with the ring of this mark. A store that is in use or was not closed cleanly is not checked.
+///
+/// # Errors
+///
+/// `ForeignRing` if it was made with another ring.
+pub fn check_ring(folder: &Path, mark: [u8; 16]) -> Result<(), Error> {
+    let Ok(db) = redb::ReadOnlyDatabase::open(folder.join(FILE)) else {
+        return Ok(());
+    };
+    let txn = db.begin_read().map_err(failed)?;
+    let meta = txn.open_table(META).map_err(failed)?;
+    match meta.get("ring").map_err(failed)? {
+        Some(ring) if ring.value() == &mark[..] => Ok(()),
+        _ => Err(Error::ForeignRing(folder.display().to_string())),
+    }
+}
+
 /// Creates an empty store under another name and renames it once complete: a killed process leaves no partial store, and of two
 /// creators the second uses the first's.
 fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {

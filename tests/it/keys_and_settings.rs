@@ -500,17 +500,23 @@ fn a_ring_is_never_overwritten_nor_made_beside_a_store_that_has_one() {
         "{}",
         text(&lost.stderr)
     );
-    let refused = at(&store, &["keys", "new"]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(!keys.exists(), "another ring is of no use");
+    let named = ["keys", "new", "--keys", keys.to_str().unwrap()];
+    for new in [at(&store, &["keys", "new"]), run(&named)] {
+        assert_eq!(new.status.code(), Some(1), "another ring is of no use");
+        assert!(text(&new.stderr).contains("put the ring's copy back"));
+        assert!(!keys.exists());
+    }
     RingFile::generate(Time::now()).write_new(&keys).unwrap();
-    let foreign = at(&store, &["export"]);
-    assert_eq!(foreign.status.code(), Some(1));
-    assert!(
-        text(&foreign.stderr).contains("another key ring"),
-        "{}",
-        text(&foreign.stderr)
-    );
+    for (args, code) in [
+        (&["export"][..], 1),
+        (&["erase", "traces"], 1),
+        (&["serve", "--check"], 78),
+    ] {
+        let foreign = at(&store, args);
+        let said = text(&foreign.stderr);
+        assert_eq!(foreign.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains("another key ring"), "{args:?}: {said}");
+    }
 }
 
 #[test]
