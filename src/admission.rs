@@ -1,6 +1,7 @@
 //! Admission: limits of connections, of concurrent queries to the store, and of rates. Pure functions of counts and times; no
 //! sockets, stores or HTTP.
 
+pub mod budget;
 pub mod busy;
 pub mod bytes;
 pub mod concurrency;
@@ -120,58 +121,9 @@ impl Admission {
     }
 }
 
-/// A budget of events a second, of which one second may be saved up.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    every: Duration,
-    /// Time up to which the budget is spent; at most a second behind `now`.
-    spent_to: Instant,
-}
-
-const SAVED_MAX: Duration = Duration::from_secs(1);
-
-impl Budget {
-    /// Returns a budget of `per_second`; 0 allows nothing.
-    pub fn new(per_second: u32, now: Instant) -> Budget {
-        Budget {
-            every: every(per_second),
-            spent_to: now,
-        }
-    }
-
-    /// Returns the time until an event is allowed; None if it is allowed now.
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
-        if self.every == Duration::MAX {
-            return Some(SAVED_MAX);
-        }
-        let next = self.next(now);
-        (next > now).then(|| next - now)
-    }
-
-    /// Takes one event from the budget. Returns false if none is left.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let there = self.wait(now).is_none();
-        if there {
-            self.spent_to = self.next(now);
-        }
-        there
-    }
-
-    fn next(&self, now: Instant) -> Instant {
-        let from = now.checked_sub(SAVED_MAX).unwrap_or(now);
-        self.spent_to.max(from) + self.every
-    }
-}
-
-fn every(per_second: u32) -> Duration {
-    match per_second {
-        0 => Duration::MAX,
-        n => Duration::from_secs(1) / n,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::budget::Budget;
     use super::*;
     use proptest::prelude::*;
 

@@ -1,9 +1,9 @@
 //! The board: the status of every resident in memory, fenced by version, and the age of each partition. Takes words from the
 //! store, returns what is known of a resident. It never waits, and knows neither the store nor codes nor HTTP.
 
-use crate::answer::{Freshness, ResidentStatus};
 use crate::clock::{Moment, Now, Time};
 use crate::person::ResidentId;
+use crate::status::{Freshness, ResidentStatus};
 use crate::status::{Reasons, Word};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;

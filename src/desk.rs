@@ -18,7 +18,6 @@ mod registration;
 pub mod revocation;
 pub mod roles;
 
-use crate::answer::Refusal;
 use crate::clock::{DAY_MS, Time};
 use crate::feed::{Rejection, is_source};
 use crate::identity::{AssertionNumber, Platform};
@@ -26,6 +25,7 @@ use crate::language::Language;
 use crate::offline::issue::OfflineIssuer;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Document, Identity, MaskedIdentity, MaskedName, Profile, is_name};
+use crate::refusal::Refusal;
 use crate::seal::{Caller, Nonces, Seal, base32};
 use crate::store::{Change, ChangeKind, LocatedRecord};
 use crate::store_client::StoreClient;

@@ -1,7 +1,5 @@
 //! Feed events: a line is parsed, checked and sealed into a change for the store. Knows neither the store nor HTTP.
 
-#![warn(clippy::missing_errors_doc)]
-
 use crate::clock::{self, Time};
 use crate::paper::{Paper, PaperKey};
 use crate::person::{self, Assurance, Document, Identity, Profile, ResidentId};

@@ -1,12 +1,10 @@
 //! Verifies assertions (JWT) of the identity platform and returns the person. Keys come from a JWKS file.
 
-#![warn(clippy::missing_errors_doc)]
-
 pub mod stand_in;
 
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::person::{self, Assurance, BadDocument, Document, Profile};
+use crate::refusal::Refusal;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};

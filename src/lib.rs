@@ -27,7 +27,6 @@ pub mod http;
 pub mod service;
 
 pub mod admission;
-pub mod answer;
 pub mod board;
 pub mod desk;
 pub mod exchange;
@@ -56,6 +55,7 @@ pub mod paper;
 pub mod person;
 pub mod private_file;
 pub mod process;
+pub mod refusal;
 pub mod sightings;
 pub mod signals;
 pub mod status;

@@ -1,11 +1,12 @@
 //! Every metric: name, type, labels, meaning. Serving threads count in memory of their own with plain adds, which a scrape sums
 //! up; they share nothing here.
 
-use crate::answer::{Refusal, ResidentStatus};
 use crate::clock::{Moment, Time};
 use crate::door_load::DoorLoad;
 use crate::process;
+use crate::refusal::Refusal;
 use crate::status::Colour;
+use crate::status::ResidentStatus;
 use crate::version::{COMMIT, VERSION};
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};

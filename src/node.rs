@@ -269,6 +269,12 @@ impl Node {
         Ok(node)
     }
 
+    /// Returns the bound address of a door; None if it is not open.
+    pub fn address_of(&self, door: Door) -> Option<SocketAddr> {
+        let found = self.doors.iter().find(|(known, _)| *known == door);
+        found.map(|(_, address)| *address)
+    }
+
     /// Returns whether a door uses TLS.
     pub fn has_tls(&self, door: Door) -> bool {
         let mut doors = self.certificates.doors.iter();

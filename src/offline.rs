@@ -1,11 +1,10 @@
 //! Offline verification: codes that can be saved or printed, and the status lists by which a gate without a network judges
 //! them. Pure functions of bytes, keys and times; no board, store or HTTP.
 
-#![warn(clippy::missing_errors_doc)]
-
 pub mod code;
 pub mod daily;
 pub mod gate;
+pub mod ids;
 pub mod issue;
 pub mod list;
 pub mod permutation;
@@ -13,40 +12,4 @@ pub mod publisher;
 pub mod ribbon;
 pub mod sign;
 
-/// A resident's id in offline codes and status lists: a permutation of the resident id under a generation, see [`permutation`].
-/// Ids of one resident in two generations cannot be linked without the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListId(pub u64);
-
-/// State of one id in a list. The numbers give the order in a changes file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ListState {
-    /// The resident is green.
-    Green,
-    /// The resident is red.
-    Red,
-    /// The resident is yellow.
-    Yellow,
-    /// The code was revoked or the person was erased. The id has no colour.
-    Void,
-}
-
-impl ListState {
-    /// All states, in the order of a changes file.
-    pub const ALL: [ListState; 4] = [
-        ListState::Green,
-        ListState::Red,
-        ListState::Yellow,
-        ListState::Void,
-    ];
-
-    /// Returns the value of `state` in answers.
-    pub fn word(self) -> &'static str {
-        match self {
-            ListState::Green => "green",
-            ListState::Red => "red",
-            ListState::Yellow => "yellow",
-            ListState::Void => "void",
-        }
-    }
-}
+pub use ids::{ListId, ListState};

@@ -1,7 +1,5 @@
 //! Documents of persons: their types, checks and masking, and the resident id that follows from them.
 
-#![warn(clippy::missing_errors_doc)]
-
 mod text;
 
 use crate::clock;

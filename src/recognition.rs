@@ -1,9 +1,8 @@
 //! Recognition of codes of other issuers: detects the format, checks the code, and returns a pass. Pure functions of a text,
 //! the trust list and the time; no board, store, HTTP or network.
 
-#![warn(clippy::missing_errors_doc)]
-
 pub mod bounds;
+pub mod format;
 pub mod hc1;
 pub mod import;
 pub mod inflate;
@@ -14,42 +13,7 @@ pub mod recogniser;
 pub mod shc;
 pub mod trust;
 
-/// Format of a foreign code, detected by its first characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ForeignFormat {
-    /// An EU Digital COVID Certificate.
-    Hc1,
-    /// A SMART Health Card.
-    Shc,
-    /// A known format that this service does not read.
-    Unread,
-}
-
-impl ForeignFormat {
-    /// Returns the format of a text by its first characters; None if they match no format.
-    pub fn told_apart(text: &[u8]) -> Option<ForeignFormat> {
-        const BEGINNINGS: [(&[u8], ForeignFormat); 5] = [
-            (hc1::PREFIX, ForeignFormat::Hc1),
-            (shc::PREFIX, ForeignFormat::Shc),
-            // A compact JWS, whose header is an object.
-            (b"eyJ", ForeignFormat::Shc),
-            (b"NZCP:/", ForeignFormat::Unread),
-            (b"{\"data\"", ForeignFormat::Unread),
-        ];
-        let mut known = BEGINNINGS.iter();
-        let found = known.find(|(beginning, _)| text.starts_with(beginning))?;
-        Some(found.1)
-    }
-
-    /// Returns the name in settings, trust files and metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            ForeignFormat::Hc1 => "hc1",
-            ForeignFormat::Shc => "shc",
-            ForeignFormat::Unread => "other",
-        }
-    }
-}
+pub use format::ForeignFormat;
 
 #[cfg(test)]
 mod tests {

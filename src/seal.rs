@@ -5,8 +5,6 @@
 //! authenticated. AES-128-GCM-SIV tolerates a repeated nonce. Nonces are a random prefix of the thread and a counter, because
 //! system randomness costs more than the sealing.
 
-#![warn(clippy::missing_errors_doc)]
-
 pub mod base32;
 mod derivation;
 mod grant;
@@ -15,12 +13,12 @@ mod revoked;
 pub mod ring;
 pub mod tags;
 
-use crate::answer::{CODE_CHARS, CodeText, Refusal};
 use crate::clock::Time;
 use crate::person::{
     Assurance, CertType, Document, Identity, MaskedIdentity, MaskedName, MaskedNumber, Profile,
     ResidentId,
 };
+use crate::refusal::Refusal;
 use crate::tls::CertificateDigest;
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
@@ -79,6 +77,13 @@ pub struct Settings {
     /// knows whom to ask.
     pub issuer: Option<u32>,
 }
+
+/// Length of a printed code in characters, all of the QR alphanumeric set.
+pub const CODE_CHARS: usize = 88;
+
+/// A printed code.
+#[derive(Clone, Copy)]
+pub struct CodeText(pub [u8; CODE_CHARS]);
 
 /// Class of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,17 +1,14 @@
 //! The service: turns a query into an answer. Shows, scans, sessions, explanations. A show or a scan in the steady state waits
 //! for nothing: the credential and the board have all it needs.
 
+pub mod answer;
 pub mod foreign;
 pub mod in_force;
 
-use crate::admission::Budget;
+use crate::admission::budget::Budget;
 use crate::admission::bytes::ByteBudget;
 use crate::admission::concurrency::{ConcurrencyCounter, ConcurrencyGuard};
 use crate::admission::rate_limit::RateLimiter;
-use crate::answer::{
-    Freshness, OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource, Refusal,
-    ResidentStatus, ShownCode, StatusExplanation, Verdict,
-};
 use crate::board::{Board, Found};
 use crate::clock::offset::ClockWatch;
 use crate::clock::{Now, Time};
@@ -37,12 +34,18 @@ use crate::offline::issue::{
 };
 use crate::person::{Identity, MaskedIdentity, MaskedName, Profile, ResidentId};
 use crate::recognition::recogniser::{Recogniser, TrustReloaded};
+use crate::refusal::Refusal;
 use crate::seal::ring::{KeyFile, TokenKind};
 use crate::seal::{
     AccessToken, AccessTokenId, Caller, Code, CodeClass, GRANT_CHARS, Nonces, Seal, Session,
 };
+use crate::service::answer::{
+    OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource, ShownCode,
+    StatusExplanation, Verdict,
+};
 use crate::sightings::Sightings;
 use crate::status::Word;
+use crate::status::{Freshness, ResidentStatus};
 use crate::store::{Store, StoreStream, record};
 use crate::store_client::{self, StoreClient};
 use crate::tls::CertificateDigest;

@@ -4,18 +4,17 @@
 //! A show or a scan in the steady state does not come here. Records are cached under the version on the board: a newer version
 //! is another entry, so a late fill is never found.
 
-#![warn(clippy::missing_errors_doc)]
-
 mod limiter;
 
 use crate::admission::concurrency_limit::RoundTrip;
-use crate::answer::{self, Freshness, Refusal};
 use crate::board::{Board, Found};
 use crate::clock::{Moment, Now};
 use crate::meters::{LookupOutcome, StoreMetrics};
 use crate::paper::{self, Cursor, PAGE_MAX, Paper, PaperKey, PaperKinds};
 use crate::person::{Identity, ResidentId};
+use crate::refusal::Refusal;
 use crate::status::Word;
+use crate::status::{Freshness, ResidentStatus};
 use crate::store::{Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store};
 use limiter::ConcurrencyLimiter;
 pub use limiter::LimiterStats;
@@ -310,18 +309,15 @@ impl StoreClient {
     /// # Errors
     ///
     /// `UpstreamBusy` if neither store nor board answers in time.
-    pub async fn standing_of(
-        &self,
-        who: Identity,
-    ) -> Result<(answer::ResidentStatus, Freshness), Refusal> {
+    pub async fn standing_of(&self, who: Identity) -> Result<(ResidentStatus, Freshness), Refusal> {
         let freshness = self.board.freshness_of(who.home, Now::read());
         let placed = self.record(who).await?;
         let stats = match placed {
-            _ if self.board.is_too_old(&freshness) => answer::ResidentStatus::TooOld,
-            None => answer::ResidentStatus::Unknown,
+            _ if self.board.is_too_old(&freshness) => ResidentStatus::TooOld,
+            None => ResidentStatus::Unknown,
             Some(placed) => {
                 let kept = self.board.retained(placed.id);
-                answer::ResidentStatus::Known(placed.record.reasons().and(kept))
+                ResidentStatus::Known(placed.record.reasons().and(kept))
             }
         };
         Ok((stats, freshness))

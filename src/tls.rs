@@ -1,7 +1,5 @@
 //! TLS: loads certificates and keys from PEM files, for doors and for commands. Returns configurations, and opens no sockets.
 
-#![warn(clippy::missing_errors_doc)]
-
 pub mod pinned;
 
 use crate::clock::Time;

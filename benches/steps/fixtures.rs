@@ -5,7 +5,6 @@ use bytes::{BufMut, BytesMut};
 use hyper::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{HeaderMap, Method, Uri};
 use liangma::admission::rate_limit::RateLimiter;
-use liangma::answer::{CodeText, Freshness, Refusal, ResidentStatus, ShownCode, Verdict};
 use liangma::board::{self, Board, Found};
 use liangma::clock::{Moment, Now, Time};
 use liangma::desk;
@@ -19,12 +18,16 @@ use liangma::lists::ListSettings;
 use liangma::meters::{Meters, RequestKind};
 use liangma::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use liangma::person::{Assurance, Document, Identity, MaskedIdentity, MaskedName, ResidentId};
+use liangma::refusal::Refusal;
+use liangma::seal::CodeText;
 use liangma::seal::ring::{RingFile, TokenKind};
 use liangma::seal::{
     self, AccessToken, Code, CodeClass, Nonces, Revocation, RevocationSubject, RevocationTable,
     Seal, Session,
 };
+use liangma::service::answer::{ShownCode, Verdict};
 use liangma::service::{self, Answer, AppState, Query, Service, TimedQuery};
+use liangma::status::{Freshness, ResidentStatus};
 use liangma::status::{Reason, Reasons, Word};
 use liangma::store::{Change, Error, LocatedRecord, Store};
 use liangma::store_client;

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use liangma::answer::Refusal;
+use liangma::refusal::Refusal;
 use liangma::clock::Time;
 use liangma::person::{self, Assurance, Document, MaskedIdentity, Identity, MaskedName, Profile, ResidentId};
 use liangma::seal::ring::{TokenKind, RingFile};

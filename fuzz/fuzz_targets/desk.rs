@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use liangma::answer::Refusal;
+use liangma::refusal::Refusal;
 use liangma::board::{self, Board};
 use liangma::clock::{Moment, Time};
 use liangma::desk::audit::Audit;

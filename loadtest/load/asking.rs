@@ -62,7 +62,7 @@ struct Resident {
     identity: Identity,
     masked: MaskedIdentity,
     show: Vec<u8>,
-    code: Option<(Time, [u8; liangma::answer::CODE_CHARS])>,
+    code: Option<(Time, [u8; liangma::seal::CODE_CHARS])>,
 }
 
 /// Makes requests.
@@ -166,7 +166,7 @@ impl Asking {
             Kind::Bulk => ("/v1/scan/bulk", self.bulk_lines),
         };
         let (now, many) = (Time::now(), self.residents.len());
-        let each = liangma::answer::CODE_CHARS + usize::from(kind == Kind::Bulk);
+        let each = liangma::seal::CODE_CHARS + usize::from(kind == Kind::Bulk);
         write!(
             out,
             "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{}\r\n",
@@ -185,7 +185,7 @@ impl Asking {
         }
     }
 
-    fn code(&mut self, resident: usize, now: Time) -> [u8; liangma::answer::CODE_CHARS] {
+    fn code(&mut self, resident: usize, now: Time) -> [u8; liangma::seal::CODE_CHARS] {
         let of = &mut self.residents[resident];
         if let Some((made, text)) = of.code
             && now.0 < made.0 + CODE_FRESH_MS

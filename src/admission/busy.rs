@@ -1,7 +1,7 @@
 //! Limits how many new connections of a full door get the answer `busy`: a share of the process's processor time, and a
 //! minimum. Pure functions of processor times and `now`.
 
-use super::Budget;
+use super::budget::Budget;
 use std::time::{Duration, Instant};
 
 /// Limits of the answer `busy`.

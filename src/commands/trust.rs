@@ -1,7 +1,6 @@
 //! `trust`: imports other issuers' key lists, shows a trust file, and judges a code by it like a gate.
 
 use super::{CommandResult, Failure, note, say};
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::http::foreign::foreign_json;
 use crate::offline::code::OFFLINE_CODE_CHARS;
@@ -11,6 +10,7 @@ use crate::recognition::bounds::read_bounded;
 use crate::recognition::import::{ImportedKeys, ListForm, import};
 use crate::recognition::recogniser::{LIANGMA, Recogniser, RecognitionSettings};
 use crate::recognition::trust::{self, TrustList};
+use crate::refusal::Refusal;
 use crate::service::foreign::ForeignVerdict;
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};

@@ -4,12 +4,12 @@ use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, key_in, object,
     partition, partition_in, purpose, read_who, write_who,
 };
-use crate::answer::Refusal;
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::Rejection;
 use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Identity, is_text};
+use crate::refusal::Refusal;
 use crate::seal::{AccessToken, Seal, Session, base32};
 use crate::status::{self, Reason};
 use serde::{Deserialize, Serialize};

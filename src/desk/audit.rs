@@ -9,11 +9,11 @@
 //! with one purpose are one paper a day, and one link if the node still remembers them.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, read_who, write_who};
-use crate::answer::Refusal;
 use crate::clock::{DAY_MS, Time, print_day};
 use crate::desk::roles::{Act, Role};
 use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
+use crate::refusal::Refusal;
 use crate::seal::{AccessToken, Seal, Session, base32};
 use crate::store::{Change, ChangeKind};
 use crate::store_client::StoreClient;

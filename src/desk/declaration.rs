@@ -5,12 +5,12 @@ use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, NamedPerson, content_of, id, key_in,
     object,
 };
-use crate::answer::Refusal;
 use crate::feed::health::celsius;
 use crate::feed::{IngestReport, LINE_BYTES_MAX, Rejection, parse_region};
 use crate::lines::LineSplitter;
 use crate::paper::{PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
+use crate::refusal::Refusal;
 use crate::seal::{AccessToken, Caller, Session, base32};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};

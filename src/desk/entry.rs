@@ -5,13 +5,13 @@ use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, object, opened,
     partition, purpose, read_who, write_who,
 };
-use crate::answer::Refusal;
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::health::happened;
 use crate::feed::{Rejection, parse_day, parse_region};
 use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Identity, is_name};
+use crate::refusal::Refusal;
 use crate::seal::{AccessToken, Seal, Session, base32};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

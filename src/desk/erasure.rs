@@ -1,10 +1,10 @@
 //! Copies of a person's data on lists of others: found by the person's own papers, ended where they are in force, then removed.
 
 use super::{appeal, entry, family, grant, registration};
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::paper::{Paper, PaperKey, PaperKind};
 use crate::person::{CertType, Document, Identity};
+use crate::refusal::Refusal;
 use crate::seal::Seal;
 use crate::store::{Change, Error, Store};
 

@@ -10,12 +10,12 @@ use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, id, key_in, masked_of, object,
     read_who, write_who,
 };
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::feed::Rejection;
 use crate::identity::AssertionPurpose;
 use crate::paper::{Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Assurance, Identity, MaskedIdentity, Profile};
+use crate::refusal::Refusal;
 use crate::seal::{SESSION_LIFE_MAX, Seal, Session};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};

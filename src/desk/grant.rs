@@ -7,13 +7,13 @@ use super::{
     Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, id, key_in, object,
     opened, partition, partition_in, read_who, write_who,
 };
-use crate::answer::Refusal;
 use crate::clock::{Moment, Time};
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source, parse_day};
 use crate::paper::{AT_MAX, Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
+use crate::refusal::Refusal;
 use crate::seal::{AccessToken, Grant, Seal, Session, base32};
 use crate::store::Change;
 use crate::store_client::StoreClient;

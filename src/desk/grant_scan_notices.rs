@@ -7,10 +7,10 @@
 
 use super::audit::GrantScanNotice;
 use super::grant::givers;
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::paper::{PaperKey, PaperKind};
 use crate::person::{Identity, ResidentId};
+use crate::refusal::Refusal;
 use crate::seal::{NumberHasher, Seal};
 use crate::store::{Change, ChangeKind};
 use crate::store_client::StoreClient;

@@ -2,10 +2,10 @@
 //! which has a time of its own and never changes a colour.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse};
-use crate::answer::Refusal;
 use crate::language::Language;
 use crate::paper::{PaperKind, PaperKinds};
 use crate::person::Assurance;
+use crate::refusal::Refusal;
 use crate::seal::Session;
 use serde_json::json;
 use std::time::Duration;

@@ -2,13 +2,13 @@
 //! can read who did, and every node learns it within a second or two.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, NamedPerson, object, purpose};
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::offline::issue::LAST_GENERATION;
 use crate::paper::{PAGE_MAX, Paper, PaperKind, PaperKinds};
 use crate::person::{Identity, ResidentId};
+use crate::refusal::Refusal;
 use crate::seal::{AccessToken, Caller, Seal};
 use crate::store::{Change, Error, Store};
 use futures_util::future::try_join_all;

@@ -5,7 +5,6 @@
 //! the same number, so nobody becomes green by registering again.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, content_of, id, object, purpose};
-use crate::answer::{Refusal, ResidentStatus};
 use crate::clock::{Time, print_day};
 use crate::desk::audit::AuditedAct;
 use crate::desk::entry::is_within;
@@ -17,8 +16,10 @@ use crate::person::{
     Assurance, Document, Identity, Profile, REGISTRATION_CHARS, is_name, is_text,
     registration_check,
 };
+use crate::refusal::Refusal;
 use crate::seal::{AccessToken, Seal, base32};
 use crate::status::Reason;
+use crate::status::ResidentStatus;
 use crate::store::{Change, ChangeKind, Error, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -5,13 +5,13 @@
 //! time on, so that new revocations of sessions come first.
 
 use super::{Desk, DeskError, DeskRequest, DeskResponse, object};
-use crate::answer::Refusal;
 use crate::clock::{Now, Time};
 use crate::desk::audit::{self, AuditedAct, ChainEnd};
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source};
 use crate::paper::{PAGE_MAX, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
+use crate::refusal::Refusal;
 use crate::seal::ring::TokenKind;
 use crate::seal::{
     ACCESS_TOKEN_LIFE_MAX, AccessToken, Caller, NAME_BYTES_MAX, Revocation, RevocationSubject,

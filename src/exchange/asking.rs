@@ -1,15 +1,15 @@
 //! Requests to peers: one at a time for each code, within a deadline and a limit, and not to a peer that failed recently. A
 //! verdict is reused for two seconds, with its own time.
 
-use super::ExchangeSettings;
 use super::breaker::{Admission, Breaker};
 use super::dialect::{Dialect, DialectFault, LiangmaDialect, Said, VerdictAges};
 use super::link::{LinkAddress, LinkFault};
-use crate::answer::Refusal;
+use super::settings::ExchangeSettings;
 use crate::clock::{Moment, Time};
 use crate::meters::QueryTimes;
 use crate::recognition::peer::{Peer, PeerVerdict};
 use crate::recognition::recogniser::Recogniser;
+use crate::refusal::Refusal;
 use crate::tls::TlsError;
 use crate::tls::pinned;
 use aws_lc_rs::digest::{SHA256, digest};

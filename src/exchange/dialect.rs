@@ -2,10 +2,10 @@
 //! [`Dialect`].
 
 use super::link::{LinkAddress, LinkFault, exchange};
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::recognition::bounds::shown;
 use crate::recognition::peer::PeerVerdict;
+use crate::refusal::Refusal;
 use crate::status::{Colour, Reason};
 use async_trait::async_trait;
 use bytes::Bytes;

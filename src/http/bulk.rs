@@ -11,7 +11,6 @@ use super::limits::Settings;
 use super::query::{FOREIGN_CODE_BYTES_MAX, trimmed};
 use super::read_ahead::{Next, ReadAhead};
 use super::reply::{self, NDJSON};
-use crate::answer::{CODE_CHARS, Refusal, Verdict};
 use crate::clock::{Now, Time};
 use crate::desk::grant::{Organisation, RevokedGrants};
 use crate::exchange::dialect::Said;
@@ -20,7 +19,10 @@ use crate::lines::LineSplitter;
 use crate::meters::{QueryOutcome, RequestKind};
 use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::recognition::peer::Peer;
+use crate::refusal::Refusal;
+use crate::seal::CODE_CHARS;
 use crate::seal::GRANT_CHARS;
+use crate::service::answer::Verdict;
 use crate::service::foreign::{FOREIGN_LINES, ForeignVerdict};
 use crate::service::{AdmittedBulk, Service};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -38,7 +40,7 @@ use tokio::time::Sleep;
 pub const LINE_BYTES_MAX: usize = FOREIGN_CODE_BYTES_MAX;
 
 /// Bytes of codes that are answered before other connections are served: 64 lines, about 40 µs.
-const STEP_BYTES: usize = 64 * (crate::answer::CODE_CHARS + 1);
+const STEP_BYTES: usize = 64 * (crate::seal::CODE_CHARS + 1);
 
 /// Bytes of codes whose grants are looked up together: about two thousand grants.
 const FORESEEN_BYTES: usize = 256 << 10;
@@ -283,7 +285,7 @@ impl BulkScan {
     }
 
     fn begin(&mut self, codes: Bytes) {
-        let expected = codes.len() / crate::answer::CODE_CHARS + 1;
+        let expected = codes.len() / crate::seal::CODE_CHARS + 1;
         self.verdicts.reserve(expected * VERDICT_BYTES);
         self.piece = codes;
     }

@@ -2,8 +2,8 @@
 //! a language and a wait, returns HTML or a whole response.
 
 use super::problem;
-use crate::answer::Refusal;
 use crate::language::Language;
+use crate::refusal::Refusal;
 use hyper::Method;
 use hyper::header::HeaderValue;
 use std::io::Write;

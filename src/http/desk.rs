@@ -1,9 +1,9 @@
 //! The desk in HTTP: paths, methods, query parameters and the idempotency key. None of it is on the hot path.
 
 use super::door::Door;
-use crate::answer::Refusal;
 use crate::desk::Params;
 use crate::desk::roles::{ACT_ROUTES, Act, TableDoor};
+use crate::refusal::Refusal;
 use hyper::HeaderMap;
 use std::sync::LazyLock;
 

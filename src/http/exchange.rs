@@ -3,12 +3,13 @@
 
 use super::body::Body;
 use super::reply::{self, NDJSON};
-use crate::answer::{Refusal, Verdict};
 use crate::clock::Now;
 use crate::language::Language;
 use crate::meters::{QueryOutcome, RequestKind};
 use crate::recognition::peer::Peer;
+use crate::refusal::Refusal;
 use crate::service::Service;
+use crate::service::answer::Verdict;
 use bytes::{BufMut, BytesMut};
 use hyper::{Response, StatusCode};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Refusals in HTTP: status code, sentence in each language, problem document, Retry-After. Pure.
 
-use crate::answer::Refusal;
 use crate::language::Language;
+use crate::refusal::Refusal;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::StatusCode;
 use std::cell::Cell;

@@ -3,12 +3,12 @@
 use super::desk::{self, RouteEntry};
 use super::door::Door;
 use super::pages::{self, Page};
-use crate::answer::Refusal;
 use crate::desk::Params;
 use crate::desk::roles::Act;
 use crate::language::Language;
 use crate::meters::RequestKind;
 use crate::recognition::ForeignFormat;
+use crate::refusal::Refusal;
 use crate::seal::TOKEN_CHARS_MAX;
 use hyper::header::{
     ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,

@@ -4,7 +4,7 @@
 //! the body is read into memory within its own bound and the door's budget for bodies. Beyond that the client waits.
 
 use super::connection_state::ConnectionState;
-use crate::answer::Refusal;
+use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;

@@ -5,15 +5,16 @@ use super::busy_page;
 use super::foreign::foreign_json;
 use super::problem::{problem, put_number, status_of, title, wait, whole_seconds};
 use super::request_id::{REQUEST_ID, RequestId};
-use crate::answer::{
-    Freshness, OfflineIssued, OfflineVerdict, OpenedSession, Refusal, ResidentStatus, ShownCode,
-    StatusExplanation, Verdict,
-};
 use crate::desk::DeskResponse;
 use crate::language::Language;
 use crate::person::MaskedIdentity;
+use crate::refusal::Refusal;
 use crate::service::Answer;
+use crate::service::answer::{
+    OfflineIssued, OfflineVerdict, OpenedSession, ShownCode, StatusExplanation, Verdict,
+};
 use crate::status::{self, Reasons};
+use crate::status::{Freshness, ResidentStatus};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,

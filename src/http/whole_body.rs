@@ -1,8 +1,8 @@
 //! Gathers a body that must be complete before it is answered, within limits of bytes, time and the door's budget.
 
 use super::connection_state::ConnectionState;
-use crate::answer::Refusal;
 use crate::lines;
+use crate::refusal::Refusal;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};

@@ -1,7 +1,7 @@
 //! The offline code: 96 bytes that name a resident by list id, signed with ES256, printed as 154 characters. It carries no
 //! colour.
 
-use super::ListId;
+use super::ids::ListId;
 use super::sign::{SIGNATURE_BYTES, SignatureAlgorithm, SigningKey, VerifyingKey};
 use crate::clock::Time;
 use crate::person::MaskedIdentity;

@@ -1,7 +1,7 @@
 //! Decisions of a gate without a network about offline codes: which files it holds, when they are replaced, and what they say.
 
-use super::ListState;
 use super::code::OfflineCode;
+use super::ids::ListState;
 use super::list::{BaseList, ListChanges};
 use crate::clock::Time;
 use std::time::Duration;

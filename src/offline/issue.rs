@@ -1,14 +1,14 @@
 //! Issues offline codes and opens them at a door: the signing keys in force and the revoked generations. Takes keys and a
 //! holder, returns a code or its holder; no board, store or HTTP.
 
-use super::ListId;
 use super::code::{CodeFault, OFFLINE_CODE_CHARS, OfflineCode};
 use super::daily::DayKeys;
+use super::ids::ListId;
 use super::permutation::Permutation;
 use super::sign::{SignatureAlgorithm, SigningKey, VerifyingKey};
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::person::{MaskedIdentity, ResidentId};
+use crate::refusal::Refusal;
 use crate::seal::NumberHasher;
 use crate::seal::ring::{KeyState, OfflineSource};
 use arc_swap::ArcSwap;

@@ -3,9 +3,9 @@
 //! A base tells of each id whether it is listed, that is, not green. The first ribbon accepts all listed ids and one other id
 //! in 2^k; the second tells these apart. Planes hold the state of a listed id.
 
+use super::ids::{ListId, ListState};
 use super::ribbon::{COLUMN_BITS_MAX, Equation, System, column_bytes};
 use super::sign::{SIGNATURE_BYTES, SignatureAlgorithm, SigningKey, VerifyingKey};
-use super::{ListId, ListState};
 use crate::clock::Time;
 
 const MAGIC: &[u8; 4] = b"LML1";

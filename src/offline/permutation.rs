@@ -1,6 +1,6 @@
 //! Maps resident ids to list ids and back: a keyed Feistel network, with one permutation for each generation.
 
-use super::ListId;
+use super::ids::ListId;
 use crate::person::ResidentId;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;

@@ -3,10 +3,10 @@
 
 use super::code::OfflineCode;
 use super::gate::{HeldLists, ListAges, OfflineDecision};
+use super::ids::{ListId, ListState};
 use super::issue::OfflineKeys;
 use super::list::{BaseList, BuildFault, FileFault, ListChanges, ListHead, build_base};
 use super::permutation::Permutation;
-use super::{ListId, ListState};
 use crate::clock::Time;
 use crate::person::{Assurance, CertType, MaskedIdentity, MaskedName, MaskedNumber, ResidentId};
 use crate::status::{Colour, Word};

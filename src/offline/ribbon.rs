@@ -2,7 +2,7 @@
 //!
 //! All arithmetic of an equation uses 32 bits, so that browsers and microcontrollers compute the same numbers.
 
-use super::ListId;
+use super::ids::ListId;
 
 /// Number of bits that one equation spans.
 pub const WIDTH: u32 = 128;

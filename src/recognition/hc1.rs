@@ -1,10 +1,10 @@
 //! EU Digital COVID Certificates: `HC1:`, base45, zlib, COSE_Sign1, CWT. Contents are used only after the signature is checked.
 
-use super::ForeignFormat;
 use super::bounds::{
     CBOR_DEPTH_MAX, HC1_INFLATED_MAX, KID_BYTES_MAX, LIFE_MAX, PROTECTED_BYTES_MAX, TEXT_CHARS_MAX,
     cbor_is_bounded, shown,
 };
+use super::format::{ForeignFormat, HC1_PREFIX};
 use super::inflate::{Packing, inflate};
 use super::keys::{IssuerKey, IssuerPublicKey};
 use super::pass::{
@@ -15,9 +15,6 @@ use crate::clock::Time;
 use ciborium::Value;
 use coset::iana::{Algorithm, EnumI64};
 use coset::{AsCborValue, CoseSign1, RegisteredLabelWithPrivate};
-
-/// Prefix of a code.
-pub const PREFIX: &[u8] = b"HC1:";
 
 const TAG_SIGN1: u64 = 18;
 const TAG_CWT: u64 = 61;
@@ -132,7 +129,7 @@ fn read_form(text: &[u8]) -> Option<UncheckedHc1> {
     if text.len() > TEXT_CHARS_MAX {
         return None;
     }
-    let packed = base45::decode(text.strip_prefix(PREFIX)?).ok()?;
+    let packed = base45::decode(text.strip_prefix(HC1_PREFIX)?).ok()?;
     let bytes = inflate(&packed, Packing::Zlib, HC1_INFLATED_MAX)?;
     let mut value = cbor(&bytes)?;
     for tag in [TAG_CWT, TAG_SIGN1] {

@@ -1,7 +1,7 @@
 //! Imports key lists as their publishers print them into an [`IssuerKeyFile`]. Only `liangma trust import` does this, never a
 //! node.
 
-use super::ForeignFormat;
+use super::format::ForeignFormat;
 use super::keys::{IssuerKeyFile, IssuerPublicKey, KeyEntry, base64_any};
 use super::pass::{PassKind, PassKinds};
 use crate::clock::Time;

@@ -1,9 +1,9 @@
 //! A pass: the contents of a genuine foreign code that an answer repeats. It has no colour.
 
-use super::ForeignFormat;
 use super::bounds::shown;
-use crate::answer::Refusal;
+use super::format::ForeignFormat;
 use crate::clock::{DAY_MS, Time};
+use crate::refusal::Refusal;
 
 /// Why a text gives no pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! A peer, another issuer of health codes: its keys, its status list, and verdicts about its codes.
 
 use super::bounds::shown;
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::hex;
 use crate::offline::ListState;
@@ -10,6 +9,7 @@ use crate::offline::gate::{HeldLists, ListAges, OfflineDecision};
 use crate::offline::issue::read_jwks;
 use crate::offline::list::{BaseList, ListChanges};
 use crate::offline::sign::VerifyingKey;
+use crate::refusal::Refusal;
 use crate::status::Colour;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};

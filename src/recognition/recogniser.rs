@@ -1,14 +1,14 @@
 //! The recogniser of a node: the trust list in force, its reloads, and counts of foreign codes.
 
-use super::ForeignFormat;
 use super::bounds::read_bounded;
+use super::format::ForeignFormat;
 use super::pass::{ForeignPass, PassFault};
 use super::peer::{ListPlace, PeerLists, PeerVerdict, judge_offline, open_offline};
 use super::trust::{self, TrustList};
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::offline::code::OfflineCode;
 use crate::offline::gate::ListAges;
+use crate::refusal::Refusal;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

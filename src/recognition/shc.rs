@@ -1,10 +1,10 @@
 //! SMART Health Cards: `shc:/` and pairs of digits, or the compact JWS itself; raw DEFLATE; FHIR. A key belongs to an issuer's
 //! URL.
 
-use super::ForeignFormat;
 use super::bounds::{
     ES256_BYTES, LIFE_MAX, SHC_INFLATED_MAX, TEXT_CHARS_MAX, json_is_bounded, shown,
 };
+use super::format::{ForeignFormat, SHC_PREFIX};
 use super::inflate::{Packing, inflate};
 use super::keys::{IssuerKey, IssuerPublicKey};
 use super::pass::{
@@ -17,9 +17,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::time::Duration;
-
-/// Prefix of a code.
-pub const PREFIX: &[u8] = b"shc:/";
 
 /// Character of the digit pair 00.
 const FIRST_CHARACTER: u8 = b'-';
@@ -132,7 +129,7 @@ impl OpenedShc<'_> {
 
 /// Returns the JWS of a code: decoded from digit pairs, or the text itself.
 fn jws(text: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let Some(digits) = text.strip_prefix(PREFIX) else {
+    let Some(digits) = text.strip_prefix(SHC_PREFIX) else {
         return Some(Cow::Borrowed(text));
     };
     let (pairs, []) = digits.as_chunks::<2>() else {

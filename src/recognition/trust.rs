@@ -1,7 +1,7 @@
 //! The trust list: recognised issuers, their keys, and the site's policy. It is read from files, as a whole or not at all.
 
-use super::ForeignFormat;
 use super::bounds::{KEYS_MAX, KEYS_OF_ONE_ID_MAX, read_bounded, shown};
+use super::format::ForeignFormat;
 use super::hc1::UncheckedHc1;
 use super::keys::{IssuerKey, IssuerKeyFile, RevokedCodes, base64_any};
 use super::pass::{

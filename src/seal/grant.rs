@@ -1,16 +1,16 @@
 //! Grants as sealed codes: longer than a live code, so that scanners tell them apart by length, with keys of their own.
 
 use super::{HEAD, Nonces, Seal, TAG, base32, read_masked, write_masked};
-use crate::answer::Refusal;
 use crate::clock::Time;
 use crate::person::{MaskedIdentity, ResidentId};
+use crate::refusal::Refusal;
 use crate::seal::ring::TokenKind;
 
 const GRANT_BYTES: usize = 42;
 
 /// Length of a grant in characters: 116.
 pub const GRANT_CHARS: usize = base32::encoded_len(HEAD + GRANT_BYTES + TAG);
-const _: () = assert!(GRANT_CHARS <= 128 && GRANT_CHARS != crate::answer::CODE_CHARS);
+const _: () = assert!(GRANT_CHARS <= 128 && GRANT_CHARS != crate::seal::CODE_CHARS);
 
 /// Contents of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

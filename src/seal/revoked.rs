@@ -5,8 +5,8 @@
 //! expired, by the monotonic clock.
 
 use super::ring::TokenKind;
-use crate::answer::Refusal;
 use crate::clock::{Moment, Now, Time};
+use crate::refusal::Refusal;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,7 +1,6 @@
 //! Scans of codes of other issuers, tried only for texts that are no code of this service.
 
 use super::{AppState, Service, turn};
-use crate::answer::{CODE_CHARS, Refusal, Verdict};
 use crate::clock::{Now, Time};
 use crate::exchange::dialect::Said;
 use crate::meters::{ForeignFacts, PeerFacts, PeerQuestions};
@@ -11,7 +10,10 @@ use crate::recognition::ForeignFormat;
 use crate::recognition::pass::ForeignPass;
 use crate::recognition::peer::{Peer, PeerVerdict};
 use crate::recognition::recogniser::LIANGMA;
+use crate::refusal::Refusal;
+use crate::seal::CODE_CHARS;
 use crate::seal::{AccessTokenId, Seal};
+use crate::service::answer::Verdict;
 use crate::tls::pinned::KeyDigest;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;

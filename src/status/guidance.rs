@@ -1,6 +1,6 @@
 //! Texts of the six reasons in three languages: name, what to do, who releases, whom to ask.
 
-use super::Reason;
+use super::reason::Reason;
 use crate::language::Language;
 
 impl Reason {

@@ -3,11 +3,11 @@
 use crate::harness::*;
 use crate::sessions;
 use jsonwebtoken::Algorithm;
-use liangma::answer::Refusal;
 use liangma::desk::roles::{ACT_ROUTES, Act, TableDoor};
 use liangma::http::door::Door;
 use liangma::http::problem;
 use liangma::person::Assurance;
+use liangma::refusal::Refusal;
 use liangma::status::{Colour, Reason};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

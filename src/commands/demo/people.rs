@@ -1,7 +1,6 @@
 //! The people of the demonstration: papers, a family with a white code, a grant and an appeal, written through the doors as by
 //! any client.
 
-use super::at;
 use crate::clock::Time;
 use crate::http::door::Door;
 use crate::identity::stand_in::{StandIn, StandInPerson};
@@ -217,7 +216,7 @@ impl DoorClient<'_> {
         head: &[(&str, &str)],
         body: String,
     ) -> Result<()> {
-        let address = at(self.node, door);
+        let address = self.node.address_of(door).context("the door is not open")?;
         let stream = TcpStream::connect(address)
             .await
             .context("a door of the demonstration")?;

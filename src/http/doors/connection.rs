@@ -1,12 +1,12 @@
 //! One connection: HTTP over a watched socket, request after request, until it ends or rests.
 
 use super::transport::Transport;
-use crate::answer::Refusal;
 use crate::http::connection_state::{ConnectionState, DrainState};
 use crate::http::dispatch::answer;
 use crate::http::problem;
 use crate::kernel;
 use crate::language::Language;
+use crate::refusal::Refusal;
 use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;

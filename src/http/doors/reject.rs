@@ -1,10 +1,10 @@
 //! Refusals outside HTTP handling: the busy answer for connections that are not served, and the orderly end after a refusal.
 
-use crate::answer::Refusal;
 use crate::http::busy_page::{self, takes_html};
 use crate::http::problem;
 use crate::kernel;
 use crate::language::Language;
+use crate::refusal::Refusal;
 use socket2::SockRef;
 use std::io;
 use std::time::Duration;

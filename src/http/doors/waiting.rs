@@ -1,11 +1,11 @@
 //! The operations door before the node exists: it answers that the process is alive, and why it is not ready.
 
 use super::listener::{BoundListener, bind};
-use crate::answer::Refusal;
 use crate::clock::{Moment, Time};
 use crate::http::door::Door;
 use crate::http::door_settings::Settings;
 use crate::http::{problem, reply};
+use crate::refusal::Refusal;
 use crate::tls::ServerTls;
 use bytes::Bytes;
 use http_body_util::Full;
