@@ -83,6 +83,12 @@ pub(super) fn on_list(seal: &Seal, who: &Identity, appeal: &Paper) -> (Identity,
 }
 
 impl Desk<'_> {
+    /// Stores an appeal against a reason. A repeated request returns the same appeal.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` if an appeal against the reason is open, or beyond the daily number; `IdempotencyMismatch`; a rejection
+    /// of a field; and the refusals of the store.
     pub(super) async fn appeal(
         &self,
         session: &Session,
@@ -192,6 +198,11 @@ impl Desk<'_> {
         Ok(appeals)
     }
 
+    /// Returns the appeals of the resident with their states, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for invalid paging, and the refusals of the store.
     pub(super) async fn own_appeals(
         &self,
         session: &Session,
@@ -231,6 +242,11 @@ impl Desk<'_> {
 
     /// Returns the appeals that concern an authority, the newest first. The authority states a purpose, and the residents can
     /// read who looked. A page may be short or empty and still have `next`.
+    ///
+    /// # Errors
+    ///
+    /// `BadPurpose` without a valid purpose, `LimitReached` beyond the purposes of a day, `Malformed` for invalid paging, and
+    /// the refusals of the store and the audit log.
     pub(super) async fn all_appeals(
         &self,
         pass: &AccessToken,
@@ -268,6 +284,12 @@ impl Desk<'_> {
         ))
     }
 
+    /// Stores an answer of an authority to an appeal. The answer is in the audit log first.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such appeal or it concerns another authority, `LimitReached` beyond the number of answers,
+    /// `IdempotencyMismatch`, a rejection of a field, and the refusals of the store.
     pub(super) async fn answer_appeal(
         &self,
         pass: &AccessToken,

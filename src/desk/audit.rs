@@ -526,6 +526,11 @@ pub fn user() -> String {
 impl Desk<'_> {
     /// Records looks at persons. Their data may be shown only after it returns. `LimitReached` if the office stated too many
     /// purposes in a day.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` beyond the purposes of a day, `NotFound` if the key of the audit log was destroyed, and the refusals of
+    /// the store.
     pub(super) async fn record(
         &self,
         by: &AccessToken,
@@ -541,6 +546,10 @@ impl Desk<'_> {
     }
 
     /// Records that a search found nothing; `detail` is a JSON object. Returns the refusal.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the audit log and the store.
     pub(super) async fn missed(
         &self,
         deed: AuditedAct,
@@ -562,6 +571,10 @@ impl Desk<'_> {
     }
 
     /// Records acts and looks. If the key of the audit log was destroyed, acts are allowed and looks are `NotFound`.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` for looks if the key of the audit log was destroyed, and the refusals of the store.
     pub(super) async fn record_deeds(&self, deeds: Vec<AuditedAct>) -> Result<(), Refusal> {
         let looks = deeds.iter().any(|deed| deed.told);
         let filed = self
@@ -601,6 +614,10 @@ impl Desk<'_> {
     }
 
     /// Returns who looked at the person, when first on a day, and why; and for each grant the days on which it was scanned.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for invalid paging, and the refusals of the store.
     pub(super) async fn accesses(
         &self,
         session: &Session,

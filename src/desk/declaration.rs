@@ -145,6 +145,12 @@ impl DeclarationRequest {
 }
 
 impl Desk<'_> {
+    /// Stores a declaration: of the resident, of a family member, or of a member on the organisation's roster.
+    ///
+    /// # Errors
+    ///
+    /// `NoConsent` if the person is no family member with that name, `NotOnRoster`, `LimitReached` beyond the daily number,
+    /// `IdempotencyMismatch`, a rejection of a field, and the refusals of the store.
     pub(super) async fn declare(
         &self,
         caller: &Caller,
@@ -254,6 +260,10 @@ impl Desk<'_> {
 
     /// Stores declarations of members of the organisation's roster, one a line. A bad line is rejected alone. Roster ids cannot
     /// be guessed, so lines tell nothing about other people.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the store. Earlier lines may then be stored.
     pub(super) async fn declare_bulk(
         &self,
         pass: &AccessToken,
@@ -324,6 +334,10 @@ impl Desk<'_> {
     }
 
     /// Returns a person's declarations, the newest first. Of the person's own the newest counts.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for invalid paging, and the refusals of the store.
     pub(super) async fn declarations(
         &self,
         session: &Session,

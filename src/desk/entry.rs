@@ -129,6 +129,10 @@ fn list_of(seal: &Seal, destination: &str, day: &str, partition: u8) -> Identity
 }
 
 /// Returns the owner and the keys that a person's entry may have on the destination's list.
+///
+/// # Errors
+///
+/// `Internal` if the entry cannot be opened.
 pub(super) fn on_list(
     seal: &Seal,
     who: &Identity,
@@ -145,6 +149,12 @@ pub(super) fn on_list(
 }
 
 impl Desk<'_> {
+    /// Stores an entry declaration, also on the list of its destination.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` beyond the daily number or that of equal destinations and days, `IdempotencyMismatch`, a rejection of a
+    /// field, and the refusals of the store.
     pub(super) async fn declare_entry(
         &self,
         session: &Session,
@@ -193,6 +203,11 @@ impl Desk<'_> {
         ))
     }
 
+    /// Returns the entry declarations of the resident, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for invalid paging, and the refusals of the store.
     pub(super) async fn own_entries(
         &self,
         session: &Session,
@@ -208,6 +223,11 @@ impl Desk<'_> {
 
     /// Returns who arrives at a division on a day, for its staff: the last entry of each person. Each person can read that
     /// staff looked. A page may be short and still have a next one.
+    ///
+    /// # Errors
+    ///
+    /// `NotPermitted` for a destination outside the region of the staff, `LimitReached` beyond the purposes of a day, a
+    /// rejection of a field, and the refusals of the store and the audit log.
     pub(super) async fn entries_for(
         &self,
         staff: &AccessToken,

@@ -63,6 +63,10 @@ fn gone(seal: &Seal, owner: Identity, paper: &Paper, now: Time) -> Result<Change
 }
 
 /// Returns the change that ends a person's membership beside the other person, and its keys on the other's list.
+///
+/// # Errors
+///
+/// `Internal` if the paper cannot be opened, `NotFound` if the key of families was destroyed.
 pub(super) fn ending(
     seal: &Seal,
     who: &Identity,
@@ -83,6 +87,12 @@ fn is_minor(profile: &Profile, today: u32) -> bool {
 }
 
 impl Desk<'_> {
+    /// Adds a family member by an assertion, and issues a session for it. A known member keeps its membership.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the assertion, `LimitReached` beyond the number of members or of a day, `Malformed` for the resident
+    /// itself, `IdempotencyMismatch`, `NotAMinor` as a rejection, and the refusals of the store.
     pub(super) async fn add_member(
         &self,
         session: &Session,
@@ -242,6 +252,10 @@ impl Desk<'_> {
     }
 
     /// Ends a membership, for either of the two persons.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such membership, and the refusals of the store.
     pub(super) async fn remove_member(
         &self,
         session: &Session,
@@ -292,6 +306,11 @@ impl Desk<'_> {
     }
 
     /// Issues another session for a member, with the current assurance.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such member or the person was erased, `NotPermitted` if the membership was revoked, and the
+    /// refusals of the store.
     pub(super) async fn renew_member(
         &self,
         session: &Session,

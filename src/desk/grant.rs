@@ -92,6 +92,10 @@ fn roster(seal: &Seal, organisation: &str, partition: u8) -> Identity {
 }
 
 /// Returns the change that ends a person's grant, and its keys on the organisation's roster.
+///
+/// # Errors
+///
+/// `Internal` if the grant cannot be opened, `NotFound` if the key of grants was destroyed.
 pub(super) fn ending(
     seal: &Seal,
     who: &Identity,
@@ -260,6 +264,12 @@ pub(super) async fn givers(
 }
 
 impl Desk<'_> {
+    /// Stores a grant to an organisation, and returns it as a sealed code.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` beyond the number of grants, `IdempotencyMismatch`, a rejection of a field, and the refusals of the
+    /// store.
     pub(super) async fn grant(
         &self,
         session: &Session,
@@ -389,6 +399,11 @@ impl Desk<'_> {
         granted.collect()
     }
 
+    /// Returns the grants of the resident in force.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the store.
     pub(super) async fn grants(&self, session: &Session) -> Result<DeskResponse, DeskError> {
         let (_, granted) = self.granted(session.identity).await?;
         let grants: Vec<Value> = granted
@@ -403,6 +418,11 @@ impl Desk<'_> {
         Ok(DeskResponse::Found(json!({ "grants": grants })))
     }
 
+    /// Revokes a grant of the resident.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such grant in force, and the refusals of the store.
     pub(super) async fn revoke_grant(
         &self,
         session: &Session,
@@ -435,6 +455,10 @@ impl Desk<'_> {
 
     /// Returns the members of an organisation's roster, each with a code to scan: by partition, and in each the grants that end
     /// last first. A page may be short and still have a next one.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for invalid paging, and the refusals of the store and the audit log.
     pub(super) async fn roster(
         &self,
         pass: &AccessToken,

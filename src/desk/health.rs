@@ -21,6 +21,11 @@ const ALL: [PaperKind; 4] = [
 const TRIP_LIFE: Duration = Duration::from_secs(14 * 86_400);
 
 impl Desk<'_> {
+    /// Returns the health information of the resident, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for invalid paging or an unknown kind, and the refusals of the store.
     pub(super) async fn health(
         &self,
         session: &Session,
@@ -45,6 +50,11 @@ impl Desk<'_> {
         Ok(DeskResponse::Found(said))
     }
 
+    /// Returns the trip card of the resident.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of the store.
     pub(super) async fn trip_card(
         &self,
         session: &Session,

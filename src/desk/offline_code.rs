@@ -138,6 +138,11 @@ fn partition_of(resident: ResidentId) -> u8 {
 
 impl Desk<'_> {
     /// Revokes all offline codes so far of the session's resident, or of the person whom staff name.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the node issues no offline codes, or the person is not on record with that name; `LimitReached` beyond the
+    /// daily number or the last generation; a rejection of a field; and the refusals of the store and the audit log.
     pub(super) async fn revoke_offline(
         &self,
         caller: &Caller,

@@ -26,7 +26,12 @@ struct OverrideRequest {
 }
 
 impl Desk<'_> {
-    /// Clears a reason of a source. `NotFound` if the source has nothing on record for this reason.
+    /// Clears a reason of a source.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the source has nothing on record for this reason, `SeqTooHigh` as a rejection if `seq` is above the known
+    /// one, a rejection of a field, and the refusals of the store.
     pub(super) async fn override_status(
         &self,
         by: &AccessToken,

@@ -152,6 +152,10 @@ fn spread(seal: &Seal, noun: &str, name: &str) -> Identity {
 }
 
 /// Returns the owners and keys of the registrations under a number.
+///
+/// # Errors
+///
+/// The store fails, or a registration cannot be opened.
 pub(super) async fn on_lists(
     store: &dyn Store,
     seal: &Seal,
@@ -250,6 +254,10 @@ impl Desk<'_> {
     }
 
     /// Registers a person. A repeated registration has the same number; the newest counts.
+    ///
+    /// # Errors
+    ///
+    /// `IdempotencyMismatch`, a rejection of a field, and the refusals of the store and the audit log.
     pub(super) async fn register_offline(
         &self,
         staff: &AccessToken,
@@ -285,6 +293,11 @@ impl Desk<'_> {
     }
 
     /// Finds a registered person. The look is recorded with its purpose before any data is shown.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no registration in the region of the staff, `LimitReached` beyond the purposes of a day, a
+    /// rejection of a field, and the refusals of the store and the audit log.
     pub(super) async fn find_registered(
         &self,
         staff: &AccessToken,

@@ -246,6 +246,10 @@ type RevocationPaper = (Vec<Change>, Revocation, String);
 
 impl Desk<'_> {
     /// Returns the change that stores a revocation. It is in force in this node's memory at once.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the key of revocations was destroyed.
     pub(super) fn revocation(
         &self,
         list: RevocationList,
@@ -263,6 +267,11 @@ impl Desk<'_> {
 
     /// Revokes a token, or all tokens of a role and holder. They are refused with `unauthorized` here at once, and on all nodes
     /// within two seconds.
+    ///
+    /// # Errors
+    ///
+    /// `CodeInvalid` for a token that is invalid, revoked or expired, `Malformed` for an invalid number, role or combination of
+    /// fields, a rejection of a missing field, and the refusals of the store.
     pub(super) async fn revoke(
         &self,
         by: &AccessToken,
@@ -367,6 +376,10 @@ impl Desk<'_> {
 
     /// Ends every earlier session of the resident, and those by which family members were shown. For residents who lost a phone
     /// and logged in on another: an older session cannot end a newer one.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` beyond the daily number, and the refusals of the store.
     pub(super) async fn end_sessions(&self, session: &Session) -> Result<DeskResponse, DeskError> {
         let who = session.identity;
         let earlier = |number| of_earlier(number, session.issued_at, self.now);

@@ -195,6 +195,10 @@ impl OpenedEmbedded {
 }
 
 /// Returns up to `limit` papers of an owner, the newest first unless `oldest_first`.
+///
+/// # Errors
+///
+/// The file cannot be read, or a paper is damaged.
 pub(super) fn read(
     db: &Database,
     owner: &Identity,
@@ -311,6 +315,10 @@ pub fn past(
 }
 
 /// Removes papers in one commit.
+///
+/// # Errors
+///
+/// The file cannot be written.
 pub(super) fn remove(db: &Database, rows: &[PaperRowKey]) -> Result<(), Error> {
     let txn = db.begin_write().map_err(failed)?;
     {
@@ -331,6 +339,10 @@ pub struct PaperTables<'t> {
 
 impl<'t> PaperTables<'t> {
     /// Opens both tables of a transaction.
+    ///
+    /// # Errors
+    ///
+    /// The tables cannot be opened.
     pub(super) fn open(txn: &'t WriteTransaction) -> Result<PaperTables<'t>, Error> {
         let table = txn.open_table(PAPERS).map_err(failed)?;
         let index = txn.open_table(INDEX).map_err(failed)?;

@@ -43,6 +43,11 @@ fn looked_up(keys: &[PaperKey], values: Vec<Option<Vec<u8>>>) -> Result<Vec<Opti
 }
 
 impl Redis {
+    /// Returns up to `limit` papers of an owner of these kinds after the cursor, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or a paper is damaged.
     pub(super) async fn read_papers(
         &self,
         owner: Identity,
@@ -63,6 +68,11 @@ impl Redis {
         scripts::papers(self.ask(partition, &PAPERS, &arguments).await?)
     }
 
+    /// Returns the owner's paper for each key; None for a missing one.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, or a paper is damaged.
     pub(super) async fn read_some(
         &self,
         owner: Identity,
@@ -81,6 +91,10 @@ impl Redis {
     }
 
     /// Removes an owner's papers with these keys, and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
     pub(super) async fn remove_papers(
         &self,
         owner: Identity,
@@ -100,6 +114,10 @@ impl Redis {
     }
 
     /// Sweeps each partition that no node swept within `every`. If two nodes sweep at once, the second finds less.
+    ///
+    /// # Errors
+    ///
+    /// The store fails. Papers swept before stay removed.
     pub(super) async fn sweep_papers(
         &self,
         keep: &Retention,
