@@ -261,7 +261,7 @@ impl Node {
                 .extend(threads.into_iter().map(|thread| (door, thread)));
         }
         watch_certificates(&node.certificates)?;
-        // After the doors: whoever is named there is open.
+        // After the doors: the port names only doors that are open.
         node.agent_task = agent.map(|(listener, _)| {
             let balancers = node.settings.http.balancers;
             tokio::spawn(agent::serve(listener, node.app.clone(), balancers))

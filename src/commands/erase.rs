@@ -253,7 +253,7 @@ fn remove_traces(
 ) -> Result<serde_json::Value, Failure> {
     match &settings.store {
         StoreSettings::Embedded(folder) => {
-            let bar = progress(None, "rows written anew", false);
+            let bar = progress(None, "rows rewritten", false);
             let store = embedded::Settings {
                 cache_bytes: settings.store_cache_bytes,
                 ..embedded::Settings::new(folder.clone())
@@ -288,7 +288,7 @@ fn traces(sources: &Sources) -> CommandResult {
     must_exist(&settings)?;
     let seal = Seal::new(&ring(&settings)?, settings.seal.clone());
     let runtime = runtime()?;
-    // A store of another ring is refused before it is written anew.
+    // A store of another ring is refused before its file is rewritten.
     drop(runtime.block_on(open_existing(&settings, &seal))?);
     let done = remove_traces(&runtime, &settings, &seal, &[])?;
     let at = Time::now().to_string();

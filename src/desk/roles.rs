@@ -189,7 +189,7 @@ acts! {
     Revoke "revoke" [Operator] at Ops POST "/v1/revocations";
     /// Clears a reason in the place of its source.
     Override "override" [Operator] at Ops POST "/v1/overrides";
-    /// Reads all that the store holds, sealed as it rests.
+    /// Reads the whole store, sealed as it is stored.
     Backup "backup" [Operator] at Ops POST "/v1/backup";
     /// Ends the caller's sessions on all phones.
     EndSessions "end_sessions" [Resident] at Desk POST "/v1/sessions/revoke";

@@ -275,7 +275,7 @@ pub struct Head<'r> {
     pub content_type: ContentType,
     /// A refusal that follows from path and method.
     pub refusal: Option<Refusal>,
-    /// A refusal of the body that follows from the head. It is told only after the credential was checked.
+    /// A refusal of the body that follows from the head. It is answered only after the credential was checked.
     pub body_refusal: Option<Refusal>,
     /// Value of `Allow`, if another method was used or a record would be changed.
     pub allow: Option<&'static str>,

@@ -1,5 +1,5 @@
-//! Papers of the embedded store: a table by home, claim and key, which keeps those of an owner together in the order of
-//! records; and an index by kind and time, so that a page is read without the rest.
+//! Papers of the embedded store. A table by home, claim and key keeps those of an owner together, in the order of records. An index
+//! by kind and time lets a page be read without the rest.
 
 use super::{OpenedEmbedded, failed};
 use crate::clock::Time;
