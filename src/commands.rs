@@ -11,6 +11,7 @@ mod keys;
 mod list;
 mod node_client;
 mod remote;
+mod reseal;
 mod restore;
 mod serve;
 mod settings;
@@ -55,7 +56,7 @@ First steps:
   liangma token scanner --site east-gate        a token for a gate
   liangma token authority --source gd-cdc       a token for who feeds statuses
 
-Exit codes: 0 done, 1 failed, 2 bad usage, 3 done and some lines were rejected, 78 bad settings.";
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 done and some lines were rejected or something was left, 78 bad settings.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -3,7 +3,7 @@
 use crate::clock::{self, Time};
 use crate::paper::{Paper, PaperKey};
 use crate::person::{self, Assurance, Document, Identity, Profile, ResidentId};
-use crate::seal::{NAME_BYTES_MAX, Seal, base32};
+use crate::seal::{NAME_BYTES_MAX, Seal, SealedAnew, base32};
 use crate::status::Reason;
 use crate::store::record::Assertion;
 use crate::store::{Change, ChangeKind};
@@ -480,8 +480,15 @@ pub fn seal_event(event: Event, seal: &Seal) -> Result<Vec<Change>, Rejection> {
             return Ok(vec![health.change(who, &origin, seal)?]);
         }
         Event::Paper(who, paper) => {
-            seal.open_paper(&who, &paper)
-                .ok_or(Rejection::ForeignPaper)?;
+            // Under the key that seals now, whichever had sealed it when it was exported.
+            let paper = match seal.rest_seal().paper_anew(&who, &paper) {
+                SealedAnew::Current => paper,
+                SealedAnew::Anew(body) => Paper {
+                    body: body.into(),
+                    ..paper
+                },
+                SealedAnew::Ended | SealedAnew::Unopened => return Err(Rejection::ForeignPaper),
+            };
             let what = ChangeKind::Paper(paper);
             return Ok(vec![Change { who, what }]);
         }

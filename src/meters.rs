@@ -400,6 +400,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "time since the current key of codes, sessions and tokens came into use; a rotation restarts it",
     ),
     (
+        "liangma_rest_key_id",
+        "gauge",
+        "",
+        "id of the key of the ring that seals data at rest; nodes with different ones have different rings",
+    ),
+    (
         "liangma_last_reload_successful",
         "gauge",
         "",
@@ -949,6 +955,8 @@ pub struct ScrapeSnapshot {
     pub codes_at_two_sites: u64,
     /// Time since the current key came into use.
     pub key_age: Duration,
+    /// The id of the key that seals data at rest.
+    pub rest_key: u8,
     /// Whether the last reload succeeded for all files.
     pub reloaded: bool,
     /// Figures of offline codes; None if the node issues none.
@@ -1353,6 +1361,7 @@ impl Meters {
             &[],
             snapshot.key_age.as_secs_f64(),
         );
+        self.gauge("liangma_rest_key_id", &[], f64::from(snapshot.rest_key));
         let reloaded = f64::from(u8::from(snapshot.reloaded));
         self.gauge("liangma_last_reload_successful", &[], reloaded);
 
@@ -1674,6 +1683,7 @@ mod tests {
             clock_apart: 0.0,
             audit_links: 0,
             key_age: Duration::from_secs(7),
+            rest_key: 3,
             reloaded: true,
             offline: Some(OfflineFacts {
                 list_age: Duration::ZERO,

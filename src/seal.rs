@@ -5,6 +5,7 @@
 //! authenticated. AES-128-GCM-SIV tolerates a repeated nonce. Nonces are a random prefix of the thread and a counter, because
 //! system randomness costs more than the sealing.
 
+mod anew;
 pub mod base32;
 mod derivation;
 mod grant;
@@ -20,6 +21,7 @@ use crate::person::{
 };
 use crate::refusal::Refusal;
 use crate::tls::CertificateDigest;
+pub use anew::{RestSeal, SealedAnew};
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 pub use grant::{GRANT_CHARS, Grant};
@@ -259,6 +261,8 @@ impl Default for Nonces {
 /// Seals and opens with the ring in force.
 pub struct Seal {
     ring: ArcSwap<KeyRing>,
+    /// What makes and checks the tags of statuses in the store, which holds a clone.
+    tags: StatusTags,
     /// Revoked credentials.
     pub revoked: RevocationTable,
     settings: Settings,
@@ -267,8 +271,10 @@ pub struct Seal {
 impl Seal {
     /// Returns a seal with the keys of a ring.
     pub fn new(file: impl Into<KeyRing>, settings: Settings) -> Seal {
+        let ring = file.into();
         Seal {
-            ring: ArcSwap::from_pointee(file.into()),
+            tags: StatusTags::new(ring.tags.clone()),
+            ring: ArcSwap::from_pointee(ring),
             revoked: RevocationTable::default(),
             settings,
         }
@@ -276,7 +282,9 @@ impl Seal {
 
     /// Takes up a rotated ring.
     pub fn reload(&self, file: impl Into<KeyRing>) {
-        self.ring.store(Arc::new(file.into()));
+        let ring = file.into();
+        self.tags.reload(ring.tags.clone());
+        self.ring.store(Arc::new(ring));
     }
 
     /// Returns the id of the current key.
@@ -536,30 +544,15 @@ impl Seal {
     /// the same bytes, so that a store notices an unchanged one.
     pub fn profile(&self, identity: &Identity, profile: &Profile) -> Vec<u8> {
         let ring = self.ring.load();
-        let (id, key) = ring.rest.as_ref().expect(WHOLE);
-        let mut bytes = Vec::with_capacity(1 + profile.length() + TAG);
-        bytes.push(*id);
-        profile.write(&mut bytes);
-        let tag = key
-            .seal_in_place_separate_tag(rest_nonce(identity), Aad::from([*id]), &mut bytes[1..])
-            .expect("a profile is far below the bound of the cipher");
-        bytes.extend_from_slice(tag.as_ref());
-        bytes
+        let mut plain = Vec::with_capacity(profile.length());
+        profile.write(&mut plain);
+        anew::seal_profile(ring.rest_current(), &identity.claim, &plain).expect(WHOLE)
     }
 
     /// Opens a profile; None if it was sealed by another ring or for another resident, or was changed.
     pub fn open_profile(&self, identity: &Identity, sealed: &[u8]) -> Option<Profile> {
-        let ring = self.ring.load();
-        let (id, key) = ring.rest.as_ref()?;
-        let (first, sealed) = sealed.split_first()?;
-        if first != id {
-            return None;
-        }
-        let mut bytes = sealed.to_vec();
-        let plain = key
-            .open_in_place(rest_nonce(identity), Aad::from([*id]), &mut bytes)
-            .ok()?;
-        Profile::from_bytes(plain)
+        let plain = anew::open_profile(&self.ring.load(), &identity.claim, sealed)?;
+        Profile::from_bytes(&plain)
     }
 
     /// Returns the mark by which a store recognises its ring.
@@ -569,7 +562,7 @@ impl Seal {
 
     /// Returns the keys of the tags of statuses in the store.
     pub fn status_tags(&self) -> StatusTags {
-        self.ring.load().tags.clone()
+        self.tags.clone()
     }
 
     /// Returns the mark of a ring that is not in force.
@@ -649,10 +642,6 @@ impl Seal {
         }
         Ok(((issued_at, expires_at), rest))
     }
-}
-
-fn rest_nonce(identity: &Identity) -> Nonce {
-    Nonce::assume_unique_for_key(identity.claim[..NONCE_LEN].try_into().expect("12 of 16"))
 }
 
 fn time48(bytes: &[u8]) -> Time {

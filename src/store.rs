@@ -4,13 +4,16 @@
 pub mod embedded;
 pub mod record;
 pub mod redis;
+pub mod reseal;
 
 use crate::clock::{Moment, Time};
 use crate::meters::StoreMetrics;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
+use crate::seal::RestSeal;
 use crate::status::Word;
 use record::{Assertion, Record};
+use reseal::{ResealProgress, ResealReport};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -249,6 +252,16 @@ pub trait Store: Send + Sync {
     /// Starts a backup of what is on record now; None for a store with its own means. A slow reader does not delay writers.
     async fn backup(&self) -> Result<Option<StoreStream>, Error> {
         Ok(None)
+    }
+
+    /// Seals anew, with the key that seals now, whatever at rest another key of the ring sealed: one walk over the store, in steps of
+    /// some milliseconds, beside changes. Never writes over what came meanwhile.
+    async fn reseal(
+        &self,
+        _seal: RestSeal,
+        _tell: &ResealProgress<'_>,
+    ) -> Result<ResealReport, Error> {
+        Err(Error::Refused("it keeps nothing sealed".to_owned()))
     }
 
     /// Returns whether the store is known to hold everything acknowledged. If not, no answer is given from it.

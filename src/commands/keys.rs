@@ -1,6 +1,7 @@
-//! `keys`: creates, lists and rotates a key ring.
+//! `keys`: creates, lists and rotates a key ring, seals data at rest anew, and drops keys that nothing needs.
 
-use super::{CommandResult, Sources, note, say, settings};
+use super::node_client::RemoteArgs;
+use super::{CommandResult, Failure, Sources, note, reseal, say, settings};
 use crate::clock::Time;
 use crate::config::parse_duration;
 use crate::seal::ring::part::DoorPart;
@@ -22,7 +23,7 @@ pub struct Keys {
 enum KeysAction {
     /// Create a key ring (mode 0600) where there is none
     New(Sources),
-    /// Show the token keys and the signing keys: id, state, since when; no secrets
+    /// Show the token keys, the signing keys and the keys of data at rest: id, state, since when; no secrets
     List(Sources),
     /// Seal with the next key from now on
     ///
@@ -35,6 +36,11 @@ enum KeysAction {
         /// (`GET /v1/keys`) before: rotate no more often than gates read it
         #[arg(long)]
         sign: bool,
+        /// Rotate the keys of data at rest (names, numbers, papers, tags of statuses), and keep the others. Previous keys stay until
+        /// `keys drop`. Every node must have read the next key before: send SIGHUP to each node between two rotations. A ring that
+        /// has no next key of data at rest gets one, and is not rotated
+        #[arg(long, conflicts_with_all = ["sign", "keep", "drop_previous"])]
+        rest: bool,
         /// Drop previous keys this long after they retired: 31d, the validity of the longest usual token; with --sign
         /// `offline_life_max` and a day
         #[arg(long, value_name = "TIME", value_parser = time)]
@@ -46,11 +52,37 @@ enum KeysAction {
     },
     /// Replace the current and the next key, and the signing keys, at once, after the ring was stolen
     ///
-    /// Every session, code, grant and token is refused from now on, those of operators too: issue new ones. An older copy of
-    /// the ring makes nothing that a node accepts once it has read the new one. It still reads names and numbers if the thief
-    /// also has the store: the keys `identity`, `rest`, `offline` and those of papers stay.
+    /// Every session, code, grant and token is refused from now on, those of operators too: issue new ones. A copy of the ring
+    /// from before makes nothing that a node accepts once it has read the new one. It still reads names and numbers if the thief
+    /// also has the store, until `keys rotate --rest`, `keys reseal` and `keys drop` have run: the next key of data at rest is replaced
+    /// too. `identity` and `offline` stay.
     Replace(Sources),
-    /// Write the part of the ring that nodes with some doors only need, to a new file (mode 0600)
+    /// Seal data at rest anew with the current key
+    ///
+    /// Runs while nodes serve and feeds continue, in steps of some milliseconds. Never overwrites a newer value. Can be killed at any
+    /// moment and started again. Walks over the store until a whole walk finds nothing to do. Exit code 3 if something opens with no
+    /// key of the ring, or if others wrote with an older key in every walk. Send SIGHUP to every node before.
+    Reseal {
+        #[command(flatten)]
+        sources: Sources,
+        /// The operations door of a running node that does it: http://HOST:PORT or https://HOST:PORT. Needs an operator's token.
+        /// Without it the command opens the store: one in Redis beside its nodes, an embedded one only if no node has it open
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Drop the previous keys of data at rest, after `keys reseal` found nothing that needs them
+    ///
+    /// Older backups cannot be opened any more: keep a copy of the old ring as long as the backups.
+    Drop {
+        #[command(flatten)]
+        sources: Sources,
+        /// Drop them without that proof: everything still sealed with them is lost
+        #[arg(long)]
+        unproved: bool,
+    },
+    /// Write the part of the ring that nodes with some doors alone need, to a new file (mode 0600)
     ///
     /// A node with the part for `gate` opens codes, grants and scanners' tokens. It cannot read names or numbers, and makes no
     /// session and no token of an office. With a part, the operations door refuses every token: feed elsewhere. After every
@@ -104,9 +136,30 @@ impl Keys {
             KeysAction::List(sources) => list(&RingFile::read(&settings(sources.raw())?.keys)?)?,
             KeysAction::Rotate {
                 sources,
+                rest: true,
+                ..
+            } => rotate_rest(&sources)?,
+            KeysAction::Reseal {
+                sources,
+                from,
+                remote,
+            } => return reseal::run(&sources, from.as_deref(), &remote),
+            KeysAction::Drop { sources, unproved } => {
+                let lock = RingLock::of(&settings(sources.raw())?.keys)?;
+                let mut file = lock.read()?;
+                let dropped = file.drop_previous_rest(unproved)?;
+                file.replace(&lock)?;
+                list(&file)?;
+                note(&format!(
+                    "{dropped} previous keys of data at rest are gone; SIGHUP makes a running node read the ring"
+                ));
+            }
+            KeysAction::Rotate {
+                sources,
                 sign,
                 keep,
                 drop_previous,
+                ..
             } => {
                 let settings = settings(sources.raw())?;
                 let lock = RingLock::of(&settings.keys)?;
@@ -160,13 +213,36 @@ impl Keys {
     }
 }
 
+fn rotate_rest(sources: &Sources) -> Result<(), Failure> {
+    let lock = RingLock::of(&settings(sources.raw())?.keys)?;
+    let mut file = lock.read()?;
+    let is_rotated = file.rotate_rest(Time::now())?;
+    file.replace(&lock)?;
+    list(&file)?;
+    note(match is_rotated {
+        true => {
+            "rotated; give the file to every node and send each SIGHUP, then seal data at rest anew: `liangma keys reseal`"
+        }
+        false => {
+            "the ring had no next key of data at rest, and has one now; give the file to every node and send each SIGHUP, then rotate again"
+        }
+    });
+    Ok(())
+}
+
 fn list(ring: &RingFile) -> std::io::Result<()> {
     say("id\tstate\tmade\tretired")?;
     print(&ring.lines())?;
     if !ring.sign_lines().is_empty() {
         say("signing id\tstate\tmade\tretired")?;
     }
-    print(&ring.sign_lines())
+    print(&ring.sign_lines())?;
+    say("rest id\tstate\tmade\tretired")?;
+    print(&ring.rest_lines())?;
+    if let Some(at) = ring.resealed_at() {
+        say(&format!("nothing at rest needed a previous key at {at}"))?;
+    }
+    Ok(())
 }
 
 fn print(lines: &[KeyLine]) -> std::io::Result<()> {

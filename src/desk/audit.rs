@@ -560,13 +560,13 @@ impl Desk<'_> {
         Ok(Refusal::NotFound)
     }
 
-    /// Records that an operator reads the whole store, before the first byte is read.
+    /// Records an operation on the whole store by an operator, before it begins.
     ///
     /// # Errors
     ///
     /// The refusals of [`StoreClient`].
-    pub async fn record_backup(&self, by: &AccessToken) -> Result<(), Refusal> {
-        let deed = AuditedAct::new(by.holder(), Role::Operator, Act::Backup.word());
+    pub async fn record_operation(&self, by: &AccessToken, act: Act) -> Result<(), Refusal> {
+        let deed = AuditedAct::new(by.holder(), Role::Operator, act.word());
         self.record_deeds(vec![deed]).await
     }
 

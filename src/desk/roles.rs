@@ -191,6 +191,8 @@ acts! {
     Override "override" [Operator] at Ops POST "/v1/overrides";
     /// Reads the whole store, sealed as it is stored.
     Backup "backup" [Operator] at Ops POST "/v1/backup";
+    /// Seals data at rest anew.
+    Reseal "reseal" [Operator] at Ops POST "/v1/reseal";
     /// Ends the caller's sessions on all phones.
     EndSessions "end_sessions" [Resident] at Desk POST "/v1/sessions/revoke";
     /// Issues an offline code.

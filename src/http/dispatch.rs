@@ -274,6 +274,18 @@ pub async fn answer(
                     Err(refusal) => ask(Err(refusal)).await,
                 }
             }
+            Route::Desk(Act::Reseal) => {
+                match admit(Act::Reseal).and_then(|caller| takes(0).map(|()| caller)) {
+                    Ok(caller) => {
+                        connection.begin(settings.answer_timeout);
+                        let begun = service.begin_reseal(&caller, now.time);
+                        let begun = begun.instrument(in_request()).await;
+                        connection.begin(ops::RESEAL_WAIT);
+                        ops::reseal(service, begun, language, started)
+                    }
+                    Err(refusal) => ask(Err(refusal)).await,
+                }
+            }
             Route::Desk(act) => {
                 match admit(act) {
                     Ok(caller) => {

@@ -13,11 +13,12 @@ use crate::feed::{self, IngestReport, LINE_BYTES_MAX};
 use crate::language::Language;
 use crate::lines::LineSplitter;
 use crate::meters::{QueryOutcome, RequestKind, ScrapeSnapshot};
+use crate::paper::Paper;
+use crate::person::Identity;
 use crate::refusal::Refusal;
 use crate::seal::AccessToken;
 use crate::service::{AppState, BegunBackup, Service};
 use crate::store::{Change, ChangeKind, ChangeOutcome};
-use crate::store_client::StoreClient;
 use crate::version::{COMMIT, VERSION};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -142,6 +143,7 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         clock_apart: app.clock.apart_ms() as f64 / 1_000.0,
         audit_links: app.audit_links(),
         key_age: app.seal.key_age(now.time),
+        rest_key: app.seal.rest_seal().key(),
         reloaded: app.is_reloaded.load(Relaxed),
         offline: app.offline_facts(now),
         foreign: app.foreign_facts(now.time),
@@ -160,6 +162,7 @@ pub fn settings(service: &Service, started: Instant) -> Response<Body> {
     let body = serde_json::json!({
         "version": VERSION,
         "commit": COMMIT,
+        "rest_key": service.app.seal.rest_seal().key(),
         "settings": service.app.in_force.load().to_json(),
     });
     service
@@ -179,11 +182,34 @@ pub fn backup(
     language: Language,
     started: Instant,
 ) -> Response<Body> {
+    stream(service, BYTES, begun, language, started)
+}
+
+/// For all walks of sealing anew: a province takes some hours.
+pub const RESEAL_WAIT: Duration = Duration::from_secs(24 * 3_600);
+
+/// Answers with lines that tell how sealing anew goes.
+pub fn reseal(
+    service: &Service,
+    begun: Result<BegunBackup, Refusal>,
+    language: Language,
+    started: Instant,
+) -> Response<Body> {
+    stream(service, reply::NDJSON, begun, language, started)
+}
+
+fn stream(
+    service: &Service,
+    typed: HeaderValue,
+    begun: Result<BegunBackup, Refusal>,
+    language: Language,
+    started: Instant,
+) -> Response<Body> {
     let visit = service.metrics.enter(RequestKind::Desk, started);
     match begun {
         Ok(begun) => {
             visit.leave(QueryOutcome::Done);
-            reply::typed(StatusCode::OK, BYTES, Body::stream(begun))
+            reply::typed(StatusCode::OK, typed, Body::stream(begun))
         }
         Err(refusal) => {
             visit.leave(QueryOutcome::Refused(refusal));
@@ -317,7 +343,7 @@ async fn take_in(
             admits()?;
             let batch = std::mem::take(&mut batch);
             let (said, lines) = (record.said(&batch.changes), batch.lines.clone());
-            let outcomes = batch.apply(&app.store_client).await?;
+            let outcomes = batch.apply(app).await?;
             for ((source, red), (line, outcome)) in said.iter().zip(lines.iter().zip(&outcomes)) {
                 let (counted, metered) = (record.of(source), &app.meters.store);
                 match outcome {
@@ -374,8 +400,25 @@ impl FeedBatch {
     }
 
     /// Applies the changes. Returns the outcome of each line. The notice of a refused release is not stored.
-    async fn apply(self, store_client: &StoreClient) -> Result<Vec<ChangeOutcome>, Refusal> {
-        let outcomes = store_client.ingest(self.changes).await?;
+    async fn apply(self, app: &AppState) -> Result<Vec<ChangeOutcome>, Refusal> {
+        let store_client = &app.store_client;
+        let paper = |(nth, change): (usize, &Change)| match &change.what {
+            ChangeKind::Paper(paper) => Some((nth, change.who, paper.clone())),
+            _ => None,
+        };
+        let papers = self.changes.iter().enumerate().filter_map(paper);
+        let papers: Vec<(usize, Identity, Paper)> = papers.collect();
+        let mut outcomes = store_client.ingest(self.changes).await?;
+        for (nth, who, paper) in papers {
+            // One that was filed under another key of the ring has other bytes, and may say the same.
+            if outcomes[nth] == ChangeOutcome::Conflict {
+                let known = store_client.some_now(who, &[paper.key]).await?;
+                let is_same = |known: &Paper| app.seal.is_same_paper(&who, &paper, known);
+                if known.first().and_then(Option::as_ref).is_some_and(is_same) {
+                    outcomes[nth] = ChangeOutcome::Unchanged;
+                }
+            }
+        }
         let notices = (self.notices.into_iter())
             .filter(|(of, _)| !outcomes[*of].is_rejected())
             .map(|(_, notice)| notice);

@@ -10,8 +10,9 @@ impl hkdf::KeyType for Length {
     }
 }
 
-/// Derives a key for a purpose. Keys of different purposes reveal nothing about each other or the secret.
-pub(super) fn fill(secret: &[u8; 32], purpose: &[u8], key: &mut [u8]) {
+/// Fills `key` with what follows from a secret for this purpose. Keys of different purposes tell nothing of each other, nor of the
+/// secret.
+pub(super) fn fill(secret: &[u8], purpose: &[u8], key: &mut [u8]) {
     hkdf::Salt::new(hkdf::HKDF_SHA256, b"liangma")
         .extract(secret)
         .expand(&[purpose], Length(key.len()))

@@ -1,25 +1,64 @@
 //! Papers sealed for the store with the key of their service, and the keyed hashes that name them and their owners.
 
 use super::Seal;
+use super::ring::{KeyRing, RestCiphers};
 use crate::clock::Time;
 use crate::paper::{BODY_BYTES_MAX, Paper, PaperKey, PaperKind};
 use crate::person::{Identity, ResidentId};
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use aws_lc_rs::hmac;
 
-/// Largest body of a paper before sealing, in bytes.
-pub const PLAIN_BYTES_MAX: usize = BODY_BYTES_MAX - TAG;
+/// Bytes of a body before it is sealed, at most.
+pub const PLAIN_BYTES_MAX: usize = BODY_BYTES_MAX - 1 - TAG;
 
 const TAG: usize = 16;
 
-/// Returns the authenticated place of a paper: owner, kind, key and time. A moved paper does not open.
-fn place(owner: &Identity, kind: PaperKind, key: &PaperKey, at: Time) -> [u8; 41] {
-    let mut place = [0; 41];
+/// Who owns a paper, what it is, when it was, and which key of the ring sealed it, are sealed in: a paper that was moved does not
+/// open.
+fn place(owner: &Identity, kind: PaperKind, key: &PaperKey, at: Time, sealed_by: u8) -> [u8; 42] {
+    let mut place = [0; 42];
     place[..16].copy_from_slice(&owner.claim);
     place[16..32].copy_from_slice(key);
     place[32] = kind as u8;
-    place[33..].copy_from_slice(&at.0.to_be_bytes());
+    place[33..41].copy_from_slice(&at.0.to_be_bytes());
+    place[41] = sealed_by;
     place
+}
+
+/// Returns the body of a paper: the id of the key, what is sealed, the tag. None if the service's key was destroyed, or the body
+/// would be too long.
+pub(super) fn seal_body(
+    keys: &RestCiphers,
+    owner: &Identity,
+    kind: PaperKind,
+    key: &PaperKey,
+    at: Time,
+    plain: &[u8],
+) -> Option<Vec<u8>> {
+    let secret = keys.papers[kind.purpose() as usize].as_ref()?;
+    if plain.len() > PLAIN_BYTES_MAX {
+        return None;
+    }
+    let mut body = Vec::with_capacity(1 + plain.len() + TAG);
+    body.push(keys.id);
+    body.extend_from_slice(plain);
+    let place = Aad::from(place(owner, kind, key, at, keys.id));
+    let tag = secret.seal_in_place_separate_tag(nonce(key), place, &mut body[1..]);
+    body.extend_from_slice(tag.ok()?.as_ref());
+    Some(body)
+}
+
+/// Opens the body of a paper with the key that it names. None if that is not on the ring or was destroyed, or the paper is another
+/// owner's, or was changed.
+pub(super) fn open_body(ring: &KeyRing, owner: &Identity, paper: &Paper) -> Option<Vec<u8>> {
+    let (id, sealed) = paper.body.split_first()?;
+    let secret = ring.rest_of(*id)?.papers[paper.kind.purpose() as usize].as_ref()?;
+    let mut bytes = sealed.to_vec();
+    let place = Aad::from(place(owner, paper.kind, &paper.key, paper.at, *id));
+    let opened = secret.open_in_place(nonce(&paper.key), place, &mut bytes);
+    let length = opened.ok()?.len();
+    bytes.truncate(length);
+    Some(bytes)
 }
 
 impl Seal {
@@ -76,19 +115,8 @@ impl Seal {
         plain: &[u8],
     ) -> Option<Paper> {
         let ring = self.ring.load();
-        let secret = ring.papers[kind.purpose() as usize].as_ref()?;
-        if plain.len() > PLAIN_BYTES_MAX {
-            return None;
-        }
         let at = at.min(crate::paper::AT_MAX);
-        let mut body = plain.to_vec();
-        secret
-            .seal_in_place_append_tag(
-                nonce(&key),
-                Aad::from(place(owner, kind, &key, at)),
-                &mut body,
-            )
-            .ok()?;
+        let body = seal_body(ring.rest_current(), owner, kind, &key, at, plain)?;
         Some(Paper {
             kind,
             key,
@@ -99,16 +127,7 @@ impl Seal {
 
     /// Opens a paper; None if it was sealed by another ring or for another owner, was changed, or its key was destroyed.
     pub fn open_paper(&self, owner: &Identity, paper: &Paper) -> Option<Vec<u8>> {
-        let ring = self.ring.load();
-        let secret = ring.papers[paper.kind.purpose() as usize].as_ref()?;
-        let mut bytes = paper.body.to_vec();
-        let aad = Aad::from(place(owner, paper.kind, &paper.key, paper.at));
-        let length = secret
-            .open_in_place(nonce(&paper.key), aad, &mut bytes)
-            .ok()?
-            .len();
-        bytes.truncate(length);
-        Some(bytes)
+        open_body(&self.ring.load(), owner, paper)
     }
 }
 

@@ -3,17 +3,18 @@
 pub mod part;
 
 use super::derivation;
-use super::tags::StatusTags;
+use super::tags::{TagRing, TagSecrets};
 use crate::clock::Time;
 use crate::paper::PaperPurpose;
 use crate::{hex, private_file};
 use aws_lc_rs::aead::{AES_128_GCM_SIV, LessSafeKey, UnboundKey};
 use aws_lc_rs::hmac;
 use part::{DoorPart, RingPart};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -37,6 +38,14 @@ pub enum RingError {
         "the key ring is full: credentials of {0} previous keys are still valid; `--drop-previous` drops these keys at once"
     )]
     Full(usize),
+    #[error(
+        "the ring has {0} previous keys of data at rest: run `liangma keys reseal`, then `liangma keys drop`"
+    )]
+    RestFull(usize),
+    #[error(
+        "data at rest may still need the previous keys: run `liangma keys reseal` first; `--unproved` drops them anyway, and everything still sealed with them is lost"
+    )]
+    RestNeeded,
 }
 
 /// Exclusive lock for a change of a ring, from reading to writing, across processes. Released on drop and when the process
@@ -146,6 +155,9 @@ struct RotatedKey<S> {
 /// A key that seals tokens and codes.
 type TokenKey = RotatedKey<Secret>;
 
+/// A key that seals data at rest, and from which the tags of statuses are made.
+type RestKey = RotatedKey<Secret>;
+
 /// A key that signs offline codes and status lists.
 type SignKey = RotatedKey<SignSecret>;
 
@@ -228,11 +240,65 @@ fn lines<S>(keys: &[RotatedKey<S>]) -> Vec<KeyLine> {
     keys.iter().map(line).collect()
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+/// The keys of data at rest: one current, the previous ones, and a next one, unless the ring is older than their rotation. A file has
+/// them as a list, or such an older ring as one key.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+struct RestKeyList(Vec<RestKey>);
+
+impl<'de> Deserialize<'de> for RestKeyList {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<RestKeyList, D::Error> {
+        from.deserialize_any(RestKeysVisitor)
+    }
+}
+
+/// The one key of a ring that is older than the rotation of data at rest.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RestKey {
+struct LoneRestKey {
     id: u8,
     secret: Secret,
+}
+
+struct RestKeysVisitor;
+
+impl<'de> de::Visitor<'de> for RestKeysVisitor {
+    type Value = RestKeyList;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("the keys of data at rest")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<RestKeyList, A::Error> {
+        Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(RestKeyList)
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<RestKeyList, A::Error> {
+        let lone = LoneRestKey::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        Ok(RestKeyList(vec![RestKey {
+            id: lone.id,
+            state: KeyState::Current,
+            created: 0,
+            retired: None,
+            secret: lone.secret,
+        }]))
+    }
+}
+
+impl RestKeyList {
+    fn current(&self) -> &RestKey {
+        let current = |key: &&RestKey| key.state == KeyState::Current;
+        let current = self.0.iter().find(current);
+        current.expect("a ring was checked when it was read")
+    }
+}
+
+/// What `keys reseal` found: from then on nothing at rest needed a key of before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RestProof {
+    key: u8,
+    at: u64,
 }
 
 /// A P-256 private key in PKCS#8, wiped on drop and never printed.
@@ -331,8 +397,11 @@ struct PapersKey {
 pub struct RingFile {
     /// Makes resident ids. It can never change, because every id would.
     identity: Secret,
-    /// Seals data at rest.
-    rest: RestKey,
+    /// Seal data at rest in the store.
+    rest: RestKeyList,
+    /// When everything at rest was found sealed with the current key; absent from the next rotation on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resealed: Option<RestProof>,
     token: Vec<TokenKey>,
     /// One key for each service. Rings made before papers had keys derive them from `rest`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -358,11 +427,14 @@ pub struct KeyLine {
     pub retired: Option<Time>,
 }
 
+/// Previous keys of data at rest at most: each is tried where a tag does not fit.
+const REST_PREVIOUS_MAX: usize = 6;
+
 /// Largest number of keys. Ids are a byte, and none may be reused while it still opens something.
 const KEYS_MAX: usize = 64;
 
 const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes and read names: keep it at mode 0600.\n\
-# `liangma keys rotate` changes the token keys, with --sign the signing keys; the others stay for the life of the store.\n\n";
+# `liangma keys rotate` changes the token keys, with --sign the signing keys, with --rest the keys of data at rest.\n\n";
 
 impl OfflineSource for RingFile {
     fn offline(&self) -> Option<OfflineSecrets<'_>> {
@@ -435,10 +507,11 @@ impl RingFile {
         let token = |id, state| TokenKey::new(id, state, now);
         RingFile {
             identity: Secret::random(),
-            rest: RestKey {
-                id: 1,
-                secret: Secret::random(),
-            },
+            rest: RestKeyList(vec![
+                RestKey::new(1, KeyState::Current, now),
+                RestKey::new(2, KeyState::Next, now),
+            ]),
+            resealed: None,
             token: vec![token(1, KeyState::Current), token(2, KeyState::Next)],
             papers: PaperPurpose::ALL
                 .into_iter()
@@ -486,6 +559,15 @@ impl RingFile {
     }
 
     fn check(&self) -> Result<(), &'static str> {
+        let with = |state| self.rest.0.iter().filter(|key| key.state == state).count();
+        if with(KeyState::Current) != 1 || with(KeyState::Next) > 1 {
+            return Err("exactly one key of data at rest must be current, and at most one next");
+        }
+        let mut ids: Vec<u8> = self.rest.0.iter().map(|key| key.id).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("two keys of data at rest have the same id");
+        }
         let with = |state| self.token.iter().filter(|key| key.state == state).count();
         if with(KeyState::Current) != 1 {
             return Err("exactly one token key must be current");
@@ -577,6 +659,71 @@ impl RingFile {
         rotate(&mut self.sign, now, keep)
     }
 
+    /// The next key seals data at rest from now on, the current one only opens, and a new next one is made. Previous keys stay until
+    /// [`RingFile::drop_previous_rest`]. A ring that is older than this rotation gets its next key and nothing more: every node
+    /// must have that before it seals. Returns whether another key seals now.
+    ///
+    /// # Errors
+    ///
+    /// `RestFull` where as many previous keys are kept as there may be.
+    pub fn rotate_rest(&mut self, now: Time) -> Result<bool, RingError> {
+        let with = |state| self.rest.0.iter().filter(move |key| key.state == state);
+        let previous = with(KeyState::Previous).count();
+        if with(KeyState::Next).count() == 0 {
+            let id = free_ids(self.rest.current().id, &self.rest.0).next();
+            let id = id.expect("fewer keys than ids");
+            self.rest.0.push(RestKey::new(id, KeyState::Next, now));
+            return Ok(false);
+        }
+        if previous >= REST_PREVIOUS_MAX {
+            return Err(RingError::RestFull(previous));
+        }
+        rotate(&mut self.rest.0, now, Duration::MAX)?;
+        self.resealed = None;
+        Ok(true)
+    }
+
+    /// Notes that everything at rest was found sealed with this key. False where it is not the one that seals now.
+    pub fn note_resealed(&mut self, key: u8, now: Time) -> bool {
+        let is_current = self.rest.current().id == key;
+        if is_current {
+            self.resealed = Some(RestProof { key, at: now.0 });
+        }
+        is_current
+    }
+
+    /// Returns when everything at rest was found sealed with the current key; None: not since the last rotation.
+    pub fn resealed_at(&self) -> Option<Time> {
+        let current = self.rest.current().id;
+        let proof = self.resealed.filter(|proof| proof.key == current);
+        proof.map(|proof| Time(proof.at))
+    }
+
+    /// Removes the previous keys of data at rest, and returns how many there were. `is_forced`: although something may need them.
+    ///
+    /// # Errors
+    ///
+    /// `RestNeeded` where it was not found since the last rotation that nothing needs them.
+    pub fn drop_previous_rest(&mut self, is_forced: bool) -> Result<usize, RingError> {
+        let before = self.rest.0.len();
+        let had_previous = (self.rest.0.iter()).any(|key| key.state == KeyState::Previous);
+        if had_previous && self.resealed_at().is_none() && !is_forced {
+            return Err(RingError::RestNeeded);
+        }
+        drop_previous(&mut self.rest.0);
+        Ok(before - self.rest.0.len())
+    }
+
+    /// Returns the id of the key that seals data at rest.
+    pub fn rest_current(&self) -> u8 {
+        self.rest.current().id
+    }
+
+    /// Returns a line for each key of data at rest, without its secret.
+    pub fn rest_lines(&self) -> Vec<KeyLine> {
+        lines(&self.rest.0)
+    }
+
     /// Drops all previous signing keys: codes and lists signed before the last rotation are refused.
     pub fn drop_previous_sign(&mut self) {
         drop_previous(&mut self.sign);
@@ -595,6 +742,12 @@ impl RingFile {
             // A holder of the old ring could also sign codes and lists.
             replace(&mut self.sign, now);
         }
+        // What rests goes on under its key until a rotation; that one then makes a key which no copy of the old ring has.
+        let newest = self.rest.0.iter().map(|key| key.id).max().unwrap_or(0);
+        let id = free_ids(newest, &self.rest.0).next();
+        let next = RestKey::new(id.expect("fewer keys than ids"), KeyState::Next, now);
+        self.rest.0.retain(|key| key.state != KeyState::Next);
+        self.rest.0.push(next);
     }
 
     /// Returns a line for each signing key, without its secret.
@@ -702,8 +855,10 @@ impl TokenKind {
 pub struct KeyRing {
     /// None in a ring part.
     pub(super) identity: Option<hmac::Key>,
-    /// None in a ring part.
-    pub(super) rest: Option<(u8, LessSafeKey)>,
+    /// The keys of data at rest, in any order.
+    rest: Vec<RestCiphers>,
+    /// The id of the one that seals.
+    rest_current: u8,
     pub(super) mark: [u8; 16],
     /// Makes keys of papers and owners.
     pub(super) paper_names: hmac::Key,
@@ -712,8 +867,16 @@ pub struct KeyRing {
     pub(super) current_since: Time,
     /// Keys by id, one for each [`TokenKind`]; None where a part has none.
     keys: [Option<Box<[Option<LessSafeKey>; 8]>>; 256],
-    pub(super) tags: StatusTags,
-    /// Keys by [`PaperPurpose`]; None if destroyed, or useless to the doors of a part.
+    /// What makes and checks the tags of statuses.
+    pub(super) tags: Arc<TagRing>,
+}
+
+/// What a key of data at rest seals with.
+pub(super) struct RestCiphers {
+    pub(super) id: u8,
+    /// Of profiles; None in a part of a ring.
+    pub(super) profiles: Option<LessSafeKey>,
+    /// By [`PaperPurpose`]; None: destroyed, or of no use to the doors of a part.
     pub(super) papers: [Option<LessSafeKey>; PaperPurpose::ALL.len()],
 }
 
@@ -722,7 +885,7 @@ const PAPER_NAMES: &[u8] = b"liangma paper names 1";
 /// Returns the derivation name of the key of a service's papers. Its number rises with any change of how papers are named: a
 /// paper imported under an old name must not open.
 fn papers_purpose(purpose: PaperPurpose) -> String {
-    format!("liangma papers {} 2", purpose.word())
+    format!("liangma papers {} 3", purpose.word())
 }
 
 impl From<&RingFile> for KeyRing {
@@ -743,10 +906,15 @@ impl From<&RingFile> for KeyRing {
         KeyRing {
             current_since,
             identity: Some(hmac::Key::new(hmac::HMAC_SHA256, &file.identity.0)),
-            rest: Some((
-                file.rest.id,
-                derive(&file.rest.secret, b"liangma rest 1").cipher(),
-            )),
+            rest: (file.rest.0.iter())
+                .map(|key| RestCiphers {
+                    id: key.id,
+                    profiles: Some(derive(&key.secret, b"liangma rest 1").cipher()),
+                    papers: PaperPurpose::ALL
+                        .map(|purpose| Some(file.papers_key(key, purpose)?.cipher())),
+                })
+                .collect(),
+            rest_current: file.rest.current().id,
             mark: file.mark(),
             paper_names: hmac::Key::new(
                 hmac::HMAC_SHA256,
@@ -754,8 +922,10 @@ impl From<&RingFile> for KeyRing {
             ),
             current,
             keys,
-            tags: StatusTags::new(&file.rest.secret.0),
-            papers: PaperPurpose::ALL.map(|purpose| Some(file.papers_key(purpose)?.cipher())),
+            tags: Arc::new(TagRing::new(file.rest.0.iter().map(|key| {
+                let is_current = key.state == KeyState::Current;
+                (is_current, TagSecrets::of(&key.secret.0))
+            }))),
         }
     }
 }
@@ -777,18 +947,33 @@ impl RingFile {
         tag.as_ref()[..16].try_into().expect("16 of 32")
     }
 
-    /// Returns the key of a service's papers; None if it was destroyed.
-    fn papers_key(&self, purpose: PaperPurpose) -> Option<Secret<16>> {
+    /// The key of a service's papers that were sealed under a key of data at rest; None if the service's was destroyed. It is made of
+    /// both, so that the end of either ends it.
+    fn papers_key(&self, rest: &RestKey, purpose: PaperPurpose) -> Option<Secret<16>> {
         let own = self.papers.iter().find(|key| key.purpose == purpose);
-        let secret = match own {
-            Some(own) => own.secret.as_ref()?,
-            None => &self.rest.secret,
-        };
-        Some(derive(secret, papers_purpose(purpose).as_bytes()))
+        let mut secret = Zeroizing::new(Vec::with_capacity(64));
+        if let Some(own) = own {
+            secret.extend_from_slice(&own.secret.as_ref()?.0);
+        }
+        secret.extend_from_slice(&rest.secret.0);
+        let mut key = Secret([0; 16]);
+        derivation::fill(&secret, papers_purpose(purpose).as_bytes(), &mut key.0);
+        Some(key)
     }
 }
 
 impl KeyRing {
+    /// The keys that seal data at rest.
+    pub(super) fn rest_current(&self) -> &RestCiphers {
+        let current = self.rest_of(self.rest_current);
+        current.expect("a ring was checked when it was read")
+    }
+
+    /// The keys that opened data at rest under this id.
+    pub(super) fn rest_of(&self, id: u8) -> Option<&RestCiphers> {
+        self.rest.iter().find(|key| key.id == id)
+    }
+
     pub(super) fn current_id(&self) -> u8 {
         self.current
     }
@@ -905,7 +1090,8 @@ mod tests {
         // A ring of before has nothing to destroy.
         ring.papers.clear();
         assert!(!ring.destroy(PaperPurpose::Trips, Time(7)));
-        assert!(KeyRing::from(&ring).papers.iter().all(Option::is_some));
+        let keys = KeyRing::from(&ring);
+        assert!(keys.rest_current().papers.iter().all(Option::is_some));
     }
 
     #[test]
@@ -969,5 +1155,81 @@ mod tests {
                 .len(),
             2
         );
+    }
+
+    #[test]
+    fn keys_of_what_rests_stay_until_nothing_is_known_to_need_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let mut ring = RingFile::generate(Time(0));
+        let states = |ring: &RingFile| {
+            let lines = ring.rest_lines().into_iter();
+            lines.map(|key| (key.id, key.state)).collect::<Vec<_>>()
+        };
+        ring.rotate(Time(5), Duration::ZERO).unwrap();
+        ring.rotate_sign(Time(5), Duration::ZERO).unwrap();
+        let (current, next) = (KeyState::Current, KeyState::Next);
+        assert_eq!(states(&ring), [(1, current), (2, next)]);
+        assert!(ring.rotate_rest(Time(10)).unwrap());
+        let rotated = [(1, KeyState::Previous), (2, current), (3, next)];
+        assert_eq!(states(&ring), rotated);
+        // No time lets them go, and no proof of another key.
+        let kept = |ring: &mut RingFile| {
+            let refused = ring.drop_previous_rest(false);
+            matches!(refused, Err(RingError::RestNeeded))
+        };
+        assert!(kept(&mut ring));
+        assert!(!ring.note_resealed(1, Time(11)) && !ring.note_resealed(3, Time(11)));
+        assert!(kept(&mut ring));
+        assert!(ring.note_resealed(2, Time(12)));
+        ring.write_new(&path).unwrap();
+        let mut ring = RingFile::read(&path).unwrap();
+        assert_eq!(
+            (states(&ring), ring.resealed_at()),
+            (rotated.to_vec(), Some(Time(12)))
+        );
+        assert_eq!(ring.clone().drop_previous_rest(false).unwrap(), 1);
+        // What was found ends with the next rotation.
+        assert!(ring.rotate_rest(Time(20)).unwrap());
+        assert_eq!(ring.resealed_at(), None);
+        assert!(kept(&mut ring));
+        // A theft makes the next key another one, and nothing else of data at rest.
+        let before = ring.rest.current().secret.0;
+        ring.replace_token_keys(Time(30));
+        assert_eq!(ring.rest.current().secret.0, before);
+        let ids: Vec<u8> = states(&ring).iter().map(|key| key.0).collect();
+        assert_eq!(ids, [1, 2, 3, 5]);
+        assert!(ring.check().is_ok());
+        let full = (0..9).find_map(|nth| ring.rotate_rest(Time(40 + nth)).err());
+        assert!(matches!(full, Some(RingError::RestFull(REST_PREVIOUS_MAX))));
+        assert_eq!(ring.drop_previous_rest(true).unwrap(), REST_PREVIOUS_MAX);
+    }
+
+    #[test]
+    fn a_ring_of_before_the_rotation_of_what_rests_gets_its_next_key_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let ring = RingFile::generate(Time(1));
+        let text = toml::to_string(&ring).unwrap();
+        let (head, rest) = text.split_once("[[rest]]").unwrap();
+        let (_, tail) = rest.split_once("[[token]]").unwrap();
+        let secret = &*digits(&ring.rest.current().secret.0);
+        let text = format!("{head}[rest]\nid = 1\nsecret = \"{secret}\"\n\n[[token]]{tail}");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let mut old = RingFile::read(&path).unwrap();
+        assert!(old.rest.current().secret.0 == ring.rest.current().secret.0);
+        assert!(!old.rotate_rest(Time(2)).unwrap());
+        let ids = |ring: &RingFile| {
+            ring.rest_lines()
+                .iter()
+                .map(|key| key.id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((old.rest_current(), ids(&old)), (1, vec![1, 2]));
+        old.replace(&RingLock::of(&path).unwrap()).unwrap();
+        let mut old = RingFile::read(&path).unwrap();
+        assert!(old.rotate_rest(Time(3)).unwrap());
+        assert_eq!((old.rest_current(), ids(&old)), (2, vec![1, 2, 3]));
     }
 }

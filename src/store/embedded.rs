@@ -11,9 +11,11 @@ pub mod backup;
 pub mod bulk;
 pub mod fence;
 pub mod papers;
+pub mod reseal;
 pub mod rewrite;
 
 use super::record::Record;
+use super::reseal::{ResealProgress, ResealReport};
 use super::{
     Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store, StoreStream, tell_damaged,
 };
@@ -24,7 +26,8 @@ use crate::meters::StoreMetrics;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::private_file;
-use crate::seal::tags::{StatusTags, TAG_BYTES};
+use crate::seal::RestSeal;
+use crate::seal::tags::{StatusTags, TAG_BYTES, TagScratch, TagState};
 use crate::status::Word;
 use fence::{CommitNote, Disbelief};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -43,7 +46,7 @@ const WORDS: TableDefinition<u64, u128> = TableDefinition::new("words");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// Number of the table layout. A store with another number is refused.
-pub const FORMAT: u64 = 4;
+pub const FORMAT: u64 = 5;
 
 /// Interval at which an idle writer confirms that the store works. It is far below `stale_after`.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -53,6 +56,9 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Batches that wait for the writer; further ones wait outside the queue.
 const BATCHES_WAITING_MAX: usize = 256;
+
+/// Between two steps of sealing anew, so that changes come first.
+const RESEAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Changes in one commit; the rest waits for the next one.
 const COMMIT_CHANGES_MAX: usize = 65_536;
@@ -358,10 +364,15 @@ pub struct Embedded {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
+/// Where what a step of sealing anew found is waited for.
+type ResealReply = oneshot::Sender<Result<reseal::ResealStep, Error>>;
+
 enum Job {
     Apply(CommitBatch),
     /// Papers to remove, and the sender for the result.
     Remove(Vec<papers::PaperRowKey>, oneshot::Sender<Result<(), Error>>),
+    /// Some rows that are to be sealed anew.
+    Reseal(reseal::ResealPlace, RestSeal, ResealReply),
     Close,
 }
 
@@ -486,6 +497,28 @@ impl Store for Embedded {
         Ok(swept)
     }
 
+    async fn reseal(
+        &self,
+        seal: RestSeal,
+        tell: &ResealProgress<'_>,
+    ) -> Result<ResealReport, Error> {
+        let mut report = ResealReport::default();
+        let mut place = Some(reseal::ResealPlace::Records(0));
+        while let Some(from) = place {
+            let (done, outcome) = oneshot::channel();
+            let sent = self.jobs.send(Job::Reseal(from, seal.clone(), done));
+            sent.map_err(|_| Error::Closed)?;
+            let (found, next) = outcome.await.map_err(|_| Error::Closed)??;
+            report.add(&found);
+            place = next;
+            if !tell(&report) {
+                return Err(Error::Closed);
+            }
+            tokio::time::sleep(RESEAL_PAUSE).await;
+        }
+        Ok(report)
+    }
+
     async fn backup(&self) -> Result<Option<StoreStream>, Error> {
         let slot = self.slot.clone();
         let begun = tokio::task::spawn_blocking(move || {
@@ -552,7 +585,7 @@ fn fill_part(
     let words = txn.open_table(WORDS).map_err(failed)?;
     let (mut filled, mut doubtful) = (0, 0);
     let (mut rows, mut told) = (Vec::with_capacity(TOGETHER), Vec::new());
-    let (mut blocks, mut made) = (Vec::new(), Vec::new());
+    let mut scratch = TagScratch::default();
     let mut all = words.range(ids).map_err(failed)?;
     loop {
         rows.clear();
@@ -566,8 +599,8 @@ fn fill_part(
         if rows.is_empty() {
             break;
         }
-        tags.words(&rows, &mut blocks, &mut made);
-        for ((id, bits), is_own) in rows.iter().zip(told.iter().zip(&made).map(|(a, b)| a == b)) {
+        tags.check_words(&rows, &told, &mut scratch);
+        for ((id, bits), is_own) in rows.iter().zip(&scratch.are_own) {
             let word = match is_own {
                 true => Word::from_bits(*bits).ok_or(Error::Damaged("a word"))?,
                 false => {
@@ -621,6 +654,9 @@ impl CommitWriter {
                     Job::Remove(past, done) => {
                         let _ = done.send(self.slot.with(|db| papers::remove(db, &past)));
                     }
+                    Job::Reseal(place, seal, done) => {
+                        let _ = done.send(self.reseal(&seal, place));
+                    }
                     Job::Close => closing = true,
                 }
                 next = (!closing && changes < COMMIT_CHANGES_MAX)
@@ -657,6 +693,20 @@ impl CommitWriter {
             }
             self.note.borrow_mut().look();
         }
+    }
+
+    fn reseal(
+        &self,
+        seal: &RestSeal,
+        place: reseal::ResealPlace,
+    ) -> Result<reseal::ResealStep, Error> {
+        let tags = &self.slot.tags;
+        let done = self.slot.with(|db| reseal::step(db, tags, seal, place));
+        let (step, commits) = done?;
+        if let Some(commits) = commits {
+            self.note.borrow_mut().committed(commits);
+        }
+        Ok(step)
     }
 
     /// Confirms that the board is current now.
@@ -906,7 +956,7 @@ fn word_at(
         return Ok(None);
     };
     let bits = (value.value() >> 64) as u64;
-    if tags.word(id, bits) != value.value() as u64 {
+    if tags.word_state(id, bits, value.value() as u64) == TagState::Foreign {
         return Err(Error::Damaged("a word that is not as it was written"));
     }
     Word::from_bits(bits)
@@ -936,7 +986,9 @@ fn genuine<'b>(
 ) -> Result<&'b [u8], Error> {
     bytes
         .split_last_chunk::<TAG_BYTES>()
-        .filter(|(record, tag)| tags.record(id, word.bits(), record) == **tag)
+        .filter(|(record, tag)| {
+            tags.record_state(id, word.bits(), record, tag) != TagState::Foreign
+        })
         .map(|(record, _)| record)
         .ok_or(Error::Damaged("a record that is not as it was written"))
 }

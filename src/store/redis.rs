@@ -15,6 +15,7 @@ pub mod papers;
 pub mod partition;
 pub mod primaries;
 mod quorum;
+mod reseal;
 mod rewrite;
 mod scripts;
 mod trail;
@@ -23,12 +24,14 @@ pub mod url;
 mod writer;
 
 use super::record::Record;
+use super::reseal::{ResealProgress, ResealReport};
 use super::{Change, ChangeOutcome, Error, LocatedRecord, Store, tell_damaged};
 use crate::board::Board;
 use crate::clock::{self, Moment, Time};
 use crate::meters::StoreMetrics;
 use crate::paper::{Cursor, Paper, PaperKey, PaperKinds, Retention};
 use crate::person::{Identity, ResidentId};
+use crate::seal::RestSeal;
 use crate::seal::tags::StatusTags;
 use crate::status::Word;
 use follower::{Follower, FollowerContext};
@@ -612,6 +615,14 @@ impl Store for Redis {
 
     async fn sweep(&self, keep: &Retention, now: Time, every: Duration) -> Result<u64, Error> {
         self.sweep_papers(keep, now, every).await
+    }
+
+    async fn reseal(
+        &self,
+        seal: RestSeal,
+        tell: &ResealProgress<'_>,
+    ) -> Result<ResealReport, Error> {
+        self.reseal_all(&seal, tell).await
     }
 
     /// Returns the median offset of all primaries, so that one wrong clock of three or more decides nothing.

@@ -36,6 +36,7 @@ mod protocol;
 mod rate_limits;
 mod recognition;
 mod refusals;
+mod reseal;
 mod scan;
 mod secrets;
 mod sessions;

@@ -2,6 +2,7 @@
 
 mod long_lists;
 mod papers;
+mod reseal;
 mod single_store;
 
 use crate::harness::folder;
@@ -52,8 +53,11 @@ impl Place {
                     cache_bytes: 16 << 20,
                     ..embedded::Settings::new(folder.path().to_owned())
                 };
-                let opened =
-                    embedded::OpenedEmbedded::open(settings, mark, StatusTags::new(&[9; 32]))?;
+                let opened = embedded::OpenedEmbedded::open(
+                    settings,
+                    mark,
+                    StatusTags::of_secret(&[9; 32]),
+                )?;
                 Ok(Opened::Embedded(Box::new(opened)))
             }
             Place::Server(server) => {
@@ -63,7 +67,8 @@ impl Place {
                     ..redis::Settings::new(place)
                 };
                 let opened =
-                    redis::OpenedRedis::open(settings, mark, StatusTags::new(&[9; 32])).await?;
+                    redis::OpenedRedis::open(settings, mark, StatusTags::of_secret(&[9; 32]))
+                        .await?;
                 Ok(Opened::Redis(Box::new(opened)))
             }
         }

@@ -2,16 +2,17 @@
 //! nor keys of other doors follow.
 
 use super::{
-    KeyRing, KeyState, OfflineSecrets, OfflineSource, PAPER_NAMES, RingError, RingFile, Secret,
-    SignKeyPair, SignSecret, TokenKind, derive, write_new,
+    KeyRing, KeyState, OfflineSecrets, OfflineSource, PAPER_NAMES, RestCiphers, RingError,
+    RingFile, Secret, SignKeyPair, SignSecret, TokenKind, derive, write_new,
 };
 use crate::clock::Time;
 use crate::paper::PaperPurpose;
-use crate::seal::tags::{StatusTags, TagSecrets};
+use crate::seal::tags::{TagRing, TagSecrets};
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// A door for which a ring has a part. The desk needs the whole ring, because it makes sessions and opens and seals data at
@@ -70,19 +71,22 @@ pub struct RingPart {
     /// The mark by which a store recognises its ring.
     mark: Secret<16>,
     paper_names: Secret,
-    tags: TagPart,
     token: Vec<TokenPart>,
-    papers: Vec<PapersPart>,
+    rest: Vec<RestPart>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offline: Option<OfflinePart>,
 }
 
+/// What follows from one key of data at rest: keys of tags, and of papers.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TagPart {
+struct RestPart {
+    id: u8,
+    state: KeyState,
     words: Secret<16>,
     records: Secret,
     changes: Secret,
+    papers: BTreeMap<PaperPurpose, Secret<16>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -92,13 +96,6 @@ struct TokenPart {
     state: KeyState,
     created: u64,
     keys: BTreeMap<TokenKind, Secret<16>>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PapersPart {
-    purpose: PaperPurpose,
-    key: Secret<16>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -137,24 +134,25 @@ impl RingPart {
         });
         let read =
             |purpose: &PaperPurpose| doors.iter().any(|door| door.papers().contains(purpose));
-        let papers = PaperPurpose::ALL.into_iter().filter(read);
-        let signs = doors.iter().any(|door| door.signs());
-        let tags = TagSecrets::of(&ring.rest.secret.0);
-        RingPart {
-            mark: Secret(ring.mark()),
-            paper_names: derive(&ring.identity, PAPER_NAMES),
-            tags: TagPart {
+        let rest = ring.rest.0.iter().map(|key| {
+            let tags = TagSecrets::of(&key.secret.0);
+            RestPart {
+                id: key.id,
+                state: key.state,
                 words: Secret(*tags.words),
                 records: Secret(*tags.records),
                 changes: Secret(*tags.changes),
-            },
+                papers: (PaperPurpose::ALL.into_iter().filter(read))
+                    .filter_map(|purpose| Some((purpose, ring.papers_key(key, purpose)?)))
+                    .collect(),
+            }
+        });
+        let signs = doors.iter().any(|door| door.signs());
+        RingPart {
+            mark: Secret(ring.mark()),
+            paper_names: derive(&ring.identity, PAPER_NAMES),
             token: token.collect(),
-            papers: papers
-                .filter_map(|purpose| {
-                    let key = ring.papers_key(purpose)?;
-                    Some(PapersPart { purpose, key })
-                })
-                .collect(),
+            rest: rest.collect(),
             offline: ring.offline().map(|offline| OfflinePart {
                 permutation: Secret(offline.permutation),
                 days: Secret(*offline.days),
@@ -212,6 +210,10 @@ impl RingPart {
         if with(KeyState::Current) != 1 {
             return Err("exactly one token key must be current");
         }
+        let with = |state| self.rest.iter().filter(|key| key.state == state).count();
+        if with(KeyState::Current) != 1 {
+            return Err("exactly one key of data at rest must be current");
+        }
         let needed = |door: &DoorPart| door.tokens().iter();
         for kind in self.doors.iter().flat_map(needed) {
             if self.token.iter().any(|key| !key.keys.contains_key(kind)) {
@@ -263,21 +265,31 @@ impl From<&RingPart> for KeyRing {
                 KeyState::Previous => {}
             }
         }
-        let papers_key = |purpose| part.papers.iter().find(|key| key.purpose == purpose);
+        let is_current = |key: &&RestPart| key.state == KeyState::Current;
         KeyRing {
             current_since,
             identity: None,
-            rest: None,
+            rest: (part.rest.iter())
+                .map(|key| RestCiphers {
+                    id: key.id,
+                    profiles: None,
+                    papers: PaperPurpose::ALL
+                        .map(|purpose| Some(key.papers.get(&purpose)?.cipher())),
+                })
+                .collect(),
+            rest_current: (part.rest.iter().find(is_current)).map_or(0, |key| key.id),
             mark: part.mark.0,
             paper_names: hmac::Key::new(hmac::HMAC_SHA256, &part.paper_names.0),
             current,
             keys,
-            tags: StatusTags::from(TagSecrets {
-                words: Zeroizing::new(part.tags.words.0),
-                records: Zeroizing::new(part.tags.records.0),
-                changes: Zeroizing::new(part.tags.changes.0),
-            }),
-            papers: PaperPurpose::ALL.map(|purpose| Some(papers_key(purpose)?.key.cipher())),
+            tags: Arc::new(TagRing::new(part.rest.iter().map(|key| {
+                let secrets = TagSecrets {
+                    words: Zeroizing::new(key.words.0),
+                    records: Zeroizing::new(key.records.0),
+                    changes: Zeroizing::new(key.changes.0),
+                };
+                (key.state == KeyState::Current, secrets)
+            }))),
         }
     }
 }
@@ -321,7 +333,8 @@ mod tests {
             let part = ring.part(doors);
             assert_eq!(kinds(&part), expected);
             let keys = KeyRing::from(&part);
-            assert!(keys.identity.is_none() && keys.rest.is_none());
+            assert!(keys.identity.is_none());
+            assert!(keys.rest.iter().all(|key| key.profiles.is_none()));
             assert_eq!(keys.mark, KeyRing::from(&ring).mark);
             for purpose in PaperPurpose::ALL {
                 let read = match purpose {
@@ -329,7 +342,9 @@ mod tests {
                     PaperPurpose::Grants => doors.contains(&DoorPart::Gate),
                     _ => false,
                 };
-                assert_eq!(keys.papers[purpose as usize].is_some(), read, "{purpose:?}");
+                for key in &keys.rest {
+                    assert_eq!(key.papers[purpose as usize].is_some(), read, "{purpose:?}");
+                }
             }
             let signs = part
                 .offline()

@@ -87,14 +87,19 @@ fn places<'t>(
     }))
 }
 
-fn read_row(row: &PaperRowKey, value: &[u8]) -> Result<(Identity, Paper), Error> {
+/// Returns owner and paper of a row; None in the place of what is no paper.
+pub(super) fn read_row(row: &PaperRowKey, value: &[u8]) -> (Identity, Option<Paper>) {
     let owner = Identity {
         home: ResidentId(u64::from_be_bytes(row[..8].try_into().expect("8 of 40"))),
         claim: row[8..24].try_into().expect("16 of 40"),
     };
     let key = row[24..].try_into().expect("16 of 40");
-    let paper = Paper::read(key, value).ok_or(Error::Damaged("a paper"))?;
-    Ok((owner, paper))
+    (owner, Paper::read(key, value))
+}
+
+fn paper_in(row: &PaperRowKey, value: &[u8]) -> Result<(Identity, Paper), Error> {
+    let (owner, paper) = read_row(row, value);
+    Ok((owner, paper.ok_or(Error::Damaged("a paper"))?))
 }
 
 /// Creates the tables in a new file.
@@ -159,7 +164,7 @@ impl OpenedEmbedded {
                 step.next = Some(*key.value());
                 break;
             }
-            match read_row(key.value(), value.value()) {
+            match paper_in(key.value(), value.value()) {
                 Ok((owner, paper)) if kinds.has(paper.kind) => step.papers.push((owner, paper)),
                 Ok(_) => {}
                 Err(_) => step.damaged += 1,
@@ -277,7 +282,7 @@ fn all_of(
     found
         .map(|found| {
             let (key, value) = found.map_err(failed)?;
-            Ok(read_row(key.value(), value.value())?.1)
+            Ok(paper_in(key.value(), value.value())?.1)
         })
         .collect()
 }
@@ -306,7 +311,7 @@ pub fn past(
         if nth == SWEEP_STEP {
             return Ok((past, Some(row)));
         }
-        let (_, paper) = read_row(&row, value.value())?;
+        let (_, paper) = paper_in(&row, value.value())?;
         if keep.is_past(paper.kind, paper.at, now) {
             past.push(row);
         }
@@ -401,7 +406,7 @@ impl<'t> PaperTables<'t> {
     fn remove(&mut self, row: &PaperRowKey) -> Result<(), Error> {
         let removed = self.table.remove(row).map_err(failed)?;
         if let Some(value) = removed {
-            let (owner, paper) = read_row(row, value.value())?;
+            let (owner, paper) = paper_in(row, value.value())?;
             let entry = entry(&owner, paper.kind, paper.cursor());
             self.index.remove(&entry).map_err(failed)?;
         }

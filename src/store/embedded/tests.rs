@@ -12,7 +12,7 @@ use std::collections::HashMap;
 const MARK: [u8; 16] = [9; 16];
 
 fn tags() -> StatusTags {
-    StatusTags::new(&[9; 32])
+    StatusTags::of_secret(&[9; 32])
 }
 
 fn who(n: u64) -> Identity {
@@ -471,4 +471,67 @@ proptest! {
 fn the_page_about_upgrades_names_this_format() {
     let page = include_str!("../../../docs/operate/upgrade.md");
     assert!(page.contains(&format!("\n| embedded store | {FORMAT} |")));
+}
+
+#[tokio::test]
+async fn damaged_rows_are_counted_when_all_is_sealed_anew_and_stay_as_they_are() {
+    use crate::seal::ring::RingFile;
+    use crate::store::reseal::until_settled;
+    let folder = tempfile::tempdir().unwrap();
+    let mut ring = RingFile::generate(Time(1));
+    let seal = crate::seal::Seal::new(
+        &ring,
+        crate::seal::Settings {
+            code_life: Duration::from_secs(60),
+            clock_skew: Duration::from_secs(2),
+            issuer: None,
+        },
+    );
+    let open = || {
+        let opened = settings(folder.path(), 64);
+        OpenedEmbedded::open(opened, seal.mark(), seal.status_tags()).unwrap()
+    };
+    let start = || open().start(board(), Arc::default());
+    let store = start();
+    // Profiles that were erased need no key.
+    let changes = (0..600).map(|n| change(n, ChangeKind::Profile([].into())));
+    store.apply(changes.collect()).await.unwrap();
+    store.close().await;
+    drop(store);
+    let damaged = [3, 5, 9].map(|n| who(n).home.0);
+    {
+        let db = open().db;
+        let txn = db.begin_write().unwrap();
+        let mut words = txn.open_table(WORDS).unwrap();
+        let mut residents = txn.open_table(RESIDENTS).unwrap();
+        let word = words.get(damaged[0]).unwrap().unwrap().value();
+        words.insert(damaged[0], word ^ 1 << 70).unwrap();
+        let mut record = residents.get(damaged[1]).unwrap().unwrap().value().to_vec();
+        record[0] ^= 1;
+        residents.insert(damaged[1], &record[..]).unwrap();
+        residents.insert(damaged[2], &b"short"[..]).unwrap();
+        drop((words, residents));
+        txn.commit().unwrap();
+    }
+    ring.rotate_rest(Time(2)).unwrap();
+    seal.reload(&ring);
+    let store = start();
+    for is_first in [true, false] {
+        let outcome = until_settled(&store, &|| seal.rest_seal(), &|_| true)
+            .await
+            .unwrap();
+        assert!(outcome.is_settled && !outcome.is_whole(), "{outcome:?}");
+        let unopened = [("record", 2), ("status", 1)];
+        let unopened = unopened.map(|(what, count)| (what.to_owned(), count));
+        assert_eq!(outcome.report.unopened, unopened.into());
+        assert_eq!(outcome.report.records, 600);
+        assert_eq!(outcome.report.sealed_anew, if is_first { 597 } else { 0 });
+    }
+    ring.drop_previous_rest(true).unwrap();
+    seal.reload(&ring);
+    for n in 0..600 {
+        let found = store.find(who(n)).await;
+        assert_eq!(found.is_err(), damaged.contains(&who(n).home.0), "{n}");
+    }
+    store.close().await;
 }

@@ -308,22 +308,47 @@ impl OpenedRedis {
 
     /// Returns some owners with papers in a partition. The cursor is 0 again after the last.
     async fn owners(&self, partition: usize, cursor: &mut u64) -> Result<Vec<Identity>, Error> {
+        let pattern = format!("{}*", partition::papers(partition));
+        self.scan(partition, &pattern, cursor, SCAN_COUNT).await
+    }
+
+    /// Some owners who have papers at the server of a partition, in whichever of its partitions, of about `count` keys; the cursor is 0
+    /// again after the last of them.
+    pub(super) async fn all_owners(
+        &self,
+        partition: usize,
+        cursor: &mut u64,
+        count: usize,
+    ) -> Result<Vec<Identity>, Error> {
+        self.scan(partition, "lm:{*}:p*", cursor, count).await
+    }
+
+    async fn scan(
+        &self,
+        partition: usize,
+        pattern: &str,
+        cursor: &mut u64,
+        count: usize,
+    ) -> Result<Vec<Identity>, Error> {
         let mut held = self.asking[partition].lock().await;
         let mut link = held.get().await?;
         let (next, keys): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
             .arg(*cursor)
             .arg("MATCH")
-            .arg(format!("{}*", partition::papers(partition)))
+            .arg(pattern)
             .arg("COUNT")
-            .arg(SCAN_COUNT)
+            .arg(count)
             .query_async(&mut link)
             .await
             .map_err(|error| held.failed(&error))?;
         *cursor = next;
-        let own = partition::papers(partition).len() + 24;
-        keys.iter()
-            .filter(|key| key.len() == own)
-            .map(|key| scripts::owner_of(key).ok_or(Error::Damaged("a key")))
-            .collect()
+        // Other keys that the pattern lets through have other lengths, or another owner's partition.
+        let owner = |key: &Vec<u8>| {
+            let owner = scripts::owner_of(key)?;
+            let head = partition::papers(partition::of(owner.home));
+            let is_own = key.len() == head.len() + 24 && key.starts_with(head.as_bytes());
+            is_own.then_some(owner)
+        };
+        Ok(keys.iter().filter_map(owner).collect())
     }
 }

@@ -4,7 +4,7 @@ use super::partition;
 use crate::board::ChangeContext;
 use crate::paper::Paper;
 use crate::person::{Identity, ResidentId};
-use crate::seal::tags::{StatusTags, TAG_BYTES};
+use crate::seal::tags::{StatusTags, TAG_BYTES, TagScratch, TagState};
 use crate::status::{Reasons, VERSION_MAX, Word};
 use crate::store::record::Record;
 use crate::store::{ChangeKind, Error};
@@ -32,6 +32,8 @@ pub static WORD: Script = script!(" flags=no-writes", "scripts/word.lua");
 pub static READ: Script = script!(" flags=no-writes", "scripts/read.lua");
 pub static PAPERS: Script = script!(" flags=no-writes", "scripts/pile.lua", "scripts/papers.lua");
 pub static SWEEP: Script = script!("", "scripts/pile.lua", "scripts/sweep.lua");
+pub static RESEAL: Script = script!("", "scripts/reseal.lua");
+pub static RESEAL_PAPERS: Script = script!("", "scripts/pile.lua", "scripts/reseal_papers.lua");
 /// Runs even if the server is out of memory, because such a store is still read.
 pub static RAISE: Script = script!(" flags=allow-oom", "scripts/raise.lua");
 pub static REMOVE: Script = script!("", "scripts/pile.lua", "scripts/remove.lua");
@@ -39,7 +41,7 @@ pub static LEASE: Script = script!("", "scripts/lease.lua");
 pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 
 /// Number of the layout of keys and values. A store with another number is refused.
-pub const FORMAT: u64 = 4;
+pub const FORMAT: u64 = 5;
 
 /// Marker in place of an assertion's length: a paper follows, or an erasure.
 const PAPER: u16 = 0xffff;
@@ -141,7 +143,7 @@ pub fn told<'b>(
         .map(move |row| {
             let (bits, context) = (eight(&row[8..16]), row[16..24].try_into().expect("8 of 32"));
             let id = ResidentId(eight(&row[..8]));
-            if tags.change(id, bits, context) != row[24..] {
+            if tags.change_state(id, bits, context, &row[24..]) == TagState::Foreign {
                 return Err(Error::Damaged("a change that no node wrote"));
             }
             Ok(ReportedChange {
@@ -169,12 +171,13 @@ pub fn words(bytes: &[u8], tags: &StatusTags) -> Result<Vec<(ResidentId, Option<
         .iter()
         .map(|row| (eight(&row[..8]), eight(&row[8..16])))
         .collect();
-    let (mut blocks, mut own) = (Vec::new(), Vec::new());
-    tags.words(&read, &mut blocks, &mut own);
-    let all = rows.iter().zip(read).zip(own);
+    let told: Vec<u64> = rows.iter().map(|row| eight(&row[16..])).collect();
+    let mut scratch = TagScratch::default();
+    tags.check_words(&read, &told, &mut scratch);
+    let all = read.into_iter().zip(scratch.are_own);
     Ok(all
-        .map(|((row, (id, bits)), tag)| {
-            let word = Word::from_bits(bits).filter(|_| eight(&row[16..]) == tag);
+        .map(|((id, bits), is_own)| {
+            let word = Word::from_bits(bits).filter(|_| is_own);
             (ResidentId(id), word)
         })
         .collect())
@@ -184,7 +187,8 @@ pub fn words(bytes: &[u8], tags: &StatusTags) -> Result<Vec<(ResidentId, Option<
 pub fn word(id: ResidentId, bytes: &[u8], tags: &StatusTags) -> Result<Word, Error> {
     let (bits, tag) = bytes.split_at_checked(8).ok_or(Error::Damaged("a word"))?;
     let bits = eight(bits);
-    if tag != tags.word(id, bits).to_be_bytes() {
+    let tag = tag.try_into().map_err(|_| Error::Damaged("a word"))?;
+    if tags.word_state(id, bits, u64::from_be_bytes(tag)) == TagState::Foreign {
         return Err(Error::Damaged("a word that no node wrote"));
     }
     word_of(bits)
@@ -213,8 +217,9 @@ fn genuine<'b>(
     let read = || {
         let (word_tag, rest) = tagged.split_first_chunk::<TAG_BYTES>()?;
         let (tag, record) = rest.split_first_chunk::<TAG_BYTES>()?;
-        let is_own = u64::from_be_bytes(*word_tag) == tags.word(id, bits)
-            && *tag == tags.record(id, bits, record);
+        let word_tag = u64::from_be_bytes(*word_tag);
+        let is_own = tags.word_state(id, bits, word_tag) != TagState::Foreign
+            && tags.record_state(id, bits, record, tag) != TagState::Foreign;
         is_own.then_some(record)
     };
     read().ok_or(Error::Damaged("a record that no node wrote"))
@@ -224,14 +229,19 @@ fn genuine<'b>(
 pub type ReadValue = (ResidentId, Result<(Word, Record), Error>);
 
 /// Parses the reply of `read.lua` with whole values: id, length and value of each.
-pub fn values(mut bytes: &[u8], tags: &StatusTags) -> Result<Vec<ReadValue>, Error> {
+pub fn values(bytes: &[u8], tags: &StatusTags) -> Result<Vec<ReadValue>, Error> {
+    let read = |(id, one)| (id, value(id, one, tags));
+    Ok(rows(bytes)?.into_iter().map(read).collect())
+}
+
+/// Parses the same reply, and leaves each value as it lies in the store.
+pub fn rows(mut bytes: &[u8]) -> Result<Vec<(ResidentId, &[u8])>, Error> {
     let mut all = Vec::new();
     while !bytes.is_empty() {
         let (head, rest) = bytes.split_at_checked(12).ok_or(CUT)?;
         let length = u32::from_be_bytes(head[8..].try_into().expect("4 of 12"));
         let (one, rest) = rest.split_at_checked(length as usize).ok_or(CUT)?;
-        let id = ResidentId(eight(&head[..8]));
-        all.push((id, value(id, one, tags)));
+        all.push((ResidentId(eight(&head[..8])), one));
         bytes = rest;
     }
     Ok(all)
@@ -294,6 +304,9 @@ pub fn seal_plan(mut rows: &[u8], tags: &StatusTags) -> Result<SealedPlan, Error
             let bits = eight(&head[23..31]);
             let context = head[31..39].try_into().expect("8 of the head");
             sealed.tags.extend_from_slice(&head[3..19]);
+            // What is read by the second call must be what was read for this plan, tags and all.
+            let before = old.get(..2 * TAG_BYTES).unwrap_or(&[0; 2 * TAG_BYTES]);
+            sealed.tags.extend_from_slice(before);
             sealed.tags.extend_from_slice(&bits.to_be_bytes());
             let word_tag = tags.word(id, bits).to_be_bytes();
             sealed.tags.extend_from_slice(&word_tag);

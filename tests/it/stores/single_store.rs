@@ -195,6 +195,6 @@ fn another_ring_or_another_format_is_refused_wherever_it_is_met() {
         let meta = partition::meta(partition::of(who(1).home));
         place.server().ask(&["HSET", &meta, "format", "1"]);
         let older = place.try_open(MARK, 64).await;
-        assert!(matches!(older, Err(Error::Format(_, 1, 4))));
+        assert!(matches!(older, Err(Error::Format(_, 1, 5))));
     });
 }

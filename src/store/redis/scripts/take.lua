@@ -14,10 +14,11 @@
 -- plan: a row for each record that was read or is to change, which is the number of the change that first read it (2), 1 if it
 -- is to change (1), id, the old word, the length of the tags and record behind it (4), the new word, reasons and version as
 -- above (8), the length of the new record (4), the tags and the old record, the new record; nothing where there is none. The
--- second call brings of each record that changes id, old word, new word, tag of the word, tag of the record, and tag of the
--- stream's row (48). It returns 0; or 2, and has done nothing, where others wrote meanwhile: then it all begins again. Where
--- nothing of a record changes, the first call does all and returns 0. Where a change meets what is no record or no paper, the call
--- does nothing and returns 3 and the number of the change (2).
+-- second call brings of each record that changes id, old word, the tags behind it (16, or nothing but zeros), new word, tag of
+-- the word, tag of the record, and tag of the stream's row (64). It returns 0; or 2, and has done nothing, where others wrote
+-- meanwhile, or sealed the record anew, which leaves the word: then it all begins again. Where nothing of a record changes, the
+-- first call does all and returns 0. Where a change meets what is no record or no paper, the call does nothing and returns 3 and the
+-- number of the change (2).
 --
 -- Everything is read before anything is written: where a slot of the cluster is on its way to another server, reading
 -- fails, and then nothing may have been written without its entry.
@@ -459,19 +460,20 @@ if #dirty > 0 and made == '' then
   return { table.concat(flags), '', seq, 1, plan() }
 end
 if #dirty > 0 then
-  if #made ~= 48 * #dirty then
+  if #made ~= 64 * #dirty then
     return { '', '', seq, 2, '' }
   end
   for nth, one in ipairs(dirty) do
-    local own = string.sub(made, 48 * nth - 47, 48 * nth)
-    local upper, lower = struct.unpack('>I4I4', own, 17)
+    local own = string.sub(made, 64 * nth - 63, 64 * nth)
+    local upper, lower = struct.unpack('>I4I4', own, 33)
     local version = upper * 1024 + math.floor(lower / 0x400000)
-    if string.sub(own, 1, 8) ~= one.id or string.sub(own, 9, 16) ~= one.old or lower % 0x400000 ~= one.lower
+    local tags = one.rest == '' and NONE .. NONE or string.sub(one.rest, 1, 16)
+    if string.sub(own, 1, 8) ~= one.id or string.sub(own, 9, 16) ~= one.old or string.sub(own, 17, 32) ~= tags or lower % 0x400000 ~= one.lower
       or version <= top or version <= one.before then
       return { '', '', seq, 2, '' }
     end
-    one.version, one.word, one.tags = version, string.sub(own, 17, 24), string.sub(own, 25, 40)
-    changed[nth] = one.id .. one.word .. one.ground .. string.sub(own, 41, 48)
+    one.version, one.word, one.tags = version, string.sub(own, 33, 40), string.sub(own, 41, 56)
+    changed[nth] = one.id .. one.word .. one.ground .. string.sub(own, 57, 64)
   end
 end
 
