@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -100,14 +100,27 @@ struct TrustedKey {
 struct Claims {
     /// A string; a list of issuers is another claim.
     iss: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "numeric_date")]
     exp: Option<u64>,
+    #[serde(default, deserialize_with = "numeric_date")]
     iat: Option<u64>,
+    #[serde(default, deserialize_with = "numeric_date")]
     nbf: Option<u64>,
     purpose: Option<String>,
     cert_type: String,
     cert_no: String,
     name: String,
     assurance: String,
+}
+
+/// Parses a NumericDate (RFC 7519, 2) into seconds since 1970. A fraction of a second is allowed, and cut off.
+fn numeric_date<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    let seconds = Option::<f64>::deserialize(value)?;
+    match seconds {
+        Some(seconds) if seconds < 0.0 => Err(serde::de::Error::custom("a time before 1970")),
+        // Times past all bounds stay so.
+        seconds => Ok(seconds.map(|seconds| seconds as u64)),
+    }
 }
 
 impl Platform {
@@ -557,6 +570,27 @@ mod tests {
             read_keys(folder.path()).err().unwrap(),
             "not a regular file"
         );
+    }
+
+    #[test]
+    fn times_of_an_assertion_may_have_a_fraction() {
+        let read = |exp: &str| {
+            let rest = r#""cert_type":"10","cert_no":"","name":"","assurance":"""#;
+            let claims = serde_json::from_str::<Claims>(&format!("{{\"exp\":{exp},{rest}}}"));
+            claims.ok().map(|claims| claims.exp)
+        };
+        for (exp, seconds) in [
+            ("1700000000", Some(Some(1_700_000_000))),
+            ("1700000000.999", Some(Some(1_700_000_000))),
+            ("1.7e9", Some(Some(1_700_000_000))),
+            ("18446744073709551615", Some(Some(u64::MAX))),
+            ("null", Some(None)),
+            ("-1", None),
+            ("\"1700000000\"", None),
+            ("[1700000000]", None),
+        ] {
+            assert_eq!(read(exp), seconds, "{exp}");
+        }
     }
 
     #[test]

@@ -410,12 +410,62 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// Bytes of a host and a port (RFC 3986, 3.2). A comma would make two hosts of one.
+const HOST_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        bytes[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+;=:[]";
+    let mut nth = 0;
+    while nth < others.len() {
+        bytes[others[nth] as usize] = true;
+        nth += 1;
+    }
+    bytes
+};
+
+/// Returns whether this is a host, perhaps with a port; an empty one is allowed.
+fn is_host(text: &[u8]) -> bool {
+    let mut has_colon = false;
+    for byte in text {
+        if !HOST_BYTES[usize::from(*byte)] {
+            return false;
+        }
+        has_colon |= *byte == b':';
+    }
+    !has_colon || is_host_with_colon(text)
+}
+
+#[cold]
+fn is_host_with_colon(text: &[u8]) -> bool {
+    let is_port = |port: &[u8]| port.iter().all(u8::is_ascii_digit);
+    if let [b'[', rest @ ..] = text {
+        let Some(end) = memchr::memchr(b']', rest) else {
+            return false;
+        };
+        let address = std::str::from_utf8(&rest[..end]).ok();
+        let is_address = address.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+        return is_address
+            && match &rest[end + 1..] {
+                [] => true,
+                [b':', port @ ..] => is_port(port),
+                _ => false,
+            };
+    }
+    let mut parts = text.splitn(2, |byte| *byte == b':');
+    parts.next();
+    parts.next().is_none_or(is_port)
+}
+
 /// Returns the refusal of a head that violates RFC 9110 or 9112 where hyper is lenient. `chunked`: the body's length is
 /// unknown.
 pub fn protocol_refusal(version: Version, headers: &HeaderMap, chunked: bool) -> Option<Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let is_host = match hosts.next() {
-        Some(host) => memchr::memchr2(b',', b' ', host.as_bytes()).is_none(),
+        Some(host) => is_host(host.as_bytes()),
         // HTTP/1.0 clients may send no host.
         None => version != Version::HTTP_11,
     };
@@ -832,6 +882,30 @@ mod tests {
             &code(json.as_bytes(), ContentType::Json).unwrap()[..],
             b"AB"
         );
+    }
+
+    #[test]
+    fn a_host_is_read_by_the_letter() {
+        for host in [
+            "",
+            "liangma",
+            "code.gd.gov.cn",
+            "code.gd.gov.cn:8443",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:8080",
+            "host:",
+            "a_b",
+            "%E4%BA%AE",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host:?}");
+        }
+        for none in [
+            "a,b", "a b", "a/b", "http://a", "u@a", "a?b", "a#b", "a\\b", "\u{4eae}", "a:b",
+            "a:80:81", "[::1", "[::1]x", "[x]:1", "\"a\"", "a\t",
+        ] {
+            assert!(!is_host(none.as_bytes()), "{none:?}");
+        }
     }
 
     #[test]
