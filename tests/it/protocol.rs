@@ -439,9 +439,7 @@ fn what_machines_put_around_a_code_is_none_of_it() {
             let bulk = bulk.bearer(&scanner).at(gate);
             let lines = text(&bulk.body);
             let green = lines.lines().filter(|line| line.contains("\"green\""));
-            // A mark is one before the first line alone.
-            let expected = if typed.starts_with(mark) { 2 } else { 3 };
-            assert_eq!(green.count(), expected, "{typed:?}: {lines}");
+            assert_eq!(green.count(), 3, "{typed:?}: {lines}");
         }
     }
     // Not one more spelling of what is not a code.

@@ -413,9 +413,11 @@ for nth = 9, #ARGV do
   current = nth - 9
   local read_well, flag = pcall(take_in, ARGV[nth])
   if not read_well then
-    -- Redis's own errors are tables: a key of another type is damage too, the others are not of this change.
-    if type(flag) == 'table' and not string.find(flag.err, 'WRONGTYPE') then
-      return flag
+    -- What Lua cannot parse, and a key of another type, are damage. Other errors of Redis are not of this change: a slot that moves, no
+    -- memory. Versions of Redis hand them on as tables or as text.
+    local why = type(flag) == 'table' and flag.err or tostring(flag)
+    if not string.find(why, '^user_script:') and not string.find(why, 'WRONGTYPE') then
+      return redis.error_reply(why)
     end
     return { '', '', seq, 3, struct.pack('>I2', current) }
   end
