@@ -98,8 +98,10 @@ fn every_newcomer_of_a_full_door_is_told_whatever_it_sends_and_those_inside_go_o
             shows();
         }
     });
-    let told = node.meter("liangma_connections_rejected_total{door=\"resident\"}");
-    assert_eq!(told, NEWCOMERS as f64);
+    let told = || node.meter("liangma_connections_rejected_total{door=\"resident\"}");
+    // Counted a moment after the last was told.
+    until("all are counted", || told() >= NEWCOMERS as f64);
+    assert_eq!(told(), NEWCOMERS as f64);
     // There is room again, and nobody is told any more.
     drop(inside);
     until("a newcomer is let in", || {
