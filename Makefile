@@ -6,7 +6,7 @@ FLAGS := --release --locked
 # The gate's own profile is built in half the time of a release, and ends at sums that overflow.
 GATE := --profile gate --locked
 
-.PHONY: help build demo cluster drill package test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz fuzzers supply vendor clean
+.PHONY: help build demo cluster drill package test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,7 +46,7 @@ mixed: ## events of every kind for a million residents, the import killed again 
 
 lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --check
-	$(CARGO) clippy $(GATE) --all-targets -- -D warnings
+	$(CARGO) clippy $(GATE) --workspace --all-targets -- -D warnings
 
 format: ## rustfmt
 	$(CARGO) fmt
@@ -71,11 +71,8 @@ FUZZ_TARGETS := feed_line code query_head rest foreign recognition desk list
 
 fuzz: ## each fuzz target for ten minutes, or FUZZ_SECONDS (needs nightly and cargo-fuzz)
 	for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target; \
-		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		$(CARGO) +nightly fuzz run --features run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
-
-fuzzers: ## whether the fuzz targets compile (needs nightly)
-	cd fuzz && $(CARGO) +nightly check --locked
 
 supply: ## licences, bans, sources, known vulnerabilities, unused dependencies (needs cargo-deny, cargo-machete; the advisories need the network)
 	$(CARGO) deny check bans licenses sources
