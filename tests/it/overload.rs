@@ -51,7 +51,10 @@ fn whoever_is_idle_for_longest_makes_room_for_whoever_waits() {
 #[test]
 fn the_first_who_is_turned_away_is_told_when_to_come_back() {
     let node = NodeBuilder::new(&["resident_connections_max=1"]).node();
-    let _inside = Connection::to(node.address(Door::Resident));
+    let session = node.seals().session(&person(1));
+    let mut inside = Connection::to(node.address(Door::Resident));
+    inside.send(Ask::get("/v1/code").bearer(&session).bytes());
+    assert_eq!(inside.answer().status, 200);
     let mut newcomer = Connection::to(node.address(Door::Resident));
     newcomer.send(Ask::get("/v1/code").bytes());
     let busy = newcomer.answer();
