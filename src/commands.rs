@@ -10,6 +10,7 @@ mod import;
 mod keys;
 mod list;
 mod node_client;
+mod output;
 mod remote;
 mod reseal;
 mod restore;
@@ -33,6 +34,7 @@ use crate::seal::ring::{KeyFile, RingFile};
 use crate::store::{Store, embedded, redis};
 use crate::version::BUILD;
 use clap::{Args, Parser, Subcommand};
+use output::Output;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -205,7 +207,7 @@ pub fn run() -> ExitCode {
                 Err(_) if error.use_stderr() => code,
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
                 Err(error) => {
-                    note(&format!("standard output cannot be written: {error}"));
+                    note(&output::named(error).to_string());
                     ExitCode::FAILURE
                 }
             };
@@ -241,9 +243,9 @@ pub fn run() -> ExitCode {
             ExitCode::from(BAD_SETTINGS)
         }
         // The reader of the output has left, as `head` does.
-        Err(Failure::Other(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(Failure::Other(error)) if output::reader_has_left(&error) => ExitCode::SUCCESS,
         Err(Failure::Other(error)) => {
-            note(&format!("{error:#}"));
+            note(&causes(&error));
             ExitCode::FAILURE
         }
     };
@@ -261,17 +263,23 @@ fn note(line: &str) {
     let _ = writeln!(io::stderr(), "liangma: {line}");
 }
 
-/// Prints a line to standard output.
-fn say(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+/// Returns an error with its causes. A cause that an error names itself does not appear twice.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            let gap = if text.is_empty() { "" } else { ": " };
+            text = text + gap + &cause;
+        }
+    }
+    text
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+/// Prints a line to standard output.
+fn say(line: &str) -> io::Result<()> {
+    let mut out = Output::lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 fn settings(raw: RawSettings) -> Result<Settings, Failure> {
@@ -511,4 +519,19 @@ fn progress(total: Option<u64>, what: &'static str, bytes: bool) -> indicatif::P
     }
     bar.set_prefix(what);
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_that_an_error_names_itself_is_printed_once() {
+        let fault = || io::Error::other("no route");
+        let twice = anyhow::Error::new(crate::exchange::link::LinkFault::Connect(fault()));
+        assert_eq!(causes(&twice), "the peer cannot be reached: no route");
+        let within = Err::<(), _>(fault()).context("node:9090").unwrap_err();
+        assert_eq!(causes(&within), "node:9090: no route");
+    }
 }

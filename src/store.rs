@@ -22,7 +22,7 @@ use std::time::Duration;
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Error {
     #[error(
-        "{0} is in use by another process: stop it, or send the file to it with `--to http://its-ops-door`"
+        "{0} is in use by another process: stop it, or let the command ask the running node, if it has --to or --from"
     )]
     InUse(String),
     #[error("{0} was made with another key ring: `--keys` must name that one")]

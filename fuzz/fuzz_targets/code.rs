@@ -3,12 +3,15 @@
 
 #![no_main]
 
-use liangma::refusal::Refusal;
 use liangma::clock::Time;
-use liangma::person::{self, Assurance, Document, MaskedIdentity, Identity, MaskedName, Profile, ResidentId};
-use liangma::seal::ring::{TokenKind, RingFile};
+use liangma::person::{
+    self, Assurance, Document, Identity, MaskedIdentity, MaskedName, Profile, ResidentId,
+};
+use liangma::refusal::Refusal;
+use liangma::seal::ring::{RingFile, TokenKind};
 use liangma::seal::{
-    CodeClass, Code, NAME_BYTES_MAX, Nonces, AccessToken, Seal, Session, Settings, TOKEN_CHARS_MAX, base32,
+    AccessToken, Code, CodeClass, NAME_BYTES_MAX, Nonces, Seal, Session, Settings, TOKEN_CHARS_MAX,
+    base32,
 };
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;

@@ -4,7 +4,6 @@
 
 #![no_main]
 
-use liangma::refusal::Refusal;
 use liangma::board::{self, Board};
 use liangma::clock::{Moment, Time};
 use liangma::desk::audit::Audit;
@@ -15,6 +14,7 @@ use liangma::http::desk::{BODY_BYTES_MAX, params};
 use liangma::identity::{self, Platform};
 use liangma::language::Language;
 use liangma::person::{Assurance, Document, MaskedIdentity, MaskedName, Profile};
+use liangma::refusal::Refusal;
 use liangma::seal::ring::{RingFile, TokenKind};
 use liangma::seal::{self, AccessToken, AccessTokenId, Caller, Nonces, Seal, Session};
 use liangma::store::embedded::{self, OpenedEmbedded};
@@ -83,7 +83,11 @@ impl Office {
             seal.mark(),
             seal.status_tags(),
         );
-        let store = runtime.block_on(async { opened.expect("a store").start(board.clone(), Arc::default()) });
+        let store = runtime.block_on(async {
+            opened
+                .expect("a store")
+                .start(board.clone(), Arc::default())
+        });
         // The file lives as long as it is open; nothing is left behind however the run ends.
         let _ = std::fs::remove_dir_all(&folder);
         let store_client = StoreClient::new(
@@ -124,7 +128,8 @@ impl Office {
 
     /// One of each role.
     fn everybody(&self, now: Time) -> Vec<Caller> {
-        let document = Document::parse("10", "440106199003077211", now.day()).expect("a document of its form");
+        let document =
+            Document::parse("10", "440106199003077211", now.day()).expect("a document of its form");
         let profile = Profile {
             document,
             name: Some("张三".to_owned()),
@@ -133,7 +138,10 @@ impl Office {
         let identity = self.seal.identify(&profile.document);
         let expires_at = now.plus(Duration::from_secs(86_400));
         let desk = self.desk(now);
-        let steps = self.runtime.block_on(desk.register(identity, &profile)).expect("a store in memory");
+        let steps = self
+            .runtime
+            .block_on(desk.register(identity, &profile))
+            .expect("a store in memory");
         let session = Session {
             identity,
             steps,
@@ -156,7 +164,10 @@ impl Office {
         };
         vec![
             Caller::Session(session),
-            Caller::Session(Session { member: Some(7), ..session }),
+            Caller::Session(Session {
+                member: Some(7),
+                ..session
+            }),
             token(TokenKind::Scanner, "east-gate", 1),
             token(TokenKind::Organisation, "school-1", 2),
             token(TokenKind::Staff, "440106", 3),
@@ -181,7 +192,10 @@ impl Office {
 
     fn ask(&self, act: u8, caller: u8, rest: &[u8]) {
         let act = Act::ALL[usize::from(act) % Act::ALL.len()];
-        let callers = self.callers.iter().filter(|caller| act.is_for(Role::of(caller)));
+        let callers = self
+            .callers
+            .iter()
+            .filter(|caller| act.is_for(Role::of(caller)));
         let callers: Vec<_> = callers.collect();
         let Some(caller) = callers.get(usize::from(caller) % callers.len().max(1)) else {
             return;
@@ -201,7 +215,10 @@ impl Office {
             idempotency: idempotency.filter(|word| word.len() <= 64),
             language: Language::Hans,
         };
-        let answer = || self.runtime.block_on(self.desk(Time::now()).answer(&asked, caller));
+        let answer = || {
+            self.runtime
+                .block_on(self.desk(Time::now()).answer(&asked, caller))
+        };
         let first = answer();
         match &first {
             Ok(DeskResponse::Found(body) | DeskResponse::Done(body)) => {
@@ -215,7 +232,11 @@ impl Office {
             }
         }
         if asked.idempotency.is_some() && matches!(first, Ok(DeskResponse::Done(_))) {
-            assert_ne!(answer().err(), Some(Refusal::IdempotencyMismatch), "{act:?}");
+            assert_ne!(
+                answer().err(),
+                Some(Refusal::IdempotencyMismatch),
+                "{act:?}"
+            );
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use liangma::clock::Time;
 use liangma::desk::guidance::Guidance;
-use liangma::identity::{Platform, AssertionPurpose, Settings};
+use liangma::identity::{AssertionPurpose, Platform, Settings};
 use liangma::offline::code::OfflineCode;
 use liangma::offline::list::{BaseList, ListChanges};
 use liangma::seal::Seal;

@@ -2,6 +2,7 @@
 
 use super::backup::ScratchStore;
 use super::node_client::RemoteArgs;
+use super::output::Output;
 use super::{
     CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
     settings,
@@ -147,7 +148,7 @@ fn verify(
     kept_from: Time,
     known: Vec<ChainEnd>,
 ) -> CommandResult {
-    let mut out = std::io::stdout().lock();
+    let mut out = Output::lock();
     let mut check = ChainCheck::new(seal, kept_from, known);
     let (mut count, mut first) = (0u64, None);
     let mut tell = |findings: Vec<Finding>| -> Result<(), Failure> {
@@ -220,7 +221,7 @@ fn list(
     from: Option<u32>,
     to: Option<u32>,
 ) -> CommandResult {
-    let mut out = std::io::stdout().lock();
+    let mut out = Output::lock();
     // Other nodes' clocks may be slightly ahead.
     let (mut at, last) = (kept_from, Time(Time::now().0 + DAY_MS));
     let mut unreadable = 0;

@@ -4,6 +4,7 @@ mod front;
 mod people;
 mod visitor;
 
+use super::output::Output;
 use super::serve::open;
 use super::{
     CommandResult, Failure, Sources, log, note, open_embedded, progress, ring, runtime, settings,
@@ -167,7 +168,7 @@ impl Demo {
         codes: &Path,
         front: &str,
     ) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        let mut out = Output::lock();
         writeln!(
             out,
             "\nliangma serves a town of {} residents.\n",

@@ -2,6 +2,7 @@
 
 use super::backup::ScratchStore;
 use super::node_client::RemoteArgs;
+use super::output::Output;
 use super::{
     CommandResult, Failure, REJECTED, Sources, StoreHandle, log, must_exist, note, open_existing,
     ring, runtime, settings, started,
@@ -65,7 +66,7 @@ impl Export {
             }
         };
         let mut out: Box<dyn Write> = match &self.out {
-            None => Box::new(BufWriter::new(std::io::stdout().lock())),
+            None => Box::new(BufWriter::new(Output::lock())),
             Some(path) => {
                 let file = private_file::create_new(path)
                     .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;

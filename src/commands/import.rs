@@ -1,6 +1,7 @@
 //! `import`: reads events from files or standard input into a store or a running node.
 
 use super::node_client::RemoteArgs;
+use super::output::Output;
 use super::remote::Remote;
 use super::{
     CommandResult, Failure, REJECTED, Sources, StoreHandle, log, open_store, progress, ring,
@@ -55,7 +56,7 @@ impl Import {
             Some(to) => self.send(to)?,
             None => self.load()?,
         };
-        let mut out = std::io::stdout().lock();
+        let mut out = Output::lock();
         writeln!(out, "{}", fed.to_json())?;
         Ok(
             match fed.rejected.is_empty() && fed.rejected_unlisted == 0 {

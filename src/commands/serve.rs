@@ -1,5 +1,6 @@
 //! `serve`: a node over its store, from opening the doors to the end of the last query.
 
+use super::output::Output;
 use super::system_limits;
 use super::{
     CommandResult, Failure, Sources, StoreHandle, checked_settings, log, node_keys, open_store,
@@ -196,7 +197,7 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
 
 /// Prints a line for each door. `ops_name` is the name of the operations door.
 fn print_doors(node: &Node, ops_name: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = Output::lock();
     for (door, address) in &node.doors {
         let name = match door {
             Door::Ops => ops_name,

@@ -1,5 +1,6 @@
 //! `synth`: a synthetic province as feed lines.
 
+use super::output::Output;
 use super::{CommandResult, note, progress};
 use crate::synth::{RESIDENTS_MAX, Town};
 use clap::Args;
@@ -33,7 +34,7 @@ impl Synth {
         };
         let started = Instant::now();
         let mut out: Box<dyn Write> = match &self.out {
-            None => Box::new(std::io::stdout().lock()),
+            None => Box::new(Output::lock()),
             Some(path) => Box::new(
                 File::create(path)
                     .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?,

@@ -178,6 +178,7 @@ fn import_list(
             let beside = out.with_extension("part");
             std::fs::write(&beside, text + "\n")
                 .and_then(|()| std::fs::rename(&beside, out))
+                .inspect_err(|_| drop(std::fs::remove_file(&beside)))
                 .with_context(|| out.display().to_string())?;
         }
     }

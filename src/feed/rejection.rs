@@ -200,7 +200,9 @@ impl Rejection {
             }
             Rejection::BadDocument => "cert_no does not have the form of its cert_type",
             Rejection::BadBirthDate => "cert_no has no valid day of birth",
-            Rejection::BadCheckDigit => "the check digit of cert_no is wrong (GB 11643)",
+            Rejection::BadCheckDigit => {
+                "the check digit of cert_no is wrong (GB 11643; ISO 7064 for registration numbers)"
+            }
             Rejection::BadName => "name must have 1 to 64 characters, no control characters",
             Rejection::UnknownAssurance => "assurance must be real_person, real_name or unverified",
             Rejection::UnknownReason => {
@@ -210,7 +212,9 @@ impl Rejection {
             Rejection::BadTime => {
                 "at must be an RFC 3339 time with offset, from 1970 on, and for papers not later than tomorrow"
             }
-            Rejection::BadUntil => "until must be a day such as 2020-05-04",
+            Rejection::BadUntil => {
+                "until, from, arrives and departs must be days such as 2020-05-04; a grant ends today or later"
+            }
             Rejection::BadSource => {
                 "source must have 1 to 64 letters, digits, dots, hyphens or underscores"
             }

@@ -627,6 +627,7 @@ impl RingFile {
         let path = &lock.path;
         let beside = write_beside(self, HEADER, path)?;
         std::fs::rename(&beside, path)
+            .inspect_err(|_| drop(std::fs::remove_file(&beside)))
             .and_then(|()| sync_folder(path))
             .map_err(|error| RingError::Io(path.to_owned(), error))
     }
@@ -781,14 +782,18 @@ fn write_beside(keys: &impl Serialize, header: &str, path: &Path) -> Result<Path
     let body = Zeroizing::new(toml::to_string(keys).expect("keys are plain data"));
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let _ = std::fs::remove_file(&beside);
-    private_file::create_new(&beside)
-        .and_then(|mut file| {
-            file.write_all(header.as_bytes())?;
-            file.write_all(body.as_bytes())?;
-            file.sync_all()
-        })
-        .map_err(|error| RingError::Io(path.to_owned(), error))?;
-    Ok(beside)
+    let written = private_file::create_new(&beside).and_then(|mut file| {
+        file.write_all(header.as_bytes())?;
+        file.write_all(body.as_bytes())?;
+        file.sync_all()
+    });
+    match written {
+        Ok(()) => Ok(beside),
+        Err(error) => {
+            let _ = std::fs::remove_file(&beside);
+            Err(RingError::Io(path.to_owned(), error))
+        }
+    }
 }
 
 /// Makes a new name in a folder durable.

@@ -323,27 +323,31 @@ pub fn check_ring(folder: &Path, mark: [u8; 16]) -> Result<(), Error> {
 fn make(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let _ = std::fs::remove_file(&beside);
-    private_file::create_new(&beside).map_err(failed)?;
-    {
-        let db = Database::create(&beside).map_err(failed)?;
-        let txn = db.begin_write().map_err(failed)?;
-        {
-            let mut meta = txn.open_table(META).map_err(failed)?;
-            meta.insert("format", &FORMAT.to_be_bytes()[..])
-                .map_err(failed)?;
-            meta.insert("ring", &mark[..]).map_err(failed)?;
-            txn.open_table(WORDS).map_err(failed)?;
-            txn.open_table(RESIDENTS).map_err(failed)?;
-            papers::make(&txn)?;
-        }
-        txn.commit().map_err(failed)?;
-    }
-    let linked = std::fs::hard_link(&beside, path);
-    std::fs::remove_file(&beside).map_err(failed)?;
+    let linked = make_at(&beside, mark).map(|()| std::fs::hard_link(&beside, path));
+    let removed = std::fs::remove_file(&beside);
+    let linked = linked?;
+    removed.map_err(failed)?;
     match linked {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(error)),
         _ => Ok(()),
     }
+}
+
+/// Creates an empty store.
+fn make_at(path: &Path, mark: [u8; 16]) -> Result<(), Error> {
+    private_file::create_new(path).map_err(failed)?;
+    let db = Database::create(path).map_err(failed)?;
+    let txn = db.begin_write().map_err(failed)?;
+    {
+        let mut meta = txn.open_table(META).map_err(failed)?;
+        meta.insert("format", &FORMAT.to_be_bytes()[..])
+            .map_err(failed)?;
+        meta.insert("ring", &mark[..]).map_err(failed)?;
+        txn.open_table(WORDS).map_err(failed)?;
+        txn.open_table(RESIDENTS).map_err(failed)?;
+        papers::make(&txn)?;
+    }
+    txn.commit().map_err(failed)
 }
 
 fn open_file(settings: &Settings) -> Result<Database, redb::DatabaseError> {
