@@ -459,6 +459,28 @@ fn whatever_is_wrong_with_a_peer_gives_no_colour_and_costs_own_scans_nothing() {
 }
 
 #[test]
+fn a_code_that_was_seen_abroad_is_of_no_use_once_its_life_is_over() {
+    let Some(authority) = Authority::make() else {
+        return;
+    };
+    let (here, there) = two_provinces(&authority);
+    let home = there.start(&["code_life=2s"]);
+    let (seals, who) = (home.seals(), person(1));
+    home.feed(&seals.authority(), &[who.resident()]);
+    there.trusts(440_000, &here.pin(), "");
+    let exchange = format!("exchange = \"https://{}\"", exchange_of(&home));
+    here.trusts(820_000, &there.pin(), &exchange);
+    let abroad = here.start(&[]);
+    let session = seals.session(&who);
+    becomes(&abroad, || home.code(&session), "green");
+    // A verdict is kept for two seconds with its `as_of`; who repeats the code after that hears that it is over.
+    let kept = home.code(&session);
+    let scanner = abroad.seals().scanner();
+    becomes(&abroad, || kept.clone(), "code_expired");
+    abroad.scan(&scanner, &kept).refuses(422, "code_expired");
+}
+
+#[test]
 fn a_peer_that_fails_is_left_alone_and_tried_again() {
     let Some(authority) = Authority::make() else {
         return;
