@@ -135,6 +135,9 @@ const STORE_CLOCK_EVERY: Duration = Duration::from_secs(1);
 const STORE_CLOCK_WAIT: Duration = Duration::from_secs(1);
 const STORE_CLOCK_LIFE: Duration = Duration::from_secs(10);
 
+/// Time that a starting node, whose clocks differ, gives the others to announce theirs. They look once a second.
+const ANNOUNCEMENT_WAIT: Duration = Duration::from_secs(3);
+
 /// Interval of looks at the file of the identity platform's keys.
 const PLATFORM_LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -152,7 +155,7 @@ const SWEEP_AFTER_LEAP: Duration = Duration::from_secs(86_400);
 const FILL_REPORT: Duration = Duration::from_secs(5);
 
 impl Node {
-    /// Reads the revocations, opens the doors and starts to fill the board. Queries are answered from the first resident on;
+    /// Reads the revocations and the clocks, opens the doors and starts to fill the board. Queries are answered from the first resident on;
     /// the rest is `warming`, as is every credential if the revocations could not be read in time.
     ///
     /// # Errors
@@ -189,6 +192,7 @@ impl Node {
         );
         let app = Arc::new(app);
         first_reading(&app).await;
+        let clocks = ClockLook::first(&app).await;
         watch_platform(&app)?;
         let (front, front_stage) = watch::channel(ShutdownPhase::Open);
         let (ops, ops_stage) = watch::channel(ShutdownPhase::Open);
@@ -237,7 +241,7 @@ impl Node {
                 settings.retention_sweep_interval,
             )),
             refresher: tokio::spawn(refresh(app.clone())),
-            clock: tokio::spawn(watch_clock(app.clone())),
+            clock: tokio::spawn(watch_clock(app.clone(), clocks)),
             teller: tokio::spawn(tell(app.clone())),
             recorder: tokio::spawn(record(app.clone())),
             publisher: tokio::spawn(publishing::run(app.clone())),
@@ -496,18 +500,23 @@ fn watch_certificates(certificates: &Arc<DoorCertificates>) -> Result<(), String
 struct ClockWord {
     /// Whether this node's time was ever confirmed, by the system's clock and the store's or by other nodes.
     confirmed: bool,
+    /// Whether the store's clock, or an announcement, was ever a witness.
+    decided: bool,
+    /// Since when the clocks differ at a start.
+    apart_since: Option<Moment>,
     asked: Option<Moment>,
 }
 
 impl ClockWord {
     /// Returns the offset to use for the store's: the announced one if the store's clock differs from this node's clocks. A
-    /// confirmed node announces its offset to starting ones.
-    async fn witness(&mut self, app: &AppState, store: i64, bound: Duration) -> i64 {
+    /// confirmed node announces its offset to starting ones. A starting node with differing clocks gives the others
+    /// [`ANNOUNCEMENT_WAIT`] for that before it takes the store's: None until then.
+    async fn witness(&mut self, app: &AppState, store: i64, bound: Duration) -> Option<i64> {
         let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= bound.as_millis();
         let (own, system) = (offset::own(), offset::system_offset());
         if near(store, own) && near(store, system) {
-            self.confirmed = true;
-            return store;
+            (self.confirmed, self.decided) = (true, true);
+            return Some(store);
         }
         let told = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.fleet_offset());
         let told = told.await.ok().and_then(Result::ok).flatten();
@@ -524,35 +533,42 @@ impl ClockWord {
                 tracing::debug!(%error, "the time of this node cannot be announced to other nodes");
             }
         }
-        told.unwrap_or(store)
+        let since = *self.apart_since.get_or_insert(now);
+        self.decided |= told.is_some() || now.since(since) >= ANNOUNCEMENT_WAIT;
+        self.decided.then(|| told.unwrap_or(store))
     }
 }
 
-/// Watches the system's clock and the store's for steps and differences.
-async fn watch_clock(app: Arc<AppState>) {
-    let _critical = CriticalTask("the watch of clocks");
-    let bound = app.clock_offset_max();
-    let mut judge = offset::OffsetJudge::default();
-    let mut store: Option<(i64, Moment)> = None;
-    let mut asked: Option<Moment> = None;
-    let mut apart = false;
-    let mut word = ClockWord::default();
-    loop {
+/// Looks at the system's clock and the store's for steps and differences.
+#[derive(Default)]
+struct ClockLook {
+    judge: offset::OffsetJudge,
+    store: Option<(i64, Moment)>,
+    asked: Option<Moment>,
+    apart: bool,
+    word: ClockWord,
+}
+
+impl ClockLook {
+    async fn look(&mut self, app: &AppState) {
+        let bound = app.clock_offset_max();
         let now = Moment::now();
-        if asked.is_none_or(|asked| now.since(asked) >= STORE_CLOCK_EVERY) {
-            asked = Some(now);
+        if (self.asked).is_none_or(|asked| now.since(asked) >= STORE_CLOCK_EVERY) {
+            self.asked = Some(now);
             let read = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.clock_offset());
             if let Ok(Ok(Some(offset))) = read.await {
-                store = Some((offset, now));
+                self.store = Some((offset, now));
             }
         }
-        let known = store.filter(|(_, at)| Moment::now().since(*at) < STORE_CLOCK_LIFE);
+        let known = self
+            .store
+            .filter(|(_, at)| Moment::now().since(*at) < STORE_CLOCK_LIFE);
         let known = known.map(|(offset, _)| offset);
         let witness = match known {
-            Some(store) => Some(word.witness(&app, store, bound).await),
+            Some(store) => self.word.witness(app, store, bound).await,
             None => None,
         };
-        match offset::look(&mut judge, witness, bound) {
+        match offset::look(&mut self.judge, witness, bound) {
             offset::ClockCheck::Agreed | offset::ClockCheck::Apart(_) => {}
             offset::ClockCheck::Stepped(ms) => tracing::error!(
                 ms,
@@ -566,10 +582,10 @@ async fn watch_clock(app: Arc<AppState>) {
             }
         }
         app.clock.note(known);
-        if apart != app.clock_offset_is_too_large() {
-            apart = !apart;
+        if self.apart != app.clock_offset_is_too_large() {
+            self.apart = !self.apart;
             let ms = app.clock.apart_ms();
-            match apart {
+            match self.apart {
                 true => tracing::error!(
                     ms,
                     "the system's clock and the store's are apart: the node is not ready"
@@ -577,7 +593,28 @@ async fn watch_clock(app: Arc<AppState>) {
                 false => tracing::info!(ms, "the system's clock and the store's agree"),
             }
         }
+    }
+
+    /// Looks until it is decided which time this node starts with. A store that does not answer, or has no clock, is not awaited.
+    async fn first(app: &AppState) -> ClockLook {
+        let mut look = ClockLook::default();
+        let began = Moment::now();
+        look.look(app).await;
+        let is_undecided = |look: &ClockLook| look.store.is_some() && !look.word.decided;
+        while is_undecided(&look) && Moment::now().since(began) < 2 * ANNOUNCEMENT_WAIT {
+            tokio::time::sleep(CLOCK_LOOK_EVERY).await;
+            look.look(app).await;
+        }
+        look
+    }
+}
+
+/// Looks at the clocks until the node ends.
+async fn watch_clock(app: Arc<AppState>, mut look: ClockLook) {
+    let _critical = CriticalTask("the watch of clocks");
+    loop {
         tokio::time::sleep(CLOCK_LOOK_EVERY).await;
+        look.look(&app).await;
     }
 }
 

@@ -202,7 +202,8 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
     if redis::is_missing() {
         return;
     }
-    for step in STEPS {
+    // Whether those that run have noticed yet, or it starts in the second in which the clock of Redis steps.
+    for (step, noticed) in STEPS.into_iter().zip([true, false].into_iter().cycle()) {
         let folder = folder();
         let clock = Clock::new(folder.path());
         let ring = Ring::make();
@@ -221,12 +222,14 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
         let scanner = ring.seals.scanner();
         node.feed(&ring.seals.authority(), &[person(1).resident()]);
         clock.set(step);
-        until("it says that the clocks are apart", || {
-            state(&node.get(Door::Ops, "/ready")) == "clock"
-        });
-        until("it says so to others", || {
-            !server.ask(&["KEYS", "lm:*:c"]).is_empty()
-        });
+        if noticed {
+            until("it says that the clocks are apart", || {
+                state(&node.get(Door::Ops, "/ready")) == "clock"
+            });
+            until("it says so to others", || {
+                !server.ask(&["KEYS", "lm:*:c"]).is_empty()
+            });
+        }
         let new = start();
         until("the new node tells", || {
             new.show(&session).status == 200 && state(&new.show(&session)) == "green"
