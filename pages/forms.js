@@ -24,7 +24,11 @@ function choice(name, options, more) {
   return select;
 }
 
-// A form with its button and the line in which it speaks. `content` makes of the fields what is sent.
+// Somebody was asked whether it is meant so, and did not say yes.
+const UNSURE = {};
+
+// A form with its button and the line in which it speaks. `content` makes of the fields what is sent; `sure` promises nothing where
+// that is meant, UNSURE where it is not, or the outcome that kept it from finding out.
 function formOf(id, fields, { path, content, done, sure, about }) {
   const says = made("p", { id: id + "-says", role: "alert" });
   const form = made("form", { id: id + "-form", novalidate: true }, ...fields, made("button", { class: "primary wide" }, say("send")), says);
@@ -36,15 +40,22 @@ function formOf(id, fields, { path, content, done, sure, about }) {
     const wrong = Array.from(form.elements).find((one) => one.name && (!one.validity.valid || isHalfChosen(one)));
     if (wrong) return mark(state, wrong.name);
     mark(state, "");
-    if (sure && !window.confirm(sure(form.elements))) return;
     says.textContent = say("sending");
     state.sending = held.round;
     const { round } = held;
-    // The same words again, after a silence: the same word for them.
-    state.once = state.once || Date.now().toString(36) + "-" + Math.random().toString(36).slice(2);
-    tellDesk(path, about ? about(form) : held.session, content(form.elements, form), state.once).then((outcome) => {
+    const told = content(form.elements, form);
+    const send = () => {
+      // The same words again, after a silence: the same word for them.
+      state.once = state.once || Date.now().toString(36) + "-" + Math.random().toString(36).slice(2);
+      return tellDesk(path, about ? about(form) : held.session, told, state.once);
+    };
+    (sure ? sure(told).then((stop) => stop || send()) : send()).then((outcome) => {
       if (round !== held.round) return;
       state.sending = null;
+      if (outcome === UNSURE) {
+        says.textContent = "";
+        return;
+      }
       const meant = outcome.refusal && WRONG[outcome.refusal.code];
       if (meant && form.elements[meant]) return mark(state, meant, outcome.refusal.code);
       if (!outcome.answer) return sayTrouble(says, outcome);
@@ -297,8 +308,13 @@ SHEETS.grants = (body) => {
   ], {
     path: "v1/grants",
     content: ({ organisation, until }) => ({ organisation: organisation.value, until: until.value }),
-    // Nobody takes a slip of the pen back from an organisation that has scanned already.
-    sure: ({ organisation, until }) => say("grant_sure", organisation.value, dayWords(until.value)),
+    // Nobody takes a slip of the pen back from an organisation that has scanned already: its name is shown before.
+    sure: ({ organisation, until }) => askDesk("v1/organisations/" + encodeURIComponent(organisation), { credential: held.own }).then((outcome) => {
+      if (!outcome.answer) return outcome;
+      const { organisation_name: name } = outcome.answer;
+      const words = name ? say("grant_sure", name, organisation, dayWords(until)) : say("grant_sure_unnamed", organisation, dayWords(until));
+      return window.confirm(words) ? undefined : UNSURE;
+    }),
     done: () => readList("grants", list),
   });
   body.appendChild(made("p", { class: "quiet" }, say("grant_note")));

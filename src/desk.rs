@@ -212,6 +212,7 @@ impl Desk<'_> {
             (Act::Grant, Caller::Session(session)) => self.grant(session, asked).await,
             (Act::ListGrants, Caller::Session(session)) => self.grants(session).await,
             (Act::RevokeGrant, Caller::Session(session)) => self.revoke_grant(session, asked).await,
+            (Act::ReadOrganisation, Caller::Session(_)) => grant::organisation(asked),
             (Act::ReadRoster, Caller::Token(_, pass, _)) => self.roster(pass, asked).await,
             (Act::Register, Caller::Token(_, pass, _)) => self.register_offline(pass, asked).await,
             (Act::FindRegistered, Caller::Token(_, pass, _)) => {

@@ -59,6 +59,14 @@ struct GrantRecord {
     person: MaskedPerson,
 }
 
+/// Returns an organisation's identifier, to which the answer adds its display name. Nothing is looked up: an identifier without a
+/// name may still be an organisation's.
+pub(super) fn organisation(asked: &DeskRequest<'_>) -> Result<DeskResponse, DeskError> {
+    let id = asked.id.filter(|id| is_source(id));
+    let id = id.ok_or(Refusal::NotFound)?;
+    Ok(DeskResponse::Found(json!({ "organisation": id })))
+}
+
 /// Returns the end of a day in China; `BadUntil` if the text is no day.
 fn end_of(day: &str) -> Result<Time, Rejection> {
     parse_day(day).ok_or(Rejection::BadUntil)?;

@@ -169,6 +169,8 @@ acts! {
     ListGrants "list_grants" [Resident] at Desk GET "/v1/grants";
     /// Revokes a grant.
     RevokeGrant "revoke_grant" [Resident] at Desk DELETE "/v1/grants/{id}";
+    /// Reads an organisation's display name, before a grant.
+    ReadOrganisation "read_organisation" [Resident] at Desk GET "/v1/organisations/{id}";
     /// Reads an organisation's roster.
     ReadRoster "read_roster" [Organisation] at Desk GET "/v1/roster";
     /// Registers a person without a phone.

@@ -487,7 +487,12 @@ test("a grant is confirmed, given, listed and taken back, and a wrong one says w
   await fill("gz-no1-school", "2099-12-31");
   await send(page, "grants");
   await until("it is asked", () => asked.length === 1);
-  assert.match(asked[0], /gz-no1-school.*31 Dec 2099/);
+  assert.match(asked[0], /Guangzhou No\. 1 School.*gz-no1-school.*31 Dec 2099/);
+  await fill("gz-no2-school", "2099-12-31");
+  await send(page, "grants");
+  await until("it is asked again", () => asked.length === 2);
+  assert.match(asked[1], /No name is on file for the ID gz-no2-school/);
+  await fill("gz-no1-school", "2099-12-31");
   assert.equal((await desk("/v1/grants", session)).grants.length, 0, "not without a yes");
   agrees = true;
   await send(page, "grants");

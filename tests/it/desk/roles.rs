@@ -28,6 +28,7 @@ fn way(act: Act) -> (Door, &'static str, &'static str) {
         Act::Grant => (Desk, "POST", "/v1/grants"),
         Act::ListGrants => (Desk, "GET", "/v1/grants"),
         Act::RevokeGrant => (Desk, "DELETE", "/v1/grants/AAAA"),
+        Act::ReadOrganisation => (Desk, "GET", "/v1/organisations/gz-school"),
         Act::ReadRoster => (Desk, "GET", "/v1/roster"),
         Act::Register => (Desk, "POST", "/v1/registrations"),
         Act::FindRegistered => (Desk, "POST", "/v1/registrations/find"),

@@ -394,6 +394,12 @@ fn sources_organisations_and_callers_have_their_names_beside_them() {
     };
     assert_eq!(name_of("gz-no1-school"), "No. 1 School");
     assert_eq!(name_of("gz-no2-school"), Value::Null);
+    // The same before a grant; an identifier that is none is not found.
+    let named = json!({ "organisation": "gz-no1-school", "organisation_name": "No. 1 School" });
+    assert_eq!(told("/v1/organisations/gz-no1-school"), named);
+    let unnamed = json!({ "organisation": "gz-no2-school" });
+    assert_eq!(told("/v1/organisations/gz-no2-school"), unnamed);
+    assert_eq!(told("/v1/organisations/a%20b")["code"], "not_found");
     let appeal = told("/v1/appeals")["appeals"][0].clone();
     assert_eq!(appeal["by_name"], "Guangdong CDC");
     let access = told("/v1/accesses")["accesses"][0].clone();
