@@ -120,6 +120,9 @@ pub struct Node {
 /// Time for one reading of the revocations.
 const REFRESH_WAIT: Duration = Duration::from_secs(5);
 
+/// Longest time without a reading of the revocations, if nothing was written to the store meanwhile.
+const REFRESH_IDLE: Duration = Duration::from_secs(60);
+
 /// Time for notices of scanned grants at the end.
 const DELIVER_WAIT: Duration = Duration::from_secs(1);
 
@@ -640,21 +643,38 @@ async fn first_reading(app: &AppState) {
 async fn refresh(app: Arc<AppState>) {
     let _critical = CriticalTask("the reader of revocations");
     let mut nth = 0;
+    // Writes of the store before the last reading, and when that was.
+    let mut read: Option<(u64, Moment)> = None;
     loop {
-        let known = app.seal.revoked.is_read();
-        match tokio::time::timeout(REFRESH_WAIT, app.refresh_revoked()).await {
-            Ok(Ok(())) if !known => {
-                tracing::info!("the revocations were read: credentials are accepted")
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "the revocations could not be read"),
-            Ok(Ok(())) | Err(_) => {}
+        tokio::time::sleep(revocation::REFRESH_EVERY).await;
+        let (writes, now) = (app.store.writes(), Moment::now());
+        let is_same = |(before, at)| Some(before) == writes && now.since(at) < REFRESH_IDLE;
+        if read.is_some_and(is_same) {
+            continue;
         }
+        read = None;
+        let known = app.seal.revoked.is_read();
+        let revoked = match tokio::time::timeout(REFRESH_WAIT, app.refresh_revoked()).await {
+            Ok(Ok(())) => {
+                if !known {
+                    tracing::info!("the revocations were read: credentials are accepted");
+                }
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the revocations could not be read");
+                false
+            }
+            Err(_) => false,
+        };
         match tokio::time::timeout(REFRESH_WAIT, app.refresh_generations(nth)).await {
-            Ok(Ok(())) => nth += 1,
+            Ok(Ok(())) => {
+                nth += 1;
+                read = writes.filter(|_| revoked).map(|writes| (writes, now));
+            }
             Ok(Err(error)) => tracing::debug!(%error, "the revoked generations could not be read"),
             Err(_) => {}
         }
-        tokio::time::sleep(revocation::REFRESH_EVERY).await;
     }
 }
 

@@ -234,6 +234,11 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// Returns a number that rises after each write; None if other processes may write to the store.
+    fn writes(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns a bit for each partition that the store itself has lost, so that no node has it.
     fn lost(&self) -> u16 {
         0

@@ -214,6 +214,7 @@ impl OpenedEmbedded {
             tags: self.tags,
             metrics: metrics.clone(),
             reopenings: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         });
         let writer = CommitWriter {
             slot: slot.clone(),
@@ -250,6 +251,8 @@ struct DatabaseSlot {
     metrics: Arc<StoreMetrics>,
     /// Number of reopenings. A reader in a long transaction must end it after one.
     reopenings: AtomicU64,
+    /// Rises after each write, also after one that failed and may have reached the disk.
+    writes: AtomicU64,
 }
 
 impl DatabaseSlot {
@@ -390,6 +393,10 @@ type CommitBatch = (
 impl Store for Embedded {
     async fn residents(&self) -> Result<u64, Error> {
         self.slot.with(count)
+    }
+
+    fn writes(&self) -> Option<u64> {
+        Some(self.slot.writes.load(Relaxed))
     }
 
     async fn fill(&self, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), Error> {
@@ -643,7 +650,7 @@ impl CommitWriter {
         loop {
             let mut group = Vec::new();
             let mut changes = 0;
-            let mut closing = false;
+            let (mut closing, mut worked) = (false, !well);
             let mut next = match jobs.recv_timeout(HEARTBEAT) {
                 Ok(job) => Some(job),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
@@ -663,6 +670,7 @@ impl CommitWriter {
                     }
                     Job::Close => closing = true,
                 }
+                worked = true;
                 next = (!closing && changes < COMMIT_CHANGES_MAX)
                     .then(|| jobs.try_recv().ok())
                     .flatten();
@@ -687,6 +695,9 @@ impl CommitWriter {
                 {
                     tracing::error!(%error, "the store is lost: nothing can be written");
                 }
+            }
+            if worked {
+                self.slot.writes.fetch_add(1, Relaxed);
             }
             if well {
                 self.confirm();

@@ -195,6 +195,7 @@ async fn what_reached_the_disk_by_a_commit_that_failed_is_on_the_board_once_the_
             tags: tags(),
             metrics: Arc::default(),
             reopenings: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         }),
         board: board.clone(),
         metrics: Arc::default(),
