@@ -3,10 +3,10 @@
 
 use crate::clock::Time;
 use crate::desk::audit;
+use crate::private_file;
 use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in the key ring's folder.
@@ -105,11 +105,10 @@ impl TokenRegister {
 
     /// Appends a line durably. Of two simultaneous commands, each writes its line whole.
     pub fn append(&self, line: &RegisterLine) -> io::Result<()> {
+        private_file::create_if_missing(&self.path)?;
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
-            .create(true)
-            .mode(0o600)
             .open(&self.path)?;
         file.lock()?;
         let mut text = serde_json::to_string(line).map_err(io::Error::other)?;

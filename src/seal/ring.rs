@@ -63,7 +63,7 @@ impl RingLock {
     /// `Missing` if there is no such folder, `Io` if it cannot be locked.
     pub fn of(path: &Path) -> Result<RingLock, RingError> {
         // The folder is locked, because the file is replaced by every change.
-        let opened = std::fs::File::open(folder_of(path));
+        let opened = std::fs::File::open(private_file::folder_of(path));
         let locked = opened.and_then(|folder| folder.lock().map(|()| folder));
         match locked {
             Ok(folder) => Ok(RingLock {
@@ -625,7 +625,8 @@ impl RingFile {
     /// `Io` if the new file cannot be written; the old one stays.
     pub fn replace(&self, lock: &RingLock) -> Result<(), RingError> {
         let path = &lock.path;
-        let beside = write_beside(self, HEADER, path)?;
+        // An operator rotates as root, and the node reads the ring as a user of its own.
+        let beside = write_beside(self, HEADER, path, Some(path))?;
         std::fs::rename(&beside, path)
             .inspect_err(|_| drop(std::fs::remove_file(&beside)))
             .and_then(|()| sync_folder(path))
@@ -764,7 +765,7 @@ impl RingFile {
 
 /// Writes a file of keys where there is none. Of two simultaneous writers one fails.
 fn write_new(keys: &impl Serialize, header: &str, path: &Path) -> Result<(), RingError> {
-    let beside = write_beside(keys, header, path)?;
+    let beside = write_beside(keys, header, path, None)?;
     let linked = std::fs::hard_link(&beside, path);
     let removed = std::fs::remove_file(&beside);
     match linked {
@@ -777,12 +778,20 @@ fn write_new(keys: &impl Serialize, header: &str, path: &Path) -> Result<(), Rin
     .map_err(|error| RingError::Io(path.to_owned(), error))
 }
 
-/// Writes a file of keys durably under a temporary name beside its own.
-fn write_beside(keys: &impl Serialize, header: &str, path: &Path) -> Result<PathBuf, RingError> {
+/// Writes a file of keys durably under a temporary name beside its own, with the owner of the file that it replaces.
+fn write_beside(
+    keys: &impl Serialize,
+    header: &str,
+    path: &Path,
+    replaces: Option<&Path>,
+) -> Result<PathBuf, RingError> {
     let body = Zeroizing::new(toml::to_string(keys).expect("keys are plain data"));
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let _ = std::fs::remove_file(&beside);
     let written = private_file::create_new(&beside).and_then(|mut file| {
+        if let Some(old) = replaces {
+            private_file::take_owner_of(&file, old)?;
+        }
         file.write_all(header.as_bytes())?;
         file.write_all(body.as_bytes())?;
         file.sync_all()
@@ -798,13 +807,7 @@ fn write_beside(keys: &impl Serialize, header: &str, path: &Path) -> Result<Path
 
 /// Makes a new name in a folder durable.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    std::fs::File::open(folder_of(path))?.sync_all()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    let folder = path.parent();
-    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
+    std::fs::File::open(private_file::folder_of(path))?.sync_all()
 }
 
 /// Purpose of a sealed text. Each has its own keys, so that none is accepted as another.
@@ -1020,6 +1023,26 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(RingFile::read(&path).unwrap().identity.0 == ring.identity.0);
         assert!(matches!(ring.write_new(&path), Err(RingError::Exists(_))));
+    }
+
+    #[test]
+    fn a_rotated_ring_keeps_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let mut ring = RingFile::generate(Time(1));
+        ring.write_new(&path).unwrap();
+        let owner = |path: &Path| {
+            let metadata = std::fs::metadata(path).unwrap();
+            (metadata.uid(), metadata.gid(), metadata.mode() & 0o777)
+        };
+        // As /etc/liangma is: the folder is root's, the ring the node's.
+        let given = std::os::unix::fs::chown(&path, Some(54_321), Some(54_322));
+        let before = owner(&path);
+        assert_eq!(before.0 == 54_321, given.is_ok());
+        let lock = RingLock::of(&path).unwrap();
+        ring.rotate(Time(2), Duration::ZERO).unwrap();
+        ring.replace(&lock).unwrap();
+        assert_eq!(owner(&path), before);
     }
 
     #[test]

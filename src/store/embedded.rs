@@ -32,7 +32,6 @@ use crate::status::Word;
 use fence::{CommitNote, Disbelief};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::cell::RefCell;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
@@ -1071,10 +1070,7 @@ fn shorten(mut who: Identity, home_bits: u32) -> Identity {
 ///
 /// The directory cannot be created.
 pub fn make_private(folder: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    private_file::create_folder(folder)
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {

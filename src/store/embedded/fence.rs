@@ -7,11 +7,11 @@
 
 use super::{META, OpenedEmbedded, failed};
 use crate::clock::Time;
+use crate::private_file;
 use crate::store::Error;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -126,12 +126,14 @@ fn noted(folder: &Path) -> u64 {
 fn write(folder: &Path, commits: u64) -> std::io::Result<()> {
     // Overwritten in place with a fixed length, so a reader finds one number or the other. Written after the commit, so never
     // ahead of the store.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.join(FILE))?;
+    let path = folder.join(FILE);
+    let opened = OpenOptions::new().write(true).open(&path);
+    let mut file = match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            private_file::create_new(&path)?
+        }
+        opened => opened?,
+    };
     file.write_all(format!("{commits:020}\n").as_bytes())
 }
 
