@@ -56,6 +56,7 @@ pub mod person;
 pub mod private_file;
 pub mod process;
 pub mod refusal;
+pub mod service_manager;
 pub mod sightings;
 pub mod signals;
 pub mod status;

@@ -26,6 +26,7 @@ use crate::seal::Seal;
 use crate::seal::ring::KeyFile;
 use crate::service::AppState;
 use crate::service::in_force::SettingsInForce;
+use crate::service_manager::{self, Notice};
 use crate::signals::{SignalAction, Signals};
 use crate::store::{Store, embedded};
 use crate::version::{COMMIT, VERSION};
@@ -147,6 +148,9 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
     let mut signals = Signals::listen()?;
     // Before anything that may wait: a supervisor reads there what the node waits for.
     let waiting = waiting_door(&settings)?;
+    if let StoreSettings::Redis(_) = settings.store {
+        service_manager::tell(Notice::WaitingForStore);
+    }
     let mut node = tokio::select! {
         node = open_over(&settings, &keys, waiting) => node?,
         // The node waits for an unreachable store, and can be ended meanwhile.
@@ -159,6 +163,7 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
             anyhow::anyhow!("the doors cannot be printed to standard output: {error}").into(),
         );
     }
+    service_manager::tell(Notice::Serving);
     let reload = Arc::new(Reload {
         told,
         app: node.app.clone(),
@@ -187,6 +192,7 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
         }
     }
     let asked_at = Instant::now();
+    service_manager::tell(Notice::Draining);
     tracing::info!("the node drains: a second signal ends it at once");
     tokio::select! {
         () = node.drain() => tracing::info!("every query has ended"),

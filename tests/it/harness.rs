@@ -136,6 +136,8 @@ pub struct NodeBuilder {
     pub config: Option<PathBuf>,
     /// A file that says how far the process's time of day is shifted, see [`shifted`].
     pub clock: Option<PathBuf>,
+    /// The socket of a service manager.
+    pub notify: Option<PathBuf>,
 }
 
 impl NodeBuilder {
@@ -148,6 +150,7 @@ impl NodeBuilder {
             binary: None,
             config: None,
             clock: None,
+            notify: None,
         }
     }
 
@@ -165,6 +168,12 @@ impl NodeBuilder {
     /// With the settings of a file in the place of those that tests usually have.
     pub fn configured(mut self, file: &Path) -> NodeBuilder {
         self.config = Some(file.to_owned());
+        self
+    }
+
+    /// Under a service manager that listens at this path.
+    pub fn notifying(mut self, socket: &Path) -> NodeBuilder {
+        self.notify = Some(socket.to_owned());
         self
     }
 
@@ -209,6 +218,9 @@ impl NodeBuilder {
         };
         if let Some(file) = &self.clock {
             command.envs(shifted(file));
+        }
+        if let Some(socket) = &self.notify {
+            command.env("NOTIFY_SOCKET", socket);
         }
         command.arg("serve");
         if let Some(file) = &self.config {

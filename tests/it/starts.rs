@@ -4,7 +4,8 @@ use crate::harness::*;
 use crate::process::free_port;
 use liangma::http::door::Door;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
 
 #[test]
 fn the_operations_door_tells_what_a_start_waits_for() {
@@ -51,6 +52,44 @@ fn the_door_is_the_nodes_once_there_is_a_store() {
     let node = NodeBuilder::new(&[&setting]).node();
     assert_eq!(node.address(Door::Ops).port(), port);
     assert_eq!(node.get(Door::Ops, "/ready").json()["state"], "ready");
+}
+
+#[test]
+fn systemd_is_told_when_the_doors_are_open_and_when_the_node_drains() {
+    let folder = folder();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let told = || {
+        let mut text = [0; 256];
+        let length = socket.recv(&mut text).unwrap();
+        String::from_utf8(text[..length].to_vec()).unwrap()
+    };
+    let store = folder.path().join("store");
+    let node = NodeBuilder::new(&[])
+        .over(&store)
+        .notifying(&path)
+        .starting();
+    // What a command needs as soon as `systemctl start` is back.
+    assert!(told().starts_with("READY=1\n"));
+    assert!(store.join("keys").exists());
+    let node = node.open();
+    node.signal(libc::SIGTERM);
+    assert!(told().starts_with("STOPPING=1\n"));
+    assert_eq!(node.end().code(), Some(0));
+
+    // A store of another machine must not hold up who started the node.
+    let ring = Ring::make();
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let starting = NodeBuilder::new(&[])
+        .over_redis(&url, &ring)
+        .notifying(&path)
+        .starting();
+    assert_eq!(told(), "READY=1\nSTATUS=Waiting for the store.");
+    starting.signal(libc::SIGTERM);
+    assert_eq!(starting.end().code(), Some(0));
 }
 
 #[test]
