@@ -6,7 +6,7 @@ FLAGS := --release --locked
 # The gate's own profile is built in half the time of a release, and ends at sums that overflow.
 GATE := --profile gate --locked
 
-.PHONY: help build demo cluster drill package test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
+.PHONY: help build demo cluster drill package container test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,9 @@ drill: build ## eight drills against a cluster of its own: what was expected, se
 
 package: build ## .deb, .rpm, stripped binary, debug information and a bill of materials, in target/package (needs cargo-deb, cargo-generate-rpm, cargo-cyclonedx)
 	deploy/package/build
+
+container: ## the ten commands of docs/operate/first-node.md in a bare Debian, with the .deb of `make package` (as root; needs debootstrap, systemd-container)
+	tests/container
 
 test: lint ## the gate: format, lints, every test
 	$(CARGO) test $(GATE)

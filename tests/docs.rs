@@ -145,6 +145,19 @@ fn the_readme_is_short() {
     assert!(readme.lines().count() <= 110);
 }
 
+/// The page says how many, and `tests/container` runs each.
+#[test]
+fn the_first_node_takes_ten_commands() {
+    let page = root().join("docs/operate/first-node.md");
+    let page = std::fs::read_to_string(page).expect("a page");
+    let begun = page
+        .lines()
+        .filter(|line| line.trim_start() == "```sh")
+        .count();
+    assert_eq!(begun, 10);
+    assert_eq!(page.matches("```").count(), 2 * begun);
+}
+
 /// Files that people run or paste from: all but sources, what was built, and what was measured.
 fn scripts(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder of the project") {
