@@ -6,7 +6,7 @@ FLAGS := --release --locked
 # The gate's own profile is built in half the time of a release, and ends at sums that overflow.
 GATE := --profile gate --locked
 
-.PHONY: help build demo cluster drill package container test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
+.PHONY: help build demo cluster drill package container image test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,9 @@ package: build ## .deb, .rpm, stripped binary, debug information and a bill of m
 
 container: ## the ten commands of docs/operate/first-node.md in a bare Debian, with the .deb of `make package` (as root; needs debootstrap, systemd-container)
 	tests/container
+
+image: ## the image and compose.yaml, built and run without a daemon or a registry of images (as root; needs buildah, podman, debootstrap, docker-compose)
+	tests/image
 
 test: lint ## the gate: format, lints, every test
 	$(CARGO) test $(GATE)
