@@ -794,6 +794,10 @@ mod tests {
                 RESIDENT.replace(r#","name":"陈美玲""#, ""),
                 MissingField("name"),
             ),
+            (
+                RESIDENT.replace(r#","assurance":"real_person""#, ""),
+                MissingField("assurance"),
+            ),
             (RESIDENT.replace(r#""10""#, r#""15""#), OfflineRegistration),
             (RESIDENT.replace("77211", "7721"), BadDocument),
             (RESIDENT.replace("77211", "77210"), BadCheckDigit),
@@ -842,6 +846,8 @@ mod tests {
         for (line, why) in cases {
             assert_eq!(parse(line.as_bytes(), TODAY), Err(why), "{line}");
             assert!(!why.detail().is_empty());
+            let answered = Rejection::of_answer(why.code(), &why.detail());
+            assert_eq!(answered, Some(why), "as `import --to` says it");
         }
     }
 

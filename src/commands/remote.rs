@@ -39,6 +39,8 @@ struct FeedReply {
 struct RejectedLine {
     line: usize,
     code: String,
+    #[serde(default)]
+    detail: String,
 }
 
 impl Remote {
@@ -99,7 +101,7 @@ impl Remote {
             let number = numbers.get(rejected.line.wrapping_sub(1)).copied();
             let number =
                 number.ok_or_else(|| anyhow!("the node rejects a line that was not sent"))?;
-            let why = Rejection::of_code(&rejected.code)
+            let why = Rejection::of_answer(&rejected.code, &rejected.detail)
                 .ok_or_else(|| anyhow!("the node rejects line {number}: {}", rejected.code))?;
             if self.outcome.rejected.len() < REJECTED_LISTED_MAX {
                 self.outcome.reject(number, why);

@@ -175,11 +175,38 @@ impl Rejection {
         }
     }
 
-    /// Returns the rejection with a code from another node. The name of a missing field is not part of the code.
-    pub fn of_code(code: &str) -> Option<Rejection> {
-        Rejection::ALL
-            .into_iter()
-            .find(|rejection| rejection.code() == code)
+    /// Fields without which an event is rejected.
+    const EVENT_FIELDS: [&str; 15] = [
+        "event",
+        "cert_type",
+        "cert_no",
+        "name",
+        "assurance",
+        "reason",
+        "action",
+        "at",
+        "source",
+        "seq",
+        "certificate",
+        "celsius",
+        "places",
+        "owner",
+        "paper",
+    ];
+
+    /// Returns the rejection of a line by another node, which answers with its code and its sentence; None for an unknown code. The
+    /// sentence alone names a missing field.
+    pub fn of_answer(code: &str, detail: &str) -> Option<Rejection> {
+        let mut missing = Rejection::EVENT_FIELDS
+            .map(Rejection::MissingField)
+            .into_iter();
+        let named =
+            missing.find(|rejection| rejection.code() == code && rejection.detail() == detail);
+        let by_code = || {
+            let mut all = Rejection::ALL.into_iter();
+            all.find(|rejection| rejection.code() == code)
+        };
+        named.or_else(by_code)
     }
 
     /// Returns a sentence for the sender.
