@@ -219,8 +219,7 @@ impl Platform {
     fn verify(&self, assertion: &str) -> Result<Claims, Refusal> {
         use jsonwebtoken::errors::ErrorKind;
         let head = decode_header(assertion).map_err(|_| Refusal::Unauthorized)?;
-        // Critical extensions (RFC 7515, 4.1.11) must be understood, and none is.
-        if head.crit.is_some() {
+        if has_critical(assertion) {
             return Err(Refusal::Unauthorized);
         }
         let mut refusal = Refusal::Unauthorized;
@@ -247,6 +246,17 @@ impl Platform {
         }
         Err(refusal)
     }
+}
+
+/// Returns whether the header of an assertion names critical extensions (RFC 7515, 4.1.11), which must be understood, and none
+/// is. Any value counts, also `null`, which is no value by the standard.
+fn has_critical(assertion: &str) -> bool {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let head = assertion.split('.').next().unwrap_or_default();
+    let head = URL_SAFE_NO_PAD.decode(head).unwrap_or_default();
+    let head = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&head);
+    head.map_or(true, |head| head.contains_key("crit"))
 }
 
 /// Checks that an assertion was issued within the last minutes. One from long ago, from the future or valid for years was not
@@ -480,6 +490,23 @@ fn has_small_order(point: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_that_names_critical_extensions_is_found_whatever_it_says_of_them() {
+        use base64::Engine;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        for (head, is_critical) in [
+            (r#"{"alg":"EdDSA","kid":"a"}"#, false),
+            (r#"{"alg":"EdDSA","crit":["x"]}"#, true),
+            (r#"{"alg":"EdDSA","crit":[]}"#, true),
+            (r#"{"alg":"EdDSA","crit":null}"#, true),
+            (r#"{"alg":"EdDSA","cr\u0069t":null}"#, true),
+            ("[]", true),
+        ] {
+            let assertion = format!("{}.e30.AA", URL_SAFE_NO_PAD.encode(head));
+            assert_eq!(has_critical(&assertion), is_critical, "{head}");
+        }
+    }
 
     #[test]
     fn bits_of_a_modulus_are_counted_exactly() {
