@@ -18,15 +18,15 @@ mod registration;
 pub mod revocation;
 pub mod roles;
 
-use crate::clock::{DAY_MS, Time};
+use crate::clock::Time;
 use crate::feed::{Rejection, is_source};
 use crate::identity::{AssertionNumber, Platform};
 use crate::language::Language;
 use crate::offline::issue::OfflineIssuer;
-use crate::paper::{Cursor, Paper, PaperKey, PaperKind, PaperKinds};
+use crate::paper::{Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::{Document, Identity, MaskedIdentity, MaskedName, Profile, is_name};
 use crate::refusal::Refusal;
-use crate::seal::{Caller, Nonces, Seal, base32};
+use crate::seal::{Caller, Nonces, Seal, Session, base32};
 use crate::store::{Change, ChangeKind, LocatedRecord};
 use crate::store_client::StoreClient;
 use audit::Audit;
@@ -35,6 +35,7 @@ use roles::Act;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Limits and options of the desk.
 #[derive(Clone, Debug)]
@@ -129,6 +130,12 @@ const LIMIT_MAX: usize = 100;
 
 /// Idempotency keys that are stored in one call.
 const BOUND_TOGETHER: usize = 1_000;
+
+/// Requests with an idempotency key that one resident may make in a day, also refused ones.
+const KEYED_DAY_MAX: usize = PAGE_MAX;
+
+/// Papers of one kind that an office or organisation may file about one person in a day.
+const FILED_DAY_MAX: u8 = 16;
 
 /// What the desk needs for one request.
 pub struct Desk<'r> {
@@ -279,7 +286,8 @@ impl Desk<'_> {
     }
 
     /// Marks an assertion as used for all nodes; the store decides which use was first. With `user`, the same user may use it
-    /// again. Each assertion has an owner of its own, so that none displaces another.
+    /// again: a membership, so that the assertion adds no other one. Each assertion has an owner of its own, so that none
+    /// displaces another.
     ///
     /// # Errors
     ///
@@ -307,9 +315,25 @@ impl Desk<'_> {
         }
     }
 
-    /// Binds an idempotency key of a caller to the content of a request. Returns `IdempotencyMismatch` if it is bound to other
-    /// content. The store decides which of two requests was first.
+    /// Binds an idempotency key of a resident to the content of a request. Returns `IdempotencyMismatch` if it is bound to other
+    /// content, and `LimitReached` beyond the daily number of keys. The store decides which of two requests was first.
     async fn bind(
+        &self,
+        noun: &str,
+        caller: Identity,
+        word: Option<&str>,
+        content: &[u8],
+    ) -> Result<(), Refusal> {
+        let Some(text) = word else {
+            return Ok(());
+        };
+        let key = self.request_key(noun, &caller, text);
+        self.bound_a_day(caller, "key", &key, KEYED_DAY_MAX).await?;
+        self.bind_to(noun, caller, word, content).await
+    }
+
+    /// Binds an idempotency key as [`Desk::bind`] does, without a daily number.
+    async fn bind_to(
         &self,
         noun: &str,
         caller: Identity,
@@ -348,6 +372,16 @@ impl Desk<'_> {
     /// Stores bindings that do not exist yet; the store decides which of two was first. Returns for each whether the key is
     /// bound to this content now; None if the store does not say.
     async fn are_bound(&self, bindings: &[Binding]) -> Result<Vec<Option<bool>>, Refusal> {
+        let bound = self.bound(bindings).await?;
+        let is_own = |(bound, own): (Option<String>, &Binding)| {
+            bound.map(|content| content == base32::text(&own.content))
+        };
+        Ok(bound.into_iter().zip(bindings).map(is_own).collect())
+    }
+
+    /// Stores bindings that do not exist yet, and returns the content to which each key is bound now; None if the store does not
+    /// say.
+    async fn bound(&self, bindings: &[Binding]) -> Result<Vec<Option<String>>, Refusal> {
         let request = |binding: &Binding| IdempotentRequest {
             content: base32::text(&binding.content),
         };
@@ -357,23 +391,92 @@ impl Desk<'_> {
         });
         let changes = changes.collect::<Result<_, _>>()?;
         let new = self.store_client.apply(changes).await?;
-        let mut told = Vec::with_capacity(bindings.len());
-        for (binding, is_new) in bindings.iter().zip(new) {
-            if is_new {
-                told.push(Some(true));
-                continue;
+        let mut told = vec![None; bindings.len()];
+        let mut known: BTreeMap<Identity, Vec<usize>> = BTreeMap::new();
+        for (nth, binding) in bindings.iter().enumerate() {
+            match new[nth] {
+                true => told[nth] = Some(request(binding).content),
+                false => known.entry(binding.owner).or_default().push(nth),
             }
-            let keys = [binding.key];
-            let papers = self.store_client.some_now(binding.owner, &keys).await?;
-            told.push(match papers.iter().flatten().next() {
-                None => None,
-                Some(paper) => {
-                    let known: IdempotentRequest = self.open(&binding.owner, paper)?;
-                    Some(known.content == request(binding).content)
+        }
+        for (owner, all) in known {
+            let keys: Vec<PaperKey> = all.iter().map(|nth| bindings[*nth].key).collect();
+            let papers = self.store_client.some_now(owner, &keys).await?;
+            for (nth, paper) in all.into_iter().zip(papers) {
+                if let Some(paper) = paper {
+                    let known: IdempotentRequest = self.open(&owner, &paper)?;
+                    told[nth] = Some(known.content);
                 }
-            });
+            }
         }
         Ok(told)
+    }
+
+    /// Takes a place for each paper in the day's quota that its filer has for the person. Returns for each whether there was one.
+    /// A paper that has a place takes no other.
+    async fn take_places(
+        &self,
+        noun: &str,
+        filer: &str,
+        papers: &[(Identity, PaperKey)],
+    ) -> Result<Vec<bool>, Refusal> {
+        let day = self.now.day().to_be_bytes();
+        let mut has_place = vec![false; papers.len()];
+        // The papers of each person that have no place yet.
+        let mut open: BTreeMap<Identity, Vec<usize>> = BTreeMap::new();
+        for (nth, (who, _)) in papers.iter().enumerate() {
+            open.entry(*who).or_default().push(nth);
+        }
+        for place in 0..FILED_DAY_MAX {
+            let persons: Vec<Identity> = open.keys().copied().collect();
+            for some in persons.chunks(BOUND_TOGETHER) {
+                let binding = |who: &Identity| {
+                    let parts = [
+                        noun.as_bytes(),
+                        filer.as_bytes(),
+                        &who.claim,
+                        &day,
+                        &[place],
+                    ];
+                    Binding {
+                        owner: self.seal.owner("quota", filer, partition(who)),
+                        key: self
+                            .seal
+                            .paper_key(&[&[&b"quota"[..]], &parts[..]].concat()),
+                        content: papers[open[who][0]].1,
+                    }
+                };
+                let bindings: Vec<Binding> = some.iter().map(binding).collect();
+                for (who, content) in some.iter().zip(self.bound(&bindings).await?) {
+                    let Some(left) = open.get_mut(who) else {
+                        continue;
+                    };
+                    left.retain(|nth| {
+                        has_place[*nth] |= content == Some(base32::text(&papers[*nth].1));
+                        !has_place[*nth]
+                    });
+                }
+            }
+            open.retain(|_, left| !left.is_empty());
+            if open.is_empty() {
+                break;
+            }
+        }
+        Ok(has_place)
+    }
+
+    /// Takes a place as [`Desk::take_places`] does. Returns `LimitReached` if there is none.
+    async fn take_place(
+        &self,
+        noun: &str,
+        filer: &str,
+        who: Identity,
+        key: PaperKey,
+    ) -> Result<(), Refusal> {
+        match self.take_places(noun, filer, &[(who, key)]).await?[..] {
+            [true] => Ok(()),
+            _ => Err(Refusal::LimitReached),
+        }
     }
 
     fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> PaperKey {
@@ -393,24 +496,65 @@ impl Desk<'_> {
         self.seal.owner("requests", name, spread[0] & 15)
     }
 
-    /// Returns `LimitReached` if the owner has `most` papers of a kind from the last day. A paper that exists already is
-    /// allowed.
+    /// Takes a place for a paper in the owner's quota of a day. A paper that has a place takes no other. The store decides who gets
+    /// a place, so that requests at one moment and on several nodes are within the quota. `most` is [`PAGE_MAX`] at most.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` if all `most` places of the day are taken, and the refusals of the store.
     async fn bound_a_day(
         &self,
         owner: Identity,
-        kind: PaperKind,
+        noun: &str,
         key: &PaperKey,
         most: usize,
     ) -> Result<(), Refusal> {
-        let papers = self
-            .store_client
-            .papers_now(owner, PaperKinds::of(&[kind]), None, most);
-        let papers = papers.await?;
-        let day_ago = Time(self.now.0.saturating_sub(DAY_MS));
-        let today = papers.iter().filter(|paper| paper.at > day_ago).count();
-        match today < most || papers.iter().any(|paper| paper.key == *key) {
-            true => Ok(()),
-            false => Err(Refusal::LimitReached),
+        let day = self.now.day().to_be_bytes();
+        let place = |nth: usize| {
+            let parts = [noun.as_bytes(), &owner.claim, &day, &[nth as u8]];
+            self.seal.paper_key(&[&[&b"day"[..]], &parts[..]].concat())
+        };
+        let places: Vec<PaperKey> = (0..most).map(place).collect();
+        let content = base32::text(key);
+        loop {
+            let taken = self.store_client.some_now(owner, &places).await?;
+            let mut free = Vec::new();
+            for (place, paper) in places.iter().zip(taken) {
+                match paper {
+                    None => free.push(*place),
+                    Some(paper) if self.is_bound_to(&owner, &paper, &content)? => return Ok(()),
+                    Some(_) => {}
+                }
+            }
+            if free.is_empty() {
+                return Err(Refusal::LimitReached);
+            }
+            // Requests at one moment try different places.
+            let binding = Binding {
+                owner,
+                key: free[usize::from(key[15]) % free.len()],
+                content: *key,
+            };
+            if self.are_bound(&[binding]).await?[..] == [Some(true)] {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_bound_to(&self, owner: &Identity, paper: &Paper, content: &str) -> Result<bool, Refusal> {
+        Ok(self.open::<IdempotentRequest>(owner, paper)?.content == content)
+    }
+
+    /// Returns the owner of the quotas and idempotency keys of a session. A session by which another shows a family member has its
+    /// own, so that the member does not pay for it.
+    fn filer(&self, session: &Session) -> Identity {
+        let who = session.identity;
+        match session.member {
+            None => who,
+            Some(member) => {
+                let name = format!("{member:016x}");
+                self.seal.owner("shown by", &name, partition(&who))
+            }
         }
     }
 

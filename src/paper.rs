@@ -158,8 +158,8 @@ impl PaperKind {
     /// oldest, and a paper older than all is not stored.
     ///
     /// Kinds that several persons write for one owner are unbounded, because one person's paper would remove another's. Kinds
-    /// that end something are unbounded, because what they end would be in force again. The desk limits each person's papers a
-    /// day.
+    /// that end something are unbounded, because what they end would be in force again. So are requests: a key whose request was
+    /// removed would stand for other content. The desk limits each person's papers a day.
     pub fn most(self) -> u16 {
         match self {
             PaperKind::Declaration
@@ -175,15 +175,16 @@ impl PaperKind {
             | PaperKind::Appeal
             | PaperKind::AppealState
             | PaperKind::Revocation
+            | PaperKind::Request
             | PaperKind::OfflineGeneration
             | PaperKind::ListTurn
             | PaperKind::ListPart
-            | PaperKind::ListHead => UNBOUNDED,
-            PaperKind::Certificate
+            | PaperKind::ListHead
+            | PaperKind::Certificate
             | PaperKind::Notice
-            | PaperKind::Temperature
-            | PaperKind::Trip
-            | PaperKind::Request => 512,
+            | PaperKind::Temperature => UNBOUNDED,
+            // Only the newest is shown.
+            PaperKind::Trip => 512,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Appeals: a resident asks for a reason to be checked again; the authority reads the appeal and answers it.
 
 use super::{
-    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, key_in, object,
-    partition, partition_in, purpose, read_who, write_who,
+    Binding, Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, key_in,
+    object, partition, partition_in, purpose, read_who, write_who,
 };
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
@@ -30,7 +30,10 @@ const APPEALS_DAY_MAX: usize = 16;
 const OPEN_LOOKED_AT: usize = 100;
 
 /// Answers that one appeal may have.
-const STATES_MAX: u8 = 16;
+const STATES_MAX: u8 = 64;
+
+/// Answers that one authority may give to one appeal.
+const STATES_EACH_MAX: usize = 8;
 
 #[derive(Deserialize)]
 struct AppealRequest {
@@ -103,13 +106,15 @@ impl Desk<'_> {
         }
         let who = session.identity;
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
-        self.bind("appeal", who, word, &content).await?;
+        let filer = self.filer(session);
+        self.bind("appeal", filer, word, &content).await?;
         let key = partition_in(self.key_of("appeal", &who.claim, word, &content), &who);
         let own = self
             .store_client
             .papers_now(who, KINDS, None, OPEN_LOOKED_AT)
             .await?;
         if own.iter().all(|paper| paper.key != key) {
+            let newest = own.first().map(|paper| paper.key);
             let is_open = |(appeal, told): &(Appeal, Value)| {
                 appeal.reason == reason.word()
                     && (told["state"] == "received" || told["state"] == "in_review")
@@ -117,8 +122,23 @@ impl Desk<'_> {
             if self.with_states(who, own).await?.iter().any(is_open) {
                 return Err(Refusal::LimitReached.into());
             }
+            // Of two at one moment, both after the same appeal, one is stored. If it fails, another may come a minute later.
+            let before = newest.unwrap_or_default();
+            let minute = (self.now.0 / 60_000).to_be_bytes();
+            let parts = [reason.word().as_bytes(), &before, &minute];
+            let next = self
+                .seal
+                .paper_key(&[b"appeal after", parts[0], parts[1], parts[2]]);
+            let binding = Binding {
+                owner: who,
+                key: next,
+                content: key,
+            };
+            if self.are_bound(&[binding]).await?[..] != [Some(true)] {
+                return Err(Refusal::LimitReached.into());
+            }
         }
-        self.bound_a_day(who, PaperKind::Appeal, &key, APPEALS_DAY_MAX)
+        self.bound_a_day(filer, "appeal", &key, APPEALS_DAY_MAX)
             .await?;
         let appeal = Appeal {
             reason: reason.word().to_owned(),
@@ -319,7 +339,7 @@ impl Desk<'_> {
         let mut content = content_of(asked.body)?;
         content.extend_from_slice(&key);
         let office = self.office(&pass.name, word);
-        self.bind("appeal state", office, word, &content).await?;
+        self.bind_to("appeal state", office, word, &content).await?;
         let request = self.key_of("appeal state", pass.name.as_bytes(), word, &content);
         let said = AppealState {
             id: base32::text(&key),
@@ -339,6 +359,15 @@ impl Desk<'_> {
         {
             return done;
         }
+        // No authority takes the last answer from another.
+        let given = states.iter().filter(|(_, known)| known.by == said.by);
+        if given.count() >= STATES_EACH_MAX {
+            return Err(Refusal::LimitReached.into());
+        }
+        let filer = self.seal.owner("answers", pass.holder(), partition(&who));
+        let noun = format!("answer {}", said.id);
+        self.bound_a_day(filer, &noun, &request, STATES_EACH_MAX)
+            .await?;
         let deed = AuditedAct::new(pass.holder(), Role::Authority, Act::AnswerAppeal.word());
         let detail = json!({ "appeal": said.id, "state": said.state });
         // The answer itself shows the person who gave it.

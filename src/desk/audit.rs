@@ -597,18 +597,8 @@ impl Desk<'_> {
         if self.audit.remembered.contains_key(&key) {
             return Ok(());
         }
-        if self
-            .store_client
-            .some_now(owner, &[key])
-            .await?
-            .iter()
-            .all(Option::is_none)
-        {
-            self.bound_a_day(owner, PaperKind::Request, &key, PURPOSES_DAY_MAX)
-                .await?;
-            let change = self.filing(owner, PaperKind::Request, key, &json!({}))?;
-            self.store_client.apply(vec![change]).await?;
-        }
+        self.bound_a_day(owner, "purpose", &key, PURPOSES_DAY_MAX)
+            .await?;
         self.audit.remembered.insert(key, ());
         Ok(())
     }

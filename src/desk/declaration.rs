@@ -11,7 +11,7 @@ use crate::lines::LineSplitter;
 use crate::paper::{PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::refusal::Refusal;
-use crate::seal::{AccessToken, Caller, Session, base32};
+use crate::seal::{AccessToken, Caller, Session};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,8 +33,8 @@ const CONTACTS: [&str; 3] = ["yes", "no", "unsure"];
 /// Largest number of places in a declaration.
 const PLACES_MAX: usize = 20;
 
-/// Requests of one resident in a day. Beyond it no declaration is stored.
-const REQUESTS_DAY_MAX: usize = 128;
+/// Declarations of one resident in a day, also refused ones.
+const DECLARATIONS_DAY_MAX: usize = 128;
 
 /// Declarations that are stored in one call.
 const BATCH: usize = 1_000;
@@ -160,27 +160,17 @@ impl Desk<'_> {
         let word = asked.idempotency;
         let content = content_of(asked.body)?;
         let change = match caller {
-            Caller::Session(session) => {
-                let change = self.declared_by(session, declared, word, &content).await?;
-                // Each declaration leaves a request with the declarer, and requests are limited for each day, whoever the
-                // declaration is about.
-                let (noun, own) = ("declaration", session.identity);
-                let fresh = base32::text(&self.seal.fresh_key());
-                let word = word.unwrap_or(&fresh);
-                let key = self.request_key(noun, &own, word);
-                self.bound_a_day(own, PaperKind::Request, &key, REQUESTS_DAY_MAX)
-                    .await?;
-                self.bind(noun, own, Some(word), &content).await?;
-                change
-            }
+            Caller::Session(session) => self.declared_by(session, declared, word, &content).await?,
             Caller::Token(_, pass, _) => {
                 let (member, body) = declared.for_member(pass.holder())?;
                 let ids = HashSet::from([member]);
                 let members = self.members_of(pass.holder(), &ids).await?;
                 let who = members.get(&member).ok_or(Refusal::NotOnRoster)?;
-                let change = self.declared_for(pass, *who, &body, word, &content)?;
+                let (key, change) = self.declared_for(pass, *who, &body, word, &content)?;
                 let office = self.office(pass.holder(), word);
-                self.bind("declaration", office, word, &content).await?;
+                self.bind_to("declaration", office, word, &content).await?;
+                self.take_place("declaration", pass.holder(), *who, key)
+                    .await?;
                 change
             }
         };
@@ -213,16 +203,35 @@ impl Desk<'_> {
         let key = self.key_of("declaration", &own.claim, word, content);
         let Some(who) = other else {
             let body = declared.check("self", None)?;
+            self.request_declaration(session, &key, word, content)
+                .await?;
             return Ok(self.filing(own, PaperKind::Declaration, key, &body)?);
         };
         let declarer = json!(MaskedPerson::from(&session.masked));
         let body = declared.check("other", Some(declarer))?;
-        // The contents are checked first, so that a refusal tells nothing about the person.
+        // The contents are checked first, so that a refusal tells nothing about the person. Refused names count as well, so that
+        // the name of a member is not found by trying.
+        self.request_declaration(session, &key, word, content)
+            .await?;
         let name = about.map(|about| about.name).unwrap_or_default();
         if !self.consents(session, who, &name).await? {
             return Err(Refusal::NoConsent.into());
         }
         Ok(self.filing(who, PaperKind::Declaration, key, &body)?)
+    }
+
+    /// Counts a declaration for the declarer, whoever it is about, and binds its idempotency key.
+    async fn request_declaration(
+        &self,
+        session: &Session,
+        key: &PaperKey,
+        word: Option<&str>,
+        content: &[u8],
+    ) -> Result<(), Refusal> {
+        let filer = self.filer(session);
+        self.bound_a_day(filer, "declaration", key, DECLARATIONS_DAY_MAX)
+            .await?;
+        self.bind("declaration", filer, word, content).await
     }
 
     /// Returns whether a resident may declare for a person: the person is a family member, and the name is right. All other
@@ -246,9 +255,10 @@ impl Desk<'_> {
         body: &Declaration,
         word: Option<&str>,
         content: &[u8],
-    ) -> Result<Change, Refusal> {
+    ) -> Result<(PaperKey, Change), Refusal> {
         let key = self.key_of("declaration", pass.holder().as_bytes(), word, content);
-        self.filing(who, PaperKind::Declaration, key, body)
+        let change = self.filing(who, PaperKind::Declaration, key, body)?;
+        Ok((key, change))
     }
 
     fn told_of(&self, change: &Change) -> Option<String> {
@@ -297,7 +307,7 @@ impl Desk<'_> {
         lines.finish(&mut each);
         let ids = declarations.iter().map(|(_, (member, ..))| *member);
         let members = self.members_of(pass.holder(), &ids.collect()).await?;
-        let mut changes = Vec::with_capacity(declarations.len());
+        let (mut filed, mut changes) = (Vec::new(), Vec::new());
         let (mut keyed, mut requests) = (Vec::new(), Vec::new());
         for (nth, (_, _, word, content)) in &declarations {
             if let Some(word) = word {
@@ -319,14 +329,25 @@ impl Desk<'_> {
                 continue;
             };
             match self.declared_for(pass, *who, body, word.as_deref(), content) {
-                Ok(change) => changes.push(change),
+                Ok((key, change)) => {
+                    filed.push((*who, key));
+                    changes.push((*nth, change));
+                }
                 Err(Refusal::TooLarge) => outcome.reject(*nth, Rejection::LineTooLong),
                 // The key of declarations was destroyed.
                 Err(Refusal::NotFound) => outcome.reject(*nth, Rejection::ServiceEnded),
                 Err(why) => return Err(why.into()),
             }
         }
-        for batch in changes.chunks(BATCH) {
+        let has_place = self.take_places("declaration", pass.holder(), &filed);
+        let mut within = Vec::with_capacity(changes.len());
+        for ((nth, change), has_place) in changes.into_iter().zip(has_place.await?) {
+            match has_place {
+                true => within.push(change),
+                false => outcome.reject(nth, Rejection::FiledToday),
+            }
+        }
+        for batch in within.chunks(BATCH) {
             outcome.count(&self.store_client.apply(batch.to_vec()).await?);
         }
         let said = serde_json::from_str(&outcome.to_json());

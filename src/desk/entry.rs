@@ -164,9 +164,10 @@ impl Desk<'_> {
         let entry = declared.check(self.now.day())?;
         let who = session.identity;
         let (word, content) = (asked.idempotency, content_of(asked.body)?);
-        self.bind("entry", who, word, &content).await?;
+        let filer = self.filer(session);
+        self.bind("entry", filer, word, &content).await?;
         let key = self.key_of("entry", &who.claim, word, &content);
-        self.bound_a_day(who, PaperKind::Entry, &key, ENTRIES_DAY_MAX)
+        self.bound_a_day(filer, "entry", &key, ENTRIES_DAY_MAX)
             .await?;
         let (destination, arrives) = (entry.destination.clone(), entry.arrives.clone());
         let list = list_of(self.seal, &destination, &arrives, partition(&who));
@@ -189,14 +190,15 @@ impl Desk<'_> {
                     .get(usize::from(listed.nth))
                     .ok_or(Refusal::LimitReached)?;
                 let change = self.filing(list, PaperKind::Entry, *place, &listed)?;
-                let filed = self.store_client.apply(vec![change, own.clone()]).await?;
-                new &= listed.nth > free || filed[1];
+                let filed = self.store_client.apply(vec![change]).await?;
                 // The same person declared another entry meanwhile, which has this key.
                 if filed[0] {
                     break;
                 }
                 listed.nth += 1;
             }
+            // The entry is the person's once it is on the list, so that none is missing there.
+            new = self.store_client.apply(vec![own]).await?[0];
         }
         Ok(DeskResponse::Done(
             json!({ "id": base32::text(&key), "new": new }),

@@ -116,7 +116,12 @@ impl Desk<'_> {
         let content = [write_who(&who), format!("{:?}", added.student)].concat();
         let (word, content) = (asked.idempotency, content.as_bytes());
         self.bind("member", owner, word, content).await?;
-        let mut key = self.key_of("member", &owner.claim, word, content);
+        let mut key = match word {
+            Some(_) => self.key_of("member", &owner.claim, word, content),
+            None => self
+                .seal
+                .paper_key(&[b"member by assertion", &owner.claim, &number.0]),
+        };
         let mut known = false;
         for (paper, member) in members.iter().filter(|(_, member)| member.added) {
             // The same member again: the assurance may have risen, the membership stays.
@@ -129,12 +134,11 @@ impl Desk<'_> {
             return Err(Refusal::LimitReached.into());
         }
         if !known {
-            self.bound_a_day(owner, PaperKind::Member, &key, MEMBERS_DAY_MAX)
+            self.bound_a_day(owner, "member", &key, MEMBERS_DAY_MAX)
                 .await?;
         }
-        // Only the same caller may repeat the request.
-        let user = Some(&session.identity.claim);
-        self.use_assertion(number, user).await?;
+        // The assertion stands for this membership of this caller: the request may be repeated until the membership ends.
+        self.use_assertion(number, Some(&key)).await?;
         let steps = self.register(who, &profile).await?;
         let masked = masked_of(&profile);
         if !known {
@@ -155,15 +159,25 @@ impl Desk<'_> {
                 self.filing(who, PaperKind::Member, key, &others)?,
             ];
             let filed = self.store_client.apply(changes).await?;
+            let live = self.live(owner).await?;
+            // Others were added at the same moment, here or on another node. Each of them sees this and takes itself back.
+            let count = live.iter().filter(|(_, member)| member.added).count();
+            if filed[0] && count > self.settings.family_members_max {
+                let ended = live.iter().find(|(paper, _)| paper.key == key);
+                if let Some((paper, _)) = ended {
+                    self.store_client
+                        .apply(self.gone(owner, who, paper)?)
+                        .await?;
+                }
+                return Err(Refusal::LimitReached.into());
+            }
             // The membership of this key has ended, so its sessions would be refused.
-            if !filed[0]
-                && self
-                    .live(owner)
-                    .await?
-                    .iter()
-                    .all(|(paper, _)| paper.key != key)
-            {
-                return Err(Refusal::IdempotencyMismatch.into());
+            let ended = match word {
+                Some(_) => Refusal::IdempotencyMismatch,
+                None => Refusal::Unauthorized,
+            };
+            if !filed[0] && live.iter().all(|(paper, _)| paper.key != key) {
+                return Err(ended.into());
             }
         }
         Ok(DeskResponse::Done(self.opened(key, who, steps, masked)))

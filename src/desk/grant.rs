@@ -303,6 +303,14 @@ impl Desk<'_> {
         if full && granted.iter().all(|(paper, _)| paper.key != key) {
             return Err(Refusal::LimitReached.into());
         }
+        // The grant of this key was revoked, so its code would be refused.
+        let is_in_force = granted.iter().any(|(paper, _)| paper.key == key);
+        if word.is_some() && !is_in_force {
+            let known = self.store_client.some_now(who, &[key]).await?;
+            if known.iter().any(Option::is_some) {
+                return Err(Refusal::IdempotencyMismatch.into());
+            }
+        }
         // Both papers stay until the grant has ended, however long that is.
         let end = end_of(&until)?.min(AT_MAX);
         let granted = GrantRecord {
@@ -319,7 +327,14 @@ impl Desk<'_> {
             self.filing_at(who, PaperKind::Grant, key, end, &granted)?,
             self.filing_at(list, PaperKind::Grant, key, end, &granted)?,
         ];
-        self.store_client.apply(changes).await?;
+        let filed = self.store_client.apply(changes).await?;
+        // Others were given at the same moment, here or on another node. Each of them sees this and takes itself back.
+        let (live, in_force) = self.granted(who).await?;
+        if filed[0] && (in_force.len() > GRANTS_MAX || live > GRANTS_LIVE_MAX) {
+            let ends = self.ends_of(who, list, &key, end)?;
+            self.store_client.apply(ends).await?;
+            return Err(Refusal::LimitReached.into());
+        }
         Ok(DeskResponse::Done(json!({
             "id": base32::text(&key), "organisation": granted.organisation, "until": granted.until,
             "code": self.code_of(&key, &granted)?,
@@ -441,13 +456,7 @@ impl Desk<'_> {
         let granted = self.in_force(who, &[key]).await?;
         let (paper, granted) = granted.first().ok_or(Refusal::NotFound)?;
         let list = roster(self.seal, &granted.organisation, partition(&who));
-        let end = gone_key(&key);
-        let nothing = json!({});
-        let changes = vec![
-            // The paper that ends a grant stays as long as the grant would.
-            self.filing_at(list, PaperKind::GrantGone, end, paper.at, &nothing)?,
-            self.filing_at(who, PaperKind::GrantGone, end, paper.at, &nothing)?,
-        ];
+        let changes = self.ends_of(who, list, &key, paper.at)?;
         self.store_client.apply(changes).await?;
         let organisation = Organisation::new(self.seal, &granted.organisation);
         self.revoked_grants
@@ -459,6 +468,21 @@ impl Desk<'_> {
         Ok(DeskResponse::Found(
             json!({ "id": base32::text(&key), "state": "ended" }),
         ))
+    }
+
+    /// Returns the changes that end a grant with the resident and on the roster. They stay as long as the grant would.
+    fn ends_of(
+        &self,
+        who: Identity,
+        list: Identity,
+        key: &PaperKey,
+        at: Time,
+    ) -> Result<Vec<Change>, Refusal> {
+        let (end, nothing) = (gone_key(key), json!({}));
+        Ok(vec![
+            self.filing_at(list, PaperKind::GrantGone, end, at, &nothing)?,
+            self.filing_at(who, PaperKind::GrantGone, end, at, &nothing)?,
+        ])
     }
 
     /// Returns the members of an organisation's roster, each with a code to scan: by partition, and in each the grants that end

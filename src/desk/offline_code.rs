@@ -179,8 +179,8 @@ impl Desk<'_> {
             .await?
             .ok_or(Refusal::NotFound)?;
         let resident = placed.id;
-        let (kind, key) = (PaperKind::OfflineGeneration, self.seal.fresh_key());
-        self.bound_a_day(who, kind, &key, REVOCATIONS_DAY_MAX)
+        let key = self.seal.fresh_key();
+        self.bound_a_day(who, "offline generation", &key, REVOCATIONS_DAY_MAX)
             .await?;
         let papers = self.store_client.papers_now(who, KINDS, None, PAGE_MAX);
         let mut newest = offline.generations.newest(resident)?;

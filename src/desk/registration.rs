@@ -257,7 +257,8 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// `IdempotencyMismatch`, a rejection of a field, and the refusals of the store and the audit log.
+    /// `IdempotencyMismatch`, `LimitReached` beyond the registrations of a document in a day, a rejection of a field, and the
+    /// refusals of the store and the audit log.
     pub(super) async fn register_offline(
         &self,
         staff: &AccessToken,
@@ -269,8 +270,11 @@ impl Desk<'_> {
         let number = self.number_of(&asking.document()?, &key);
         let registration = asking.check(number, staff)?;
         let office = self.office(&staff.name, word);
-        self.bind("registration", office, word, &content).await?;
+        self.bind_to("registration", office, word, &content).await?;
         let by_number = by_number(self.seal, &registration.number);
+        // Each registration of a document is on one list, which no office fills.
+        self.take_place("registration", staff.holder(), by_number, key)
+            .await?;
         let deed = AuditedAct::new(staff.holder(), Role::Staff, Act::Register.word());
         self.record_deeds(vec![deed.about(by_number)]).await?;
         let elsewhere = |known: &Registration| !self.is_of(known, staff);

@@ -64,6 +64,8 @@ pub enum Rejection {
     SeqReused,
     /// The idempotency key was used before, for another line.
     KeyReused,
+    /// The organisation has declared for this member as often as it may in a day.
+    FiledToday,
     /// A symptom is unknown.
     UnknownSymptom,
     /// The kind of contact is unknown.
@@ -88,7 +90,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// All rejections, in the order of the enum.
-    pub const ALL: [Rejection; 39] = [
+    pub const ALL: [Rejection; 40] = [
         Rejection::LineTooLong,
         Rejection::NotJson,
         Rejection::NotAnObject,
@@ -118,6 +120,7 @@ impl Rejection {
         Rejection::SeqTooHigh,
         Rejection::SeqReused,
         Rejection::KeyReused,
+        Rejection::FiledToday,
         Rejection::UnknownSymptom,
         Rejection::UnknownContact,
         Rejection::UnknownTransport,
@@ -161,6 +164,7 @@ impl Rejection {
             Rejection::SeqTooHigh => "seq_too_high",
             Rejection::SeqReused => "seq_reused",
             Rejection::KeyReused => "idempotency_mismatch",
+            Rejection::FiledToday => "limit_reached",
             Rejection::SourceNotPermitted => "source_not_permitted",
             Rejection::UnknownSymptom => "unknown_symptom",
             Rejection::UnknownContact => "unknown_contact",
@@ -284,6 +288,7 @@ impl Rejection {
                 "seq must be at most the time in nanoseconds since 1970, two days ahead"
             }
             Rejection::KeyReused => "this idempotency key was used before for another line",
+            Rejection::FiledToday => "no further declaration for this member is taken today",
             Rejection::SeqReused => {
                 "the source used this seq before for the opposite or for another record; use a higher one"
             }

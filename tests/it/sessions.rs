@@ -9,8 +9,17 @@ use serde_json::{Value, json};
 const JWKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/identity/jwks.json");
 
 pub fn node() -> Node {
-    let jwks = format!("identity_jwks_file={JWKS}");
-    NodeBuilder::new(&[&jwks, "identity_issuer=https://id.example"]).node()
+    NodeBuilder::new(&platform()).node()
+}
+
+/// Settings of a node that accepts the assertions of this file.
+pub fn platform() -> [&'static str; 2] {
+    const FILE: &str = concat!(
+        "identity_jwks_file=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/it/identity/jwks.json"
+    );
+    [FILE, "identity_issuer=https://id.example"]
 }
 
 pub fn ed() -> EncodingKey {

@@ -3,6 +3,7 @@
 use crate::harness::*;
 use crate::sessions::{claims, ed, node, sign, with};
 use jsonwebtoken::Algorithm;
+use liangma::http::door::Door;
 use serde_json::{Value, json};
 
 pub fn assertion(claims: &Value) -> String {
@@ -189,4 +190,35 @@ fn nobody_adds_more_than_the_limit_or_without_a_genuine_assertion() {
     post(&assertion(&claims(&chen))).refuses(400, "malformed");
     post(&assertion(&with(&person(2), "cert_type", json!("15"))))
         .refuses(422, "offline_registration");
+}
+
+#[test]
+fn an_assertion_adds_no_member_again_after_the_membership_ended() {
+    super::records::over_both_with(&crate::sessions::platform(), |node| {
+        let (seals, chen, mother) = (node.seals(), person(1), person(2));
+        let session = seals.session(&chen);
+        let used = assertion(&claims(&mother));
+        let add = |assertion: &str, key: Option<&str>| {
+            let body = json!({ "assertion": assertion }).to_string();
+            let ask = Ask::post("/v1/family", body).json().bearer(&session);
+            match key {
+                Some(key) => ask.header("idempotency-key", key),
+                None => ask,
+            }
+            .at(node.address(Door::Desk))
+        };
+        let id = add(&used, None).json()["id"].clone();
+        // As long as the membership lasts, the request may be repeated.
+        assert_eq!(add(&used, None).json()["id"], id);
+        assert_eq!(add(&used, Some("a")).json()["id"], id);
+        let path = format!("/v1/family/{}", id.as_str().unwrap());
+        let left = node.desk("DELETE", &path, &seals.session(&mother), None);
+        assert_eq!(left.status, 200);
+        for key in [None, Some("a"), Some("b")] {
+            add(&used, key).refuses(401, "unauthorized");
+        }
+        assert_eq!(node.read("/v1/family", &session)["members"], json!([]));
+        let anew = add(&assertion(&claims(&mother)), None);
+        assert_eq!(anew.status, 201);
+    });
 }

@@ -414,3 +414,112 @@ fn what_an_organisation_declares_is_not_the_members_own_and_its_keys_are_bound_t
         );
     });
 }
+
+/// Lines of an organisation for one member, each with another key.
+fn lines(member: &Value, keys: impl Iterator<Item = usize>) -> Vec<String> {
+    let line = |key: usize| {
+        json!({
+            "member": member, "symptoms": ["none"], "contact": "no", "high_risk_area": false, "key": key.to_string(),
+        })
+        .to_string()
+    };
+    keys.map(line).collect()
+}
+
+fn declare_bulk(node: &Node, organisation: &str, lines: &[String]) -> Value {
+    let ask = Ask::post("/v1/declarations/bulk", lines.join("\n")).bearer(organisation);
+    let ask = ask.header("content-type", "application/x-ndjson");
+    ask.at(node.address(Door::Desk)).json()
+}
+
+#[test]
+fn an_organisation_declares_so_often_a_day_for_one_member_and_a_repeat_is_no_more() {
+    super::records::over_both(|node| {
+        let seals = node.seals();
+        for nth in [1, 2] {
+            give(node, &person(nth), SCHOOL);
+            give(node, &person(nth), "o-2");
+        }
+        let members = |organisation: &str| {
+            let roster = node.read("/v1/roster", &seals.organisation(organisation));
+            let members = roster["members"].as_array().unwrap().clone();
+            [members[0]["id"].clone(), members[1]["id"].clone()]
+        };
+        let (school, [one, other]) = (seals.organisation(SCHOOL), members(SCHOOL));
+        let counts = |said: &Value| {
+            let rejected = said["rejected"].as_array().unwrap();
+            assert!(rejected.iter().all(|one| one["code"] == "limit_reached"));
+            (
+                said["applied"].clone(),
+                said["unchanged"].clone(),
+                rejected.len(),
+            )
+        };
+        // In two bodies and by the single path: together sixteen.
+        let said = declare_bulk(node, &school, &lines(&one, 0..10));
+        assert_eq!(counts(&said), (json!(10), json!(0), 0));
+        let single = |member: &Value, key: &str| {
+            let body = json!({ "member": member, "symptoms": ["none"], "contact": "no", "high_risk_area": false });
+            let ask = Ask::post("/v1/declarations", body.to_string()).json();
+            ask.bearer(&school)
+                .header("idempotency-key", key)
+                .at(node.address(Door::Desk))
+        };
+        assert_eq!(single(&one, "single").status, 201);
+        let said = declare_bulk(node, &school, &lines(&one, 0..20));
+        assert_eq!(counts(&said), (json!(5), json!(10), 5));
+        single(&one, "another").refuses(409, "limit_reached");
+        assert_eq!(single(&one, "single").json()["new"], false);
+        // Neither another member nor another organisation pays for it.
+        assert_eq!(single(&other, "other").status, 201);
+        let [one, _] = members("o-2");
+        let said = declare_bulk(node, &seals.organisation("o-2"), &lines(&one, 0..16));
+        assert_eq!(counts(&said), (json!(16), json!(0), 0));
+    });
+}
+
+#[test]
+fn a_key_stands_for_one_line_however_many_came_after_it() {
+    super::records::over_both(|node| {
+        let seals = node.seals();
+        give(node, &person(1), SCHOOL);
+        let school = seals.organisation(SCHOOL);
+        let roster = node.read("/v1/roster", &school);
+        let member = &roster["members"][0]["id"];
+        let said = declare_bulk(node, &school, &lines(member, 0..10_000));
+        assert_eq!(said["applied"], 16, "{}", said["applied"]);
+        // The same keys for something else, each of them.
+        let others: Vec<String> = lines(member, 0..10_000)
+            .iter()
+            .map(|line| line.replace("none", "nausea"))
+            .collect();
+        let said = declare_bulk(node, &school, &others);
+        let rejected = said["rejected"].as_array().unwrap();
+        assert_eq!(rejected.len(), 10_000);
+        assert!(
+            rejected
+                .iter()
+                .all(|one| one["code"] == "idempotency_mismatch")
+        );
+    });
+}
+
+#[test]
+fn a_key_gives_no_grant_that_was_taken_back() {
+    super::records::over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let session = seals.session(&chen);
+        let ask = || {
+            let body = json!({ "organisation": SCHOOL, "until": "2099-12-31" });
+            let ask = Ask::post("/v1/grants", body.to_string()).json();
+            ask.bearer(&session)
+                .header("idempotency-key", "school")
+                .at(node.address(Door::Desk))
+        };
+        let id = ask().json()["id"].clone();
+        assert_eq!(ask().json()["id"], id);
+        let path = format!("/v1/grants/{}", id.as_str().unwrap());
+        assert_eq!(node.desk("DELETE", &path, &session, None).status, 200);
+        ask().refuses(422, "idempotency_mismatch");
+    });
+}

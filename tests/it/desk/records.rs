@@ -29,11 +29,15 @@ fn trip(person: &Person, seq: u64, at: &str, places: Value) -> String {
 }
 
 pub fn over_both(test: impl Fn(&Node)) {
-    test(&Node::start());
+    over_both_with(&[], test);
+}
+
+pub fn over_both_with(settings: &[&str], test: impl Fn(&Node)) {
+    test(&NodeBuilder::new(settings).node());
     if !is_missing() {
         let (server, ring) = (Server::start(&[]), Ring::make());
         test(
-            &NodeBuilder::new(&[])
+            &NodeBuilder::new(settings)
                 .over_redis(&server.url(), &ring)
                 .node(),
         );
@@ -640,4 +644,189 @@ fn a_bad_entry_is_told_which_field_is_wrong() {
         node.desk("POST", "/v1/entries", &session, Some(&body))
             .refuses(422, code);
     }
+}
+
+#[test]
+fn a_key_stands_for_one_content_however_many_came_after_it() {
+    over_both_with(&["desk_requests_per_second=10000"], |node| {
+        let session = node.seals().session(&person(1));
+        let ask = |key: &str, to: &str| {
+            let body = json!({ "organisation": to, "until": "2099-12-31" });
+            let ask = Ask::post("/v1/grants", body.to_string()).json();
+            ask.bearer(&session)
+                .header("idempotency-key", key)
+                .at(node.address(Door::Desk))
+        };
+        assert_eq!(ask("first", "o-1").status, 201);
+        // Refused ones have their keys bound as well.
+        let mut refused = 0;
+        for nth in 0..600 {
+            refused += u32::from(ask(&nth.to_string(), "o-2").status == 409);
+        }
+        assert_eq!(refused, 600 - 63);
+        ask("first", "o-3").refuses(422, "idempotency_mismatch");
+        assert_eq!(ask("first", "o-1").status, 201);
+    });
+}
+
+#[test]
+fn the_name_of_a_member_is_not_found_by_trying() {
+    let [jwks, issuer] = crate::sessions::platform();
+    let node = NodeBuilder::new(&[jwks, issuer, "desk_requests_per_second=10000"]).node();
+    let (seals, chen, grandmother) = (node.seals(), person(1), person(2));
+    add_member(&node, &chen, &grandmother);
+    let ask = |name: &str| {
+        let mut body = declaration(36.5);
+        body["for"] = json!({ "cert_type": "10", "cert_no": grandmother.cert_no, "name": name });
+        node.desk(
+            "POST",
+            "/v1/declarations",
+            &seals.session(&chen),
+            Some(&body),
+        )
+    };
+    for _ in 0..128 {
+        ask("陈美美").refuses(403, "no_consent");
+    }
+    ask(grandmother.name).refuses(409, "limit_reached");
+    // The member does not pay for it.
+    node.put(
+        "/v1/declarations",
+        &seals.session(&grandmother),
+        declaration(36.5),
+    );
+}
+
+/// Asks for all of these at one moment. Returns how many were done.
+fn at_once(nodes: &[&Node], session: &str, path: &str, bodies: &[Value]) -> usize {
+    let statuses = std::thread::scope(|scope| {
+        let asked = bodies.iter().enumerate().map(|(nth, body)| {
+            let node = nodes[nth % nodes.len()];
+            scope.spawn(move || node.desk("POST", path, session, Some(body)).status)
+        });
+        let asked: Vec<_> = asked.collect();
+        let statuses = asked.into_iter().map(|asked| asked.join().unwrap());
+        statuses.collect::<Vec<u16>>()
+    });
+    statuses.iter().filter(|status| **status == 201).count()
+}
+
+#[test]
+fn limits_hold_for_requests_at_one_moment_on_two_nodes() {
+    if is_missing() {
+        return;
+    }
+    let [jwks, issuer] = crate::sessions::platform();
+    let settings = [jwks, issuer, "desk_requests_per_second=10000"];
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let start = || {
+        NodeBuilder::new(&settings)
+            .over_redis(&server.url(), &ring)
+            .node()
+    };
+    let (one, other) = (start(), start());
+    let session = one.seals().session(&person(1));
+    let listed = |path: &str, name: &str| {
+        let listed = one.read(path, &session);
+        listed[name].as_array().unwrap().len()
+    };
+    let nodes = [&one, &other];
+    let appeals: Vec<Value> = (0..20)
+        .map(|nth| json!({ "reason": "close_contact", "text": format!("text {nth}") }))
+        .collect();
+    at_once(&nodes, &session, "/v1/appeals", &appeals);
+    assert!(listed("/v1/appeals", "appeals") <= 1);
+    let entries: Vec<Value> = (0..40)
+        .map(|nth| {
+            let mut entry = entry();
+            entry["destination"] = json!((440_106 + nth % 2).to_string());
+            entry["number"] = json!(format!("G{nth}"));
+            entry
+        })
+        .collect();
+    let done = at_once(&nodes, &session, "/v1/entries", &entries);
+    assert_eq!((done, listed("/v1/entries?limit=100", "entries")), (16, 16));
+    let members: Vec<Value> = (2..22)
+        .map(|nth| {
+            let assertion = super::family::assertion(&crate::sessions::claims(&person(nth)));
+            json!({ "assertion": assertion })
+        })
+        .collect();
+    let done = at_once(&nodes, &session, "/v1/family", &members);
+    assert_eq!(listed("/v1/family", "members"), done);
+    assert!(done <= 8, "{done}");
+    let grants: Vec<Value> = (0..100)
+        .map(|nth| json!({ "organisation": format!("o-{nth}"), "until": "2099-12-31" }))
+        .collect();
+    let done = at_once(&nodes, &session, "/v1/grants", &grants);
+    assert_eq!(listed("/v1/grants", "grants"), done);
+    assert!(done <= 64, "{done}");
+    let declarations: Vec<Value> = (0..150).map(|_| declaration(36.5)).collect();
+    let done = at_once(&nodes, &session, "/v1/declarations", &declarations);
+    assert_eq!(done, 128);
+}
+
+#[test]
+fn what_is_filed_by_who_shows_a_member_takes_nothing_from_the_members_own_quota() {
+    over_both_with(&["desk_requests_per_second=10000"], |node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let (own, shown) = (seals.session(&chen), seals.session_of_member(&chen));
+        for _ in 0..16 {
+            node.put("/v1/entries", &shown, entry());
+        }
+        let more = node.desk("POST", "/v1/entries", &shown, Some(&entry()));
+        more.refuses(409, "limit_reached");
+        let mut elsewhere = entry();
+        elsewhere["destination"] = json!("440300");
+        node.put("/v1/entries", &own, elsewhere);
+        for _ in 0..128 {
+            node.put("/v1/declarations", &shown, declaration(36.5));
+        }
+        node.desk("POST", "/v1/declarations", &shown, Some(&declaration(36.5)))
+            .refuses(409, "limit_reached");
+        node.put("/v1/declarations", &own, declaration(36.5));
+    });
+}
+
+#[test]
+fn what_one_source_says_of_a_persons_health_displaces_nothing_of_another() {
+    over_both(|node| {
+        let (seals, chen, other) = (node.seals(), person(1), person(2));
+        let certificate = |person: &Person, source: &str, seq: usize, at: &str| {
+            let said = json!({
+                "event": "certificate", "certificate": "health", "at": at, "seq": seq, "source": source,
+            });
+            event(person, said)
+        };
+        let many = |person: &Person| -> Vec<String> {
+            let line = |seq| certificate(person, "gz", seq, "2026-11-20T08:00:00+08:00");
+            (0..600).map(line).collect()
+        };
+        let old = |person: &Person| {
+            [certificate(
+                person,
+                "gz-lab",
+                1,
+                "2020-05-04T08:00:00+08:00",
+            )]
+        };
+        // Before and after the many of the other.
+        node.feed(&seals.authority(), &old(&chen));
+        for person in [&chen, &other] {
+            node.feed(&seals.authority(), &many(person));
+        }
+        node.feed(&seals.authority(), &old(&other));
+        for person in [&chen, &other] {
+            let session = seals.session(person);
+            let mut path = "/v1/health?kind=certificate&limit=100".to_owned();
+            let oldest = loop {
+                let page = node.read(&path, &session);
+                let Some(next) = page["next"].as_str() else {
+                    break page["records"].as_array().unwrap().last().unwrap().clone();
+                };
+                path = format!("/v1/health?kind=certificate&limit=100&after={next}");
+            };
+            assert_eq!(oldest["source"], "gz-lab");
+        }
+    });
 }

@@ -167,11 +167,16 @@ fn staff_find_and_name_those_of_their_region_and_hide_nobody_of_another() {
     for by in [&by_number, &by_document] {
         find(&other, by.clone()).refuses(404, "not_found");
     }
-    // Registered in another region as well, under another name, and more often than a page holds.
+    // Registered in another region as well, under another name, and more often than a page holds: sixteen times by each.
     for nth in 0..230 {
-        let again = node.put("/v1/registrations", &other, smith(&format!("Jack {nth}")));
+        let staff = seals.staff(&format!("li-{}", nth / 16), "650100");
+        let again = node.put("/v1/registrations", &staff, smith(&format!("Jack {nth}")));
         assert_eq!(again["number"], registered["number"]);
     }
+    let again = Some(smith("Jack"));
+    let full = seals.staff("li-0", "650100");
+    node.desk("POST", "/v1/registrations", &full, again.as_ref())
+        .refuses(409, "limit_reached");
     for (token, name, count) in [
         (&own, "John Smith", 1),
         (&province, "John Smith", 1),
@@ -543,5 +548,26 @@ fn an_appeal_is_read_and_answered_by_who_speaks_for_the_source() {
         // What nobody on record said is anybody's.
         node.put("/v1/appeals", &session, appeal("suspected"));
         assert_eq!(read(&stranger), 1);
+    });
+}
+
+#[test]
+fn no_authority_takes_the_last_answer_to_an_appeal_from_another() {
+    super::records::over_both(|node| {
+        let (seals, chen) = (node.seals(), person(1));
+        let appeal = json!({ "reason": "suspected", "text": "not me" });
+        let appeal = node.put("/v1/appeals", &seals.session(&chen), appeal);
+        let path = format!("/v1/appeals/{}", appeal["id"].as_str().unwrap());
+        let answer = |by: &str, note: &str| {
+            let body = json!({ "state": "in_review", "note": note }).to_string();
+            let ask = Ask::post(&path, body).json();
+            ask.bearer(&seals.authority_of(by, None))
+                .at(node.address(Door::Ops))
+        };
+        for nth in 0..8 {
+            assert_eq!(answer("any-lab", &nth.to_string()).status, 201);
+        }
+        answer("any-lab", "one more").refuses(409, "limit_reached");
+        assert_eq!(answer("gd-cdc", "checked").status, 201);
     });
 }
