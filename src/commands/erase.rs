@@ -9,6 +9,7 @@ use crate::config::{Settings, StoreSettings};
 use crate::desk::audit;
 use crate::desk::erasure::Copies;
 use crate::desk::offline_code::{newest_of, revoking};
+use crate::desk::revocation::ending_sessions;
 use crate::paper::{PAGE_MAX, PaperKinds, PaperPurpose};
 use crate::person::Document;
 use crate::seal::Seal;
@@ -32,7 +33,7 @@ pub struct Erase {
 enum EraseAction {
     /// All papers of one person, and the name and number
     ///
-    /// Refused while a reason is active: a red is never lost. Grants and memberships end, and lists of others (rosters, entries
+    /// Refused while a reason is active: a red is never lost. Grants, memberships and sessions end, and lists of others (rosters, entries
     /// of a day, appeals, families) lose what they have of the person. A keyed hash with the sequence numbers of sources stays,
     /// so that an older message restores nothing, and so does the audit log. Then the store's files are rewritten, so that
     /// nothing can be read from free pages or logs of Redis; an embedded store needs space for a second file of the same size.
@@ -211,6 +212,10 @@ async fn erase(
             .ok_or_else(|| Failure::Other(anyhow!("the papers of revocations have no key")))?;
         store.apply(vec![listed]).await?;
     }
+    // With a session more could be filed for the person.
+    let sessions = ending_sessions(seal, &who, now)
+        .map_err(|_| Failure::Other(anyhow!("the papers of revocations have no key")))?;
+    store.apply(vec![sessions]).await?;
     // Grants and memberships end before the papers about them are removed.
     store.apply(copies.ends).await?;
     let mut on_lists = 0;

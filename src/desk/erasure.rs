@@ -1,6 +1,6 @@
 //! Copies of a person's data on lists of others: found by the person's own papers, ended where they are in force, then removed.
 
-use super::{appeal, entry, family, grant, registration};
+use super::{appeal, entry, family, grant, registration, revocation};
 use crate::clock::Time;
 use crate::paper::{Paper, PaperKey, PaperKind};
 use crate::person::{CertType, Document, Identity};
@@ -11,7 +11,7 @@ use crate::store::{Change, Error, Store};
 /// Copies on lists of others.
 #[derive(Default)]
 pub struct Copies {
-    /// Changes that end grants and memberships. They must be stored before anything is removed.
+    /// Changes that end grants, memberships, and the sessions of these. They must be stored before anything is removed.
     pub ends: Vec<Change>,
     /// Owners of lists, and the keys to remove there, if present.
     pub lists: Vec<(Identity, Vec<PaperKey>)>,
@@ -45,6 +45,9 @@ impl Copies {
                 self.lists.push(list);
             }
             PaperKind::Member => {
+                let number = family::membership(&paper.key);
+                self.ends
+                    .push(revocation::ending_membership(seal, number, now)?);
                 let (end, list) = family::ending(seal, who, paper, now)?;
                 self.ends.push(end);
                 self.lists.push(list);

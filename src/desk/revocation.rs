@@ -167,6 +167,27 @@ fn filed_with(seal: &Seal, owner: Identity, revocation: &Revocation) -> Result<C
     super::filed(seal, owner, kind, key, revocation.until, &resting)
 }
 
+fn listed(seal: &Seal, list: RevocationList, revocation: &Revocation) -> Result<Change, Refusal> {
+    let key = revocation_key(seal, revocation);
+    filed_with(seal, list.part(seal, key[0] >> 4), revocation)
+}
+
+/// Returns the change that ends the sessions of a membership, without a desk.
+pub(super) fn ending_membership(seal: &Seal, number: u64, now: Time) -> Result<Change, Refusal> {
+    let revocation = of_all(number, now.plus(SESSION_LIFE_MAX));
+    listed(seal, RevocationList::Members, &revocation)
+}
+
+/// Returns the change that ends all sessions of a resident so far, without a desk.
+///
+/// # Errors
+///
+/// `NotFound` if the key of revocations was destroyed.
+pub fn ending_sessions(seal: &Seal, who: &Identity, now: Time) -> Result<Change, Refusal> {
+    let revocation = of_earlier(who.number(), Time(now.0 + 1), now);
+    listed(seal, RevocationList::Sessions, &revocation)
+}
+
 /// What a command revokes: everything issued so far.
 #[derive(Clone, Debug)]
 pub enum RevokedByCommand {
@@ -196,9 +217,7 @@ pub fn of_command(
             json!({ "role": role, "name": name }),
         ),
     };
-    let key = revocation_key(seal, &revocation);
-    let owner = RevocationList::Passes.part(seal, key[0] >> 4);
-    let mut changes = vec![filed_with(seal, owner, &revocation)?];
+    let mut changes = vec![listed(seal, RevocationList::Passes, &revocation)?];
     let recorded = audit::of_command(seal, Act::Revoke.word(), None, Some(detail));
     let end = recorded.map(|(deed, end)| {
         changes.extend(deed);
@@ -255,10 +274,8 @@ impl Desk<'_> {
         list: RevocationList,
         revocation: &Revocation,
     ) -> Result<Change, Refusal> {
-        let key = revocation_key(self.seal, revocation);
-        let owner = list.part(self.seal, key[0] >> 4);
         self.seal.revoked.add(revocation, Now::read());
-        self.filed_with(owner, revocation)
+        listed(self.seal, list, revocation)
     }
 
     fn filed_with(&self, owner: Identity, revocation: &Revocation) -> Result<Change, Refusal> {
@@ -414,38 +431,62 @@ impl Desk<'_> {
 ///
 /// # Errors
 ///
-/// The store fails, or a revocation cannot be opened.
+/// The store fails, or a revocation cannot be opened. Then nothing is admitted if nothing was read before; a node that has read
+/// the lists adds what the other lists and entries say.
 pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), Error> {
     let parts = RevocationList::ALL.into_iter();
     let parts = parts.flat_map(|list| (0..16).map(move |partition| (list, partition)));
-    let read = parts.map(|(list, partition)| {
+    let parts = parts.map(|(list, partition)| async move {
         // Times of tokens were chosen by their makers.
         let whole = whole || matches!(list, RevocationList::Passes);
-        read_part(store, seal, list.part(seal, partition), whole)
+        match read_part(store, seal, list.part(seal, partition), whole).await {
+            Err(Error::Damaged(what)) => Ok((Vec::new(), Some(what))),
+            read => read,
+        }
     });
-    let read = try_join_all(read).await?;
-    let read: Vec<Revocation> = read.into_iter().flatten().collect();
-    seal.revoked.learn(&read, Now::read());
-    Ok(())
+    let (mut read, mut damaged) = (Vec::new(), None);
+    for (some, fault) in try_join_all(parts).await? {
+        read.extend(some);
+        damaged = damaged.or(fault);
+    }
+    match damaged {
+        // An entry that cannot be read may revoke anything.
+        Some(what) if !seal.revoked.is_read() => Err(Error::Damaged(what)),
+        Some(what) => {
+            seal.revoked.learn(&read, Now::read());
+            Err(Error::Damaged(what))
+        }
+        None => {
+            seal.revoked.learn(&read, Now::read());
+            Ok(())
+        }
+    }
 }
 
-/// Reads one partition of a list. Everything in the store counts, whatever this node's clock says about its time.
+/// Reads one partition of a list. Everything in the store counts, whatever this node's clock says about its time. Returns the
+/// entries that can be opened, and what the others are if there are others.
 async fn read_part(
     store: &dyn Store,
     seal: &Seal,
     owner: Identity,
     whole: bool,
-) -> Result<Vec<Revocation>, Error> {
-    let mut all = Vec::new();
+) -> Result<(Vec<Revocation>, Option<&'static str>), Error> {
+    let (mut all, mut damaged) = (Vec::new(), None);
     let mut after = None;
     loop {
-        let page = store.papers(owner, KINDS, after, PAGE_MAX).await?;
+        // The list has no other kinds. A kind that was edited must not hide a revocation: what is of another kind is damaged.
+        let page = store
+            .papers(owner, PaperKinds::ALL, after, PAGE_MAX)
+            .await?;
         let known_before = all.len();
         for paper in &page {
             let body = seal.open_paper(&owner, paper);
             let read = body.and_then(|body| serde_json::from_slice::<StoredRevocation>(&body).ok());
             let read = read.and_then(|resting| resting.read(paper.at));
-            all.push(read.ok_or(Error::Damaged("a revocation"))?);
+            match read {
+                Some(revocation) => all.push(revocation),
+                None => damaged = Some("a revocation"),
+            }
         }
         let now = Now::read();
         let is_new = |one: &Revocation| !seal.revoked.knows(one, now);
@@ -455,7 +496,7 @@ async fn read_part(
             {
                 after = Some(last.cursor())
             }
-            _ => return Ok(all),
+            _ => return Ok((all, damaged)),
         }
     }
 }

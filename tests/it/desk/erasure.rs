@@ -198,3 +198,64 @@ fn nothing_is_left_on_lists_of_others_or_in_the_log_of_redis() {
     assert_eq!(found_in(&log, &others), others.len());
     holds_after(&node, seals, &codes, &report);
 }
+
+/// A session of the person, one by which another shows the person, and one by which the person shows another.
+fn sessions_of(node: &Node, seals: &Credentials) -> [String; 3] {
+    let show = |owner: &Person, member: &Person| {
+        let assertion = super::family::assertion(&crate::sessions::claims(member));
+        let added = node.put(
+            "/v1/family",
+            &seals.session(owner),
+            json!({ "assertion": assertion }),
+        );
+        added["session"].as_str().unwrap().to_owned()
+    };
+    let (chen, other) = (person(1), person(2));
+    [
+        seals.session(&chen),
+        show(&other, &chen),
+        show(&chen, &person(3)),
+    ]
+}
+
+#[test]
+fn an_erasure_ends_the_persons_sessions_and_those_by_which_family_members_are_shown() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let start = || {
+        NodeBuilder::new(&crate::sessions::platform())
+            .over(&store)
+            .node()
+    };
+    let node = start();
+    let seals = node.seals();
+    let ended = sessions_of(&node, &seals);
+    let stays = seals.session(&person(2));
+    node.feed(&seals.authority(), &[person(2).resident()]);
+    node.signal(libc::SIGTERM);
+    node.end();
+    report_of(&["--store", store.to_str().unwrap()], &person(1));
+    let node = start();
+    for session in &ended {
+        node.show(session).refuses(401, "unauthorized");
+    }
+    assert_eq!(node.show(&stays).state(), "green");
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let node = NodeBuilder::new(&crate::sessions::platform())
+        .over_redis(&server.url(), &ring)
+        .node();
+    let ended = sessions_of(&node, &ring.seals);
+    let stays = ring.seals.session(&person(2));
+    node.feed(&ring.seals.authority(), &[person(2).resident()]);
+    let (url, keys) = (server.url(), ring.file.to_str().unwrap());
+    report_of(&["--store", &url, "--keys", keys], &person(1));
+    for session in &ended {
+        until("the running node has learned it", || {
+            node.show(session).status == 401
+        });
+    }
+    assert_eq!(node.show(&stays).state(), "green");
+}
