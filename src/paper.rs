@@ -296,7 +296,7 @@ impl PaperKinds {
 }
 
 /// Largest sealed body in bytes: Redis keeps values of up to a kilobyte packed.
-pub const BODY_BYTES_MAX: usize = 960;
+pub const BODY_BYTES_MAX: usize = 1_017;
 
 /// Largest number of papers in one read: less than a millisecond of Redis's time, however long the list.
 pub const PAGE_MAX: usize = 200;

@@ -830,3 +830,15 @@ fn what_one_source_says_of_a_persons_health_displaces_nothing_of_another() {
         }
     });
 }
+
+#[test]
+fn a_text_of_the_longest_kind_of_characters_is_taken() {
+    over_both(|node| {
+        let session = node.seals().session(&person(1));
+        let text = "😀".repeat(200);
+        let appeal = json!({ "reason": "high_risk_area", "text": text });
+        node.put("/v1/appeals", &session, appeal);
+        let told = node.read("/v1/appeals", &session);
+        assert_eq!(told["appeals"][0]["text"], text);
+    });
+}
