@@ -588,9 +588,18 @@ impl Desk<'_> {
         Ok((told.collect::<Result<_, _>>()?, next))
     }
 
-    /// Opens a paper. `Internal` if it cannot be opened: no answer omits a paper's contents.
+    /// Opens a paper. `Internal` if it cannot be opened: no answer omits a paper's contents. It is counted as damage, unless the key
+    /// of its service was destroyed.
     fn open<T: DeserializeOwned>(&self, owner: &Identity, paper: &Paper) -> Result<T, Refusal> {
-        opened(self.seal, owner, paper)
+        let opened = opened(self.seal, owner, paper);
+        let has_key = || {
+            let (kind, key, at) = (paper.kind, paper.key, paper.at);
+            self.seal.paper(owner, kind, key, at, b"{}").is_some()
+        };
+        if opened.is_err() && has_key() {
+            self.store_client.tell_damaged(paper.kind.word());
+        }
+        opened
     }
 
     /// Returns a paper as JSON: id, kind, time and contents.

@@ -205,7 +205,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_store_damaged_total",
         "counter",
         "",
-        "damaged statuses and records, counted at each read; no answer uses them",
+        "damaged statuses, records and papers, counted at each read; no answer uses them",
     ),
     (
         "liangma_residents_on_record",
@@ -1102,7 +1102,7 @@ pub struct StoreMetrics {
     pub last_change: LastChange,
     /// Calls of the store that failed.
     pub failures: AtomicU64,
-    /// Damaged statuses and records that were read.
+    /// Damaged statuses, records and papers that were read.
     pub damaged: AtomicU64,
     /// Durations from a change's version until it is on this board.
     pub change_times: ChangeTimes,

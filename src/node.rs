@@ -661,6 +661,7 @@ async fn refresh(app: Arc<AppState>) {
                 }
                 true
             }
+            // Damage is logged where it is counted.
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the revocations could not be read");
                 false

@@ -469,7 +469,18 @@ impl AppState {
     pub async fn refresh_revoked(&self) -> Result<(), crate::store::Error> {
         let nth = self.revoked_readings.fetch_add(1, Relaxed);
         let whole = !self.seal.revoked.is_read() || nth.is_multiple_of(revocation::WHOLE_EVERY);
-        revocation::refresh(&*self.store, &self.seal, whole).await
+        let read = revocation::refresh(&*self.store, &self.seal, whole).await;
+        self.tell_damage(read)
+    }
+
+    fn tell_damage<T>(
+        &self,
+        read: Result<T, crate::store::Error>,
+    ) -> Result<T, crate::store::Error> {
+        if let Err(crate::store::Error::Damaged(what)) = &read {
+            self.store_client.tell_damaged(what);
+        }
+        read
     }
 
     /// Reads the revoked generations of offline codes: new ones, and all of them now and then. `nth` counts the calls.
@@ -484,7 +495,8 @@ impl AppState {
         let began = Time::now();
         let from = offline.generations.read_to();
         let from = from.filter(|_| !nth.is_multiple_of(GENERATIONS_WHOLE_EVERY));
-        let revoked = read_generations(&*self.store, &self.seal, from).await?;
+        let revoked = read_generations(&*self.store, &self.seal, from).await;
+        let revoked = self.tell_damage(revoked)?;
         offline.generations.add(&revoked);
         offline.generations.was_read(began);
         Ok(())

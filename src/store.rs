@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 /// Counts and logs damaged data: the stored bytes were changed, or the disk is faulty. `count` is the number found in one read.
-fn tell_damaged(metrics: &StoreMetrics, what: &str, count: u64) {
+pub(crate) fn tell_damaged(metrics: &StoreMetrics, what: &str, count: u64) {
     let before = metrics.damaged.fetch_add(count, Relaxed);
     // Repeated reads must not fill the log.
     if count > 1 || (before + 1).is_power_of_two() {

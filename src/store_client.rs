@@ -275,6 +275,11 @@ impl StoreClient {
         Ok(found)
     }
 
+    /// Counts and logs a paper that cannot be opened.
+    pub fn tell_damaged(&self, what: &str) {
+        crate::store::tell_damaged(&self.metrics, what, 1);
+    }
+
     /// Returns the record of a resident for the desk, as new as the board knows it.
     ///
     /// # Errors

@@ -602,11 +602,11 @@ impl Store for Redis {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<Paper>, Error> {
-        self.read_papers(owner, kinds, after, limit).await
+        self.genuine(self.read_papers(owner, kinds, after, limit).await)
     }
 
     async fn some(&self, owner: Identity, keys: &[PaperKey]) -> Result<Vec<Option<Paper>>, Error> {
-        self.read_some(owner, keys).await
+        self.genuine(self.read_some(owner, keys).await)
     }
 
     async fn remove(&self, owner: Identity, keys: &[PaperKey]) -> Result<u64, Error> {

@@ -289,3 +289,21 @@ fn staff_revoke_for_whom_they_can_name_and_nobody_uses_up_the_generations() {
     revoke(&node, &staff, Some(&named(&chen, chen.name))).refuses(409, "limit_reached");
     assert_eq!(issue(&node, &session, "").status, 200);
 }
+
+#[test]
+fn others_leave_a_person_enough_revocations_of_offline_codes() {
+    let node = NodeBuilder::new(&[ISSUER]).node();
+    let (seals, chen) = (node.seals(), person(1));
+    node.feed(&seals.authority(), &[chen.resident()]);
+    let (session, shown) = (seals.session(&chen), seals.session_of_member(&chen));
+    let named = json!({ "cert_type": "10", "cert_no": chen.cert_no, "name": chen.name, "purpose": "lost_phone" });
+    for nth in 0..4 {
+        let staff = seals.staff(&format!("desk-{nth}"), "650100");
+        assert_eq!(revoke(&node, &staff, Some(&named)).status, 201);
+    }
+    revoke(&node, &shown, None).refuses(409, "limit_reached");
+    for _ in 0..4 {
+        assert_eq!(revoke(&node, &session, None).status, 201);
+    }
+    revoke(&node, &session, None).refuses(409, "limit_reached");
+}

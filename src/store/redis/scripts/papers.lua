@@ -6,8 +6,9 @@ local owner, kinds, limit, after = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local oldest_first = ARGV[5] == '1'
 local count, whole = count_of(owner)
 
+-- With every bit, what has no kind at all is wanted too: the reader finds that it is damaged.
 local function is_wanted(kind)
-  return math.floor(kinds / 2 ^ kind) % 2 == 1
+  return kinds == 2 ^ 32 - 1 or math.floor(kinds / 2 ^ kind) % 2 == 1
 end
 
 -- Time, then key, as numbers: strings are compared as the server's language has it.
