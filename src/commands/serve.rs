@@ -86,6 +86,16 @@ impl Serve {
             default = in_force.line(false),
             "starting"
         );
+        if let StoreSettings::Redis(redis) = &settings.store
+            && redis.dial.place.password.is_some()
+            && in_force
+                .origin("store")
+                .is_some_and(|origin| origin.starts_with("--"))
+        {
+            tracing::warn!(
+                "the password of Redis is among the arguments, which other users of this machine can read: use store_password_file"
+            );
+        }
         // A node waits for its store; its supervisor reads that in the log.
         if let StoreSettings::Redis(redis) = &mut settings.store {
             redis.open_wait = None;

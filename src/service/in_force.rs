@@ -21,6 +21,12 @@ pub struct SettingInForce {
 pub struct SettingsInForce(pub Vec<SettingInForce>);
 
 impl SettingsInForce {
+    /// Returns where a setting comes from; None for a default.
+    pub fn origin(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|setting| setting.name == name);
+        found?.origin.as_deref()
+    }
+
     /// Returns `name=value` pairs of the settings that were set (or of the others), separated by blanks.
     pub fn line(&self, set: bool) -> String {
         let of_kind = self.0.iter().filter(|of| of.origin.is_some() == set);

@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use crate::keys_and_settings::secrets;
+use crate::redis::{Server, is_missing};
 use liangma::http::door::Door;
 use serde_json::json;
 
@@ -76,4 +77,25 @@ fn neither_logs_nor_meters_hold_a_name_a_number_a_token_or_a_key() {
         let part: String = secret.chars().take(18).collect();
         assert!(!said.contains(&part), "{part} is told");
     }
+}
+
+#[test]
+fn a_password_among_the_arguments_is_warned_of_and_one_in_a_file_is_not() {
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&["requirepass Redis-Passw0rd"]), Ring::make());
+    let warning = "the password of Redis is among the arguments";
+    let url = format!("redis://:Redis-Passw0rd@127.0.0.1:{}", server.port());
+    let node = NodeBuilder::new(&[]).over_redis(&url, &ring).node();
+    assert!(node.log().contains(warning), "{}", node.log());
+    assert!(!node.log().contains("Redis-Passw0rd"));
+    drop(node);
+    let place = folder();
+    let file = place.path().join("password");
+    std::fs::write(&file, "Redis-Passw0rd").unwrap();
+    let setting = format!("store_password_file={}", file.display());
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let node = NodeBuilder::new(&[&setting]).over_redis(&url, &ring).node();
+    assert!(!node.log().contains(warning), "{}", node.log());
 }
