@@ -188,7 +188,8 @@ impl OpenedRedis {
                 let place = primaries.place().to_string();
                 return Err(Error::Format(place, state.format, scripts::FORMAT));
             }
-            opened.residents += state.count;
+            // Somebody may have edited it.
+            opened.residents = opened.residents.saturating_add(state.count);
             opened.written |= !state.ring.is_empty();
         }
         Ok(opened)
@@ -284,6 +285,7 @@ impl OpenedRedis {
         for partition in 0..PARTITIONS {
             let state = self.state(partition).await?;
             let end = 1u64 << state.depth;
+            let mut read = 0;
             let mut first = 0;
             while first < end {
                 let count = BUCKETS.min(end - first);
@@ -296,6 +298,7 @@ impl OpenedRedis {
                     ));
                 }
                 for (id, value) in scripts::values(&bytes, &self.tags)? {
+                    read += 1;
                     match value {
                         Ok((_, record)) => each(id, record)?,
                         Err(_) => damaged += 1,
@@ -303,6 +306,8 @@ impl OpenedRedis {
                 }
                 first += count;
             }
+            // Records are never removed: those that are missing were not read where they are.
+            damaged += state.count.saturating_sub(read);
         }
         Ok(damaged)
     }
@@ -520,7 +525,8 @@ impl Submitted {
 impl Store for Redis {
     async fn residents(&self) -> Result<u64, Error> {
         let states = self.opened.states().await?;
-        Ok(states.iter().map(|state| state.count).sum())
+        let counts = states.iter().map(|state| state.count);
+        Ok(counts.fold(0, u64::saturating_add))
     }
 
     /// Starts the followers and waits until each has read its whole partition, however many attempts it takes.
@@ -563,6 +569,9 @@ impl Store for Redis {
         let Some((values, is_own, acked)) = found else {
             return Ok(None);
         };
+        if is_own == 2 {
+            return self.genuine(Err(Error::Damaged("the depth of a partition")));
+        }
         // Each record on the way must be genuine: a damaged claim would make the resident unknown.
         let mut last = None;
         for (steps, value) in (0..).zip(&values) {

@@ -309,6 +309,10 @@ impl Follower {
         if read.damaged > 0 {
             tell_damaged(&self.shared.metrics, "words", read.damaged);
         }
+        // Records are never removed, so a partition has at least those that it had counted before it was read.
+        if let Some(missing @ 1..) = state.count.checked_sub(read.residents) {
+            tell_damaged(&self.shared.metrics, "missing records", missing);
+        }
         let missing = here.saturating_sub(self.state("0-0").await?.count);
         let ahead = read.ahead + missing;
         let known = self.shared.metrics.ahead[self.partition].swap(ahead, Relaxed);

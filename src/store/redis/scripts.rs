@@ -43,6 +43,9 @@ pub static STATE: Script = script!(" flags=no-writes", "scripts/state.lua");
 /// Number of the layout of keys and values. A store with another number is refused.
 pub const FORMAT: u64 = 5;
 
+/// Largest depth of a partition, as in `take.lua`.
+const DEPTH_MAX: u32 = 27;
+
 /// Marker in place of an assertion's length: a paper follows, or an erasure.
 const PAPER: u16 = 0xffff;
 const ERASE: u16 = 0xfffe;
@@ -367,6 +370,12 @@ impl PartitionState {
             .arg(entry)
             .invoke_async(link)
             .await?;
+        if depth > DEPTH_MAX {
+            return Err(redis::RedisError::from((
+                redis::ErrorKind::UnexpectedReturnType,
+                "the depth of a partition is not as it was written",
+            )));
+        }
         Ok(PartitionState {
             epoch,
             ring,

@@ -3,7 +3,11 @@
 use crate::faults::Town;
 use crate::harness::*;
 use crate::redis::{Server, is_missing};
+use crate::sessions::{claims, ed, sign};
+use jsonwebtoken::Algorithm;
+use liangma::http::door::Door;
 use liangma::store::redis::partition;
+use serde_json::json;
 
 /// What is done to the value `v` of one resident: `word`, `tags` and `record` are its parts, `assertions` where the standings
 /// begin in the record; `green` is the value of another, who is green.
@@ -181,4 +185,72 @@ return 1";
     town.feed(&[red.clear("suspected", 6)]);
     town.know(red, "green");
     until("every node tells it", || town.is_fresh());
+}
+
+#[test]
+fn an_edited_number_of_a_partition_turns_no_red_green_and_ends_no_node() {
+    if is_missing() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let settings = crate::sessions::platform();
+    let town = Town::with(&server.url(), 1, &settings);
+    let reds: Vec<Person> = (0..4).map(|_| town.anybody()).collect();
+    let lines: Vec<String> = reds
+        .iter()
+        .flat_map(|red| [red.resident(), red.set("suspected", 5)])
+        .collect();
+    town.feed(&lines);
+    let put = |field: &str, value: &str| {
+        let script = "for _, key in ipairs(redis.call('KEYS', 'lm:{*}:m')) do redis.call('HSET', key, ARGV[1], ARGV[2]) end return 1";
+        assert_eq!(server.ask(&["EVAL", script, "0", field, value]), "1");
+    };
+    // A log-in writes: it must not make another record.
+    let logs_in = |node: &Node, red: &Person| {
+        let assertion = sign(Algorithm::EdDSA, Some("ed"), &ed(), &claims(red));
+        let body = json!({ "assertion": assertion }).to_string();
+        let answer = Ask::post("/v1/sessions", body)
+            .json()
+            .at(node.address(Door::Desk));
+        let shown = node.show(&town.ring.seals.session(red));
+        (answer.status, shown)
+    };
+    for (field, value, restored) in [
+        ("depth", "1", "0"),
+        ("split", "1", "0"),
+        ("depth", "27", "0"),
+        ("depth", "28", "0"),
+        ("depth", "64", "0"),
+        ("depth", "-1", "0"),
+        ("split", "1e300", "0"),
+    ] {
+        put(field, value);
+        let what = format!("{field} {value}");
+        // A depth that no partition has is refused at the start.
+        let is_refused = field == "depth" && !(0..=27).contains(&value.parse::<i64>().unwrap());
+        let another = (!is_refused).then(|| town.start_at(&server.url()).warming());
+        for red in &reds {
+            for node in another.iter().chain(&town.nodes) {
+                let (status, shown) = logs_in(node, red);
+                assert!([201, 503].contains(&status), "{what}: {status}");
+                let is_wrong = shown.status == 200 && shown.state() == "green";
+                assert!(!is_wrong, "{what}");
+            }
+        }
+        if let Some(another) = &another {
+            until("the damage is counted", || {
+                another.meter("liangma_store_damaged_total") > 0.0
+            });
+        }
+        for node in another.iter().chain(&town.nodes) {
+            assert_eq!(node.get(Door::Ops, "/live").status, 200, "{what}");
+        }
+        put(field, restored);
+    }
+    // Nothing was written in the wrong place.
+    let another = town.start_at(&server.url()).node();
+    for red in &reds {
+        let (status, shown) = logs_in(&another, red);
+        assert_eq!((status, shown.state().as_str()), (201, "red"));
+    }
 }

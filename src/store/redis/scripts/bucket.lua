@@ -25,3 +25,15 @@ end
 local function id_at(high, low, steps)
   return struct.pack('>I4I4', high, (low + steps) % 0x100000000)
 end
+
+-- Whether an id that is not in its bucket is in one of another depth: then somebody edited the numbers that name the bucket, and
+-- its resident is not unknown. What cannot be read, where a slot moves to another server, is passed over.
+local function is_elsewhere(high, id, own)
+  for depth = 0, 28 do
+    local bucket = bucket_at(depth, prefix_of(high, depth))
+    if bucket ~= own and redis.pcall('HEXISTS', bucket, id) == 1 then
+      return true
+    end
+  end
+  return false
+end

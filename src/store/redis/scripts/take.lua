@@ -60,6 +60,9 @@ local function see(high, low, steps)
   if one == nil then
     local bucket = bucket_of(high, depth, split)
     local value = redis.call('HGET', bucket, id)
+    if not value and is_elsewhere(high, id, bucket) then
+      error('a record in a bucket of another depth')
+    end
     one = { id = id, bucket = bucket, by = current, old = NONE, rest = '' }
     read[#read + 1] = one
     if value then
