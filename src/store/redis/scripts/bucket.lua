@@ -27,11 +27,17 @@ local function id_at(high, low, steps)
 end
 
 -- Whether an id that is not in its bucket is in one of another depth: then somebody edited the numbers that name the bucket, and
--- its resident is not unknown. What cannot be read, where a slot moves to another server, is passed over.
+-- its resident is not unknown. What cannot be read, where a slot moves to another server, is passed over. Depths that are farther
+-- off concern every id of the partition, so the first such id of a call tells of them.
+local is_first_missing = true
 local function is_elsewhere(high, id, own)
-  for depth = 0, 28 do
-    local bucket = bucket_at(depth, prefix_of(high, depth))
-    if bucket ~= own and redis.pcall('HEXISTS', bucket, id) == 1 then
+  local level = tonumber(string.match(own, '^(%d+):', #base + 1))
+  local from, to = math.max(level - 2, 0), math.min(level + 2, 28)
+  if is_first_missing then
+    from, to, is_first_missing = 0, 28, false
+  end
+  for depth = from, to do
+    if depth ~= level and redis.pcall('HEXISTS', bucket_at(depth, prefix_of(high, depth)), id) == 1 then
       return true
     end
   end
