@@ -96,6 +96,12 @@ struct TrustedKey {
     key: DecodingKey,
 }
 
+impl TrustedKey {
+    fn is_named_like(&self, other: &TrustedKey) -> bool {
+        self.id == other.id && self.algorithm == other.algorithm
+    }
+}
+
 #[derive(Deserialize)]
 struct Claims {
     /// A string; a list of issuers is another claim.
@@ -365,7 +371,10 @@ fn keys_of(text: &[u8]) -> Result<Vec<TrustedKey>, String> {
             None => format!("number {} without kid", nth + 1),
         };
         match trusted_key(key) {
-            Ok(key) if key.id.is_some() && trusted.iter().any(|known| known.id == key.id) => {
+            // Keys of two types may have one kid (RFC 7517, 4.5); the algorithm tells them apart.
+            Ok(key)
+                if key.id.is_some() && trusted.iter().any(|known| known.is_named_like(&key)) =>
+            {
                 reasons.push(format!("key {name}: another has the same kid"));
             }
             Ok(key) => trusted.push(key),
@@ -566,6 +575,24 @@ mod tests {
                 .err()
                 .expect("no key of it signs for us");
             assert!(why.contains("key "), "{key}: {why}");
+        }
+    }
+
+    #[test]
+    fn keys_of_two_types_may_have_one_kid_and_two_of_one_type_may_not() {
+        let set: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/it/identity/jwks.json")).unwrap();
+        let named = |nth: usize| {
+            let mut key = set["keys"][nth].clone();
+            key["kid"] = "one".into();
+            key
+        };
+        for (keys, taken) in [
+            (vec![named(0), named(1), named(2)], 3),
+            (vec![named(1), named(1), named(2)], 2),
+        ] {
+            let set = serde_json::json!({ "keys": keys }).to_string();
+            assert_eq!(keys_of(set.as_bytes()).unwrap().len(), taken);
         }
     }
 
