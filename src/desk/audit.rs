@@ -741,6 +741,7 @@ impl<'s> ChainCheck<'s> {
             match serde_json::from_slice::<Access>(&body) {
                 Ok(Access { chain, n, .. }) => {
                     let link = found.next().flatten();
+                    let link = link.filter(|link| link.kind == PaperKind::Audit);
                     if link.is_none() && !self.may_be_swept(paper.at) {
                         let why = "a person was told of it, and the log has lost it";
                         findings.push(format!("chain {chain}, link {n}: {why}"));
@@ -789,8 +790,13 @@ impl<'s> ChainCheck<'s> {
         }
         if link.told && read_who(&link.person).is_err() {
             find("it names nobody");
-        } else if link.told && found.next().flatten().is_none() && !self.may_be_swept(paper.at) {
-            *self.untold.entry(link.person.clone()).or_default() += 1;
+        } else if link.told {
+            // A paper whose kind was edited is on no list that the person reads.
+            let told = found.next().flatten();
+            let told = told.filter(|told| told.kind == PaperKind::Access);
+            if told.is_none() && !self.may_be_swept(paper.at) {
+                *self.untold.entry(link.person.clone()).or_default() += 1;
+            }
         }
         for known in &self.known_ends {
             if known.chain == link.chain && known.links == link.n + 1 && known.hash != own {

@@ -4,6 +4,7 @@ use crate::harness::*;
 use crate::redis::{Server, is_missing};
 use liangma::clock::Time;
 use liangma::http::door::Door;
+use liangma::paper::PaperKind;
 use liangma::person::Identity;
 use liangma::store::redis::partition;
 use serde_json::{Value, json};
@@ -137,6 +138,46 @@ fn a_link_that_was_taken_out_or_put_elsewhere_is_found() {
         let (code, said) = verify();
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(findings), "{said}");
+    }
+}
+
+#[test]
+fn a_link_or_a_look_whose_kind_was_edited_is_found() {
+    if is_missing() {
+        return;
+    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let node = NodeBuilder::new(&["desk_requests_per_second=1000"])
+        .over_redis(&server.url(), &ring)
+        .node();
+    let number = register(&node);
+    look(&node, &number, 3);
+    drop(node);
+    // Puts another kind in the place of the kind of the first paper of a kind.
+    let edit = |kind: PaperKind, other: PaperKind| {
+        let script = "for _, key in ipairs(redis.call('KEYS', 'lm:*:p*')) do
+              local all = redis.call('HGETALL', key)
+              for nth = 1, #all, 2 do
+                local value = all[nth + 1]
+                if string.byte(value, 7) == tonumber(ARGV[1]) then
+                  value = string.sub(value, 1, 6) .. string.char(tonumber(ARGV[2])) .. string.sub(value, 8)
+                  redis.call('HSET', key, all[nth], value)
+                  return 1
+                end
+              end
+            end
+            return 0";
+        let (kind, other) = ((kind as u8).to_string(), (other as u8).to_string());
+        assert_eq!(server.ask(&["EVAL", script, "0", &kind, &other]), "1");
+    };
+    let verify = || audit("verify", &server.url(), Some(&ring.file));
+    assert_eq!(verify().0, Some(0), "{}", verify().1);
+    for kind in [PaperKind::Audit, PaperKind::Access] {
+        edit(kind, PaperKind::GrantScan);
+        let (code, said) = verify();
+        assert_eq!(code, Some(1), "{kind:?}: {said}");
+        edit(PaperKind::GrantScan, kind);
+        assert_eq!(verify().0, Some(0), "{kind:?}");
     }
 }
 
