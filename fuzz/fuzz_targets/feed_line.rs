@@ -83,7 +83,8 @@ fn read(line: &[u8]) {
             assert_eq!(Paper::read(paper.key, &paper.value()), Some(paper));
         }
         Err(why) => {
-            let named = Rejection::of_code(why.code()).expect("a code of the contract");
+            let named =
+                Rejection::of_answer(why.code(), &why.detail()).expect("a code of the contract");
             assert_eq!(named.code(), why.code());
             assert!(!why.detail().is_empty());
         }
