@@ -77,7 +77,7 @@ FUZZ_TARGETS := feed_line code query_head rest foreign recognition desk list
 
 fuzz: ## each fuzz target for ten minutes, or FUZZ_SECONDS (needs nightly and cargo-fuzz)
 	for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target; \
-		$(CARGO) +nightly fuzz run --features run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		CARGO_PROFILE_RELEASE_LTO=off $(CARGO) +nightly fuzz run --features run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
 supply: ## licences, bans, sources, known vulnerabilities, unused dependencies (needs cargo-deny, cargo-machete; the advisories need the network)
