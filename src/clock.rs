@@ -1,13 +1,24 @@
 //! Two clocks: a monotonic one for ages and deadlines, and the time of day in milliseconds since 1970 (UTC), printed as RFC
 //! 3339.
 //!
-//! The time of day is the monotonic clock plus an offset. [`offset`] decides when the offset follows the system's clock.
+//! The time of day is the monotonic clock plus an offset. [`offset`] decides when that follows the system's clock.
 
 pub mod offset;
 
 use crate::kernel;
 use std::cell::Cell;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Value of an offset that was not read yet.
+const UNREAD: i64 = i64::MIN;
+
+/// Offset in milliseconds to add to a [`Moment`].
+static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
+
+/// Nanoseconds, below a million, that align the milliseconds of the monotonic clock with those of the time of day. Set once,
+/// with the first offset.
+static FRACTION: AtomicU64 = AtomicU64::new(0);
 
 /// A point on the monotonic clock: milliseconds since the machine started, suspends included. Its milliseconds begin with those
 /// of the time of day, so that ages match the difference of printed times.
@@ -17,7 +28,7 @@ pub struct Moment(pub u64);
 impl Moment {
     /// Reads the monotonic clock without a system call.
     pub fn now() -> Moment {
-        Moment((kernel::since_boot_ns() + offset::fraction_ns()) / 1_000_000)
+        Moment((kernel::since_boot_ns() + fraction_ns()) / 1_000_000)
     }
 
     /// Returns the time since `earlier`; zero if it is in the future.
@@ -46,7 +57,7 @@ impl Now {
         let moment = Moment::now();
         Now {
             moment,
-            time: offset::time_at(moment),
+            time: time_at(moment),
         }
     }
 
@@ -55,6 +66,65 @@ impl Now {
         let age = self.moment.0.saturating_sub(moment.0);
         Time(self.time.0.saturating_sub(age))
     }
+}
+
+/// Returns the time of day at a moment.
+pub fn time_at(moment: Moment) -> Time {
+    let mut offset = OFFSET.load(Relaxed);
+    if offset == UNREAD {
+        offset = begin();
+    }
+    Time((moment.0 as i64).saturating_add(offset).max(0) as u64)
+}
+
+/// Returns the nanoseconds to add to the monotonic clock before it is cut to milliseconds.
+fn fraction_ns() -> u64 {
+    FRACTION.load(Relaxed)
+}
+
+/// Returns our offset in milliseconds.
+pub fn own() -> i64 {
+    let offset = OFFSET.load(Relaxed);
+    match offset == UNREAD {
+        true => begin(),
+        false => offset,
+    }
+}
+
+/// Reads the first offset. Concurrent calls are allowed.
+#[cold]
+fn begin() -> i64 {
+    let system = system_offset_ns();
+    FRACTION.store(system.rem_euclid(NS_A_MS) as u64, Relaxed);
+    let offset = system.div_euclid(NS_A_MS);
+    OFFSET.store(offset, Relaxed);
+    offset
+}
+
+const NS_A_MS: i64 = 1_000_000;
+
+/// Returns the offset of the system's clock (as `date` prints it) to the monotonic clock, in nanoseconds: the least interrupted
+/// of several readings.
+fn system_offset_ns() -> i64 {
+    let read = || {
+        let before = kernel::since_boot_ns();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let after = kernel::since_boot_ns();
+        let time = time.map_or(0, |since| since.as_nanos() as i64);
+        (after - before, time - before as i64)
+    };
+    let (_, offset) = (0..3).map(|_| read()).min().expect("three readings");
+    offset
+}
+
+/// Returns the offset of the system's clock to a [`Moment`] in milliseconds.
+pub fn system_offset() -> i64 {
+    (system_offset_ns() - fraction_ns() as i64 + NS_A_MS / 2).div_euclid(NS_A_MS)
+}
+
+/// Moves our offset, in milliseconds. [`offset::look`] alone decides that.
+fn set_own(offset: i64) {
+    OFFSET.store(offset, Relaxed);
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z.

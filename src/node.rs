@@ -1,7 +1,7 @@
 //! The life of a node: doors open, the board fills, changes arrive and leave, the doors drain.
 
 use crate::board::Board;
-use crate::clock::{Moment, Time, offset};
+use crate::clock::{self, Moment, Time, offset};
 use crate::critical::CriticalTask;
 use crate::desk::display_names::DisplayNames;
 use crate::desk::guidance::Guidance;
@@ -516,7 +516,7 @@ impl ClockWord {
     /// [`ANNOUNCEMENT_WAIT`] for that before it takes the store's: None until then.
     async fn witness(&mut self, app: &AppState, store: i64, bound: Duration) -> Option<i64> {
         let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= bound.as_millis();
-        let (own, system) = (offset::own(), offset::system_offset());
+        let (own, system) = (clock::own(), clock::system_offset());
         if near(store, own) && near(store, system) {
             (self.confirmed, self.decided) = (true, true);
             return Some(store);

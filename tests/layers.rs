@@ -13,7 +13,7 @@ type Imports = BTreeSet<(String, String)>;
 const PARENTS: [(&str, &str); 12] = [
     (
         "clock",
-        "times and moments, which the offset of the clock turns into each other",
+        "times and moments, which the judge of the clock compares",
     ),
     (
         "commands",

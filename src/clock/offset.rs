@@ -1,14 +1,13 @@
-//! The offset from the monotonic clock to the time of day: when it follows the system's clock, and whether that clock, the
-//! store's and ours agree.
+//! When the offset from the monotonic clock to the time of day follows the system's clock, and whether that clock, the store's and
+//! ours agree.
 //!
 //! A time service slews the system's clock, and anybody may step it. Small differences are followed. A step is counted and
 //! logged, and becomes our time only if the store's clock agrees. So a node whose clock is set wrong keeps its time, and a node
 //! that starts with a wrong clock takes the store's.
 
-use super::{Moment, Time};
-use crate::kernel;
+use super::{Moment, Time, own, set_own, system_offset};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Largest difference that counts as slewing and not as a step.
 pub const FOLLOWED_MAX: Duration = Duration::from_millis(500);
@@ -19,16 +18,6 @@ pub const STEP_HOLD: Duration = Duration::from_secs(60);
 /// Largest difference from reading two clocks one after the other. Both run at one rate, so it does not grow without a step.
 const READING: Duration = Duration::from_millis(2);
 
-/// Value of an offset that was not read yet.
-const UNREAD: i64 = i64::MIN;
-
-/// Offset in milliseconds to add to a [`Moment`].
-static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
-
-/// Nanoseconds, below a million, that align the milliseconds of the monotonic clock with those of the time of day. Set once,
-/// with the first offset.
-static FRACTION: AtomicU64 = AtomicU64::new(0);
-
 /// Steps of the system's clock so far.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
@@ -38,63 +27,9 @@ static LEAPT: AtomicU64 = AtomicU64::new(0);
 /// Size of a move of our time that makes recent data look old.
 pub const LEAP: Duration = Duration::from_secs(3_600);
 
-/// Returns the time of day at a moment.
-pub fn time_at(moment: Moment) -> Time {
-    let mut offset = OFFSET.load(Relaxed);
-    if offset == UNREAD {
-        offset = begin();
-    }
-    Time((moment.0 as i64).saturating_add(offset).max(0) as u64)
-}
-
 /// Returns the number of steps of the system's clock so far.
 pub fn steps() -> u64 {
     STEPS.load(Relaxed)
-}
-
-/// Returns the nanoseconds to add to the monotonic clock before it is cut to milliseconds.
-pub(super) fn fraction_ns() -> u64 {
-    FRACTION.load(Relaxed)
-}
-
-/// Returns our offset in milliseconds.
-pub fn own() -> i64 {
-    let offset = OFFSET.load(Relaxed);
-    match offset == UNREAD {
-        true => begin(),
-        false => offset,
-    }
-}
-
-/// Reads the first offset. Concurrent calls are allowed.
-#[cold]
-fn begin() -> i64 {
-    let system = system_offset_ns();
-    FRACTION.store(system.rem_euclid(NS_A_MS) as u64, Relaxed);
-    let offset = system.div_euclid(NS_A_MS);
-    OFFSET.store(offset, Relaxed);
-    offset
-}
-
-const NS_A_MS: i64 = 1_000_000;
-
-/// Returns the offset of the system's clock (as `date` prints it) to the monotonic clock, in nanoseconds: the least interrupted
-/// of several readings.
-fn system_offset_ns() -> i64 {
-    let read = || {
-        let before = kernel::since_boot_ns();
-        let time = SystemTime::now().duration_since(UNIX_EPOCH);
-        let after = kernel::since_boot_ns();
-        let time = time.map_or(0, |since| since.as_nanos() as i64);
-        (after - before, time - before as i64)
-    };
-    let (_, offset) = (0..3).map(|_| read()).min().expect("three readings");
-    offset
-}
-
-/// Returns the offset of the system's clock to a [`Moment`] in milliseconds.
-pub fn system_offset() -> i64 {
-    (system_offset_ns() - fraction_ns() as i64 + NS_A_MS / 2).div_euclid(NS_A_MS)
 }
 
 /// Result of a look at the clocks.
@@ -181,7 +116,7 @@ impl OffsetJudge {
 pub fn look(judge: &mut OffsetJudge, store_offset: Option<i64>, bound: Duration) -> ClockCheck {
     let now = Moment::now();
     let (offset, seen) = judge.look(own(), system_offset(), store_offset, bound, now);
-    OFFSET.store(offset, Relaxed);
+    set_own(offset);
     match seen {
         ClockCheck::Stepped(_) => {
             STEPS.fetch_add(1, Relaxed);
