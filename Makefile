@@ -1,5 +1,5 @@
-# What a developer and CI run. `make test` needs the Rust toolchain, make and a C compiler; tests that need redis-server,
-# openssl, haproxy, prometheus, curl or python3 say loudly that they were left out where those are missing.
+# What a developer and CI run. `make test` needs the Rust toolchain, make and a C compiler. tests/tools installs redis-server,
+# openssl, haproxy, prometheus, curl, faketime, python3 and node, or names them; tests that need a missing one are ignored.
 
 CARGO := cargo
 FLAGS := --release --locked
@@ -32,7 +32,9 @@ container: ## the ten commands of docs/operate/first-node.md in a bare Debian, w
 image: ## the image and compose.yaml, built and run without a daemon or a registry of images (as root; needs buildah, podman, debootstrap, docker-compose)
 	tests/image
 
-test: lint ## the gate: format, lints, every test
+test: lint ## the gate: format, lints, every test (on Debian as root it installs what tests need; elsewhere it says what is missing)
+	@missing=$$(tests/tools) || exit; \
+	if [ -n "$$missing" ]; then export TEST_MISSING="$$missing"; fi; \
 	$(CARGO) test $(GATE)
 
 pages: build ## the pages in a real browser (needs chromium, node, npm, zbar-tools)

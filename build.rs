@@ -5,6 +5,19 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+/// Programs that tests drive, as in `tests/tools`.
+const TOOLS: [&str; 9] = [
+    "redis-server",
+    "openssl",
+    "haproxy",
+    "prometheus",
+    "promtool",
+    "curl",
+    "faketime",
+    "python3",
+    "node",
+];
+
 /// What is served: its name, its media type, the files of `pages/` that it is made of, in order.
 /// Scripts of several files become one, in a scope of its own: one request a page, and no bundler. Their comments and
 /// indentation stay here.
@@ -195,8 +208,22 @@ struct Made {
     whole: Vec<u8>,
 }
 
+/// Sets `no_redis_server` and the like for the programs in `TEST_MISSING`, so that their tests are ignored and not passed.
+fn tell_missing_tools() {
+    println!("cargo::rerun-if-env-changed=TEST_MISSING");
+    let missing = std::env::var("TEST_MISSING").unwrap_or_default();
+    for tool in TOOLS {
+        let name = format!("no_{}", tool.replace('-', "_"));
+        println!("cargo::rustc-check-cfg=cfg({name})");
+        if missing.split_whitespace().any(|one| one == tool) {
+            println!("cargo::rustc-cfg={name}");
+        }
+    }
+}
+
 fn main() {
     tell_commit();
+    tell_missing_tools();
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=pages");
     let mut made: Vec<Made> = Vec::new();

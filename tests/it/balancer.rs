@@ -299,6 +299,8 @@ fn go_on(crowds: &[Callers; 2]) {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn every_door_but_the_back_one_is_reached_through_either_front() {
     let Some(town) = open("1s") else { return };
     let seals = &town.ring.seals;
@@ -326,6 +328,8 @@ fn every_door_but_the_back_one_is_reached_through_either_front() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_rolling_restart_fails_nobody() {
     let Some(mut town) = open("1s") else { return };
     let crowds = town.crowds();
@@ -340,6 +344,8 @@ fn a_rolling_restart_fails_nobody() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_killed_node_costs_l4_what_it_held_and_l7_nothing() {
     let Some(mut town) = open("1s") else { return };
     let crowds = town.crowds();
@@ -357,6 +363,8 @@ fn a_killed_node_costs_l4_what_it_held_and_l7_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_scan_whose_body_comes_later_outlives_its_node_at_l7() {
     let Some(mut town) = open("1s") else { return };
     let [_, (door, scan)] = town.asks();
@@ -373,6 +381,8 @@ fn a_scan_whose_body_comes_later_outlives_its_node_at_l7() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn whoever_would_wait_in_a_long_queue_at_l7_is_told_at_once_and_nobody_is_silent() {
     let Some(town) = open("5m") else { return };
     let session = town.ring.seals.session(&person(1));
@@ -412,6 +422,8 @@ fn whoever_would_wait_in_a_long_queue_at_l7_is_told_at_once_and_nobody_is_silent
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves() {
     if redis::is_missing() {
         return;
@@ -469,6 +481,8 @@ fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves()
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
     if redis::is_missing() {
         return;
@@ -510,6 +524,8 @@ fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
 
 /// Several times what the balancer gives to the nodes at once, again and again: a short form of `make storm`, in counts.
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_crowd_at_l7_is_shown_or_told_and_nobody_is_silent() {
     const CROWDS: usize = 12;
     const PHONES: usize = 60;
@@ -552,6 +568,8 @@ fn a_crowd_at_l7_is_shown_or_told_and_nobody_is_silent() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn every_path_of_residents_is_answered_by_their_door_through_l7() {
     let Some(town) = open("1s") else { return };
     // Without an issuer there are no offline codes: their door says so itself, and another door would say it of every caller.
@@ -568,6 +586,8 @@ fn every_path_of_residents_is_answered_by_their_door_through_l7() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn without_a_ready_node_either_front_says_busy_in_the_language_asked() {
     let Some(town) = open("5m") else { return };
     for node in &town.nodes {
@@ -634,6 +654,8 @@ fn without_a_ready_node_either_front_says_busy_in_the_language_asked() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_old() {
     if redis::is_missing() {
         return;
@@ -694,6 +716,8 @@ fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn pages_come_from_the_balancer_and_cost_the_nodes_one_request() {
     let Some(town) = open("1s") else { return };
     let front = town.l7.address(Door::Desk);
@@ -718,6 +742,8 @@ fn pages_come_from_the_balancer_and_cost_the_nodes_one_request() {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_spelling_of_a_page_costs_the_nodes_more_than_the_page() {
     let Some(town) = open("1s") else { return };
     let front = town.l7.address(Door::Desk);

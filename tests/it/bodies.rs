@@ -454,6 +454,7 @@ fn on_any_node(tries: impl Fn(&Node, &Node)) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_bulk_whose_token_is_revoked_ends_at_once_and_says_so() {
     on_any_node(|node, other| {
         let seals = node.seals();
@@ -484,6 +485,7 @@ fn a_bulk_whose_token_is_revoked_ends_at_once_and_says_so() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_feed_whose_token_is_revoked_applies_nothing_more() {
     on_any_node(|node, other| {
         let seals = node.seals();

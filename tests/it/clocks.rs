@@ -35,6 +35,7 @@ fn state(answer: &Answer) -> String {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready() {
     if redis::is_missing() {
         return;
@@ -89,6 +90,7 @@ fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready()
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn knowledge_ages_although_the_clock_was_set_back_or_leapt_ahead_and_was_put_right() {
     if redis::is_missing() {
         return;
@@ -155,6 +157,7 @@ fn a_code_that_has_expired_stays_so_when_the_clock_is_set_back() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
     if redis::is_missing() {
         return;
@@ -198,6 +201,7 @@ fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_those_that_run() {
     if redis::is_missing() {
         return;
@@ -260,6 +264,7 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_was_revoked_stays_so_and_nothing_is_swept_by_whatever_clock_is_wrong() {
     if redis::is_missing() {
         return;

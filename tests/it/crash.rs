@@ -308,6 +308,7 @@ fn residents() -> usize {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_mixed_import_that_is_killed_and_run_again_ends_in_the_same_state_in_both_stores() {
     let residents = residents();
     let folder = folder();

@@ -43,6 +43,8 @@ fn dns(addresses: &Addresses) -> SocketAddr {
 }
 
 #[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_python3, ignore = "no python3 on this machine")]
 fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_that_go() {
     for tool in ["haproxy", "python3"] {
         let mut found = Command::new(tool);

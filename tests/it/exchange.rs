@@ -107,6 +107,7 @@ fn two_provinces(authority: &Authority) -> (Province, Province) {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_visitor_is_seen_with_the_colour_of_home_live_and_offline_both_ways() {
     let Some(authority) = Authority::make() else {
         return;
@@ -367,6 +368,7 @@ fn request(stream: &mut impl Read) -> Option<()> {
 const GREEN: &str = r#"{"state":"green","status":"00","reasons":[],"name":"陈**","cert_no":"1*","assurance":"real_name","as_of":"NOW","age_ms":3,"issuer":"820000"}"#;
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn whatever_is_wrong_with_a_peer_gives_no_colour_and_costs_own_scans_nothing() {
     let Some(authority) = Authority::make() else {
         return;
@@ -459,6 +461,7 @@ fn whatever_is_wrong_with_a_peer_gives_no_colour_and_costs_own_scans_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_code_that_was_seen_abroad_is_of_no_use_once_its_life_is_over() {
     let Some(authority) = Authority::make() else {
         return;
@@ -481,6 +484,7 @@ fn a_code_that_was_seen_abroad_is_of_no_use_once_its_life_is_over() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_peer_that_fails_is_left_alone_and_tried_again() {
     let Some(authority) = Authority::make() else {
         return;
@@ -519,6 +523,9 @@ fn a_peer_that_fails_is_left_alone_and_tried_again() {
 }
 
 #[test]
+#[cfg_attr(no_curl, ignore = "no curl on this machine")]
+#[cfg_attr(no_faketime, ignore = "no faketime on this machine")]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn nobody_comes_in_at_the_exchange_door_without_a_key_that_the_trust_file_names() {
     let Some(authority) = Authority::make() else {
         return;

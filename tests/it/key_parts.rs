@@ -40,6 +40,7 @@ fn node(url: &str, keys: &Path, doors: &str) -> NodeBuilder {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn nodes_with_parts_of_a_ring_do_all_that_their_doors_do_and_nothing_else() {
     if is_missing() {
         return;
@@ -123,6 +124,7 @@ fn nodes_with_parts_of_a_ring_do_all_that_their_doors_do_and_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_part_is_for_its_doors_alone_and_follows_its_ring() {
     if is_missing() {
         return;

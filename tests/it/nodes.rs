@@ -13,6 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn three_nodes_agree_on_every_show_and_every_scan() {
     if is_missing() {
         return;
@@ -50,6 +51,7 @@ fn three_nodes_agree_on_every_show_and_every_scan() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_status_fed_to_any_node_is_on_every_board() {
     if is_missing() {
         return;
@@ -79,6 +81,7 @@ fn a_status_fed_to_any_node_is_on_every_board() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_starts_while_feeds_come_misses_nothing() {
     if is_missing() {
         return;
@@ -95,6 +98,7 @@ fn a_node_that_starts_while_feeds_come_misses_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_whose_store_is_silent_at_the_start_waits_and_says_so() {
     if is_missing() {
         return;
@@ -133,6 +137,7 @@ fn a_node_whose_store_is_silent_at_the_start_waits_and_says_so() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_is_not_filled_yet_reads_through() {
     if is_missing() {
         return;
@@ -222,6 +227,7 @@ fn ready(node: &Node) -> (u16, String, f64) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_silent_store_said_turns_stale_then_too_old_then_fresh_again() {
     if is_missing() {
         return;
@@ -269,6 +275,7 @@ fn what_a_silent_store_said_turns_stale_then_too_old_then_fresh_again() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_frozen_primary_of_a_cluster_ages_its_own_residents_alone() {
     if is_missing() {
         return;
@@ -318,6 +325,7 @@ fn a_frozen_primary_of_a_cluster_ages_its_own_residents_alone() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_too_few_replicas_have_is_not_acknowledged() {
     if is_missing() {
         return;

@@ -179,6 +179,7 @@ fn a_revoked_generation_is_refused_on_every_node_and_after_a_restart() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn another_node_learns_what_was_revoked() {
     if is_missing() {
         return;

@@ -96,6 +96,7 @@ fn meters(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn every_meter_of_a_panel_or_an_alert_is_printed_by_a_node() {
     let Some(tls) = tls::Authority::make() else {
         return;
@@ -202,6 +203,7 @@ fn every_alert_says_what_to_do_and_is_tried() {
 }
 
 #[test]
+#[cfg_attr(no_promtool, ignore = "no promtool on this machine")]
 fn alerts_ring_for_what_is_wrong_and_for_nothing_else() {
     if !has("promtool") {
         return;
@@ -220,6 +222,8 @@ fn alerts_ring_for_what_is_wrong_and_for_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
+#[cfg_attr(no_prometheus, ignore = "no prometheus on this machine")]
 fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
     if !has("prometheus") {
         return;

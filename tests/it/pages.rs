@@ -263,3 +263,17 @@ fn a_node_behind_something_that_keeps_pages_has_none() {
         get(&node, door, "/pages/gate.js", "").refuses(404, "not_found");
     }
 }
+
+#[test]
+#[cfg_attr(no_node, ignore = "no node on this machine")]
+fn every_word_of_an_answer_has_its_word_on_the_pages_in_each_language() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut node = std::process::Command::new("node");
+    let node = node
+        .args(["--test", "tests/pages/words.test.js"])
+        .current_dir(root);
+    match node.output() {
+        Ok(output) => assert!(output.status.success(), "{}", text(&output.stdout)),
+        Err(_) => left_out("node"),
+    }
+}

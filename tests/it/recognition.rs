@@ -298,6 +298,7 @@ fn a_trust_file_is_taken_up_whole_or_not_at_all() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn lists_are_imported_shown_and_tried() {
     let folder = folder();
     let path = trust_file(folder.path(), "");

@@ -80,6 +80,7 @@ fn neither_logs_nor_meters_hold_a_name_a_number_a_token_or_a_key() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_among_the_arguments_is_warned_of_and_one_in_a_file_is_not() {
     if is_missing() {
         return;

@@ -359,6 +359,7 @@ fn negated(assertion: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_assertion_is_of_one_use_on_all_nodes_whatever_its_signature() {
     if is_missing() {
         return;

@@ -321,6 +321,7 @@ fn a_thread_sends_no_more_of_lists_than_it_may_and_scans_go_on() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn one_node_publishes_and_every_node_serves_the_same() {
     if is_missing() {
         return;
@@ -369,6 +370,7 @@ fn one_node_publishes_and_every_node_serves_the_same() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_stale_is_not_published() {
     if is_missing() {
         return;

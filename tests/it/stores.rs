@@ -202,6 +202,7 @@ async fn reasons(store: &dyn Store, n: u64) -> Reasons {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_was_acknowledged_is_there_after_closing_and_opening_again() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -238,6 +239,7 @@ fn what_was_acknowledged_is_there_after_closing_and_opening_again() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn residents_who_share_a_home_never_share_an_id() {
     over_both(async |place| {
         let board = board();
@@ -272,6 +274,7 @@ fn residents_who_share_a_home_never_share_an_id() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
     over_both(async |place| {
         let board = board();
@@ -302,6 +305,7 @@ fn two_with_one_home_and_one_check_are_told_apart_by_the_store() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_highest_number_of_a_source_wins_in_any_order_and_once() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -353,6 +357,7 @@ fn the_highest_number_of_a_source_wins_in_any_order_and_once() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_reason_stays_while_any_source_has_it_set() {
     over_both(async |place| {
         let board = board();
@@ -374,6 +379,7 @@ fn a_reason_stays_while_any_source_has_it_set() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_changes_nothing_makes_no_new_version() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -396,6 +402,7 @@ fn what_changes_nothing_makes_no_new_version() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn thousands_at_once_are_all_found_and_each_fills_the_board_once() {
     const EACH: u64 = 5_000;
     over_both(async |place| {
@@ -433,6 +440,7 @@ fn thousands_at_once_are_all_found_and_each_fills_the_board_once() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_belongs_to_one_ring() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -497,6 +505,7 @@ fn runner() -> TestRunner {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_same_batches_end_in_the_same_records_in_both_stores() {
     if is_missing() {
         return;

@@ -200,6 +200,7 @@ fn curl(args: &[&str]) -> Option<Output> {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_door_with_tls_answers_as_one_without() {
     let Some(ca) = Authority::make() else { return };
     let pair = ca.signs("node");
@@ -267,6 +268,8 @@ fn a_door_with_tls_answers_as_one_without() {
 }
 
 #[test]
+#[cfg_attr(no_curl, ignore = "no curl on this machine")]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn tools_of_others_speak_tls_with_a_node_and_know_its_authority() {
     let (Some(ca), Some(other)) = (Authority::make(), Authority::make()) else {
         return;
@@ -312,6 +315,7 @@ fn tools_of_others_speak_tls_with_a_node_and_know_its_authority() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_client_without_a_certificate_of_the_authority_gets_no_connection() {
     let (Some(ca), Some(clients), Some(other)) =
         (Authority::make(), Authority::make(), Authority::make())
@@ -407,6 +411,7 @@ fn a_client_without_a_certificate_of_the_authority_gets_no_connection() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_new_certificate_is_taken_up_and_refuses_nobody_meanwhile() {
     let Some(ca) = Authority::make() else { return };
     let (first, second) = (
@@ -473,6 +478,7 @@ fn a_new_certificate_is_taken_up_and_refuses_nobody_meanwhile() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_client_that_never_finishes_the_handshake_holds_nobody_up() {
     let Some(ca) = Authority::make() else { return };
     let mut settings = with(Door::Gate, &ca.signs("node")).to_vec();
@@ -506,6 +512,7 @@ fn a_client_that_never_finishes_the_handshake_holds_nobody_up() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_newcomer_of_a_full_door_is_told_within_tls() {
     let Some(ca) = Authority::make() else { return };
     let mut settings = with(Door::Resident, &ca.signs("node")).to_vec();
@@ -534,6 +541,7 @@ fn a_newcomer_of_a_full_door_is_told_within_tls() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn files_that_cannot_be_used_are_named_before_a_door_opens() {
     let Some(ca) = Authority::make() else { return };
     let (one, two) = (ca.signs("one"), ca.signs("two"));

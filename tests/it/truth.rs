@@ -64,6 +64,7 @@ fn tell(what: &str) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_node_ever_lies() {
     if is_missing() {
         return;
@@ -104,6 +105,7 @@ fn sabotage_finds_in_the_source_what_it_takes_out() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_node_lies_that_is_filled_while_changes_come() {
     if is_missing() || setting("TEST_TRUTH_OVER").is_some() {
         return;
@@ -114,6 +116,7 @@ fn no_node_lies_that_is_filled_while_changes_come() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_red_that_a_node_knew_is_forgotten_with_the_store() {
     if is_missing() || setting("TEST_TRUTH_OVER").is_some_and(|over| over != "loss") {
         return;

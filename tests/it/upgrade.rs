@@ -69,6 +69,7 @@ fn understands(told_by: &Node, asked: &Node, nth: usize, is_red: bool) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 #[ignore = "builds the binary of an older commit, some minutes; TEST_OLD_BINARY names one that is there"]
 fn the_oldest_build_of_these_formats_runs_beside_this_one_and_either_takes_over_from_the_other() {
     let old = old_binary();

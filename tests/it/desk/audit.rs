@@ -112,6 +112,7 @@ fn every_look_is_in_the_log_over_restarts_and_the_log_holds() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_link_that_was_taken_out_or_put_elsewhere_is_found() {
     if is_missing() {
         return;
@@ -142,6 +143,7 @@ fn a_link_that_was_taken_out_or_put_elsewhere_is_found() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_link_or_a_look_whose_kind_was_edited_is_found() {
     if is_missing() {
         return;
@@ -238,6 +240,7 @@ fn looks_alike_are_told_once_a_day_and_nothing_pushes_them_out() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_end_that_was_cut_off_is_missed_where_it_was_written_down() {
     if is_missing() {
         return;

@@ -147,6 +147,7 @@ fn nothing_is_left_on_lists_of_others_or_in_the_file_of_an_embedded_store() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn nothing_is_left_on_lists_of_others_or_in_the_log_of_redis() {
     if is_missing() {
         return;
@@ -219,6 +220,7 @@ fn sessions_of(node: &Node, seals: &Credentials) -> [String; 3] {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_erasure_ends_the_persons_sessions_and_those_by_which_family_members_are_shown() {
     let folder = folder();
     let store = folder.path().join("store");

@@ -193,6 +193,7 @@ fn nobody_adds_more_than_the_limit_or_without_a_genuine_assertion() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_assertion_adds_no_member_again_after_the_membership_ended() {
     super::records::over_both_with(&crate::sessions::platform(), |node| {
         let (seals, chen, mother) = (node.seals(), person(1), person(2));

@@ -285,6 +285,7 @@ fn a_person_is_told_which_organisation_scanned_a_grant_once_a_day() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_taken_back_on_one_node_is_refused_on_the_other() {
     if is_missing() {
         return;
@@ -364,6 +365,7 @@ fn a_bulk_declaration_to_an_ended_service_is_rejected_as_one() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_an_organisation_declares_is_not_the_members_own_and_its_keys_are_bound_to_what_they_came_with()
  {
     super::records::over_both(|node| {
@@ -433,6 +435,7 @@ fn declare_bulk(node: &Node, organisation: &str, lines: &[String]) -> Value {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_organisation_declares_so_often_a_day_for_one_member_and_a_repeat_is_no_more() {
     super::records::over_both(|node| {
         let seals = node.seals();
@@ -479,6 +482,7 @@ fn an_organisation_declares_so_often_a_day_for_one_member_and_a_repeat_is_no_mor
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_key_stands_for_one_line_however_many_came_after_it() {
     super::records::over_both(|node| {
         let seals = node.seals();
@@ -505,6 +509,7 @@ fn a_key_stands_for_one_line_however_many_came_after_it() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_key_gives_no_grant_that_was_taken_back() {
     super::records::over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));

@@ -45,6 +45,7 @@ pub fn over_both_with(settings: &[&str], test: impl Fn(&Node)) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_feeds_bring_is_read_back_newest_first_and_once() {
     over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -99,6 +100,7 @@ fn what_feeds_bring_is_read_back_newest_first_and_once() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_notice_is_issued_with_its_clear_and_shown_with_it() {
     over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -128,6 +130,7 @@ fn a_notice_is_issued_with_its_clear_and_shown_with_it() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_number_that_a_source_used_for_something_else_is_rejected_and_changes_nothing() {
     over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -245,6 +248,7 @@ fn an_unverified_minor_is_not_told_the_history_of_temperatures() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_trip_card_has_a_time_of_its_own_and_never_changes_a_colour() {
     over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -290,6 +294,7 @@ fn declaration(celsius: f64) -> Value {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_newest_declaration_counts_and_the_history_stays() {
     over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -347,6 +352,7 @@ fn a_declaration_with_an_idempotency_key_is_made_once() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_idempotency_key_stands_for_one_content_whatever_is_filed() {
     over_both(|node| {
         let session = node.seals().session(&person(1));
@@ -567,6 +573,7 @@ fn entry() -> Value {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_entry_is_read_back_and_listed_for_the_destinations_staff_who_say_why() {
     over_both(|node| {
         let seals = node.seals();
@@ -647,6 +654,7 @@ fn a_bad_entry_is_told_which_field_is_wrong() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_key_stands_for_one_content_however_many_came_after_it() {
     over_both_with(&["desk_requests_per_second=10000"], |node| {
         let session = node.seals().session(&person(1));
@@ -712,6 +720,7 @@ fn at_once(nodes: &[&Node], session: &str, path: &str, bodies: &[Value]) -> usiz
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn limits_hold_for_requests_at_one_moment_on_two_nodes() {
     if is_missing() {
         return;
@@ -767,6 +776,7 @@ fn limits_hold_for_requests_at_one_moment_on_two_nodes() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_filed_by_who_shows_a_member_takes_nothing_from_the_members_own_quota() {
     over_both_with(&["desk_requests_per_second=10000"], |node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -789,6 +799,7 @@ fn what_is_filed_by_who_shows_a_member_takes_nothing_from_the_members_own_quota(
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_one_source_says_of_a_persons_health_displaces_nothing_of_another() {
     over_both(|node| {
         let (seals, chen, other) = (node.seals(), person(1), person(2));
@@ -832,6 +843,7 @@ fn what_one_source_says_of_a_persons_health_displaces_nothing_of_another() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_text_of_the_longest_kind_of_characters_is_taken() {
     over_both(|node| {
         let session = node.seals().session(&person(1));

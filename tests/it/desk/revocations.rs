@@ -31,6 +31,7 @@ fn end_sessions(node: &Node, session: &str) -> serde_json::Value {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_was_just_started_lets_in_nothing_that_was_revoked_before() {
     let folder = folder();
     let store = folder.path().join("store");
@@ -184,6 +185,7 @@ fn an_operator_ends_the_sessions_of_a_resident_up_to_the_one_that_was_lost() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn sessions_that_were_ended_on_one_node_are_refused_on_the_other() {
     if is_missing() {
         return;
@@ -224,6 +226,7 @@ fn revoke_holder(node: &Node, role: &str, name: &str) -> Answer {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_redis_that_was_flushed_gives_nothing_back_on_the_nodes_that_run() {
     if is_missing() {
         return;
@@ -385,6 +388,7 @@ fn what_revokes_sessions_stays_for_the_longest_life_of_a_session() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_byte_of_a_revocation_in_redis_is_edited_so_that_the_credential_is_let_in_again() {
     if is_missing() {
         return;

@@ -430,6 +430,7 @@ fn a_source_that_turns_a_cohort_red_raises_an_alarm_and_is_not_refused() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_operator_clears_a_reason_of_a_source_with_a_purpose_that_the_person_is_told() {
     over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -514,6 +515,7 @@ fn an_operator_clears_a_reason_of_a_source_with_a_purpose_that_the_person_is_tol
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_appeal_is_read_and_answered_by_who_speaks_for_the_source() {
     over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));
@@ -552,6 +554,7 @@ fn an_appeal_is_read_and_answered_by_who_speaks_for_the_source() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_authority_takes_the_last_answer_to_an_appeal_from_another() {
     super::records::over_both(|node| {
         let (seals, chen) = (node.seals(), person(1));

@@ -8,6 +8,7 @@ use liangma::store::redis::partition::{self, PARTITIONS};
 use std::time::Instant;
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_cluster_whose_primaries_change_loses_nothing() {
     if is_missing() {
         return;
@@ -81,6 +82,7 @@ fn a_cluster_whose_primaries_change_loses_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn slots_that_move_while_feeds_come_are_refused_or_applied_and_never_by_halves() {
     if is_missing() {
         return;
@@ -173,6 +175,7 @@ fn slots_that_move_while_feeds_come_are_refused_or_applied_and_never_by_halves()
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others() {
     if is_missing() {
         return;
@@ -237,6 +240,7 @@ fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others()
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_alone_cannot_reach_a_shard_is_not_ready() {
     if is_missing() {
         return;

@@ -6,6 +6,7 @@ use crate::redis::{Relay, Server, is_missing};
 use std::time::Instant;
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn replies_that_are_cut_anywhere_lose_nothing() {
     if is_missing() {
         return;
@@ -37,6 +38,7 @@ fn replies_that_are_cut_anywhere_lose_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_that_is_silent_is_asked_again_when_it_speaks() {
     if is_missing() {
         return;
@@ -66,6 +68,7 @@ fn a_store_that_is_silent_is_asked_again_when_it_speaks() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn clients_that_are_killed_and_scripts_that_are_forgotten_come_back() {
     if is_missing() {
         return;
@@ -88,6 +91,7 @@ fn clients_that_are_killed_and_scripts_that_are_forgotten_come_back() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_that_is_wrong_leaves_shows_alone_until_the_file_has_the_new_one() {
     if is_missing() {
         return;
@@ -117,6 +121,7 @@ fn a_password_that_is_wrong_leaves_shows_alone_until_the_file_has_the_new_one() 
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_that_is_refused_is_what_the_log_says() {
     if is_missing() {
         return;

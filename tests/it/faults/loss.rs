@@ -20,6 +20,7 @@ fn feed_again(town: &Town) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_comes_back_empty_takes_no_colour_away() {
     if is_missing() {
         return;
@@ -48,6 +49,7 @@ fn a_primary_that_comes_back_empty_takes_no_colour_away() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_that_is_flushed_takes_no_colour_away() {
     if is_missing() {
         return;
@@ -75,6 +77,7 @@ fn a_store_that_is_flushed_takes_no_colour_away() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_that_has_all_again_is_believed_by_a_node_that_missed_its_stream() {
     if is_missing() {
         return;
@@ -104,6 +107,7 @@ fn a_store_that_has_all_again_is_believed_by_a_node_that_missed_its_stream() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_put_back_from_a_backup_takes_no_colour_away_and_new_changes_are_told() {
     if is_missing() {
         return;
@@ -185,6 +189,7 @@ fn without(keys: &str, fault: &str, loses: bool) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_partition_that_is_deleted_takes_no_colour_away() {
     if !is_missing() {
         without(&keys_of(0), "one partition deleted", true);
@@ -192,6 +197,7 @@ fn a_partition_that_is_deleted_takes_no_colour_away() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_partition_whose_meta_is_deleted_takes_no_colour_away() {
     if !is_missing() {
         without(&partition::meta(0), "one partition's meta deleted", true);
@@ -199,6 +205,7 @@ fn a_partition_whose_meta_is_deleted_takes_no_colour_away() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_partition_whose_stream_is_deleted_has_lost_nothing() {
     if !is_missing() {
         without(
@@ -210,6 +217,7 @@ fn a_partition_whose_stream_is_deleted_has_lost_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_slept_longer_than_the_stream_remembers_reads_all_anew() {
     if is_missing() {
         return;
@@ -259,6 +267,7 @@ fn said_by(person: &Person, source: &str, action: &str, seq: u64) -> String {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_change_that_does_not_follow_from_what_the_board_knows_takes_no_red_away() {
     if is_missing() {
         return;
@@ -283,6 +292,7 @@ fn a_change_that_does_not_follow_from_what_the_board_knows_takes_no_red_away() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn rubbish_in_a_stream_is_passed_over() {
     if is_missing() {
         return;
@@ -307,6 +317,7 @@ fn rubbish_in_a_stream_is_passed_over() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_meter_of_what_the_store_has_lost_counts_everybody() {
     if is_missing() {
         return;
@@ -326,6 +337,7 @@ fn the_meter_of_what_the_store_has_lost_counts_everybody() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_meter_of_what_the_store_has_lost_falls_when_it_has_it_again() {
     if is_missing() {
         return;
@@ -341,6 +353,7 @@ fn the_meter_of_what_the_store_has_lost_falls_when_it_has_it_again() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_was_away_when_the_store_forgot_takes_no_red_away() {
     if is_missing() {
         return;
@@ -372,6 +385,7 @@ fn clock() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn reds_are_shown_by_a_store_that_comes_back_empty_with_a_clock_that_is_behind() {
     if is_missing() {
         return;
@@ -404,6 +418,7 @@ fn reds_are_shown_by_a_store_that_comes_back_empty_with_a_clock_that_is_behind()
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn reds_are_shown_by_a_restored_store_whose_clock_was_ahead_for_a_while() {
     if is_missing() {
         return;
@@ -435,6 +450,7 @@ fn reds_are_shown_by_a_restored_store_whose_clock_was_ahead_for_a_while() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_slept_while_an_older_backup_was_restored_keeps_its_reds() {
     if is_missing() {
         return;
@@ -474,6 +490,7 @@ fn a_node_that_slept_while_an_older_backup_was_restored_keeps_its_reds() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_loss_that_is_counted_again_beside_changes_takes_no_red_away() {
     if is_missing() {
         return;
@@ -518,6 +535,7 @@ fn a_loss_that_is_counted_again_beside_changes_takes_no_red_away() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_acknowledged_is_on_the_board_of_the_node_that_acknowledges() {
     if is_missing() {
         return;
@@ -651,6 +669,7 @@ fn told_to_those_who_slept(how: Return) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_new_node_acknowledges_over_a_restored_store_is_told_by_those_who_slept() {
     if !is_missing() {
         told_to_those_who_slept(Return::Restored);
@@ -658,6 +677,7 @@ fn what_a_new_node_acknowledges_over_a_restored_store_is_told_by_those_who_slept
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_new_node_acknowledges_over_an_empty_store_is_told_by_those_who_slept() {
     if !is_missing() {
         told_to_those_who_slept(Return::Empty);

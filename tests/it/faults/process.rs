@@ -7,6 +7,7 @@ use liangma::store::redis::partition;
 use std::time::Instant;
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_killed_and_started_again_has_lost_nothing() {
     if is_missing() {
         return;
@@ -35,6 +36,7 @@ fn a_primary_that_is_killed_and_started_again_has_lost_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_frozen_and_thawed_is_followed_again() {
     if is_missing() {
         return;
@@ -55,6 +57,7 @@ fn a_primary_that_is_frozen_and_thawed_is_followed_again() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_without_memory_refuses_feeds_and_shows_go_on() {
     if is_missing() {
         return;
@@ -109,6 +112,7 @@ fn is_read_although_it_refuses_writes(refusal: [&str; 3], lose: impl Fn(&Server)
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_that_takes_no_writes_is_read_whole_after_a_loss() {
     if is_missing() {
         return;
@@ -122,6 +126,7 @@ fn a_server_that_takes_no_writes_is_read_whole_after_a_loss() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_that_takes_no_writes_is_read_whole_by_a_node_that_slept() {
     if is_missing() {
         return;

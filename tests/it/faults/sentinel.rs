@@ -8,12 +8,14 @@ use liangma::store::redis::partition::PARTITIONS;
 use std::time::{Duration, Instant};
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_failover_that_is_asked_for_loses_nothing() {
     // One replica: what is acknowledged is in both, so that the one that takes over has it.
     fail_over(1, "failover that was asked for (Sentinel)");
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_failover_that_is_asked_for_loses_nothing_where_all_replicas_are_waited_for() {
     // The old primary takes changes until it is told that it is none, and the second replica has them: one is not enough.
     fail_over(
@@ -44,6 +46,7 @@ fn fail_over(replicas: usize, what: &str) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_frozen_or_killed_is_replaced_and_not_believed_again() {
     if is_missing() {
         return;
@@ -111,6 +114,7 @@ fn a_primary_that_is_frozen_or_killed_is_replaced_and_not_believed_again() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
     if is_missing() {
         return;
@@ -171,6 +175,7 @@ fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_sentinel_that_is_frozen_ages_nothing() {
     if is_missing() {
         return;
@@ -190,6 +195,7 @@ fn a_sentinel_that_is_frozen_ages_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_for_whom_no_sentinel_vouches_is_lost_once_and_found_once() {
     if is_missing() {
         return;
@@ -220,6 +226,7 @@ fn a_primary_for_whom_no_sentinel_vouches_is_lost_once_and_found_once() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_red_that_was_refused_goes_with_a_clear_that_is_acknowledged() {
     if is_missing() {
         return;

@@ -24,6 +24,7 @@ fn sorted(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_imported_into_redis_is_exported_as_from_the_embedded_store() {
     if is_missing() {
         return;
@@ -63,6 +64,7 @@ fn what_is_imported_into_redis_is_exported_as_from_the_embedded_store() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_older_message_brings_nobody_back_who_was_erased_before_an_export_and_an_import() {
     if is_missing() {
         return;
@@ -135,6 +137,7 @@ fn a_store_in_redis_without_its_ring_is_no_setting() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_ring_that_is_another_stores_is_refused_and_a_password_is_never_told() {
     if is_missing() {
         return;

@@ -84,6 +84,7 @@ fn id_of(town: &Town, person: &Person) -> String {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_red_that_was_edited_is_green_on_no_node_and_rings_the_alarm() {
     if is_missing() {
         return;
@@ -150,6 +151,7 @@ fn a_red_that_was_edited_is_green_on_no_node_and_rings_the_alarm() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_line_of_the_stream_that_no_node_wrote_changes_nothing() {
     if is_missing() {
         return;
@@ -188,6 +190,7 @@ return 1";
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_edited_number_of_a_partition_turns_no_red_green_and_ends_no_node() {
     if is_missing() {
         return;

@@ -40,6 +40,7 @@ fn the_template_of_users_asks_for_three_passwords_and_no_more() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_the_users_of_the_example_wrote_is_there_after_a_kill() {
     if is_missing() {
         return;
@@ -55,6 +56,7 @@ fn what_the_users_of_the_example_wrote_is_there_after_a_kill() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_default_user_who_may_not_write_is_told_of() {
     if is_missing() {
         return;
@@ -93,6 +95,7 @@ const FORBIDDEN: [&[&str]; 14] = [
 ];
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_user_of_the_nodes_reads_no_password_and_replicates_nothing() {
     if is_missing() {
         return;
@@ -125,6 +128,7 @@ fn the_user_of_the_nodes_reads_no_password_and_replicates_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_redis_would_lose_is_told_without_the_right_to_read_its_settings() {
     if is_missing() {
         return;
@@ -148,6 +152,7 @@ fn what_a_redis_would_lose_is_told_without_the_right_to_read_its_settings() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_that_is_rotated_well_is_never_missed() {
     if is_missing() {
         return;
@@ -182,6 +187,7 @@ fn a_password_that_is_rotated_well_is_never_missed() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_user_who_may_not_follow_is_told_so_and_not_without_end() {
     if is_missing() {
         return;
@@ -203,6 +209,8 @@ fn a_user_who_may_not_follow_is_told_so_and_not_without_end() {
 }
 
 #[test]
+#[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_speaks_tls_and_shows_its_certificate() {
     if is_missing() {
         return;
@@ -232,6 +240,7 @@ fn a_node_speaks_tls_and_shows_its_certificate() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn sentinels_have_a_login_of_their_own() {
     if is_missing() {
         return;
@@ -262,6 +271,7 @@ fn sentinels_have_a_login_of_their_own() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_is_reached_by_its_unix_socket() {
     if is_missing() {
         return;

@@ -27,6 +27,7 @@ fn filed(owner: u64, n: u64) -> Change {
 
 /// `cargo test --release --locked --test it -- --ignored --nocapture what_calls_cost_redis`
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 #[ignore = "fills more than a million papers"]
 fn what_calls_cost_redis_at_long_lists() {
     if is_missing() {

@@ -65,6 +65,7 @@ async fn all_papers(place: &Place, bits: u32) -> BTreeMap<(Identity, Cursor), Pa
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn papers_are_there_after_closing_and_opening_again_the_newest_first() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -95,6 +96,7 @@ fn papers_are_there_after_closing_and_opening_again_the_newest_first() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_first_paper_with_a_key_stays_whatever_comes_after_it() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -120,6 +122,7 @@ fn the_first_paper_with_a_key_stays_whatever_comes_after_it() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_reader_pages_through_everything_once_and_of_some_kinds_alone() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -158,6 +161,7 @@ fn a_reader_pages_through_everything_once_and_of_some_kinds_alone() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -188,6 +192,7 @@ fn past_the_most_of_a_kind_the_oldest_goes_whatever_order_they_come_in() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_paper_of_a_kind_that_ends_something_is_removed_for_another() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -205,6 +210,7 @@ fn no_paper_of_a_kind_that_ends_something_is_removed_for_another() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_owner_of_many_papers_is_the_same_in_both_stores_and_swept_in_steps() {
     if is_missing() {
         return;
@@ -277,6 +283,7 @@ fn an_owner_of_many_papers_is_the_same_in_both_stores_and_swept_in_steps() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_index_that_lost_a_member_hides_no_paper_and_is_made_anew() {
     if is_missing() {
         return;
@@ -299,6 +306,7 @@ fn an_index_that_lost_a_member_hides_no_paper_and_is_made_anew() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn papers_are_found_by_their_keys_in_the_order_asked() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -318,6 +326,7 @@ fn papers_are_found_by_their_keys_in_the_order_asked() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_past_its_time_is_swept_and_nothing_else() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -351,6 +360,7 @@ fn what_is_past_its_time_is_swept_and_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn of_two_nodes_over_one_redis_one_sweeps() {
     if is_missing() {
         return;
@@ -382,6 +392,7 @@ fn of_two_nodes_over_one_redis_one_sweeps() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_person() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;
@@ -423,6 +434,7 @@ fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_perso
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said() {
     if is_missing() {
         return;
@@ -489,6 +501,7 @@ fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_partition_of_papers_alone_belongs_to_its_ring() {
     over_both(async |place| {
         let store = place.open(64, &board()).await;

@@ -144,6 +144,7 @@ impl Rotated {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_walk_that_ends_at_any_step_goes_on_and_afterwards_nothing_needs_the_old_keys() {
     over_both(async |place| {
         let mut rotated = Rotated::new();
@@ -183,6 +184,7 @@ fn a_walk_that_ends_at_any_step_goes_on_and_afterwards_nothing_needs_the_old_key
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn without_sealing_anew_nothing_of_before_opens_once_the_old_key_is_gone() {
     over_both(async |place| {
         let mut rotated = Rotated::new();
@@ -210,6 +212,7 @@ fn without_sealing_anew_nothing_of_before_opens_once_the_old_key_is_gone() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_comes_meanwhile_is_never_written_over() {
     over_both(async |place| {
         let mut rotated = Rotated::new();
@@ -258,6 +261,7 @@ fn what_comes_meanwhile_is_never_written_over() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_opens_with_no_key_is_counted_by_its_kind_and_stops_nothing() {
     over_both(async |place| {
         let mut rotated = Rotated::new();
@@ -288,6 +292,7 @@ fn what_opens_with_no_key_is_counted_by_its_kind_and_stops_nothing() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn papers_of_a_service_that_ended_are_told_apart_and_hold_no_key_back() {
     over_both(async |place| {
         let mut rotated = Rotated::new();

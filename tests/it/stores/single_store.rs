@@ -52,6 +52,7 @@ fn rewrite(server: &Server, bucket: &str, line: &str) {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_key_of_the_wrong_type_gives_an_error_and_no_partial_write() {
     over_redis(async |place| {
         let server = place.server();
@@ -103,6 +104,7 @@ fn a_key_of_the_wrong_type_gives_an_error_and_no_partial_write() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_record_that_cannot_be_read_fails_alone_and_stays_as_it_is() {
     over_redis(async |place| {
         let server = place.server();
@@ -145,6 +147,7 @@ fn a_record_that_cannot_be_read_fails_alone_and_stays_as_it_is() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn versions_rise_when_the_servers_clock_goes_back() {
     over_redis(async |place| {
         let Pair { known, .. } = Pair::find();
@@ -175,6 +178,7 @@ fn versions_rise_when_the_servers_clock_goes_back() {
 }
 
 #[test]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn another_ring_or_another_format_is_refused_wherever_it_is_met() {
     over_redis(async |place| {
         let (own, foreign) = (board(), board());
