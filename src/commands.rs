@@ -32,6 +32,7 @@ use crate::person::{BadDocument, Document};
 use crate::seal::Seal;
 use crate::seal::ring::{KeyFile, RingFile};
 use crate::store::{Store, embedded, redis};
+use crate::traces::TraceLayer;
 use crate::version::BUILD;
 use clap::{Args, Parser, Subcommand};
 use output::Output;
@@ -39,8 +40,10 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 /// 亮码: the status lookup behind a health code. Residents show their code, gates scan it, from memory.
 #[derive(Parser)]
@@ -301,24 +304,28 @@ fn tell_renamed(raw: &RawSettings) {
 
 /// Starts the log on standard error, so that standard output holds the results only.
 fn log(filter: &str, format: LogFormat) -> Result<(), Failure> {
+    log_beside(None, filter, format)
+}
+
+/// Starts the log like [`log`], beside a layer that makes spans.
+fn log_beside(traces: Option<TraceLayer>, filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failure::Settings(vec![format!("log = {filter:?}: {error}")]))?;
     let lines = LOG.get_or_init(|| LogQueue::start(io::stderr()).expect("a thread can be started"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let beside = tracing_subscriber::registry().with(traces);
+    let (filter, handle) = reload::Layer::new(filter);
+    let _ = SET_LOG_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(lines.clone())
         .log_internal_errors(false);
     let is_on = logging::goes_to_journal();
     match format {
         LogFormat::Text => {
             let format = tracing_subscriber::fmt::format();
-            let subscriber = subscriber
+            let layer = layer
                 .with_ansi(!is_on && std::io::IsTerminal::is_terminal(&std::io::stderr()))
-                .event_format(WithPriority { format, is_on })
-                .with_filter_reloading();
-            let handle = subscriber.reload_handle();
-            let _ = SET_LOG_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
-            let _ = subscriber.try_init();
+                .event_format(WithPriority { format, is_on });
+            let _ = beside.with(layer.with_filter(filter)).try_init();
         }
         LogFormat::Json => {
             let format = tracing_subscriber::fmt::format()
@@ -326,13 +333,10 @@ fn log(filter: &str, format: LogFormat) -> Result<(), Failure> {
                 .flatten_event(true)
                 .with_current_span(true)
                 .with_span_list(false);
-            let subscriber = subscriber
+            let layer = layer
                 .fmt_fields(JsonFields::new())
-                .event_format(WithPriority { format, is_on })
-                .with_filter_reloading();
-            let handle = subscriber.reload_handle();
-            let _ = SET_LOG_FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
-            let _ = subscriber.try_init();
+                .event_format(WithPriority { format, is_on });
+            let _ = beside.with(layer.with_filter(filter)).try_init();
         }
     }
     Ok(())

@@ -20,7 +20,8 @@ use crate::store::redis;
 use crate::store::redis::dial::{SentinelLogin, read_password};
 use crate::store::redis::url::{StoreLocation, Topology, meant};
 use crate::tls::ServerFiles;
-use crate::{admission, board, desk, http, identity, seal, service, store_client};
+use crate::traces::collector::Endpoint;
+use crate::{admission, board, desk, http, identity, seal, service, store_client, traces};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -633,6 +634,24 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "text, json",
         "format of log lines; in the systemd journal each has its priority",
     ),
+    (
+        "otlp_endpoint",
+        "none",
+        "none, or an address, http:// or https://",
+        "where an OpenTelemetry collector takes spans of desk requests, feeds and acts of operators, as http://127.0.0.1:4318/v1/traces; docs/operate/traces.md",
+    ),
+    (
+        "otlp_ca_file",
+        "none",
+        "a PEM file",
+        "authorities of the collector's certificate; default: the system's",
+    ),
+    (
+        "otlp_sample_ratio",
+        "1",
+        "0 to 1",
+        "share of traces that are sent, as 0.1; a caller that brings a trace decides for it",
+    ),
 ];
 
 /// `LIANGMA_TOKEN` is no setting: commands that connect to a running node read their token from it.
@@ -754,6 +773,8 @@ pub struct Settings {
     pub keep: Retention,
     /// Interval of sweeps of papers past their retention.
     pub retention_sweep_interval: Duration,
+    /// Settings of traces; None if they are switched off.
+    pub traces: Option<traces::Settings>,
 }
 
 /// Settings as text, from all sources; later ones win.
@@ -860,6 +881,7 @@ impl RawSettings {
             match value {
                 toml::Value::String(text) => self.set(&name, text, place),
                 toml::Value::Integer(number) => self.set(&name, number.to_string(), place),
+                toml::Value::Float(number) => self.set(&name, number.to_string(), place),
                 _ => self
                     .bad
                     .push(format!("{place}: {name} is a string or a number")),
@@ -1060,6 +1082,7 @@ impl RawSettings {
             exchange: read.exchange(),
             guidance: read.raw("guidance_file").map(PathBuf::from),
             names: read.raw("names_file").map(PathBuf::from),
+            traces: read.traces(),
             store_cache_bytes: read.bytes("store_cache_bytes", 1 << 20..=1 << 40) as usize,
             drain_delay: read.duration("drain_delay", ms(0)..=secs(300)),
             drain_timeout,
@@ -1153,7 +1176,9 @@ impl SettingsReader {
         let raw = self.raw.values.get(name);
         self.raw.bad.push(match raw {
             // An address may hold a password.
-            Some((_, origin)) if name == "store" => format!("{origin}: store {why}"),
+            Some((_, origin)) if matches!(name, "store" | "otlp_endpoint") => {
+                format!("{origin}: {name} {why}")
+            }
             Some((value, origin)) => format!("{origin}: {name} = {value:?} {why}"),
             None => format!("{name} {why}"),
         });
@@ -1202,6 +1227,35 @@ impl SettingsReader {
             parse_count,
             "is not a whole number without a unit",
         )
+    }
+
+    /// Reads a share of one.
+    fn ratio(&mut self, name: &str) -> f64 {
+        self.read(name, 0.0..=1.0, parse_ratio, "is not a share such as 0.1")
+    }
+
+    /// Reads the settings of traces; None without a collector.
+    fn traces(&mut self) -> Option<traces::Settings> {
+        let sample_ratio = self.ratio("otlp_sample_ratio");
+        let ca = self.raw("otlp_ca_file").map(PathBuf::from);
+        let endpoint = self.text("otlp_endpoint");
+        let endpoint = (endpoint != "none").then(|| Endpoint::parse(&endpoint));
+        let endpoint = match endpoint {
+            Some(Err(why)) => {
+                self.bad("otlp_endpoint", &why);
+                return None;
+            }
+            Some(Ok(endpoint)) => Some(endpoint),
+            None => None,
+        };
+        if ca.is_some() && !endpoint.as_ref().is_some_and(Endpoint::has_tls) {
+            self.bad("otlp_ca_file", "needs an otlp_endpoint of https://");
+        }
+        Some(traces::Settings {
+            endpoint: endpoint?,
+            ca,
+            sample_ratio,
+        })
     }
 
     /// Reads one of `words`. Any other value is recorded as a fault, and gives the first word.
@@ -1687,6 +1741,16 @@ fn parse_count(text: &str) -> Option<u64> {
     good.then(|| text.parse().ok()).flatten()
 }
 
+/// Parses a decimal number: digits, and perhaps a point with digits behind it.
+fn parse_ratio(text: &str) -> Option<f64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let are_digits = |digits: &str| {
+        (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    };
+    let is_good = are_digits(whole) && are_digits(part);
+    is_good.then(|| text.parse().ok()).flatten()
+}
+
 /// Parses a number of bytes, KiB, MiB, GiB or TiB.
 fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -1868,6 +1932,63 @@ mod tests {
     }
 
     #[test]
+    fn traces_are_off_unless_a_collector_is_named() {
+        for off in [&[][..], &[("otlp_endpoint", "none")]] {
+            assert!(raw(off).unwrap().traces.is_none());
+        }
+        let endpoint = ("otlp_endpoint", "https://collector:4318/v1/traces");
+        let traces = raw(&[
+            endpoint,
+            ("otlp_sample_ratio", "0.25"),
+            ("otlp_ca_file", "ca"),
+        ]);
+        let traces = traces.unwrap().traces.unwrap();
+        assert_eq!(traces.sample_ratio, 0.25);
+        assert_eq!(traces.ca.as_deref(), Some(Path::new("ca")));
+        for (endpoint, named) in [
+            ("http://u:hush@collector:4318/v1/traces", "password"),
+            ("htps://collector/v1/traces?hush", "is it https?"),
+        ] {
+            let bad = raw(&[("otlp_endpoint", endpoint)]).unwrap_err().join("\n");
+            assert!(bad.contains(named) && !bad.contains("hush"), "{bad}");
+        }
+        // Without TLS there is nothing to check with it.
+        for more in [&[][..], &[("otlp_endpoint", "http://collector/v1/traces")]] {
+            let bad = raw(&[&[("otlp_ca_file", "ca")], more].concat()).unwrap_err();
+            assert_eq!(
+                bad,
+                ["test: otlp_ca_file = \"ca\" needs an otlp_endpoint of https://"]
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_of_a_file_may_have_a_point() {
+        for (text, ratio) in [("0.5", 0.5), ("1", 1.0), ("\"0.125\"", 0.125), ("1.0", 1.0)] {
+            let mut raw = RawSettings::default();
+            raw.load_text(
+                &format!("otlp_endpoint = \"http://a/v1/traces\"\notlp_sample_ratio = {text}\n"),
+                "file",
+            );
+            let traces = raw.settings().unwrap().traces.unwrap();
+            assert_eq!(traces.sample_ratio, ratio);
+        }
+        for (name, number) in [
+            ("otlp_sample_ratio", "1.5"),
+            ("otlp_sample_ratio", "nan"),
+            ("otlp_sample_ratio", "inf"),
+            ("otlp_sample_ratio", "-0.5"),
+            ("backlog", "77.5"),
+            ("code_life", "30.0"),
+        ] {
+            let mut raw = RawSettings::default();
+            raw.load_text(&format!("{name} = {number}\n"), "file");
+            let bad = raw.settings().expect_err(number);
+            assert!(bad.len() == 1 && bad[0].contains(name), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn two_doors_have_two_addresses() {
         let bad = raw(&[("gate", "127.0.0.1:8080"), ("agent", "127.0.0.1:9090")]).unwrap_err();
         assert_eq!(
@@ -2000,6 +2121,10 @@ mod tests {
             ("gate_threads", "+1"),
             ("gate", "localhost:1"),
             ("gate", "127.0.0.1"),
+            ("otlp_endpoint", "htpp://127.0.0.1:4318/v1/traces"),
+            ("otlp_sample_ratio", ".5"),
+            ("otlp_sample_ratio", "1."),
+            ("otlp_sample_ratio", "0.1.0"),
             ("store", "redis-sentinel://a/m"),
         ] {
             let bad = raw(&[(name, junk)]).expect_err(junk);

@@ -15,6 +15,7 @@ pub mod door_state;
 pub mod doors;
 pub mod exchange;
 pub mod foreign;
+pub mod identified;
 pub mod limits;
 pub mod lists;
 pub mod ops;

@@ -39,6 +39,7 @@ pub mod recognition;
 pub mod seal;
 pub mod store;
 pub mod store_client;
+pub mod traces;
 
 pub mod capacity;
 pub mod clock;

@@ -322,6 +322,18 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "sources that exceed `red_alarm_per_hour` in this hour: check what they fed",
     ),
     (
+        "liangma_spans_total",
+        "counter",
+        "outcome",
+        "spans of requests that ended, by what became of them: `sent`; dropped: `queue_full`, `export_failed`; `refused` by the collector. 0 without `otlp_endpoint`",
+    ),
+    (
+        "liangma_span_exports_total",
+        "counter",
+        "outcome",
+        "exports of spans to the collector: `done`, or failed: `unreachable`, `late`, `refused` (another status than 2xx), `invalid`",
+    ),
+    (
         "liangma_log_lines_lost_total",
         "counter",
         "",
@@ -963,6 +975,16 @@ pub struct ScrapeSnapshot {
     pub offline: Option<OfflineFacts>,
     /// Figures of foreign codes; None if the node recognises none.
     pub foreign: Option<ForeignFacts>,
+    /// Figures of traces.
+    pub traces: TraceFacts,
+}
+
+/// Figures of traces, read when the metrics are scraped.
+pub struct TraceFacts {
+    /// Spans: what became of them, count.
+    pub spans: Vec<(&'static str, u64)>,
+    /// Exports: outcome, count.
+    pub exports: Vec<(&'static str, u64)>,
 }
 
 /// Figures of codes of other issuers, read when the metrics are scraped.
@@ -1308,6 +1330,13 @@ impl Meters {
             &[],
             snapshot.codes_at_two_sites,
         );
+        for (outcome, spans) in &snapshot.traces.spans {
+            self.count("liangma_spans_total", &[("outcome", outcome)], *spans);
+        }
+        for (outcome, exports) in &snapshot.traces.exports {
+            let outcome = ("outcome", *outcome);
+            self.count("liangma_span_exports_total", &[outcome], *exports);
+        }
         self.count("liangma_log_lines_lost_total", &[], crate::logging::lost());
         self.count("liangma_panics_total", &[], crate::critical::panics());
         self.gauge(
@@ -1715,6 +1744,10 @@ mod tests {
             }),
             codes_watched: 0,
             codes_at_two_sites: 0,
+            traces: TraceFacts {
+                spans: vec![("sent", 1)],
+                exports: vec![("done", 1)],
+            },
         }
     }
 

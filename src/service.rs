@@ -50,6 +50,7 @@ use crate::store::reseal::{ResealReport, until_settled};
 use crate::store::{self, Store, StoreStream, record};
 use crate::store_client::{self, StoreClient};
 use crate::tls::CertificateDigest;
+use crate::traces;
 use arc_swap::ArcSwap;
 use foreign::{FOREIGN_PER_SECOND, ForeignVerdict};
 use in_force::SettingsInForce;
@@ -815,18 +816,20 @@ impl Service {
             Query::OpenSession { assertion } => {
                 let AppState { platform, .. } = &*self.app;
                 let (profile, number) =
-                    platform.person(assertion, AssertionPurpose::LogIn, now.time)?; // Unauthorized, SessionExpired, Malformed, OfflineRegistration
-                let opened = self.open_session(profile, number, now.time).await?; // RateLimited, UpstreamBusy; Unauthorized if it was used
+                    noted(platform.person(assertion, AssertionPurpose::LogIn, now.time))?; // Unauthorized, SessionExpired, Malformed, OfflineRegistration
+                let opened = noted(self.open_session(profile, number, now.time).await)?; // RateLimited, UpstreamBusy; Unauthorized if it was used
                 Ok(Answer::Opened(opened))
             }
             Query::Explain { session, language } => {
-                let session = self.app.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
-                let explained = self.explain(&session, language, now).await?; // RateLimited, UpstreamBusy
+                let session = noted(self.app.seal.open_session(session, now.time))?; // Unauthorized, SessionExpired, NotPermitted
+                traces::note_here(traces::ROLE, role_of(&session).word());
+                let explained = noted(self.explain(&session, language, now).await)?; // RateLimited, UpstreamBusy
                 Ok(Answer::Explained(explained, language))
             }
             Query::Desk(request, caller) => {
                 // Boxed, so that shows and scans stay small.
-                let mut said = Box::pin(self.desk(now.time).answer(&request, &caller)).await?; // what the desk refuses
+                let said = Box::pin(self.desk(now.time).answer(&request, &caller)).await;
+                let mut said = noted(said)?; // what the desk refuses
                 if let DeskResponse::Found(said) | DeskResponse::Done(said) = &mut said {
                     self.app.names.load().add(said, request.language);
                 }
@@ -1533,6 +1536,19 @@ impl Service {
     /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
     pub fn authority_number(&self, token: &[u8], now: Time) -> Result<AccessTokenId, Refusal> {
         self.app.seal.admits(TokenKind::Authority, token, now)
+    }
+}
+
+/// Notes the refusal of a request at the desk in its span.
+fn noted<T>(result: Result<T, Refusal>) -> Result<T, Refusal> {
+    result.inspect_err(|refusal| traces::note_refusal(*refusal))
+}
+
+/// Returns the role of a session's caller.
+fn role_of(session: &Session) -> Role {
+    match session.member {
+        Some(_) => Role::Member,
+        None => Role::Resident,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::refusal::Refusal;
 use crate::status::Word;
 use crate::status::{Freshness, ResidentStatus};
 use crate::store::{Change, ChangeKind, ChangeOutcome, Error, LocatedRecord, Store};
+use crate::traces::{self, Wait};
 use limiter::ConcurrencyLimiter;
 pub use limiter::LimiterStats;
 use moka::future::Cache;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// Settings of the client.
 #[derive(Clone, Debug)]
@@ -186,8 +188,12 @@ impl StoreClient {
             });
         let reds: Vec<(usize, Box<str>)> = reds.collect();
         let applied = async {
-            let _permit = self.writing.acquire().await.ok()?;
-            self.store.ingest(changes).await.inspect_err(refused).ok()
+            let permit = self.writing.acquire();
+            let permit = permit.instrument(traces::waiting(Wait::StorePermit));
+            let _permit = permit.await.ok()?;
+            let ingested = self.store.ingest(changes);
+            let ingested = ingested.instrument(traces::waiting(Wait::StoreCommit));
+            ingested.await.inspect_err(refused).ok()
         };
         let applied = tokio::time::timeout(self.settings.store_timeout, applied).await;
         let applied = applied.ok().flatten();
@@ -226,7 +232,7 @@ impl StoreClient {
         let wait = self.settings.store_timeout;
         let newest = self.papers.try_get_with(owner, async {
             let all = self.store.papers(owner, PaperKinds::ALL, None, PAGE_MAX);
-            self.ask(wait, wait, all).await.map(Arc::new)
+            self.read(wait, all).await.map(Arc::new)
         });
         let newest = newest.await.map_err(|refusal| *refusal)?;
         let limit = limit.min(PAGE_MAX);
@@ -254,7 +260,7 @@ impl StoreClient {
     ) -> Result<Vec<Paper>, Refusal> {
         let wait = self.settings.store_timeout;
         let asked = self.store.papers(owner, kinds, after, limit.min(PAGE_MAX));
-        self.ask(wait, wait, asked).await
+        self.read(wait, asked).await
     }
 
     /// Returns the owner's paper for each key, read from the store now, [`PAGE_MAX`] keys a call; None for a missing one.
@@ -270,7 +276,7 @@ impl StoreClient {
         let wait = self.settings.store_timeout;
         let mut found = Vec::with_capacity(keys.len());
         for keys in keys.chunks(PAGE_MAX) {
-            found.extend(self.ask(wait, wait, self.store.some(owner, keys)).await?);
+            found.extend(self.read(wait, self.store.some(owner, keys)).await?);
         }
         Ok(found)
     }
@@ -345,7 +351,7 @@ impl StoreClient {
     /// As of [`StoreClient::papers`].
     pub async fn record_now(&self, who: Identity) -> Result<Option<Arc<LocatedRecord>>, Refusal> {
         let wait = self.settings.store_timeout;
-        let found = self.ask(wait, wait, self.store.find(who)).await?;
+        let found = self.read(wait, self.store.find(who)).await?;
         Ok(found.map(Arc::new))
     }
 
@@ -484,6 +490,16 @@ impl StoreClient {
         let found = self.ask(LOOKUP_PERMIT_WAIT, wait, call).await;
         self.count(found.as_ref().map(Option::is_some));
         found
+    }
+
+    /// Runs a query of the desk under the limit, with a deadline for the whole.
+    async fn read<T>(
+        &self,
+        wait: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Refusal> {
+        let span = traces::waiting(Wait::StoreRead);
+        self.ask(wait, wait, call).instrument(span).await
     }
 
     /// Runs a query under the limit, with a bounded wait for a permit and a deadline for the whole.

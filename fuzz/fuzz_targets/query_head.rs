@@ -8,6 +8,7 @@ use hyper::{HeaderMap, Method, Uri};
 use liangma::http::door::Door;
 use liangma::http::query::{self, ContentType, Head, Route};
 use liangma::seal::TOKEN_CHARS_MAX;
+use liangma::traces::traceparent;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,6 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
         None => (bytes, &[][..]),
     };
     if let Some((method, uri, headers)) = head_of(head) {
+        let texts = headers.values().filter_map(|value| value.to_str().ok());
+        for caller in texts.filter_map(traceparent::parse) {
+            assert!(caller.is_valid() && caller.is_remote());
+        }
         for door in Door::ALL {
             check_head(&Head::read(door, &method, &uri, &headers), &method);
         }

@@ -3,8 +3,8 @@
 use super::output::Output;
 use super::system_limits;
 use super::{
-    CommandResult, Failure, Sources, StoreHandle, checked_settings, log, node_keys, open_store,
-    read_node_keys, runtime, say, set_log_filter,
+    CommandResult, Failure, Sources, StoreHandle, checked_settings, log, log_beside, node_keys,
+    open_store, read_node_keys, runtime, say, set_log_filter,
 };
 use crate::admission::descriptors::{self, DescriptorRequest};
 use crate::board::Board;
@@ -29,6 +29,7 @@ use crate::service::in_force::SettingsInForce;
 use crate::service_manager::{self, Notice};
 use crate::signals::{SignalAction, Signals};
 use crate::store::{Store, embedded};
+use crate::traces;
 use crate::version::{COMMIT, VERSION};
 use clap::Args;
 use std::io::Write;
@@ -76,7 +77,10 @@ impl Serve {
             return self.check();
         }
         let mut settings = checked_settings(self.raw())?;
-        log(&settings.log, settings.log_format)?;
+        let traces = settings.traces.as_ref().map(traces::start).transpose();
+        let traces =
+            traces.map_err(|why| Failure::Settings(vec![format!("otlp_endpoint: {why}")]))?;
+        log_beside(traces, &settings.log, settings.log_format)?;
         critical::report_panics();
         let in_force = &settings.service.in_force;
         tracing::info!(
@@ -204,8 +208,12 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
     let asked_at = Instant::now();
     service_manager::tell(Notice::Draining);
     tracing::info!("the node drains: a second signal ends it at once");
+    let drained = async {
+        node.drain().await;
+        traces::flush().await;
+    };
     tokio::select! {
-        () = node.drain() => tracing::info!("every query has ended"),
+        () = drained => tracing::info!("every query has ended"),
         () = again_after(&mut signals, asked_at) => tracing::warn!("the node ends at once, at a second signal"),
     }
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use crate::recognition::trust;
 use crate::seal::ring::{KeyFile, RingError};
 use crate::store::embedded;
 use crate::tls::{self, FileKind};
+use crate::traces;
 use std::path::Path;
 
 /// Records everything that `serve` could not use.
@@ -53,6 +54,15 @@ pub(super) fn check(read: &mut SettingsReader, settings: &Settings) {
                 unusable(read, &name, &why.to_string());
             }
         }
+    }
+    if let Some(traces) = &settings.traces
+        && let Err(why) = traces::check(traces)
+    {
+        let name = match traces.ca {
+            Some(_) => "otlp_ca_file",
+            None => "otlp_endpoint",
+        };
+        unusable(read, name, &why);
     }
     // Nothing follows from an invalid store.
     if read.is_bad("store") || read.is_bad("key_ring") {

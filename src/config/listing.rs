@@ -12,6 +12,8 @@ fn unit(name: &str, default: &str, bounds: &str) -> &'static str {
         "bytes"
     } else if name.ends_with("_percent") {
         "percent"
+    } else if name.ends_with("_ratio") {
+        "share"
     } else if name.contains("_per_second") {
         "per second"
     } else if name.contains("_per_hour") {

@@ -24,6 +24,8 @@ pub struct RouteEntry<'p> {
     pub allow: &'static str,
     /// The id in the path.
     pub id: Option<&'p str>,
+    /// The path as in the table, with a placeholder for the id.
+    pub path: &'static str,
 }
 
 /// One path of the table of acts.
@@ -100,6 +102,7 @@ impl RouteEntry<'_> {
         paths.find_map(|known| {
             Some(RouteEntry {
                 id: known.matches(path)?,
+                path: known.path,
                 methods: &known.methods,
                 allow: &known.allow,
             })

@@ -4,6 +4,7 @@ use super::body::Body;
 use super::busy_page::is_page_load;
 use super::connection_state::ConnectionState;
 use super::door::Door;
+use super::identified::IdentifiedRequest;
 use super::limits::Settings;
 use super::query::{self, ContentType, DeskHead, Head, Route};
 use super::request_id::RequestId;
@@ -11,9 +12,10 @@ use super::whole_body::{WholeBody, gather};
 use super::{bulk, desk, exchange, lists, ops, pages, reply};
 use crate::clock::Now;
 use crate::desk::DeskRequest;
-use crate::desk::roles::Act;
+use crate::desk::roles::{Act, Role};
 use crate::refusal::Refusal;
 use crate::service::{Query, Service, TimedQuery};
+use crate::traces::Wait;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::ACCEPT;
 use hyper::{Method, Request, Response, StatusCode};
@@ -48,19 +50,34 @@ pub async fn answer(
     let chunked = length.exact().is_none();
     let brings_body = !body.is_end_stream();
     let language = head.language;
-    // Shows and scans have no request id, which would cost time.
-    let request_id = match head.route {
-        Route::Feed | Route::Desk(_) | Route::OpenSession | Route::Explain => {
-            Some(RequestId::of(&parts.headers))
+    // Shows and scans have no request id and no span, which would cost time.
+    let identified = match head.route {
+        Route::Feed | Route::Desk(_) | Route::OpenSession | Route::Explain | Route::Settings => {
+            let begun = IdentifiedRequest::begin(door, head.route, &parts);
+            Some(Box::new(begun))
         }
         _ => None,
     };
-    let in_request = || request_id.as_ref().map_or(Span::none(), RequestId::span);
+    let in_request = || (identified.as_ref()).map_or(Span::none(), |it| it.span());
+    let note_role = |word| {
+        if let Some(request) = &identified {
+            request.note_role(word);
+        }
+    };
+    let waits_for_body = || (identified.as_ref()).map_or(Span::none(), |it| it.waiting(Wait::Body));
+    // Notes a refusal of a request with an id.
+    let noted = |refusal| {
+        if let Some(request) = &identified {
+            request.note_refusal(refusal);
+        }
+        refusal
+    };
     // Credential and role are checked before a byte of the body is kept.
     let admit = |act| {
         let certificate = connection.certificate.get();
         let credential = head.credential;
-        credential.and_then(|it| service.admit_desk(act, it, certificate, now.time))
+        let admitted = credential.and_then(|it| service.admit_desk(act, it, certificate, now.time));
+        admitted.inspect(|caller| note_role(Role::of(caller).word()))
     };
     let kind = head.route.kind();
     // The answer is as of the moment at which the whole request had arrived.
@@ -201,19 +218,20 @@ pub async fn answer(
             }
             Route::OpenSession => match takes(SESSION_BYTES_MAX as u64) {
                 Ok(()) => {
-                    let body =
-                        gather(body, SESSION_BYTES_MAX, settings.head_timeout, connection).await;
+                    let body = gather(body, SESSION_BYTES_MAX, settings.head_timeout, connection)
+                        .instrument(waits_for_body())
+                        .await;
                     unread = body.is_err();
                     whole_at.set(Now::read());
                     connection.begin(settings.answer_timeout);
                     let assertion = body.and_then(|body| query::assertion(&body));
                     let query = match &assertion {
                         Ok(assertion) => Ok(Query::OpenSession { assertion }),
-                        Err(refusal) => Err(*refusal),
+                        Err(refusal) => Err(noted(*refusal)),
                     };
                     ask(query).instrument(in_request()).await
                 }
-                Err(refusal) => ask(Err(refusal)).await,
+                Err(refusal) => ask(Err(noted(refusal))).await,
             },
             Route::Bulk => {
                 connection.begin(settings.bulk_timeout);
@@ -243,6 +261,7 @@ pub async fn answer(
                 connection.begin(settings.bulk_timeout);
                 let admitted = head.credential.and_then(|token| {
                     service.admit_authority(token, connection.certificate.get(), now.time)?;
+                    note_role(Role::Authority.word());
                     takes(settings.feed_bytes_max).map(|()| token)
                 });
                 match admitted {
@@ -259,7 +278,7 @@ pub async fn answer(
                         unread = response.status() != StatusCode::OK;
                         response
                     }
-                    Err(refusal) => ask(Err(refusal)).await,
+                    Err(refusal) => ask(Err(noted(refusal))).await,
                 }
             }
             Route::Desk(Act::Backup) => {
@@ -269,9 +288,9 @@ pub async fn answer(
                         let begun = service.begin_backup(&caller, now.time);
                         let begun = begun.instrument(in_request()).await;
                         connection.begin(ops::BACKUP_WAIT);
-                        ops::backup(service, begun, language, started)
+                        ops::backup(service, begun.map_err(noted), language, started)
                     }
-                    Err(refusal) => ask(Err(refusal)).await,
+                    Err(refusal) => ask(Err(noted(refusal))).await,
                 }
             }
             Route::Desk(Act::Reseal) => {
@@ -281,9 +300,9 @@ pub async fn answer(
                         let begun = service.begin_reseal(&caller, now.time);
                         let begun = begun.instrument(in_request()).await;
                         connection.begin(ops::RESEAL_WAIT);
-                        ops::reseal(service, begun, language, started)
+                        ops::reseal(service, begun.map_err(noted), language, started)
                     }
-                    Err(refusal) => ask(Err(refusal)).await,
+                    Err(refusal) => ask(Err(noted(refusal))).await,
                 }
             }
             Route::Desk(act) => {
@@ -301,7 +320,11 @@ pub async fn answer(
                         let idempotency = takes(if reads { bytes_max as u64 } else { u64::MAX })
                             .and(at_desk.idempotency);
                         let body = match idempotency {
-                            Ok(_) if reads => gather(body, bytes_max, wait, connection).await,
+                            Ok(_) if reads => {
+                                gather(body, bytes_max, wait, connection)
+                                    .instrument(waits_for_body())
+                                    .await
+                            }
                             Ok(_) => Ok(WholeBody::default()),
                             Err(refusal) => Err(refusal),
                         };
@@ -324,7 +347,7 @@ pub async fn answer(
                             }
                         };
                         let query = match &body {
-                            Ok(body) => permits().map(|()| {
+                            Ok(body) => permits().map_err(noted).map(|()| {
                                 let asked = DeskRequest {
                                     act,
                                     id: at_desk.id,
@@ -335,7 +358,7 @@ pub async fn answer(
                                 };
                                 Query::Desk(Box::new(asked), Box::new(caller))
                             }),
-                            Err(refusal) => Err(*refusal),
+                            Err(refusal) => Err(noted(*refusal)),
                         };
                         let response = ask(query).instrument(in_request()).await;
                         match response.status() {
@@ -343,7 +366,7 @@ pub async fn answer(
                             _ => response,
                         }
                     }
-                    Err(refusal) => ask(Err(refusal)).await,
+                    Err(refusal) => ask(Err(noted(refusal))).await,
                 }
             }
             Route::Live => ops::live(service, started),
@@ -351,7 +374,7 @@ pub async fn answer(
             Route::Metrics => ops::metrics(service, started, now),
             Route::Settings => match admit(Act::ReadSettings) {
                 Ok(_) => ops::settings(service, started),
-                Err(refusal) => ask(Err(refusal)).await,
+                Err(refusal) => ask(Err(noted(refusal))).await,
             },
             Route::Page(page) => {
                 match service.admit_page(pages::is_versioned(page, &parts.uri), started) {
@@ -363,9 +386,12 @@ pub async fn answer(
         },
     };
     let is_fault = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
-    let response = match request_id {
-        None if is_fault => identified(door, response, &RequestId::of(&parts.headers)),
-        Some(id) => identified(door, response, &id),
+    let response = match identified {
+        None if is_fault => with_id(door, response, &RequestId::of(&parts.headers)),
+        Some(request) => {
+            let id = request.end(response.status().as_u16());
+            with_id(door, response, &id)
+        }
         None => response,
     };
     connection.unread.set(unread);
@@ -403,7 +429,7 @@ fn is_refusal(status: StatusCode) -> bool {
 }
 
 /// Adds the request id to a response, and logs its outcome.
-fn identified(door: Door, response: Response<Body>, id: &RequestId) -> Response<Body> {
+fn with_id(door: Door, response: Response<Body>, id: &RequestId) -> Response<Body> {
     let (door, id_text, status) = (door.name(), id.as_str(), response.status().as_u16());
     match response.status() {
         StatusCode::INTERNAL_SERVER_ERROR => {

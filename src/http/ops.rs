@@ -19,6 +19,7 @@ use crate::refusal::Refusal;
 use crate::seal::AccessToken;
 use crate::service::{AppState, BegunBackup, Service};
 use crate::store::{Change, ChangeKind, ChangeOutcome};
+use crate::traces;
 use crate::version::{COMMIT, VERSION};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -149,6 +150,7 @@ pub fn metrics(service: &Service, started: Instant, now: Now) -> Response<Body> 
         foreign: app.foreign_facts(now.time),
         codes_watched: app.sightings.watched.load(Relaxed),
         codes_at_two_sites: app.sightings.at_two_sites.load(Relaxed),
+        traces: traces::facts(),
     });
     service
         .metrics
@@ -247,24 +249,38 @@ pub async fn feed(
 ) -> Response<Body> {
     let language = asked.language;
     let visit = service.metrics.enter(RequestKind::Feed, asked.started);
-    match take_in(service, settings, connection, asked).await {
-        Ok(fed) => {
+    let mut fed = IngestReport::default();
+    let taken = take_in(service, settings, connection, asked, &mut fed).await;
+    let rejected = fed.rejected.len() as u64 + fed.rejected_unlisted;
+    for (key, count) in [
+        ("liangma.feed.lines", fed.applied + fed.unchanged + rejected),
+        ("liangma.feed.applied", fed.applied),
+        ("liangma.feed.unchanged", fed.unchanged),
+        ("liangma.feed.rejected", rejected),
+    ] {
+        traces::note_here(key, count as i64);
+    }
+    match taken {
+        Ok(()) => {
             visit.leave(QueryOutcome::Done);
             reply::json(StatusCode::OK, fed.to_json())
         }
         Err(refusal) => {
+            traces::note_refusal(refusal);
             visit.leave(QueryOutcome::Refused(refusal));
             reply::refused(refusal, language)
         }
     }
 }
 
+/// Applies a feed, and counts its lines in `fed` as far as it comes.
 async fn take_in(
     service: &Service,
     settings: &Settings,
     connection: &ConnectionState,
     asked: FeedRequest<'_>,
-) -> Result<IngestReport, Refusal> {
+    fed: &mut IngestReport,
+) -> Result<(), Refusal> {
     let app = &service.app;
     let FeedRequest {
         token,
@@ -280,7 +296,6 @@ async fn take_in(
     let authority = service.admit_authority(token, certificate, now)?;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut fed = IngestReport::default();
     let mut record = FeedAudit::new(service, &authority, service.authority_number(token, now)?.0);
     let mut batch = FeedBatch::default();
     let mut lines = LineSplitter::new(LINE_BYTES_MAX);
@@ -372,7 +387,7 @@ async fn take_in(
             }
         }
         if ended {
-            return Ok(fed);
+            return Ok(());
         }
         // Parsing a piece takes some hundred microseconds, so requests to `/ready` come in between.
         tokio::task::yield_now().await;

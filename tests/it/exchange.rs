@@ -290,7 +290,7 @@ impl Drop for FakePeer {
     }
 }
 
-fn server_config(pair: &Pair) -> Arc<rustls::ServerConfig> {
+pub fn server_config(pair: &Pair) -> Arc<rustls::ServerConfig> {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let cert = CertificateDer::from_pem_file(&pair.cert).expect("a certificate");

@@ -135,6 +135,8 @@ pub struct NodeBuilder {
     pub clock: Option<PathBuf>,
     /// The socket of a service manager.
     pub notify: Option<PathBuf>,
+    /// Further variables of its environment.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 impl NodeBuilder {
@@ -148,6 +150,7 @@ impl NodeBuilder {
             config: None,
             clock: None,
             notify: None,
+            environment: Vec::new(),
         }
     }
 
@@ -171,6 +174,12 @@ impl NodeBuilder {
     /// Under a service manager that listens at this path.
     pub fn notifying(mut self, socket: &Path) -> NodeBuilder {
         self.notify = Some(socket.to_owned());
+        self
+    }
+
+    /// With these variables in its environment.
+    pub fn with_environment(mut self, variables: &[(&'static str, &'static str)]) -> NodeBuilder {
+        self.environment = variables.to_vec();
         self
     }
 
@@ -219,6 +228,7 @@ impl NodeBuilder {
         if let Some(socket) = &self.notify {
             command.env("NOTIFY_SOCKET", socket);
         }
+        command.envs(self.environment.iter().copied());
         command.arg("serve");
         if let Some(file) = &self.config {
             command.arg("--config").arg(file);

@@ -47,5 +47,6 @@ mod store_lookups;
 mod stores;
 mod tls;
 mod token_register;
+mod traces;
 mod truth;
 mod upgrade;
