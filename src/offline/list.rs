@@ -15,6 +15,16 @@ const KIND_CHANGES: u8 = 2;
 /// Length of the head of both files.
 const HEAD_BYTES: usize = 64;
 
+/// Places of the first ribbon and of the others, for each id.
+const FIRST_FACTORS: [f64; 5] = [1.03, 1.04, 1.05, 1.06, 1.08];
+const SECOND_FACTOR: f64 = 1.06;
+
+/// Number of listed ids from which more than one factor is tried: a ribbon of fewer is seldom too full anywhere.
+const LISTED_MANY: usize = 200_000;
+
+/// Ids by which the share that passes the first ribbon is measured.
+const MEASURED: u32 = 1 << 18;
+
 /// Largest number of columns of the first ribbon: `floor(log2(2^32)) + 1`.
 const COLUMNS_MAX: u32 = 32;
 
@@ -463,32 +473,13 @@ pub fn build_base(
         let file = write_head(KIND_BASE, key.id, 0, head, [0; 5]);
         return sign(file, key).ok_or(BuildFault::Random);
     }
-    let span_of = |factor: f64, count: usize| {
-        let span = factor * count as f64 + 128.0;
-        match span <= f64::from(COLUMN_BITS_MAX) {
-            true => Ok(span as u32),
-            false => Err(BuildFault::LimitReached),
-        }
-    };
     let others = head.residents.saturating_sub(n);
     let k = (others / n).checked_ilog2().unwrap_or(0).min(COLUMNS_MAX);
-    let m1 = match k {
-        0 => 0,
-        _ => span_of(1.03, listed.len())?,
-    };
     let mut random = SplitMix(head.number ^ head.as_of.0.rotate_left(32));
-    let mut columns = Vec::new();
-    if k > 0 {
-        let mut system = System::new(m1, FIRST_SEED);
-        for (id, _) in listed {
-            system
-                .add(*id, false)
-                .expect("homogeneous equations never contradict");
-        }
-        for _ in 0..k {
-            columns.extend(system.solve(|| random.bit()));
-        }
-    }
+    let (m1, columns) = match k {
+        0 => (0, Vec::new()),
+        _ => first_ribbon(listed, others, k, &mut random)?,
+    };
     let first = Ribbon {
         at: 0,
         span: m1,
@@ -502,7 +493,7 @@ pub fn build_base(
             passers.push(id);
         }
     });
-    let m2 = span_of(1.06, listed.len() + passers.len())?;
+    let m2 = span_of(SECOND_FACTOR, listed.len() + passers.len())?;
     let (seed2, second) = solve(m2, 2, &mut random, |system| {
         listed
             .iter()
@@ -514,7 +505,7 @@ pub fn build_base(
     file.extend(columns);
     file.extend(second);
     if planes > 0 {
-        let m3 = span_of(1.06, listed.len())?;
+        let m3 = span_of(SECOND_FACTOR, listed.len())?;
         let value = |state: ListState| match (planes, state) {
             (2, ListState::Yellow) => 1,
             (2, ListState::Void) => 2,
@@ -547,6 +538,58 @@ pub fn build_base(
     sign(file, key).ok_or(BuildFault::Random)
 }
 
+/// Returns the number of places of a column for `count` ids.
+fn span_of(factor: f64, count: usize) -> Result<u32, BuildFault> {
+    let span = factor * count as f64 + 128.0;
+    match span <= f64::from(COLUMN_BITS_MAX) {
+        true => Ok(span as u32),
+        false => Err(BuildFault::LimitReached),
+    }
+}
+
+/// Solves the first ribbon: its span and its columns. Where many equations fall together, zeros alone solve them, and every id that
+/// falls there passes and needs a place in the second ribbon. Of [`FIRST_FACTORS`] it takes the one with the smallest file.
+fn first_ribbon(
+    listed: &[(ListId, ListState)],
+    others: u32,
+    k: u32,
+    random: &mut SplitMix,
+) -> Result<(u32, Vec<u8>), BuildFault> {
+    let solve = |factor: f64, random: &mut SplitMix| {
+        let span = span_of(factor, listed.len())?;
+        let mut system = System::new(span, FIRST_SEED);
+        for (id, _) in listed {
+            system
+                .add(*id, false)
+                .expect("homogeneous equations never contradict");
+        }
+        let columns = (0..k).flat_map(|_| system.solve(|| random.bit())).collect();
+        Ok((span, columns))
+    };
+    if listed.len() < LISTED_MANY {
+        return solve(FIRST_FACTORS[0], random);
+    }
+    let mut best: Option<(f64, (u32, Vec<u8>))> = None;
+    for factor in FIRST_FACTORS {
+        let (span, columns) = solve(factor, random)?;
+        let ribbon = Ribbon {
+            at: 0,
+            span,
+            seed: FIRST_SEED,
+            columns: k,
+        };
+        let passed = (0..MEASURED)
+            .filter(|_| ribbon.passes(&columns, ListId(random.next())))
+            .count();
+        let passers = passed as f64 / MEASURED as f64 * f64::from(others);
+        let bits = f64::from(k) * f64::from(span) + SECOND_FACTOR * passers;
+        if best.as_ref().is_none_or(|(least, _)| bits < *least) {
+            best = Some((bits, (span, columns)));
+        }
+    }
+    Ok(best.expect("there are factors").1)
+}
+
 /// Tries seeds until all equations can be solved. Returns the seed and the column.
 fn solve(
     span: u32,
@@ -568,10 +611,14 @@ struct SplitMix(u64);
 
 impl SplitMix {
     fn bit(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) & 1 == 1
+        mixed ^ mixed >> 31
     }
 }
 
