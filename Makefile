@@ -35,7 +35,7 @@ image: ## the image and compose.yaml, built and run without a daemon or a regist
 test: lint ## the gate: format, lints, every test (on Debian as root it installs what tests need; elsewhere it says what is missing)
 	@missing=$$(tests/tools) || exit; \
 	if [ -n "$$missing" ]; then export TEST_MISSING="$$missing"; fi; \
-	$(CARGO) test $(GATE)
+	$(CARGO) test $(GATE) -p liangma -p loadtest
 
 pages: build ## the pages in a real browser (needs chromium, node, npm, zbar-tools)
 	cd tests/pages && npm ci --silent && node --test --test-concurrency=1
@@ -63,15 +63,15 @@ bench: ## the steps of the hot path in wall time
 	$(CARGO) bench --locked --bench steps
 
 instructions: ## the same in instructions (needs valgrind)
-	$(CARGO) build $(FLAGS) --example instructions
+	$(CARGO) build $(FLAGS) -p loadtest
 	loadtest/instructions
 
 sidebyside: ## CPU a request beside an epoll loop, nginx and HAProxy (needs wrk, nginx, haproxy; four minutes)
-	$(CARGO) build $(FLAGS) --bins --example baseline
+	$(CARGO) build $(FLAGS) -p liangma -p loadtest
 	loadtest/sidebyside
 
 storm: ## goodput at ten times the load and after a spike, beside nginx and HAProxy (as root; needs nginx, haproxy; five minutes)
-	$(CARGO) build $(FLAGS) --bins --example load
+	$(CARGO) build $(FLAGS) -p liangma -p loadtest
 	loadtest/storm --servers liangma,open,nginx,haproxy --shapes ten-times,spike --repeats 1 --out target/storm
 
 FUZZ_SECONDS := 600

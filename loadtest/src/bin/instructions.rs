@@ -1,7 +1,7 @@
 //! Does what one step on the hot path does, N times, so that `loadtest/instructions` can count its instructions.
 //! In: `STEP N`, or nothing to list the steps. Never: a clock.
 
-#[path = "../benches/steps/fixtures.rs"]
+#[path = "../../../benches/steps/fixtures.rs"]
 mod fixtures;
 
 use fixtures::{Fixtures, STEPS};

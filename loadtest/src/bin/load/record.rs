@@ -3,8 +3,8 @@
 use crate::class::Class;
 use crate::histogram::Histogram;
 use crate::machine::Machine;
-use crate::metrics::{Counts, jain, recovery};
 use crate::shape::Shape;
+use crate::tally::{Counts, jain, recovery};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Plots as SVG: offered against good over time, and latency over time. In: a record. Out: text. Pure; no style from outside.
 
-use crate::metrics::Counts;
 use crate::record::{Figures, Point, Record};
+use crate::tally::Counts;
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;

@@ -2,9 +2,9 @@
 
 use crate::arrivals::Arrivals;
 use crate::asking::Kind;
-use crate::metrics::{Tally, Try};
 use crate::retry::Retry;
 use crate::rng::{Rng, Zipf};
+use crate::tally::{Tally, Try};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddrV4;

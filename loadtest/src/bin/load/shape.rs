@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_shape_that_is_shipped_reads() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/loadtest/shapes");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/shapes");
         let mut read = 0;
         for file in std::fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
