@@ -1,8 +1,9 @@
 //! When the next one comes: a Poisson process whose rate follows a shape. Seeded, and lazy: nothing is kept.
 //! In: a class's rate, a shape, dice. Out: intended instants, in nanoseconds from the start of the warm-up. Pure.
 
-use crate::rng::Rng;
 use crate::shape::Shape;
+use rand::RngExt;
+use rand::rngs::SmallRng;
 use std::rc::Rc;
 
 pub struct Arrivals {
@@ -14,12 +15,18 @@ pub struct Arrivals {
     gap: f64,
     warm: f64,
     now: f64,
-    rng: Rng,
+    rng: SmallRng,
 }
 
 impl Arrivals {
     /// `warm`: seconds of warm-up, before the shape's second 0.
-    pub fn new(shape: &Rc<Shape>, class: &'static str, rate: f64, warm: f64, rng: Rng) -> Self {
+    pub fn new(
+        shape: &Rc<Shape>,
+        class: &'static str,
+        rate: f64,
+        warm: f64,
+        rng: SmallRng,
+    ) -> Self {
         Arrivals {
             gap: 1e9 / (rate * shape.top()),
             shape: shape.clone(),
@@ -42,12 +49,14 @@ impl Arrivals {
             return None;
         }
         loop {
-            self.now += self.rng.gap() * self.gap;
+            // Exponential with mean 1.
+            let gap = -(1.0 - self.rng.random::<f64>()).ln();
+            self.now += gap * self.gap;
             let t = self.now / 1e9 - self.warm;
             if t >= self.shape.seconds {
                 return None;
             }
-            if self.rng.fraction() * self.rate * self.shape.top() < self.rate_at(t) {
+            if self.rng.random::<f64>() * self.rate * self.shape.top() < self.rate_at(t) {
                 return Some(self.now as u64);
             }
         }
@@ -57,12 +66,13 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
 
     /// How many came in each tenth of a second.
     fn tenths(shape: &str, rate: f64, seed: u64) -> Vec<f64> {
         let shape =
             Rc::new(Shape::parse(&format!("about = 'a test'\nseconds = 100\n{shape}")).unwrap());
-        let mut arrivals = Arrivals::new(&shape, "show", rate, 0.0, Rng::new(seed, 0));
+        let mut arrivals = Arrivals::new(&shape, "show", rate, 0.0, SmallRng::seed_from_u64(seed));
         let mut counts = vec![0.0; 1000];
         let mut last = 0;
         while let Some(at) = arrivals.next() {
@@ -116,7 +126,7 @@ mod tests {
     fn nobody_comes_at_no_rate() {
         let shape = Rc::new(Shape::steady(1.0).unwrap());
         assert_eq!(
-            Arrivals::new(&shape, "show", 0.0, 1.0, Rng::new(1, 0)).next(),
+            Arrivals::new(&shape, "show", 0.0, 1.0, SmallRng::seed_from_u64(1)).next(),
             None
         );
     }

@@ -3,8 +3,9 @@
 use crate::arrivals::Arrivals;
 use crate::asking::Kind;
 use crate::retry::Retry;
-use crate::rng::{Rng, Zipf};
 use crate::tally::{Tally, Try};
+use crate::zipf::Zipf;
+use rand::rngs::SmallRng;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddrV4;
@@ -84,7 +85,7 @@ pub struct Class {
     next: Option<u64>,
     retries: BinaryHeap<Reverse<(u64, u32, u32)>>,
     zipf: Rc<Zipf>,
-    rng: Rng,
+    rng: SmallRng,
 }
 
 impl Class {
@@ -93,7 +94,7 @@ impl Class {
         mut arrivals: Arrivals,
         places: Range<usize>,
         zipf: &Rc<Zipf>,
-        rng: Rng,
+        rng: SmallRng,
         metrics: Tally,
     ) -> Class {
         Class {

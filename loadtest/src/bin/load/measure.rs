@@ -8,13 +8,15 @@ use crate::machine::{self, Machine};
 use crate::options::{RunOptions, Target};
 use crate::record::{Figures, Record, RudeFigures, Server, Times, round};
 use crate::retry::{Policy, Retry};
-use crate::rng::{Rng, Zipf};
 use crate::run::Run;
 use crate::shape::Shape;
 use crate::tally::Tally;
 use crate::watch::Watch;
+use crate::zipf::Zipf;
 use crate::{plot, sys};
 use anyhow::{Context, Result, anyhow, ensure};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::rc::Rc;
@@ -211,7 +213,7 @@ pub fn run(options: &RunOptions) -> Result<bool> {
         &serde_json::to_string_pretty(&record)?,
     )?;
     if let Some(path) = &options.svg {
-        std::fs::write(path, plot::both(&record)).with_context(|| path.display().to_string())?;
+        std::fs::write(path, plot::both(&record)?).with_context(|| path.display().to_string())?;
     }
     Ok(void.is_none())
 }
@@ -282,7 +284,7 @@ pub fn prepared<'a>(
     let (mut classes, mut from) = (Vec::new(), 0);
     for (manner, rate) in wanted {
         let stream = manner.kind as u64 * 2;
-        let rng = |nth| Rng::new(target.seed, stream + nth);
+        let rng = |nth| rng(target.seed, stream + nth);
         let arrivals = Arrivals::new(shape, manner.kind.name(), *rate, warm as f64 / 1e9, rng(0));
         let places = from..from + manner.connections;
         from = places.end;
@@ -302,6 +304,11 @@ pub fn prepared<'a>(
     let mut run = Run::new(classes, asking, sources)?;
     (run.warm, run.end) = (warm, end);
     Ok(run)
+}
+
+/// Returns the sequence of a seed. `stream` tells the sequences of one seed apart.
+fn rng(seed: u64, stream: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03))
 }
 
 /// They come to the resident door, from an address that no other has.
@@ -384,4 +391,18 @@ pub fn save(path: Option<&Path>, text: &str) -> Result<()> {
 pub fn now_text() -> String {
     let text = liangma::clock::Time::now().print();
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+
+    #[test]
+    fn a_seed_and_a_stream_are_a_sequence() {
+        let of = |seed, stream| rng(seed, stream).random::<[u64; 3]>();
+        assert_eq!(of(1, 0), of(1, 0));
+        assert_ne!(of(1, 0), of(2, 0));
+        assert_ne!(of(1, 0), of(1, 1));
+    }
 }

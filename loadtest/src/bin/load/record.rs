@@ -1,10 +1,10 @@
 //! What a run leaves behind: one JSON object, written by `run` and read by `report`. Milliseconds, seconds from the warm-up's end.
 
 use crate::class::Class;
-use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::shape::Shape;
-use crate::tally::{Counts, jain, recovery};
+use crate::tally::{Counts, jain, quantile, recovery};
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -114,15 +114,15 @@ pub struct RudeFigures {
 }
 
 impl Times {
-    pub fn of(histogram: &Histogram) -> Times {
-        let of = |part| ms(histogram.quantile(part));
+    pub fn of(histogram: &Histogram<u32>) -> Times {
+        let of = |part| ms(quantile(histogram, part));
         Times {
-            count: histogram.total(),
+            count: histogram.len(),
             p50: of(0.5),
             p90: of(0.9),
             p99: of(0.99),
             p999: of(0.999),
-            max: ms((histogram.total() > 0).then(|| histogram.max())),
+            max: of(1.0),
         }
     }
 }
@@ -161,8 +161,8 @@ impl Figures {
             .enumerate()
             .map(|(nth, bucket)| Point {
                 t: round((nth as f64 * metrics.every as f64 - warm as f64) / 1e9),
-                p50: ms(bucket.served.quantile(0.5)),
-                p99: ms(bucket.served.quantile(0.99)),
+                p50: ms(quantile(&bucket.served, 0.5)),
+                p99: ms(quantile(&bucket.served, 0.99)),
                 counts: bucket.counts.clone(),
             });
         Figures {

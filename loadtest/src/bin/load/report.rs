@@ -2,7 +2,7 @@
 //! In: result files. Out: HTML, or the table as markdown. Void runs are shown as such and left out of medians.
 
 use crate::options::ReportOptions;
-use crate::plot::{self, escaped};
+use crate::plot;
 use crate::record::{Figures, Record, round};
 use anyhow::{Context, Result};
 use std::fmt::Write;
@@ -47,7 +47,7 @@ pub fn write(options: &ReportOptions) -> Result<()> {
         print!("{}", markdown(&groups));
         return Ok(());
     }
-    std::fs::write(&options.out, page(&records, &groups))
+    std::fs::write(&options.out, page(&records, &groups)?)
         .with_context(|| options.out.display().to_string())
 }
 
@@ -183,10 +183,10 @@ fn markdown(groups: &[Group]) -> String {
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1400px;padding:0 1rem;color:#1c1f24;background:#fff}\
 table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right}\
 td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1rem}\
-figure{margin:0}figcaption{font-weight:600}svg{width:100%;height:auto}.void{color:#b00020}code{font-size:12px;word-break:break-all}\
+figure{margin:0}figcaption{font-weight:600}svg{width:100%;height:auto;background:#fff}.void{color:#b00020}code{font-size:12px;word-break:break-all}\
 @media(prefers-color-scheme:dark){body{color:#e4e6ea;background:#15171b}td,th{border-color:#333}}";
 
-fn page(records: &[Record], groups: &[Group]) -> String {
+fn page(records: &[Record], groups: &[Group]) -> Result<String> {
     let mut out = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Load</title><style>{STYLE}</style><h1>Load</h1>"
     );
@@ -231,8 +231,8 @@ fn page(records: &[Record], groups: &[Group]) -> String {
                 " <span class=\"void\">void: {}</span>",
                 escaped(why)
             )),
-            plot::alone(&plot::goodput(record, figures, Some(top))),
-            plot::alone(&plot::latency(record, figures)),
+            plot::goodput(record, figures, top)?,
+            plot::latency(record, figures)?,
         );
     }
     out += if shape.is_some() { "</div>" } else { "" };
@@ -263,7 +263,14 @@ fn page(records: &[Record], groups: &[Group]) -> String {
             escaped(&notes.join("; ")),
         );
     }
-    out + "</table></html>\n"
+    Ok(out + "</table></html>\n")
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 fn trimmed(value: f64) -> String {

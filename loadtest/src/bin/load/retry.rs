@@ -1,6 +1,7 @@
 //! Who was not served asks again, or not: when, and how often. Pure: in: the policy, what came of it, dice; out: a wait.
 
-use crate::rng::Rng;
+use rand::RngExt;
+use rand::rngs::SmallRng;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,11 +45,11 @@ impl Policy {
 
 impl Retry {
     /// Nanoseconds until the next try, after `tries` that failed; None: it is given up. `told`: what the server said.
-    pub fn wait(&self, tries: u32, told: Option<Duration>, rng: &mut Rng) -> Option<u64> {
+    pub fn wait(&self, tries: u32, told: Option<Duration>, rng: &mut SmallRng) -> Option<u64> {
         if tries >= self.tries {
             return None;
         }
-        let jitter = |most: Duration, rng: &mut Rng| most.mul_f64(rng.fraction());
+        let jitter = |most: Duration, rng: &mut SmallRng| most.mul_f64(rng.random());
         let wait = match self.policy {
             Policy::None => return None,
             Policy::Immediate => Duration::ZERO,
@@ -66,6 +67,7 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
 
     const MS: u64 = 1_000_000;
 
@@ -74,7 +76,7 @@ mod tests {
             policy: Policy::parse(text).unwrap(),
             tries: 4,
         };
-        let mut rng = Rng::new(1, 0);
+        let mut rng = SmallRng::seed_from_u64(1);
         (1..=5)
             .map(|tries| retry.wait(tries, told, &mut rng))
             .collect()
@@ -99,7 +101,7 @@ mod tests {
             policy: Policy::parse("jitter:500ms").unwrap(),
             tries: 4,
         };
-        let mut rng = Rng::new(1, 0);
+        let mut rng = SmallRng::seed_from_u64(1);
         let waits: Vec<u64> = (0..10_000)
             .map(|_| retry.wait(1, None, &mut rng).unwrap())
             .collect();

@@ -5,10 +5,10 @@ use crate::abuse::Abuse;
 use crate::answer::Answer;
 use crate::asking::{Asking, Kind};
 use crate::class::{Ask, Class, Connecting};
-use crate::histogram::Histogram;
 use crate::slot::{Slot, Turn, of_token};
 use crate::sys::{Poll, clock};
-use crate::tally::Outcome;
+use crate::tally::{Outcome, add, durations};
+use hdrhistogram::Histogram;
 use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Run<'a> {
     pub warm: u64,
     pub end: u64,
     /// How late tries were started, after the warm-up.
-    pub lag: Histogram,
+    pub lag: Histogram<u32>,
     pub poll: Poll,
     slots: Vec<Place>,
     room: Vec<u8>,
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
             sources,
             warm: 0,
             end: 0,
-            lag: Histogram::default(),
+            lag: durations(),
             poll: Poll::new(EVENTS_MAX)?,
             slots,
             room: vec![0; 64 << 10],
@@ -204,7 +204,7 @@ impl<'a> Run<'a> {
                 return;
             };
             if ask.one.intended >= self.warm {
-                self.lag.add(now - ask.one.intended);
+                add(&mut self.lag, now - ask.one.intended);
             }
             let class = &mut self.classes[nth];
             // In turn: who waits already goes first.

@@ -1,7 +1,7 @@
 //! What came of every try, by the instant at which it was meant to begin: counts, times, a series.
 //! In: outcomes. Out: figures to read. Pure. A try is one request that somebody meant to make; a retry is a try of its own.
 
-use crate::histogram::Histogram;
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -70,11 +70,25 @@ impl Counts {
 }
 
 /// A stretch of the run.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Bucket {
     pub counts: Counts,
     /// Of 2xx, late ones too.
-    pub served: Histogram,
+    pub served: Histogram<u32>,
+}
+
+/// Returns room for durations in nanoseconds. It is told two digits: a duration is read 0.8 % too long at most.
+pub fn durations() -> Histogram<u32> {
+    Histogram::new(2).expect("one to five digits")
+}
+
+pub fn add(to: &mut Histogram<u32>, nanoseconds: u64) {
+    to.record(nanoseconds).expect("it grows with its values");
+}
+
+/// Returns the time within which this part of them were, 0 to 1. None of none.
+pub fn quantile(of: &Histogram<u32>, part: f64) -> Option<u64> {
+    (!of.is_empty()).then(|| of.value_at_quantile(part))
 }
 
 /// One class of load.
@@ -88,8 +102,8 @@ pub struct Tally {
     pub good_first: u64,
     /// Retries that were due after the end.
     pub put_off: u64,
-    pub served: Histogram,
-    pub busy: Histogram,
+    pub served: Histogram<u32>,
+    pub busy: Histogram<u32>,
     pub statuses: BTreeMap<u16, u64>,
     pub good_by_client: Vec<u64>,
 }
@@ -107,15 +121,19 @@ pub struct Try {
 impl Tally {
     /// `clients`: those whom the Jain index is of.
     pub fn new(every: u64, warm: u64, end: u64, clients: usize) -> Tally {
+        let bucket = Bucket {
+            counts: Counts::default(),
+            served: durations(),
+        };
         Tally {
             every,
             warm,
-            buckets: vec![Bucket::default(); end.div_ceil(every) as usize],
+            buckets: vec![bucket; end.div_ceil(every) as usize],
             counts: Counts::default(),
             good_first: 0,
             put_off: 0,
-            served: Histogram::default(),
-            busy: Histogram::default(),
+            served: durations(),
+            busy: durations(),
             statuses: BTreeMap::new(),
             good_by_client: vec![0; clients],
         }
@@ -130,7 +148,7 @@ impl Tally {
         let served = matches!(outcome, Outcome::Good | Outcome::Late);
         if let Some(bucket) = bucket {
             if served {
-                bucket.served.add(took);
+                add(&mut bucket.served, took);
             }
             buckets[1] = Some(&mut bucket.counts);
         }
@@ -143,14 +161,14 @@ impl Tally {
             return;
         }
         if served {
-            self.served.add(took);
+            add(&mut self.served, took);
         }
         match outcome {
             Outcome::Good => {
                 self.good_first += u64::from(one.nth == 1);
                 self.good_by_client[one.client as usize] += 1;
             }
-            Outcome::Busy => self.busy.add(took),
+            Outcome::Busy => add(&mut self.busy, took),
             Outcome::Other(status) => *self.statuses.entry(status).or_default() += 1,
             _ => {}
         }
@@ -209,17 +227,38 @@ mod tests {
         );
         assert_eq!((metrics.good_first, counts.answers()), (0, 4));
         assert_eq!(metrics.statuses, BTreeMap::from([(401, 1)]));
-        assert_eq!((metrics.served.total(), metrics.busy.total()), (2, 1));
+        assert_eq!((metrics.served.len(), metrics.busy.len()), (2, 1));
         assert_eq!(metrics.buckets[5].counts.good, 1);
         let bucket = &metrics.buckets[10];
         assert_eq!(
             (
                 bucket.counts.offered,
                 bucket.counts.tries,
-                bucket.served.total()
+                bucket.served.len()
             ),
             (1, 2, 1)
         );
+    }
+
+    #[test]
+    fn a_time_is_read_within_a_hundredth_also_a_very_long_one() {
+        let mut times = durations();
+        assert_eq!(quantile(&times, 0.5), None);
+        for us in 1..=100_000 {
+            add(&mut times, us * 1000);
+        }
+        for part in [0.001, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0] {
+            let (found, wanted) = (quantile(&times, part).unwrap() as f64, part * 1e8);
+            assert!((1.0..1.008).contains(&(found / wanted)), "{part}: {found}");
+        }
+        add(&mut times, 275_000 * MS);
+        assert!(quantile(&times, 1.0).unwrap() >= 275_000 * MS);
+        assert_eq!(times.len(), 100_001);
+        for nanoseconds in [0, 1, 63, 64, 127, 255] {
+            let mut one = durations();
+            add(&mut one, nanoseconds);
+            assert_eq!(quantile(&one, 0.5), Some(nanoseconds));
+        }
     }
 
     #[test]

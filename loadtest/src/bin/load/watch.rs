@@ -3,6 +3,7 @@
 use crate::machine::{self, Cores};
 use crate::run::Run;
 use crate::sys;
+use crate::tally::quantile;
 use std::io::{IsTerminal, Write};
 
 /// Between two words on a terminal.
@@ -110,7 +111,7 @@ fn tell(run: &Run, now: u64) {
     }
     line += &format!(
         "  lag p99 {:.2} ms",
-        run.lag.quantile(0.99).unwrap_or(0) as f64 / 1e6
+        quantile(&run.lag, 0.99).unwrap_or(0) as f64 / 1e6
     );
     eprint!("{line}");
     let _ = std::io::stderr().flush();
