@@ -1,5 +1,5 @@
 //! The documents and scripts: every relative link leads to a file and a heading that exist, every page is in the index, and what has
-//! the name of a setting is one.
+//! the name of a setting is one. The scripts of the load tools start.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -198,6 +198,35 @@ fn every_variable_with_the_name_of_a_setting_is_one() {
     }
     assert!(strangers.is_empty(), "a node refuses these: {strangers:#?}");
     assert!(seen > 8, "{seen}");
+}
+
+/// Each finds what it imports, from whatever folder it is started.
+#[test]
+#[cfg_attr(no_python3, ignore = "no python3 on this machine")]
+fn every_script_of_the_load_tools_prints_its_help() {
+    let folder = root().join("loadtest");
+    let mut started = 0;
+    for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
+        let script = entry.expect("an entry").path();
+        if script.is_dir() || script.extension().is_some() {
+            continue;
+        }
+        let said = std::process::Command::new("python3")
+            .arg("-B") // leaves no compiled files
+            .args([&script, Path::new("--help")])
+            .current_dir(folder.join("shapes"))
+            .output()
+            .expect("python3 is here");
+        let name = script.file_name().and_then(|name| name.to_str());
+        let usage = format!("usage: {} ", name.expect("UTF-8"));
+        let help = String::from_utf8_lossy(&said.stdout);
+        assert!(
+            said.status.success() && help.starts_with(&usage),
+            "{usage}{said:?}"
+        );
+        started += 1;
+    }
+    assert!(started >= 8, "{started}");
 }
 
 #[test]
