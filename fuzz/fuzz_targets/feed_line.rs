@@ -45,6 +45,8 @@ fn cut<'b>(bytes_max: usize, pieces: impl IntoIterator<Item = &'b [u8]>) -> Vec<
 
 /// What a line is, said without pieces and bounds of memory.
 fn cut_plainly(bytes_max: usize, body: &[u8]) -> Vec<Cut> {
+    // A byte order mark is no part of the first line.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut lines: Vec<&[u8]> = body.split(|b| *b == b'\n').collect();
     // What follows the last end is a line only if it holds something.
     lines.pop_if(|last| last.is_empty());
