@@ -1,5 +1,5 @@
 //! The documents and scripts: every relative link leads to a file and a heading that exist, every page is in the index, and what has
-//! the name of a setting is one. The scripts of the load tools start.
+//! the name of a setting is one. The scripts of the load tools start. Every crate has an allowed licence.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -234,4 +234,90 @@ fn links_and_anchors_are_found_as_a_reader_sees_them() {
     let text = "# A b, c\n[x](y.md#z) `[no](no.md)`\n```\n[no](no)\n```\n![p](q.png)\n";
     assert_eq!(targets(text), ["y.md#z", "q.png"]);
     assert!(anchors(text).contains("a-b-c"));
+}
+
+/// Returns whether a licence expression is met by allowed licences: one part of each alternative, all parts of each conjunction.
+/// Crates write alternatives as ` OR ` or `/`.
+fn is_met(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
+    // Conjunctions and alternatives outside parentheses.
+    let split = |text: &str, by: &str| -> Vec<String> {
+        let (mut parts, mut depth) = (vec![String::new()], 0);
+        for word in text.split_inclusive(' ') {
+            depth += word.matches('(').count() as i32 - word.matches(')').count() as i32;
+            match depth == 0 && word.trim() == by {
+                true => parts.push(String::new()),
+                false => parts.last_mut().expect("one").push_str(word),
+            }
+        }
+        parts
+    };
+    let expression = expression.trim();
+    let alternatives = split(&expression.replace('/', " OR "), "OR");
+    if alternatives.len() > 1 {
+        return alternatives.iter().any(|one| is_met(one, allowed));
+    }
+    let parts = split(expression, "AND");
+    if parts.len() > 1 {
+        return parts.iter().all(|one| is_met(one, allowed));
+    }
+    match expression
+        .strip_prefix('(')
+        .and_then(|inner| inner.strip_suffix(')'))
+    {
+        Some(inner) => is_met(inner, allowed),
+        None => allowed(expression),
+    }
+}
+
+#[test]
+fn every_crate_has_a_licence_that_is_allowed_and_comes_from_the_registry() {
+    let deny: toml::Table = std::fs::read_to_string(root().join("deny.toml"))
+        .expect("deny.toml")
+        .parse()
+        .expect("TOML");
+    let words = |list: &toml::Value| -> Vec<String> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|word| word.as_str().expect("a text").to_owned())
+            .collect()
+    };
+    let allowed = words(&deny["licenses"]["allow"]);
+    let exceptions = deny["licenses"]["exceptions"].as_array().expect("a list");
+    let banned = deny["bans"]["deny"].as_array().expect("a list").iter();
+    let banned: Vec<&str> = banned.filter_map(|ban| ban["crate"].as_str()).collect();
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--workspace"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--prefix", "none"])
+        .args(["--format", "{p}|{l}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let tree = String::from_utf8(tree.stdout).expect("UTF-8");
+    let lines: HashSet<&str> = tree
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect();
+    assert!(lines.len() > 100, "{tree}");
+    let mut wrong = Vec::new();
+    for line in lines.into_iter().filter(|line| !line.is_empty()) {
+        let (name, licence) = line.split_once('|').expect("a name and a licence");
+        let name = name.split(' ').next().expect("a name");
+        let excepted = exceptions
+            .iter()
+            .filter(|one| one["crate"].as_str() == Some(name));
+        let excepted: Vec<String> = excepted.flat_map(|one| words(&one["allow"])).collect();
+        let is_allowed = |one: &str| allowed.iter().chain(&excepted).any(|known| known == one);
+        if !is_met(licence, &is_allowed) {
+            wrong.push(format!("{name}: {licence:?}"));
+        }
+        if banned.contains(&name) {
+            wrong.push(format!("{name} is banned"));
+        }
+    }
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).expect("the lock");
+    let sources = lock.lines().filter(|line| line.starts_with("source = "));
+    let registry = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+    wrong.extend(sources.filter(|line| *line != registry).map(str::to_owned));
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let never = |_: &str| false;
+    assert!(!is_met("MIT", &never) && !is_met("(MIT OR ISC) AND NCSA", &|one| one != "NCSA"));
 }
