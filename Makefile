@@ -5,6 +5,8 @@ CARGO := cargo
 FLAGS := --release --locked
 # The gate's own profile is built in half the time of a release, and ends at sums that overflow.
 GATE := --profile gate --locked
+# Packages name no folder of the machine that built them.
+CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 
 .PHONY: help build demo cluster drill package container image test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
 
@@ -23,7 +25,9 @@ cluster: build ## three nodes over a Redis Cluster behind HAProxy, on this machi
 drill: build ## eight drills against a cluster of its own: what was expected, seen, and how long (as cluster, and python3, faketime)
 	LIANGMA=target/release/liangma deploy/drill --start
 
-package: build ## .deb, .rpm, stripped binary, debug information and a bill of materials, in target/package (needs cargo-deb, cargo-generate-rpm, cargo-cyclonedx)
+package: ## .deb, .rpm, stripped binary, debug information and a bill of materials, in target/package (needs cargo-deb, cargo-generate-rpm, cargo-cyclonedx)
+	RUSTFLAGS="--remap-path-prefix=$(CARGO_FOLDER)=/cargo --remap-path-prefix=$(CURDIR)=/liangma" \
+	CFLAGS="-ffile-prefix-map=$(CARGO_FOLDER)=/cargo -ffile-prefix-map=$(CURDIR)=/liangma" $(MAKE) build
 	deploy/package/build
 
 container: ## the ten commands of docs/operate/first-node.md in a bare Debian, with the .deb of `make package` (as root; needs debootstrap, systemd-container)
