@@ -305,7 +305,7 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
     assert_eq!(in_force("shows_per_second"), "1000");
     assert_eq!(in_force("log"), "liangma=debug");
     assert_eq!(in_force("code_life"), "50s");
-    assert_eq!(shows(), 40);
+    until("the new limit is in force", || shows() == 40);
     assert_eq!(node.meter("liangma_last_reload_successful"), 1.0);
 
     // One bad value, and nothing of the file counts.
@@ -325,7 +325,8 @@ fn a_reload_takes_up_what_it_can_names_what_needs_a_restart_and_a_bad_file_chang
         node.meter("liangma_last_reload_successful") == 0.0
     });
     assert_eq!(in_force("shows_per_second"), "1000");
-    assert_eq!(shows(), 40);
+    // A busy machine may turn some away.
+    until("the limit in force stays", || shows() == 40);
     assert_eq!(node.get(Door::Ops, "/ready").status, 200);
 }
 

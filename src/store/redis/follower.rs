@@ -296,6 +296,10 @@ impl Follower {
             }
             return read.map(|_| Step::Sync(why));
         };
+        // The board has everything now; later changes are counted by the store alone. What may fail comes before the partition is
+        // confirmed: one that was confirmed and not synced would be discarded after it was shown.
+        let here = self.shared.board.residents_in(self.partition);
+        let counted = self.state("0-0").await?.count;
         self.settle();
         if !goes_on && self.unraised.is_none() {
             self.trail.begin(&self.position.entry, self.position.seq);
@@ -304,8 +308,6 @@ impl Follower {
         if self.position.seq == state.seq {
             self.confirm(vouched.min(asked));
         }
-        // The board has everything now; later changes are counted by the store alone.
-        let here = self.shared.board.residents_in(self.partition);
         if read.damaged > 0 {
             tell_damaged(&self.shared.metrics, "words", read.damaged);
         }
@@ -313,7 +315,7 @@ impl Follower {
         if let Some(missing @ 1..) = state.count.checked_sub(read.residents) {
             tell_damaged(&self.shared.metrics, "missing records", missing);
         }
-        let missing = here.saturating_sub(self.state("0-0").await?.count);
+        let missing = here.saturating_sub(counted);
         let ahead = read.ahead + missing;
         let known = self.shared.metrics.ahead[self.partition].swap(ahead, Relaxed);
         self.recount = (ahead > 0 || self.unraised.is_some())
