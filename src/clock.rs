@@ -70,11 +70,7 @@ impl Now {
 
 /// Returns the time of day at a moment.
 pub fn time_at(moment: Moment) -> Time {
-    let mut offset = OFFSET.load(Relaxed);
-    if offset == UNREAD {
-        offset = begin();
-    }
-    Time((moment.0 as i64).saturating_add(offset).max(0) as u64)
+    Time((moment.0 as i64).saturating_add(own()).max(0) as u64)
 }
 
 /// Returns the nanoseconds to add to the monotonic clock before it is cut to milliseconds.

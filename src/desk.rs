@@ -501,7 +501,8 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// `LimitReached` if all `most` places of the day are taken, and the refusals of the store.
+    /// `LimitReached` if all `most` places of the day are taken, `UpstreamBusy` if the store does not say who has one, and the
+    /// refusals of the store.
     async fn bound_a_day(
         &self,
         owner: Identity,
@@ -516,7 +517,8 @@ impl Desk<'_> {
         };
         let places: Vec<PaperKey> = (0..most).map(place).collect();
         let content = base32::text(key);
-        loop {
+        // Each turn but the last loses its place to another paper.
+        for _ in 0..=most {
             let taken = self.store_client.some_now(owner, &places).await?;
             let mut free = Vec::new();
             for (place, paper) in places.iter().zip(taken) {
@@ -539,6 +541,8 @@ impl Desk<'_> {
                 return Ok(());
             }
         }
+        // The store stored nothing and has nothing.
+        Err(Refusal::UpstreamBusy)
     }
 
     fn is_bound_to(&self, owner: &Identity, paper: &Paper, content: &str) -> Result<bool, Refusal> {

@@ -822,7 +822,7 @@ impl Service {
             }
             Query::Explain { session, language } => {
                 let session = noted(self.app.seal.open_session(session, now.time))?; // Unauthorized, SessionExpired, NotPermitted
-                traces::note_here(traces::ROLE, role_of(&session).word());
+                traces::note_here(traces::ROLE, Role::of_session(&session).word());
                 let explained = noted(self.explain(&session, language, now).await)?; // RateLimited, UpstreamBusy
                 Ok(Answer::Explained(explained, language))
             }
@@ -1542,14 +1542,6 @@ impl Service {
 /// Notes the refusal of a request at the desk in its span.
 fn noted<T>(result: Result<T, Refusal>) -> Result<T, Refusal> {
     result.inspect_err(|refusal| traces::note_refusal(*refusal))
-}
-
-/// Returns the role of a session's caller.
-fn role_of(session: &Session) -> Role {
-    match session.member {
-        Some(_) => Role::Member,
-        None => Role::Resident,
-    }
 }
 
 /// Returns the word if its check bits match. Refuses if the word in the store is damaged, because "unknown" would be wrong for

@@ -1,7 +1,7 @@
 //! The table of acts: the roles that may do each, and where it is requested. Credentials of other roles get `not_permitted`.
 
-use crate::seal::Caller;
 use crate::seal::ring::TokenKind;
+use crate::seal::{Caller, Session};
 
 /// Role of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,9 +37,8 @@ impl Role {
     /// Returns the role of a caller whose credential was opened.
     pub fn of(caller: &Caller) -> Role {
         match caller {
-            Caller::Session(session) if session.member.is_some() => Role::Member,
-            Caller::Session(_)
-            | Caller::Token(TokenKind::Session | TokenKind::Code | TokenKind::Grant, ..) => {
+            Caller::Session(session) => Role::of_session(session),
+            Caller::Token(TokenKind::Session | TokenKind::Code | TokenKind::Grant, ..) => {
                 Role::Resident
             }
             Caller::Token(TokenKind::Scanner, ..) => Role::Scanner,
@@ -47,6 +46,14 @@ impl Role {
             Caller::Token(TokenKind::Staff, ..) => Role::Staff,
             Caller::Token(TokenKind::Authority, ..) => Role::Authority,
             Caller::Token(TokenKind::Operator, ..) => Role::Operator,
+        }
+    }
+
+    /// Returns the role of the holder of a session.
+    pub fn of_session(session: &Session) -> Role {
+        match session.member {
+            Some(_) => Role::Member,
+            None => Role::Resident,
         }
     }
 

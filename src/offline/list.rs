@@ -84,6 +84,16 @@ impl Ribbon {
         }
     }
 
+    /// Returns the first ribbon of a base, whose columns begin at `at` bytes; without a span it has none.
+    fn first(at: usize, span: u32, columns: u32) -> Ribbon {
+        Ribbon {
+            at,
+            span,
+            seed: FIRST_SEED,
+            columns: if span == 0 { 0 } else { columns },
+        }
+    }
+
     /// Returns the results of the columns for an id as bits, the first column lowest.
     fn bits(&self, file: &[u8], id: ListId) -> u32 {
         let equation = Equation::of(id, self.seed, self.span);
@@ -285,12 +295,7 @@ impl BaseList {
         if m1.max(m2) > COLUMN_BITS_MAX || k > COLUMNS_MAX {
             return Err(FileFault::Form);
         }
-        let first = Ribbon {
-            at: HEAD_BYTES,
-            span: m1,
-            seed: FIRST_SEED,
-            columns: if m1 == 0 { 0 } else { k },
-        };
+        let first = Ribbon::first(HEAD_BYTES, m1, k);
         let second = Ribbon {
             at: first.at + first.bytes(),
             span: m2,
@@ -480,12 +485,7 @@ pub fn build_base(
         0 => (0, Vec::new()),
         _ => first_ribbon(listed, others, k, &mut random)?,
     };
-    let first = Ribbon {
-        at: 0,
-        span: m1,
-        seed: FIRST_SEED,
-        columns: if m1 == 0 { 0 } else { k },
-    };
+    let first = Ribbon::first(0, m1, k);
     let is_listed = |id: ListId| listed.binary_search_by_key(&id, |(id, _)| *id).is_ok();
     let mut passers = Vec::new();
     everybody(&mut |id| {
@@ -571,13 +571,12 @@ fn first_ribbon(
     }
     let mut best: Option<(f64, (u32, Vec<u8>))> = None;
     for factor in FIRST_FACTORS {
-        let (span, columns) = solve(factor, random)?;
-        let ribbon = Ribbon {
-            at: 0,
-            span,
-            seed: FIRST_SEED,
-            columns: k,
+        let (span, columns) = match solve(factor, random) {
+            // More places than a file can have.
+            Err(_) if best.is_some() => break,
+            solved => solved?,
         };
+        let ribbon = Ribbon::first(0, span, k);
         let passed = (0..MEASURED)
             .filter(|_| ribbon.passes(&columns, ListId(random.next())))
             .count();

@@ -127,13 +127,8 @@ fn write(folder: &Path, commits: u64) -> std::io::Result<()> {
     // Overwritten in place with a fixed length, so a reader finds one number or the other. Written after the commit, so never
     // ahead of the store.
     let path = folder.join(FILE);
-    let opened = OpenOptions::new().write(true).open(&path);
-    let mut file = match opened {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            private_file::create_new(&path)?
-        }
-        opened => opened?,
-    };
+    private_file::create_if_missing(&path)?;
+    let mut file = OpenOptions::new().write(true).open(&path)?;
     file.write_all(format!("{commits:020}\n").as_bytes())
 }
 
