@@ -121,16 +121,6 @@ impl Window {
     }
 }
 
-impl Advice {
-    /// Returns the share of one of `balancers`.
-    pub fn shared(self, balancers: u64) -> Advice {
-        Advice {
-            in_flight_max: (self.in_flight_max / balancers.max(1)).max(1),
-            ..self
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,18 +200,6 @@ mod tests {
             window.step(Some(MAX * 100), 1_000.0, STEP);
         }
         assert_eq!(window.advice().weight, WEIGHT_LEAST as u64);
-    }
-
-    #[test]
-    fn balancers_share_what_there_is_and_each_has_some() {
-        let advice = Advice {
-            in_flight_max: 100,
-            weight: 70,
-        };
-        for (balancers, each) in [(0, 100), (1, 100), (3, 33), (1_000, 1)] {
-            let shared = advice.shared(balancers);
-            assert_eq!((shared.in_flight_max, shared.weight), (each, 70));
-        }
     }
 
     proptest! {

@@ -1,8 +1,9 @@
-//! The agent port, in HAProxy's agent protocol: tells balancers how many requests a door can take now, and whether the node
-//! drains. A client sends a door's name in a line and gets one line. Threads that serve no door answer it.
+//! The agent port, in HAProxy's agent protocol: tells balancers how many requests a door can take now, or how many connections,
+//! and whether the node drains. A client sends a door's name in a line, `connections` after it for these, and gets one line.
+//! Threads that serve no door answer it.
 
-use crate::admission::window::Advice;
 use crate::critical::CriticalTask;
+use crate::door_load::DoorLoad;
 use crate::service::AppState;
 use socket2::SockRef;
 use std::io::{self, ErrorKind};
@@ -19,7 +20,7 @@ const CALLERS_MAX: usize = 64;
 /// Time for a whole exchange.
 const EXCHANGE_WAIT: Duration = Duration::from_secs(1);
 
-/// Length of a door's name with the end of the line.
+/// Length of a question with the end of its line.
 const LINE_BYTES_MAX: usize = 32;
 
 /// Pause after a failed accept, so that the loop does not spin.
@@ -61,8 +62,8 @@ async fn exchange(stream: TcpStream, app: &AppState, balancers: u32) -> io::Resu
             Err(error) => return Err(error),
         }
     }
-    let said = match advice(app, door_of(&line[..length]), balancers) {
-        Some(advice) => state(advice, app.is_draining()),
+    let said = match share(app, question(&line[..length]), balancers) {
+        Some(share) => state(share, app.is_draining()),
         None => "failed#agent-send names no open door\n".to_owned(),
     };
     // The empty send buffer of a new socket takes the whole line.
@@ -72,38 +73,62 @@ async fn exchange(stream: TcpStream, app: &AppState, balancers: u32) -> io::Resu
 }
 
 /// Returns the first line without blanks; empty if its end did not arrive.
-fn door_of(bytes: &[u8]) -> &[u8] {
+fn question(bytes: &[u8]) -> &[u8] {
     let end = memchr::memchr(b'\n', bytes).unwrap_or_default();
     bytes[..end].trim_ascii()
 }
 
-/// Returns the advice for one of `balancers`; None if no open door has this name.
-fn advice(app: &AppState, door: &[u8], balancers: u32) -> Option<Advice> {
-    let load = app.door_loads.find(door)?;
-    let advice = Advice {
-        in_flight_max: load.in_flight_max.load(Relaxed),
-        weight: load.weight.load(Relaxed),
+/// What one balancer may give to a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    /// Requests in flight, or connections; at least 1.
+    max: u64,
+    /// Share of the door's usual traffic in percent.
+    weight: u64,
+}
+
+/// Returns the share of one of `balancers`: in requests after a door's name, in connections if ` connections` follows it. None if
+/// no open door has this name.
+fn share(app: &AppState, question: &[u8], balancers: u32) -> Option<Share> {
+    let (door, number): (_, fn(&DoorLoad) -> u64) = match question.strip_suffix(b" connections") {
+        Some(door) => (door, connections),
+        None => (question, requests),
     };
-    Some(advice.shared(balancers.into()))
+    let load = app.door_loads.find(door)?;
+    Some(Share {
+        max: divided(number(&load), balancers),
+        weight: load.weight.load(Relaxed),
+    })
+}
+
+fn requests(load: &DoorLoad) -> u64 {
+    load.in_flight_max.load(Relaxed)
+}
+
+/// The connections that the door admits now, and as many newcomers as it can take in within the wait: for these it ends
+/// connections that have been idle for longest, or tells them that it is busy.
+fn connections(load: &DoorLoad) -> u64 {
+    load.limit.load(Relaxed) as u64 + requests(load)
+}
+
+fn divided(number: u64, balancers: u32) -> u64 {
+    (number / u64::from(balancers).max(1)).max(1)
 }
 
 /// Returns the line for HAProxy. `ready` also ends a `drain` of an earlier process at this address.
-fn state(advice: Advice, is_draining: bool) -> String {
-    let Advice {
-        in_flight_max,
-        weight,
-    } = advice;
+fn state(share: Share, is_draining: bool) -> String {
+    let Share { max, weight } = share;
     match is_draining {
-        true => format!("drain maxconn:{in_flight_max}\n"),
-        false => format!("ready up {weight}% maxconn:{in_flight_max}\n"),
+        true => format!("drain maxconn:{max}\n"),
+        false => format!("ready up {weight}% maxconn:{max}\n"),
     }
 }
 
 /// Returns the header of `/ready` with the same advice: a dictionary (RFC 9651) of the resident and gate doors.
 pub fn header(app: &AppState, balancers: u32) -> String {
     let told = ["resident", "gate"].into_iter().filter_map(|door| {
-        let advice = advice(app, door.as_bytes(), balancers)?;
-        Some(format!("{door}={}", advice.in_flight_max))
+        let share = share(app, door.as_bytes(), balancers)?;
+        Some(format!("{door}={}", share.max))
     });
     told.collect::<Vec<_>>().join(", ")
 }
@@ -113,26 +138,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_door_is_named_by_a_whole_line() {
+    fn a_question_is_a_whole_line() {
         for (bytes, door) in [
             (&b"gate\n"[..], &b"gate"[..]),
             (b"gate\r\nresident\n", b"gate"),
             (b" gate \n", b"gate"),
+            (b"gate connections\r\n", b"gate connections"),
             (b"gate", b""),
             (b"", b""),
             (b"\n", b""),
         ] {
-            assert_eq!(door_of(bytes), door);
+            assert_eq!(question(bytes), door);
         }
     }
 
     #[test]
     fn a_node_that_leaves_says_drain_and_no_other_does() {
-        let advice = Advice {
-            in_flight_max: 96,
+        let share = Share {
+            max: 96,
             weight: 100,
         };
-        assert_eq!(state(advice, false), "ready up 100% maxconn:96\n");
-        assert_eq!(state(advice, true), "drain maxconn:96\n");
+        assert_eq!(state(share, false), "ready up 100% maxconn:96\n");
+        assert_eq!(state(share, true), "drain maxconn:96\n");
+    }
+
+    #[test]
+    fn balancers_share_what_there_is_and_each_has_some() {
+        for (balancers, each) in [(0, 100), (1, 100), (3, 33), (1_000, 1)] {
+            assert_eq!(divided(100, balancers), each);
+        }
     }
 }
