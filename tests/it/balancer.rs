@@ -195,6 +195,14 @@ impl Town {
         value.and_then(|value| value.parse().ok())
     }
 
+    /// What haproxy counts of a front.
+    fn of_front(&self, what: &str, front: &str) -> Option<f64> {
+        let name = format!("haproxy_frontend_{what}{{proxy=\"{front}\"}} ");
+        let meters = self.meters();
+        let value = meters.lines().find_map(|line| line.strip_prefix(&name));
+        value.and_then(|value| value.parse().ok())
+    }
+
     /// How many requests haproxy gives to the resident door of a node at once.
     fn maxconn(&self, server: &str) -> f64 {
         let most = self.of_server("limit_sessions", "l7_resident", server, "");
@@ -515,6 +523,63 @@ fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
     gate.send(&scan);
     assert_eq!(gate.answer().state(), "red");
     inside.pop();
+    until("there is room", || {
+        let mut newcomer = Connection::to(front);
+        newcomer.send(&show);
+        newcomer.answer().status == 200
+    });
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
+fn l4_gives_a_node_as_many_connections_as_it_admits_and_tells_the_others() {
+    let redis = Server::start(&[]);
+    let url = redis.url();
+    let settings = ["drain_delay=0ms", "resident_connections_max=4"];
+    let Some(town) = open_over(&url, Some(redis), &settings) else {
+        return;
+    };
+    let (admitted, newcomers) = (4.0, 4.0);
+    let most = |server| {
+        let most = town.of_server("limit_sessions", "l4_resident_nodes", server, "");
+        most.expect("the backend has it")
+    };
+    until("every node's agent is heard", || {
+        let said = ["n1", "n2", "n3"].map(most);
+        said == [admitted + newcomers; 3]
+    });
+    let [(_, show), _] = town.asks();
+    let front = town.l4.address(Door::Resident);
+    let mut inside: Vec<Connection> = Vec::new();
+    let (mut shown, mut told) = (0, 0);
+    for _ in 0..60 {
+        let mut phone = Connection::to(front);
+        phone.send(&show);
+        let answer = phone.answer();
+        match answer.status {
+            200 => {
+                shown += 1;
+                inside.push(phone);
+            }
+            _ => {
+                answer.refuses(503, "busy");
+                told += 1;
+            }
+        }
+    }
+    assert!(shown >= 12 && told >= 1, "{shown} shown, {told} told");
+    let busy = town.of_front("sessions_total", "busy");
+    assert!(busy > Some(0.0), "the balancer told some: {busy:?}");
+    let open = ["n1", "n2", "n3"].map(|server| {
+        let open = town.of_server("current_sessions", "l4_resident_nodes", server, "");
+        open.expect("the backend has it")
+    });
+    assert!(
+        open.iter().all(|open| *open <= admitted + newcomers),
+        "{open:?}"
+    );
+    drop(inside);
     until("there is room", || {
         let mut newcomer = Connection::to(front);
         newcomer.send(&show);
