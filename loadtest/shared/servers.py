@@ -7,12 +7,13 @@ import os
 import pathlib
 import random
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 
 from shared import store
-from shared.tool import Failed, say
+from shared.tool import Failed, run, say
 
 START_SECONDS = 300  # a whole province is read from disk within 60; a busy machine is slower
 DOORS = ("resident", "gate", "desk", "ops")
@@ -130,14 +131,17 @@ def wait_for_doors(server):
 
 
 class Liangma:
-    """The service on the store of `options`, running, with a session for each of `people` and a scanner token."""
+    """The service on the store of `options`, running, with a session for each of `people` and a scanner token.
 
-    def __init__(self, options, folder, people):
-        self.options, self.folder, self.people = options, folder, people
+    With a certificate, as `self_signed` makes it, residents and gates speak TLS."""
+
+    def __init__(self, options, folder, people, certificate=None, name="liangma"):
+        self.options, self.folder, self.people, self.certificate, self.name = options, folder, people, certificate or {}, name
 
     def __enter__(self):
-        command = serve(self.options.store, ["resident_threads=1", "gate_threads=1", *UNLIMITED, *self.options.set])
-        self.server = Server("liangma", [self.options.liangma, *command], self.options.server_core, self.folder)
+        tls = [f"{door}_tls_{part}={path}" for door in ("resident", "gate") for part, path in self.certificate.items()]
+        command = serve(self.options.store, ["resident_threads=1", "gate_threads=1", *UNLIMITED, *tls, *self.options.set])
+        self.server = Server(self.name, [self.options.liangma, *command], self.options.server_core, self.folder)
         with stopped_on_error(self.server):
             wait_for_doors(self.server)
             say(f"making {len(self.people)} sessions")
@@ -158,7 +162,7 @@ class Liangma:
         return [(self.scanner, code) for code in self.codes()]
 
     def codes(self):
-        with Caller(self.server.ports["resident"]) as caller:
+        with Caller(self.server.ports["resident"], self.certificate.get("cert")) as caller:
             answers = [caller.ask("show", *line) for line in self.show_lines()]
         return [json.loads(body)["code"] for _, body in answers]
 
@@ -169,6 +173,14 @@ class Liangma:
 def temporary_paths(place):
     """Lines of nginx's configuration: it keeps its files here."""
     return "\n".join(f"  {use}_temp_path {place}/{use};" for use in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+
+
+def self_signed(folder):
+    """A P-256 key and a certificate for 127.0.0.1 that it signs itself."""
+    made = {"cert": folder / "tls.pem", "key": folder / "tls.key"}
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", made["key"], "-out", made["cert"]])
+    return made
 
 
 def free_port():
@@ -201,13 +213,15 @@ def status(port, path):
 
 
 class Caller:
-    """One connection kept alive, asking one thing after another and weighing the answers."""
+    """One connection kept alive, asking one thing after another and weighing the answers; over TLS where it is to trust a certificate."""
 
-    def __init__(self, port):
-        self.port = port
+    def __init__(self, port, certificate=None):
+        self.port, self.certificate = port, certificate
 
     def __enter__(self):
         self.socket = socket.create_connection(("127.0.0.1", self.port), 10)
+        if self.certificate:
+            self.socket = ssl.create_default_context(cafile=self.certificate).wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.stream = self.socket.makefile("rb")
         return self
 
