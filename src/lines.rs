@@ -46,6 +46,10 @@ impl LineSplitter {
 
     /// Passes on a last line without an end. Later bytes belong to another file, whose line numbers go on.
     pub fn finish(&mut self, mut each: impl FnMut(u64, Option<&[u8]>)) {
+        // A file that holds a mark and nothing else has no lines.
+        if self.line + 1 == self.first && self.carry == BYTE_ORDER_MARK {
+            self.carry.clear();
+        }
         if !self.carry.is_empty() || self.skipping {
             self.end(&mut each);
         }
@@ -107,6 +111,7 @@ mod tests {
         for file in [
             &b"\xef\xbb\xbfa\nb"[..],
             b"\xef\xbb\xbfc\n\xef\xbb\xbfd\n",
+            b"\xef\xbb\xbf",
             b"e",
         ] {
             let mut each = |nth, line: Option<&[u8]>| all.push((nth, line.map(<[u8]>::to_vec)));
