@@ -69,7 +69,7 @@ fn table(page: &str, heading: &str) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// Returns the code of a file: comments and the contents of texts are gone, and the tests at its end.
+/// Returns the code of a file: comments, the contents of texts, and paths in `pub(in …)` are gone, and the tests at its end.
 fn code(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut code = String::with_capacity(text.len());
@@ -79,6 +79,9 @@ fn code(text: &str) -> String {
         let is_word = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
         if rest.starts_with("//") {
             at += rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("pub(in ") {
+            // Who may see something is no import.
+            at += rest.find(')').map_or(rest.len(), |end| end + 1);
         } else if rest.starts_with("/*") {
             at += rest.find("*/").map_or(rest.len(), |end| end + 2);
         } else if !is_word && (rest.starts_with("r\"") || rest.starts_with("r#")) {
@@ -140,6 +143,23 @@ fn sources(folder: &Path, under: &str, all: &mut Sources) {
             let text = std::fs::read_to_string(&path).expect("a file of src");
             all.insert(module, code(&text));
         }
+    }
+}
+
+/// Removes modules of tests in files of their own, which their parents declare as such.
+fn remove_tests(all: &mut Sources) {
+    let is_tests = |module: &String| {
+        let (parent, name) = module.rsplit_once('/')?;
+        let declared = format!("#[cfg(test)]\nmod {name};");
+        Some(all.get(parent)?.contains(&declared))
+    };
+    let tests: Vec<String> = all
+        .keys()
+        .filter(|module| is_tests(module) == Some(true))
+        .cloned()
+        .collect();
+    for module in tests {
+        all.remove(&module);
     }
 }
 
@@ -366,6 +386,7 @@ fn tree() -> Sources {
         "",
         &mut all,
     );
+    remove_tests(&mut all);
     all
 }
 
