@@ -10,11 +10,7 @@ type Sources = BTreeMap<String, String>;
 type Imports = BTreeSet<(String, String)>;
 
 /// Modules that their children import, each with the reason. A parent declares its children, and may import them.
-const PARENTS: [(&str, &str); 12] = [
-    (
-        "clock",
-        "times and moments, which the judge of the clock compares",
-    ),
+const PARENTS: [(&str, &str); 11] = [
     (
         "commands",
         "the command line, and what its commands print and open alike",

@@ -5,7 +5,7 @@
 //! logged, and becomes our time only if the store's clock agrees. So a node whose clock is set wrong keeps its time, and a node
 //! that starts with a wrong clock takes the store's.
 
-use super::{Moment, Time, own, set_own, system_offset};
+use super::time::{Moment, Time, own, set_own, system_offset};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
