@@ -1,26 +1,25 @@
 //! TLS: loads certificates and keys from PEM files, for doors and for commands. Returns configurations, and opens no sockets.
 
+mod pem;
 pub mod pinned;
+mod provider;
+
+pub use pem::TlsError;
 
 use crate::clock::Time;
 use crate::hex;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
+use pem::{authorities, certificates, expires_at, private_key, read};
 use pinned::AdmittedKeys;
+use provider::provider;
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use simple_asn1::ASN1Block;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
-
-/// Largest certificate or key file in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Files of a door with TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,28 +32,6 @@ pub struct ServerFiles {
     pub client_ca: Option<PathBuf>,
     /// Public keys of clients. If set, clients without one of these are refused.
     pub admitted: Option<AdmittedKeys>,
-}
-
-/// Why TLS files cannot be used. Their contents are not quoted, because one holds a key.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the text of each error says what it is")]
-pub enum TlsError {
-    #[error("{path}: {1}", path = .0.display())]
-    Io(PathBuf, #[source] std::io::Error),
-    #[error("{path}: is longer than 1 MiB", path = .0.display())]
-    TooLong(PathBuf),
-    #[error("{path}: holds no certificate in PEM", path = .0.display())]
-    NoCertificate(PathBuf),
-    #[error("{path}: holds no private key in PEM that is not encrypted", path = .0.display())]
-    NoKey(PathBuf),
-    #[error("{path}: a certificate of an authority cannot be used: {1}", path = .0.display())]
-    Authority(PathBuf, String),
-    #[error("{cert} and {key}: {why}", cert = .0.display(), key = .1.display(), why = .2)]
-    Pair(PathBuf, PathBuf, String),
-    #[error("{path}: the certificate has expired", path = .0.display())]
-    Expired(PathBuf),
-    #[error("the certificates of this system's authorities cannot be read; name a file")]
-    NoSystemAuthorities,
 }
 
 /// The SHA-256 of a certificate.
@@ -358,75 +335,9 @@ impl ClientFiles {
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    let failed = |error| TlsError::Io(path.to_owned(), error);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    // Allocated in full, because bytes that move leave copies.
-    let length = file.metadata().map_err(failed)?.len().min(FILE_BYTES_MAX);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    match bytes.len() as u64 > FILE_BYTES_MAX {
-        true => Err(TlsError::TooLong(path.to_owned())),
-        false => Ok(bytes),
-    }
-}
-
-/// Returns all certificates in a file, at least one.
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(TlsError::NoCertificate(path.to_owned())),
-    }
-}
-
-fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::NoKey(path.to_owned()))
-}
-
-/// Returns the authorities in a file. One unusable entry refuses all: its clients would be refused without explanation.
-fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, pem)? {
-        roots
-            .add(certificate)
-            .map_err(|why| TlsError::Authority(path.to_owned(), why.to_string()))?;
-    }
-    Ok(roots)
-}
-
-/// Returns the end of a certificate's validity; None if it cannot be parsed.
-fn expires_at(certificate: &[u8]) -> Option<Time> {
-    let blocks = simple_asn1::from_der(certificate).ok()?;
-    let inside = |block: &ASN1Block| match block {
-        ASN1Block::Sequence(_, inside) => Some(inside.clone()),
-        _ => None,
-    };
-    let signed = inside(inside(blocks.first()?)?.first()?)?;
-    // The only field with two times.
-    let ends = signed.iter().find_map(|part| match &inside(part)?[..] {
-        [
-            ASN1Block::UTCTime(..) | ASN1Block::GeneralizedTime(..),
-            ASN1Block::UTCTime(_, end),
-        ] => Some(*end),
-        [
-            ASN1Block::UTCTime(..) | ASN1Block::GeneralizedTime(..),
-            ASN1Block::GeneralizedTime(_, end),
-        ] => Some(*end),
-        _ => None,
-    })?;
-    let seconds = u64::try_from(ends.assume_utc().unix_timestamp()).ok()?;
-    Some(Time(seconds.saturating_mul(1_000)))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::pem::FILE_BYTES_MAX;
     use super::*;
     use std::process::Command;
 

@@ -10,7 +10,7 @@ type Sources = BTreeMap<String, String>;
 type Imports = BTreeSet<(String, String)>;
 
 /// Modules that their children import, each with the reason. A parent declares its children, and may import them.
-const PARENTS: [(&str, &str); 11] = [
+const PARENTS: [(&str, &str); 10] = [
     (
         "commands",
         "the command line, and what its commands print and open alike",
@@ -37,10 +37,6 @@ const PARENTS: [(&str, &str); 11] = [
     (
         "store/embedded",
         "one type, with tables, which has files of methods",
-    ),
-    (
-        "tls",
-        "reading certificates and keys, which pinned ones need too",
     ),
     (
         "store/redis",

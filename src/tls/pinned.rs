@@ -1,6 +1,7 @@
 //! TLS between services that pin each other's public keys, without authorities. Expired certificates are refused.
 
-use super::{TlsError, certificates, private_key, provider, read};
+use super::pem::{TlsError, certificates, private_key, read};
+use super::provider::provider;
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
