@@ -1,83 +1,24 @@
 //! Feed events: a line is parsed, checked and sealed into a change for the store. Knows neither the store nor HTTP.
 
-use crate::clock::{self, Time};
+mod fields;
+pub mod health;
+mod rejection;
+mod report;
+mod values;
+
+pub use fields::{LINE_BYTES_MAX, document};
+pub use health::{Certificate, HealthEvent, Notice, Origin, Temperature, TripCard};
+pub use rejection::Rejection;
+pub use report::{IngestReport, REJECTED_LISTED_MAX};
+pub use values::{is_source, parse_day, parse_region, parse_time};
+
 use crate::paper::{Paper, PaperKey};
 use crate::person::{self, Assurance, Document, Identity, Profile, ResidentId};
-use crate::seal::{NAME_BYTES_MAX, Seal, SealedAnew, base32};
+use crate::seal::{Seal, SealedAnew, base32};
 use crate::status::Reason;
 use crate::store::record::Assertion;
 use crate::store::{Change, ChangeKind};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
-
-pub mod health;
-mod rejection;
-pub use health::{Certificate, HealthEvent, Notice, Temperature, TripCard};
-pub use rejection::Rejection;
-
-/// Longest line in bytes. The longest real event has about 400.
-pub const LINE_BYTES_MAX: usize = 4096;
-
-/// Rejected lines that an answer lists; the others are only counted.
-pub const REJECTED_LISTED_MAX: usize = 10_000;
-
-/// A string that borrows from the line if possible; `Option<Cow>` alone would always copy.
-#[derive(Deserialize)]
-struct BorrowedText<'l>(#[serde(borrow)] Cow<'l, str>);
-
-/// All fields of all events; which ones are required depends on the event. Unknown fields are ignored, so that an authority may
-/// send more to newer nodes.
-#[derive(Deserialize)]
-struct EventFields<'l> {
-    #[serde(borrow)]
-    event: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    cert_type: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    cert_no: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    registration: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    name: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    assurance: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    reason: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    action: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    at: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    source: Option<BorrowedText<'l>>,
-    seq: Option<u64>,
-    #[serde(borrow)]
-    until: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    region: Option<BorrowedText<'l>>,
-    celsius: Option<f64>,
-    #[serde(borrow)]
-    certificate: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    result: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    number: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    from: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    places: Option<Vec<BorrowedText<'l>>>,
-    #[serde(borrow)]
-    owner: Option<BorrowedText<'l>>,
-    #[serde(borrow)]
-    paper: Option<BorrowedText<'l>>,
-}
-
-fn must<'f>(field: &'f Option<BorrowedText<'_>>, name: &'static str) -> Result<&'f str, Rejection> {
-    match field {
-        Some(text) => Ok(&text.0),
-        None => Err(Rejection::MissingField(name)),
-    }
-}
+use fields::{EventFields, fields, must};
 
 /// A checked event.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,17 +51,6 @@ impl Event {
     }
 }
 
-/// Identifies an event, with its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The source.
-    pub source: Box<str>,
-    /// Sequence number of the source: a higher one replaces a lower one.
-    pub seq: u64,
-    /// When the source made the change.
-    pub at: Time,
-}
-
 /// Parses and checks one line. `today` is `yyyymmdd`.
 ///
 /// # Errors
@@ -147,7 +77,10 @@ pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     match event {
         "resident" => fields.resident(document),
         "status" => fields.status(document, today),
-        "notice" => fields.notice(document, today),
+        "notice" => {
+            let (assertion, profile, notice) = fields.notice(document, today)?;
+            Ok(Event::Notice(assertion, profile, notice))
+        }
         event => {
             let health = match event {
                 "certificate" => HealthEvent::Certificate(fields.certificate()?),
@@ -159,123 +92,7 @@ pub fn parse(line: &[u8], today: u32) -> Result<Event, Rejection> {
     }
 }
 
-fn fields(line: &[u8]) -> Result<EventFields<'_>, Rejection> {
-    let object = line.trim_ascii_start().first() == Some(&b'{');
-    if object && let Ok(fields) = serde_json::from_slice(line) {
-        return Ok(fields);
-    }
-    // Only a faulty line is parsed again: for the reason, or because the fault is in a field of another event.
-    match serde_json::from_slice::<IgnoredAny>(line) {
-        Err(_) => Err(Rejection::NotJson),
-        Ok(_) if !object => Err(Rejection::NotAnObject),
-        Ok(_) => own_fields(line),
-    }
-}
-
-/// Parses the fields of this line's event; fields of other events are ignored, whatever they hold.
-fn own_fields(line: &[u8]) -> Result<EventFields<'static>, Rejection> {
-    let read = |own: &[&str]| {
-        let mut line = serde_json::Deserializer::from_slice(line);
-        let read = OnlyFields(own).deserialize(&mut line).ok();
-        read.and_then(|read| EventFields::deserialize(read).ok())
-            .ok_or(Rejection::BadField)
-    };
-    let head = read(&["event"])?;
-    let of_event = match must(&head.event, "event")? {
-        "paper" | "erased" => return read(&["event", "owner", "paper"]),
-        "resident" => &["name", "assurance"][..],
-        "status" => &["reason", "action", "at", "source", "seq", "until", "region"],
-        "notice" => &[
-            "reason", "at", "source", "seq", "number", "from", "until", "region",
-        ],
-        "certificate" => &[
-            "certificate",
-            "result",
-            "number",
-            "at",
-            "source",
-            "seq",
-            "until",
-            "region",
-        ],
-        "temperature" => &["celsius", "at", "source", "seq", "region"],
-        "trip" => &["places", "at", "source", "seq"],
-        _ => return Ok(head),
-    };
-    let whose = ["event", "cert_type", "cert_no", "registration"];
-    read(&[&whose[..], of_event].concat())
-}
-
-/// Reads the fields with these names, each at most once, and ignores the others.
-struct OnlyFields<'o>(&'o [&'o str]);
-
-impl<'de> DeserializeSeed<'de> for OnlyFields<'_> {
-    type Value = serde_json::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Self::Value, D::Error> {
-        object.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for OnlyFields<'_> {
-    type Value = serde_json::Value;
-
-    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
-        let mut own = serde_json::Map::new();
-        while let Some(name) = all.next_key::<String>()? {
-            if !self.0.contains(&&*name) {
-                all.next_value::<IgnoredAny>()?;
-            } else if own.insert(name, all.next_value()?).is_some() {
-                return Err(serde::de::Error::custom("a field stands twice"));
-            }
-        }
-        Ok(own.into())
-    }
-}
-
-/// Returns the document of an event or override, or the number of a registration by staff.
-///
-/// # Errors
-///
-/// The fault of the document.
-pub fn document(
-    registration: Option<&str>,
-    cert_type: Option<&str>,
-    cert_no: Option<&str>,
-    today: u32,
-) -> Result<Document, Rejection> {
-    let missing = Rejection::MissingField;
-    match registration {
-        Some(number) if cert_type.is_none() && cert_no.is_none() => {
-            Ok(Document::registration(number)?)
-        }
-        Some(_) => Err(Rejection::BadDocument),
-        None => Ok(Document::parse(
-            cert_type.ok_or(missing("cert_type"))?,
-            cert_no.ok_or(missing("cert_no"))?,
-            today,
-        )?),
-    }
-}
-
 impl EventFields<'_> {
-    fn document(&self, today: u32) -> Result<Document, Rejection> {
-        fn text<'f>(field: &'f Option<BorrowedText<'_>>) -> Option<&'f str> {
-            field.as_ref().map(|text| &*text.0)
-        }
-        let registration = text(&self.registration);
-        document(
-            registration,
-            text(&self.cert_type),
-            text(&self.cert_no),
-            today,
-        )
-    }
-
     fn resident(&self, document: Document) -> Result<Event, Rejection> {
         let name = must(&self.name, "name")?;
         if !person::is_name(name) {
@@ -301,167 +118,6 @@ impl EventFields<'_> {
         let (assertion, nameless) = self.assertion(document, reason, active, today)?;
         Ok(Event::Status(assertion, nameless))
     }
-
-    fn assertion(
-        &self,
-        document: Document,
-        reason: Reason,
-        active: bool,
-        today: u32,
-    ) -> Result<(Assertion, Profile), Rejection> {
-        let at = parse_time(must(&self.at, "at")?).ok_or(Rejection::BadTime)?;
-        let source = must(&self.source, "source")?;
-        if !is_source(source) {
-            return Err(Rejection::BadSource);
-        }
-        let assertion = Assertion {
-            reason,
-            source: source.into(),
-            seq: self.seq(today)?,
-            active,
-            at,
-            until: self.until()?,
-            region: self.region()?,
-        };
-        let nameless = Profile {
-            document,
-            name: None,
-            assurance: Assurance::Unverified,
-        };
-        Ok((assertion, nameless))
-    }
-
-    fn seq(&self, today: u32) -> Result<u64, Rejection> {
-        let seq = self.seq.ok_or(Rejection::MissingField("seq"))?;
-        match seq <= SEQ_ALWAYS || seq <= seq_max(today) {
-            true => Ok(seq),
-            false => Err(Rejection::SeqTooHigh),
-        }
-    }
-
-    fn until(&self) -> Result<Option<u32>, Rejection> {
-        let day = |text: &BorrowedText<'_>| parse_day(&text.0).ok_or(Rejection::BadUntil);
-        self.until.as_ref().map(day).transpose()
-    }
-
-    fn region(&self) -> Result<Option<u32>, Rejection> {
-        let region = |text: &BorrowedText<'_>| parse_region(&text.0).ok_or(Rejection::BadRegion);
-        self.region.as_ref().map(region).transpose()
-    }
-}
-
-/// Sequence numbers up to this one need no clock: in nanoseconds it is a day of 2006.
-const SEQ_ALWAYS: u64 = 1 << 60;
-
-/// Returns the highest allowed sequence number: the end of the day after tomorrow in nanoseconds since 1970. Counters and times
-/// in any unit are lower. An accepted number exceeds a source's next ones for two days at most.
-fn seq_max(today: u32) -> u64 {
-    const DAY_NANOS: u64 = 86_400_000_000_000;
-    let (year, month, day) = (today / 10_000, today / 100 % 100, today % 100);
-    let since = jiff::civil::Date::new(year as i16, month as i8, day as i8)
-        .and_then(|date| date.since(jiff::civil::Date::constant(1970, 1, 1)));
-    let days = since.map_or(0, |since| since.get_days());
-    (u64::try_from(days).unwrap_or(0) + 3).saturating_mul(DAY_NANOS)
-}
-
-/// Returns whether a text can be the name of a source or site in a token.
-pub fn is_source(text: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-}
-
-/// Parses RFC 3339 with an offset, and no other form, to the millisecond. A leap second counts as the last millisecond before
-/// it, to keep the order.
-pub fn parse_time(text: &str) -> Option<Time> {
-    let bytes = text.as_bytes();
-    let (start, rest) = bytes.split_at_checked(19)?;
-    let (date, clock) = (&start[..10], &start[11..]);
-    if date[4] != b'-' || date[7] != b'-' || !matches!(start[10], b'T' | b't') {
-        return None;
-    }
-    if clock[2] != b':' || clock[5] != b':' {
-        return None;
-    }
-    let (year, month, day) = (
-        digits(&date[..4])?,
-        digits(&date[5..7])?,
-        digits(&date[8..])?,
-    );
-    let (hour, minute, second) = (
-        digits(&clock[..2])?,
-        digits(&clock[3..5])?,
-        digits(&clock[6..])?,
-    );
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let mut rest = rest;
-    let mut millis = 0;
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let length = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
-        if length == 0 {
-            return None;
-        }
-        for nth in 0..3 {
-            let digit = fraction[..length].get(nth).map_or(0, |b| b - b'0');
-            millis = millis * 10 + i64::from(digit);
-        }
-        rest = &fraction[length..];
-    }
-    let offset = match rest {
-        b"Z" | b"z" => 0,
-        [sign @ (b'+' | b'-'), rest @ ..] if rest.len() == 5 && rest[2] == b':' => {
-            let (hours, minutes) = (digits(&rest[..2])?, digits(&rest[3..])?);
-            if hours > 23 || minutes > 59 {
-                return None;
-            }
-            let minutes = i64::from(hours * 60 + minutes);
-            if *sign == b'-' { -minutes } else { minutes }
-        }
-        _ => return None,
-    };
-    let date = jiff::civil::Date::new(year as i16, month as i8, day as i8).ok()?;
-    let days = date
-        .since(jiff::civil::Date::constant(1970, 1, 1))
-        .ok()?
-        .get_days();
-    let minutes = i64::from(days) * 1_440 + i64::from(hour * 60 + minute) - offset;
-    let mut at = minutes * 60_000 + i64::from(second) * 1_000 + millis;
-    if second == 60 {
-        // Leap seconds end a month of UTC.
-        let next = jiff::Timestamp::from_second((minutes + 1) * 60).ok()?;
-        let next = jiff::tz::Offset::UTC.to_datetime(next);
-        if next.day() != 1 || next.hour() != 0 || next.minute() != 0 {
-            return None;
-        }
-        at = (minutes + 1) * 60_000 - 1;
-    }
-    u64::try_from(at).ok().map(Time)
-}
-
-/// Parses `2020-05-04` to `yyyymmdd`.
-pub fn parse_day(text: &str) -> Option<u32> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
-        return None;
-    }
-    let day = digits(&bytes[..4])? * 10_000 + digits(&bytes[5..7])? * 100 + digits(&bytes[8..])?;
-    clock::is_day_or_far(day).then_some(day)
-}
-
-/// Parses six digits of a division of GB/T 2260.
-pub fn parse_region(text: &str) -> Option<u32> {
-    (text.len() == 6 && !text.starts_with('0'))
-        .then(|| digits(text.as_bytes()))
-        .flatten()
-}
-
-fn digits(bytes: &[u8]) -> Option<u32> {
-    bytes.iter().try_fold(0u32, |value, b| {
-        b.is_ascii_digit().then(|| value * 10 + u32::from(b - b'0'))
-    })
 }
 
 /// Returns the changes of an event, with the resident's id and the sealed profile, so that names go no further. A notice
@@ -594,76 +250,10 @@ impl EventFields<'_> {
     }
 }
 
-/// The answer to a feed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IngestReport {
-    /// Changes that changed something.
-    pub applied: u64,
-    /// Changes that changed nothing.
-    pub unchanged: u64,
-    /// Rejected lines: number and reason, the first [`REJECTED_LISTED_MAX`].
-    pub rejected: Vec<(u64, Rejection)>,
-    /// Number of further rejected lines.
-    pub rejected_unlisted: u64,
-}
-
-impl IngestReport {
-    /// Records a rejected line.
-    pub fn reject(&mut self, line: u64, rejection: Rejection) {
-        if self.rejected.len() < REJECTED_LISTED_MAX {
-            // Rejections by the store come after later lines that could not be parsed.
-            let at = self.rejected.partition_point(|(known, _)| *known <= line);
-            self.rejected.insert(at, (line, rejection));
-        } else {
-            self.rejected_unlisted += 1;
-        }
-    }
-
-    /// Counts stored changes; true if one changed something.
-    pub fn count(&mut self, changed: &[bool]) {
-        let applied = changed.iter().filter(|changed| **changed).count() as u64;
-        self.applied += applied;
-        self.unchanged += changed.len() as u64 - applied;
-    }
-
-    /// Returns the report as JSON.
-    pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct RejectedEvent {
-            line: u64,
-            code: &'static str,
-            detail: Cow<'static, str>,
-        }
-        #[derive(Serialize)]
-        struct IngestJson {
-            applied: u64,
-            unchanged: u64,
-            rejected: Vec<RejectedEvent>,
-            #[serde(skip_serializing_if = "is_none")]
-            rejected_unlisted: u64,
-        }
-        let rejected = self.rejected.iter().map(|(line, why)| RejectedEvent {
-            line: *line,
-            code: why.code(),
-            detail: why.detail(),
-        });
-        let printed = IngestJson {
-            applied: self.applied,
-            unchanged: self.unchanged,
-            rejected: rejected.collect(),
-            rejected_unlisted: self.rejected_unlisted,
-        };
-        serde_json::to_string(&printed).expect("numbers and text")
-    }
-}
-
-fn is_none(count: &u64) -> bool {
-    *count == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Time;
     use proptest::prelude::*;
 
     const TODAY: u32 = 20_261_123;

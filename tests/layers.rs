@@ -10,7 +10,7 @@ type Sources = BTreeMap<String, String>;
 type Imports = BTreeSet<(String, String)>;
 
 /// Modules that their children import, each with the reason. A parent declares its children, and may import them.
-const PARENTS: [(&str, &str); 10] = [
+const PARENTS: [(&str, &str); 9] = [
     (
         "commands",
         "the command line, and what its commands print and open alike",
@@ -19,10 +19,6 @@ const PARENTS: [(&str, &str); 10] = [
     (
         "desk",
         "one type, `Desk`, which has a file of methods for each noun",
-    ),
-    (
-        "feed",
-        "what one change of a feed is, which health events are a kind of",
     ),
     ("seal", "one type, `Seal`, which has files of methods"),
     ("seal/ring", "the ring, which is written in parts"),

@@ -1,15 +1,15 @@
 //! Health information from feeds: certificates, notices of release, temperatures, trips. Parsed, checked and made into papers,
 //! which the desk reads.
 
-use super::{
-    BorrowedText, Event, EventFields, Origin, Rejection, is_source, must, parse_day, parse_region,
-    parse_time,
-};
+use super::fields::{BorrowedText, EventFields, must};
+use super::rejection::Rejection;
+use super::values::{is_source, parse_day, parse_region, parse_time};
 use crate::clock::{self, Time};
 use crate::paper::PaperKind;
-use crate::person::{self, Document, Identity};
+use crate::person::{self, Document, Identity, Profile};
 use crate::seal::Seal;
 use crate::status::Reason;
+use crate::store::record::Assertion;
 use crate::store::{Change, ChangeKind};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,17 @@ pub struct TripCard {
     pub places: Vec<String>,
     /// The source.
     pub source: String,
+}
+
+/// Identifies a health event, with its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The source.
+    pub source: Box<str>,
+    /// Sequence number of the source: a higher one replaces a lower one.
+    pub seq: u64,
+    /// When the source made the change.
+    pub at: Time,
 }
 
 /// A health event.
@@ -226,7 +237,12 @@ impl EventFields<'_> {
         })
     }
 
-    pub(super) fn notice(&self, document: Document, today: u32) -> Result<Event, Rejection> {
+    /// Returns the clear of the reason, the person who may be unknown, and the notice.
+    pub(super) fn notice(
+        &self,
+        document: Document,
+        today: u32,
+    ) -> Result<(Assertion, Profile, Notice), Rejection> {
         let reason =
             Reason::parse(must(&self.reason, "reason")?).ok_or(Rejection::UnknownReason)?;
         happened(must(&self.at, "at")?, today)?;
@@ -243,7 +259,7 @@ impl EventFields<'_> {
             region: self.region_said()?,
             source: self.source()?,
         };
-        Ok(Event::Notice(assertion, nameless, notice))
+        Ok((assertion, nameless, notice))
     }
 
     pub(super) fn temperature(&self) -> Result<Temperature, Rejection> {
