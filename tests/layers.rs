@@ -10,7 +10,7 @@ type Sources = BTreeMap<String, String>;
 type Imports = BTreeSet<(String, String)>;
 
 /// Modules that their children import, each with the reason. A parent declares its children, and may import them.
-const PARENTS: [(&str, &str); 9] = [
+const PARENTS: [(&str, &str); 6] = [
     (
         "commands",
         "the command line, and what its commands print and open alike",
@@ -25,18 +25,6 @@ const PARENTS: [(&str, &str); 9] = [
     (
         "service",
         "one type, `Service`, which has a file of methods for foreign codes",
-    ),
-    (
-        "store",
-        "the trait, its changes and errors, which every store has",
-    ),
-    (
-        "store/embedded",
-        "one type, with tables, which has files of methods",
-    ),
-    (
-        "store/redis",
-        "one type, `Redis`, which has files of methods",
     ),
 ];
 

@@ -1,60 +1,15 @@
 //! Sealing data at rest anew: what a walk over a store finds, and what becomes of each record and paper. The store brings the rows and
 //! writes them, each only where nobody wrote it meanwhile.
 
+use super::contract::Store;
+use super::error::Error;
 use super::record::Record;
-use super::{Error, Store};
+pub use super::reseal_report::{ResealProgress, ResealReport};
 use crate::paper::Paper;
 use crate::person::{Identity, ResidentId};
 use crate::seal::tags::{StatusTags, TAG_BYTES, TagState};
 use crate::seal::{RestSeal, SealedAnew};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// What a walk has found so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResealReport {
-    /// Records that were looked at.
-    pub records: u64,
-    /// Papers that were looked at.
-    pub papers: u64,
-    /// Of both, how many were sealed anew.
-    pub sealed_anew: u64,
-    /// Of both, how many others wrote meanwhile: the next walk looks at them again.
-    pub overtaken: u64,
-    /// Papers of services whose keys were destroyed.
-    pub ended: u64,
-    /// What no key of the ring opens, by what it is: a status, a record, a profile, or a kind of paper.
-    pub unopened: BTreeMap<String, u64>,
-}
-
-impl ResealReport {
-    /// Adds what a step found.
-    pub fn add(&mut self, step: &ResealReport) {
-        self.records += step.records;
-        self.papers += step.papers;
-        self.sealed_anew += step.sealed_anew;
-        self.overtaken += step.overtaken;
-        self.ended += step.ended;
-        for (what, count) in &step.unopened {
-            *self.unopened.entry(what.clone()).or_default() += count;
-        }
-    }
-
-    /// Counts what no key of the ring opens.
-    pub fn unopened(&mut self, what: &str, count: u64) {
-        if count > 0 {
-            *self.unopened.entry(what.to_owned()).or_default() += count;
-        }
-    }
-
-    /// Whether all that was looked at is sealed with the key that seals now, and was before.
-    fn is_settled(&self) -> bool {
-        self.sealed_anew == 0 && self.overtaken == 0
-    }
-}
-
-/// Hears of a walk as it goes on; false ends it.
-pub type ResealProgress<'p> = dyn Fn(&ResealReport) -> bool + Send + Sync + 'p;
 
 /// Walks over a store at most: what is written meanwhile is sealed with the newest key by every node that has read the ring.
 const WALKS_MAX: u32 = 5;

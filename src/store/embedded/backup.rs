@@ -5,10 +5,11 @@
 //! SHA-256 of all before, so that a cut backup is noticed.
 
 use super::fence::RESTORED;
+use super::file::{FILE, FORMAT, META, RESIDENTS, Settings, WORDS, failed};
 use super::papers::{INDEX, PAPERS};
-use super::{FILE, FORMAT, META, RESIDENTS, Settings, WORDS, failed};
 use crate::clock::Time;
-use crate::store::{Error, StoreStream};
+use crate::store::contract::StoreStream;
+use crate::store::error::Error;
 use crate::{hex, private_file};
 use aws_lc_rs::digest::{Context, SHA256};
 use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
@@ -348,7 +349,7 @@ pub fn restore(
     from: impl Read,
     believed: bool,
 ) -> Result<BackupSummary, BackupError> {
-    super::make_private(&settings.folder)?;
+    super::file::make_private(&settings.folder)?;
     let path = settings.folder.join(FILE);
     let place = settings.folder.display().to_string();
     if path.exists() {

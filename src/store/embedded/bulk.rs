@@ -4,17 +4,18 @@
 //! by one. They are sorted in runs on the disk, merged, and applied by rising id: appended if they follow everything on record,
 //! as in a first import, and inserted otherwise.
 
+use super::commit::{Committed, commit};
+use super::file::{RESIDENTS, WORDS, failed};
+use super::opened::OpenedEmbedded;
 use super::papers::PaperTables;
-use super::{
-    Committed, OpenedEmbedded, RESIDENTS, WORDS, commit, failed, sealed_record, sealed_word,
-    shorten,
-};
+use super::rows::{sealed_record, sealed_word, shorten};
 use crate::clock::Time;
 use crate::paper::Paper;
 use crate::person::{Identity, PROBES_MAX, ResidentId};
 use crate::status::Word;
+use crate::store::change::{BulkLoadReport, Change, ChangeKind, ChangeOutcome};
+use crate::store::error::Error;
 use crate::store::record::{Assertion, Record};
-use crate::store::{BulkLoadReport, Change, ChangeKind, ChangeOutcome, Error};
 use redb::{ReadableDatabase, ReadableTable};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -149,7 +150,7 @@ impl EmbeddedBulk<'_> {
     fn spill(&mut self) -> Result<(), Error> {
         sort(&mut self.index, &self.arena);
         let folder = folder(self.store);
-        super::make_private(&folder).map_err(failed)?;
+        super::file::make_private(&folder).map_err(failed)?;
         let path = folder.join(format!("run-{}", self.runs.len()));
         let mut file = BufWriter::with_capacity(1 << 20, private(&path).map_err(failed)?);
         for (_, at) in &self.index {
@@ -253,7 +254,7 @@ impl OpenedEmbedded {
                 };
                 outcomes[nth] = ChangeOutcome::Applied;
                 for (nth, what) in said {
-                    super::note(&mut outcomes[nth], record.take(what));
+                    super::commit::note(&mut outcomes[nth], record.take(what));
                 }
                 if id != who.home.0 {
                     displaced.push(who);
@@ -271,7 +272,7 @@ impl OpenedEmbedded {
             }
             at_words.close().map_err(failed)?;
             at_residents.close().map_err(failed)?;
-            let mut tables = super::Tables {
+            let mut tables = super::commit::Tables {
                 words,
                 residents,
                 tags: &self.tags,

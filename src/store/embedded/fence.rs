@@ -5,10 +5,11 @@
 //! unknown and may include a red. It takes feeds, so that authorities can send those again, and is believed once an operator
 //! accepts it.
 
-use super::{META, OpenedEmbedded, failed};
+use super::file::{META, failed};
+use super::opened::OpenedEmbedded;
 use crate::clock::Time;
 use crate::private_file;
-use crate::store::Error;
+use crate::store::error::Error;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::fs::OpenOptions;
 use std::io::Write;

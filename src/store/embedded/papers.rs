@@ -1,14 +1,16 @@
 //! Papers of the embedded store. A table by home, claim and key keeps those of an owner together, in the order of records. An index
 //! by kind and time lets a page be read without the rest.
 
-use super::{OpenedEmbedded, failed};
+use super::file::failed;
+use super::opened::OpenedEmbedded;
 use crate::clock::Time;
 use crate::paper::{
     self, AT_MAX, Cursor, Displacement, Paper, PaperKey, PaperKind, PaperKinds, Retention,
     UNBOUNDED,
 };
 use crate::person::{Identity, ResidentId};
-use crate::store::{ChangeKind, ChangeOutcome, Error};
+use crate::store::change::{ChangeKind, ChangeOutcome};
+use crate::store::error::Error;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::ops::{Bound, RangeInclusive};
 

@@ -1,12 +1,13 @@
 //! Sealing data at rest anew in the embedded store: some rows in each commit, by the thread that writes, so that nobody else writes them
 //! between their reading and their writing.
 
+use super::fence;
+use super::file::{RESIDENTS, WORDS, failed};
 use super::papers::{self, PaperRowKey};
-use super::{RESIDENTS, WORDS, failed, fence};
 use crate::person::ResidentId;
 use crate::seal::RestSeal;
 use crate::seal::tags::{StatusTags, TAG_BYTES};
-use crate::store::Error;
+use crate::store::error::Error;
 use crate::store::reseal::{self, ResealReport, RestingRecord};
 use redb::{Database, ReadableTable, ReadableTableMetadata};
 

@@ -4,10 +4,10 @@
 //! killed process leaves the old store or the new one. [`finish`] overwrites and removes leftovers at the next start. File
 //! systems and disks that write elsewhere (copy-on-write, flash) may keep overwritten data.
 
+use super::file::{FILE, META, RESIDENTS, Settings, WORDS, failed, open_file};
 use super::papers::{INDEX, PAPERS};
-use super::{FILE, META, RESIDENTS, Settings, WORDS, failed, open_file};
 use crate::private_file;
-use crate::store::Error;
+use crate::store::error::Error;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};

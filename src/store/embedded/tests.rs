@@ -1,13 +1,20 @@
 //! The embedded store alone: collisions, restarts, bulk loads against single ones.
 
+use super::commit::commit;
+use super::file::{FILE, META, RESIDENTS};
+use super::slot::fill_part;
 use super::*;
 use crate::board::Found;
 use crate::paper::{Paper, PaperKinds};
+use crate::seal::tags::StatusTags;
 use crate::status::{Reason, Reasons};
-use crate::store::ChangeOutcome::{Applied, Unchanged};
+use crate::store::change::ChangeKind;
+use crate::store::change::ChangeOutcome::{Applied, Unchanged};
 use crate::store::record::Assertion;
 use proptest::prelude::*;
+use redb::ReadableTable;
 use std::collections::HashMap;
+use std::path::Path;
 
 const MARK: [u8; 16] = [9; 16];
 
@@ -281,7 +288,7 @@ fn a_bit_that_flips_in_the_file_is_noticed_or_changes_nothing() {
         commit(&store.db, &tags(), said.collect()).unwrap();
         let txn = store.db.begin_read().unwrap();
         let words = txn.open_table(WORDS).unwrap();
-        let residents = txn.open_table(super::RESIDENTS).unwrap();
+        let residents = txn.open_table(file::RESIDENTS).unwrap();
         let words = words.iter().unwrap().flat_map(|row| {
             let (id, word) = row.unwrap();
             [

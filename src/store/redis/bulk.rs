@@ -1,7 +1,9 @@
 //! Bulk loading: large batches, several in progress, in their order.
 
-use super::{Redis, Submitted};
-use crate::store::{BulkLoadReport, Change, Error, Store};
+use super::running::{Redis, Submitted};
+use crate::store::change::{BulkLoadReport, Change};
+use crate::store::contract::Store;
+use crate::store::error::Error;
 use std::collections::VecDeque;
 
 /// Changes in one batch: some hundreds for each partition.

@@ -5,7 +5,7 @@ use super::info::Info;
 use super::partition;
 use super::primaries::Primaries;
 use super::url::{Address, Topology};
-use crate::store::Error;
+use crate::store::error::Error;
 use redis::aio::MultiplexedConnection;
 use std::collections::HashMap;
 use std::sync::Arc;

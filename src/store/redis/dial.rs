@@ -1,7 +1,7 @@
 //! One connection to one server: address, password, TLS, time-outs. All other files get their connections here.
 
 use super::url::{Address, StoreUrl};
-use crate::store::Error;
+use crate::store::error::Error;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo,

@@ -20,7 +20,7 @@ use crate::critical::CriticalTask;
 use crate::meters::{StoreFault, StoreMetrics};
 use crate::seal::tags::StatusTags;
 use crate::status::Word;
-use crate::store::{Error, tell_damaged};
+use crate::store::error::{Error, tell_damaged};
 use redis::Value;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 
 use super::partition::PARTITIONS;
 use crate::meters::{StoreFault, StoreMetrics};
-use crate::store::Error;
+use crate::store::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

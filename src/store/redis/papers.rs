@@ -1,12 +1,15 @@
 //! Papers in Redis: a hash for each owner in the slot of the owner's partition, with an index if it is long. Scripts read it;
 //! sweeps and exports scan.
 
+use super::opened::OpenedRedis;
+use super::partition;
+use super::partition::PARTITIONS;
+use super::running::Redis;
 use super::scripts::{self, LEASE, PAPERS, REMOVE, SWEEP};
-use super::{OpenedRedis, PARTITIONS, Redis, partition};
 use crate::clock::Time;
 use crate::paper::{Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds, Retention};
 use crate::person::Identity;
-use crate::store::Error;
+use crate::store::error::Error;
 use std::collections::HashSet;
 use std::time::Duration;
 

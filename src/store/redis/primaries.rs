@@ -10,7 +10,7 @@ use super::scripts::TAKE;
 use super::url::{Address, StoreUrl, Topology};
 use crate::clock::Moment;
 use crate::critical::CriticalTask;
-use crate::store::Error;
+use crate::store::error::Error;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -6,7 +6,7 @@
 use super::dial::{CONNECT_TIMEOUT, Login, Settings, dial, said};
 use super::partition::{self, PARTITIONS};
 use super::url::{Address, Topology};
-use crate::store::Error;
+use crate::store::error::Error;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 use std::collections::HashMap;

@@ -1,15 +1,17 @@
 //! Sealing data at rest anew in Redis: partition by partition, some rows in a call, each written only where it is still what was read.
 
+use super::follower;
+use super::opened::OpenedRedis;
 use super::partition::{self, PARTITIONS};
 use super::primaries::{ConnectionPurpose, PrimaryConnection, REPLICA_WAIT};
+use super::running::Redis;
 use super::scripts::{self, FORMAT, RESEAL, RESEAL_PAPERS};
 use super::url::Address;
-use super::{OpenedRedis, Redis, follower};
 use crate::paper::{Paper, PaperKey};
 use crate::person::{Identity, ResidentId};
 use crate::seal::RestSeal;
 use crate::seal::tags::TAG_BYTES;
-use crate::store::Error;
+use crate::store::error::Error;
 use crate::store::reseal::{self, ResealProgress, ResealReport, RestingRecord};
 use std::time::Duration;
 

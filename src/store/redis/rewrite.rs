@@ -1,11 +1,11 @@
 //! Rewrites the append-only file of every server, because removed data stays in the file until then.
 
-use super::OpenedRedis;
 use super::dial::ask;
 use super::info::Info;
+use super::opened::OpenedRedis;
 use super::primaries::replicas_in;
 use super::url::Address;
-use crate::store::Error;
+use crate::store::error::Error;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use std::collections::BTreeSet;

@@ -6,8 +6,9 @@ use crate::paper::Paper;
 use crate::person::{Identity, ResidentId};
 use crate::seal::tags::{StatusTags, TAG_BYTES, TagScratch, TagState};
 use crate::status::{Reasons, VERSION_MAX, Word};
+use crate::store::change::ChangeKind;
+use crate::store::error::Error;
 use crate::store::record::Record;
-use crate::store::{ChangeKind, Error};
 use std::sync::LazyLock;
 
 macro_rules! script {

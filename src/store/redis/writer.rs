@@ -12,7 +12,7 @@ use crate::clock::Moment;
 use crate::critical::CriticalTask;
 use crate::meters::StoreMetrics;
 use crate::seal::tags::StatusTags;
-use crate::store::{Error, tell_damaged};
+use crate::store::error::{Error, tell_damaged};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use std::sync::Arc;
