@@ -10,7 +10,7 @@ type Sources = BTreeMap<String, String>;
 type Imports = BTreeSet<(String, String)>;
 
 /// Modules that their children import, each with the reason. A parent declares its children, and may import them.
-const PARENTS: [(&str, &str); 6] = [
+const PARENTS: [(&str, &str); 4] = [
     (
         "commands",
         "the command line, and what its commands print and open alike",
@@ -20,8 +20,6 @@ const PARENTS: [(&str, &str); 6] = [
         "desk",
         "one type, `Desk`, which has a file of methods for each noun",
     ),
-    ("seal", "one type, `Seal`, which has files of methods"),
-    ("seal/ring", "the ring, which is written in parts"),
     (
         "service",
         "one type, `Service`, which has a file of methods for foreign codes",

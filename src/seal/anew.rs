@@ -3,9 +3,9 @@
 
 use super::papers::{open_body, seal_body};
 use super::ring::{KeyRing, RestCiphers};
-use super::{Seal, TAG};
+use super::sealed_text::{Seal, TAG, WHOLE};
 use crate::paper::Paper;
-use crate::person::Identity;
+use crate::person::{Identity, Profile};
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -28,7 +28,7 @@ fn profile_nonce(claim: &[u8; 16]) -> Nonce {
 }
 
 /// Returns the id of a key, and what it seals; None in a part of a ring.
-pub(super) fn seal_profile(keys: &RestCiphers, claim: &[u8; 16], plain: &[u8]) -> Option<Vec<u8>> {
+fn seal_profile(keys: &RestCiphers, claim: &[u8; 16], plain: &[u8]) -> Option<Vec<u8>> {
     let key = keys.profiles.as_ref()?;
     let mut bytes = Vec::with_capacity(1 + plain.len() + TAG);
     bytes.push(keys.id);
@@ -41,11 +41,7 @@ pub(super) fn seal_profile(keys: &RestCiphers, claim: &[u8; 16], plain: &[u8]) -
 }
 
 /// None if the bytes were sealed by no key of the ring, for another resident, or were changed.
-pub(super) fn open_profile(
-    ring: &KeyRing,
-    claim: &[u8; 16],
-    sealed: &[u8],
-) -> Option<Zeroizing<Vec<u8>>> {
+fn open_profile(ring: &KeyRing, claim: &[u8; 16], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (id, sealed) = sealed.split_first()?;
     let key = ring.rest_of(*id)?.profiles.as_ref()?;
     let mut bytes = Zeroizing::new(sealed.to_vec());
@@ -98,6 +94,21 @@ impl RestSeal {
 }
 
 impl Seal {
+    /// Seals a profile for the store. Panics like [`Seal::identify`]. The nonce follows from the claim: the same profile gives
+    /// the same bytes, so that a store notices an unchanged one.
+    pub fn profile(&self, identity: &Identity, profile: &Profile) -> Vec<u8> {
+        let ring = self.ring.load();
+        let mut plain = Vec::with_capacity(profile.length());
+        profile.write(&mut plain);
+        seal_profile(ring.rest_current(), &identity.claim, &plain).expect(WHOLE)
+    }
+
+    /// Opens a profile; None if it was sealed by another ring or for another resident, or was changed.
+    pub fn open_profile(&self, identity: &Identity, sealed: &[u8]) -> Option<Profile> {
+        let plain = open_profile(&self.ring.load(), &identity.claim, sealed)?;
+        Profile::from_bytes(&plain)
+    }
+
     /// Returns the keys of data at rest, as they are now.
     pub fn rest_seal(&self) -> RestSeal {
         RestSeal(self.ring.load_full())

@@ -1,6 +1,8 @@
 //! Grants as sealed codes: longer than a live code, so that scanners tell them apart by length, with keys of their own.
 
-use super::{HEAD, Nonces, Seal, TAG, base32, read_masked, write_masked};
+use super::base32;
+use super::masked::{read_masked, write_masked};
+use super::sealed_text::{HEAD, Nonces, Seal, TAG};
 use crate::clock::Time;
 use crate::person::{MaskedIdentity, ResidentId};
 use crate::refusal::Refusal;
@@ -10,7 +12,7 @@ const GRANT_BYTES: usize = 42;
 
 /// Length of a grant in characters: 116.
 pub const GRANT_CHARS: usize = base32::encoded_len(HEAD + GRANT_BYTES + TAG);
-const _: () = assert!(GRANT_CHARS <= 128 && GRANT_CHARS != crate::seal::CODE_CHARS);
+const _: () = assert!(GRANT_CHARS <= 128 && GRANT_CHARS != crate::seal::code::CODE_CHARS);
 
 /// Contents of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl Seal {
             check: u16::from_be_bytes([plain[8], plain[9]]),
             organisation: eight(10),
             number: eight(18),
-            until: super::time48(&plain[26..32]),
+            until: super::sealed_text::time48(&plain[26..32]),
             masked: read_masked(&plain[32..]).ok_or(Refusal::CodeInvalid)?,
         };
         if grant.organisation != organisation {

@@ -1,7 +1,7 @@
 //! Papers sealed for the store with the key of their service, and the keyed hashes that name them and their owners.
 
-use super::Seal;
 use super::ring::{KeyRing, RestCiphers};
+use super::sealed_text::Seal;
 use crate::clock::Time;
 use crate::paper::{BODY_BYTES_MAX, Paper, PaperKey, PaperKind};
 use crate::person::{Identity, ResidentId};

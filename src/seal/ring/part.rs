@@ -1,10 +1,14 @@
 //! A part of a key ring for nodes with some doors only: keys derived from the ring's secrets, from which neither those secrets
 //! nor keys of other doors follow.
 
-use super::{
-    KeyRing, KeyState, OfflineSecrets, OfflineSource, PAPER_NAMES, RestCiphers, RingError,
-    RingFile, Secret, SignKeyPair, SignSecret, TokenKind, derive, write_new,
-};
+use super::error::RingError;
+use super::expanded::{KeyRing, PAPER_NAMES, RestCiphers};
+use super::files::write_new;
+use super::offline::{OfflineSecrets, OfflineSource, SignKeyPair};
+use super::rotation::KeyState;
+use super::secret::{Secret, SignSecret, derive};
+use super::token_kind::TokenKind;
+use super::whole::RingFile;
 use crate::clock::Time;
 use crate::paper::PaperPurpose;
 use crate::seal::tags::{TagRing, TagSecrets};
