@@ -1,9 +1,10 @@
 //! Appeals: a resident asks for a reason to be checked again; the authority reads the appeal and answers it.
 
-use super::{
-    Binding, Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, key_in,
-    object, partition, partition_in, purpose, read_who, write_who,
-};
+use super::bindings::Binding;
+use super::context::Desk;
+use super::persons::{MaskedPerson, partition, partition_in, read_who, write_who};
+use super::request::{DeskError, DeskRequest, DeskResponse};
+use super::values::{content_of, cut, id, key_in, object, purpose};
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::Rejection;
@@ -229,11 +230,13 @@ impl Desk<'_> {
         asked: &DeskRequest<'_>,
     ) -> Result<DeskResponse, DeskError> {
         let owner = session.identity;
-        let limit = asked.params.limit(super::LIMIT, super::LIMIT_MAX)?;
-        let after = asked.params.after.map(super::cursor).transpose()?;
+        let limit = asked
+            .params
+            .limit(super::values::LIMIT, super::values::LIMIT_MAX)?;
+        let after = asked.params.after.map(super::values::cursor).transpose()?;
         let papers = self.store_client.papers_now(owner, KINDS, after, limit + 1);
         let mut papers = papers.await?;
-        let next = cut(&mut papers, limit).map(super::next);
+        let next = cut(&mut papers, limit).map(super::values::next);
         let appeals = self.with_states(owner, papers).await?;
         let appeals: Vec<Value> = appeals.into_iter().map(|(_, told)| told).collect();
         Ok(DeskResponse::Found(
@@ -274,10 +277,10 @@ impl Desk<'_> {
     ) -> Result<DeskResponse, DeskError> {
         let purpose = purpose(asked.params.purpose)?;
         let limit = asked.params.limit(LIMIT_MAX, LIMIT_MAX)?;
-        let after = asked.params.after.map(super::cursor).transpose()?;
+        let after = asked.params.after.map(super::values::cursor).transpose()?;
         let list = |partition| list(self.seal, partition);
         let mut papers = self.merged(after, limit + 1, KINDS, list).await?;
-        let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
+        let next = cut(&mut papers, limit).map(|(_, last)| super::values::next(last));
         let order: Vec<String> = papers.iter().map(|(_, paper)| id(paper)).collect();
         let mut parts: BTreeMap<Identity, Vec<Paper>> = BTreeMap::new();
         for (owner, paper) in papers {

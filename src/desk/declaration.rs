@@ -1,10 +1,10 @@
 //! Health declarations: of oneself, of another person, and of an organisation's members, one or thousands. The newest counts;
 //! all are kept.
 
-use super::{
-    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, NamedPerson, content_of, id, key_in,
-    object,
-};
+use super::context::Desk;
+use super::persons::{MaskedPerson, NamedPerson};
+use super::request::{DeskError, DeskRequest, DeskResponse};
+use super::values::{content_of, id, key_in, object};
 use crate::feed::health::celsius;
 use crate::feed::{IngestReport, LINE_BYTES_MAX, Rejection, parse_region};
 use crate::lines::LineSplitter;

@@ -1,10 +1,11 @@
 //! Entry declarations (入粤申报): destination, day, transport and nucleic test. The declarer reads them back, and staff of the
 //! destination list them.
 
-use super::{
-    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, cut, id, object, opened,
-    partition, purpose, read_who, write_who,
-};
+use super::context::Desk;
+use super::filing::opened;
+use super::persons::{MaskedPerson, partition, read_who, write_who};
+use super::request::{DeskError, DeskRequest, DeskResponse};
+use super::values::{content_of, cut, id, object, purpose};
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::health::happened;
@@ -250,7 +251,7 @@ impl Desk<'_> {
             return Err(Refusal::NotPermitted.into());
         }
         let limit = params.limit(LIMIT_MAX, LIMIT_MAX)?;
-        let after = params.after.map(super::cursor).transpose()?;
+        let after = params.after.map(super::values::cursor).transpose()?;
         let papers = self.merged(
             after,
             limit + 1,
@@ -258,7 +259,7 @@ impl Desk<'_> {
             |partition| list_of(self.seal, &destination, &day, partition),
         );
         let mut papers = papers.await?;
-        let next = cut(&mut papers, limit).map(|(_, last)| super::next(last));
+        let next = cut(&mut papers, limit).map(|(_, last)| super::values::next(last));
         let mut parts: BTreeMap<Identity, Vec<(Paper, ListedEntry, PaperKey)>> = BTreeMap::new();
         for (owner, paper) in papers {
             let listed: ListedEntry = self.open(&owner, &paper)?;

@@ -1,6 +1,6 @@
 //! Copies of a person's data on lists of others: found by the person's own papers, ended where they are in force, then removed.
 
-use super::{appeal, entry, family, grant, registration, revocation};
+use super::{appeal, entry, family, grant_record, registration, revocation};
 use crate::clock::Time;
 use crate::paper::{Paper, PaperKey, PaperKind};
 use crate::person::{CertType, Document, Identity};
@@ -40,7 +40,7 @@ impl Copies {
             PaperKind::Appeal => self.lists.push(appeal::on_list(seal, who, paper)),
             PaperKind::Entry => self.lists.push(entry::on_list(seal, who, paper)?),
             PaperKind::Grant => {
-                let (end, list) = grant::ending(seal, who, paper)?;
+                let (end, list) = grant_record::ending(seal, who, paper)?;
                 self.ends.push(end);
                 self.lists.push(list);
             }

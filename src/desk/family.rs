@@ -4,12 +4,12 @@
 //! A membership is two papers, one with each person. It ends by a paper beside each, and by a revocation of its sessions in
 //! every node's memory.
 
-use super::grant::all;
+use super::context::Desk;
+use super::grant_record::all;
+use super::persons::{MaskedPerson, masked_of, read_who, write_who};
+use super::request::{DeskError, DeskRequest, DeskResponse};
 use super::revocation::{RevocationList, of_all};
-use super::{
-    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, id, key_in, masked_of, object,
-    read_who, write_who,
-};
+use super::values::{id, key_in, object};
 use crate::clock::Time;
 use crate::feed::Rejection;
 use crate::identity::AssertionPurpose;
@@ -59,7 +59,7 @@ pub(super) fn membership(key: &PaperKey) -> u64 {
 fn gone(seal: &Seal, owner: Identity, paper: &Paper, now: Time) -> Result<Change, Refusal> {
     let gone = RemovedMember { id: id(paper) };
     let end = seal.paper_key(&[b"member gone", &paper.key]);
-    super::filed(seal, owner, PaperKind::MemberGone, end, now, &gone)
+    super::filing::filed(seal, owner, PaperKind::MemberGone, end, now, &gone)
 }
 
 /// Returns the change that ends a person's membership beside the other person, and its keys on the other's list.
@@ -73,7 +73,7 @@ pub(super) fn ending(
     paper: &Paper,
     now: Time,
 ) -> Result<(Change, (Identity, Vec<PaperKey>)), Refusal> {
-    let member: Member = super::opened(seal, who, paper)?;
+    let member: Member = super::filing::opened(seal, who, paper)?;
     let other = read_who(&member.other)?;
     Ok((gone(seal, other, paper, now)?, (other, vec![paper.key])))
 }

@@ -3,25 +3,24 @@
 //!
 //! Bulk verification rests on grants: an organisation checks its roster every morning without photographs of phones.
 
-use super::{
-    Desk, DeskError, DeskRequest, DeskResponse, MaskedPerson, content_of, id, key_in, object,
-    opened, partition, partition_in, read_who, write_who,
-};
-use crate::clock::{Moment, Time};
+use super::context::Desk;
+use super::grant_record::{GrantRecord, gone_key, key_of_number, number, roster};
+use super::persons::{MaskedPerson, partition, partition_in, read_who, write_who};
+use super::request::{DeskError, DeskRequest, DeskResponse};
+pub use super::revoked_grants::{Organisation, RevokedGrantCache, RevokedGrants};
+use super::values::{content_of, id, key_in, object};
+use crate::clock::Time;
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, is_source, parse_day};
 use crate::paper::{AT_MAX, Cursor, PAGE_MAX, Paper, PaperKey, PaperKind, PaperKinds};
 use crate::person::Identity;
 use crate::refusal::Refusal;
-use crate::seal::{AccessToken, Grant, Seal, Session, base32};
+use crate::seal::{AccessToken, Grant, Session, base32};
 use crate::store::Change;
-use crate::store_client::StoreClient;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Duration;
 
 const KINDS: PaperKinds = PaperKinds::of(&[PaperKind::Grant, PaperKind::GrantGone]);
 
@@ -34,29 +33,10 @@ const GRANTS_LIVE_MAX: usize = 256;
 /// Members of a roster in one answer. A page of the store has [`PAGE_MAX`] at most.
 const ROSTER_LIMIT_MAX: usize = 500;
 
-/// Time for which a node remembers whether a grant was revoked.
-const GONE_LIFE: Duration = Duration::from_secs(1);
-
-/// Grants for which a node remembers it.
-const GONE_KNOWN_MAX: u64 = 200_000;
-
 #[derive(Deserialize)]
 struct GrantRequest {
     organisation: Option<String>,
     until: Option<String>,
-}
-
-/// A grant as stored with the resident and on the roster.
-#[derive(Serialize, Deserialize)]
-struct GrantRecord {
-    organisation: String,
-    since: String,
-    until: String,
-    who: String,
-    steps: u8,
-    /// Masked name and document number in the form of sealed codes.
-    masked: String,
-    person: MaskedPerson,
 }
 
 /// Returns an organisation's identifier, to which the answer adds its display name. Nothing is looked up: an identifier without a
@@ -74,201 +54,6 @@ fn end_of(day: &str) -> Result<Time, Rejection> {
         .parse()
         .map_err(|_| Rejection::BadUntil)?;
     Ok(Time(end.as_millisecond().max(0) as u64))
-}
-
-/// Returns the key of the paper that ends a grant. It begins like the grant's key, so that no paper has to be opened.
-fn gone_key(key: &PaperKey) -> PaperKey {
-    let mut gone = *key;
-    gone[15] ^= 0xff;
-    gone
-}
-
-fn number(key: &PaperKey) -> u64 {
-    u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
-}
-
-/// Returns the key of the grant with a number. Sealed grants carry the number only, so the rest of the key follows from it. The
-/// first four bits are the resident's partition.
-fn key_of_number(seal: &Seal, number: u64) -> PaperKey {
-    let mut key = seal.paper_key(&[b"grant number", &number.to_be_bytes()]);
-    key[..8].copy_from_slice(&number.to_be_bytes());
-    key
-}
-
-fn roster(seal: &Seal, organisation: &str, partition: u8) -> Identity {
-    seal.owner("roster", organisation, partition)
-}
-
-/// Returns the change that ends a person's grant, and its keys on the organisation's roster.
-///
-/// # Errors
-///
-/// `Internal` if the grant cannot be opened, `NotFound` if the key of grants was destroyed.
-pub(super) fn ending(
-    seal: &Seal,
-    who: &Identity,
-    grant: &Paper,
-) -> Result<(Change, (Identity, Vec<PaperKey>)), Refusal> {
-    let granted: GrantRecord = opened(seal, who, grant)?;
-    let list = roster(seal, &granted.organisation, partition(who));
-    let end = gone_key(&grant.key);
-    let ended = super::filed(seal, list, PaperKind::GrantGone, end, grant.at, &json!({}))?;
-    Ok((ended, (list, vec![grant.key])))
-}
-
-/// An organisation that scans grants.
-#[derive(Clone)]
-pub struct Organisation {
-    /// The name in the organisation's credential.
-    pub name: Arc<str>,
-    /// The number by which sealed grants name the organisation.
-    pub id: u64,
-}
-
-impl Organisation {
-    /// Returns the organisation of a name.
-    pub fn new(seal: &Seal, name: &str) -> Organisation {
-        let claim = roster(seal, name, 0).claim;
-        Organisation {
-            name: name.into(),
-            id: u64::from_be_bytes(claim[..8].try_into().expect("8 of 16")),
-        }
-    }
-}
-
-/// Whether grants of an organisation were revoked, at the time of the lookup.
-pub struct RevokedGrants {
-    /// The organisation.
-    pub organisation: Organisation,
-    known: HashMap<u64, bool>,
-    /// The moment of the oldest lookup.
-    pub as_of: Moment,
-}
-
-impl RevokedGrants {
-    /// Returns whether the grant with a number was revoked; None if it was not looked up.
-    pub fn was_taken_back(&self, number: u64) -> Option<bool> {
-        self.known.get(&number).copied()
-    }
-}
-
-/// Cache of revoked grants.
-pub struct RevokedGrantCache {
-    cache: moka::sync::Cache<(u64, u64), (bool, Moment)>,
-    /// Grants that were read as revoked. An emptied or restored store brings none of them back.
-    ended: moka::sync::Cache<(u64, u64), ()>,
-}
-
-impl Default for RevokedGrantCache {
-    fn default() -> RevokedGrantCache {
-        RevokedGrantCache {
-            cache: moka::sync::Cache::builder()
-                .max_capacity(GONE_KNOWN_MAX)
-                .time_to_live(GONE_LIFE)
-                .build(),
-            ended: moka::sync::Cache::new(GONE_KNOWN_MAX),
-        }
-    }
-}
-
-impl RevokedGrantCache {
-    /// Looks up whether the grants with these numbers were revoked.
-    ///
-    /// # Errors
-    ///
-    /// `UpstreamBusy` if the store does not answer in time. Then no grant counts as good.
-    pub async fn of(
-        &self,
-        organisation: &Organisation,
-        numbers: &HashSet<u64>,
-        seal: &Seal,
-        store_client: &StoreClient,
-    ) -> Result<RevokedGrants, Refusal> {
-        let mut gone = RevokedGrants {
-            organisation: organisation.clone(),
-            known: HashMap::with_capacity(numbers.len()),
-            as_of: Moment::now(),
-        };
-        let mut parts: BTreeMap<u8, Vec<u64>> = BTreeMap::new();
-        for number in numbers {
-            if self.ended.contains_key(&(organisation.id, *number)) {
-                gone.known.insert(*number, true);
-                continue;
-            }
-            match self.cache.get(&(organisation.id, *number)) {
-                Some((was, as_of)) => {
-                    gone.known.insert(*number, was);
-                    gone.as_of = gone.as_of.min(as_of);
-                }
-                None => parts.entry((number >> 60) as u8).or_default().push(*number),
-            }
-        }
-        for (partition, numbers) in parts {
-            let owner = roster(seal, &organisation.name, partition);
-            for numbers in numbers.chunks(PAGE_MAX) {
-                let as_of = store_client.as_of();
-                let ends = numbers
-                    .iter()
-                    .map(|number| gone_key(&key_of_number(seal, *number)));
-                let found = store_client
-                    .some_now(owner, &ends.collect::<Vec<PaperKey>>())
-                    .await?;
-                gone.as_of = gone.as_of.min(as_of);
-                for (number, found) in numbers.iter().zip(found) {
-                    gone.known.insert(*number, found.is_some());
-                    if found.is_some() {
-                        self.ended.insert((organisation.id, *number), ());
-                    }
-                    let told = (found.is_some(), as_of);
-                    self.cache.insert((organisation.id, *number), told);
-                }
-            }
-        }
-        Ok(gone)
-    }
-}
-
-/// Returns all papers of an owner of these kinds.
-pub(super) async fn all(
-    store_client: &StoreClient,
-    owner: Identity,
-    kinds: PaperKinds,
-) -> Result<Vec<Paper>, Refusal> {
-    let mut papers: Vec<Paper> = Vec::new();
-    loop {
-        let after = papers.last().map(Paper::cursor);
-        let page = store_client
-            .papers_now(owner, kinds, after, PAGE_MAX)
-            .await?;
-        let more = page.len() == PAGE_MAX;
-        papers.extend(page);
-        if !more {
-            return Ok(papers);
-        }
-    }
-}
-
-/// Returns the keys and residents of the grants with these numbers in one partition. A grant that is on no roster is left out.
-pub(super) async fn givers(
-    seal: &Seal,
-    store_client: &StoreClient,
-    organisation: &str,
-    partition: u8,
-    numbers: &HashSet<u64>,
-) -> Result<HashMap<u64, (PaperKey, Identity)>, Refusal> {
-    let owner = roster(seal, organisation, partition);
-    let keys = numbers.iter().map(|number| key_of_number(seal, *number));
-    let papers = store_client
-        .some_now(owner, &keys.collect::<Vec<PaperKey>>())
-        .await?;
-    let mut givers = HashMap::new();
-    for paper in papers.into_iter().flatten() {
-        // A grant that cannot be opened does not hold up the others.
-        if let Ok(granted) = opened::<GrantRecord>(seal, &owner, &paper) {
-            givers.insert(number(&paper.key), (paper.key, read_who(&granted.who)?));
-        }
-    }
-    Ok(givers)
 }
 
 impl Desk<'_> {
@@ -498,7 +283,7 @@ impl Desk<'_> {
     ) -> Result<DeskResponse, DeskError> {
         let limit = asked.params.limit(PAGE_MAX, ROSTER_LIMIT_MAX)?;
         let mut left = limit.min(PAGE_MAX);
-        let mut after = asked.params.after.map(super::cursor).transpose()?;
+        let mut after = asked.params.after.map(super::values::cursor).transpose()?;
         let first = after.map_or(0, |after| after.key[0] >> 4);
         let deed = AuditedAct::new(pass.holder(), Role::Organisation, Act::ReadRoster.word());
         self.record_deeds(vec![deed]).await?;
@@ -564,6 +349,7 @@ impl Desk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_day_ends_at_midnight_in_china() {

@@ -6,7 +6,7 @@
 //! from grant and day, so repeats by other nodes or threads change nothing.
 
 use super::audit::GrantScanNotice;
-use super::grant::givers;
+use super::grant_record::givers;
 use crate::clock::Time;
 use crate::paper::{PaperKey, PaperKind};
 use crate::person::{Identity, ResidentId};

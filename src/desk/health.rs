@@ -1,7 +1,8 @@
 //! Health information: certificates, notices of release, declarations and temperatures, the newest first; and the trip card,
 //! which has a time of its own and never changes a colour.
 
-use super::{Desk, DeskError, DeskRequest, DeskResponse};
+use super::context::Desk;
+use super::request::{DeskError, DeskRequest, DeskResponse};
 use crate::language::Language;
 use crate::paper::{PaperKind, PaperKinds};
 use crate::person::Assurance;

@@ -1,7 +1,10 @@
 //! Revocation of offline codes: a resident, or staff for one, revokes all codes so far by raising the generation. The person
 //! can read who did, and every node learns it within a second or two.
 
-use super::{Desk, DeskError, DeskRequest, DeskResponse, NamedPerson, object, purpose};
+use super::context::Desk;
+use super::persons::NamedPerson;
+use super::request::{DeskError, DeskRequest, DeskResponse};
+use super::values::{object, purpose};
 use crate::clock::Time;
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};

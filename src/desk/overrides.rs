@@ -1,7 +1,9 @@
 //! Overrides: an operator clears a reason in place of its source, with a recorded purpose that the person can read. For what
 //! the source cannot clear: a wrong number, a source that no longer exists.
 
-use super::{Desk, DeskError, DeskRequest, DeskResponse, object, purpose};
+use super::context::Desk;
+use super::request::{DeskError, DeskRequest, DeskResponse};
+use super::values::{object, purpose};
 use crate::desk::audit::AuditedAct;
 use crate::desk::roles::{Act, Role};
 use crate::feed::{Rejection, document, is_source};

@@ -4,7 +4,9 @@
 //! The number on the slip stands for the person as a document does: feeds name the person by it. The same document always gives
 //! the same number, so nobody becomes green by registering again.
 
-use super::{Desk, DeskError, DeskRequest, DeskResponse, content_of, id, object, purpose};
+use super::context::Desk;
+use super::request::{DeskError, DeskRequest, DeskResponse};
+use super::values::{content_of, id, object, purpose};
 use crate::clock::{Time, print_day};
 use crate::desk::audit::AuditedAct;
 use crate::desk::entry::is_within;
@@ -173,7 +175,8 @@ pub(super) async fn on_lists(
         after = Some(last.cursor());
         lists.push((owner, page.iter().map(|paper| paper.key).collect()));
         for paper in &page {
-            let registration: Option<Registration> = super::opened(seal, &owner, paper).ok();
+            let registration: Option<Registration> =
+                super::filing::opened(seal, &owner, paper).ok();
             if let Some((cert_type, cert_no)) =
                 registration.and_then(|one| Some((one.cert_type, one.cert_no?)))
             {

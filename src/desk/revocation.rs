@@ -4,7 +4,9 @@
 //! The time of a revocation is the latest time at which any credential it revokes would expire. Lists are read from the latest
 //! time on, so that new revocations of sessions come first.
 
-use super::{Desk, DeskError, DeskRequest, DeskResponse, object};
+use super::context::Desk;
+use super::request::{DeskError, DeskRequest, DeskResponse};
+use super::values::object;
 use crate::clock::{Now, Time};
 use crate::desk::audit::{self, AuditedAct, ChainEnd};
 use crate::desk::roles::{Act, Role};
@@ -164,7 +166,7 @@ fn filed_with(seal: &Seal, owner: Identity, revocation: &Revocation) -> Result<C
     let key = revocation_key(seal, revocation);
     let resting = StoredRevocation::of(revocation);
     let kind = PaperKind::Revocation;
-    super::filed(seal, owner, kind, key, revocation.until, &resting)
+    super::filing::filed(seal, owner, kind, key, revocation.until, &resting)
 }
 
 fn listed(seal: &Seal, list: RevocationList, revocation: &Revocation) -> Result<Change, Refusal> {

@@ -1,0 +1,47 @@
+//! Papers as the desk writes and opens them, by the seal alone.
+
+use crate::clock::Time;
+use crate::paper::{Paper, PaperKey, PaperKind};
+use crate::person::Identity;
+use crate::refusal::Refusal;
+use crate::seal::Seal;
+use crate::store::{Change, ChangeKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Returns the change that writes a paper, without a desk. `NotFound` if the key of its kind was destroyed.
+pub(super) fn filed(
+    seal: &Seal,
+    owner: Identity,
+    kind: PaperKind,
+    key: PaperKey,
+    at: Time,
+    body: &impl Serialize,
+) -> Result<Change, Refusal> {
+    let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal)?;
+    if body.len() > crate::seal::PLAIN_BYTES_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    // The service has ended: its key was destroyed.
+    let paper = seal.paper(&owner, kind, key, at, &body);
+    let paper = paper.ok_or(Refusal::NotFound)?;
+    let what = ChangeKind::Paper(paper);
+    Ok(Change { who: owner, what })
+}
+
+/// Opens a paper, without a desk. `Internal` if it cannot be opened.
+pub(super) fn opened<T: DeserializeOwned>(
+    seal: &Seal,
+    owner: &Identity,
+    paper: &Paper,
+) -> Result<T, Refusal> {
+    let body = seal.open_paper(owner, paper);
+    body.and_then(|body| serde_json::from_slice(&body).ok())
+        .ok_or_else(|| {
+            tracing::error!(
+                kind = paper.kind.word(),
+                "a paper cannot be decrypted: it was damaged or sealed with another key"
+            );
+            Refusal::Internal
+        })
+}
