@@ -1,6 +1,8 @@
 //! Scans of codes of other issuers, tried only for texts that are no code of this service.
 
-use super::{AppState, Service, turn};
+use super::limits::turn;
+use super::state::AppState;
+use super::thread::Service;
 use crate::clock::{Now, Time};
 use crate::exchange::dialect::Said;
 use crate::meters::{ForeignFacts, PeerFacts, PeerQuestions};
@@ -36,17 +38,11 @@ pub enum ForeignVerdict {
 /// Numbers of divisions in GB/T 2260.
 const DIVISIONS: RangeInclusive<u32> = 110_000..=829_999;
 
-/// Slots of the rate limiter of peers.
-pub(super) const PEER_PLACES: usize = 1 << 10;
-
 /// Scans that a signature check counts as, for a scanner's rate.
 const SIGNATURE_TURNS: u64 = 20;
 
 /// Lines of a bulk scan that a signature check counts as.
 pub const FOREIGN_LINES: u64 = 100;
-
-/// Foreign signatures that each thread of a door checks in a second for single scans. Each takes about 0.1 ms.
-pub(super) const FOREIGN_PER_SECOND: u32 = 500;
 
 impl AppState {
     /// Returns the metrics of other issuers' codes; None if they are not recognised.

@@ -1,0 +1,113 @@
+//! Work on the whole store that an operator asks for: backups, and sealing anew.
+
+use super::state::AppState;
+use super::thread::Service;
+use crate::admission::concurrency::ConcurrencyGuard;
+use crate::clock::Time;
+use crate::desk::roles::Act;
+use crate::refusal::Refusal;
+use crate::seal::Caller;
+use crate::store::reseal::{ResealReport, until_settled};
+use crate::store::{self, StoreStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Lines of a walk that wait for its reader; those that find no room are left out.
+const RESEAL_LINES_MAX: usize = 4;
+
+/// How often a walk tells how far it is.
+const RESEAL_REPORT: Duration = Duration::from_secs(1);
+
+/// Seals data at rest anew, and tells of it line by line: how far it is, and at the end how it ended. Without the last line it did not
+/// end.
+async fn reseal(app: Arc<AppState>, lines: tokio::sync::mpsc::Sender<Vec<u8>>) {
+    let told_at = std::sync::Mutex::new(Instant::now());
+    let tell = |report: &ResealReport| {
+        let mut told_at = told_at
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if told_at.elapsed() >= RESEAL_REPORT {
+            *told_at = Instant::now();
+            let _ = lines.try_send(line_of(report));
+        }
+        !lines.is_closed() && !app.is_draining()
+    };
+    match until_settled(&*app.store, &|| app.seal.rest_seal(), &tell).await {
+        Ok(outcome) => {
+            tracing::info!(
+                key = outcome.key,
+                sealed_anew = outcome.report.sealed_anew,
+                unopened = outcome.report.unopened.values().sum::<u64>(),
+                "data at rest was sealed anew"
+            );
+            let _ = lines.send(line_of(&outcome)).await;
+        }
+        Err(store::Error::Closed) => {
+            tracing::info!("sealing anew ended with its reader, or the node")
+        }
+        Err(error) => tracing::warn!(%error, "data at rest could not be sealed anew"),
+    }
+}
+
+fn line_of(told: &impl serde::Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(told).expect("numbers and words");
+    line.push(b'\n');
+    line
+}
+
+/// A backup in progress. There is only one at a time.
+pub struct BegunBackup {
+    /// The frames of the backup.
+    pub frames: StoreStream,
+    _under_way: ConcurrencyGuard,
+}
+
+impl Service {
+    /// Starts a backup of the store, and records who asked for it.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` while another backup runs, `NotFound` if the store has its own means, and the refusals of the audit log.
+    pub async fn begin_backup(&self, caller: &Caller, now: Time) -> Result<BegunBackup, Refusal> {
+        let Caller::Token(_, operator, _) = caller else {
+            return Err(Refusal::NotPermitted);
+        };
+        let under_way = self.app.backups.enter(0).ok_or(Refusal::Busy)?;
+        self.desk(now)
+            .record_operation(operator, Act::Backup)
+            .await?;
+        match self.app.store.backup().await {
+            Ok(Some(frames)) => Ok(BegunBackup {
+                frames,
+                _under_way: under_way,
+            }),
+            Ok(None) => Err(Refusal::NotFound),
+            Err(error) => {
+                tracing::warn!(%error, "the store cannot start a backup");
+                Err(Refusal::UpstreamBusy)
+            }
+        }
+    }
+
+    /// Begins to seal data at rest anew, and records who asked for it. It ends with its reader, and with the node. `Busy` while there is
+    /// another, or a backup.
+    ///
+    /// # Errors
+    ///
+    /// `Busy`, `NotPermitted`, and the refusals of the store client while the act is recorded.
+    pub async fn begin_reseal(&self, caller: &Caller, now: Time) -> Result<BegunBackup, Refusal> {
+        let Caller::Token(_, operator, _) = caller else {
+            return Err(Refusal::NotPermitted);
+        };
+        let under_way = self.app.backups.enter(0).ok_or(Refusal::Busy)?;
+        self.desk(now)
+            .record_operation(operator, Act::Reseal)
+            .await?;
+        let (lines, frames) = tokio::sync::mpsc::channel(RESEAL_LINES_MAX);
+        tokio::spawn(reseal(self.app.clone(), lines));
+        Ok(BegunBackup {
+            frames,
+            _under_way: under_way,
+        })
+    }
+}
