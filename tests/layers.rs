@@ -10,12 +10,11 @@ type Sources = BTreeMap<String, String>;
 type Imports = BTreeSet<(String, String)>;
 
 /// Modules that their children import, each with the reason. A parent declares its children, and may import them.
-const PARENTS: [(&str, &str); 2] = [
+const PARENTS: [(&str, &str); 1] = [
     (
         "commands",
         "the command line, and what its commands print and open alike",
     ),
-    ("config", "the table of settings, whose values name files"),
 ];
 
 /// Rows of a table of ARCHITECTURE.md under a heading: the first cell, and the words in backticks of the second.

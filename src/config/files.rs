@@ -1,6 +1,7 @@
 //! Checks the files and folders that settings name, before a door opens. Reads, and writes nothing.
 
-use super::{Settings, SettingsReader, StoreSettings};
+use super::reader::SettingsReader;
+use super::typed::{Settings, StoreSettings};
 use crate::desk::display_names::DisplayNames;
 use crate::desk::guidance::Guidance;
 use crate::http::door::Door;

@@ -1,6 +1,7 @@
 //! Prints the table of settings: for a terminal, as a page of docs/, and as a file of settings to start from.
 
-use super::{RELOADABLE, SETTINGS, parse_bytes, parse_count, parse_duration};
+use super::table::{RELOADABLE, SETTINGS};
+use super::values::{parse_bytes, parse_count, parse_duration};
 
 /// Returns the unit of a setting's values.
 fn unit(name: &str, default: &str, bounds: &str) -> &'static str {
@@ -55,7 +56,7 @@ pub fn text() -> String {
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Settings\n\n\
-         Generated from `src/config.rs`; see CONTRIBUTING.md before you edit it. `liangma settings` prints the same, and\n\
+         Generated from `src/config/table.rs`; see CONTRIBUTING.md before you edit it. `liangma settings` prints the same, and\n\
          [liangma.toml](../../deploy/liangma.toml) has every setting in a comment.\n\n\
          A later source wins: the default, the file that `--config` names (TOML), `LIANGMA_NAME` in the environment, \
          `--set NAME=VALUE` and the flags.\n\

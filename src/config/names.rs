@@ -1,0 +1,36 @@
+//! Which setting is meant by a name that is none.
+
+use super::table::SETTINGS;
+
+/// `LIANGMA_TOKEN` is no setting: commands that connect to a running node read their token from it.
+pub(super) const TOKEN_VARIABLE: &str = "TOKEN";
+
+/// Returns the setting with the most similar name, if one is similar.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let known = || SETTINGS.iter().map(|(known, ..)| *known);
+    let near = known().min_by_key(|known| strsim::osa_distance(known, &name));
+    let by_letters = near.filter(|near| strsim::osa_distance(near, &name) <= 3.min(name.len() / 2));
+    by_letters.or_else(|| {
+        known()
+            .filter(|known| name.len() > 3 && (known.contains(&name) || name.contains(known)))
+            .max_by_key(|known| known.len().min(name.len()))
+    })
+}
+
+/// Returns the setting that a variable with a similar prefix names.
+pub(super) fn nearly_ours(variable: &str) -> Option<&'static str> {
+    let plain = variable.to_ascii_uppercase().replace('-', "_");
+    let (prefix, rest) = match plain.split_once('_') {
+        Some(parts) => parts,
+        None => plain.split_at_checked("LIANGMA".len())?,
+    };
+    if strsim::osa_distance(prefix, "LIANGMA") > 1 {
+        return None;
+    }
+    let rest = rest.trim_start_matches('_').to_ascii_lowercase();
+    let known = SETTINGS.iter().map(|(known, ..)| *known);
+    known
+        .into_iter()
+        .find(|known| strsim::osa_distance(known, &rest) <= 1)
+}
