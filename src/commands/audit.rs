@@ -1,12 +1,13 @@
 //! `audit`: verifies and lists the log of looks and acts, page by page.
 
 use super::backup::ScratchStore;
+use super::failure::{CommandResult, Failure};
+use super::key_ring::ring;
+use super::log::log;
 use super::node_client::RemoteArgs;
 use super::output::Output;
-use super::{
-    CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
-    settings,
-};
+use super::sources::{Sources, settings};
+use super::stores::{StoreHandle, must_exist, open_existing, runtime};
 use crate::clock::{DAY_MS, Time};
 use crate::desk::audit::{self, AuditLink, ChainCheck, ChainEnd, Finding};
 use crate::feed::parse_day;

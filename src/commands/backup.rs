@@ -1,7 +1,9 @@
 //! `backup`: copies a running node's store into a file; and temporary copies for other commands.
 
+use super::failure::{CommandResult, Failure};
 use super::node_client::{NodeClient, RemoteArgs, problem};
-use super::{CommandResult, Failure, StoreHandle, progress, say};
+use super::stores::StoreHandle;
+use super::terminal::{progress, say};
 use crate::clock::Time;
 use crate::config::Settings;
 use crate::private_file;

@@ -4,11 +4,14 @@ mod front;
 mod people;
 mod visitor;
 
+use super::failure::{CommandResult, Failure};
+use super::key_ring::ring;
+use super::log::log;
 use super::output::Output;
 use super::serve::open;
-use super::{
-    CommandResult, Failure, Sources, log, note, open_embedded, progress, ring, runtime, settings,
-};
+use super::sources::{Sources, settings};
+use super::stores::{open_embedded, runtime};
+use super::terminal::{note, progress};
 use crate::clock::Time;
 use crate::config::Settings;
 use crate::feed;

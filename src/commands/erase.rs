@@ -1,9 +1,12 @@
 //! `erase`: destroys the data of a person, or all papers of a service by destroying their key, and reports the proof.
 
-use super::{
-    CommandResult, DocumentArgs, Failure, Sources, log, must_exist, note, open_existing, progress,
-    ring, runtime, say, settings, started,
-};
+use super::arguments::DocumentArgs;
+use super::failure::{CommandResult, Failure};
+use super::key_ring::ring;
+use super::log::log;
+use super::sources::{Sources, settings};
+use super::stores::{must_exist, open_existing, runtime, started};
+use super::terminal::{note, progress, say};
 use crate::clock::Time;
 use crate::config::{Settings, StoreSettings};
 use crate::desk::audit;

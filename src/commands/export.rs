@@ -1,12 +1,14 @@
 //! `export`: writes everything on record as feed lines for an import elsewhere. Papers stay sealed and need the same key ring.
 
 use super::backup::ScratchStore;
+use super::failure::{CommandResult, Failure, REJECTED};
+use super::key_ring::ring;
+use super::log::log;
 use super::node_client::RemoteArgs;
 use super::output::Output;
-use super::{
-    CommandResult, Failure, REJECTED, Sources, StoreHandle, log, must_exist, note, open_existing,
-    ring, runtime, settings, started,
-};
+use super::sources::{Sources, settings};
+use super::stores::{StoreHandle, must_exist, open_existing, runtime, started};
+use super::terminal::note;
 use crate::config::Settings;
 use crate::desk::audit;
 use crate::feed;

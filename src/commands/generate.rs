@@ -1,7 +1,7 @@
 //! `generate`: manual pages and completions, for packages.
 
-use super::{Cli, CommandResult};
-use clap::{Args, CommandFactory};
+use super::failure::CommandResult;
+use clap::{Args, Command};
 use clap_complete::Shell;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,15 +15,16 @@ pub struct Generate {
 }
 
 impl Generate {
-    pub fn run(self) -> CommandResult {
+    /// Runs the command; `whole` is the command line that is described.
+    pub fn run(self, whole: Command) -> CommandResult {
         let (man, completions) = (self.folder.join("man"), self.folder.join("completions"));
         for folder in [&man, &completions] {
             std::fs::create_dir_all(folder)
                 .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
         }
-        clap_mangen::generate_to(Cli::command(), &man)?;
+        clap_mangen::generate_to(whole.clone(), &man)?;
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            clap_complete::generate_to(shell, &mut Cli::command(), "liangma", &completions)?;
+            clap_complete::generate_to(shell, &mut whole.clone(), "liangma", &completions)?;
         }
         Ok(ExitCode::SUCCESS)
     }

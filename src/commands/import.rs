@@ -1,12 +1,14 @@
 //! `import`: reads events from files or standard input into a store or a running node.
 
+use super::failure::{CommandResult, Failure, REJECTED};
+use super::key_ring::ring;
+use super::log::log;
 use super::node_client::RemoteArgs;
 use super::output::Output;
 use super::remote::Remote;
-use super::{
-    CommandResult, Failure, REJECTED, Sources, StoreHandle, log, open_store, progress, ring,
-    runtime, settings,
-};
+use super::sources::{Sources, settings};
+use super::stores::{StoreHandle, open_store, runtime};
+use super::terminal::progress;
 use crate::clock::Time;
 use crate::feed::{self, IngestReport, LINE_BYTES_MAX, Rejection};
 use crate::lines::LineSplitter;

@@ -1,7 +1,10 @@
 //! `keys`: creates, lists and rotates a key ring, seals data at rest anew, and drops keys that nothing needs.
 
+use super::failure::{CommandResult, Failure};
 use super::node_client::RemoteArgs;
-use super::{CommandResult, Failure, Sources, note, reseal, say, settings};
+use super::reseal;
+use super::sources::{Sources, settings};
+use super::terminal::{note, say};
 use crate::clock::Time;
 use crate::config::parse_duration;
 use crate::seal::ring::part::DoorPart;
@@ -125,10 +128,10 @@ impl Keys {
                     && !path.exists()
                     && embedded::is_in(folder)
                 {
-                    return Err(super::lost_ring(&path, folder));
+                    return Err(super::key_ring::lost_ring(&path, folder));
                 }
                 if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
-                    super::make_private(folder)?;
+                    super::key_ring::make_private(folder)?;
                 }
                 RingFile::generate(Time::now()).write_new(&path)?;
                 say(&format!("{}: a new key ring, mode 0600", path.display()))?;

@@ -1,9 +1,11 @@
 //! `list`: builds a status list from a store, shows a file, and judges a code by files like a gate without a network.
 
-use super::{
-    CommandResult, Failure, Sources, StoreHandle, log, must_exist, open_existing, ring, runtime,
-    say, settings,
-};
+use super::failure::{CommandResult, Failure};
+use super::key_ring::ring;
+use super::log::log;
+use super::sources::{Sources, settings};
+use super::stores::{StoreHandle, must_exist, open_existing, runtime};
+use super::terminal::say;
 use crate::board::Board;
 use crate::clock::Now;
 use crate::config::parse_duration;
@@ -50,7 +52,7 @@ enum What {
     /// Exit code 0: the code is genuine and has a colour or is void; 1: it has none, and `state` says why.
     Check {
         /// The code, 154 characters; `@FILE` or `-` reads it
-        #[arg(long, value_name = "CODE|@FILE|-", value_parser = super::private_value)]
+        #[arg(long, value_name = "CODE|@FILE|-", value_parser = super::arguments::private_value)]
         code: String,
         /// The issuer's public keys, as `GET /v1/keys` returns them
         #[arg(long, value_name = "FILE")]

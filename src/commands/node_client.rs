@@ -26,7 +26,7 @@ const TOKEN_VARIABLE: &str = "LIANGMA_TOKEN";
 pub struct RemoteArgs {
     /// The token; `@FILE` or `-` (the first line of standard input) keeps it out of the arguments [default: the variable
     /// LIANGMA_TOKEN]
-    #[arg(long, value_name = "TOKEN|@FILE|-", value_parser = super::private_value)]
+    #[arg(long, value_name = "TOKEN|@FILE|-", value_parser = super::arguments::private_value)]
     token: Option<String>,
     /// A file whose first line is the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
@@ -47,7 +47,7 @@ impl RemoteArgs {
     pub fn client(&self, flag: &str, address: &str) -> Result<NodeClient> {
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
-            (None, Some(path)) => super::private_value(&format!("@{}", path.display()))
+            (None, Some(path)) => super::arguments::private_value(&format!("@{}", path.display()))
                 .map_err(|why| anyhow!("--token-file: {why}"))?,
             (None, None) => match std::env::var(TOKEN_VARIABLE) {
                 Ok(token) if !token.is_empty() => token,

@@ -1,10 +1,12 @@
 //! `keys reseal`: seals data at rest anew, by a running node or in the store itself, and notes on the ring that nothing needs another key.
 
+use super::failure::{CommandResult, Failure, REJECTED};
+use super::key_ring::ring;
+use super::log::log;
 use super::node_client::{NodeClient, RemoteArgs, problem};
-use super::{
-    CommandResult, Failure, REJECTED, Sources, log, must_exist, note, open_existing, progress,
-    ring, runtime, say, settings, started,
-};
+use super::sources::{Sources, settings};
+use super::stores::{must_exist, open_existing, runtime, started};
+use super::terminal::{note, progress, say};
 use crate::clock::Time;
 use crate::config::Settings;
 use crate::seal::Seal;

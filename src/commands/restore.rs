@@ -1,10 +1,11 @@
 //! `restore`: creates a store from a backup, reports what it lacks, and accepts it.
 
 use super::backup::read_back;
+use super::failure::{CommandResult, Failure};
+use super::sources::{Sources, settings};
+use super::stores::{must_exist, open_embedded, runtime};
+use super::terminal::{note, say};
 use super::token_register::TokenRegister;
-use super::{
-    CommandResult, Failure, Sources, must_exist, note, open_embedded, runtime, say, settings,
-};
 use crate::board::Board;
 use crate::clock::Time;
 use crate::config::Settings;

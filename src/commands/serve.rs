@@ -1,11 +1,13 @@
 //! `serve`: a node over its store, from opening the doors to the end of the last query.
 
+use super::failure::{CommandResult, Failure};
+use super::key_ring::{node_keys, read_node_keys};
+use super::log::{log, log_beside, set_log_filter};
 use super::output::Output;
+use super::sources::{Sources, checked_settings};
+use super::stores::{StoreHandle, open_store, runtime};
 use super::system_limits;
-use super::{
-    CommandResult, Failure, Sources, StoreHandle, checked_settings, log, log_beside, node_keys,
-    open_store, read_node_keys, runtime, say, set_log_filter,
-};
+use super::terminal::say;
 use crate::admission::descriptors::{self, DescriptorRequest};
 use crate::board::Board;
 use crate::clock::offset;

@@ -1,6 +1,7 @@
 //! `settings`: prints every setting with its default, bounds, unit and meaning.
 
-use super::{CommandResult, say};
+use super::failure::CommandResult;
+use super::terminal::say;
 use crate::config::listing;
 use clap::Args;
 use std::process::ExitCode;

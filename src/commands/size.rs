@@ -1,6 +1,7 @@
 //! `size`: prints the resources for a load, from measured costs.
 
-use super::{CommandResult, say};
+use super::failure::CommandResult;
+use super::terminal::say;
 use crate::capacity::{COSTS, Load};
 use clap::Args;
 use std::process::ExitCode;

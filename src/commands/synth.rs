@@ -1,7 +1,8 @@
 //! `synth`: a synthetic province as feed lines.
 
+use super::failure::CommandResult;
 use super::output::Output;
-use super::{CommandResult, note, progress};
+use super::terminal::{note, progress};
 use crate::synth::{RESIDENTS_MAX, Town};
 use clap::Args;
 use std::fs::File;

@@ -1,12 +1,15 @@
 //! `token`: makes credentials with the key ring alone, for residents and offices; lists and revokes them.
 
+use super::arguments::DocumentArgs;
+use super::failure::{CommandResult, Failure};
+use super::key_ring::ring;
+use super::log::log;
 use super::node_client::{NodeClient, RemoteArgs, problem};
+use super::sources::{Sources, settings};
+use super::stores::{must_exist, open_existing, runtime, started};
+use super::terminal::{note, say};
 use super::token_register::{
     self, MadeToken, RegisterContents, RegisterLine, RevokedTokens, TokenRegister, digits,
-};
-use super::{
-    CommandResult, DocumentArgs, Failure, Sources, log, must_exist, note, open_existing, ring,
-    runtime, say, settings, started,
 };
 use crate::clock::Time;
 use crate::config::Settings;
@@ -103,7 +106,7 @@ enum TokenHolder {
         #[command(flatten)]
         whom: DocumentArgs,
         /// The resident's name; `@FILE` or `-` reads it
-        #[arg(long, value_name = "NAME|@FILE|-", value_parser = super::private_value)]
+        #[arg(long, value_name = "NAME|@FILE|-", value_parser = super::arguments::private_value)]
         name: String,
         /// real_person, real_name or unverified
         #[arg(long, value_name = "WORD")]

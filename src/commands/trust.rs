@@ -1,6 +1,7 @@
 //! `trust`: imports other issuers' key lists, shows a trust file, and judges a code by it like a gate.
 
-use super::{CommandResult, Failure, note, say};
+use super::failure::{CommandResult, Failure};
+use super::terminal::{note, say};
 use crate::clock::Time;
 use crate::http::foreign::foreign_json;
 use crate::offline::code::OFFLINE_CODE_CHARS;
