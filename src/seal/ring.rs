@@ -18,13 +18,12 @@ pub use rotation::{KeyLine, KeyState};
 pub use token_kind::TokenKind;
 pub use whole::RingFile;
 
-use files::{sync_folder, write_beside};
-use whole::HEADER;
-
 use crate::private_file;
+use files::{sync_folder, write_beside};
 use part::{DoorPart, RingPart};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use whole::HEADER;
 use zeroize::Zeroizing;
 
 /// Exclusive lock for a change of a ring, from reading to writing, across processes. Released on drop and when the process

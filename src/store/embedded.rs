@@ -24,11 +24,6 @@ mod writer;
 pub use file::{FORMAT, Settings, check_ring, is_in, make_private, written_before};
 pub use opened::OpenedEmbedded;
 
-use file::{WORDS, count, failed};
-use rows::{find, shorten, word_at};
-use slot::DatabaseSlot;
-use writer::{CommitWriter, Job};
-
 use super::change::{Change, ChangeOutcome};
 use super::contract::{LocatedRecord, Store, StoreStream};
 use super::error::Error;
@@ -42,12 +37,16 @@ use crate::person::{Identity, ResidentId};
 use crate::seal::RestSeal;
 use crate::status::Word;
 use fence::{CommitNote, Disbelief};
+use file::{WORDS, count, failed};
 use redb::{Database, ReadableDatabase};
+use rows::{find, shorten, word_at};
+use slot::DatabaseSlot;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
+use writer::{CommitWriter, Job};
 
 /// Batches that wait for the writer; further ones wait outside the queue.
 const BATCHES_WAITING_MAX: usize = 256;
