@@ -1,7 +1,7 @@
 //! HAProxy, set as we ship it, before three nodes over one Redis: what callers meet while nodes leave, die, or are all away.
 
 use crate::harness::*;
-use crate::redis::{self, Cluster, Server};
+use crate::redis::{Cluster, Server};
 use liangma::http::door::Door;
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -58,12 +58,9 @@ struct Town {
     _redis: Option<Server>,
 }
 
-/// None where redis-server or haproxy is missing, which is said loudly, and not by eprintln!: that the runner keeps to itself.
+/// Three nodes over one Redis, behind HAProxy.
 #[track_caller]
-fn open(drain_delay: &str) -> Option<Town> {
-    if redis::is_missing() {
-        return None;
-    }
+fn open(drain_delay: &str) -> Town {
     let redis = Server::start(&[]);
     let url = redis.url();
     open_over(&url, Some(redis), &[&format!("drain_delay={drain_delay}")])
@@ -71,18 +68,13 @@ fn open(drain_delay: &str) -> Option<Town> {
 
 /// The same over a store, with settings of the nodes.
 #[track_caller]
-fn open_over(url: &str, redis: Option<Server>, settings: &[&str]) -> Option<Town> {
+fn open_over(url: &str, redis: Option<Server>, settings: &[&str]) -> Town {
     open_sized(url, redis, settings, &[])
 }
 
 /// The same with sizes of the balancer.
 #[track_caller]
-fn open_sized(
-    url: &str,
-    redis: Option<Server>,
-    settings: &[&str],
-    sizes: &[(&str, &str)],
-) -> Option<Town> {
+fn open_sized(url: &str, redis: Option<Server>, settings: &[&str], sizes: &[(&str, &str)]) -> Town {
     let places = [(); 3].map(|()| Door::ALL.map(|_| free_address()));
     let fronts = [(); 5].map(|()| free_address());
     let mut command = Command::new("haproxy");
@@ -107,7 +99,6 @@ fn open_sized(
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let Ok(mut haproxy) = command.stderr(Stdio::piped()).spawn() else {
         left_out("haproxy");
-        return None;
     };
     let log = gather(haproxy.stderr.take().expect("piped"));
     let [resident, gate, desk, paths, meters] = fronts;
@@ -135,7 +126,7 @@ fn open_sized(
         town.nodes[0].feed(&town.ring.seals.authority(), &red);
     }
     town.until_ready(3);
-    Some(town)
+    town
 }
 
 impl Drop for Town {
@@ -302,7 +293,7 @@ fn go_on(crowds: &[Callers; 2]) {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn every_door_but_the_back_one_is_reached_through_either_front() {
-    let Some(town) = open("1s") else { return };
+    let town = open("1s");
     let seals = &town.ring.seals;
     let (session, scanner) = (seals.session(&person(1)), seals.scanner());
     for front in [&town.l4, &town.l7] {
@@ -331,7 +322,7 @@ fn every_door_but_the_back_one_is_reached_through_either_front() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_rolling_restart_fails_nobody() {
-    let Some(mut town) = open("1s") else { return };
+    let mut town = open("1s");
     let crowds = town.crowds();
     for _ in 0..3 {
         let place = town.end(libc::SIGTERM);
@@ -347,7 +338,7 @@ fn a_rolling_restart_fails_nobody() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_killed_node_costs_l4_what_it_held_and_l7_nothing() {
-    let Some(mut town) = open("1s") else { return };
+    let mut town = open("1s");
     let crowds = town.crowds();
     for killed in 1..=3 {
         let place = town.end(libc::SIGKILL);
@@ -366,7 +357,7 @@ fn a_killed_node_costs_l4_what_it_held_and_l7_nothing() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_scan_whose_body_comes_later_outlives_its_node_at_l7() {
-    let Some(mut town) = open("1s") else { return };
+    let mut town = open("1s");
     let [_, (door, scan)] = town.asks();
     let (head, body) = scan.split_at(scan.len() - 1);
     let mut gates = [(); 30].map(|()| Connection::to(town.l7.address(door)));
@@ -384,7 +375,7 @@ fn a_scan_whose_body_comes_later_outlives_its_node_at_l7() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn whoever_would_wait_in_a_long_queue_at_l7_is_told_at_once_and_nobody_is_silent() {
-    let Some(town) = open("5m") else { return };
+    let town = open("5m");
     let session = town.ring.seals.session(&person(1));
     let show = Ask::get("/v1/code").bearer(&session).bytes();
     for node in &town.nodes {
@@ -425,15 +416,10 @@ fn whoever_would_wait_in_a_long_queue_at_l7_is_told_at_once_and_nobody_is_silent
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves() {
-    if redis::is_missing() {
-        return;
-    }
     let redis = Server::start(&[]);
     let url = redis.url();
     let settings = ["drain_delay=5m", "balancers=2", "queue_delay_target=200ms"];
-    let Some(mut town) = open_over(&url, Some(redis), &settings) else {
-        return;
-    };
+    let mut town = open_over(&url, Some(redis), &settings);
     let servers = ["n1", "n2", "n3"];
     until("every node's agent is heard", || {
         servers.iter().all(|server| town.maxconn(server) == 32.0)
@@ -484,15 +470,10 @@ fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves()
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
-    if redis::is_missing() {
-        return;
-    }
     let redis = Server::start(&[]);
     let url = redis.url();
     let sizes = [("L4_RESIDENT_FULL", "8")];
-    let Some(town) = open_sized(&url, Some(redis), &["drain_delay=0ms"], &sizes) else {
-        return;
-    };
+    let town = open_sized(&url, Some(redis), &["drain_delay=0ms"], &sizes);
     let [(_, show), (_, scan)] = town.asks();
     let front = town.l4.address(Door::Resident);
     let mut inside: Vec<Connection> = (0..8).map(|_| Connection::to(front)).collect();
@@ -587,7 +568,7 @@ fn a_crowd_at_l7_is_shown_or_told_and_nobody_is_silent() {
     const CROWDS: usize = 12;
     const PHONES: usize = 60;
     const ROUNDS: usize = 8;
-    let Some(town) = open("5m") else { return };
+    let town = open("5m");
     let [(_, show), _] = town.asks();
     let front = town.l7.address(Door::Resident);
     let counts = || [(); 2].map(|()| AtomicUsize::new(0));
@@ -628,7 +609,7 @@ fn a_crowd_at_l7_is_shown_or_told_and_nobody_is_silent() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn every_path_of_residents_is_answered_by_their_door_through_l7() {
-    let Some(town) = open("1s") else { return };
+    let town = open("1s");
     // Without an issuer there are no offline codes: their door says so itself, and another door would say it of every caller.
     let session = town.ring.seals.session(&person(1));
     for path in ["/v1/code/offline", "/v1/keys"] {
@@ -646,7 +627,7 @@ fn every_path_of_residents_is_answered_by_their_door_through_l7() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn without_a_ready_node_either_front_says_busy_in_the_language_asked() {
-    let Some(town) = open("5m") else { return };
+    let town = open("5m");
     for node in &town.nodes {
         node.signal(libc::SIGTERM);
     }
@@ -714,14 +695,9 @@ fn without_a_ready_node_either_front_says_busy_in_the_language_asked() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_old() {
-    if redis::is_missing() {
-        return;
-    }
     let mut cluster = Cluster::start(3, 0, &["cluster-require-full-coverage no"]);
     let settings = ["store_replicas=0", "stale_after=2s", "too_old_after=4s"];
-    let Some(town) = open_over(&cluster.url(), None, &settings) else {
-        return;
-    };
+    let town = open_over(&cluster.url(), None, &settings);
     let people = 1..=48;
     let lines: Vec<String> = people
         .clone()
@@ -776,7 +752,7 @@ fn where_a_shard_is_lost_the_others_residents_are_answered_and_its_own_hear_too_
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn pages_come_from_the_balancer_and_cost_the_nodes_one_request() {
-    let Some(town) = open("1s") else { return };
+    let town = open("1s");
     let front = town.l7.address(Door::Desk);
     for path in ["/", "/gate", "/pages/resident.js"] {
         let mut seen = None;
@@ -802,7 +778,7 @@ fn pages_come_from_the_balancer_and_cost_the_nodes_one_request() {
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_spelling_of_a_page_costs_the_nodes_more_than_the_page() {
-    let Some(town) = open("1s") else { return };
+    let town = open("1s");
     let front = town.l7.address(Door::Desk);
     let page = Ask::get("/").at(front);
     let part = text(&page.body);

@@ -2,7 +2,7 @@
 //! node says what it saw.
 
 use crate::harness::*;
-use crate::redis::{self, Server};
+use crate::redis::Server;
 use liangma::http::door::Door;
 use std::path::{Path, PathBuf};
 
@@ -37,9 +37,6 @@ fn state(answer: &Answer) -> String {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready() {
-    if redis::is_missing() {
-        return;
-    }
     let folder = folder();
     let clock = Clock::new(folder.path());
     let ring = Ring::make();
@@ -92,9 +89,6 @@ fn a_node_whose_clock_is_set_over_redis_goes_on_with_its_time_and_is_not_ready()
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn knowledge_ages_although_the_clock_was_set_back_or_leapt_ahead_and_was_put_right() {
-    if redis::is_missing() {
-        return;
-    }
     for shifts in [
         &[-3600][..],
         &[-300],
@@ -159,9 +153,6 @@ fn a_code_that_has_expired_stays_so_when_the_clock_is_set_back() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
-    if redis::is_missing() {
-        return;
-    }
     let folder = folder();
     let clock = Clock::new(folder.path());
     let ring = Ring::make();
@@ -203,9 +194,6 @@ fn a_redis_whose_clock_is_set_keeps_its_nodes_true() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_those_that_run() {
-    if redis::is_missing() {
-        return;
-    }
     // Whether those that run have noticed yet, or it starts in the second in which the clock of Redis steps.
     for (step, noticed) in STEPS.into_iter().zip([true, false].into_iter().cycle()) {
         let folder = folder();
@@ -266,9 +254,6 @@ fn a_node_that_starts_beside_a_redis_whose_clock_is_wrong_takes_the_time_of_thos
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_was_revoked_stays_so_and_nothing_is_swept_by_whatever_clock_is_wrong() {
-    if redis::is_missing() {
-        return;
-    }
     // Whose clock is set: the first node's, Redis's, or both, which then agree that it is another day.
     for (of_node, of_redis) in [(true, false), (false, true), (true, true)] {
         let folder = folder();

@@ -35,7 +35,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Fails a test whose tool is missing. `make test` installs the tool, or reports the test as ignored.
 #[track_caller]
-pub fn left_out(tool: &str) {
+pub fn left_out(tool: &str) -> ! {
     panic!("no {tool} on this machine: make test installs it, or leaves out what needs it");
 }
 

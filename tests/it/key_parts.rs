@@ -1,7 +1,7 @@
 //! Nodes that have the part of a key ring which their doors need, beside one that has it whole.
 
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use liangma::clock::Time;
 use liangma::http::door::Door;
 use serde_json::{Value, json};
@@ -42,9 +42,6 @@ fn node(url: &str, keys: &Path, doors: &str) -> NodeBuilder {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn nodes_with_parts_of_a_ring_do_all_that_their_doors_do_and_nothing_else() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let url = server.url();
     let seals = &ring.seals;
@@ -126,9 +123,6 @@ fn nodes_with_parts_of_a_ring_do_all_that_their_doors_do_and_nothing_else() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_part_is_for_its_doors_alone_and_follows_its_ring() {
-    if is_missing() {
-        return;
-    }
     let (server, mut ring) = (Server::start(&[]), Ring::make());
     let url = server.url();
     let keys = part(&ring, "gate", "gate");

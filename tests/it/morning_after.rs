@@ -21,11 +21,8 @@ fn commands(page: &str) -> String {
 fn every_command_of_the_page_does_what_the_page_says() {
     if Command::new("curl").arg("--version").output().is_err() {
         left_out("curl");
-        return;
     }
-    let Some(authority) = tls::Authority::make() else {
-        return;
-    };
+    let authority = tls::Authority::make();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operate/morning-after.md");
     let commands = commands(&std::fs::read_to_string(page).unwrap());
     assert!(commands.matches("liangma ").count() > 12, "{commands}");

@@ -6,7 +6,7 @@ mod redis_logins;
 
 use crate::faults::Town;
 use crate::harness::*;
-use crate::redis::{Cluster, Relay, Server, is_missing};
+use crate::redis::{Cluster, Relay, Server};
 use liangma::http::door::Door;
 use liangma::store::redis::partition;
 use serde_json::json;
@@ -15,9 +15,6 @@ use std::time::Duration;
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn three_nodes_agree_on_every_show_and_every_scan() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::with(&server.url(), 3, &[]);
     let heard = || town.nodes[2].meter("liangma_replication_lag_seconds_count");
@@ -53,9 +50,6 @@ fn three_nodes_agree_on_every_show_and_every_scan() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_status_fed_to_any_node_is_on_every_board() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let authority = town.ring.seals.authority();
@@ -83,9 +77,6 @@ fn a_status_fed_to_any_node_is_on_every_board() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_starts_while_feeds_come_misses_nothing() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::with(&server.url(), 1, &[]);
     let (started, meanwhile) = town.while_asked(|town| {
@@ -100,9 +91,6 @@ fn a_node_that_starts_while_feeds_come_misses_nothing() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_whose_store_is_silent_at_the_start_waits_and_says_so() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let relay = Relay::start(server.address());
     let mut town = Town::with(&server.url(), 1, &[]);
@@ -139,9 +127,6 @@ fn a_node_whose_store_is_silent_at_the_start_waits_and_says_so() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_is_not_filled_yet_reads_through() {
-    if is_missing() {
-        return;
-    }
     let (server, twin) = (Server::start(&[]), Server::start(&[]));
     let ring = Ring::make();
     let authority = ring.seals.authority();
@@ -229,9 +214,6 @@ fn ready(node: &Node) -> (u16, String, f64) {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_silent_store_said_turns_stale_then_too_old_then_fresh_again() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let relay = Relay::start(server.address());
     let town = Town::with(&relay.url(), 1, &["stale_after=1s", "too_old_after=3s"]);
@@ -277,9 +259,6 @@ fn what_a_silent_store_said_turns_stale_then_too_old_then_fresh_again() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_frozen_primary_of_a_cluster_ages_its_own_residents_alone() {
-    if is_missing() {
-        return;
-    }
     let cluster = Cluster::start(3, 0, &["cluster-require-full-coverage no"]);
     let settings = [
         "store_replicas=0",
@@ -327,9 +306,6 @@ fn a_frozen_primary_of_a_cluster_ages_its_own_residents_alone() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_too_few_replicas_have_is_not_acknowledged() {
-    if is_missing() {
-        return;
-    }
     let primary = Server::start(&[]);
     let ring = Ring::make();
     let node = NodeBuilder::new(&["store_replicas=1"])

@@ -22,7 +22,8 @@ fn read(path: &str) -> String {
 }
 
 /// Whether a program is here; says loudly that a test is left out where it is not.
-fn has(program: &str) -> bool {
+/// Fails the test where there is no such program.
+fn needs(program: &str) {
     let found = Command::new(program)
         .arg("--version")
         .stdout(Stdio::null())
@@ -32,7 +33,6 @@ fn has(program: &str) -> bool {
     if !found {
         left_out(program);
     }
-    found
 }
 
 /// A node that has everything that is measured: it issues offline codes, and its desk door speaks TLS.
@@ -98,9 +98,7 @@ fn meters(text: &str) -> BTreeSet<&str> {
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn every_meter_of_a_panel_or_an_alert_is_printed_by_a_node() {
-    let Some(tls) = tls::Authority::make() else {
-        return;
-    };
+    let tls = tls::Authority::make();
     let folder = folder();
     let node = node_with_all(&tls, folder.path());
     let seals = node.seals();
@@ -205,9 +203,7 @@ fn every_alert_says_what_to_do_and_is_tried() {
 #[test]
 #[cfg_attr(no_promtool, ignore = "no promtool on this machine")]
 fn alerts_ring_for_what_is_wrong_and_for_nothing_else() {
-    if !has("promtool") {
-        return;
-    }
+    needs("promtool");
     let tried = Command::new("promtool")
         .args(["test", "rules", "liangma.yml", "around.yml"])
         .current_dir(deploy("prometheus/tests"))
@@ -225,12 +221,8 @@ fn alerts_ring_for_what_is_wrong_and_for_nothing_else() {
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 #[cfg_attr(no_prometheus, ignore = "no prometheus on this machine")]
 fn a_prometheus_that_scrapes_a_node_leaves_no_panel_empty() {
-    if !has("prometheus") {
-        return;
-    }
-    let Some(tls) = tls::Authority::make() else {
-        return;
-    };
+    needs("prometheus");
+    let tls = tls::Authority::make();
     let folder = folder();
     let node = node_with_all(&tls, folder.path());
     let seals = node.seals();

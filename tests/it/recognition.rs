@@ -332,7 +332,6 @@ fn lists_are_imported_shown_and_tried() {
         .output();
     if !sign.is_ok_and(|out| out.status.success()) {
         left_out("openssl");
-        return;
     }
     let good = record("good");
     let body = json!({ "certificates": [{ "country": "XX", "kid": "KbwpuJTE+oA=", "rawData": good["trust"]["x509_der_b64"], "certificateType": "DSC" }] }).to_string();

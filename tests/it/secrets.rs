@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use crate::keys_and_settings::secrets;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use liangma::http::door::Door;
 use serde_json::json;
 
@@ -82,9 +82,6 @@ fn neither_logs_nor_meters_hold_a_name_a_number_a_token_or_a_key() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_among_the_arguments_is_warned_of_and_one_in_a_file_is_not() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&["requirepass Redis-Passw0rd"]), Ring::make());
     let warning = "the password of Redis is among the arguments";
     let url = format!("redis://:Redis-Passw0rd@127.0.0.1:{}", server.port());

@@ -1,7 +1,7 @@
 //! Sessions: the identity platform's assertion in, a session out. The keys beside this file are for these tests alone.
 
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use liangma::http::door::Door;
 use serde_json::{Value, json};
@@ -361,9 +361,6 @@ fn negated(assertion: &str) -> String {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_assertion_is_of_one_use_on_all_nodes_whatever_its_signature() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let jwks = format!("identity_jwks_file={JWKS}");
     let settings = [&*jwks, "identity_issuer=https://id.example"];

@@ -47,11 +47,9 @@ fn request(args: &[&str], key: &Path, out: &Path) {
 }
 
 impl Authority {
-    /// None where there is no openssl.
-    pub fn make() -> Option<Authority> {
+    pub fn make() -> Authority {
         if Command::new("openssl").arg("version").output().is_err() {
             left_out("openssl");
-            return None;
         }
         let folder = folder();
         let own = Pair {
@@ -63,7 +61,7 @@ impl Authority {
             &own.key,
             &own.cert,
         );
-        Some(Authority { folder, own })
+        Authority { folder, own }
     }
 
     fn file(&self, name: &str, end: &str) -> PathBuf {
@@ -188,21 +186,18 @@ impl Client {
     }
 }
 
-fn curl(args: &[&str]) -> Option<Output> {
+fn curl(args: &[&str]) -> Output {
     let output = Command::new("curl")
         .args(["-sS", "-m", "30"])
         .args(args)
         .output();
-    if output.is_err() {
-        left_out("curl");
-    }
-    output.ok()
+    output.unwrap_or_else(|_| left_out("curl"))
 }
 
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_door_with_tls_answers_as_one_without() {
-    let Some(ca) = Authority::make() else { return };
+    let ca = Authority::make();
     let pair = ca.signs("node");
     let settings: Vec<String> = Door::ALL
         .iter()
@@ -271,9 +266,7 @@ fn a_door_with_tls_answers_as_one_without() {
 #[cfg_attr(no_curl, ignore = "no curl on this machine")]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn tools_of_others_speak_tls_with_a_node_and_know_its_authority() {
-    let (Some(ca), Some(other)) = (Authority::make(), Authority::make()) else {
-        return;
-    };
+    let (ca, other) = (Authority::make(), Authority::make());
     let node = node_of(&with(Door::Ops, &ca.signs("node"))).warming();
     let url = format!("https://{}/live", node.address(Door::Ops));
     let path = |pair: &Pair| pair.cert.to_str().unwrap().to_owned();
@@ -284,16 +277,14 @@ fn tools_of_others_speak_tls_with_a_node_and_know_its_authority() {
         &["--http1.1"],
         &[],
     ] {
-        let Some(output) = curl(&[&["--cacert", &own, &url], version].concat()) else {
-            return;
-        };
+        let output = curl(&[&["--cacert", &own, &url], version].concat());
         assert!(
             text(&output.stdout).contains("\"live\""),
             "{}",
             text(&output.stderr)
         );
     }
-    let refused = curl(&["--cacert", &foreign, &url]).unwrap();
+    let refused = curl(&["--cacert", &foreign, &url]);
     assert_eq!(refused.status.code(), Some(60), "{}", text(&refused.stderr));
     let negotiated = Command::new("openssl")
         .args([
@@ -317,11 +308,7 @@ fn tools_of_others_speak_tls_with_a_node_and_know_its_authority() {
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_client_without_a_certificate_of_the_authority_gets_no_connection() {
-    let (Some(ca), Some(clients), Some(other)) =
-        (Authority::make(), Authority::make(), Authority::make())
-    else {
-        return;
-    };
+    let (ca, clients, other) = (Authority::make(), Authority::make(), Authority::make());
     let mut settings = with(Door::Ops, &ca.signs("node")).to_vec();
     settings.push(format!("ops_client_ca={}", clients.own.cert.display()));
     let node = node_of(&settings).warming();
@@ -413,7 +400,7 @@ fn a_client_without_a_certificate_of_the_authority_gets_no_connection() {
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_new_certificate_is_taken_up_and_refuses_nobody_meanwhile() {
-    let Some(ca) = Authority::make() else { return };
+    let ca = Authority::make();
     let (first, second) = (
         ca.signs_for("first", 10, &[]),
         ca.signs_for("second", 20, &[]),
@@ -480,7 +467,7 @@ fn a_new_certificate_is_taken_up_and_refuses_nobody_meanwhile() {
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_client_that_never_finishes_the_handshake_holds_nobody_up() {
-    let Some(ca) = Authority::make() else { return };
+    let ca = Authority::make();
     let mut settings = with(Door::Gate, &ca.signs("node")).to_vec();
     settings.extend(["head_timeout=1s".into(), "gate_connections_max=40".into()]);
     let node = node_of(&settings).node();
@@ -514,7 +501,7 @@ fn a_client_that_never_finishes_the_handshake_holds_nobody_up() {
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_newcomer_of_a_full_door_is_told_within_tls() {
-    let Some(ca) = Authority::make() else { return };
+    let ca = Authority::make();
     let mut settings = with(Door::Resident, &ca.signs("node")).to_vec();
     settings.extend([
         "resident_connections_max=1".into(),
@@ -543,7 +530,7 @@ fn a_newcomer_of_a_full_door_is_told_within_tls() {
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn files_that_cannot_be_used_are_named_before_a_door_opens() {
-    let Some(ca) = Authority::make() else { return };
+    let ca = Authority::make();
     let (one, two) = (ca.signs("one"), ca.signs("two"));
     let path = |path: &Path| path.display().to_string();
     let cases = [

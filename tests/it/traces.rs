@@ -385,9 +385,7 @@ fn feeds_and_the_desk_are_spans_under_their_callers_trace_and_shows_and_scans_ar
 #[test]
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 fn a_collector_is_asked_over_tls_and_known_by_its_authority() {
-    let Some(authority) = Authority::make() else {
-        return;
-    };
+    let authority = Authority::make();
     let pair = authority.signs("collector");
     let collector = Collector::start_over(TAKES, Some(&pair));
     let endpoint = format!("otlp_endpoint=https://{}/v1/traces", collector.address);
@@ -402,7 +400,7 @@ fn a_collector_is_asked_over_tls_and_known_by_its_authority() {
             .any(|span| span.name == "GET /v1/status")
     });
     // Under another authority it is nobody.
-    let other = Authority::make().expect("just made one");
+    let other = Authority::make();
     let node = NodeBuilder::new(&[&endpoint, &ca(&other), OFTEN]).node();
     let session = node.seals().session(&person(1));
     until("the collector is refused", || {

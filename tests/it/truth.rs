@@ -15,7 +15,6 @@ mod town;
 mod world;
 
 use crate::harness::{Credentials, Doors, Ring};
-use crate::redis::is_missing;
 use checker::Bounds;
 use liangma::clock::Time;
 use liangma::http::door::Door;
@@ -66,9 +65,6 @@ fn tell(what: &str) {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_node_ever_lies() {
-    if is_missing() {
-        return;
-    }
     let seed = seed();
     let length = Duration::from_secs(number("TEST_TRUTH_SECONDS").unwrap_or(16));
     let mut rng = Rng::new(seed);
@@ -107,7 +103,7 @@ fn sabotage_finds_in_the_source_what_it_takes_out() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_node_lies_that_is_filled_while_changes_come() {
-    if is_missing() || setting("TEST_TRUTH_OVER").is_some() {
+    if setting("TEST_TRUTH_OVER").is_some() {
         return;
     }
     let seed = seed();
@@ -118,7 +114,7 @@ fn no_node_lies_that_is_filled_while_changes_come() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_red_that_a_node_knew_is_forgotten_with_the_store() {
-    if is_missing() || setting("TEST_TRUTH_OVER").is_some_and(|over| over != "loss") {
+    if setting("TEST_TRUTH_OVER").is_some_and(|over| over != "loss") {
         return;
     }
     let seed = seed();

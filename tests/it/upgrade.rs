@@ -1,7 +1,7 @@
 //! Two builds side by side: the one of the oldest commit with today's formats beside this one, over one Redis and over one embedded store.
 
 use crate::harness::*;
-use crate::redis::{self, Server};
+use crate::redis::Server;
 use liangma::http::door::Door;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,43 +73,41 @@ fn understands(told_by: &Node, asked: &Node, nth: usize, is_red: bool) {
 #[ignore = "builds the binary of an older commit, some minutes; TEST_OLD_BINARY names one that is there"]
 fn the_oldest_build_of_these_formats_runs_beside_this_one_and_either_takes_over_from_the_other() {
     let old = old_binary();
-    if !redis::is_missing() {
-        let (server, ring) = (Server::start(&[]), Ring::make());
-        let of = |binary: Option<&Path>| {
-            let builder = NodeBuilder::new(&["store_replicas=0"]).over_redis(&server.url(), &ring);
-            match binary {
-                Some(binary) => builder.of_binary(binary).node(),
-                None => builder.node(),
-            }
-        };
-        // The old one first, as in an upgrade, then the new one first, as in a rollback.
-        for (round, first_is_old) in [(0, true), (1, false)] {
-            let [first, second] =
-                [first_is_old, !first_is_old].map(|is_old| of(is_old.then_some(&*old)));
-            for (nth, (fed, asked)) in [(&first, &second), (&second, &first)]
-                .into_iter()
-                .enumerate()
-            {
-                let nth = 10 * round + 2 * nth + 1;
-                let (green, red) = (person(nth), person(nth + 1));
-                let lines = [
-                    green.resident(),
-                    red.resident(),
-                    red.set("confirmed", nth as u64),
-                ];
-                fed.feed(&fed.seals().authority(), &lines);
-                understands(fed, asked, nth, false);
-                understands(fed, asked, nth + 1, true);
-                // What one set the other clears.
-                asked.feed(
-                    &asked.seals().authority(),
-                    &[red.clear("confirmed", nth as u64 + 100)],
-                );
-                understands(asked, fed, nth + 1, false);
-            }
-            assert_eq!(first.get(Door::Ops, "/ready").status, 200);
-            assert_eq!(second.get(Door::Ops, "/ready").status, 200);
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    let of = |binary: Option<&Path>| {
+        let builder = NodeBuilder::new(&["store_replicas=0"]).over_redis(&server.url(), &ring);
+        match binary {
+            Some(binary) => builder.of_binary(binary).node(),
+            None => builder.node(),
         }
+    };
+    // The old one first, as in an upgrade, then the new one first, as in a rollback.
+    for (round, first_is_old) in [(0, true), (1, false)] {
+        let [first, second] =
+            [first_is_old, !first_is_old].map(|is_old| of(is_old.then_some(&*old)));
+        for (nth, (fed, asked)) in [(&first, &second), (&second, &first)]
+            .into_iter()
+            .enumerate()
+        {
+            let nth = 10 * round + 2 * nth + 1;
+            let (green, red) = (person(nth), person(nth + 1));
+            let lines = [
+                green.resident(),
+                red.resident(),
+                red.set("confirmed", nth as u64),
+            ];
+            fed.feed(&fed.seals().authority(), &lines);
+            understands(fed, asked, nth, false);
+            understands(fed, asked, nth + 1, true);
+            // What one set the other clears.
+            asked.feed(
+                &asked.seals().authority(),
+                &[red.clear("confirmed", nth as u64 + 100)],
+            );
+            understands(asked, fed, nth + 1, false);
+        }
+        assert_eq!(first.get(Door::Ops, "/ready").status, 200);
+        assert_eq!(second.get(Door::Ops, "/ready").status, 200);
     }
     // One embedded store, from the old build to the new one and back.
     let folder = folder();

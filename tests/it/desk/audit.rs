@@ -1,7 +1,7 @@
 //! The audit log, and what is left after somebody was erased; nothing personal is told to operators.
 
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use liangma::clock::Time;
 use liangma::http::door::Door;
 use liangma::paper::PaperKind;
@@ -114,9 +114,6 @@ fn every_look_is_in_the_log_over_restarts_and_the_log_holds() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_link_that_was_taken_out_or_put_elsewhere_is_found() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let node = NodeBuilder::new(&["desk_requests_per_second=1000"])
         .over_redis(&server.url(), &ring)
@@ -145,9 +142,6 @@ fn a_link_that_was_taken_out_or_put_elsewhere_is_found() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_link_or_a_look_whose_kind_was_edited_is_found() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let node = NodeBuilder::new(&["desk_requests_per_second=1000"])
         .over_redis(&server.url(), &ring)
@@ -242,9 +236,6 @@ fn looks_alike_are_told_once_a_day_and_nothing_pushes_them_out() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_end_that_was_cut_off_is_missed_where_it_was_written_down() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let node = NodeBuilder::new(&[])
         .over_redis(&server.url(), &ring)

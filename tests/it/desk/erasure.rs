@@ -1,7 +1,7 @@
 //! Who is erased is on no list of others, in no free page of the store's file, and in no log of Redis.
 
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use liangma::http::door::Door;
 use liangma::paper::{PaperKind, PaperKinds};
 use liangma::store::{embedded, redis};
@@ -149,9 +149,6 @@ fn nothing_is_left_on_lists_of_others_or_in_the_file_of_an_embedded_store() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn nothing_is_left_on_lists_of_others_or_in_the_log_of_redis() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let ring = Ring::make();
     let people = [person(1), person(2)];
@@ -242,9 +239,6 @@ fn an_erasure_ends_the_persons_sessions_and_those_by_which_family_members_are_sh
         node.show(session).refuses(401, "unauthorized");
     }
     assert_eq!(node.show(&stays).state(), "green");
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let node = NodeBuilder::new(&crate::sessions::platform())
         .over_redis(&server.url(), &ring)

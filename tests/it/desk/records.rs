@@ -1,7 +1,7 @@
 //! Health information, trip cards, declarations, entries: in by the feed or by hand, read newest first, never changed.
 
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use liangma::http::door::Door;
 use serde_json::{Value, json};
 
@@ -34,14 +34,12 @@ pub fn over_both(test: impl Fn(&Node)) {
 
 pub fn over_both_with(settings: &[&str], test: impl Fn(&Node)) {
     test(&NodeBuilder::new(settings).node());
-    if !is_missing() {
-        let (server, ring) = (Server::start(&[]), Ring::make());
-        test(
-            &NodeBuilder::new(settings)
-                .over_redis(&server.url(), &ring)
-                .node(),
-        );
-    }
+    let (server, ring) = (Server::start(&[]), Ring::make());
+    test(
+        &NodeBuilder::new(settings)
+            .over_redis(&server.url(), &ring)
+            .node(),
+    );
 }
 
 #[test]
@@ -722,9 +720,6 @@ fn at_once(nodes: &[&Node], session: &str, path: &str, bodies: &[Value]) -> usiz
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn limits_hold_for_requests_at_one_moment_on_two_nodes() {
-    if is_missing() {
-        return;
-    }
     let [jwks, issuer] = crate::sessions::platform();
     let settings = [jwks, issuer, "desk_requests_per_second=10000"];
     let (server, ring) = (Server::start(&[]), Ring::make());

@@ -3,7 +3,7 @@
 use super::family::assertion;
 use crate::fake_store::{FakeFault, FakeFaults};
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use crate::sessions::{claims, node};
 use liangma::clock::Time;
 use liangma::http::door::Door;
@@ -37,9 +37,6 @@ fn a_node_that_was_just_started_lets_in_nothing_that_was_revoked_before() {
     let store = folder.path().join("store");
     let start = || NodeBuilder::new(&[]).over(&store).node();
     knows_from_its_first_answer(start);
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     knows_from_its_first_answer(|| {
         NodeBuilder::new(&[])
@@ -187,9 +184,6 @@ fn an_operator_ends_the_sessions_of_a_resident_up_to_the_one_that_was_lost() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn sessions_that_were_ended_on_one_node_are_refused_on_the_other() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let start = || {
         NodeBuilder::new(&[])
@@ -228,9 +222,6 @@ fn revoke_holder(node: &Node, role: &str, name: &str) -> Answer {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_redis_that_was_flushed_gives_nothing_back_on_the_nodes_that_run() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let start = || {
         NodeBuilder::new(&[])
@@ -390,9 +381,6 @@ fn what_revokes_sessions_stays_for_the_longest_life_of_a_session() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn no_byte_of_a_revocation_in_redis_is_edited_so_that_the_credential_is_let_in_again() {
-    if is_missing() {
-        return;
-    }
     let (server, ring) = (Server::start(&[]), Ring::make());
     let start = || {
         NodeBuilder::new(&["store_timeout=500ms"])

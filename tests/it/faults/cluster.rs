@@ -2,7 +2,7 @@
 
 use super::{Town, report};
 use crate::harness::*;
-use crate::redis::{Cluster, is_missing};
+use crate::redis::Cluster;
 use liangma::http::door::Door;
 use liangma::store::redis::partition::{self, PARTITIONS};
 use std::time::Instant;
@@ -10,9 +10,6 @@ use std::time::Instant;
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_cluster_whose_primaries_change_loses_nothing() {
-    if is_missing() {
-        return;
-    }
     let mut cluster = Cluster::start(3, 1, &[]);
     // One address is enough to learn the others.
     let url = cluster.url();
@@ -84,9 +81,6 @@ fn a_cluster_whose_primaries_change_loses_nothing() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn slots_that_move_while_feeds_come_are_refused_or_applied_and_never_by_halves() {
-    if is_missing() {
-        return;
-    }
     let cluster = Cluster::start(3, 0, &[]);
     let mut town = Town::with(&cluster.url(), 2, &["store_replicas=0"]);
     // Enough that the partition has several buckets.
@@ -177,9 +171,6 @@ fn slots_that_move_while_feeds_come_are_refused_or_applied_and_never_by_halves()
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others() {
-    if is_missing() {
-        return;
-    }
     let mut cluster = Cluster::start(3, 1, &["cluster-require-full-coverage no"]);
     let settings = ["stale_after=1s", "too_old_after=3s"];
     let town = Town::with(&cluster.url(), 1, &settings);
@@ -242,9 +233,6 @@ fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others()
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_alone_cannot_reach_a_shard_is_not_ready() {
-    if is_missing() {
-        return;
-    }
     let mut cluster = Cluster::start(3, 0, &["cluster-require-full-coverage no"]);
     let settings = ["store_replicas=0", "stale_after=1s", "too_old_after=2s"];
     let town = Town::with(&cluster.url(), 1, &settings);

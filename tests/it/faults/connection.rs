@@ -2,15 +2,12 @@
 
 use super::{Town, report};
 use crate::harness::*;
-use crate::redis::{Relay, Server, is_missing};
+use crate::redis::{Relay, Server};
 use std::time::Instant;
 
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn replies_that_are_cut_anywhere_lose_nothing() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let relay = Relay::start(server.address());
     let mut town = Town::over(&relay.url());
@@ -40,9 +37,6 @@ fn replies_that_are_cut_anywhere_lose_nothing() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_that_is_silent_is_asked_again_when_it_speaks() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let relay = Relay::start(server.address());
     let mut town = Town::with(&server.url(), 1, &[]);
@@ -70,9 +64,6 @@ fn a_store_that_is_silent_is_asked_again_when_it_speaks() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn clients_that_are_killed_and_scripts_that_are_forgotten_come_back() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let (well, meanwhile) = town.while_asked(|town| {
@@ -93,9 +84,6 @@ fn clients_that_are_killed_and_scripts_that_are_forgotten_come_back() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_that_is_wrong_leaves_shows_alone_until_the_file_has_the_new_one() {
-    if is_missing() {
-        return;
-    }
     let mut server = Server::start(&["requirepass old-secret"]);
     let folder = folder();
     let file = folder.path().join("password");
@@ -123,9 +111,6 @@ fn a_password_that_is_wrong_leaves_shows_alone_until_the_file_has_the_new_one() 
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_that_is_refused_is_what_the_log_says() {
-    if is_missing() {
-        return;
-    }
     let mut server = Server::start(&["requirepass old-secret"]);
     let url = server.url().replace("redis://", "redis://:old-secret@");
     let town = Town::with(&url, 1, &[]);

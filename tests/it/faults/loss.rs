@@ -2,7 +2,7 @@
 
 use super::{Town, delete, keys_of, report};
 use crate::harness::*;
-use crate::redis::{Relay, Server, is_missing};
+use crate::redis::{Relay, Server};
 use liangma::store::redis::partition::{self, PARTITIONS};
 use std::time::Instant;
 
@@ -22,9 +22,6 @@ fn feed_again(town: &Town) {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_comes_back_empty_takes_no_colour_away() {
-    if is_missing() {
-        return;
-    }
     let mut server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let (well, meanwhile) = town.while_asked(|town| {
@@ -51,9 +48,6 @@ fn a_primary_that_comes_back_empty_takes_no_colour_away() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_that_is_flushed_takes_no_colour_away() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let (well, meanwhile) = town.while_asked(|town| {
@@ -79,9 +73,6 @@ fn a_store_that_is_flushed_takes_no_colour_away() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_that_has_all_again_is_believed_by_a_node_that_missed_its_stream() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     server.ask(&["FLUSHALL"]);
@@ -109,9 +100,6 @@ fn a_store_that_has_all_again_is_believed_by_a_node_that_missed_its_stream() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_store_put_back_from_a_backup_takes_no_colour_away_and_new_changes_are_told() {
-    if is_missing() {
-        return;
-    }
     let mut server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let backup = server.keep();
@@ -191,37 +179,28 @@ fn without(keys: &str, fault: &str, loses: bool) {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_partition_that_is_deleted_takes_no_colour_away() {
-    if !is_missing() {
-        without(&keys_of(0), "one partition deleted", true);
-    }
+    without(&keys_of(0), "one partition deleted", true);
 }
 
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_partition_whose_meta_is_deleted_takes_no_colour_away() {
-    if !is_missing() {
-        without(&partition::meta(0), "one partition's meta deleted", true);
-    }
+    without(&partition::meta(0), "one partition's meta deleted", true);
 }
 
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_partition_whose_stream_is_deleted_has_lost_nothing() {
-    if !is_missing() {
-        without(
-            &partition::stream(0),
-            "one partition's stream deleted",
-            false,
-        );
-    }
+    without(
+        &partition::stream(0),
+        "one partition's stream deleted",
+        false,
+    );
 }
 
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_slept_longer_than_the_stream_remembers_reads_all_anew() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     town.nodes[1].signal(libc::SIGSTOP);
@@ -269,9 +248,6 @@ fn said_by(person: &Person, source: &str, action: &str, seq: u64) -> String {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_change_that_does_not_follow_from_what_the_board_knows_takes_no_red_away() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let person = twice_red(&mut town);
@@ -294,9 +270,6 @@ fn a_change_that_does_not_follow_from_what_the_board_knows_takes_no_red_away() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn rubbish_in_a_stream_is_passed_over() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let (well, meanwhile) = town.while_asked(|town| {
@@ -319,9 +292,6 @@ fn rubbish_in_a_stream_is_passed_over() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_meter_of_what_the_store_has_lost_counts_everybody() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let town = Town::over(&server.url());
     let new: Vec<String> = (0..2 * PARTITIONS)
@@ -339,9 +309,6 @@ fn the_meter_of_what_the_store_has_lost_counts_everybody() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_meter_of_what_the_store_has_lost_falls_when_it_has_it_again() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let town = Town::over(&server.url());
     server.ask(&["FLUSHALL"]);
@@ -355,9 +322,6 @@ fn the_meter_of_what_the_store_has_lost_falls_when_it_has_it_again() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_was_away_when_the_store_forgot_takes_no_red_away() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let relay = Relay::start(server.address());
     let mut town = Town::with(&server.url(), 1, &[]);
@@ -387,9 +351,6 @@ fn clock() -> (tempfile::TempDir, std::path::PathBuf) {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn reds_are_shown_by_a_store_that_comes_back_empty_with_a_clock_that_is_behind() {
-    if is_missing() {
-        return;
-    }
     let (_folder, file) = clock();
     let mut server = Server::start_shifted(&file);
     let mut town = Town::over(&server.url());
@@ -420,9 +381,6 @@ fn reds_are_shown_by_a_store_that_comes_back_empty_with_a_clock_that_is_behind()
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn reds_are_shown_by_a_restored_store_whose_clock_was_ahead_for_a_while() {
-    if is_missing() {
-        return;
-    }
     let (_folder, file) = clock();
     let mut server = Server::start_shifted(&file);
     let mut town = Town::over(&server.url());
@@ -452,9 +410,6 @@ fn reds_are_shown_by_a_restored_store_whose_clock_was_ahead_for_a_while() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_that_slept_while_an_older_backup_was_restored_keeps_its_reds() {
-    if is_missing() {
-        return;
-    }
     let mut server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let people: Vec<Person> = (0..12).map(|_| town.anybody()).collect();
@@ -492,9 +447,6 @@ fn a_node_that_slept_while_an_older_backup_was_restored_keeps_its_reds() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_loss_that_is_counted_again_beside_changes_takes_no_red_away() {
-    if is_missing() {
-        return;
-    }
     let mut server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let people: Vec<Person> = (0..200).map(|_| town.anybody()).collect();
@@ -537,9 +489,6 @@ fn a_loss_that_is_counted_again_beside_changes_takes_no_red_away() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_acknowledged_is_on_the_board_of_the_node_that_acknowledges() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let town = Town::over(&server.url());
     let authority = town.ring.seals.authority();
@@ -671,15 +620,11 @@ fn told_to_those_who_slept(how: Return) {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_new_node_acknowledges_over_a_restored_store_is_told_by_those_who_slept() {
-    if !is_missing() {
-        told_to_those_who_slept(Return::Restored);
-    }
+    told_to_those_who_slept(Return::Restored);
 }
 
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_new_node_acknowledges_over_an_empty_store_is_told_by_those_who_slept() {
-    if !is_missing() {
-        told_to_those_who_slept(Return::Empty);
-    }
+    told_to_those_who_slept(Return::Empty);
 }

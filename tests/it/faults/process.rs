@@ -2,16 +2,13 @@
 
 use super::{Town, delete, keys_of, report};
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use liangma::store::redis::partition;
 use std::time::Instant;
 
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_killed_and_started_again_has_lost_nothing() {
-    if is_missing() {
-        return;
-    }
     let mut server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let (well, meanwhile) = town.while_asked(|town| {
@@ -38,9 +35,6 @@ fn a_primary_that_is_killed_and_started_again_has_lost_nothing() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_frozen_and_thawed_is_followed_again() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let (well, meanwhile) = town.while_asked(|town| {
@@ -59,9 +53,6 @@ fn a_primary_that_is_frozen_and_thawed_is_followed_again() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_without_memory_refuses_feeds_and_shows_go_on() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::over(&server.url());
     let (well, meanwhile) = town.while_asked(|town| {
@@ -114,9 +105,6 @@ fn is_read_although_it_refuses_writes(refusal: [&str; 3], lose: impl Fn(&Server)
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_that_takes_no_writes_is_read_whole_after_a_loss() {
-    if is_missing() {
-        return;
-    }
     for refusal in REFUSALS {
         is_read_although_it_refuses_writes(refusal, |server| delete(server, &keys_of(0)));
         is_read_although_it_refuses_writes(refusal, |server| {
@@ -128,9 +116,6 @@ fn a_server_that_takes_no_writes_is_read_whole_after_a_loss() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_that_takes_no_writes_is_read_whole_by_a_node_that_slept() {
-    if is_missing() {
-        return;
-    }
     for refusal in REFUSALS {
         is_read_although_it_refuses_writes(refusal, |server| {
             // One more entry that no node has seen, and the stream has forgotten it.

@@ -2,7 +2,7 @@
 
 use super::{Town, report};
 use crate::harness::{Doors, Person, until};
-use crate::redis::{Relay, Server, Watched, is_missing};
+use crate::redis::{Relay, Server, Watched};
 use liangma::clock::Time;
 use liangma::store::redis::partition::PARTITIONS;
 use std::time::{Duration, Instant};
@@ -26,9 +26,6 @@ fn a_failover_that_is_asked_for_loses_nothing_where_all_replicas_are_waited_for(
 
 /// `replicas` are there, and waited for.
 fn fail_over(replicas: usize, what: &str) {
-    if is_missing() {
-        return;
-    }
     let watched = Watched::start(replicas, &[]);
     let mut town = Town::with(&watched.url(), 2, &[&format!("store_replicas={replicas}")]);
     let ((fresh, well), meanwhile) = town.while_asked(|town| {
@@ -48,9 +45,6 @@ fn fail_over(replicas: usize, what: &str) {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_frozen_or_killed_is_replaced_and_not_believed_again() {
-    if is_missing() {
-        return;
-    }
     // Two replicas, so that one is left to keep changes with.
     let mut watched = Watched::start(2, &["requirepass hush"]);
     let mut town = Town::over(&watched.url().replace("://", "://:hush@"));
@@ -116,9 +110,6 @@ fn a_primary_that_is_frozen_or_killed_is_replaced_and_not_believed_again() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
-    if is_missing() {
-        return;
-    }
     let watched = Watched::start(2, &["requirepass hush"]);
     let mut town = Town::with(&watched.url().replace("://", "://:hush@"), 1, &[]);
     let relay = |sentinel: &Server| Relay::start(sentinel.address());
@@ -177,9 +168,6 @@ fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_sentinel_that_is_frozen_ages_nothing() {
-    if is_missing() {
-        return;
-    }
     let watched = Watched::start(1, &[]);
     let town = Town::with(&watched.url(), 1, &[]);
     watched.sentinels[1].freeze();
@@ -197,9 +185,6 @@ fn a_sentinel_that_is_frozen_ages_nothing() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_for_whom_no_sentinel_vouches_is_lost_once_and_found_once() {
-    if is_missing() {
-        return;
-    }
     let mut watched = Watched::start(1, &[]);
     let town = Town::with(&watched.url(), 1, &[]);
     let count = |what: &str| town.nodes[0].log().matches(what).count();
@@ -228,9 +213,6 @@ fn a_primary_for_whom_no_sentinel_vouches_is_lost_once_and_found_once() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_red_that_was_refused_goes_with_a_clear_that_is_acknowledged() {
-    if is_missing() {
-        return;
-    }
     // Either the replica comes back and has the red as well, or it takes over without it.
     for takes_over in [false, true] {
         let mut watched = Watched::start(1, &[]);

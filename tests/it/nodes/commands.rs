@@ -1,7 +1,7 @@
 //! Commands over Redis, and what they never tell.
 
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use liangma::http::door::Door;
 use serde_json::json;
 use std::path::Path;
@@ -26,9 +26,6 @@ fn sorted(bytes: &[u8]) -> Vec<String> {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_is_imported_into_redis_is_exported_as_from_the_embedded_store() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let (ring, folder) = (Ring::make(), folder());
     let (file, embedded) = (folder.path().join("lines"), folder.path().join("store"));
@@ -66,9 +63,6 @@ fn what_is_imported_into_redis_is_exported_as_from_the_embedded_store() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_older_message_brings_nobody_back_who_was_erased_before_an_export_and_an_import() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let (ring, folder) = (Ring::make(), folder());
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -139,9 +133,6 @@ fn a_store_in_redis_without_its_ring_is_no_setting() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_ring_that_is_another_stores_is_refused_and_a_password_is_never_told() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&["requirepass hush"]);
     let url = server.url().replace("redis://", "redis://:hush@");
     let (own, foreign) = (Ring::make(), Ring::make());

@@ -2,7 +2,7 @@
 
 use crate::faults::Town;
 use crate::harness::*;
-use crate::redis::{Server, is_missing};
+use crate::redis::Server;
 use crate::sessions::{claims, ed, sign};
 use jsonwebtoken::Algorithm;
 use liangma::http::door::Door;
@@ -86,9 +86,6 @@ fn id_of(town: &Town, person: &Person) -> String {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_red_that_was_edited_is_green_on_no_node_and_rings_the_alarm() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let town = Town::with(&server.url(), 1, &[]);
     let green = town.anybody();
@@ -153,9 +150,6 @@ fn a_red_that_was_edited_is_green_on_no_node_and_rings_the_alarm() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_line_of_the_stream_that_no_node_wrote_changes_nothing() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let mut town = Town::with(&server.url(), 2, &[]);
     let red = town.anybody();
@@ -192,9 +186,6 @@ return 1";
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_edited_number_of_a_partition_turns_no_red_green_and_ends_no_node() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[]);
     let settings = crate::sessions::platform();
     let town = Town::with(&server.url(), 1, &settings);

@@ -2,7 +2,7 @@
 
 use crate::faults::Town;
 use crate::harness::*;
-use crate::redis::{Server, Tls, is_missing, start_with};
+use crate::redis::{Server, Tls, start_with};
 use std::process::Command;
 use std::time::Instant;
 
@@ -42,9 +42,6 @@ fn the_template_of_users_asks_for_three_passwords_and_no_more() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_the_users_of_the_example_wrote_is_there_after_a_kill() {
-    if is_missing() {
-        return;
-    }
     let lines = acl_lines("hush");
     let mut server = start_with(&[], &lines);
     let town = Town::over(&server.url().replace("redis://", "redis://liangma:hush@"));
@@ -58,9 +55,6 @@ fn what_the_users_of_the_example_wrote_is_there_after_a_kill() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_default_user_who_may_not_write_is_told_of() {
-    if is_missing() {
-        return;
-    }
     let mut lines = acl_lines("hush");
     assert!(lines[0].starts_with("user default off "));
     lines[0].truncate("user default off".len());
@@ -97,9 +91,6 @@ const FORBIDDEN: [&[&str]; 14] = [
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_user_of_the_nodes_reads_no_password_and_replicates_nothing() {
-    if is_missing() {
-        return;
-    }
     let server = start_with(&[], &acl_lines("hush"));
     for command in FORBIDDEN {
         let said = server.ask(&[&["ACL", "DRYRUN", "liangma"], command].concat());
@@ -130,9 +121,6 @@ fn the_user_of_the_nodes_reads_no_password_and_replicates_nothing() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn what_a_redis_would_lose_is_told_without_the_right_to_read_its_settings() {
-    if is_missing() {
-        return;
-    }
     let server = start_with(
         &["appendonly no", "maxmemory-policy allkeys-lru"],
         &acl_lines("hush"),
@@ -154,9 +142,6 @@ fn what_a_redis_would_lose_is_told_without_the_right_to_read_its_settings() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_password_that_is_rotated_well_is_never_missed() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&[&acl_line("first-secret")]);
     let folder = folder();
     let file = folder.path().join("password");
@@ -189,9 +174,6 @@ fn a_password_that_is_rotated_well_is_never_missed() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_user_who_may_not_follow_is_told_so_and_not_without_end() {
-    if is_missing() {
-        return;
-    }
     let line = acl_line("hush");
     assert!(line.contains(" +xread "));
     let server = Server::start(&[&line.replace(" +xread ", " ")]);
@@ -212,9 +194,6 @@ fn a_user_who_may_not_follow_is_told_so_and_not_without_end() {
 #[cfg_attr(no_openssl, ignore = "no openssl on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_node_speaks_tls_and_shows_its_certificate() {
-    if is_missing() {
-        return;
-    }
     let tls = Tls::make();
     let server = Server::start_tls(&tls, &["requirepass hush"]);
     let url = server.url().replace("rediss://", "rediss://:hush@");
@@ -242,9 +221,6 @@ fn a_node_speaks_tls_and_shows_its_certificate() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn sentinels_have_a_login_of_their_own() {
-    if is_missing() {
-        return;
-    }
     let server = Server::start(&["requirepass one-secret"]);
     let watch = format!("sentinel monitor liangma 127.0.0.1 {} 1", server.port());
     let sentinel = Server::open(
@@ -273,9 +249,6 @@ fn sentinels_have_a_login_of_their_own() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_server_is_reached_by_its_unix_socket() {
-    if is_missing() {
-        return;
-    }
     let folder = folder();
     let socket = folder.path().join("redis.sock");
     let line = format!("unixsocket {}", socket.display());

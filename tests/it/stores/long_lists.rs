@@ -1,7 +1,6 @@
 //! What calls cost Redis at lists of a province's size; run by hand, because it fills more than a million papers.
 
 use super::{Place, board, change, runtime, who};
-use crate::redis::is_missing;
 use liangma::clock::Time;
 use liangma::paper::{Cursor, Paper, PaperKind, PaperKinds};
 use liangma::store::{Change, ChangeKind};
@@ -30,9 +29,6 @@ fn filed(owner: u64, n: u64) -> Change {
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 #[ignore = "fills more than a million papers"]
 fn what_calls_cost_redis_at_long_lists() {
-    if is_missing() {
-        return;
-    }
     let place = Place::redis();
     runtime().block_on(async {
         let store = place.open(64, &board()).await;

@@ -2,7 +2,6 @@
 
 use super::{Opened, Place, board, change, over_both, profile, runner, runtime, status, who};
 use crate::harness::folder;
-use crate::redis::is_missing;
 use liangma::clock::Time;
 use liangma::paper::{Cursor, Paper, PaperKind, PaperKinds, Retention};
 use liangma::person::Identity;
@@ -212,9 +211,6 @@ fn no_paper_of_a_kind_that_ends_something_is_removed_for_another() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_owner_of_many_papers_is_the_same_in_both_stores_and_swept_in_steps() {
-    if is_missing() {
-        return;
-    }
     let place = Place::redis();
     let runtime = runtime();
     // Two owners, so that each passes the size from which Redis keeps an index, and comes back below it.
@@ -285,9 +281,6 @@ fn an_owner_of_many_papers_is_the_same_in_both_stores_and_swept_in_steps() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn an_index_that_lost_a_member_hides_no_paper_and_is_made_anew() {
-    if is_missing() {
-        return;
-    }
     let place = Place::redis();
     runtime().block_on(async {
         let store = place.open(64, &board()).await;
@@ -362,9 +355,6 @@ fn what_is_past_its_time_is_swept_and_nothing_else() {
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn of_two_nodes_over_one_redis_one_sweeps() {
-    if is_missing() {
-        return;
-    }
     let place = Place::redis();
     runtime().block_on(async {
         let (one, other) = (
@@ -436,9 +426,6 @@ fn an_owner_who_is_erased_leaves_the_numbers_of_sources_and_nothing_of_the_perso
 #[test]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn the_same_papers_end_the_same_in_both_stores_whatever_is_filed_erased_and_said() {
-    if is_missing() {
-        return;
-    }
     let place = Place::redis();
     let runtime = runtime();
     let one = (
