@@ -1,7 +1,7 @@
 //! The audit log, and what is left after somebody was erased; nothing personal is told to operators.
 
 use crate::harness::*;
-use crate::redis::Server;
+use crate::redis::{Server, edit_kind};
 use liangma::clock::Time;
 use liangma::http::door::Door;
 use liangma::paper::PaperKind;
@@ -151,20 +151,7 @@ fn a_link_or_a_look_whose_kind_was_edited_is_found() {
     drop(node);
     // Puts another kind in the place of the kind of the first paper of a kind.
     let edit = |kind: PaperKind, other: PaperKind| {
-        let script = "for _, key in ipairs(redis.call('KEYS', 'lm:*:p*')) do
-              local all = redis.call('HGETALL', key)
-              for nth = 1, #all, 2 do
-                local value = all[nth + 1]
-                if string.byte(value, 7) == tonumber(ARGV[1]) then
-                  value = string.sub(value, 1, 6) .. string.char(tonumber(ARGV[2])) .. string.sub(value, 8)
-                  redis.call('HSET', key, all[nth], value)
-                  return 1
-                end
-              end
-            end
-            return 0";
-        let (kind, other) = ((kind as u8).to_string(), (other as u8).to_string());
-        assert_eq!(server.ask(&["EVAL", script, "0", &kind, &other]), "1");
+        assert_eq!(edit_kind(&server, kind as u8, other as u8, 1), 1);
     };
     let verify = || audit("verify", &server.url(), Some(&ring.file));
     assert_eq!(verify().0, Some(0), "{}", verify().1);

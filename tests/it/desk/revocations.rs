@@ -3,7 +3,7 @@
 use super::family::assertion;
 use crate::fake_store::{FakeFault, FakeFaults};
 use crate::harness::*;
-use crate::redis::Server;
+use crate::redis::{Server, edit_kind};
 use crate::sessions::{claims, node};
 use liangma::clock::Time;
 use liangma::http::door::Door;
@@ -395,44 +395,27 @@ fn no_byte_of_a_revocation_in_redis_is_edited_so_that_the_credential_is_let_in_a
     revoke(&node, &scanner);
     node.signal(libc::SIGKILL);
     node.end();
-    // Puts another byte in the place of the seventh of each paper that has this one there: its kind. Returns how many.
-    let edit = |kind: u8, other: u8| {
-        let script = "local edited = 0
-            for _, key in ipairs(redis.call('KEYS', 'lm:*:p*')) do
-              local all = redis.call('HGETALL', key)
-              for nth = 1, #all, 2 do
-                local value = all[nth + 1]
-                if string.byte(value, 7) == tonumber(ARGV[1]) then
-                  value = string.sub(value, 1, 6) .. string.char(tonumber(ARGV[2])) .. string.sub(value, 8)
-                  redis.call('HSET', key, all[nth], value)
-                  edited = edited + 1
-                end
-              end
-            end
-            return edited";
-        let (kind, other) = (kind.to_string(), other.to_string());
-        server.ask(&["EVAL", script, "0", &kind, &other])
-    };
+    let edit = |kind: u8, other: u8| edit_kind(&server, kind, other, u32::MAX);
     let revocation = PaperKind::Revocation as u8;
     for other in [0, 1, PaperKind::GrantScan as u8, 23, 40, 255] {
-        assert_eq!(edit(revocation, other), "1");
+        assert_eq!(edit(revocation, other), 1);
         let node = start();
         until("the damage is counted", || {
             node.meter("liangma_store_damaged_total") > 0.0
         });
         node.scan(&scanner, "no code").refuses(503, "warming");
-        assert_eq!(edit(other, revocation), "1");
+        assert_eq!(edit(other, revocation), 1);
         until("the node is ready", || {
             node.get(Door::Ops, "/ready").status == 200
         });
         node.scan(&scanner, "no code").refuses(401, "unauthorized");
         // A node that runs goes on with what it knows, and learns what other lists say.
-        assert_eq!(edit(revocation, other), "1");
+        assert_eq!(edit(revocation, other), 1);
         let before = node.meter("liangma_store_damaged_total");
         until("the damage is counted again", || {
             node.meter("liangma_store_damaged_total") > before
         });
         node.scan(&scanner, "no code").refuses(401, "unauthorized");
-        assert_eq!(edit(other, revocation), "1");
+        assert_eq!(edit(other, revocation), 1);
     }
 }
