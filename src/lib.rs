@@ -60,6 +60,7 @@ pub mod refusal;
 pub mod service_manager;
 pub mod sightings;
 pub mod signals;
+pub mod spelling;
 pub mod status;
 pub mod synth;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! Which setting is meant by a name that is none.
 
 use super::table::SETTINGS;
+use crate::spelling;
 
 /// `LIANGMA_TOKEN` is no setting: commands that connect to a running node read their token from it.
 pub(super) const TOKEN_VARIABLE: &str = "TOKEN";
@@ -9,8 +10,7 @@ pub(super) const TOKEN_VARIABLE: &str = "TOKEN";
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let known = || SETTINGS.iter().map(|(known, ..)| *known);
-    let near = known().min_by_key(|known| strsim::osa_distance(known, &name));
-    let by_letters = near.filter(|near| strsim::osa_distance(near, &name) <= 3.min(name.len() / 2));
+    let by_letters = spelling::nearest(known(), &name, 3.min(name.len() / 2));
     by_letters.or_else(|| {
         known()
             .filter(|known| name.len() > 3 && (known.contains(&name) || name.contains(known)))

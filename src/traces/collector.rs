@@ -1,6 +1,7 @@
 //! The collector: its address, and one export to it, as OTLP over HTTP with Protobuf.
 
 use crate::exchange::link::{self, LinkAddress, LinkFault};
+use crate::spelling;
 use crate::tls::ClientFiles;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -81,10 +82,7 @@ impl Endpoint {
 
 /// Returns the scheme that was meant, if one is similar.
 fn near_scheme(scheme: &str) -> Option<&'static str> {
-    let scheme = scheme.to_ascii_lowercase();
-    let distance = |near: &&str| strsim::osa_distance(near, &scheme);
-    let near = ["http", "https"].into_iter().min_by_key(distance)?;
-    (distance(&near) <= 2).then_some(near)
+    spelling::nearest(["http", "https"], &scheme.to_ascii_lowercase(), 2)
 }
 
 /// Why an export failed. Holds nothing of the spans or of the collector's answer.

@@ -1,5 +1,6 @@
 //! Parses the `redis…://` addresses of `--store`. Pure.
 
+use crate::spelling;
 use std::fmt;
 
 /// How the primary is found.
@@ -237,8 +238,7 @@ fn unknown_scheme(scheme: &str) -> String {
         }
         () => {
             let known = SCHEMES.iter().map(|(known, ..)| *known);
-            let near = known.min_by_key(|known| strsim::osa_distance(known, &lower));
-            near.filter(|known| strsim::osa_distance(known, &lower) <= 2)
+            spelling::nearest(known, &lower, 2)
         }
     };
     match near {
