@@ -503,8 +503,6 @@ fn watch_certificates(certificates: &Arc<DoorCertificates>) -> Result<(), String
 struct ClockWord {
     /// Whether this node's time was ever confirmed, by the system's clock and the store's or by other nodes.
     confirmed: bool,
-    /// Whether the store's clock, or an announcement, was ever a witness.
-    decided: bool,
     /// Since when the clocks differ at a start.
     apart_since: Option<Moment>,
     asked: Option<Moment>,
@@ -513,12 +511,18 @@ struct ClockWord {
 impl ClockWord {
     /// Returns the offset to use for the store's: the announced one if the store's clock differs from this node's clocks. A
     /// confirmed node announces its offset to starting ones. A starting node with differing clocks gives the others
-    /// [`ANNOUNCEMENT_WAIT`] for that before it takes the store's: None until then.
-    async fn witness(&mut self, app: &AppState, store: i64, bound: Duration) -> Option<i64> {
+    /// [`ANNOUNCEMENT_WAIT`] for that before it takes the store's: None until then. `had_witness`: there was one before.
+    async fn witness(
+        &mut self,
+        app: &AppState,
+        store: i64,
+        bound: Duration,
+        had_witness: bool,
+    ) -> Option<i64> {
         let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= bound.as_millis();
         let (own, system) = (clock::own(), clock::system_offset());
         if near(store, own) && near(store, system) {
-            (self.confirmed, self.decided) = (true, true);
+            self.confirmed = true;
             return Some(store);
         }
         let told = tokio::time::timeout(STORE_CLOCK_WAIT, app.store.fleet_offset());
@@ -537,8 +541,8 @@ impl ClockWord {
             }
         }
         let since = *self.apart_since.get_or_insert(now);
-        self.decided |= told.is_some() || now.since(since) >= ANNOUNCEMENT_WAIT;
-        self.decided.then(|| told.unwrap_or(store))
+        let is_decided = had_witness || told.is_some() || now.since(since) >= ANNOUNCEMENT_WAIT;
+        is_decided.then(|| told.unwrap_or(store))
     }
 }
 
@@ -568,7 +572,10 @@ impl ClockLook {
             .filter(|(_, at)| Moment::now().since(*at) < STORE_CLOCK_LIFE);
         let known = known.map(|(offset, _)| offset);
         let witness = match known {
-            Some(store) => self.word.witness(app, store, bound).await,
+            Some(store) => {
+                let had_witness = self.judge.had_witness();
+                self.word.witness(app, store, bound, had_witness).await
+            }
             None => None,
         };
         match offset::look(&mut self.judge, witness, bound) {
@@ -603,7 +610,7 @@ impl ClockLook {
         let mut look = ClockLook::default();
         let began = Moment::now();
         look.look(app).await;
-        let is_undecided = |look: &ClockLook| look.store.is_some() && !look.word.decided;
+        let is_undecided = |look: &ClockLook| look.store.is_some() && !look.judge.had_witness();
         while is_undecided(&look) && Moment::now().since(began) < 2 * ANNOUNCEMENT_WAIT {
             tokio::time::sleep(CLOCK_LOOK_EVERY).await;
             look.look(app).await;

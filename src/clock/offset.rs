@@ -50,11 +50,16 @@ pub enum ClockCheck {
 pub struct OffsetJudge {
     /// The offset after a step of the system's clock, and since when.
     stepped: Option<(i64, Moment)>,
-    /// Whether the store's clock was ever read.
-    looked: bool,
+    /// Whether the store's clock, or an announcement in its place, was ever a witness.
+    had_witness: bool,
 }
 
 impl OffsetJudge {
+    /// Returns whether the store's clock, or an announcement in its place, was ever a witness.
+    pub fn had_witness(&self) -> bool {
+        self.had_witness
+    }
+
     /// Judges one reading: `own` is our offset, `system` that of the system's clock, `store` a recent one of the store's clock,
     /// `bound` the allowed difference. Returns the new offset and the result.
     pub fn look(
@@ -65,8 +70,8 @@ impl OffsetJudge {
         bound: Duration,
         now: Moment,
     ) -> (i64, ClockCheck) {
-        let first = !self.looked;
-        self.looked |= store.is_some();
+        let first = !self.had_witness;
+        self.had_witness |= store.is_some();
         let near = |one: i64, other: i64| one.abs_diff(other) <= bound.as_millis() as u64;
         // At a start the store's clock decides: all nodes must agree with each other.
         if let Some(store) = store
