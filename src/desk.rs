@@ -121,7 +121,7 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// `UpstreamBusy` and the other refusals of [`StoreClient`].
+    /// `UpstreamBusy` and the other refusals of [`crate::store_client::StoreClient`].
     pub async fn register(&self, who: Identity, profile: &Profile) -> Result<u8, Refusal> {
         let placed = self.store_client.record_now(who).await?;
         let known = self.profile_in(who, placed.as_deref());

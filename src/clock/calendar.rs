@@ -24,6 +24,7 @@ pub fn print_day(yyyymmdd: u32) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// Prints a number into all of `out`, with leading zeros.
 pub(super) fn digits(out: &mut [u8], mut value: u32) {
     for place in out.iter_mut().rev() {
         *place = b'0' + (value % 10) as u8;

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Value of an offset that was not read yet.
-pub(super) const UNREAD: i64 = i64::MIN;
+const UNREAD: i64 = i64::MIN;
 
 /// Offset in milliseconds to add to a [`Moment`].
-pub(super) static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
+static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
 
 /// Nanoseconds, below a million, that align the milliseconds of the monotonic clock with those of the time of day. Set once,
 /// with the first offset.
-pub(super) static FRACTION: AtomicU64 = AtomicU64::new(0);
+static FRACTION: AtomicU64 = AtomicU64::new(0);
 
 /// A point on the monotonic clock: milliseconds since the machine started, suspends included. Its milliseconds begin with those
 /// of the time of day, so that ages match the difference of printed times.
@@ -70,7 +70,7 @@ fn time_at(moment: Moment) -> Time {
 }
 
 /// Returns the nanoseconds to add to the monotonic clock before it is cut to milliseconds.
-pub(super) fn fraction_ns() -> u64 {
+fn fraction_ns() -> u64 {
     FRACTION.load(Relaxed)
 }
 
@@ -85,7 +85,7 @@ pub fn own() -> i64 {
 
 /// Reads the first offset. Concurrent calls are allowed.
 #[cold]
-pub(super) fn begin() -> i64 {
+fn begin() -> i64 {
     let system = system_offset_ns();
     FRACTION.store(system.rem_euclid(NS_A_MS) as u64, Relaxed);
     let offset = system.div_euclid(NS_A_MS);
@@ -93,11 +93,11 @@ pub(super) fn begin() -> i64 {
     offset
 }
 
-pub(super) const NS_A_MS: i64 = 1_000_000;
+const NS_A_MS: i64 = 1_000_000;
 
 /// Returns the offset of the system's clock (as `date` prints it) to the monotonic clock, in nanoseconds: the least interrupted
 /// of several readings.
-pub(super) fn system_offset_ns() -> i64 {
+fn system_offset_ns() -> i64 {
     let read = || {
         let before = kernel::since_boot_ns();
         let time = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -130,7 +130,7 @@ pub const PRINTED: usize = 24;
 pub const DAY_MS: u64 = 86_400_000;
 
 /// Offset of China's time to UTC; there is no summer time.
-pub(super) const CHINA_MS: u64 = 8 * 3_600_000;
+const CHINA_MS: u64 = 8 * 3_600_000;
 
 impl Time {
     /// Returns the time of day without a system call. It does not step when the system's clock is set.
@@ -189,7 +189,7 @@ impl Time {
 /// Returns the date of a day count. Not inlined, so that [`Time::print`] can be; runs once a day and thread.
 #[cold]
 #[inline(never)]
-pub(super) fn print_date(days: u64) -> [u8; 10] {
+fn print_date(days: u64) -> [u8; 10] {
     let (year, month, day) = civil(days);
     let mut date = *b"0000-00-00";
     digits(&mut date[0..4], year);

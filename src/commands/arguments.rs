@@ -17,6 +17,7 @@ pub(super) struct DocumentArgs {
 }
 
 impl DocumentArgs {
+    /// Returns the document, or what is wrong with it by the name of the flag.
     pub(super) fn document(&self, now: Time) -> anyhow::Result<Document> {
         Document::parse(&self.cert_type, &self.cert_no, now.day()).map_err(|bad| {
             anyhow::anyhow!(match bad {

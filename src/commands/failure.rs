@@ -15,6 +15,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// The exit code of a command, or why it failed.
 pub(super) type CommandResult = Result<ExitCode, Failure>;
 
 /// Exit code if some lines were rejected.

@@ -65,6 +65,7 @@ pub(super) fn lost_ring(keys: &Path, folder: &Path) -> Failure {
     why.into()
 }
 
+/// Creates the directory of a store, of mode 0700.
 pub(super) fn make_private(folder: &Path) -> Result<(), Failure> {
     embedded::make_private(folder)
         .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;

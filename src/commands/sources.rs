@@ -28,6 +28,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
+    /// Collects the settings of all sources.
     pub(super) fn raw(&self) -> RawSettings {
         let mut raw = RawSettings::default();
         if let Some(path) = &self.config {
@@ -51,6 +52,7 @@ impl Sources {
     }
 }
 
+/// Returns the settings, and prints which were given by a former name.
 pub(super) fn settings(raw: RawSettings) -> Result<Settings, Failure> {
     tell_renamed(&raw);
     raw.settings().map_err(Failure::Settings)

@@ -30,6 +30,7 @@ pub(super) async fn open_store(
     })
 }
 
+/// Opens an embedded store; `cache_bytes` is its page cache.
 pub(super) fn open_embedded(
     folder: &Path,
     seal: &Seal,

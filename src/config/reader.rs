@@ -33,6 +33,7 @@ pub(super) struct SettingsReader {
 }
 
 impl SettingsReader {
+    /// Returns the settings, or all faults.
     pub(super) fn outcome(self, settings: Settings) -> Result<Settings, Vec<String>> {
         match self.raw.bad.is_empty() {
             true => Ok(settings),
@@ -40,6 +41,7 @@ impl SettingsReader {
         }
     }
 
+    /// Returns whether a fault of the setting is recorded.
     pub(super) fn is_bad(&self, name: &str) -> bool {
         self.bad_names.contains(name)
     }
@@ -85,14 +87,17 @@ impl SettingsReader {
         }
     }
 
+    /// Returns the value as written; None if it is not set.
     pub(super) fn raw(&self, name: &str) -> Option<String> {
         self.raw.values.get(name).map(|(value, _)| value.clone())
     }
 
+    /// Returns the value as written, or the default.
     pub(super) fn text(&self, name: &str) -> String {
         self.raw(name).unwrap_or_else(|| default(name).to_owned())
     }
 
+    /// Records a fault of a setting.
     pub(super) fn bad(&mut self, name: &str, why: &str) {
         self.bad_names.insert(name.to_owned());
         let raw = self.raw.values.get(name);
@@ -131,6 +136,7 @@ impl SettingsReader {
             })
     }
 
+    /// Reads a duration within bounds.
     pub(super) fn duration(&mut self, name: &str, bounds: RangeInclusive<Duration>) -> Duration {
         let form = match parse_count(&self.text(name)) {
             Some(number) => {
@@ -152,7 +158,7 @@ impl SettingsReader {
     }
 
     /// Reads a share of one.
-    pub(super) fn ratio(&mut self, name: &str) -> f64 {
+    fn ratio(&mut self, name: &str) -> f64 {
         self.read(name, 0.0..=1.0, parse_ratio, "is not a share such as 0.1")
     }
 
@@ -312,6 +318,7 @@ impl SettingsReader {
         text
     }
 
+    /// Reads which store there is.
     pub(super) fn store(&mut self) -> StoreSettings {
         let text = self.text("store");
         let file = |read: &SettingsReader, name| read.raw(name).map(PathBuf::from);
@@ -407,6 +414,7 @@ impl SettingsReader {
         }))
     }
 
+    /// Reads the address for the agent checks of balancers; None if there is none.
     pub(super) fn agent(&mut self) -> Option<SocketAddr> {
         let text = self.text("agent");
         if text == "none" {
@@ -420,7 +428,7 @@ impl SettingsReader {
     }
 
     /// Reads the TLS files of a door; None for plain HTTP.
-    pub(super) fn door_tls(&mut self, door: &str) -> Option<ServerFiles> {
+    fn door_tls(&mut self, door: &str) -> Option<ServerFiles> {
         let (cert_name, key_name) = (format!("{door}_tls_cert"), format!("{door}_tls_key"));
         let file = |read: &SettingsReader, name: &str| read.raw(name).map(PathBuf::from);
         let client_ca = match door == Door::Ops.name() {
@@ -447,6 +455,7 @@ impl SettingsReader {
         None
     }
 
+    /// Reads the settings of every door; `cores` is the number of processors.
     pub(super) fn doors(&mut self, cores: usize) -> Vec<(Door, doors::Settings)> {
         let list = self.text("doors");
         let mut opened = Vec::new();
@@ -552,7 +561,7 @@ impl SettingsReader {
     }
 
     /// Returns the certificate and key of the exchange.
-    pub(super) fn exchange_pair(&self) -> Option<(PathBuf, PathBuf)> {
+    fn exchange_pair(&self) -> Option<(PathBuf, PathBuf)> {
         let file = |name: &str| self.raw(name).map(PathBuf::from);
         file("exchange_cert").zip(file("exchange_cert_key"))
     }

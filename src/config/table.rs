@@ -672,6 +672,7 @@ pub const RELOADABLE: &[&str] = &[
     "ops_connections_max",
 ];
 
+/// Returns whether there is a setting with this name.
 pub(super) fn is_known(name: &str) -> bool {
     SETTINGS.iter().any(|(known, ..)| *known == name)
 }
@@ -682,6 +683,7 @@ pub(super) fn renamed(name: &str) -> Option<&'static str> {
     found.map(|(_, new)| *new)
 }
 
+/// Returns the default of a setting.
 pub(super) fn default(name: &str) -> &'static str {
     let knob = SETTINGS.iter().find(|(known, ..)| *known == name);
     knob.expect("every knob is listed").1

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+/// Returns a duration of milliseconds.
 pub(super) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
+/// Returns a duration of seconds.
 pub(super) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// Returns a duration of days.
 pub(super) fn days(n: u64) -> Duration {
     secs(n * 86_400)
 }

@@ -77,7 +77,7 @@ pub(super) struct Access {
     pub(super) act: String,
     pub(super) purpose: String,
     pub(super) chain: String,
-    pub(super) n: u64,
+    n: u64,
 }
 
 /// The paper of a grant's scan, which the person can read.

@@ -58,7 +58,7 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// `Unauthorized` if the assertion was used before, and the refusals of [`StoreClient`].
+    /// `Unauthorized` if the assertion was used before, and the refusals of [`crate::store_client::StoreClient`].
     pub async fn use_assertion(
         &self,
         number: AssertionNumber,
@@ -249,7 +249,7 @@ impl Desk<'_> {
         }
     }
 
-    pub(super) fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> PaperKey {
+    fn request_key(&self, noun: &str, caller: &Identity, word: &str) -> PaperKey {
         let parts = [
             b"request",
             noun.as_bytes(),
@@ -315,12 +315,7 @@ impl Desk<'_> {
         Err(Refusal::UpstreamBusy)
     }
 
-    pub(super) fn is_bound_to(
-        &self,
-        owner: &Identity,
-        paper: &Paper,
-        content: &str,
-    ) -> Result<bool, Refusal> {
+    fn is_bound_to(&self, owner: &Identity, paper: &Paper, content: &str) -> Result<bool, Refusal> {
         Ok(self.open::<IdempotentRequest>(owner, paper)?.content == content)
     }
 

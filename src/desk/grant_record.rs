@@ -32,6 +32,7 @@ pub(super) fn gone_key(key: &PaperKey) -> PaperKey {
     gone
 }
 
+/// Returns the number of a grant, which its sealed code carries.
 pub(super) fn number(key: &PaperKey) -> u64 {
     u64::from_be_bytes(key[..8].try_into().expect("8 of 16"))
 }
@@ -44,6 +45,7 @@ pub(super) fn key_of_number(seal: &Seal, number: u64) -> PaperKey {
     key
 }
 
+/// Returns the owner of one partition of an organisation's roster.
 pub(super) fn roster(seal: &Seal, organisation: &str, partition: u8) -> Identity {
     seal.owner("roster", organisation, partition)
 }

@@ -56,7 +56,7 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// The refusals of [`StoreClient`].
+    /// The refusals of [`crate::store_client::StoreClient`].
     pub async fn record_operation(&self, by: &AccessToken, act: Act) -> Result<(), Refusal> {
         let deed = AuditedAct::new(by.holder(), Role::Operator, act.word());
         self.record_deeds(vec![deed]).await

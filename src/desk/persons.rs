@@ -17,6 +17,7 @@ pub(super) struct NamedPerson {
 }
 
 impl NamedPerson {
+    /// Returns the document. The name must have the form of one.
     pub(super) fn check(&self, now: Time) -> Result<Document, Rejection> {
         let document = Document::parse(&self.cert_type, &self.cert_no, now.day())?;
         match is_name(&self.name) {
@@ -44,6 +45,7 @@ impl From<&MaskedIdentity> for MaskedPerson {
     }
 }
 
+/// Returns name and document number of a person on record, masked.
 pub(super) fn masked_of(profile: &Profile) -> MaskedIdentity {
     MaskedIdentity {
         name: MaskedName::of(profile.name.as_deref().unwrap_or_default()),

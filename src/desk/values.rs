@@ -58,6 +58,7 @@ pub(super) fn next(last: &Paper) -> String {
     base32::text(&last.cursor().to_bytes())
 }
 
+/// Parses the cursor of a page; `Malformed` for any other text.
 pub(super) fn cursor(text: &str) -> Result<Cursor, Refusal> {
     let bytes = base32::bytes(text, Cursor::BYTES).ok_or(Refusal::Malformed)?;
     let bytes = bytes

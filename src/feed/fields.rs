@@ -23,11 +23,11 @@ pub(super) struct EventFields<'l> {
     #[serde(borrow)]
     pub(super) event: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    pub(super) cert_type: Option<BorrowedText<'l>>,
+    cert_type: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    pub(super) cert_no: Option<BorrowedText<'l>>,
+    cert_no: Option<BorrowedText<'l>>,
     #[serde(borrow)]
-    pub(super) registration: Option<BorrowedText<'l>>,
+    registration: Option<BorrowedText<'l>>,
     #[serde(borrow)]
     pub(super) name: Option<BorrowedText<'l>>,
     #[serde(borrow)]
@@ -178,6 +178,7 @@ pub fn document(
 }
 
 impl EventFields<'_> {
+    /// Returns the document that the line names.
     pub(super) fn document(&self, today: u32) -> Result<Document, Rejection> {
         fn text<'f>(field: &'f Option<BorrowedText<'_>>) -> Option<&'f str> {
             field.as_ref().map(|text| &*text.0)
@@ -191,6 +192,7 @@ impl EventFields<'_> {
         )
     }
 
+    /// Returns what the source says of the reason, and the person, whose name is unknown.
     pub(super) fn assertion(
         &self,
         document: Document,
@@ -220,6 +222,7 @@ impl EventFields<'_> {
         Ok((assertion, nameless))
     }
 
+    /// Returns the sequence number, if it is one that a source may have reached today.
     pub(super) fn seq(&self, today: u32) -> Result<u64, Rejection> {
         let seq = self.seq.ok_or(Rejection::MissingField("seq"))?;
         match seq <= SEQ_ALWAYS || seq <= seq_max(today) {
@@ -228,11 +231,13 @@ impl EventFields<'_> {
         }
     }
 
+    /// Returns the last day, if there is one.
     pub(super) fn until(&self) -> Result<Option<u32>, Rejection> {
         let day = |text: &BorrowedText<'_>| parse_day(&text.0).ok_or(Rejection::BadUntil);
         self.until.as_ref().map(day).transpose()
     }
 
+    /// Returns the division, if there is one.
     pub(super) fn region(&self) -> Result<Option<u32>, Rejection> {
         let region = |text: &BorrowedText<'_>| parse_region(&text.0).ok_or(Rejection::BadRegion);
         self.region.as_ref().map(region).transpose()

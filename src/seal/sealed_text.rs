@@ -20,10 +20,13 @@ use std::time::Duration;
 /// Why a key must be present.
 pub(super) const WHOLE: &str = "doors for which a part of a ring has no keys are not opened";
 
+/// Version of the form, in the high half of the first byte.
 pub(super) const VERSION: u8 = 1;
 
+/// Length of kind and version, key id and nonce, in bytes.
 pub(super) const HEAD: usize = 2 + NONCE_LEN;
 
+/// Length of the tag in bytes.
 pub(super) const TAG: usize = 16;
 
 /// Length of the longest sealed text, in bytes: a token with its names.
@@ -157,6 +160,7 @@ impl Seal {
         file.into().mark
     }
 
+    /// Seals contents, and returns the text.
     pub(super) fn print(&self, kind: TokenKind, nonces: &Nonces, plain: &[u8]) -> String {
         let mut bytes = vec![0; HEAD + plain.len() + TAG];
         bytes[HEAD..HEAD + plain.len()].copy_from_slice(plain);
@@ -187,6 +191,7 @@ impl Seal {
         tag.copy_from_slice(sealed.as_ref());
     }
 
+    /// Opens sealed bytes in place; None if our keys did not seal them as this kind.
     pub(super) fn open<'b>(&self, kind: TokenKind, bytes: &'b mut [u8]) -> Option<&'b [u8]> {
         let (head, rest) = bytes.split_at_mut_checked(HEAD)?;
         if head[0] != VERSION << 4 | kind as u8 {
@@ -231,6 +236,7 @@ impl Seal {
     }
 }
 
+/// Reads a time of six bytes.
 pub(super) fn time48(bytes: &[u8]) -> Time {
     let mut eight = [0; 8];
     eight[2..].copy_from_slice(bytes);

@@ -130,7 +130,7 @@ pub struct AppState {
     pub door_loads: DoorLoads,
     /// Whether the last reload succeeded for all files.
     pub is_reloaded: AtomicBool,
-    pub(super) desk_requests_per_second: AtomicU32,
+    desk_requests_per_second: AtomicU32,
     /// Issuer of offline codes; None if the node issues none.
     pub offline: Option<Arc<OfflineIssuer>>,
     /// The status list; None if the node issues no offline codes.
@@ -142,15 +142,15 @@ pub struct AppState {
     pub(super) exchange_limiter: RateLimiter,
     pub(super) offline_codes: moka::sync::Cache<(Identity, u8), Arc<AtomicU8>>,
     pub(super) settings: Settings,
-    pub(super) desk_budgets: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
+    desk_budgets: moka::sync::Cache<Identity, Arc<std::sync::Mutex<Budget>>>,
     pub(super) show_limiter: RateLimiter,
     pub(super) scan_limiter: RateLimiter,
     pub(super) bulk_limiter: RateLimiter,
     pub(super) bulks: Arc<ConcurrencyCounter>,
     pub(super) backups: Arc<ConcurrencyCounter>,
     /// Number of readings of the revocations.
-    pub(super) revoked_readings: AtomicU32,
-    pub(super) draining: AtomicBool,
+    revoked_readings: AtomicU32,
+    draining: AtomicBool,
 }
 
 impl AppState {

@@ -60,6 +60,7 @@ impl Service {
         }
     }
 
+    /// Returns the desk for one request.
     pub(super) fn desk(&self, now: Time) -> Desk<'_> {
         let AppState {
             seal,

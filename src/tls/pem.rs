@@ -34,6 +34,7 @@ pub enum TlsError {
     NoSystemAuthorities,
 }
 
+/// Reads a file within the limit.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let failed = |error| TlsError::Io(path.to_owned(), error);
     let file = std::fs::File::open(path).map_err(failed)?;
@@ -61,6 +62,7 @@ pub(super) fn certificates(
     }
 }
 
+/// Returns the first private key of a file.
 pub(super) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::NoKey(path.to_owned()))
 }

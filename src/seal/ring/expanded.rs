@@ -37,6 +37,7 @@ pub(in crate::seal) struct RestCiphers {
     pub(in crate::seal) papers: [Option<LessSafeKey>; PaperPurpose::ALL.len()],
 }
 
+/// Derivation name of the key that makes keys of papers and owners.
 pub(super) const PAPER_NAMES: &[u8] = b"liangma paper names 1";
 
 impl KeyRing {

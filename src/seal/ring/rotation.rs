@@ -31,6 +31,7 @@ pub(super) struct RotatedKey<S> {
 }
 
 impl<S: RandomSecret> RotatedKey<S> {
+    /// Returns a new key.
     pub(super) fn new(id: u8, state: KeyState, now: Time) -> RotatedKey<S> {
         RotatedKey {
             id,
@@ -90,10 +91,12 @@ pub(super) fn free_ids<S>(newest: u8, keys: &[RotatedKey<S>]) -> impl Iterator<I
         .filter(move |id| *id != 0 && !used.contains(id))
 }
 
+/// Removes all previous keys.
 pub(super) fn drop_previous<S>(keys: &mut Vec<RotatedKey<S>>) {
     keys.retain(|key| key.state != KeyState::Previous);
 }
 
+/// Returns a line for each key.
 pub(super) fn lines<S>(keys: &[RotatedKey<S>]) -> Vec<KeyLine> {
     let line = |key: &RotatedKey<S>| KeyLine {
         id: key.id,

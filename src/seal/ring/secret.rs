@@ -104,11 +104,13 @@ impl Serialize for SignSecret {
 }
 
 impl Secret<16> {
+    /// Returns the cipher with this key.
     pub(super) fn cipher(&self) -> LessSafeKey {
         LessSafeKey::new(UnboundKey::new(&AES_128_GCM_SIV, &self.0).expect("16 bytes are a key"))
     }
 }
 
+/// Derives a secret of its own for a purpose.
 pub(super) fn derive<const BYTES: usize>(secret: &Secret, purpose: &[u8]) -> Secret<BYTES> {
     let mut key = Secret([0; BYTES]);
     derivation::fill(&secret.0, purpose, &mut key.0);

@@ -37,6 +37,7 @@ impl TokenKind {
         TokenKind::Grant,
     ];
 
+    /// Returns the derivation name of the keys of this kind.
     pub(super) fn purpose(self) -> &'static [u8] {
         match self {
             TokenKind::Code => b"liangma code 1",

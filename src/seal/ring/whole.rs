@@ -75,6 +75,7 @@ impl<'de> de::Visitor<'de> for RestKeysVisitor {
 }
 
 impl RestKeyList {
+    /// Returns the key that seals.
     pub(super) fn current(&self) -> &RestKey {
         let current = |key: &&RestKey| key.state == KeyState::Current;
         let current = self.0.iter().find(current);
@@ -128,6 +129,7 @@ pub struct RingFile {
 /// Previous keys of data at rest at most: each is tried where a tag does not fit.
 pub(super) const REST_PREVIOUS_MAX: usize = 6;
 
+/// What the file of a ring begins with.
 pub(super) const HEADER: &str = "# The key ring of liangma. Whoever reads it can make codes and read names: keep it at mode 0600.\n\
 # `liangma keys rotate` changes the token keys, with --sign the signing keys, with --rest the keys of data at rest.\n\n";
 
@@ -193,6 +195,7 @@ impl RingFile {
         key.destroyed.map(Time)
     }
 
+    /// Returns what is wrong with the ring, if anything is.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let with = |state| self.rest.0.iter().filter(|key| key.state == state).count();
         if with(KeyState::Current) != 1 || with(KeyState::Next) > 1 {

@@ -15,6 +15,7 @@ use crate::store::error::Error;
 use crate::store::record::Record;
 use redb::{Database, ReadableTable};
 
+/// What a commit did.
 #[derive(Default)]
 pub(super) struct Committed {
     pub(super) outcomes: Vec<ChangeOutcome>,
@@ -90,6 +91,7 @@ pub(super) fn note(known: &mut ChangeOutcome, outcome: ChangeOutcome) {
     }
 }
 
+/// The tables of residents in a transaction.
 pub(super) struct Tables<'t> {
     pub(super) words: redb::Table<'t, u64, u128>,
     pub(super) residents: redb::Table<'t, u64, &'static [u8]>,

@@ -11,6 +11,7 @@ pub(super) const RESIDENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("
 /// Words in the upper half, their tags in the lower.
 pub(super) const WORDS: TableDefinition<u64, u128> = TableDefinition::new("words");
 
+/// Format, mark of the ring, and counts, by name.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// Number of the table layout. A store with another number is refused.
@@ -41,6 +42,7 @@ impl Settings {
     }
 }
 
+/// Name of the file.
 pub(super) const FILE: &str = "liangma.redb";
 
 /// Returns whether the directory has a store.
@@ -71,12 +73,14 @@ pub fn check_ring(folder: &Path, mark: [u8; 16]) -> Result<(), Error> {
     }
 }
 
+/// Opens the file, or creates it without tables.
 pub(super) fn open_file(settings: &Settings) -> Result<Database, redb::DatabaseError> {
     Database::builder()
         .set_cache_size(settings.cache_bytes)
         .create(settings.folder.join(FILE))
 }
 
+/// Returns the number of residents on record.
 pub(super) fn count(db: &Database) -> Result<u64, Error> {
     let txn = db.begin_read().map_err(failed)?;
     let words = txn.open_table(WORDS).map_err(failed)?;
@@ -92,6 +96,7 @@ pub fn make_private(folder: &Path) -> std::io::Result<()> {
     private_file::create_folder(folder)
 }
 
+/// Returns a failure of the disk, or of what is read from it.
 pub(super) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Failed(Box::new(error))
 }

@@ -12,6 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 /// Every record must have a word.
 pub(super) const WORDLESS: Error = Error::Damaged("no word for a record");
 
+/// Returns the word at an id; `Damaged` if its tag is wrong, None if the id is free.
 pub(super) fn word_at(
     words: &impl ReadableTable<u64, u128>,
     tags: &StatusTags,
@@ -63,6 +64,7 @@ pub(super) fn genuine<'b>(
         .ok_or(Error::Damaged("a record that is not as it was written"))
 }
 
+/// Returns the record of a resident; None if there is none.
 pub(super) fn find(
     db: &Database,
     tags: &StatusTags,
@@ -77,6 +79,7 @@ pub(super) fn find(
     })
 }
 
+/// Where a resident is, or would be.
 pub(super) enum RecordLocation {
     Own(LocatedRecord),
     Free { id: ResidentId, steps: u64 },
@@ -113,10 +116,12 @@ pub(super) fn place(
     Err(Error::Crowded)
 }
 
+/// Parses a record without its tag.
 pub(super) fn read_record(bytes: &[u8]) -> Result<Record, Error> {
     Record::from_bytes(bytes).ok_or(Error::Damaged("a record"))
 }
 
+/// Returns the identity with a home of fewer bits, for tests that need collisions.
 pub(super) fn shorten(mut who: Identity, home_bits: u32) -> Identity {
     if home_bits < 64 {
         who.home.0 &= (1 << home_bits) - 1;

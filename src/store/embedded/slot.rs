@@ -25,6 +25,7 @@ pub(super) struct DatabaseSlot {
 }
 
 impl DatabaseSlot {
+    /// Reads the open file. Damaged data is counted and logged.
     pub(super) fn with<T>(
         &self,
         read: impl FnOnce(&Database) -> Result<T, Error>,

@@ -31,6 +31,7 @@ const COMMIT_CHANGES_MAX: usize = 65_536;
 /// Where what a step of sealing anew found is waited for.
 type ResealReply = oneshot::Sender<Result<reseal::ResealStep, Error>>;
 
+/// What the writer is asked to do.
 pub(super) enum Job {
     Apply(CommitBatch),
     /// Papers to remove, and the sender for the result.

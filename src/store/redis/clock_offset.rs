@@ -60,6 +60,7 @@ impl OpenedRedis {
         Ok(told.map(|ahead| own.saturating_add(ahead)))
     }
 
+    /// Announces an offset to other nodes, for [`OFFSET_LIFE`].
     pub(super) async fn tell_offset(&self, offset: i64) -> Result<(), Error> {
         let clock = self.clock_offset(0).await?;
         let said_at = clock.saturating_add(Moment::now().0 as i64);

@@ -62,7 +62,7 @@ pub struct OpenedRedis {
     pub(super) replicas: u32,
     pub(super) asking: [Arc<Mutex<PrimaryConnection>>; PARTITIONS],
     pub(super) residents: u64,
-    pub(super) written: bool,
+    written: bool,
 }
 
 impl OpenedRedis {
@@ -140,6 +140,7 @@ impl OpenedRedis {
         Ok(opened)
     }
 
+    /// Returns the state of a partition.
     pub(super) async fn state(&self, partition: usize) -> Result<PartitionState, Error> {
         let mut held = self.asking[partition].lock().await;
         let mut link = held.get().await?;

@@ -72,12 +72,13 @@ pub struct Redis {
     pub(super) ends: Mutex<Vec<JoinHandle<()>>>,
     pub(super) followers: Mutex<Vec<JoinHandle<()>>>,
     /// When replicas were last found missing for each partition, as a [`Moment`]; 0: never.
-    pub(super) replicas_missing: [AtomicU64; PARTITIONS],
+    replicas_missing: [AtomicU64; PARTITIONS],
     /// Random name of this node where nodes take turns.
     pub(super) sweeper: [u8; 8],
 }
 
 impl Redis {
+    /// Returns the identity with a home of fewer bits, for tests that need collisions.
     pub(super) fn shorten(&self, mut who: Identity) -> Identity {
         let bits = self.opened.settings.home_bits;
         if bits < 64 {
@@ -211,7 +212,7 @@ const MISSING_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Submitted {
     /// Whether each change counts as its event.
     pub(super) counted: Vec<bool>,
-    pub(super) parts: Vec<(Vec<usize>, writer::WriteOutcome)>,
+    parts: Vec<(Vec<usize>, writer::WriteOutcome)>,
 }
 
 impl Submitted {
