@@ -1,4 +1,5 @@
 //! Computes when refused clients should return, from their number and the spare capacity. Pure functions of counts and times.
+//! `http/problem` spreads the result at random.
 
 use std::time::Duration;
 

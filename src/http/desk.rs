@@ -1,4 +1,5 @@
-//! The desk in HTTP: paths, methods, query parameters and the idempotency key. None of it is on the hot path.
+//! The desk in HTTP: matches paths and methods of the table of acts (`desk/roles`), and parses query parameters and the idempotency
+//! key. None of it is on the hot path.
 
 use super::door::Door;
 use crate::desk::Params;
@@ -133,7 +134,7 @@ pub fn params(query: Option<&str>) -> Params<'_> {
 ///
 /// # Errors
 ///
-/// `Malformed` if the header stands twice, or its value is empty, too long or not visible ASCII.
+/// `Malformed` if the header occurs twice, or its value is empty, too long or not visible ASCII.
 pub fn idempotency(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else {
