@@ -120,7 +120,7 @@ impl Hasher for IdHasher {
     }
 }
 
-/// Returns the capacity beyond the residents at the start: a tenth, and some more.
+/// Returns the capacity for `residents` at the start: a tenth and 100,000 more than they are.
 fn room_for(residents: u64) -> usize {
     (residents + residents / 10 + 100_000) as usize
 }
@@ -405,7 +405,7 @@ impl Board {
         }
     }
 
-    /// Records the same for one partition.
+    /// Records for one partition that the store was alive at `now`, and that everything it acknowledged there before is here.
     pub fn confirm_partition(&self, nth: usize, now: Moment) {
         self.as_of[nth].fetch_max(now.0, Relaxed);
     }

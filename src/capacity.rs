@@ -262,7 +262,7 @@ pub struct Plan {
     pub nodes_per_zone: u64,
     /// Use of each node's cores at the peak with all zones, 0 to 1.
     pub use_usual: f64,
-    /// Use of each node's cores at the peak with one zone lost, 0 to 1.
+    /// Use of each node's cores at the peak with one zone down, 0 to 1.
     pub use_zone_lost: f64,
     /// Memory of each node in bytes.
     pub node_memory: f64,
@@ -371,9 +371,9 @@ impl Plan {
         let gbit = |bits: f64| format!("{:.2} Gbit/s", bits / 1e9);
         let percent = |part: f64| format!("{:.0} %", part * 100.0);
         let lost = if load.zones == 1 {
-            "a node lost"
+            "a node down"
         } else {
-            "a zone lost"
+            "a zone down"
         };
         let way = if load.is_l7 { "L7" } else { "L4" };
         vec![
@@ -573,13 +573,13 @@ mod tests {
              were measured, on the machine and by the commands of [benchmarks.md](../benchmarks.md); measure where you run, and compare.\n\n\
              ## The arithmetic\n\n\
              - **Cores kept busy** = shows × their processor time + scans × theirs + lines of bulk scans × theirs. Past ten million residents all of it × 1.08.\n\
-             - **Nodes.** At the peak, with one zone lost, half of each core stays free: cores ÷ 0.5 ÷ cores of a node, spread over the zones that are left, and as many \
-             in the lost one. Two a zone at least, so that one may be restarted. In one zone alone a node is what may be lost, and three are the least.\n\
+             - **Nodes.** At the peak, with one zone down, half of each core stays free: cores ÷ 0.5 ÷ cores of a node, spread over the zones that are left, and as many \
+             in the one that is down. Two a zone at least, so that one may be restarted. In one zone alone a node is what may fail, and three are the least.\n\
              - **Memory of a node** = (residents × the board's bytes + 450 MiB for program and caches + 16,256 connections × 20 KiB) × 1.15. Every node holds everybody, so memory \
              does not fall with more nodes.\n\
              - **Redis.** Sixteen partitions over the primaries; the largest primary has the most partitions, rounded up. It holds residents × bytes × its part, papers, and a stream for each \
              partition; its machine has twice that, and so has its disk. A replica in every other zone, two at most.\n\
-             - **Balancers** take 1.0 (L4) or 1.5 (L7) times the processor time of the nodes, half of it free with one zone lost. TLS comes on top: measure it with your certificates.\n\
+             - **Balancers** take 1.0 (L4) or 1.5 (L7) times the processor time of the nodes, half of it free with one zone down. TLS comes on top: measure it with your certificates.\n\
              - **Network** = (bytes of a request or an answer + 132 bytes of packet heads) × 8 × rate. TLS adds some 30 bytes a record, and some 4 KB a new connection.\n\n\
              What it leaves out: how many phones are connected at once (`resident_connections_max`, the balancer's `L7_MAX`), the desk, feeds (9,700 a second were measured over one Redis \
              Cluster) and status lists.\n\n\

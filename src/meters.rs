@@ -63,10 +63,10 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "partitions, of 16, for which this node gives no colour because its data is too old",
     ),
     (
-        "liangma_partitions_lost",
+        "liangma_partitions_unavailable",
         "gauge",
         "",
-        "partitions, of 16, whose primary has failed according to a majority of the cluster; no node has them",
+        "partitions, of 16, whose primary has failed according to a majority of the cluster: no node can read them",
     ),
     (
         "liangma_clock_steps_total",
@@ -1320,7 +1320,7 @@ impl Meters {
         self.gauge("liangma_data_age_seconds", &[], snapshot.age.as_secs_f64());
         self.gauge("liangma_ready", &[], f64::from(u8::from(snapshot.ready)));
         self.gauge("liangma_partitions_too_old", &[], snapshot.too_old.into());
-        self.gauge("liangma_partitions_lost", &[], snapshot.lost.into());
+        self.gauge("liangma_partitions_unavailable", &[], snapshot.lost.into());
         self.count("liangma_clock_steps_total", &[], snapshot.clock_steps);
         self.gauge("liangma_clock_offset_seconds", &[], snapshot.clock_apart);
         self.count("liangma_audit_links_total", &[], snapshot.audit_links);

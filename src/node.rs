@@ -396,7 +396,7 @@ async fn sweep(app: Arc<AppState>, keep: Retention, every: Duration) {
                 .then_some("the clock leapt forward less than a day ago"),
         };
         if let Some(why) = put_off {
-            tracing::warn!(why, "nothing is swept");
+            tracing::warn!(why, "papers past their retention are not removed now");
             tokio::time::sleep(every.min(SWEEP_RETRY)).await;
             continue;
         }

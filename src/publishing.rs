@@ -159,7 +159,7 @@ impl Publisher {
                 return;
             }
             Err(error) => {
-                tracing::debug!(%error, "the turn to publish a status list cannot be stored");
+                tracing::debug!(%error, "the store did not take this node's turn to publish a status list: the node tries again");
                 return;
             }
         }

@@ -269,7 +269,7 @@ fn doubt_clock(settings: &Settings) {
     if let Some(ago) = written.filter(|ago| *ago > LONG_AWAY) {
         tracing::warn!(
             days = ago.as_secs() / 86_400,
-            "by this clock the store was last written many days ago, and the clock may be wrong: nothing is swept for a day"
+            "by this clock the store was last written many days ago, and the clock may be wrong: no paper past its retention is removed for a day"
         );
         offset::note_leap();
     }
@@ -318,7 +318,7 @@ async fn open_over(
     // Memory for the board is allocated now, which takes seconds for a province.
     tracing::info!(
         residents,
-        "the store has these residents: allocating the board"
+        "the residents in the store were counted: allocating the board"
     );
     let meters = Arc::new(Meters::new());
     let metrics = meters.store.clone();

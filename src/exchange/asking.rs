@@ -169,7 +169,8 @@ impl Exchange {
         }
     }
 
-    /// Returns the time that a gate waits, whatever delays the node's runtime.
+    /// Returns the longest time that a gate waits for a peer: the deadline of the request and a quarter more, in case the node's
+    /// runtime is delayed.
     fn patience(&self) -> Duration {
         self.settings.wait + self.settings.wait / 4
     }

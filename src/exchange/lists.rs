@@ -64,10 +64,18 @@ pub async fn run(recogniser: Arc<Recogniser>, every: Duration, pinned: PinnedCon
                 }
                 Ok(()) => {}
                 Err(why) if failing.insert(issuer) => {
-                    tracing::warn!(issuer, why, "the status list of an issuer does not come");
+                    tracing::warn!(
+                        issuer,
+                        why,
+                        "the status list of another issuer cannot be fetched"
+                    );
                 }
                 Err(why) => {
-                    tracing::debug!(issuer, why, "the status list of an issuer does not come")
+                    tracing::debug!(
+                        issuer,
+                        why,
+                        "the status list of another issuer cannot be fetched"
+                    )
                 }
             }
         }

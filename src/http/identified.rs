@@ -66,7 +66,7 @@ impl IdentifiedRequest {
     }
 }
 
-/// Returns the header `traceparent`; None if it is missing or stands twice.
+/// Returns the header `traceparent`; None if it is missing or occurs twice.
 fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(TRACEPARENT).iter();
     let one = all.next()?.to_str().ok()?;

@@ -410,7 +410,8 @@ pub fn plain_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Bytes of a host and a port (RFC 3986, 3.2). A comma would make two hosts of one.
+/// Bytes of a host and a port (RFC 3986, 3.2). The comma, which the RFC allows, is left out: a reader of lists would take one host
+/// for two.
 const HOST_BYTES: [bool; 256] = {
     let mut bytes = [false; 256];
     let mut byte = 0;
@@ -584,7 +585,7 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     Ok(token)
 }
 
-/// Returns the value of a query parameter; the last one if it stands twice.
+/// Returns the value of a query parameter; the last one if it occurs twice.
 pub fn param<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
     let mut pairs = uri.query()?.split('&').rev();
     pairs.find_map(|pair| match pair.split_once('=') {

@@ -291,8 +291,11 @@ fn what_was_revoked_stays_so_and_nothing_is_swept_by_whatever_clock_is_wrong() {
             // By the first node, or by the second, whose clock is right, beside a Redis whose clock is wrong.
             let put_off = || -> usize {
                 let logs = nodes.iter().map(Node::log);
-                logs.map(|log| log.matches("nothing is swept").count())
-                    .sum()
+                logs.map(|log| {
+                    log.matches("papers past their retention are not removed now")
+                        .count()
+                })
+                .sum()
             };
             let before = put_off();
             clock.set(step);

@@ -156,7 +156,7 @@ fn a_node_that_is_not_filled_yet_reads_through() {
         node.scan(&ring.seals.scanner(), &code)
     };
     until("the first partition is followed", || {
-        show(&seen).status == 200 && node.log().contains("the store is lost")
+        show(&seen).status == 200 && node.log().contains("the store is unavailable")
     });
     assert_eq!(show(&seen).state(), "red");
     // Behind the back of those who follow, so that the store alone knows.

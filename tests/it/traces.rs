@@ -217,7 +217,7 @@ fn feeds_and_the_desk_are_spans_under_their_callers_trace_and_shows_and_scans_ar
     assert_eq!(declared.status, 201, "{}", text(&declared.body));
     let declared = declared.json();
     let paper = declared["id"].as_str().expect("an id");
-    // A trace that is none, or stands twice, is ignored.
+    // A trace that is none, or occurs twice, is ignored.
     let desk = |ask: Ask| ask.bearer(&session).at(node.address(Door::Desk)).status;
     let torn = format!("00-{TRACE}-{PARENT}");
     assert_eq!(

@@ -20,7 +20,8 @@ pub struct KeyRing {
     /// Makes keys of papers and owners.
     pub(in crate::seal) paper_names: hmac::Key,
     pub(super) current: u8,
-    /// When the current key came into use: the rotation creates the next key at that moment.
+    /// When the current key came into use. The rotation that made it current created the next key, so this is the time of the
+    /// next key's creation.
     pub(in crate::seal) current_since: Time,
     /// Keys by id, one for each [`TokenKind`]; None where a part has none.
     pub(super) keys: [Option<Box<[Option<LessSafeKey>; 8]>>; 256],

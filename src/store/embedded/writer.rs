@@ -36,7 +36,7 @@ pub(super) enum Job {
     Apply(CommitBatch),
     /// Papers to remove, and the sender for the result.
     Remove(Vec<papers::PaperRowKey>, oneshot::Sender<Result<(), Error>>),
-    /// Some rows that are to be sealed anew.
+    /// Seal some rows anew from this place on; the result goes to the sender.
     Reseal(reseal::ResealPlace, RestSeal, ResealReply),
     Close,
 }
@@ -100,17 +100,17 @@ impl CommitWriter {
                     match self.recover() {
                         Ok(()) => {
                             tracing::info!(
-                                "the store is back: its file was opened again and took a commit"
+                                "the store is available again: its file was opened again and took a commit"
                             );
                             well = true;
                         }
-                        Err(error) => tracing::debug!(%error, "the store is still lost"),
+                        Err(error) => tracing::debug!(%error, "the store is still unavailable"),
                     }
                 }
                 if let Err(error) = self.commit(group)
                     && std::mem::take(&mut well)
                 {
-                    tracing::error!(%error, "the store is lost: nothing can be written");
+                    tracing::error!(%error, "the store is unavailable: nothing can be written");
                 }
             }
             if worked {

@@ -36,7 +36,7 @@ const ENTRIES_MAX: usize = 64;
 /// Pause after a reply with news, so that under load each reply brings several entries.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// Pauses between attempts to reach a lost store: the first and the longest.
+/// Pauses between attempts to reach an unavailable store: the first and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const COMMIT_WAIT: Duration = Duration::from_millis(700);
 
 /// Times that a whole reading is put off, [`COMMIT_WAIT`] each, while a primary has too few replicas. A fail-over ends within
-/// that; a replica that is lost for longer stops no reading.
+/// that; a replica that is unavailable for longer stops no reading.
 const PUT_OFF_MAX: u32 = 6;
 
 /// Changes that are remembered as unreplicated. Feeds are refused meanwhile, so only rejected attempts add to them.
@@ -116,7 +116,8 @@ pub struct Follower {
     doubts_whole: bool,
     /// Times that a whole reading was put off because replicas were missing.
     put_off: u32,
-    /// When to compare the store with the board again, which knew more.
+    /// When to read the partition whole again, because the board knew more than the store or versions could not be raised; None if
+    /// neither holds.
     recount: Option<Instant>,
     /// Versions could not be raised because the store takes no writes. Holds whether it had gone back.
     unraised: Option<bool>,
@@ -492,7 +493,7 @@ impl Follower {
         }
     }
 
-    /// Continues after a lost connection, if the stream still has the last position.
+    /// Continues after a cut connection, if the stream still has the last position.
     async fn resume(&mut self) -> Result<Step, Error> {
         if self.doubts_whole {
             return Ok(Step::Sync(None));
@@ -507,7 +508,7 @@ impl Follower {
             tracing::info!(
                 partition = self.partition,
                 entries = self.position.seq.saturating_sub(sure.seq),
-                "the connection was lost: entries that replicas may not have had are read again"
+                "the connection was cut: entries that replicas may not have had are read again"
             );
             self.position = sure;
             self.unreplicated.on_primary_lost();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub struct StoreHealth {
-    /// A bit for each lost partition.
+    /// A bit for each partition that is unavailable.
     lost: AtomicU32,
     /// The fault of each partition.
     faults: Mutex<[Option<StoreFault>; PARTITIONS]>,
@@ -45,11 +45,15 @@ impl StoreHealth {
             .enumerate()
             .any(|(nth, other)| nth != partition && *other == Some(fault));
         if before == 0 {
-            tracing::error!(%error, "the store is lost: answers come from memory, and age");
+            tracing::error!(
+                partition,
+                %error,
+                "the store is unavailable for at least this partition: its answers come from memory, and age"
+            );
         } else if new {
-            tracing::error!(partition, %error, "the store is lost for another reason");
+            tracing::error!(partition, %error, "the store is unavailable for another reason");
         } else {
-            tracing::debug!(partition, %error, "one more partition of the store is lost");
+            tracing::debug!(partition, %error, "one more partition of the store is unavailable");
         }
     }
 
@@ -60,7 +64,7 @@ impl StoreHealth {
         }
         lock(&self.faults)[partition] = None;
         if before == 1 << partition {
-            tracing::info!("the store is back: all {PARTITIONS} partitions");
+            tracing::info!("the store is available again: all {PARTITIONS} partitions");
         }
     }
 }

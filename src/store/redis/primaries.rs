@@ -28,7 +28,7 @@ pub const REPLICA_WAIT: Duration = Duration::from_secs(1);
 /// Shortest interval of lookups of the primaries after failures.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Validity of a majority's statement about lost partitions.
+/// Validity of a majority's statement about partitions whose primary has failed.
 const LOST_LIFE: Duration = Duration::from_secs(3);
 
 /// Interval at which voters are asked for the primaries.
@@ -56,7 +56,7 @@ pub struct Primaries {
 #[derive(Default)]
 struct KnownPrimaries {
     of: PartitionPrimaries,
-    /// A bit for each partition that a majority calls lost.
+    /// A bit for each partition whose primary a majority calls failed.
     lost: u16,
     /// When voters were asked, the last time that a majority answered.
     asked: Moment,
@@ -118,7 +118,7 @@ impl Primaries {
         self.asked(&self.known()).min(now)
     }
 
-    /// Returns a bit for each partition that a majority calls lost, while that is valid. No node has more of it.
+    /// Returns a bit for each partition whose primary a majority calls failed, while that is valid. No node has more of it.
     pub fn lost(&self, now: Moment) -> u16 {
         let known = self.known();
         match now.since(self.asked(&known).min(now)) <= LOST_LIFE {

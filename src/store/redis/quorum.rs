@@ -20,7 +20,7 @@ pub type PartitionPrimaries = [Option<Address>; PARTITIONS];
 #[derive(Clone, Debug, Default)]
 pub struct Elected {
     pub of: PartitionPrimaries,
-    /// A bit for each partition that they call lost.
+    /// A bit for each partition whose primary they call failed.
     pub lost: u16,
 }
 
@@ -163,7 +163,7 @@ fn elected(votes: &[Vote], count: usize) -> PartitionPrimaries {
     })
 }
 
-/// Returns the partitions that more than half of `count` voters call lost.
+/// Returns the partitions that more than half of `count` voters call failed, by their primaries.
 fn lost(votes: &[Vote], count: usize) -> u16 {
     let is_lost = |bit: &u16| votes.iter().filter(|vote| vote.lost & bit != 0).count() > count / 2;
     let bits = (0..PARTITIONS).map(|partition| 1u16 << partition);
@@ -214,7 +214,7 @@ async fn ask(
             let asked = redis::cmd("CLUSTER").arg("NODES").to_owned();
             let nodes: String = match asked.query_async(&mut link).await {
                 Ok(nodes) => nodes,
-                // A user without the right to this command still votes; lost partitions are then unknown.
+                // A user without the right to this command still votes; failed primaries are then unknown.
                 Err(error) if error.code() == Some("NOPERM") => String::new(),
                 Err(error) => return Err(error),
             };

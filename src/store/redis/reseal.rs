@@ -42,7 +42,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Steps that may fail in a row: a fail-over takes some seconds.
 const RETRIES_MAX: u32 = 60;
 
-/// Owners that are gathered before their papers are read, so that neighbours among them share a partition.
+/// Number of owners to gather before their papers are read. They are sorted by partition, so that owners of one partition are read
+/// one after the other.
 const OWNERS_GATHERED: usize = 4_096;
 
 /// How far a walk has come: the records of each partition, then the papers of each server, then the replicas of each partition.

@@ -1,6 +1,6 @@
 //! Puts what was read from the store onto the board, and remembers what replicas may not have. Pure.
 //!
-//! While the primary that reported a change lives, the change is pending. Once that primary is lost the change is doubtful
+//! While the primary that reported a change lives, the change is pending. Once that primary has failed the change is doubtful
 //! until its successor has reported everything it has. Doubtful changes that it lacks are rolled back.
 
 use super::scripts::ReportedChange;
@@ -156,7 +156,7 @@ impl UnreplicatedChanges {
         [self.pending.len(), self.proofs.len()]
     }
 
-    /// Records that the primary of the visible changes is lost.
+    /// Records that the primary of the visible changes has failed.
     pub fn on_primary_lost(&mut self) {
         self.proofs.clear();
         for (id, changes) in self.pending.drain() {
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    /// A board that was shown changes 3, 5 and 6, and has lost the primary that took them.
+    /// A board that was shown changes 3, 5 and 6, and whose primary, which took them, has failed.
     fn lost() -> (Board, UnreplicatedChanges) {
         let (board, mut unreplicated) = (board(), UnreplicatedChanges::default());
         unreplicated.apply_change(&board, &told(2, 0), true);

@@ -192,7 +192,7 @@ fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others()
     let node = &town.nodes[0];
     for (meter, value) in [
         ("liangma_partitions_too_old", lost.len() as f64),
-        ("liangma_partitions_lost", lost.len() as f64),
+        ("liangma_partitions_unavailable", lost.len() as f64),
         ("liangma_ready", 1.0),
     ] {
         assert_eq!(node.meter(meter), value, "{meter}");
@@ -226,7 +226,7 @@ fn nodes_that_are_without_a_lost_shard_alike_stay_ready_and_tell_of_all_others()
     cluster.servers[3].restart();
     town.well_after(Instant::now());
     assert_eq!(ready(&town.nodes[0]).json()["state"], "ready");
-    assert_eq!(town.nodes[0].meter("liangma_partitions_lost"), 0.0);
+    assert_eq!(town.nodes[0].meter("liangma_partitions_unavailable"), 0.0);
     town.is_all_kept(&[]);
 }
 
@@ -245,6 +245,6 @@ fn a_node_that_alone_cannot_reach_a_shard_is_not_ready() {
         let answer = node.get(Door::Ops, "/ready");
         answer.status == 503 && answer.json()["state"] == "too_old"
     });
-    assert_eq!(node.meter("liangma_partitions_lost"), 0.0);
+    assert_eq!(node.meter("liangma_partitions_unavailable"), 0.0);
     assert!(node.meter("liangma_partitions_too_old") >= 5.0);
 }

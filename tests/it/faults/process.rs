@@ -27,7 +27,11 @@ fn a_primary_that_is_killed_and_started_again_has_lost_nothing() {
     for node in 0..2 {
         assert!(town.faults(node, &["gone"]) >= 1.0);
         assert_eq!(town.faults(node, &["emptied", "replaced", "behind"]), 0.0);
-        assert!(town.nodes[node].log().contains("the store is back"));
+        assert!(
+            town.nodes[node]
+                .log()
+                .contains("the store is available again")
+        );
     }
     town.has_lost_nothing(&meanwhile.refused);
 }

@@ -185,8 +185,8 @@ fn a_user_who_may_not_follow_is_told_so_and_not_without_end() {
     until("it is counted", || faults() >= 16.0);
     std::thread::sleep(std::time::Duration::from_secs(1));
     let log = node.log();
-    let said = log.matches("the store is lost").count();
-    // It is lost, and stays so.
+    let said = log.matches("the store is unavailable").count();
+    // It is unavailable, and stays so.
     assert!(faults() < 33.0 && said <= 2, "{} {said}", faults());
 }
 
