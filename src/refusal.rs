@@ -33,9 +33,9 @@ pub enum Refusal {
     NotFound,
     /// The path has other methods.
     MethodNotAllowed,
-    /// The code is not genuine, and of no recognised issuer.
+    /// The code is not genuine and of no recognised issuer, or it is a grant to another organisation.
     CodeInvalid,
-    /// A genuine code has expired.
+    /// A genuine code is not valid at this time: it has expired, or is not valid yet.
     CodeExpired,
     /// Documents of this type cannot log in: staff register the person.
     OfflineRegistration,
@@ -59,7 +59,7 @@ pub enum Refusal {
     NotOnRoster,
     /// The person is not a family member of the caller, or has another name.
     NoConsent,
-    /// The owner has the largest allowed number already.
+    /// The owner has the largest allowed number already, or an appeal about the reason is open.
     LimitReached,
     /// The idempotency key was used for other content.
     IdempotencyMismatch,

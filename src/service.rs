@@ -337,7 +337,7 @@ impl Service {
     }
 
     /// Issues an offline code for a session's resident. `NotFound` if the node issues none or the person is not on record,
-    /// `RateLimited` beyond a resident's daily number, `Busy` beyond this thread's rate of signatures.
+    /// `LimitReached` beyond a resident's daily number, `Busy` beyond this thread's rate of signatures.
     async fn issue_offline(
         &self,
         session: &Session,
@@ -359,14 +359,14 @@ impl Service {
             .get_with((session.identity, generation), Arc::default);
         let counted = |count: u8| (count < OFFLINE_CODES_A_DAY).then_some(count + 1);
         if count.load(Relaxed) >= OFFLINE_CODES_A_DAY {
-            return Err(Refusal::RateLimited);
+            return Err(Refusal::LimitReached);
         }
         if !self.offline_budget.borrow_mut().take(Instant::now()) {
             return Err(Refusal::Busy);
         }
         count
             .fetch_update(Relaxed, Relaxed, counted)
-            .map_err(|_| Refusal::RateLimited)?;
+            .map_err(|_| Refusal::LimitReached)?;
         let holder = OfflineHolder {
             resident,
             check: word.check(),

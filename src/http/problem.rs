@@ -1,4 +1,4 @@
-//! Refusals in HTTP: status code, sentence in each language, problem document, Retry-After. Pure.
+//! Refusals in HTTP: status code, sentence in each language, problem document, Retry-After and its random spread.
 
 use crate::language::Language;
 use crate::refusal::Refusal;
@@ -65,38 +65,42 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::UpstreamBusy, Hans) => "系统繁忙，暂时无法查询，请稍后再试",
         (Refusal::UpstreamBusy, Hant) => "系統繁忙，暫時無法查詢，請稍後再試",
         (Refusal::UpstreamBusy, En) => {
-            "The system is busy and cannot look this up now, please try again later"
+            "The system is busy and cannot look this up now. Please try again later"
         }
         (Refusal::Warming, Hans) => "服务正在启动，请稍后再试",
         (Refusal::Warming, Hant) => "服務正在啟動，請稍後再試",
-        (Refusal::Warming, En) => "The service is starting, please try again later",
+        (Refusal::Warming, En) => "The service is starting. Please try again later",
         (Refusal::Draining, Hans) => "服务正在切换，请稍后再试",
         (Refusal::Draining, Hant) => "服務正在切換，請稍後再試",
-        (Refusal::Draining, En) => "This server is shutting down, please try again",
-        (Refusal::RateLimited, Hans) => "查询过于频繁，请稍后再试",
-        (Refusal::RateLimited, Hant) => "查詢過於頻繁，請稍後再試",
-        (Refusal::RateLimited, En) => "You are asking too often, please try again later",
-        (Refusal::Unauthorized, Hans) => "未登录或凭证无效，请重新登录",
-        (Refusal::Unauthorized, Hant) => "未登錄或憑證無效，請重新登錄",
-        (Refusal::Unauthorized, En) => "No valid credentials, please log in again",
+        (Refusal::Draining, En) => "This server is shutting down. Please try again",
+        (Refusal::RateLimited, Hans) => "操作过于频繁，请稍后再试",
+        (Refusal::RateLimited, Hant) => "操作過於頻繁，請稍後再試",
+        (Refusal::RateLimited, En) => "Too many requests. Please try again later",
+        (Refusal::Unauthorized, Hans) => "未登录或凭证无效，请重新登录或更换凭证",
+        (Refusal::Unauthorized, Hant) => "未登入或憑證無效，請重新登入或更換憑證",
+        (Refusal::Unauthorized, En) => {
+            "No valid credentials. Please log in again or renew the token"
+        }
         (Refusal::SessionExpired, Hans) => "登录已过期，请重新登录",
-        (Refusal::SessionExpired, Hant) => "登錄已過期，請重新登錄",
-        (Refusal::SessionExpired, En) => "The session has expired, please log in again",
+        (Refusal::SessionExpired, Hant) => "登入已過期，請重新登入",
+        (Refusal::SessionExpired, En) => "The session has expired. Please log in again",
         (Refusal::NotPermitted, Hans) => "该凭证无权进行此操作",
         (Refusal::NotPermitted, Hant) => "該憑證無權進行此操作",
         (Refusal::NotPermitted, En) => "These credentials do not permit this",
         (Refusal::Malformed, Hans) => "请求格式有误",
         (Refusal::Malformed, Hant) => "請求格式有誤",
         (Refusal::Malformed, En) => "The request is malformed",
-        (Refusal::UnsupportedMediaType, Hans) => "不支持该内容类型",
-        (Refusal::UnsupportedMediaType, Hant) => "不支援該內容類型",
-        (Refusal::UnsupportedMediaType, En) => "This media type is not supported",
+        (Refusal::UnsupportedMediaType, Hans) => "不支持该内容类型或编码",
+        (Refusal::UnsupportedMediaType, Hant) => "不支援該內容類型或編碼",
+        (Refusal::UnsupportedMediaType, En) => "This media type or content coding is not supported",
         (Refusal::TooLarge, Hans) => "请求内容过大",
         (Refusal::TooLarge, Hant) => "請求內容過大",
         (Refusal::TooLarge, En) => "The request is too large",
-        (Refusal::ExpectationFailed, Hans) => "不支持请求中的 Expect",
-        (Refusal::ExpectationFailed, Hant) => "不支援請求中的 Expect",
-        (Refusal::ExpectationFailed, En) => "The Expect header of the request is not supported",
+        (Refusal::ExpectationFailed, Hans) => "不支持请求标头 Expect 的这一要求",
+        (Refusal::ExpectationFailed, Hant) => "不支援請求標頭 Expect 的這一要求",
+        (Refusal::ExpectationFailed, En) => {
+            "The Expect header asks for something that is not supported"
+        }
         (Refusal::NotFound, Hans) => "没有找到该地址或记录",
         (Refusal::NotFound, Hant) => "沒有找到該地址或記錄",
         (Refusal::NotFound, En) => "Nothing was found: no such path, or nothing on record",
@@ -105,10 +109,10 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::MethodNotAllowed, En) => "This path does not support this method",
         (Refusal::CodeInvalid, Hans) => "健康码无效，请对方重新亮码",
         (Refusal::CodeInvalid, Hant) => "健康碼無效，請對方重新亮碼",
-        (Refusal::CodeInvalid, En) => "The code is not genuine, ask for a fresh one",
-        (Refusal::CodeExpired, Hans) => "健康码已过期，请对方刷新后再扫",
-        (Refusal::CodeExpired, Hant) => "健康碼已過期，請對方刷新後再掃",
-        (Refusal::CodeExpired, En) => "The code has expired, ask for a fresh one",
+        (Refusal::CodeInvalid, En) => "The code is not valid here. Ask for a fresh one",
+        (Refusal::CodeExpired, Hans) => "该码不在有效期内，请对方出示有效的码",
+        (Refusal::CodeExpired, Hant) => "該碼不在有效期內，請對方出示有效的碼",
+        (Refusal::CodeExpired, En) => "The code is not valid at this time. Ask for a current one",
         (Refusal::OfflineRegistration, Hans) => {
             "该证件类型暂不支持线上申领，请到现场由工作人员登记"
         }
@@ -116,7 +120,7 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
             "該證件類型暫不支援線上申領，請到現場由工作人員登記"
         }
         (Refusal::OfflineRegistration, En) => {
-            "This document gets no code online, please register with staff"
+            "This document gets no code online. Please register with staff"
         }
         (Refusal::RecordUnchangeable, Hans) => {
             "记录不可修改或删除；如填报有误，请重新申报，以最新一次为准，历史记录保留"
@@ -127,61 +131,67 @@ pub fn title(refusal: Refusal, language: Language) -> &'static str {
         (Refusal::RecordUnchangeable, En) => {
             "Records cannot be changed or deleted; if one is wrong, declare again: the newest counts and the history stays"
         }
-        (Refusal::GrantRevoked, Hans) => "授权已撤销，请对方重新授权或亮码",
-        (Refusal::GrantRevoked, Hant) => "授權已撤銷，請對方重新授權或亮碼",
+        (Refusal::GrantRevoked, Hans) => "授权已撤回，请对方重新授权或亮码",
+        (Refusal::GrantRevoked, Hant) => "授權已撤回，請對方重新授權或亮碼",
         (Refusal::GrantRevoked, En) => {
-            "The grant was revoked, ask for a new one or for a fresh code"
+            "The grant was revoked. Ask for a new one or for a fresh code"
         }
         (Refusal::GrantExpired, Hans) => "授权已到期，请对方重新授权或亮码",
         (Refusal::GrantExpired, Hant) => "授權已到期，請對方重新授權或亮碼",
         (Refusal::GrantExpired, En) => {
-            "The grant has expired, ask for a new one or for a fresh code"
+            "The grant has expired. Ask for a new one or for a fresh code"
         }
         (Refusal::Internal, Hans) => "系统内部故障，请联系管理单位",
         (Refusal::Internal, Hant) => "系統內部故障，請聯繫管理單位",
-        (Refusal::Internal, En) => "An internal fault occurred, report it to the operator",
+        (Refusal::Internal, En) => "An internal fault occurred. Report it to the operator",
         (Refusal::CodeRevoked, Hans) => "该码已作废，请对方亮码或重新领取",
         (Refusal::CodeRevoked, Hant) => "該碼已作廢，請對方亮碼或重新領取",
-        (Refusal::CodeRevoked, En) => "The code was revoked, ask for a fresh code or for a new one",
+        (Refusal::CodeRevoked, En) => {
+            "The code was revoked. Ask for a live code or a newly issued one"
+        }
         (Refusal::IssuerUnknown, Hans) => "本处不认可该码的签发机构，请查验其他证明",
         (Refusal::IssuerUnknown, Hant) => "本處不認可該碼的簽發機構，請查驗其他證明",
         (Refusal::IssuerUnknown, En) => {
-            "The issuer of this code is not recognised here, ask for another document"
+            "The issuer of this code is not recognised here. Ask for another document"
         }
         (Refusal::SignatureInvalid, Hans) => "该码的签名无效，可能系伪造",
         (Refusal::SignatureInvalid, Hant) => "該碼的簽名無效，可能係偽造",
         (Refusal::SignatureInvalid, En) => {
-            "The signature of this code is invalid, it may be forged"
+            "The signature of this code is invalid. It may be forged"
         }
         (Refusal::IssuerNotEntitled, Hans) => "该签发机构无权出具此类证明",
         (Refusal::IssuerNotEntitled, Hant) => "該簽發機構無權出具此類證明",
-        (Refusal::IssuerNotEntitled, En) => "The issuer of this code is not entitled to state this",
+        (Refusal::IssuerNotEntitled, En) => {
+            "The issuer of this code may not issue this kind of certificate"
+        }
         (Refusal::IssuerUnreachable, Hans) => {
-            "暂时无法联系该码的签发机构，请稍后再扫，或查验其离线码"
+            "暂时无法联系该码的签发机构，请稍后再扫，或请对方出示离线码"
         }
         (Refusal::IssuerUnreachable, Hant) => {
-            "暫時無法聯繫該碼的簽發機構，請稍後再掃，或查驗其離線碼"
+            "暫時無法聯繫該碼的簽發機構，請稍後再掃，或請對方出示離線碼"
         }
         (Refusal::IssuerUnreachable, En) => {
-            "The issuer of this code does not answer, scan again later or ask for an offline code"
+            "The issuer of this code does not answer. Scan again later or ask for an offline code"
         }
         (Refusal::NotOnRoster, Hans) => "该人员未授权本单位，请先由本人授权",
         (Refusal::NotOnRoster, Hant) => "該人員未授權本單位，請先由本人授權",
         (Refusal::NotOnRoster, En) => {
-            "This person has given your organisation no grant, ask the person for one"
+            "This person has given your organisation no grant. Ask the person for one"
         }
         (Refusal::NoConsent, Hans) => "只能为已添加的家庭成员申报，姓名须一致",
         (Refusal::NoConsent, Hant) => "只能為已添加的家庭成員申報，姓名須一致",
         (Refusal::NoConsent, En) => {
             "You can declare only for family members whom you have added, by their exact name"
         }
-        (Refusal::LimitReached, Hans) => "数量已达上限，请先移除，或次日再试",
-        (Refusal::LimitReached, Hant) => "數量已達上限，請先移除，或次日再試",
-        (Refusal::LimitReached, En) => "The limit is reached, remove one or try again tomorrow",
+        (Refusal::LimitReached, Hans) => "已达上限：请先移除一项、等待已提交的办结，或次日再试",
+        (Refusal::LimitReached, Hant) => "已達上限：請先移除一項、等待已提交的辦結，或次日再試",
+        (Refusal::LimitReached, En) => {
+            "The limit is reached: remove an entry, wait for the answer to what is open, or try again tomorrow"
+        }
         (Refusal::IdempotencyMismatch, Hans) => "该幂等键已用于另一请求，请更换后重试",
         (Refusal::IdempotencyMismatch, Hant) => "該冪等鍵已用於另一請求，請更換後重試",
         (Refusal::IdempotencyMismatch, En) => {
-            "This idempotency key was used for another request, use a new key"
+            "This idempotency key was used for another request. Use a new key"
         }
     }
 }

@@ -110,7 +110,10 @@ fn what_is_asked_badly_gets_no_code() {
         codes += 1;
     }
     assert_eq!(codes, 4);
-    issue(&node, &session, "").refuses(429, "rate_limited");
+    // A limit of a day is no rate: nothing says to come back in a second.
+    let refused = issue(&node, &session, "");
+    let problem = refused.refuses(409, "limit_reached");
+    assert!(problem.get("retry_after_ms").is_none(), "{problem}");
     // A node without an issuer has none.
     let plain = Node::start();
     let seals = plain.seals();

@@ -158,13 +158,17 @@ fn people_are_answered_in_their_language() {
     node.feed(&seals.authority(), &[chen.set("home_isolation", 1)]);
     let session = seals.session(&chen);
     for (said, told, busy) in [
-        ("", "居家隔离", "未登录或凭证无效，请重新登录"),
-        ("fr", "居家隔离", "未登录或凭证无效，请重新登录"),
-        ("zh-Hant", "居家隔離", "未登錄或憑證無效，請重新登錄"),
+        ("", "居家隔离", "未登录或凭证无效，请重新登录或更换凭证"),
+        ("fr", "居家隔离", "未登录或凭证无效，请重新登录或更换凭证"),
+        (
+            "zh-Hant",
+            "居家隔離",
+            "未登入或憑證無效，請重新登入或更換憑證",
+        ),
         (
             "fr, en-GB;q=0.8, zh;q=0.2",
             "Home isolation",
-            "No valid credentials, please log in again",
+            "No valid credentials. Please log in again or renew the token",
         ),
     ] {
         let ask = |session: &str| {
