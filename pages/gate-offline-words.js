@@ -20,9 +20,9 @@ learn({
   en: {
     offline_banner: (time, minutes) => "WITHOUT NETWORK: list of " + time + " (" + minutes + " min ago)", offline_old: "the list is old",
     offline_none: "WITHOUT NETWORK: there is no list", offline_live: "NO NETWORK", offline_live_says: "A live code cannot be checked without the network: ask for a saved or printed one.",
-    void: "REVOKED", void_says: "This is no colour. Ask for a live code, or look at a document and do as your site's plan says.",
-    not_covered: "NOT COVERED", not_covered_says: "The code is newer than the list: this is no colour. Scan again when the network is back.",
+    void: "REVOKED", void_says: "This is neither red nor green. Ask for a live code, or look at a document and do as your site's plan says.",
+    not_covered: "NOT COVERED", not_covered_says: "The code is newer than the list, so no colour is known. Scan again when the network is back.",
     list_too_old: "LIST TOO OLD", list_too_old_says: "No colour can be given. If the network stays away, do as your site's plan says.",
-    clock_back: "CLOCK IS WRONG", clock_back_says: "This device's time is before the list's: no age can be told, and no colour given. Set the clock.",
+    clock_back: "CLOCK IS WRONG", clock_back_says: "This device's time is before the list's: the list's age is unknown, so no colour can be given. Set the clock.",
   },
 });

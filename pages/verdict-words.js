@@ -12,8 +12,8 @@ learn({
   },
   "zh-Hant": {
     issuer: "健康碼 · 廣東",
-    green: "綠碼", yellow: "黃碼", red: "紅碼", unknown: "未登記", login: "請重新登錄",
-    as_of: (time) => time + " 刷新", again: (n) => n + " 秒後自動重試", again_now: "立即重試", back: "返回",
+    green: "綠碼", yellow: "黃碼", red: "紅碼", unknown: "未登記", login: "請重新登入",
+    as_of: (time) => time + " 更新", again: (n) => n + " 秒後自動重試", again_now: "立即重試", back: "返回",
     real_name: "已實名核驗", real_person: "已實人核驗", languages: "語言", loading_part: "正在載入…",
     tail: (tail) => "尾號 " + tail, beijing_time: "（北京時間）",
     busy_for: (n) => "系統繁忙，當前查詢人數過多，請 " + n + " 秒後再試", wait: (n) => "（請 " + n + " 秒後再試）",

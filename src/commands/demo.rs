@@ -324,7 +324,7 @@ fn lines(
             "curl -s {gate}/v1/scan -H 'Content-Type: text/plain' -H 'Authorization: Bearer {scanner}' -d \"$CODE\"\n"
         )?;
     }
-    writeln!(out, "# why red, and how it is released")?;
+    writeln!(out, "# why red, and how it is cleared")?;
     writeln!(
         out,
         "curl -s {desk}/v1/status -H \"Authorization: Bearer $RED\" -H 'Accept-Language: en'\n"

@@ -1,5 +1,5 @@
 //! Offline registration: staff register people without an eligible document, foreign nationals and residents of Taiwan, print a
-//! slip, and look them up with a stated purpose. No place may make the code the only pass, and the slip says so.
+//! slip, and look them up with a stated purpose. No place may make the code the only accepted proof, and the slip says so.
 //!
 //! The number on the slip stands for the person as a document does: feeds name the person by it. The same document always gives
 //! the same number, so nobody becomes green by registering again.
@@ -382,7 +382,7 @@ fn note(language: Language) -> &'static str {
             "憑本登記可由工作人員查驗。健康碼不是通行的唯一憑證，任何場所不得以無碼為由拒絕通行。"
         }
         Language::En => {
-            "Staff can look this registration up. The code is never the only pass: no place may turn anybody away for having none."
+            "Staff can look this registration up. A health code is not the only accepted proof: no place may turn anybody away for having none."
         }
     }
 }

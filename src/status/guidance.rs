@@ -1,4 +1,4 @@
-//! Texts of the six reasons in three languages: name, what to do, who releases, whom to ask.
+//! Texts of the six reasons in three languages: name, what to do, who clears it, whom to ask.
 
 use super::reason::Reason;
 use crate::language::Language;
@@ -10,7 +10,7 @@ impl Reason {
         match (self, language) {
             (Reason::Confirmed, Hans) => "确诊病例或核酸检测阳性",
             (Reason::Confirmed, Hant) => "確診病例或核酸檢測陽性",
-            (Reason::Confirmed, En) => "Confirmed case or positive test",
+            (Reason::Confirmed, En) => "Confirmed case or positive nucleic acid test",
             (Reason::Suspected, Hans) => "疑似病例",
             (Reason::Suspected, Hant) => "疑似病例",
             (Reason::Suspected, En) => "Suspected case",
@@ -29,7 +29,7 @@ impl Reason {
         }
     }
 
-    /// Returns the guidance for its release (解除指引): what to do, who releases, whom to ask.
+    /// Returns the guidance for clearing it (解除指引): what to do, who clears it, whom to ask.
     pub fn guidance(self, language: Language) -> &'static str {
         use Language::*;
         match (self, language) {
@@ -40,7 +40,7 @@ impl Reason {
                 "請留在收治醫院配合治療，不要自行外出。治癒出院並完成康復隔離後，由收治醫院上報、當地衛生健康部門解除。如有疑問請致電12345。"
             }
             (Reason::Confirmed, En) => {
-                "Stay at the hospital that treats you and do not go out on your own. After discharge and the isolation that follows, the hospital reports it and the local health authority releases the code. Questions: call 12345."
+                "Stay at the hospital that treats you and do not go out on your own. After discharge and the isolation that follows, the hospital reports it and the local health authority clears the red code. Questions: call 12345."
             }
             (Reason::Suspected, Hans) => {
                 "请立即到就近发热门诊就诊，佩戴口罩，不要乘坐公共交通工具。排除诊断后由接诊医院上报、当地卫生健康部门解除。如有疑问请拨打12345。"
@@ -49,7 +49,7 @@ impl Reason {
                 "請立即到就近發熱門診就診，佩戴口罩，不要乘坐公共交通工具。排除診斷後由接診醫院上報、當地衛生健康部門解除。如有疑問請致電12345。"
             }
             (Reason::Suspected, En) => {
-                "Go to the nearest fever clinic now, wear a mask and take no public transport. Once the diagnosis is excluded, the clinic reports it and the local health authority releases the code. Questions: call 12345."
+                "Go to the nearest fever clinic now, wear a mask and take no public transport. Once the diagnosis is ruled out, the clinic reports it and the local health authority clears the red code. Questions: call 12345."
             }
             (Reason::CloseContact, Hans) => {
                 "请留在原地，主动联系所在社区，按要求接受医学观察和核酸检测。观察期满且检测阴性后，由当地疾控机构解除。如有疑问请拨打12345。"
@@ -58,7 +58,7 @@ impl Reason {
                 "請留在原地，主動聯繫所在社區，按要求接受醫學觀察和核酸檢測。觀察期滿且檢測陰性後，由當地疾控機構解除。如有疑問請致電12345。"
             }
             (Reason::CloseContact, En) => {
-                "Stay where you are, contact your community, and follow medical observation and nucleic acid tests as told. After the observation and a negative test, the local disease control centre releases the code. Questions: call 12345."
+                "Stay where you are, contact your community, and follow medical observation and nucleic acid tests as told. After the observation and a negative test, the local disease control centre clears the red code. Questions: call 12345."
             }
             (Reason::HighRiskArea, Hans) => {
                 "请主动向所在社区和单位报告行程，按要求隔离观察并进行核酸检测。期满且检测阴性后，由所在社区核实、当地防疫部门解除。如有疑问请拨打12345。"
@@ -67,7 +67,7 @@ impl Reason {
                 "請主動向所在社區和單位報告行程，按要求隔離觀察並進行核酸檢測。期滿且檢測陰性後，由所在社區核實、當地防疫部門解除。如有疑問請致電12345。"
             }
             (Reason::HighRiskArea, En) => {
-                "Report your travel to your community and employer, isolate and take nucleic acid tests as told. When the time is over and the test negative, the community confirms it and the local epidemic control office releases the code. Questions: call 12345."
+                "Report your travel to your community and employer, isolate and take nucleic acid tests as told. When the time is over and the test negative, the community confirms it and the local epidemic control office clears the red code. Questions: call 12345."
             }
             (Reason::CentralIsolation, Hans) => {
                 "请留在集中隔离点完成医学观察，配合采样检测。期满且检测阴性后，由隔离点出具解除医学观察告知书并上报解除。如有疑问请拨打12345。"
@@ -85,7 +85,7 @@ impl Reason {
                 "請留在家中單獨居住，不要外出，每日向社區報告體溫。期滿且檢測陰性後，由所在社區核實並上報解除。如有疑問請致電12345。"
             }
             (Reason::HomeIsolation, En) => {
-                "Stay at home in a room of your own, do not go out, and report your temperature to the community every day. When the time is over and the test negative, the community confirms and reports it, and the code is released. Questions: call 12345."
+                "Stay at home in a room of your own, do not go out, and report your temperature to the community every day. When the time is over and the test negative, the community confirms and reports it, and the red code is cleared. Questions: call 12345."
             }
         }
     }
@@ -101,7 +101,7 @@ pub fn appeal(language: Language) -> &'static str {
             "如認為狀態有誤，請聯繫賦碼單位或所在社區核實，或致電12345申訴；健康碼不是通行的唯一憑證。"
         }
         Language::En => {
-            "If you think that the status is wrong, ask the authority named here or your community to check it, or appeal by calling 12345. The code is never the only pass."
+            "If you think that the status is wrong, ask the authority named here or your community to check it, or appeal by calling 12345. A health code is not the only accepted proof."
         }
     }
 }

@@ -318,7 +318,7 @@ test("a scanner that asks too often waits as long as it is told", async () => {
       waits = (await view(page)) === "trouble";
     }
     assert.ok(waits);
-    assert.match(await words(page, "#verdict"), /系统繁忙[\s\S]*查询过于频繁/);
+    assert.match(await words(page, "#verdict"), /系统繁忙[\s\S]*操作过于频繁/);
     await shows(page, "green");
     await closeTab(page);
   } finally {

@@ -1,7 +1,7 @@
 // What the pages say, without a browser: each name in each language, and a word for whatever an answer may say.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import vm from "node:vm";
 
@@ -37,6 +37,32 @@ test("whatever is said in one language is said in all", () => {
       assert.deepEqual(Object.keys(words[tag]).sort(), names, `${page} ${tag}`);
       for (const name of names) assert.equal(typeof words[tag][name], typeof words["zh-Hans"][name], `${page} ${tag} ${name}`);
     }
+  }
+});
+
+/// What Traditional Chinese says otherwise than Simplified, beside its characters.
+const NEVER_TRADITIONAL = ["登錄", "打印"];
+/// What both say alike.
+const ALIKE = ["更新", "刷新", "撤回"];
+
+function assertUsage(simplified, traditional, where) {
+  for (const word of NEVER_TRADITIONAL) assert.ok(!traditional.includes(word), `${where}: ${word}`);
+  for (const word of ALIKE) assert.equal(traditional.includes(word), simplified.includes(word), `${where}: ${word}`);
+}
+
+test("Traditional Chinese has its own usage, and says what Simplified says", () => {
+  const files = readdirSync(new URL("pages/", root)).filter((file) => file.endsWith("-words.js"));
+  assert.ok(files.length > 8, String(files));
+  for (const file of files) {
+    const words = learned([file]);
+    for (const [name, simplified] of Object.entries(words["zh-Hans"])) assertUsage(String(simplified), String(words["zh-Hant"][name]), `${file} ${name}`);
+  }
+  // Texts of the service, each beside its translation.
+  for (const path of ["src/http/problem.rs", "src/status/guidance.rs"]) {
+    const [simplified, traditional] = ["Hans", "Hant"].map((tag) => Array.from(read(path).matchAll(new RegExp(`${tag}\\)? => (?:\\{\\s*)?"([^"]*)"`, "g")), ([, text]) => text));
+    assert.ok(simplified.length > 10, path);
+    assert.equal(simplified.length, traditional.length, path);
+    simplified.forEach((text, nth) => assertUsage(text, traditional[nth], `${path}: ${text}`));
   }
 });
 
