@@ -12,7 +12,7 @@ pub enum Rejection {
     NotJson,
     /// The line is JSON, but not an object.
     NotAnObject,
-    /// A field has a wrong type, or stands twice.
+    /// A field has a wrong type, or occurs twice.
     BadField,
     /// The value of `event` is unknown.
     UnknownEvent,
@@ -20,9 +20,9 @@ pub enum Rejection {
     MissingField(&'static str),
     /// Persons with this type of document are registered by staff.
     OfflineRegistration,
-    /// The document number does not have the form of its type.
+    /// The document number does not have the form of its type, or the type or number cannot be used here.
     BadDocument,
-    /// The date of birth in the document number does not exist.
+    /// The date of birth in the document number does not exist, or is in the future.
     BadBirthDate,
     /// The check digit of the document number is wrong.
     BadCheckDigit,
@@ -38,7 +38,7 @@ pub enum Rejection {
     BadTime,
     /// A day is invalid or out of bounds.
     BadUntil,
-    /// The name of the source is invalid.
+    /// The name of the source or organisation is invalid.
     BadSource,
     /// The region is not a division of six digits.
     BadRegion,
@@ -56,9 +56,10 @@ pub enum Rejection {
     ForeignPaper,
     /// The event can be imported, but not fed.
     Imported,
-    /// The token may not speak for this source.
+    /// The token may not feed events of this source.
     SourceNotPermitted,
-    /// The sequence number is above the time in nanoseconds since 1970 two days ahead.
+    /// The sequence number is above the time at the end of the day after tomorrow, in nanoseconds since 1970, or, where an operator
+    /// clears a reason, above the one on record.
     SeqTooHigh,
     /// The source used the sequence number before, for the opposite or another record.
     SeqReused,
@@ -72,7 +73,7 @@ pub enum Rejection {
     UnknownContact,
     /// The means of transport is unknown.
     UnknownTransport,
-    /// The purpose is empty or too long.
+    /// The purpose is empty or too long, or has other characters than letters, digits, dots, hyphens and underscores.
     BadPurpose,
     /// The person is not a minor, or is not said to be a student.
     NotAMinor,
@@ -219,7 +220,7 @@ impl Rejection {
             Rejection::LineTooLong => "a line must have at most 4096 bytes",
             Rejection::NotJson => "the line is not JSON",
             Rejection::NotAnObject => "the line must be a JSON object",
-            Rejection::BadField => "a field has a wrong type, or stands twice",
+            Rejection::BadField => "a field has a wrong type, or occurs twice",
             Rejection::UnknownEvent => {
                 "event must be resident, status, notice, certificate, temperature or trip"
             }
@@ -229,53 +230,63 @@ impl Rejection {
             Rejection::OfflineRegistration => {
                 "documents of this type get no code: staff register their holders"
             }
-            Rejection::BadDocument => "cert_no does not have the form of its cert_type",
-            Rejection::BadBirthDate => "cert_no has no valid day of birth",
+            Rejection::BadDocument => {
+                "cert_no does not have the form of its cert_type, or the two cannot be used here"
+            }
+            Rejection::BadBirthDate => "cert_no has no valid date of birth, or one in the future",
             Rejection::BadCheckDigit => {
                 "the check digit of cert_no is wrong (GB 11643; ISO 7064 for registration numbers)"
             }
-            Rejection::BadName => "name must have 1 to 64 characters, no control characters",
+            Rejection::BadName => {
+                "name must have 1 to 64 characters, one of them a letter or digit, no quotation marks, backslashes or control characters, and no spaces at its ends"
+            }
             Rejection::UnknownAssurance => "assurance must be real_person, real_name or unverified",
             Rejection::UnknownReason => {
                 "reason must be confirmed, suspected, close_contact, high_risk_area, central_isolation or home_isolation"
             }
             Rejection::UnknownAction => "action must be set or clear",
             Rejection::BadTime => {
-                "at must be an RFC 3339 time with offset, from 1970 on, and for papers not later than tomorrow"
+                "at must be an RFC 3339 time with offset, from 1970 on; except for status not later than tomorrow"
             }
             Rejection::BadUntil => {
                 "until, from, arrives and departs must be days such as 2020-05-04; a grant ends today or later"
             }
             Rejection::BadSource => {
-                "source must have 1 to 64 letters, digits, dots, hyphens or underscores"
+                "source and organisation must have 1 to 64 letters, digits, dots, hyphens or underscores"
             }
-            Rejection::BadRegion => "region must be a division of GB/T 2260, six digits",
+            Rejection::BadRegion => {
+                "region, destination, from and residence must be divisions of GB/T 2260, six digits"
+            }
             Rejection::BadTemperature => "celsius must be a temperature between 30 and 45",
             Rejection::UnknownCertificate => {
                 "certificate must be health, nucleic_test, antibody_test or vaccination"
             }
             Rejection::UnknownResult => "result must be negative or positive",
-            Rejection::BadNumber => "number must have 1 to 64 characters, no control characters",
+            Rejection::BadNumber => {
+                "number must have 1 to 64 characters, one of them a letter or digit, no quotation marks, backslashes or control characters, and no spaces at its ends"
+            }
             Rejection::BadPlaces => {
-                "places must list 1 to 50 divisions of GB/T 2260, six digits each"
+                "places must list at most 50 divisions of GB/T 2260, six digits each, and at least one in a trip"
             }
             Rejection::ForeignPaper => {
                 "the paper was sealed with another key ring or for another owner, or was changed"
             }
             Rejection::UnknownSymptom => {
-                "symptoms must be none, cold_like, short_breath, nausea, palpitation or conjunctivitis"
+                "symptoms must be none alone, or any of cold_like, short_breath, nausea, palpitation and conjunctivitis"
             }
             Rejection::UnknownContact => "contact must be yes, no or unsure",
             Rejection::UnknownTransport => {
                 "transport must be train, plane, coach, ship, car or other"
             }
             Rejection::BadPurpose => {
-                "purpose must say why the person is looked up: 1 to 64 letters, digits, dots, hyphens or underscores"
+                "purpose must say why this is done: 1 to 64 letters, digits, dots, hyphens or underscores"
             }
             Rejection::NotAMinor => {
-                "only minors get a code without a face check, and student must be stated"
+                "only minors get a code without a face check, and student must be true or false"
             }
-            Rejection::BadText => "a text must have 1 to 200 characters, no control characters",
+            Rejection::BadText => {
+                "text, note, phone and address must have 1 to 200 characters, one of them visible, no control characters; nationality must have 1 to 64 letters, digits, dots, hyphens or underscores"
+            }
             Rejection::NotOnRoster => "this person has given the organisation no grant",
             Rejection::ServiceEnded => {
                 "the service that kept this has ended, and its key was destroyed"
@@ -285,14 +296,14 @@ impl Rejection {
             }
             Rejection::UnknownState => "state must be in_review, upheld or rejected",
             Rejection::SeqTooHigh => {
-                "seq must be at most the time in nanoseconds since 1970, two days ahead"
+                "seq must not be above the time at the end of the day after tomorrow, in nanoseconds since 1970; when an operator clears a reason, not above the seq on record"
             }
             Rejection::KeyReused => "this idempotency key was used before for another line",
-            Rejection::FiledToday => "no further declaration for this member is taken today",
+            Rejection::FiledToday => "no further declaration for this member is accepted today",
             Rejection::SeqReused => {
                 "the source used this seq before for the opposite or for another record; use a higher one"
             }
-            Rejection::SourceNotPermitted => "the token does not speak for this source",
+            Rejection::SourceNotPermitted => "the token may not feed events of this source",
             Rejection::Imported => {
                 "sealed lines of an export can be imported into a store (`liangma import`), and not fed"
             }
