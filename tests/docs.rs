@@ -122,6 +122,56 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// A book holds the files of its folder alone: a link out of it works in the repository, and leads nowhere in the book.
+#[test]
+fn pages_of_the_book_link_to_its_files_alone() {
+    let docs = root().join("docs");
+    let book = docs.canonicalize().expect("a folder");
+    let mut outside = Vec::new();
+    for page in pages().into_iter().filter(|page| page.starts_with(&docs)) {
+        let text = std::fs::read_to_string(&page).expect("UTF-8");
+        for target in targets(&text) {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") || file.starts_with("mailto:") {
+                continue;
+            }
+            let leads_to = page.parent().expect("a folder").join(file).canonicalize();
+            if leads_to.is_ok_and(|to| !to.starts_with(&book)) {
+                outside.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(outside.is_empty(), "{outside:#?}");
+}
+
+/// What a page says in code font in place of a link.
+#[test]
+fn every_path_of_the_project_that_the_book_names_exists() {
+    let folders = ["deploy/", "loadtest/", "pages/", "tests/"];
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for page in pages() {
+        if !page.starts_with(root().join("docs")) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&page).expect("UTF-8");
+        for line in text.lines().filter(|line| !line.starts_with("```")) {
+            for span in line.split('`').skip(1).step_by(2) {
+                let is_path = folders.iter().any(|folder| span.starts_with(folder));
+                if !is_path || span.contains([' ', '*', '{', '<']) {
+                    continue;
+                }
+                seen += 1;
+                if !root().join(span).exists() {
+                    missing.push(format!("{}: {span}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(seen > 12, "{seen}");
+}
+
 #[test]
 fn every_page_of_docs_is_in_the_index() {
     let docs = root().join("docs");

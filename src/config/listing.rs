@@ -57,7 +57,7 @@ pub fn markdown() -> String {
     let mut page = String::from(
         "# Settings\n\n\
          Generated from `src/config/table.rs`; see CONTRIBUTING.md before you edit it. `liangma settings` prints the same, and\n\
-         [liangma.toml](../../deploy/liangma.toml) has every setting in a comment.\n\n\
+         `deploy/liangma.toml` has every setting in a comment.\n\n\
          A later source wins: the default, the file that `--config` names (TOML), `LIANGMA_NAME` in the environment, \
          `--set NAME=VALUE` and the flags.\n\
          A duration is a number and `ms`, `s`, `m`, `h` or `d`. A size is a number of bytes, or a number and `KiB`, `MiB`, \
