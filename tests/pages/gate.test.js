@@ -268,7 +268,7 @@ test("whatever is no code, or too old a one, has no colour", async () => {
     const old = await code(green, quick);
     await new Promise((resolve) => setTimeout(resolve, 1500));
     await paste(page, old);
-    await until("it is told to be too old", async () => /码已过期/.test(await words(page, "#verdict")));
+    await until("it is told to be too old", async () => /码不在有效期内/.test(await words(page, "#verdict")));
     assert.equal(await seen(page, "#person"), false);
     await paste(page, await code(person(9), quick));
     await shows(page, "unknown");
