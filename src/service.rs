@@ -105,7 +105,7 @@ impl Service {
             }
             Query::OfflineCode { session, hours } => {
                 let session = self.app.seal.open_session(session, now.time)?; // Unauthorized, SessionExpired, NotPermitted
-                let issued = Box::pin(self.issue_offline(&session, hours, now)).await?; // NotFound, Malformed, RateLimited, Busy, Warming
+                let issued = Box::pin(self.issue_offline(&session, hours, now)).await?; // NotFound, Malformed, LimitReached, RateLimited, Busy, Warming
                 Ok(Answer::OfflineCode(Box::new(issued)))
             }
             Query::OpenSession { assertion } => {
