@@ -279,17 +279,6 @@ fn every_script_of_the_load_tools_prints_its_help() {
     assert!(started >= 8, "{started}");
 }
 
-/// A guard that was rewritten or moved would otherwise be found missing only when somebody takes the guards out.
-#[test]
-#[cfg_attr(no_python3, ignore = "no python3 on this machine")]
-fn the_source_has_the_guards_that_sabotage_takes_out() {
-    let mut command = std::process::Command::new("python3");
-    command.arg(root().join("tests/sabotage")).arg("--words");
-    let output = command.output().expect("python3");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-}
-
 #[test]
 fn links_and_anchors_are_found_as_a_reader_sees_them() {
     let text = "# A b, c\n[x](y.md#z) `[no](no.md)`\n```\n[no](no)\n```\n![p](q.png)\n";

@@ -87,8 +87,9 @@ impl Deck {
 /// board is filled too. Those that follow the streams come after.
 const ASKING: usize = 1 + PARTITIONS;
 
-/// Redis must have recovered by then.
-const RECOVERY: Duration = Duration::from_secs(60);
+/// Time in which Redis must recover by itself. A sentinel that the machine stops for two seconds does nothing for half a minute after
+/// it (tilt), and more than one may.
+const RECOVERY: Duration = Duration::from_secs(150);
 
 /// Looking whether it has asks every server.
 const LOOK_PAUSE: Duration = Duration::from_millis(150);
