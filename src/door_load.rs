@@ -1,6 +1,6 @@
 //! The load of each open door: numbers that the door keeps, and that reloads, balancers and scrapes of the metrics use.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The load of one door. The door's threads and its controller write it; nothing here is touched by a request.
@@ -23,6 +23,8 @@ pub struct DoorLoad {
     pub in_flight_max: AtomicU64,
     /// Share of the door's usual traffic that it asks balancers for, in percent.
     pub weight: AtomicU64,
+    /// Whether requests waited too long within the last minute.
+    pub was_full: AtomicBool,
 }
 
 impl DoorLoad {
@@ -38,6 +40,7 @@ impl DoorLoad {
             retry_after_ms: AtomicU64::new(0),
             in_flight_max: AtomicU64::new(0),
             weight: AtomicU64::new(0),
+            was_full: AtomicBool::new(false),
         }
     }
 

@@ -55,7 +55,10 @@ fn check_head(head: &Head<'_>, method: &Method) {
         // The methods of the desk's paths are in their table, which chose the act by them. To change a record is refused later, with
         // the methods that exist.
         let is_refused_later = matches!(head.route, Route::Desk(Act::ChangeRecord));
-        let allowed = head.route.method().or(head.allow.filter(|_| !is_refused_later));
+        let allowed = head
+            .route
+            .method()
+            .or(head.allow.filter(|_| !is_refused_later));
         assert!(allowed.is_none_or(|all| all.split(", ").any(|one| one == method.as_str())));
     }
     // A route is counted as what it is, refused or not.

@@ -29,6 +29,9 @@ const AHEAD_RISE: f64 = 1.05;
 /// Time without traffic after which half of the known capacity is forgotten.
 const FORGETS_HALF: Duration = Duration::from_secs(60);
 
+/// Time for which a door whose requests waited too long takes no more connections than it is known to serve.
+const FULL_FOR: Duration = Duration::from_secs(60);
+
 /// Share of the distance to its goal that the window moves in a step.
 const WINDOW_UP: f64 = 0.25;
 const WINDOW_DOWN: f64 = 0.5;
@@ -45,6 +48,8 @@ pub struct Window {
     ahead: f64,
     /// Consecutive steps with too long waits.
     long: u32,
+    /// Time since waits were last too long; None: not since the start, or longer ago than `FULL_FOR`.
+    full_since: Option<Duration>,
     size: f64,
     weight: f64,
 }
@@ -56,6 +61,9 @@ pub struct Advice {
     pub in_flight_max: u64,
     /// Share of the door's usual traffic in percent, 10 to 100.
     pub weight: u64,
+    /// Whether requests waited too long within the last minute: what the door can take is known then, and it is no more than
+    /// `in_flight_max`.
+    pub was_full: bool,
 }
 
 impl Window {
@@ -66,6 +74,7 @@ impl Window {
             shown: 0.0,
             ahead: AHEAD_MAX,
             long: 0,
+            full_since: None,
             size: 0.0,
             weight: 100.0,
         };
@@ -85,6 +94,13 @@ impl Window {
         let wait = wait.unwrap_or_default();
         self.long = if wait > target { self.long + 1 } else { 0 };
         let mut weight = 100.0;
+        self.full_since = match self.long >= LONG_STEPS {
+            true => Some(Duration::ZERO),
+            false => self
+                .full_since
+                .map(|since| since + took)
+                .filter(|since| *since < FULL_FOR),
+        };
         if self.long >= LONG_STEPS {
             self.shown = answers;
             self.ahead = 1.0;
@@ -112,6 +128,7 @@ impl Window {
         Advice {
             in_flight_max: self.size.round() as u64,
             weight: self.weight.round() as u64,
+            was_full: self.full_since.is_some(),
         }
     }
 
@@ -158,6 +175,7 @@ mod tests {
         let least = Advice {
             in_flight_max: IN_FLIGHT_LEAST as u64,
             weight: 100,
+            was_full: false,
         };
         assert_eq!(window.advice(), least);
         assert_eq!(super::tests::window(7).advice().in_flight_max, 7);
@@ -200,6 +218,25 @@ mod tests {
             window.step(Some(MAX * 100), 1_000.0, STEP);
         }
         assert_eq!(window.advice().weight, WEIGHT_LEAST as u64);
+    }
+
+    #[test]
+    fn a_door_was_full_for_a_minute_after_its_requests_waited_too_long() {
+        let mut window = window(10_000);
+        for _ in 0..LONG_STEPS - 1 {
+            assert!(!window.step(Some(MAX), 1_000.0, STEP).was_full, "a stall");
+        }
+        assert!(window.step(Some(MAX), 1_000.0, STEP).was_full);
+        let steps = FULL_FOR.as_millis() / STEP.as_millis();
+        for _ in 1..steps {
+            assert!(window.step(None, 1_000.0, STEP).was_full);
+        }
+        assert!(!window.step(None, 1_000.0, STEP).was_full);
+        // A door that sleeps takes long steps.
+        (0..LONG_STEPS).for_each(|_| {
+            window.step(Some(MAX), 1_000.0, STEP);
+        });
+        assert!(!window.step(None, 0.0, FULL_FOR).was_full);
     }
 
     proptest! {

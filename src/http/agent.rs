@@ -105,10 +105,16 @@ fn requests(load: &DoorLoad) -> u64 {
     load.in_flight_max.load(Relaxed)
 }
 
-/// The connections that the door admits now, and as many newcomers as it can take in within the wait: for these it ends
-/// connections that have been idle for longest, or tells them that it is busy.
+/// The connections that the door admits, and as many newcomers as it can take in within the wait: for these it ends connections that
+/// have been idle for longest, or tells them that it is busy. A door that was full admits those that are open: most of its limit
+/// stands for phones that ask nothing, and newcomers who all ask would wait in the kernel.
 fn connections(load: &DoorLoad) -> u64 {
-    load.limit.load(Relaxed) as u64 + requests(load)
+    let limit = load.limit.load(Relaxed);
+    let admitted = match load.was_full.load(Relaxed) {
+        true => limit.min(load.open_connections()),
+        false => limit,
+    };
+    admitted as u64 + requests(load)
 }
 
 fn divided(number: u64, balancers: u32) -> u64 {

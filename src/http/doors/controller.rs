@@ -66,6 +66,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let advice = window.step(seen.map(|seen| seen.p90), answers, took);
         load.in_flight_max.store(advice.in_flight_max, Relaxed);
         load.weight.store(advice.weight, Relaxed);
+        load.was_full.store(advice.was_full, Relaxed);
         let has_room = look(shared, settings, seen.map(|seen| seen.p90), answers, now);
         if has_room {
             // The limit may have risen.
