@@ -38,6 +38,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut backlog = settings.backlog;
     let mut pace = Pace::begin();
     let mut admissions = Pace::begin();
+    let mut refusals = Pace::begin();
     let mut told_before = 0;
     let mut window = window(settings);
     let mut step = tokio::time::interval(STEP);
@@ -78,6 +79,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
         shared.patient.store(patient as usize, Relaxed);
         let busy = load.rejected.load(Relaxed);
+        let refused = refusals.step(busy, now);
         let told = (busy - std::mem::replace(&mut told_before, busy)) as usize;
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
@@ -109,7 +111,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let is_slow = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
         if queued + told > 0 && (is_slow || !has_room) {
             second.full = true;
-            let fitting = fitting_backlog(answers, settings);
+            let wait = settings.admission.queue_delay_target;
+            let fitting = fitting_backlog(answers, refused, wait, settings.backlog);
             if fitting >= backlog * 2 || fitting * 2 <= backlog {
                 queue_up_to(listener, &mut backlog, fitting);
             }
@@ -151,11 +154,12 @@ fn look(
     door.has_room()
 }
 
-/// Returns the accept queue that can be served within the allowed wait: clients that queue longer have often left.
-fn fitting_backlog(answers: f64, settings: &Settings) -> u32 {
-    let newcomers = answers / ANSWERS_PER_NEWCOMER;
-    let within = (newcomers * settings.admission.queue_delay_target.as_secs_f64()) as u32;
-    within.max(BACKLOG_LEAST).min(settings.backlog)
+/// Returns the accept queue that can be served or refused within the allowed wait, at most `most`: clients that queue longer have often
+/// left. What the queue does not take, nobody can tell. `answers` and `refused` are rates a second.
+fn fitting_backlog(answers: f64, refused: f64, wait: Duration, most: u32) -> u32 {
+    let newcomers = answers / ANSWERS_PER_NEWCOMER + refused;
+    let within = (newcomers * wait.as_secs_f64()) as u32;
+    within.max(BACKLOG_LEAST).min(most)
 }
 
 fn queue_up_to(listener: &Listener, backlog: &mut u32, most: u32) {
@@ -237,5 +241,24 @@ impl SecondCounts {
         let wait_ms = wait.as_millis() as u64;
         shared.load.retry_after_ms.store(wait_ms, Relaxed);
         full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_holds_what_is_served_or_refused_within_the_wait() {
+        const WAIT: Duration = Duration::from_millis(100);
+        for (answers, refused, most, backlog) in [
+            (0.0, 0.0, 256, BACKLOG_LEAST),
+            (5_000.0, 0.0, 256, 100),
+            (5_000.0, 1_000.0, 256, 200),
+            (0.0, 1e9, 256, 256),
+            (0.0, 0.0, 8, 8),
+        ] {
+            assert_eq!(fitting_backlog(answers, refused, WAIT, most), backlog);
+        }
     }
 }
