@@ -580,7 +580,7 @@ mod tests {
              - **Redis.** Sixteen partitions over the primaries; the largest primary has the most partitions, rounded up. It holds residents × bytes × its part, papers, and a stream for each \
              partition; its machine has twice that, and so has its disk. A replica in every other zone, two at most.\n\
              - **Balancers** take 1.0 (L4) or 1.5 (L7) times the processor time of the nodes, half of it free with one zone down. TLS comes on top: measure it with your certificates.\n\
-             - **Network** = (bytes of a request or an answer + 132 bytes of packet heads) × 8 × rate. TLS adds some 30 bytes a record, and some 4 KB a new connection.\n\n\
+             - **Network**, in bits a second: in, (bytes of a request + 132 bytes of packet heads) × 8 × rate; out, the same with the bytes of an answer. TLS adds some 30 bytes a record, and some 4 KB a new connection.\n\n\
              What it leaves out: how many phones are connected at once (`resident_connections_max`, the balancer's `L7_MAX`), the desk, feeds (9,700 a second were measured over one Redis \
              Cluster) and status lists.\n\n\
              ## Costs\n\n| what | cost | measured | by |\n| --- | ---: | --- | --- |\n",

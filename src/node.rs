@@ -436,7 +436,7 @@ pub struct DoorCertificates {
 }
 
 impl DoorCertificates {
-    /// Reads changed files.
+    /// Reads certificates again whose files changed, logs that, and sets the metrics of their expiry.
     pub fn look(&self) {
         for (door, tls) in &self.doors {
             let outcome = tls.reload(Time::now());
@@ -587,7 +587,7 @@ impl ClockLook {
             offset::ClockCheck::Moved(ms) => {
                 tracing::warn!(
                     ms,
-                    "the time of this node moved to the clock that others confirm"
+                    "the time of this node moved: at its start to the store's, later to that of the system's clock"
                 );
             }
         }

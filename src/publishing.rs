@@ -199,7 +199,7 @@ impl Publisher {
                     tracing::error!(
                         asked,
                         wrong,
-                        nth,
+                        attempt = nth,
                         "a new status list would give wrong answers: it is not published"
                     );
                     if nth == TRIES {

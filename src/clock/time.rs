@@ -109,7 +109,7 @@ fn system_offset_ns() -> i64 {
     offset
 }
 
-/// Returns the offset of the system's clock to a [`Moment`] in milliseconds.
+/// Returns the milliseconds that, added to a [`Moment`], give the time of day by the system's clock.
 pub fn system_offset() -> i64 {
     (system_offset_ns() - fraction_ns() as i64 + NS_A_MS / 2).div_euclid(NS_A_MS)
 }

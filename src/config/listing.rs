@@ -63,7 +63,7 @@ pub fn markdown() -> String {
          A duration is a number and `ms`, `s`, `m`, `h` or `d`. A size is a number of bytes, or a number and `KiB`, `MiB`, \
          `GiB` or `TiB`.\n\
          A bad or unknown setting, or a file that a setting names and that cannot be used, stops the start with exit code 78. All of them are \
-         named at once. `liangma serve --check` checks the same and opens nothing.\n\n\
+         named at once. `liangma serve --check` checks the same, opens no door and writes nothing. It compares the key ring with an embedded store that no process has open; it does not look at the store's format.\n\n\
          `reload` says what a changed value needs: `SIGHUP` to the process, or a restart. After SIGHUP the log names each changed setting that \
          needs a restart.\n\n\
          | setting | default | unit | bounds | reload | meaning |\n| --- | --- | --- | --- | --- | --- |\n",

@@ -9,7 +9,8 @@ use crate::store::{Change, ChangeKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Returns the change that writes a paper, without a desk. `NotFound` if the key of its kind was destroyed.
+/// Returns the change that writes a paper, for callers that have the seal and no `Desk`. `NotFound` if the key of its service was
+/// destroyed, `TooLarge` if the body is too long.
 pub(super) fn filed(
     seal: &Seal,
     owner: Identity,

@@ -1,4 +1,5 @@
-//! Looks of offices and acts at the desk: recorded before they are answered, and shown to the person.
+//! Records looks and acts of offices, and an operator's work on the whole store, before they are answered. Shows looks to the
+//! person.
 
 use super::audit::AuditedAct;
 use super::audit::{Access, GrantScanNotice};

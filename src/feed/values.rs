@@ -1,4 +1,5 @@
-//! Values of the fields of a feed line: times, days, divisions, names of sources, sequence numbers.
+//! The form of values in a feed line: times, days, divisions, names of sources, sequence numbers. Which times an event may have is
+//! judged where it is made.
 
 use crate::clock::{self, Time};
 use crate::seal::NAME_BYTES_MAX;

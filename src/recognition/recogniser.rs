@@ -24,7 +24,7 @@ pub struct RecognitionSettings {
     pub formats: Vec<String>,
 }
 
-/// Name of the format of peers' codes in metrics.
+/// Name of the format of peers' codes, in the setting `formats` and in metrics.
 pub const LIANGMA: &str = "liangma";
 
 /// Size and modification time of each file at the last reading.

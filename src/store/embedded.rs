@@ -60,7 +60,7 @@ impl OpenedEmbedded {
         let (jobs, waiting) = mpsc::channel();
         let disbelief = self.disbelief().unwrap_or_else(|error| {
             // If this cannot be read, nothing else in the store can.
-            tracing::error!(%error, "the counts of the store cannot be read");
+            tracing::error!(%error, "whether this store is restored or an older copy cannot be read: it is taken as neither");
             None
         });
         if let Some(why) = disbelief {

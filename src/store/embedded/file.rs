@@ -1,4 +1,4 @@
-//! The file of the embedded store: its name, tables and format, and how it is opened.
+//! The file of the embedded store: its name, its tables and the number of their format, and how it is opened.
 
 use crate::private_file;
 use crate::store::error::Error;

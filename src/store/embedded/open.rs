@@ -1,4 +1,4 @@
-//! Opens the embedded store in its directory, or makes a new one there.
+//! Opens the embedded store in its directory, or makes a new one there. Refuses another format, another key ring, and a file in use.
 
 use super::fence;
 use super::file::{

@@ -1,4 +1,5 @@
-//! The Lua scripts, and the encoding of their arguments and replies. Pure except for the calls.
+//! The Lua scripts, the encoding of their arguments and replies, and the tags in these: checked when read, made for a plan. Pure
+//! except for the calls.
 
 use super::partition;
 use crate::board::ChangeContext;

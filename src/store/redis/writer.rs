@@ -465,7 +465,8 @@ async fn wait_for_board(
         .map_err(|_| Error::Away("the change is not on this node's board yet".to_owned()))
 }
 
-/// Returns a copy of the error for another caller of the same batch.
+/// Returns the error for another caller of the same batch. `NotReplicated` and `ForeignRing` keep their kind; others become `Away`
+/// with the same text.
 fn again(error: &Error) -> Error {
     match error {
         Error::NotReplicated(got, wanted) => Error::NotReplicated(*got, *wanted),
