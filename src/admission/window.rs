@@ -48,8 +48,8 @@ pub struct Window {
     ahead: f64,
     /// Consecutive steps with too long waits.
     long: u32,
-    /// Time since waits were last too long; None: not since the start, or longer ago than `FULL_FOR`.
-    full_since: Option<Duration>,
+    /// Time for which the door still counts as full.
+    full_for: Duration,
     size: f64,
     weight: f64,
 }
@@ -74,7 +74,7 @@ impl Window {
             shown: 0.0,
             ahead: AHEAD_MAX,
             long: 0,
-            full_since: None,
+            full_for: Duration::ZERO,
             size: 0.0,
             weight: 100.0,
         };
@@ -94,14 +94,9 @@ impl Window {
         let wait = wait.unwrap_or_default();
         self.long = if wait > target { self.long + 1 } else { 0 };
         let mut weight = 100.0;
-        self.full_since = match self.long >= LONG_STEPS {
-            true => Some(Duration::ZERO),
-            false => self
-                .full_since
-                .map(|since| since + took)
-                .filter(|since| *since < FULL_FOR),
-        };
+        self.full_for = self.full_for.saturating_sub(took);
         if self.long >= LONG_STEPS {
+            self.full_for = FULL_FOR;
             self.shown = answers;
             self.ahead = 1.0;
             weight = 100.0 * target.as_secs_f64() / wait.as_secs_f64();
@@ -128,7 +123,7 @@ impl Window {
         Advice {
             in_flight_max: self.size.round() as u64,
             weight: self.weight.round() as u64,
-            was_full: self.full_since.is_some(),
+            was_full: !self.full_for.is_zero(),
         }
     }
 
