@@ -10,7 +10,7 @@ mod query;
 mod state;
 mod thread;
 
-pub use maintenance::BegunBackup;
+pub use maintenance::MaintenanceStream;
 pub use query::{AdmittedBulk, AdmittedScanner, Answer, Query, TimedQuery};
 pub use state::{AppState, RateLimits, Settings};
 pub use thread::Service;

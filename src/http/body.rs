@@ -2,7 +2,7 @@
 //! connection.
 
 use super::connection_state::ConnectionState;
-use crate::service::BegunBackup;
+use crate::service::MaintenanceStream;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use std::pin::Pin;
@@ -26,7 +26,7 @@ enum Content {
     /// The answers of a bulk scan, pulled piece by piece.
     Pulled(Box<dyn PieceSource>),
     /// Frames from the store.
-    Stream(Box<BegunBackup>),
+    Stream(Box<MaintenanceStream>),
     /// A large body in pieces; other connections of the thread are served between two pieces.
     Pieces(Bytes, PiecePause),
 }
@@ -67,7 +67,7 @@ impl Body {
     }
 
     /// Returns a body of frames from the store. If the store fails, the connection ends without the last frame.
-    pub fn stream(begun: BegunBackup) -> Body {
+    pub fn stream(begun: MaintenanceStream) -> Body {
         Body {
             content: Content::Stream(Box::new(begun)),
             connection: None,

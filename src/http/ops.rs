@@ -17,7 +17,7 @@ use crate::paper::Paper;
 use crate::person::Identity;
 use crate::refusal::Refusal;
 use crate::seal::AccessToken;
-use crate::service::{AppState, BegunBackup, Service};
+use crate::service::{AppState, MaintenanceStream, Service};
 use crate::store::{Change, ChangeKind, ChangeOutcome};
 use crate::traces;
 use crate::version::{COMMIT, VERSION};
@@ -180,7 +180,7 @@ pub const BACKUP_WAIT: Duration = Duration::from_secs(6 * 3_600);
 /// Answers with a backup that has begun.
 pub fn backup(
     service: &Service,
-    begun: Result<BegunBackup, Refusal>,
+    begun: Result<MaintenanceStream, Refusal>,
     language: Language,
     started: Instant,
 ) -> Response<Body> {
@@ -193,7 +193,7 @@ pub const RESEAL_WAIT: Duration = Duration::from_secs(24 * 3_600);
 /// Answers with lines that tell how sealing anew goes.
 pub fn reseal(
     service: &Service,
-    begun: Result<BegunBackup, Refusal>,
+    begun: Result<MaintenanceStream, Refusal>,
     language: Language,
     started: Instant,
 ) -> Response<Body> {
@@ -203,7 +203,7 @@ pub fn reseal(
 fn stream(
     service: &Service,
     typed: HeaderValue,
-    begun: Result<BegunBackup, Refusal>,
+    begun: Result<MaintenanceStream, Refusal>,
     language: Language,
     started: Instant,
 ) -> Response<Body> {

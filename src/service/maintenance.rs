@@ -55,29 +55,46 @@ fn line_of(told: &impl serde::Serialize) -> Vec<u8> {
     line
 }
 
-/// A backup in progress. There is only one at a time.
-pub struct BegunBackup {
-    /// The frames of the backup.
+/// A backup or a walk that seals anew, in progress. There is only one at a time.
+pub struct MaintenanceStream {
+    /// The frames of the backup, or the lines of progress.
     pub frames: StoreStream,
     _under_way: ConcurrencyGuard,
 }
 
 impl Service {
-    /// Starts a backup of the store, and records who asked for it.
+    /// Takes the one place for work on the whole store, and records who asked for it.
     ///
     /// # Errors
     ///
-    /// `Busy` while another backup runs, `NotFound` if the store has its own means, and the refusals of the audit log.
-    pub async fn begin_backup(&self, caller: &Caller, now: Time) -> Result<BegunBackup, Refusal> {
+    /// `NotPermitted` for a session, `Busy` while the place is taken, and the refusals of the store client while the act is recorded.
+    async fn enter_maintenance(
+        &self,
+        caller: &Caller,
+        act: Act,
+        now: Time,
+    ) -> Result<ConcurrencyGuard, Refusal> {
         let Caller::Token(_, operator, _) = caller else {
             return Err(Refusal::NotPermitted);
         };
         let under_way = self.app.backups.enter(0).ok_or(Refusal::Busy)?;
-        self.desk(now)
-            .record_operation(operator, Act::Backup)
-            .await?;
+        self.desk(now).record_operation(operator, act).await?;
+        Ok(under_way)
+    }
+
+    /// Starts a backup of the store, and records who asked for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Service::enter_maintenance`]; `NotFound` if the store has its own means, `UpstreamBusy` if it cannot start a backup.
+    pub async fn begin_backup(
+        &self,
+        caller: &Caller,
+        now: Time,
+    ) -> Result<MaintenanceStream, Refusal> {
+        let under_way = self.enter_maintenance(caller, Act::Backup, now).await?;
         match self.app.store.backup().await {
-            Ok(Some(frames)) => Ok(BegunBackup {
+            Ok(Some(frames)) => Ok(MaintenanceStream {
                 frames,
                 _under_way: under_way,
             }),
@@ -89,23 +106,20 @@ impl Service {
         }
     }
 
-    /// Begins to seal data at rest anew, and records who asked for it. It ends with its reader, and with the node. `Busy` while there is
-    /// another, or a backup.
+    /// Begins to seal data at rest anew, and records who asked for it. It ends with its reader, and with the node.
     ///
     /// # Errors
     ///
-    /// `Busy`, `NotPermitted`, and the refusals of the store client while the act is recorded.
-    pub async fn begin_reseal(&self, caller: &Caller, now: Time) -> Result<BegunBackup, Refusal> {
-        let Caller::Token(_, operator, _) = caller else {
-            return Err(Refusal::NotPermitted);
-        };
-        let under_way = self.app.backups.enter(0).ok_or(Refusal::Busy)?;
-        self.desk(now)
-            .record_operation(operator, Act::Reseal)
-            .await?;
+    /// As [`Service::enter_maintenance`].
+    pub async fn begin_reseal(
+        &self,
+        caller: &Caller,
+        now: Time,
+    ) -> Result<MaintenanceStream, Refusal> {
+        let under_way = self.enter_maintenance(caller, Act::Reseal, now).await?;
         let (lines, frames) = tokio::sync::mpsc::channel(RESEAL_LINES_MAX);
         tokio::spawn(reseal(self.app.clone(), lines));
-        Ok(BegunBackup {
+        Ok(MaintenanceStream {
             frames,
             _under_way: under_way,
         })
