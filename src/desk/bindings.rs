@@ -91,11 +91,10 @@ impl Desk<'_> {
         word: Option<&str>,
         content: &[u8],
     ) -> Result<(), Refusal> {
-        let Some(text) = word else {
-            return Ok(());
-        };
-        let key = self.request_key(noun, &caller, text);
-        self.bound_a_day(caller, "key", &key, KEYED_DAY_MAX).await?;
+        if let Some(word) = word {
+            let key = self.request_key(noun, &caller, word);
+            self.bound_a_day(caller, "key", &key, KEYED_DAY_MAX).await?;
+        }
         self.bind_to(noun, caller, word, content).await
     }
 
