@@ -32,7 +32,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "agent",
         "none",
         "none, or address:port",
-        "the agent port, which tells balancers how many requests a door can take, and that the node drains; for an inner network",
+        "the agent port, which tells balancers how many requests or connections a door can take, and that the node drains; for an inner network",
     ),
     (
         "balancers",
