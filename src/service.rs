@@ -9,6 +9,7 @@ mod maintenance;
 mod query;
 mod state;
 mod thread;
+mod word;
 
 pub use maintenance::MaintenanceStream;
 pub use query::{AdmittedBulk, AdmittedScanner, Answer, Query, TimedQuery};
@@ -47,6 +48,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use word::{newer, own};
 
 /// Debt of a token's bulk scans above which no further one may begin. A delayed scan owes for 64 lines at a time, so a few can
 /// share the rate.
@@ -508,37 +510,6 @@ impl Service {
         self.verdict(&code, word, freshness)
     }
 
-    /// Returns the word at an id from memory, and its freshness; `Warming` if the board cannot answer yet.
-    #[inline]
-    fn known(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
-        let board = &self.app.board;
-        // Read before the word, which is at least as new.
-        let freshness = board.freshness_of(id, now);
-        let word = board.word(id);
-        match board.is_unconfirmed(id) || word.is_none() && !board.is_filled() {
-            true => Err(Refusal::Warming),
-            false => Ok((word, freshness)),
-        }
-    }
-
-    /// Returns the word at an id from a lookup, or from memory if it has caught up meanwhile.
-    async fn looked(&self, id: ResidentId, now: Now) -> Result<(Option<Word>, Freshness), Refusal> {
-        let AppState {
-            board,
-            store_client,
-            ..
-        } = &*self.app;
-        let (word, as_of) = store_client.word(id).await?;
-        if !board.note_lookup(id, as_of) {
-            store_client.caught_up(id).await?;
-            return self.known(id, now);
-        }
-        // A change that arrived meanwhile may be newer.
-        let known = board.word(id);
-        let word = word.map_or(known, |word| Some(newer(known, word)));
-        Ok((word, board.freshness_at(as_of, now)))
-    }
-
     /// Returns the verdict of a code. The code holds the check bits of its id's word; other bits mean that the id belonged to
     /// another resident then or does now, so the status is unknown.
     fn verdict(
@@ -765,21 +736,4 @@ impl Service {
 /// Notes the refusal of a request at the desk in its span.
 fn noted<T>(result: Result<T, Refusal>) -> Result<T, Refusal> {
     result.inspect_err(|refusal| traces::note_refusal(*refusal))
-}
-
-/// Returns the word if its check bits match. Refuses if the word in the store is damaged, because "unknown" would be wrong for
-/// a resident on record.
-fn own(word: Option<Word>, check: u16) -> Result<Option<Word>, Refusal> {
-    match word {
-        Some(word) if word.check() == check => Ok(Some(word)),
-        Some(word) if word.is_doubtful() => Err(Refusal::UpstreamBusy),
-        _ => Ok(None),
-    }
-}
-
-/// Returns the newer of the board's and the store's word.
-fn newer(known: Option<Word>, told: Word) -> Word {
-    known
-        .filter(|known| known.version() >= told.version())
-        .unwrap_or(told)
 }
