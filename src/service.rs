@@ -1,6 +1,7 @@
 //! The service: turns a query into an answer. Shows, scans, sessions, explanations. A show or a scan in the steady state waits
 //! for nothing: the credential and the board have all it needs.
 
+mod admit;
 pub mod answer;
 pub mod foreign;
 pub mod in_force;
@@ -21,23 +22,20 @@ use crate::clock::{Now, Time};
 use crate::desk::DeskResponse;
 use crate::desk::grant::{Organisation, RevokedGrants};
 use crate::desk::grant_scan_notices::GrantScan;
-use crate::desk::roles::{Act, Role};
+use crate::desk::roles::Role;
 use crate::identity::{AssertionNumber, AssertionPurpose};
 use crate::language::Language;
 use crate::meters::QueryOutcome;
 use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::offline::issue::{OfflineHolder, OpenedOffline};
-use crate::person::{Identity, MaskedIdentity, MaskedName, Profile, ResidentId};
+use crate::person::{MaskedIdentity, MaskedName, Profile, ResidentId};
 use crate::refusal::Refusal;
 use crate::seal::ring::TokenKind;
-use crate::seal::{
-    AccessToken, AccessTokenId, Caller, Code, CodeClass, GRANT_CHARS, Seal, Session,
-};
+use crate::seal::{Code, CodeClass, GRANT_CHARS, Session};
 use crate::sightings::Sightings;
 use crate::status::Word;
 use crate::status::{Freshness, ResidentStatus};
 use crate::store::record;
-use crate::tls::CertificateDigest;
 use crate::traces;
 use answer::{
     OfflineIssued, OfflineVerdict, OpenedSession, ReasonDetail, ReasonSource, ShownCode,
@@ -47,12 +45,8 @@ use limits::turn;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use word::{newer, own};
-
-/// Debt of a token's bulk scans above which no further one may begin. A delayed scan owes for 64 lines at a time, so a few can
-/// share the rate.
-const BULK_OWED_MAX: Duration = Duration::from_millis(50);
 
 /// Offline codes of one resident and generation in a day, from one node.
 const OFFLINE_CODES_A_DAY: u8 = 4;
@@ -133,79 +127,6 @@ impl Service {
                 Ok(Answer::Desk(Box::new(said), request.language))
             }
         }
-    }
-
-    /// Checks a scanner's token before the body of its scan is read.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, `Warming`, or `RateLimited`.
-    pub fn admit_scan<'q>(
-        &self,
-        token: &'q [u8],
-        now: Time,
-        started: Instant,
-    ) -> Result<AdmittedScanner<'q>, Refusal> {
-        let pass = self.app.seal.admits(TokenKind::Scanner, token, now)?;
-        turn(&self.app.scan_limiter, pass.0, started)?;
-        Ok(AdmittedScanner { token, pass })
-    }
-
-    /// Checks that an admitted token is still in force, by one lookup in memory.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized` if it was revoked, `SessionExpired`, or `Warming`.
-    pub fn still_admits(
-        &self,
-        pass: AccessTokenId,
-        token: &[u8],
-        now: Time,
-    ) -> Result<(), Refusal> {
-        let Seal { revoked, .. } = &self.app.seal;
-        match revoked.has_holders(TokenKind::Scanner) {
-            true => self.still_scanner(token, now).map(drop),
-            false => revoked.admits(pass.0, Time(0)),
-        }
-    }
-
-    /// Checks credential, role and rate before the body is read.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, `Warming`, or `RateLimited`.
-    pub fn admit_desk(
-        &self,
-        act: Act,
-        credential: &[u8],
-        certificate: Option<CertificateDigest>,
-        now: Time,
-    ) -> Result<Caller, Refusal> {
-        let caller = self.app.caller(act, credential, certificate, now)?;
-        self.app.limit_desk_rate(match &caller {
-            Caller::Session(session) => session.identity,
-            // Tokens have their own key, so they share no resident's rate.
-            Caller::Token(.., id) => Identity {
-                home: ResidentId(id.0),
-                claim: [0; 16],
-            },
-        })?;
-        Ok(caller)
-    }
-
-    /// Checks again a credential that was admitted before its body arrived.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
-    pub fn still_permits(
-        &self,
-        act: Act,
-        credential: &[u8],
-        certificate: Option<CertificateDigest>,
-        now: Time,
-    ) -> Result<(), Refusal> {
-        self.app.caller(act, credential, certificate, now).map(drop)
     }
 
     async fn show(&self, session: &Session, now: Now) -> Result<ShownCode, Refusal> {
@@ -622,114 +543,6 @@ impl Service {
                 .sort_by_key(|detail| (detail.reason, detail.said.as_ref().map(|said| said.since)));
         }
         Ok(explained)
-    }
-
-    /// Checks a scanner once for a whole bulk scan.
-    ///
-    /// # Errors
-    ///
-    /// `RateLimited` while the token owes for earlier bulk scans or has too many in progress; else as of
-    /// [`Service::still_scanner`].
-    pub fn admit_bulk(
-        &self,
-        token: &[u8],
-        now: Time,
-        started: Instant,
-    ) -> Result<AdmittedBulk, Refusal> {
-        let pass = self.still_scanner(token, now)?;
-        if self.app.bulk_limiter.wait(pass.0, started) > BULK_OWED_MAX {
-            return Err(Refusal::RateLimited);
-        }
-        let under_way = self.app.bulks.enter(pass.0);
-        Ok(AdmittedBulk {
-            pass,
-            _under_way: under_way.ok_or(Refusal::RateLimited)?,
-        })
-    }
-
-    /// Checks a scanner's token, also during a bulk scan.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
-    pub fn still_scanner(&self, token: &[u8], now: Time) -> Result<AccessTokenId, Refusal> {
-        self.app.seal.admits(TokenKind::Scanner, token, now)
-    }
-
-    /// Charges lines of a bulk scan. Returns how long the scanner must wait before the next ones.
-    pub fn charge_bulk(&self, pass: AccessTokenId, lines: u64) -> Duration {
-        self.app.bulk_limiter.charge(pass.0, lines, Instant::now())
-    }
-
-    /// Takes a page from this thread's budget, which protects its queries.
-    ///
-    /// # Errors
-    ///
-    /// `Busy` if the budget is used up, `NotFound` if the node serves no pages.
-    pub fn admit_page(&self, versioned: bool, started: Instant) -> Result<(), Refusal> {
-        let budget = match versioned {
-            true => &self.part_budget,
-            false => &self.page_budget,
-        };
-        match self.app.settings.pages_per_second {
-            0 => Err(Refusal::NotFound),
-            _ => match budget.borrow_mut().take(started) {
-                true => Ok(()),
-                false => Err(Refusal::Busy),
-            },
-        }
-    }
-
-    /// Takes an answer with public keys from this thread's budget.
-    ///
-    /// # Errors
-    ///
-    /// `Busy` if the budget is used up.
-    pub fn admit_keys(&self, started: Instant) -> Result<(), Refusal> {
-        match self.list_budget.borrow_mut().take(started) {
-            true => Ok(()),
-            false => Err(Refusal::Busy),
-        }
-    }
-
-    /// Takes bytes of a list from this thread's budget.
-    ///
-    /// # Errors
-    ///
-    /// `Busy` if the budget is used up.
-    pub fn admit_list_bytes(&self, bytes: u64, started: Instant) -> Result<(), Refusal> {
-        match self.list_bytes.borrow_mut().take(bytes, started) {
-            true => Ok(()),
-            false => Err(Refusal::Busy),
-        }
-    }
-
-    /// Opens an authority's token.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized`, also for a token bound to another certificate; `SessionExpired`, `NotPermitted`, or `Warming`.
-    pub fn admit_authority(
-        &self,
-        token: &[u8],
-        certificate: Option<CertificateDigest>,
-        now: Time,
-    ) -> Result<AccessToken, Refusal> {
-        let seal = &self.app.seal;
-        let token = seal.open_token(TokenKind::Authority, token, now)?;
-        match token.is_of(certificate) {
-            true => Ok(token),
-            false => Err(Refusal::Unauthorized),
-        }
-    }
-
-    /// Returns the number of an authority's token.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
-    pub fn authority_number(&self, token: &[u8], now: Time) -> Result<AccessTokenId, Refusal> {
-        self.app.seal.admits(TokenKind::Authority, token, now)
     }
 }
 
