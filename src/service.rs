@@ -4,10 +4,12 @@
 mod admit;
 pub mod answer;
 pub mod foreign;
+mod grant;
 pub mod in_force;
 mod limits;
 mod maintenance;
 mod query;
+mod scan;
 mod state;
 mod thread;
 mod word;
@@ -20,8 +22,6 @@ pub use thread::Service;
 use crate::board::Found;
 use crate::clock::{Now, Time};
 use crate::desk::DeskResponse;
-use crate::desk::grant::{Organisation, RevokedGrants};
-use crate::desk::grant_scan_notices::GrantScan;
 use crate::desk::roles::Role;
 use crate::identity::{AssertionNumber, AssertionPurpose};
 use crate::language::Language;
@@ -30,9 +30,7 @@ use crate::offline::code::OFFLINE_CODE_CHARS;
 use crate::offline::issue::{OfflineHolder, OpenedOffline};
 use crate::person::{MaskedIdentity, MaskedName, Profile, ResidentId};
 use crate::refusal::Refusal;
-use crate::seal::ring::TokenKind;
-use crate::seal::{Code, CodeClass, GRANT_CHARS, Session};
-use crate::sightings::Sightings;
+use crate::seal::{Code, CodeClass, Session};
 use crate::status::Word;
 use crate::status::{Freshness, ResidentStatus};
 use crate::store::record;
@@ -42,7 +40,6 @@ use answer::{
     StatusExplanation, Verdict,
 };
 use limits::turn;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -183,34 +180,6 @@ impl Service {
         })
     }
 
-    /// Opens one code of an admitted scanner.
-    async fn scan(&self, scanner: &[u8], code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        match self.scan_now(code, now) {
-            Ok(verdict) if Sightings::watches(verdict.issued_at) => {
-                self.note_sighting(scanner, code, now);
-                Ok(verdict)
-            }
-            Err(Refusal::Warming) => Box::pin(self.scan_by_lookup(code, now)).await,
-            Err(Refusal::CodeInvalid) if code.len() == GRANT_CHARS => {
-                let revoked_grants = Box::pin(self.revoked_grants_of(scanner, code, now)).await?;
-                self.scan_grant(code, Some(&revoked_grants), now)
-            }
-            verdict => verdict,
-        }
-    }
-
-    /// Records the site at which a watched code was read.
-    #[cold]
-    #[inline(never)]
-    fn note_sighting(&self, scanner: &[u8], code: &[u8], now: Now) {
-        let AppState {
-            seal, sightings, ..
-        } = &*self.app;
-        if let Ok(pass) = seal.open_token(TokenKind::Scanner, scanner, now.time) {
-            sightings.note(code, pass.holder(), now.moment);
-        }
-    }
-
     /// Opens a text with the length of an offline code. The status comes from memory, or from the store while the board is
     /// filled.
     async fn scan_offline(&self, code: &[u8], now: Now) -> Result<OfflineVerdict, Refusal> {
@@ -316,137 +285,6 @@ impl Service {
                 Ok((placed.id, placed.word))
             }
         }
-    }
-
-    /// Returns the organisation of a scanner; None if it belongs to none.
-    ///
-    /// # Errors
-    ///
-    /// `Unauthorized`, `SessionExpired`, `NotPermitted`, or `Warming`.
-    pub fn organisation(&self, scanner: &[u8], now: Now) -> Result<Option<Organisation>, Refusal> {
-        let seal = &self.app.seal;
-        let pass = seal.open_token(TokenKind::Scanner, scanner, now.time)?;
-        Ok(pass.bound().map(|name| Organisation::new(seal, name)))
-    }
-
-    /// Returns the number of a grant to an organisation; None if the code is no grant to it in force.
-    pub fn number_of(&self, organisation: &Organisation, code: &[u8], now: Now) -> Option<u64> {
-        let opened = self.app.seal.open_grant(code, organisation.id, now.time);
-        opened.ok().map(|grant| grant.number)
-    }
-
-    /// Looks up whether grants were revoked.
-    ///
-    /// # Errors
-    ///
-    /// `UpstreamBusy` if the store does not answer in time.
-    pub async fn revoked_grants(
-        &self,
-        organisation: &Organisation,
-        numbers: &HashSet<u64>,
-    ) -> Result<RevokedGrants, Refusal> {
-        let AppState {
-            seal,
-            store_client,
-            revoked_grants,
-            ..
-        } = &*self.app;
-        revoked_grants
-            .of(organisation, numbers, seal, store_client)
-            .await
-    }
-
-    /// Looks up whether one grant was revoked. A code that cannot be opened is refused without a lookup.
-    async fn revoked_grants_of(
-        &self,
-        scanner: &[u8],
-        code: &[u8],
-        now: Now,
-    ) -> Result<RevokedGrants, Refusal> {
-        let organisation = self.organisation(scanner, now)?;
-        let organisation = organisation.ok_or(Refusal::CodeInvalid)?;
-        let grant = (self.app.seal).open_grant(code, organisation.id, now.time)?;
-        self.revoked_grants(&organisation, &HashSet::from([grant.number]))
-            .await
-    }
-
-    /// Opens one grant. The status comes from memory, the revocation from `revoked_grants`.
-    ///
-    /// # Errors
-    ///
-    /// `CodeInvalid`, `GrantExpired`, `GrantRevoked`, `Warming`, or `UpstreamBusy` if no lookup covers the grant.
-    pub fn scan_grant(
-        &self,
-        code: &[u8],
-        revoked_grants: Option<&RevokedGrants>,
-        now: Now,
-    ) -> Result<Verdict, Refusal> {
-        let AppState {
-            board, seal, scans, ..
-        } = &*self.app;
-        let revoked_grants = revoked_grants.ok_or(Refusal::CodeInvalid)?;
-        let grant = seal.open_grant(code, revoked_grants.organisation.id, now.time)?;
-        match revoked_grants.was_taken_back(grant.number) {
-            Some(false) => {}
-            Some(true) => return Err(Refusal::GrantRevoked),
-            None => return Err(Refusal::UpstreamBusy),
-        }
-        let (word, mut freshness) = self.known(grant.resident, now)?;
-        if revoked_grants.as_of < freshness.moment {
-            // Whether it was revoked since is unknown.
-            freshness = board.freshness_at(revoked_grants.as_of, now);
-        }
-        let own = own(word, grant.check)?;
-        let scan = GrantScan {
-            organisation: revoked_grants.organisation.name.clone(),
-            resident: grant.resident,
-            number: grant.number,
-            at: now.time,
-        };
-        scans.note(&mut self.grants_seen.borrow_mut(), scan);
-        Ok(Verdict {
-            status: board.status(own, &freshness),
-            masked: grant.masked,
-            issued_at: now.time,
-            freshness,
-            with_reasons: self.app.settings.gate_reasons,
-        })
-    }
-
-    /// Opens a live code from memory.
-    ///
-    /// # Errors
-    ///
-    /// `CodeInvalid`, `CodeExpired`, or `Warming` if the board cannot answer yet.
-    pub fn scan_now(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        let code = self.app.seal.open_code(code, now.time)?;
-        let (word, freshness) = self.known(code.resident, now)?;
-        self.verdict(&code, word, freshness)
-    }
-
-    /// Opens a live code, and asks the store while the board is filled.
-    async fn scan_by_lookup(&self, code: &[u8], now: Now) -> Result<Verdict, Refusal> {
-        let code = self.app.seal.open_code(code, now.time)?;
-        let (word, freshness) = self.looked(code.resident, now).await?;
-        self.verdict(&code, word, freshness)
-    }
-
-    /// Returns the verdict of a code. The code holds the check bits of its id's word; other bits mean that the id belonged to
-    /// another resident then or does now, so the status is unknown.
-    fn verdict(
-        &self,
-        code: &Code,
-        word: Option<Word>,
-        freshness: Freshness,
-    ) -> Result<Verdict, Refusal> {
-        let own = own(word, code.check)?;
-        Ok(Verdict {
-            status: self.app.board.status(own, &freshness),
-            masked: code.masked,
-            issued_at: code.issued_at,
-            freshness,
-            with_reasons: self.app.settings.gate_reasons,
-        })
     }
 
     /// Opens a session. A first one registers the resident.
