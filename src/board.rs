@@ -191,7 +191,7 @@ impl Board {
                     Some(word.and(left))
                 } else if retained.since < word.version() && retained.since < known.version() {
                     // Retained reasons are not part of what the store said with this word.
-                    let reasons = known.reasons().without(retained.reasons).and(left);
+                    let reasons = known.reasons().without(retained.reasons).union(left);
                     Some(Word::new(known.version(), known.check(), reasons))
                 } else {
                     None
@@ -212,7 +212,7 @@ impl Board {
         let mut retained = self.retained_of(id);
         if let (Some(context), Some(known)) = (context, Word::from_bits(bits)) {
             if context.before < known.version() {
-                retained.reasons = retained.reasons.and(known.reasons());
+                retained.reasons = retained.reasons.union(known.reasons());
                 retained.since = known.version().max(retained.since);
                 self.conflicts.fetch_add(1, Relaxed);
             }
@@ -250,11 +250,11 @@ impl Board {
         };
         let (last, known) =
             before.map_or((0, Reasons::NONE), |word| (word.version(), word.reasons()));
-        let reasons = shown.reasons().and(known);
+        let reasons = shown.reasons().union(known);
         slot.insert(Word::new(last, shown.check(), reasons).bits());
         let retained = self.retained_of(id);
         let retained = RetainedReasons {
-            reasons: retained.reasons.and(shown.reasons().without(known)),
+            reasons: retained.reasons.union(shown.reasons().without(known)),
             since: version.max(retained.since),
         };
         self.set_retained(id, retained);
@@ -273,7 +273,7 @@ impl Board {
             return;
         };
         let mut retained = self.retained_of(id);
-        let reasons = retained.reasons.and(known.reasons()).without(held);
+        let reasons = retained.reasons.union(known.reasons()).without(held);
         retained.reasons = reasons.without(word.reasons());
         retained.since = known.version().max(retained.since);
         // The store decides which resident has this id now.
@@ -281,7 +281,8 @@ impl Board {
             true => known.check(),
             false => 0,
         };
-        slot.insert(Word::new(known.version(), check, word.reasons().and(retained.reasons)).bits());
+        let shown = word.reasons().union(retained.reasons);
+        slot.insert(Word::new(known.version(), check, shown).bits());
         self.conflicts.fetch_add(1, Relaxed);
         self.set_retained(id, retained);
     }
@@ -591,7 +592,7 @@ mod tests {
         );
         // Another reason comes and goes: the first is not among what the store can clear.
         apply_change(12, suspected, 9, suspected);
-        assert_eq!(at(), confirmed.and(suspected));
+        assert_eq!(at(), confirmed.union(suspected));
         apply_change(13, Reasons::NONE, 12, suspected);
         assert_eq!(
             (at(), board.retained(id), board.retained_count()),
@@ -599,11 +600,16 @@ mod tests {
         );
         // It was restored from before all of this.
         apply_change(15, suspected, 4, suspected);
-        assert_eq!(at(), confirmed.and(suspected));
+        assert_eq!(at(), confirmed.union(suspected));
         assert_eq!(board.conflicts(), 3);
         // Once it has the first again, that is cleared as ever.
-        apply_change(16, confirmed.and(suspected), 15, confirmed.and(suspected));
-        apply_change(17, suspected, 16, confirmed.and(suspected));
+        apply_change(
+            16,
+            confirmed.union(suspected),
+            15,
+            confirmed.union(suspected),
+        );
+        apply_change(17, suspected, 16, confirmed.union(suspected));
         assert_eq!((at(), board.retained_count()), (suspected, 0));
         apply_change(18, Reasons::NONE, 17, suspected);
         assert_eq!((at(), board.conflicts()), (Reasons::NONE, 3));
@@ -642,18 +648,18 @@ mod tests {
         board.roll_back(id, 20, Some(first));
         assert_eq!(
             (at(), board.retained(id)),
-            (confirmed.and(suspected), suspected)
+            (confirmed.union(suspected), suspected)
         );
         // What its successor took meanwhile has a lower version, and counts.
         let context = ChangeContext {
             before: 5,
-            held: confirmed.and(contact),
+            held: confirmed.union(contact),
         };
         assert_eq!(
             board.apply_change(id, Word::new(12, 7, contact), context),
             PostOutcome::Up
         );
-        assert_eq!((at(), board.conflicts()), (contact.and(suspected), 0));
+        assert_eq!((at(), board.conflicts()), (contact.union(suspected), 0));
         // Only what is still shown is taken back.
         board.roll_back(id, 20, None);
         assert_eq!(board.word(id).unwrap().version(), 12);

@@ -39,8 +39,8 @@ impl Reasons {
         self.0
     }
 
-    /// Returns the reasons that are in both sets.
-    pub fn and(self, others: Reasons) -> Reasons {
+    /// Returns the reasons that are in either set.
+    pub fn union(self, others: Reasons) -> Reasons {
         Reasons(self.0 | others.0)
     }
 

@@ -328,7 +328,7 @@ impl StoreClient {
             None => ResidentStatus::Unknown,
             Some(placed) => {
                 let kept = self.board.retained(placed.id);
-                ResidentStatus::Known(placed.record.reasons().and(kept))
+                ResidentStatus::Known(placed.record.reasons().union(kept))
             }
         };
         Ok((stats, freshness))

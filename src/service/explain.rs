@@ -41,7 +41,7 @@ impl Service {
         } else if let Some(placed) = placed {
             let record = &placed.record;
             let lost = board.retained(placed.id).without(record.reasons());
-            explained.status = ResidentStatus::Known(record.reasons().and(lost));
+            explained.status = ResidentStatus::Known(record.reasons().union(lost));
             explained.details = record
                 .active()
                 .map(|status| ReasonDetail {

@@ -52,7 +52,7 @@ impl Since {
             all.entry(told.id)
                 .and_modify(|last| {
                     last.word = told.word;
-                    last.context.held = last.context.held.and(told.context.held);
+                    last.context.held = last.context.held.union(told.context.held);
                 })
                 .or_insert(*told);
         }
@@ -412,7 +412,7 @@ mod tests {
                 let before = words(&log).get(&ResidentId(*id)).copied();
                 let last = before.map_or(0, |word| word.version());
                 let reasons = Reasons::from_bits(*bits).expect("some of the reasons");
-                let held = before.map_or(reasons, |word| reasons.and(word.reasons()));
+                let held = before.map_or(reasons, |word| reasons.union(word.reasons()));
                 log.push(ReportedChange {
                     id: ResidentId(*id),
                     word: Word::new(now.max(last + 1), 7, reasons),
