@@ -14,8 +14,8 @@ learn({
     column_id: "成员编号", column_name: "姓名", column_no: "证件号", column_celsius: "体温", column_symptoms: "症状", column_contact: "接触病例", column_risk: "到过高风险地区", column_residence: "居住地代码",
     yes: "是", no: "否", unsure: "不清楚", none_symptom: "无",
     code_invalid: "不是健康码", code_expired: "不在有效期内", grant_revoked: "授权已撤回", grant_expired: "授权已到期", too_old: "无法确认", code_revoked: "离线码已作废", pass: "外地证明（非健康码颜色）", issuer_unknown: "签发机构未认可", signature_invalid: "签名无效", issuer_not_entitled: "无权签发", issuer_unreachable: "联系不上签发地，未核验", rate_limited: "查询过于频繁，未核验",
-    reject_not_on_roster: "不在本单位授权名单中", reject_bad_temperature: "体温不在 30 至 45 之间", reject_unknown_symptom: "症状写法不对：请用模板中的词，“无”不能与其他并列", reject_unknown_contact: "接触病例请填 是、否 或 不清楚",
-    reject_missing_field: "有必填项为空", reject_bad_field: "有一项写法不对", reject_bad_region: "居住地不是六位代码", reject_too_large: "一行过长", reject_other: "未通过：", reject_risk: "到过高风险地区请填 是 或 否",
+    reject_not_on_roster: "不在本单位授权名单中", reject_bad_temperature: "体温不在 30–45 ℃ 之间", reject_unknown_symptom: "症状写法不对：请用模板中的词，“无”不能与其他并列", reject_unknown_contact: "接触病例请填 是、否 或 不清楚",
+    reject_missing_field: "有必填项为空", reject_bad_field: "有一项内容的格式不正确，请对照模板检查本行", reject_bad_region: "居住地不是六位代码", reject_too_large: "一行过长", reject_other: "未通过：", reject_risk: "到过高风险地区请填 是 或 否",
     cold_like: "发热咳嗽乏力", short_breath: "气促", nausea: "恶心呕吐腹泻", palpitation: "心慌胸闷", conjunctivitis: "结膜炎",
   },
   "zh-Hant": {
@@ -31,8 +31,8 @@ learn({
     column_id: "成員編號", column_name: "姓名", column_no: "證件號", column_celsius: "體溫", column_symptoms: "症狀", column_contact: "接觸病例", column_risk: "到過高風險地區", column_residence: "居住地代碼",
     yes: "是", no: "否", unsure: "不清楚", none_symptom: "無",
     code_invalid: "不是健康碼", code_expired: "不在有效期內", grant_revoked: "授權已撤回", grant_expired: "授權已到期", too_old: "無法確認", code_revoked: "離線碼已作廢", pass: "外地證明（非健康碼顏色）", issuer_unknown: "簽發機構未認可", signature_invalid: "簽名無效", issuer_not_entitled: "無權簽發", issuer_unreachable: "聯繫不上簽發地，未核驗", rate_limited: "查詢過於頻繁，未核驗",
-    reject_not_on_roster: "不在本單位授權名單中", reject_bad_temperature: "體溫不在 30 至 45 之間", reject_unknown_symptom: "症狀寫法不對：請用模板中的詞，「無」不能與其他並列", reject_unknown_contact: "接觸病例請填 是、否 或 不清楚",
-    reject_missing_field: "有必填項為空", reject_bad_field: "有一項寫法不對", reject_bad_region: "居住地不是六位代碼", reject_too_large: "一行過長", reject_other: "未通過：", reject_risk: "到過高風險地區請填 是 或 否",
+    reject_not_on_roster: "不在本單位授權名單中", reject_bad_temperature: "體溫不在 30–45 ℃ 之間", reject_unknown_symptom: "症狀寫法不對：請用模板中的詞，「無」不能與其他並列", reject_unknown_contact: "接觸病例請填 是、否 或 不清楚",
+    reject_missing_field: "有必填項為空", reject_bad_field: "有一項內容的格式不正確，請對照模板檢查本行", reject_bad_region: "居住地不是六位代碼", reject_too_large: "一行過長", reject_other: "未通過：", reject_risk: "到過高風險地區請填 是 或 否",
     cold_like: "發熱咳嗽乏力", short_breath: "氣促", nausea: "噁心嘔吐腹瀉", palpitation: "心慌胸悶", conjunctivitis: "結膜炎",
   },
   en: {
@@ -48,8 +48,8 @@ learn({
     column_id: "Member ID", column_name: "Name", column_no: "Document", column_celsius: "Temperature", column_symptoms: "Symptoms", column_contact: "Contact with a case", column_risk: "High-risk area", column_residence: "Residence code",
     yes: "yes", no: "no", unsure: "unsure", none_symptom: "none",
     code_invalid: "NOT A HEALTH CODE", code_expired: "CODE NOT VALID NOW", grant_revoked: "NO LONGER SHARED", grant_expired: "SHARING EXPIRED", too_old: "CANNOT CONFIRM", code_revoked: "OFFLINE CODE REVOKED", pass: "FOREIGN PASS (no colour)", issuer_unknown: "ISSUER NOT RECOGNISED", signature_invalid: "SIGNATURE INVALID", issuer_not_entitled: "NOT ENTITLED", issuer_unreachable: "ISSUER UNREACHABLE, not checked", rate_limited: "asked too often, not checked",
-    reject_not_on_roster: "not on this organisation’s roster", reject_bad_temperature: "the temperature is not between 30 and 45", reject_unknown_symptom: "symptoms: use the words of the template, and “none” alone", reject_unknown_contact: "contact: yes, no or unsure",
-    reject_missing_field: "a required column is empty", reject_bad_field: "a column is not written as it must be", reject_bad_region: "the residence is not a code of six digits", reject_too_large: "the row is too long", reject_other: "rejected: ", reject_risk: "high-risk area: yes or no",
+    reject_not_on_roster: "not on this organisation’s roster", reject_bad_temperature: "the temperature is not between 30 and 45 °C", reject_unknown_symptom: "symptoms: use the words of the template, and “none” alone", reject_unknown_contact: "contact: yes, no or unsure",
+    reject_missing_field: "a required column is empty", reject_bad_field: "one value has the wrong form: compare the row with the template", reject_bad_region: "the residence is not a code of six digits", reject_too_large: "the row is too long", reject_other: "rejected: ", reject_risk: "high-risk area: yes or no",
     cold_like: "fever", short_breath: "breath", nausea: "nausea", palpitation: "palpitation", conjunctivitis: "conjunctivitis",
   },
 });
