@@ -313,7 +313,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_red_set_hourly_max",
         "gauge",
         "",
-        "people whom one source set red in this hour by feeds to this node; the largest of all sources",
+        "red reasons that one source set in this hour by feeds to this node; the largest count of all sources",
     ),
     (
         "liangma_red_alarms",

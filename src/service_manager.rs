@@ -35,7 +35,7 @@ pub fn tell(notice: Notice) {
         return;
     };
     if let Err(error) = send(socket.as_encoded_bytes(), notice) {
-        tracing::warn!(%error, socket = %socket.display(), "the service manager cannot be told");
+        tracing::warn!(%error, socket = %socket.display(), "a notice cannot be sent to the service manager");
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Settings {
     /// Largest number of queries in the store at once; the limit adapts below it to the store's latency. As many writes may run
     /// beside them.
     pub store_in_flight_max: usize,
-    /// Residents whom one source may set red in an hour without an alarm.
+    /// Red reasons that one source may set in an hour without an alarm.
     pub red_alarm_per_hour: u64,
     /// Size of the cache of records and absences, in bytes.
     pub record_cache_bytes: u64,
@@ -169,7 +169,7 @@ impl StoreClient {
     ///
     /// # Errors
     ///
-    /// As of [`Self::apply`].
+    /// As for [`Self::apply`].
     pub async fn ingest(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, Refusal> {
         let papers = changes
             .iter()
@@ -209,7 +209,7 @@ impl StoreClient {
             for (_, source) in reds.iter().filter(|(nth, _)| outcomes[*nth].is_applied()) {
                 let most = self.settings.red_alarm_per_hour;
                 if self.metrics.red_alarm(source, most, now) {
-                    tracing::error!(%source, most, "a source sets more people red in this hour than `red_alarm_per_hour`: check what it feeds");
+                    tracing::error!(%source, most, "a source set more red reasons in this hour than `red_alarm_per_hour`: check what it feeds");
                 }
             }
         }
@@ -250,7 +250,7 @@ impl StoreClient {
     ///
     /// # Errors
     ///
-    /// As of [`StoreClient::papers`].
+    /// As for [`StoreClient::papers`].
     pub async fn papers_now(
         &self,
         owner: Identity,
@@ -267,7 +267,7 @@ impl StoreClient {
     ///
     /// # Errors
     ///
-    /// As of [`StoreClient::papers`].
+    /// As for [`StoreClient::papers`].
     pub async fn some_now(
         &self,
         owner: Identity,
@@ -348,7 +348,7 @@ impl StoreClient {
     ///
     /// # Errors
     ///
-    /// As of [`StoreClient::papers`].
+    /// As for [`StoreClient::papers`].
     pub async fn record_now(&self, who: Identity) -> Result<Option<Arc<LocatedRecord>>, Refusal> {
         let wait = self.settings.store_timeout;
         let found = self.read(wait, self.store.find(who)).await?;
@@ -360,7 +360,7 @@ impl StoreClient {
     ///
     /// # Errors
     ///
-    /// As of [`StoreClient::papers`].
+    /// As for [`StoreClient::papers`].
     pub async fn lookup(&self, who: Identity) -> Result<Lookup, Refusal> {
         let looked = self.lookup_once(who).await?;
         let is_outdated = match &looked.placed {
@@ -394,11 +394,12 @@ impl StoreClient {
         looked.await.map_err(|refusal| *refusal)
     }
 
-    /// Returns the word at an id that is not loaded yet, and its time.
+    /// Returns the word that the store has at an id that is not on the board yet, None if it has none, and the moment up to which this
+    /// answer is complete.
     ///
     /// # Errors
     ///
-    /// As of [`StoreClient::papers`].
+    /// As for [`StoreClient::papers`].
     pub async fn word(&self, id: ResidentId) -> Result<(Option<Word>, Moment), Refusal> {
         let (word, as_of) = self.word_once(id).await?;
         if !self.is_outdated(id, word, as_of).await {

@@ -165,7 +165,7 @@ struct Erased {
 fn document(whom: &DocumentArgs, now: Time) -> anyhow::Result<Document> {
     match &*whom.cert_type {
         "registration" => Document::registration(&whom.cert_no)
-            .map_err(|_| anyhow!("--cert-no: no number of a registration")),
+            .map_err(|_| anyhow!("--cert-no: is not the number of a registration")),
         _ => whom.document(now),
     }
 }
@@ -205,19 +205,19 @@ async fn erase(
     let newest = newest_of(store, seal, who).await?;
     if let Some((deed, end)) = audit::of_command(seal, audit::ERASE, Some(who), None) {
         store.apply(deed).await?;
-        tracing::info!(audit_end = %end, "the erasure is in the audit log");
+        tracing::info!(audit_end = %end, "the erasure is recorded in the audit log, and begins");
     }
     if let Some(placed) = &placed {
         // Offline codes of the person are revoked on the list that nodes read. This comes first, so that an interrupted erasure
         // leaves no valid code.
         let generation = newest.map_or(0, |newest| newest.saturating_add(1));
         let [listed, _own] = revoking(seal, who, placed.id, generation, now)
-            .ok_or_else(|| Failure::Other(anyhow!("the papers of revocations have no key")))?;
+            .ok_or_else(|| Failure::Other(anyhow!("the key of revocations was destroyed")))?;
         store.apply(vec![listed]).await?;
     }
     // With a session more could be filed for the person.
     let sessions = ending_sessions(seal, &who, now)
-        .map_err(|_| Failure::Other(anyhow!("the papers of revocations have no key")))?;
+        .map_err(|_| Failure::Other(anyhow!("the key of revocations was destroyed")))?;
     store.apply(vec![sessions]).await?;
     // Grants and memberships end before the papers about them are removed.
     store.apply(copies.ends).await?;

@@ -135,7 +135,7 @@ async fn record(settings: &Settings, seal: &Seal) -> Result<(), Failure> {
     let filed = store.apply(deed).await;
     store.close().await;
     filed?;
-    tracing::info!(audit_end = %end, "the export is in the audit log");
+    tracing::info!(audit_end = %end, "the export is recorded in the audit log, and begins");
     Ok(())
 }
 

@@ -119,7 +119,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 /// Reads public keys and their issuer.
 fn keys(path: &Path) -> Result<(u32, Vec<VerifyingKey>), Failure> {
     let keys = read_jwks(&read(path)?);
-    let keys = keys.with_context(|| format!("{}: no JWKS with an issuer", path.display()))?;
+    let keys = keys.with_context(|| format!("{}: is not a JWKS with an issuer", path.display()))?;
     Ok(keys)
 }
 
@@ -253,7 +253,10 @@ fn build(sources: &Sources, out: &Path) -> CommandResult {
                 }
             };
             if tokio::time::timeout(CONFIRM_WAIT, confirmed).await.is_err() {
-                return Err(anyhow!("the store does not confirm what was read").into());
+                return Err(anyhow!(
+                    "the store did not confirm in time that what was read of it is complete"
+                )
+                .into());
             }
             let heard = board.freshness(Now::read()).as_of;
             Ok::<_, Failure>((revoked, began.min(heard)))

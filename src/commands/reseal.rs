@@ -61,7 +61,7 @@ fn wait_for_ring(node: &mut NodeClient, key: u8) -> Result<(), Failure> {
         let (status, bytes) = node.ask(Request::get("/v1/settings"), Bytes::new(), ANSWER_WAIT)?;
         if status != StatusCode::OK {
             let code = problem(node.authority(), status, &bytes)?.code;
-            return Err(anyhow!("the node does not tell its key: {code}").into());
+            return Err(anyhow!("the node does not say which key it seals with: {code}").into());
         }
         let told: serde_json::Value = serde_json::from_slice(&bytes)?;
         let own = told["rest_key"].as_u64();
@@ -157,7 +157,7 @@ fn tell(settings: &Settings, outcome: &ResealOutcome) -> CommandResult {
     }
     if !outcome.is_settled {
         note(
-            "others wrote what another key seals in each walk: has every node read the ring (SIGHUP)? Then run this again",
+            "in each walk others wrote data that a previous key sealed: send SIGHUP to the nodes that have not read the ring, and run this again",
         );
     }
     for (what, count) in &report.unopened {

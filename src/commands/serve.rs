@@ -215,7 +215,7 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
         traces::flush().await;
     };
     tokio::select! {
-        () = drained => tracing::info!("every query has ended"),
+        () = drained => tracing::info!("the node has drained: its doors and its store are closed"),
         () = again_after(&mut signals, asked_at) => tracing::warn!("the node ends at once, at a second signal"),
     }
     Ok(ExitCode::SUCCESS)

@@ -446,7 +446,7 @@ fn revoke_in_store(settings: &Settings, what: &RevokedByCommand, now: Time) -> R
     });
     written?;
     if let Some(end) = end {
-        tracing::info!(audit_end = %end, "the revocation is in the audit log");
+        tracing::info!(audit_end = %end, "the revocation is recorded in the audit log");
     }
     Ok(())
 }

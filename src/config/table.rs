@@ -355,7 +355,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "red_alarm_per_hour",
         "1000",
         "1 to 1000000000",
-        "people whom one source may set red in an hour before an alarm (`liangma_red_alarms`); nothing is refused",
+        "red reasons that one source may set in an hour before an alarm (`liangma_red_alarms`); two for one person count twice; nothing is refused",
     ),
     (
         "family_members_max",
@@ -463,7 +463,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "exchange_per_second",
         "1000",
         "1 to 1000000",
-        "codes that one issuer's service may ask for here in a second before `rate_limited`",
+        "codes that one issuer's service may ask about in a second before `rate_limited`",
     ),
     (
         "list_fetch_every",

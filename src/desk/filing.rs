@@ -41,7 +41,7 @@ pub(super) fn opened<T: DeserializeOwned>(
         .ok_or_else(|| {
             tracing::error!(
                 kind = paper.kind.word(),
-                "a paper cannot be decrypted: it was damaged or sealed with another key"
+                "a paper cannot be opened: it is damaged, its key was destroyed or is in another ring, or its contents have another form"
             );
             Refusal::Internal
         })

@@ -241,12 +241,12 @@ impl Exchange {
                     tracing::warn!(
                         issuer,
                         outcome,
-                        "an issuer failed too often: its circuit breaker is open"
+                        "the circuit breaker of an issuer is open: it failed too often, or one answer named another issuer or a time to come"
                     )
                 }
                 (true, false) => tracing::info!(
                     issuer,
-                    "an issuer answers again: its circuit breaker is closed"
+                    "the circuit breaker of an issuer is closed: it answers again"
                 ),
                 _ => {}
             }
@@ -273,12 +273,14 @@ impl Exchange {
             .parse()
             .map_err(|_| unreachable)?;
         let tls = || {
-            let config = self.tls(peer).ok_or("no certificate of ours is set")?;
+            let config = self
+                .tls(peer)
+                .ok_or("`exchange_cert` and `exchange_cert_key` are not set")?;
             config.map_err(|error| error.to_string())
         };
         let issuer = peer.id;
         let place = LinkAddress::read(&address, tls).map_err(|why| {
-            tracing::warn!(issuer, %why, "an issuer cannot be asked");
+            tracing::warn!(issuer, %why, "no verdicts can be requested from an issuer");
             unreachable
         })?;
         let ages = VerdictAges {

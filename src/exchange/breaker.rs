@@ -1,4 +1,5 @@
-//! A circuit breaker: a peer that failed too often gets only a trial request now and then.
+//! A circuit breaker: a peer that failed too often, or gave one answer that cannot be true, gets only a trial request now
+//! and then.
 
 use crate::clock::Moment;
 use std::time::Duration;

@@ -12,7 +12,7 @@ pub struct ExchangeSettings {
     pub wait: Duration,
     /// Concurrent requests to one peer.
     pub in_flight: usize,
-    /// Codes that one peer may ask for here in a second.
+    /// Codes that one peer may ask about here in a second.
     pub per_second: u32,
     /// Interval of fetches of a peer's list.
     pub list_fetch_every: Duration,

@@ -41,7 +41,7 @@ pub const FILE_BYTES_MAX: usize = 36 * (COLUMN_BITS_MAX as usize / 8) + 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum FileFault {
-    #[error("the file is no status list of this version")]
+    #[error("the file is not a status list of this version")]
     Form,
     #[error("the length of the file does not match its head")]
     Length,

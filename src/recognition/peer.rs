@@ -129,8 +129,9 @@ impl Peer {
             let digits = one.as_str().map(|text| text.trim_start_matches("sha256:"));
             match digits.and_then(hex::array) {
                 Some(pin) => pins.push(pin),
-                None => faults
-                    .push("peer: is no SHA-256 of a public key, 64 hexadecimal digits".to_owned()),
+                None => faults.push(
+                    "peer: is not the SHA-256 of a public key, 64 hexadecimal digits".to_owned(),
+                ),
             }
         }
         if let Some(exchange) = &words.exchange {
@@ -218,7 +219,7 @@ pub struct PeerVerdict {
 ///
 /// # Errors
 ///
-/// `CodeInvalid` if the text is no offline code, `IssuerUnknown` for an unknown key, `SignatureInvalid` if the signature does
+/// `CodeInvalid` if the text is not an offline code, `IssuerUnknown` for an unknown key, `SignatureInvalid` if the signature does
 /// not verify.
 pub fn open_offline(peer: &Peer, text: &[u8]) -> Result<OfflineCode, Refusal> {
     let text = text.to_ascii_uppercase();
@@ -303,7 +304,7 @@ impl PeerLists {
     ///
     /// # Errors
     ///
-    /// A text that says which file is refused, and why. The held files stay.
+    /// A message that says which file is refused, and why. The held files stay.
     pub fn take(
         &mut self,
         issuer: u32,

@@ -43,7 +43,9 @@ async fn reseal(app: Arc<AppState>, lines: tokio::sync::mpsc::Sender<Vec<u8>>) {
             let _ = lines.send(line_of(&outcome)).await;
         }
         Err(store::Error::Closed) => {
-            tracing::info!("sealing anew ended with its reader, or the node")
+            tracing::info!(
+                "sealing data at rest anew ended early: its reader closed the connection, or the node drains"
+            )
         }
         Err(error) => tracing::warn!(%error, "data at rest could not be sealed anew"),
     }
@@ -86,7 +88,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// As [`Service::enter_maintenance`]; `NotFound` if the store has its own means, `UpstreamBusy` if it cannot start a backup.
+    /// As for [`Service::enter_maintenance`]; `NotFound` if the store has its own means, `UpstreamBusy` if it cannot start a backup.
     pub async fn begin_backup(
         &self,
         caller: &Caller,

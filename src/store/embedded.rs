@@ -60,13 +60,13 @@ impl OpenedEmbedded {
         let (jobs, waiting) = mpsc::channel();
         let disbelief = self.disbelief().unwrap_or_else(|error| {
             // If this cannot be read, nothing else in the store can.
-            tracing::error!(%error, "whether this store is restored or an older copy cannot be read: it is taken as neither");
+            tracing::error!(%error, "it cannot be read whether this store was restored or is an older copy: the node takes it for neither");
             None
         });
         if let Some(why) = disbelief {
             tracing::error!(
                 %why,
-                "this store is not believed: nobody is told a colour. Feed again what came after it, then `liangma restore --accept` and start again"
+                "this store is not believed, and no colour is given: feed again everything since a day before the backup or copy was made, stop the node, run `liangma restore --accept` and start the node"
             );
         }
         let slot = Arc::new(DatabaseSlot {

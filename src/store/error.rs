@@ -48,7 +48,7 @@ pub(crate) fn tell_damaged(metrics: &StoreMetrics, what: &str, count: u64) {
         tracing::error!(
             what,
             count,
-            "the store is not as it was written; what is damaged is not told"
+            "the store is not as it was written: damaged data is given in no answer"
         );
     }
 }

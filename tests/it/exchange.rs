@@ -645,7 +645,7 @@ fn an_exchange_that_is_set_badly_is_named_at_once() {
         "id: is not a division",
         "exchange: is not an address",
         "list: is neither a folder",
-        "peer: is no SHA-256",
+        "peer: is not the SHA-256",
         "name: is empty",
         "bogus",
         "exchange_cert",

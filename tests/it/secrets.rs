@@ -66,7 +66,7 @@ fn neither_logs_nor_meters_hold_a_name_a_number_a_token_or_a_key() {
     let ring = std::fs::read_to_string(node.store.join("keys")).unwrap();
     node.signal(libc::SIGTERM);
     until("it says that it has ended", || {
-        node.log().contains("every query has ended")
+        node.log().contains("the node has drained")
     });
     let said = [node.log(), node.out(), metrics].concat();
     let mut secret = secrets(&ring);

@@ -92,7 +92,7 @@ impl TryFrom<String> for SignSecret {
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
         match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &bytes.0) {
             Ok(_) => Ok(bytes),
-            Err(_) => Err("a signing key is no PKCS#8 of P-256"),
+            Err(_) => Err("a signing key is not a P-256 key in PKCS#8"),
         }
     }
 }

@@ -372,7 +372,7 @@ impl Follower {
                 "the store went back to an earlier state: the partition has another epoch from now on"
             ),
             Err(error) if takes_no_writes(&error) => {
-                tracing::warn!(partition = self.partition, %error, "the store takes no writes: it is read without raising its versions");
+                tracing::warn!(partition = self.partition, %error, "the server takes no writes: the partition is read all the same, and its versions are raised at a later reading");
                 return Ok(false);
             }
             Err(error) => return Err(self.link.failed(&error)),

@@ -139,7 +139,8 @@ pub enum StoreLocation {
 ///
 /// # Errors
 ///
-/// A text for the operator. Ambiguous texts are refused. It repeats the scheme at most, because the text may hold a password.
+/// A message for the operator: what is wrong with the text, or why it is ambiguous. It repeats at most the scheme, because the text
+/// may hold a password.
 pub fn meant(text: &str) -> Result<StoreLocation, String> {
     if let Some((scheme, _)) = text.split_once("://") {
         let known = |known: &str| scheme.eq_ignore_ascii_case(known);
@@ -254,13 +255,13 @@ impl StoreUrl {
     ///
     /// # Errors
     ///
-    /// A text that never repeats the address, which may hold a password.
+    /// A message that never repeats the address, which may hold a password.
     pub fn parse(text: &str) -> Result<StoreUrl, &'static str> {
-        let (scheme, rest) = text.split_once("://").ok_or("is no address")?;
+        let (scheme, rest) = text.split_once("://").ok_or("is not an address")?;
         let found = SCHEMES
             .iter()
             .find(|(known, ..)| scheme.eq_ignore_ascii_case(known));
-        let (_, tls, kind) = *found.ok_or("is no address of Redis")?;
+        let (_, tls, kind) = *found.ok_or("is not an address of Redis")?;
         let (who, rest) = match rest.rsplit_once('@') {
             Some((who, rest)) => (Some(who), rest),
             None => (None, rest),

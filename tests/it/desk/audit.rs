@@ -211,7 +211,7 @@ fn looks_alike_are_told_once_a_day_and_nothing_pushes_them_out() {
     assert_eq!(poll("curiosity").status, 200);
     node.signal(libc::SIGTERM);
     until("it says that it has ended", || {
-        node.log().contains("every query has ended")
+        node.log().contains("the node has drained")
     });
     let log = node.log();
     node.end();
@@ -231,7 +231,7 @@ fn an_end_that_was_cut_off_is_missed_where_it_was_written_down() {
     look(&node, &number, 1);
     node.signal(libc::SIGTERM);
     until("it says that it has ended", || {
-        node.log().contains("every query has ended")
+        node.log().contains("the node has drained")
     });
     let folder = folder();
     let log = folder.path().join("log");
@@ -510,7 +510,7 @@ fn neither_logs_nor_meters_nor_the_store_hold_what_was_said_at_the_desk() {
     let metrics = text(&node.get(Door::Ops, "/metrics").body);
     node.signal(libc::SIGTERM);
     until("it says that it has ended", || {
-        node.log().contains("every query has ended")
+        node.log().contains("the node has drained")
     });
     let said = [node.log(), node.out(), metrics].concat();
     let file = std::fs::read(node.store.join("liangma.redb")).unwrap();
