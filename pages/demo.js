@@ -1,4 +1,4 @@
-// The first page of the demonstration: a link, a QR code of it and a sentence for each who comes.
+// The first page of the demonstration: a link, a QR code of it and a sentence for each role.
 
 let demo = null;
 

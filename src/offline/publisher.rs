@@ -285,7 +285,8 @@ pub fn publish(
     })
 }
 
-/// Returns a number above that of every earlier base, which no other publisher takes.
+/// Returns a number above that of every known base. A base whose head was lost has the same number only if it is of the same
+/// millisecond and has the same random bits, one case in 1,024.
 fn next_number(as_of: Time, so_far: &[BaseList]) -> Result<u64, PublishFault> {
     let mut random = [0; 2];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| BuildFault::Random)?;
@@ -379,11 +380,11 @@ mod tests {
     const SLOT: u64 = 600_000;
     const LIFE: Duration = Duration::from_secs(12 * 3_600);
 
-    /// A board whose walks can be told what happens while they go by.
+    /// A board that changes between its walks.
     #[derive(Default)]
     struct Town {
         words: RefCell<BTreeMap<u64, Word>>,
-        /// Of each walk to come, what happens before it.
+        /// The changes that happen before each later walk.
         before_walks: RefCell<Vec<Vec<(u64, Word)>>>,
     }
 
