@@ -15,7 +15,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// Ages and size of the board.
+/// The two ages past which verdicts change, and the number of shards.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Age past which verdicts are marked as stale.
@@ -156,8 +156,9 @@ impl Board {
 
     /// Makes the word of a change visible like [`Board::post`]; `context` tells what the change was based on.
     ///
-    /// If the board knows a later version than that, the store has lost something, and the change cannot clear a red: the known
-    /// reasons stay until the store has them again and they can be cleared.
+    /// If the version on the board is later than `context.before`, the store has lost something. Then the change clears only
+    /// reasons in `context.held`. The board keeps its other reasons until the store has them again; from then on a clear works as
+    /// usual.
     pub fn apply_change(&self, id: ResidentId, word: Word, context: ChangeContext) -> PostOutcome {
         self.put(id, word, Some(context))
     }

@@ -481,7 +481,7 @@ mod tests {
         assert!(!all.contains("hush"), "{all}");
     }
 
-    /// Of every setting: what was not understood is refused by name, whatever kind of value it takes.
+    /// Every setting refuses, by its name, a value that is not understood, whatever kind of value it takes.
     #[test]
     fn no_setting_takes_what_it_does_not_understand() {
         for (name, default, ..) in SETTINGS {

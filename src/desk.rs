@@ -43,7 +43,7 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// The refusals of the act, and `UpstreamBusy` if the store does not answer in time. A wrong field is no error: it is a
+    /// The refusals of the act, and `UpstreamBusy` if the store does not answer in time. A wrong field is not an error: it is a
     /// [`DeskResponse::Rejected`].
     pub async fn answer(
         &self,

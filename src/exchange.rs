@@ -1,5 +1,5 @@
-//! Requests to other issuers' services: verdicts about live codes, and status lists. Takes peers of the trust list; knows
-//! neither the board nor the store.
+//! Requests to other issuers' services, for verdicts about their live codes and for their status lists. `http/exchange` is the other
+//! half, which answers them. Takes peers of the trust list; knows neither the board nor the store.
 
 pub mod asking;
 pub mod breaker;

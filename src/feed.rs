@@ -289,7 +289,7 @@ mod tests {
             let (first, again) = (paper(line), paper(line));
             assert_eq!(first, again);
             let later = line.replace("2020-04", "2020-03");
-            assert_eq!(paper(&later).key, first.key, "the time is no part of it");
+            assert_eq!(paper(&later).key, first.key, "the time is not part of it");
             let next = line.replace(r#""seq":"#, r#""seq":1"#);
             assert_ne!(paper(&next).key, first.key);
         }

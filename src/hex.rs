@@ -34,7 +34,7 @@ pub fn bytes(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns whether a text has digits only. A sign is no digit.
+/// Returns whether a text has digits only. A sign is not a digit.
 fn is_digits(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -255,7 +255,7 @@ impl Platform {
 }
 
 /// Returns whether the header of an assertion names critical extensions (RFC 7515, 4.1.11), which must be understood, and none
-/// is. Any value counts, also `null`, which is no value by the standard.
+/// is. Any value counts, also `null`, which the standard does not count as a value.
 fn has_critical(assertion: &str) -> bool {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,4 +1,4 @@
-//! The status list that a node serves: the newest edition in the store whose files are valid. Reads heads and files from the
+//! Our status list as a node serves it: the newest edition in the store whose files are valid. Reads heads and files from the
 //! store and gives files by name; knows neither the board nor HTTP.
 
 pub mod shelf;

@@ -163,7 +163,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// A text: a door or the agent port cannot be opened, or a thread cannot be started.
+    /// A message: a door or the agent port cannot be opened, or a thread cannot be started.
     pub async fn open(parts: Components, settings: Settings) -> Result<Node, String> {
         Node::open_over(parts, settings, None).await
     }
@@ -172,7 +172,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As of [`Node::open`].
+    /// As for [`Node::open`].
     pub async fn open_over(
         parts: Components,
         settings: Settings,

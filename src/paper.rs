@@ -189,7 +189,7 @@ impl PaperKind {
     }
 }
 
-/// Value for an unbounded kind. `take.lua` uses the same number.
+/// Value of [`PaperKind::most`] for a kind without a limit. `take.lua` uses the same number.
 pub const UNBOUNDED: u16 = u16::MAX;
 
 /// A service that keeps papers. Each has its own key: destroying it ends the service.

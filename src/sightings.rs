@@ -23,7 +23,7 @@ const KNOWN_MAX: usize = 1_024;
 struct Seen {
     site: u64,
     at: Moment,
-    /// Whether it was counted already.
+    /// Whether the code was read at two sites, and was counted for that.
     at_two: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Words that operators misspell: which known one was meant.
+//! The known word that is nearest to a misspelt one.
 
 /// Returns the known word that differs least from `written`, if at most `most` letters are wrong, missing, superfluous or swapped;
 /// the first of several. Letters are compared as they are.

@@ -158,7 +158,7 @@ impl Word {
         Word(self.0 | u64::from(reasons.0))
     }
 
-    /// Returns the word that the board holds in place of a damaged one. Its check bits match nobody, so each lookup asks the
+    /// Returns the word that the board holds in place of a damaged one. Its check bits match no resident, so each lookup asks the
     /// store by the claim; its version is the lowest; and it is not green.
     pub fn doubtful() -> Word {
         Word::new(0, 0, Reason::ALL.into_iter().collect())

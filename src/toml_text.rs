@@ -16,7 +16,7 @@ pub fn toml_fault(text: &str, error: &toml::de::Error) -> String {
 ///
 /// # Errors
 ///
-/// A text: it is no such array, has more than `most` entries, or none was accepted.
+/// A message: the text is not such an array, has more than `most` entries, or every entry was refused.
 pub fn toml_entries<E: DeserializeOwned>(
     text: &str,
     (table, noun): (&str, &str),

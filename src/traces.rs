@@ -27,7 +27,7 @@ use tracing_subscriber::{Layer, Registry};
 /// Settings of traces.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the collector takes spans.
+    /// Address at which the collector takes spans.
     pub endpoint: Endpoint,
     /// Authorities of the collector's certificate, PEM; None for the system's.
     pub ca: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub fn start(settings: &Settings) -> Result<TraceLayer, String> {
         .with_threads(false)
         .with_target(false)
         .with_level(false);
-    // Spans alone: lines of the log are no events of a span.
+    // Spans alone: lines of the log are not events of a span.
     let ours = filter_fn(|what| what.is_span() && what.target().starts_with("liangma"))
         .with_max_level_hint(LevelFilter::DEBUG);
     Ok(layer.with_filter(ours).boxed())

@@ -16,8 +16,8 @@ static OFFSET: AtomicI64 = AtomicI64::new(UNREAD);
 /// with the first offset.
 static FRACTION: AtomicU64 = AtomicU64::new(0);
 
-/// A point on the monotonic clock: milliseconds since the machine started, suspends included. Its milliseconds begin with those
-/// of the time of day, so that ages match the difference of printed times.
+/// A point on the monotonic clock: milliseconds since the machine started, suspends included. Each begins together
+/// with a millisecond of the time of day, so that an age equals the difference of the printed times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 

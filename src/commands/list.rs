@@ -57,10 +57,10 @@ enum What {
         /// The issuer's public keys, as `GET /v1/keys` returns them
         #[arg(long, value_name = "FILE")]
         jwks: PathBuf,
-        /// The base
+        /// The base of the list
         #[arg(long, value_name = "FILE")]
         base: PathBuf,
-        /// Its changes
+        /// The changes of that base
         #[arg(long, value_name = "FILE")]
         changes: Option<PathBuf>,
         /// Mark a colour if the list is older

@@ -1,4 +1,4 @@
-//! Standard output of a command: its errors say that it is the output that failed, not the store or a node.
+//! Standard output as a writer whose errors say that the output failed, and not the store or a node.
 
 use std::io::{self, StdoutLock, Write};
 
@@ -32,7 +32,7 @@ pub fn named(error: io::Error) -> io::Error {
 }
 
 /// Returns whether an error says that the reader of standard output has left, as `head` does. A connection that the other side
-/// closed is no such error.
+/// closed is another error.
 pub fn reader_has_left(error: &anyhow::Error) -> bool {
     let of_output = |error: &io::Error| {
         error.kind() == io::ErrorKind::BrokenPipe

@@ -20,22 +20,22 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// A node sends something at least this often.
+/// Longest silence of a node that seals anew; usually it sends a line a second.
 const LINE_WAIT: Duration = Duration::from_secs(60);
 
-/// For a node to answer what its settings are.
+/// Time for a node to answer what its settings are.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-/// For a node to read the ring after its SIGHUP.
+/// Time for a node to read the ring after its SIGHUP.
 const RING_WAIT: Duration = Duration::from_secs(10);
 
-/// Between two looks at whether it has.
+/// Pause between two questions whether the node has read the ring.
 const RING_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a line tells of the walk where there is no terminal.
+/// Interval of lines about the walk if standard error is not a terminal.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
-/// Bytes of a line of a node at most.
+/// Longest line of a node, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
 pub fn run(sources: &Sources, from: Option<&str>, remote: &RemoteArgs) -> CommandResult {

@@ -1,9 +1,10 @@
-//! Compares the system's limits with the settings at the start.
+//! Warns at the start about settings of the kernel with which a node works badly.
 
 use crate::http::door::Door;
 use crate::http::doors;
 
-/// Warns about limits of the kernel that are lower than the doors' settings.
+/// Warns about a connection queue of the kernel that is shorter than the largest `backlog` of a door, and about strict memory
+/// overcommit.
 pub fn compare(doors: &[(Door, doors::Settings)]) {
     let backlog = doors.iter().map(|(_, door)| door.backlog).max();
     for warning in warnings(backlog.unwrap_or(0), &read) {
@@ -28,7 +29,7 @@ fn warnings(backlog: u32, number: &dyn Fn(&str) -> Option<u64>) -> Vec<String> {
     }
     if number("vm/overcommit_memory") == Some(2) {
         all.push(
-            "vm.overcommit_memory is 2: memory that is reserved and not used counts, and a growing board may find none; set 0 or 1"
+            "vm.overcommit_memory is 2: reserved memory counts as used, so a growing board may get no memory; set 0 or 1"
                 .to_owned(),
         );
     }

@@ -1,4 +1,4 @@
-//! What commands print beside their results: lines and progress.
+//! Lines and progress of commands: results on standard output, notes on standard error, progress on a terminal.
 
 use super::output::Output;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! `token`: makes credentials with the key ring alone, for residents and offices; lists and revokes them.
+//! `token`: makes credentials with the key ring alone, for residents, scanners and offices; lists and revokes them.
 
 use super::arguments::DocumentArgs;
 use super::failure::{CommandResult, Failure};
@@ -48,7 +48,7 @@ enum TokenAction {
     List {
         #[command(flatten)]
         sources: Sources,
-        /// Also expired and revoked ones
+        /// List expired and revoked tokens too
         #[arg(long)]
         all: bool,
         /// The register [default: tokens.ndjson beside the key ring]

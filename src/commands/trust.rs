@@ -87,7 +87,7 @@ fn time(text: &str) -> Result<Time, String> {
         .ok_or_else(|| "no time such as 2026-06-15T00:00:00Z".to_owned())
 }
 
-/// Returns a code without the line end that follows it, like a gate's door.
+/// Returns a code without the line end and blanks after it.
 fn code(text: &str) -> Result<String, String> {
     use std::io::Read;
     const BYTES_MAX: u64 = 1 << 20;

@@ -1,9 +1,9 @@
-//! Which setting is meant by a name that is none.
+//! Unknown names of settings and variables: which setting an operator may have meant.
 
 use super::table::SETTINGS;
 use crate::spelling;
 
-/// `LIANGMA_TOKEN` is no setting: commands that connect to a running node read their token from it.
+/// `LIANGMA_TOKEN` is not a setting: commands that connect to a running node read their token from it.
 pub(super) const TOKEN_VARIABLE: &str = "TOKEN";
 
 /// Returns the setting with the most similar name, if one is similar.
@@ -18,7 +18,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Returns the setting that a variable with a similar prefix names.
+/// Returns the setting that a variable names, if neither the beginning `LIANGMA_` nor the name differs in more than one letter.
 pub(super) fn nearly_ours(variable: &str) -> Option<&'static str> {
     let plain = variable.to_ascii_uppercase().replace('-', "_");
     let (prefix, rest) = match plain.split_once('_') {

@@ -120,9 +120,9 @@ impl RawSettings {
         }
     }
 
-    /// Reads `LIANGMA_…` variables: each names a setting in capitals.
+    /// Reads the variables of the environment that begin with `LIANGMA_`: the rest of the name is a setting's name in capitals.
     ///
-    /// Variables with similar names are reported too, because they would be ignored silently.
+    /// Variables that begin almost like this and go on like a setting are recorded as faults: they would be ignored silently.
     pub fn load_environment(&mut self, variables: impl Iterator<Item = (OsString, OsString)>) {
         for (variable, value) in variables {
             let variable = variable.to_string_lossy();

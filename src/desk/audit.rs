@@ -1,5 +1,5 @@
-//! The audit log. Each privileged look at a person becomes a link of a chain, and a paper that the person can read. Each act of
-//! an office becomes a link. A look is answered only after both are durable.
+//! The chains of the audit log: how looks and acts become links, and how links are stored, read and verified. A privileged look at a
+//! person is a link and a paper that the person can read; an act of an office is a link.
 //!
 //! Each node has its own chain, and begins another if it does not know whether its last link was stored. A link holds the keyed
 //! hash of the previous one: without the key ring no link can be changed, removed or inserted unnoticed. A cut end is noticed

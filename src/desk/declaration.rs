@@ -95,7 +95,7 @@ impl DeclarationRequest {
         }
         let declarer = json!({ "organisation": organisation });
         let body = self.check("organisation", Some(declarer))?;
-        // A text that is no id is on no roster.
+        // A text that is not an id is on no roster.
         let member = key_in(Some(&member)).map_err(|_| Rejection::NotOnRoster)?;
         Ok((member, body))
     }
@@ -149,7 +149,7 @@ impl Desk<'_> {
     ///
     /// # Errors
     ///
-    /// `NoConsent` if the person is no family member with that name, `NotOnRoster`, `LimitReached` beyond the daily number,
+    /// `NoConsent` if the person is not a family member with that name, `NotOnRoster`, `LimitReached` beyond the daily number,
     /// `IdempotencyMismatch`, a rejection of a field, and the refusals of the store.
     pub(super) async fn declare(
         &self,

@@ -49,7 +49,8 @@ impl DisplayNames {
     ///
     /// # Errors
     ///
-    /// A text: the file cannot be read, is no TOML, or has no valid entry.
+    /// A message: the file cannot be read, is not TOML with `[[name]]` entries alone, has more than `NAMES_MAX` of them, or has only
+    /// invalid ones.
     pub fn read(path: &Path) -> Result<(DisplayNames, Vec<String>), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
         let names = text.and_then(|text| DisplayNames::parse(&text));

@@ -63,7 +63,7 @@ struct PlaceEntry {
     nucleic_test: Option<TestResult>,
 }
 
-/// The same entry on the destination's list, with the person.
+/// An entry on the destination's list, with the person.
 #[derive(Serialize, Deserialize)]
 struct ListedEntry {
     entry: PlaceEntry,

@@ -36,7 +36,7 @@ struct AddMemberRequest {
 /// A membership as stored.
 #[derive(Serialize, Deserialize)]
 struct Member {
-    /// The other person: the member for the one who added, and the reverse.
+    /// The other person of the membership: in the paper of the one who added, the member; in the member's paper, the one who added.
     other: String,
     /// Whether the owner added the other person; false if the other added the owner.
     added: bool,

@@ -30,7 +30,7 @@ pub(super) fn filed(
     Ok(Change { who: owner, what })
 }
 
-/// Opens a paper, for the same callers. `Internal` if it cannot be opened.
+/// Opens a paper, for callers that have the seal and no `Desk`. `Internal` if it cannot be opened.
 pub(super) fn opened<T: DeserializeOwned>(
     seal: &Seal,
     owner: &Identity,

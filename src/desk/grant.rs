@@ -47,7 +47,7 @@ pub(super) fn organisation(asked: &DeskRequest<'_>) -> Result<DeskResponse, Desk
     Ok(DeskResponse::Found(json!({ "organisation": id })))
 }
 
-/// Returns the end of a day in China; `BadUntil` if the text is no day.
+/// Returns the end of a day in China; `BadUntil` if the text is not a day.
 fn end_of(day: &str) -> Result<Time, Rejection> {
     parse_day(day).ok_or(Rejection::BadUntil)?;
     let end: jiff::Timestamp = format!("{day}T23:59:59.999+08:00")

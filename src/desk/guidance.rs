@@ -43,7 +43,8 @@ impl Guidance {
     ///
     /// # Errors
     ///
-    /// A text: the file cannot be read, is no TOML, or has no valid entry.
+    /// A message: the file cannot be read, is not TOML with `[[guidance]]` entries alone, has more than `TEXTS_MAX` of them, or has
+    /// only invalid ones.
     pub fn read(path: &Path) -> Result<(Guidance, Vec<String>), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let guidance = Guidance::parse(&text);

@@ -1,5 +1,5 @@
-//! Records looks and acts of offices, and an operator's work on the whole store, before they are answered. Shows looks to the
-//! person.
+//! The recording of looks and acts, which comes before their answer: of offices at the desk, and of an operator's work on the whole
+//! store. Answers who looked at a person's data, for that person.
 
 use super::audit::AuditedAct;
 use super::audit::{Access, GrantScanNotice};

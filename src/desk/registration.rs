@@ -2,7 +2,7 @@
 //! text of a slip, and look them up with a stated purpose. No place may make the code the only accepted proof, and the slip says so.
 //!
 //! The number on the slip stands for the person as a document does: feeds name the person by it. The same document always gives
-//! the same number, so nobody becomes green by registering again.
+//! the same number, so a person does not become green by registering again.
 
 use super::context::Desk;
 use super::request::{DeskError, DeskRequest, DeskResponse};
@@ -66,7 +66,7 @@ struct Registration {
 }
 
 impl Registration {
-    /// Returns the number of the slip as a document; None if it is no number.
+    /// Returns the number of the slip as a document; None if it is not a number.
     fn person(&self) -> Option<Document> {
         Document::registration(&self.number).ok()
     }

@@ -35,7 +35,7 @@ const SESSION_ENDS_MAX: usize = 16;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Each reading of this number reads all pages; the others stop at the first page without news.
+/// Of this many readings one reads every list whole; the others are as [`refresh`] says.
 pub const WHOLE_EVERY: u32 = 60;
 
 /// The lists of revocations. Separate lists keep residents' entries from displacing those of operators.
@@ -174,13 +174,18 @@ fn listed(seal: &Seal, list: RevocationList, revocation: &Revocation) -> Result<
     filed_with(seal, list.part(seal, key[0] >> 4), revocation)
 }
 
-/// Returns the change that ends the sessions of a membership, without a desk.
+/// Returns the change that revokes the sessions by which a family member is shown: all that were issued under the number of this
+/// membership. For callers that have the seal and no [`Desk`].
+///
+/// # Errors
+///
+/// `NotFound` if the key of revocations was destroyed.
 pub(super) fn ending_membership(seal: &Seal, number: u64, now: Time) -> Result<Change, Refusal> {
     let revocation = of_all(number, now.plus(SESSION_LIFE_MAX));
     listed(seal, RevocationList::Members, &revocation)
 }
 
-/// Returns the change that ends all sessions of a resident so far, without a desk.
+/// Returns the change that revokes all sessions of a resident issued until now. For callers that have the seal and no [`Desk`].
 ///
 /// # Errors
 ///
@@ -428,13 +433,13 @@ impl Desk<'_> {
     }
 }
 
-/// Reads the lists and adds their revocations to memory. Unless `whole`, a reading stops at known entries: new revocations of
-/// sessions have the latest times.
+/// Reads the lists of revocations and adds their entries to memory. The list of tokens is always read whole. Unless `whole`, the
+/// others are read up to the first page of known entries: new revocations of sessions have the latest times.
 ///
 /// # Errors
 ///
-/// The store fails, or a revocation cannot be opened. Then nothing is admitted if nothing was read before; a node that has read
-/// the lists adds what the other lists and entries say.
+/// `Damaged` if an entry cannot be opened. The other entries are added only if a reading succeeded before; until one has, no
+/// credential is admitted. After any other error of the store nothing is added.
 pub async fn refresh(store: &dyn Store, seal: &Seal, whole: bool) -> Result<(), Error> {
     let parts = RevocationList::ALL.into_iter();
     let parts = parts.flat_map(|list| (0..16).map(move |partition| (list, partition)));

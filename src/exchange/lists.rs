@@ -1,4 +1,4 @@
-//! Fetches status lists of peers on a schedule, never because of a scan.
+//! Fetches the status lists of other issuers on a schedule, never because of a scan.
 
 use super::link::{LinkAddress, LinkFault, exchange};
 use crate::critical::CriticalTask;

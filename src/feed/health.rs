@@ -160,7 +160,7 @@ fn tomorrow(today: u32) -> u32 {
 ///
 /// # Errors
 ///
-/// `BadTime` if it is no time, or later than tomorrow.
+/// `BadTime` if it is not a time, or later than tomorrow.
 pub fn happened(text: &str, today: u32) -> Result<Time, Rejection> {
     let at = parse_time(text).ok_or(Rejection::BadTime)?;
     match at.day() <= tomorrow(today) {

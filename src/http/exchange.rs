@@ -1,5 +1,5 @@
-//! The exchange door: verdicts about our live codes for services of other issuers, which the trust list knows by their
-//! certificates. Only own codes are opened, and no other service is asked.
+//! The exchange door: answers services of other issuers, which the trust list knows by their certificates, about our live codes.
+//! `exchange` is the other half, which asks them. Only own codes are opened, and no other service is asked.
 
 use super::body::Body;
 use super::reply::{self, NDJSON};

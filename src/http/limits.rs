@@ -1,4 +1,4 @@
-//! Limits of one request: sizes and times.
+//! Limits of one HTTP request: sizes of bodies, and times.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Time from a request's head to the last byte of its answer.
     pub answer_timeout: Duration,
-    /// The same time for a bulk scan or a feed.
+    /// Time from the head of a bulk scan or a feed to the last byte of its answer.
     pub bulk_timeout: Duration,
     /// Longest single pause of a bulk scan beyond its rate. Shorter than `stall_timeout`.
     pub bulk_pause_max: Duration,

@@ -1,4 +1,4 @@
-//! What gates store for the time without a network: public keys of offline codes, and files of the status list.
+//! Serves what gates store for the time without a network: public keys of our offline codes, and the files of our status list.
 
 use super::body::Body;
 use super::pages::names;

@@ -187,7 +187,7 @@ pub fn backup(
     stream(service, BYTES, begun, language, started)
 }
 
-/// For all walks of sealing anew: a province takes some hours.
+/// Time for all walks of sealing anew: a province takes some hours.
 pub const RESEAL_WAIT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Answers with lines that tell how sealing anew goes.

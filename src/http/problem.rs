@@ -1,4 +1,4 @@
-//! Refusals in HTTP: status code, sentence in each language, problem document, Retry-After and its random spread.
+//! Refusals in HTTP: status code, sentence in each language, problem document, and Retry-After, which is spread at random here.
 
 use crate::language::Language;
 use crate::refusal::Refusal;
@@ -215,7 +215,8 @@ pub(super) fn problem(refusal: Refusal, language: Language, retry: Option<Durati
     out.freeze()
 }
 
-/// Returns half to one and a half times `retry`, so that refused clients do not return together.
+/// Returns half to one and a half times `retry`, so that refused clients do not return together. The bounds of
+/// `admission::retry_after` are those of `retry`: a client of a full door reads 1 to 180 seconds.
 pub(super) fn spread(retry: Duration) -> Duration {
     thread_local! {
         static DICE: Cell<u64> = Cell::new(crate::clock::Time::now().0 | 1);

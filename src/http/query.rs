@@ -1,4 +1,5 @@
-//! Parses a request's head into a route, a credential and a language. Pure and bounded.
+//! Parses a request's head into a route, a credential and a language; takes the code of a scan out of its body and removes what a
+//! scanner put around it. Pure and bounded.
 
 use super::desk::{self, RouteEntry};
 use super::door::Door;
@@ -97,7 +98,7 @@ impl ListPartPath {
 impl ListPath {
     const PREFIX: &'static str = "/v1/list/";
 
-    /// Parses a path of a door; None if it is no list path. Each part has one spelling only.
+    /// Parses a path of a door; None if it is not a list path. Each part has one spelling only.
     fn parse(door: Door, path: &str) -> Option<ListPath> {
         let rest = path.strip_prefix(ListPath::PREFIX)?;
         let (issuer, part) = rest.split_once('/').unwrap_or((rest, ""));
@@ -864,7 +865,7 @@ mod tests {
         ] {
             assert_eq!(trimmed(typed.as_bytes()), code.as_bytes(), "{typed:?}");
         }
-        // Bytes that are no text are cut as ASCII is.
+        // Bytes that are not UTF-8 are cut as ASCII is.
         assert_eq!(trimmed(b" \xff\r\n"), b"\xff");
     }
 

@@ -193,7 +193,7 @@ pub fn allowing(mut response: Response<Body>, method: Option<&'static str>) -> R
 struct Fragments {
     with_guidance: Vec<Bytes>,
     bare: Vec<Bytes>,
-    /// The same without reasons.
+    /// The fragments without reasons.
     colours: Vec<Bytes>,
 }
 

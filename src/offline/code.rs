@@ -104,7 +104,7 @@ impl OfflineCode {
     ///
     /// # Errors
     ///
-    /// `Form` if the text is no offline code, `UnknownKey` if the issuer has no key with that id, `Signature` if the signature
+    /// `Form` if the text is not an offline code, `UnknownKey` if the issuer has no key with that id, `Signature` if the signature
     /// does not verify.
     pub fn open<'k>(
         text: &[u8],

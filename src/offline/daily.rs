@@ -70,7 +70,7 @@ impl DayKeys {
     }
 }
 
-/// Opens a sealed file with the key of its day. Returns None if the bytes are no sealed file, were changed, or `key_of` has no
+/// Opens a sealed file with the key of its day. Returns None if the bytes are not a sealed file, were changed, or `key_of` has no
 /// key.
 pub fn open(sealed: &[u8], key_of: impl FnOnce(u32) -> Option<DayKey>) -> Option<Vec<u8>> {
     let (head, body) = sealed.split_first_chunk::<HEAD_BYTES>()?;

@@ -1,4 +1,5 @@
-//! Decisions of a gate without a network about offline codes: which files it holds, when they are replaced, and what they say.
+//! Decisions about offline codes by the files of a status list: which files are held, when they are replaced, and what they say. A
+//! gate without a network decides like this; a node does for codes of other issuers, and to prove its own new lists.
 
 use super::code::OfflineCode;
 use super::ids::ListState;

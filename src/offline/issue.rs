@@ -220,7 +220,7 @@ pub enum CodeOutcome {
     Expired,
     /// A gate scanned a revoked code.
     Revoked,
-    /// A gate scanned a text that is no genuine code.
+    /// A gate scanned a text that is not a genuine code.
     Invalid,
 }
 
@@ -370,7 +370,7 @@ impl OfflineIssuer {
     ///
     /// # Errors
     ///
-    /// `CodeInvalid` for a text that is no code of this issuer, `CodeExpired` outside its validity, `CodeRevoked`, and
+    /// `CodeInvalid` for a text that is not a code of this issuer, `CodeExpired` outside its validity, `CodeRevoked`, and
     /// `Warming` until the revocations are read.
     pub fn open(&self, text: &[u8], now: Time, skew: Duration) -> Result<OpenedOffline, Refusal> {
         let opened = self.read(text, now, skew);

@@ -60,7 +60,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Parses a P-256 key in PKCS#8; None if the bytes are no such key.
+    /// Parses a P-256 key in PKCS#8; None if the bytes are not such a key.
     pub fn from_pkcs8(id: u8, der: &[u8]) -> Option<SigningKey> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok()?;
         Some(SigningKey { id, pair })

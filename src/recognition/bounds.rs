@@ -1,8 +1,9 @@
-//! Bounds of foreign codes and key files: sizes, depths, counts, validity. A value beyond a bound is refused before it is kept.
+//! Bounds of foreign codes and of other issuers' key files: sizes, depths, counts, validity. A value beyond a bound is refused
+//! before it is kept.
 
 use std::time::Duration;
 
-/// Length of a code in characters. A QR code holds at most 4,296.
+/// Length of a foreign code in characters. A QR code holds at most 4,296.
 pub const TEXT_CHARS_MAX: usize = 4_096;
 
 /// Size of an HC1 after inflation, in bytes.
@@ -159,7 +160,7 @@ pub fn shown(text: &str) -> String {
 ///
 /// # Errors
 ///
-/// A text that says that the file cannot be read or is larger than [`KEY_FILE_BYTES_MAX`].
+/// A message: the file cannot be read, or is larger than [`KEY_FILE_BYTES_MAX`].
 pub fn read_bounded(path: &std::path::Path) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;

@@ -50,7 +50,7 @@ impl UncheckedHc1 {
     ///
     /// # Errors
     ///
-    /// `Undecodable` if the text is no HC1 or exceeds a bound.
+    /// `Undecodable` if the text is not an HC1 or exceeds a bound.
     pub fn read(text: &[u8]) -> Result<UncheckedHc1, PassFault> {
         read_form(text).ok_or(PassFault::Undecodable)
     }

@@ -180,7 +180,7 @@ pub struct KeyEntry {
 pub struct IssuerKeyFile {
     /// `hc1` or `shc`.
     pub format: String,
-    /// Where the list came from, for people.
+    /// The place from which the list was taken, for people who read this file.
     #[serde(default)]
     pub source: String,
     /// When the list was imported.

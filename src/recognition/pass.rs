@@ -268,7 +268,7 @@ pub fn month_and_day(birth: &str) -> Option<String> {
     Some(format!("--{}-{}", day[1], day[2]))
 }
 
-/// Returns the first ten characters of a date or time; None if they are no calendar day.
+/// Returns the first ten characters of a date or time; None if they are not a calendar day.
 fn day_of(text: &str) -> Option<&str> {
     let day = text.get(..10)?;
     if text.len() > 10 && text.as_bytes()[10] != b'T' {

@@ -182,7 +182,7 @@ impl Recogniser {
     ///
     /// # Errors
     ///
-    /// A text that says which file is refused, and why.
+    /// A message that says which file is refused, and why.
     pub fn take_lists(
         &self,
         issuer: u32,

@@ -63,7 +63,7 @@ impl UncheckedShc {
     ///
     /// # Errors
     ///
-    /// `Undecodable` if the text is no card or exceeds a bound.
+    /// `Undecodable` if the text is not a card or exceeds a bound.
     pub fn read(text: &[u8]) -> Result<UncheckedShc, PassFault> {
         read_form(text).ok_or(PassFault::Undecodable)
     }

@@ -458,7 +458,7 @@ fn read_peer(list: &mut TrustList, entry: toml::Value, folder: &Path) -> Vec<Str
 ///
 /// # Errors
 ///
-/// A text that says that the file cannot be read, or is no key file.
+/// A message: the file cannot be read, or is not a key file.
 pub fn read_keys(path: &Path) -> Result<IssuerKeyFile, String> {
     let bytes = read_bounded(path)?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! Tokens of scanners, authorities and other offices.
+//! Tokens of scanners and of offices.
 
 use super::ring::TokenKind;
 use super::sealed_text::{HEAD, Nonces, SEALED_MAX, Seal, TAG};
@@ -13,7 +13,7 @@ pub const ACCESS_TOKEN_LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 /// Longest name of a site or source, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// A token of a scanner, an authority or another office.
+/// A token of a scanner or an office.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
     /// The holder, and what the token is bound to: a scanner's site, an authority's source.
@@ -156,7 +156,7 @@ impl Seal {
     ///
     /// # Errors
     ///
-    /// As of [`Seal::admits`].
+    /// As for [`Seal::admits`].
     pub fn open_token(
         &self,
         kind: TokenKind,

@@ -1,5 +1,5 @@
-//! What rests in the store, by the keys of the ring that seal it: profiles as they are sealed and opened, and whatever another key
-//! sealed, sealed anew with the one that seals now.
+//! Data at rest under the keys of the ring: seals and opens profiles, and seals anew, with the current key, profiles and papers that
+//! another key sealed.
 
 use super::papers::{open_body, seal_body};
 use super::ring::{KeyRing, RestCiphers};
@@ -10,14 +10,14 @@ use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// What comes of sealing anew.
+/// What became of a profile or paper that was to be sealed anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealedAnew {
-    /// It opens with the key that seals now.
+    /// It is sealed with the key that seals now, and stays as it is.
     Current,
-    /// The same, under the key that seals now.
+    /// Its contents, sealed with the key that seals now.
     Anew(Vec<u8>),
-    /// The key of the service was destroyed: nobody opens it, with whatever key of data at rest.
+    /// The key of its service was destroyed, so no key of data at rest opens it.
     Ended,
     /// No key of the ring opens it.
     Unopened,

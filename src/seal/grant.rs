@@ -48,7 +48,7 @@ impl Seal {
     ///
     /// # Errors
     ///
-    /// `CodeInvalid` if the text is no grant to this organisation, `GrantExpired` after its last day.
+    /// `CodeInvalid` if the text is not a grant to this organisation, `GrantExpired` after its last day.
     pub fn open_grant(&self, text: &[u8], organisation: u64, now: Time) -> Result<Grant, Refusal> {
         let mut bytes = [0; HEAD + GRANT_BYTES + TAG];
         if text.len() != GRANT_CHARS

@@ -140,7 +140,7 @@ impl RevocationTable {
     ///
     /// # Errors
     ///
-    /// As of [`Self::admits`].
+    /// As for [`Self::admits`].
     #[inline]
     pub fn admits_token<'h>(
         &self,

@@ -59,7 +59,7 @@ impl RingLock {
     ///
     /// # Errors
     ///
-    /// As of [`RingFile::read`].
+    /// As for [`RingFile::read`].
     pub fn read(&self) -> Result<RingFile, RingError> {
         RingFile::read(&self.path)
     }

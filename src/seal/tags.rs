@@ -27,14 +27,14 @@ struct TagKeys {
     changes: hmac::Key,
 }
 
-/// Under which key of the ring a tag was made.
+/// The key of the ring under which a tag was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TagState {
-    /// Under the one that seals now.
+    /// Under the key that seals now.
     Current,
     /// Under another key of the ring: a previous one, or the next of a node that is ahead.
     Other,
-    /// Under none: whoever wrote it had no key of this ring, or it was changed.
+    /// Under none: the tag was made without this ring, or the data was changed.
     Foreign,
 }
 

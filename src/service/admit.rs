@@ -95,7 +95,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// `RateLimited` while the token owes for earlier bulk scans or has too many in progress; else as of
+    /// `RateLimited` while the token owes for earlier bulk scans or has too many in progress; else as for
     /// [`Service::still_scanner`].
     pub fn admit_bulk(
         &self,

@@ -1,4 +1,4 @@
-//! Scans of codes of other issuers, tried only for texts that are no code of this service.
+//! Scans of codes of other issuers, tried only for texts that are not codes of this service.
 
 use super::limits::turn;
 use super::state::AppState;
@@ -35,13 +35,13 @@ pub enum ForeignVerdict {
     Peer(Box<PeerVerdict>),
 }
 
-/// Numbers of divisions in GB/T 2260.
+/// The range in which the numbers of divisions in GB/T 2260 are.
 const DIVISIONS: RangeInclusive<u32> = 110_000..=829_999;
 
-/// Scans that a signature check counts as, for a scanner's rate.
+/// Scans that one signature check takes from the scanner's rate.
 const SIGNATURE_TURNS: u64 = 20;
 
-/// Lines of a bulk scan that a signature check counts as.
+/// Lines that one signature check takes from the scanner's rate of bulk scans.
 pub const FOREIGN_LINES: u64 = 100;
 
 impl AppState {

@@ -23,7 +23,7 @@ impl Service {
         Ok(pass.bound().map(|name| Organisation::new(seal, name)))
     }
 
-    /// Returns the number of a grant to an organisation; None if the code is no grant to it in force.
+    /// Returns the number of a grant to an organisation; None if the code is not a grant to it, or not in force.
     pub fn number_of(&self, organisation: &Organisation, code: &[u8], now: Now) -> Option<u64> {
         let opened = self.app.seal.open_grant(code, organisation.id, now.time);
         opened.ok().map(|grant| grant.number)

@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(old.line(true), "store=\"a b\"");
         assert_eq!(old.line(false), "log=info");
         let mut newer = old.clone();
-        // The same value from another place is no change.
+        // The same value from another place is not a change.
         newer.put(&setting("log", "info", Some("--set")));
         assert!(old.changed(&newer).is_empty());
         newer.put(&setting("log", "warn", Some("--set")));

@@ -1,4 +1,4 @@
-//! What queries take from budgets and rate limiters.
+//! How a query takes its turn from a rate limiter, and the budgets that a thread begins with.
 
 use crate::admission::budget::Budget;
 use crate::admission::rate_limit::RateLimiter;

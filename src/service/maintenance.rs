@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 /// Lines of a walk that wait for its reader; those that find no room are left out.
 const RESEAL_LINES_MAX: usize = 4;
 
-/// How often a walk tells how far it is.
+/// Interval of lines about the progress of a walk.
 const RESEAL_REPORT: Duration = Duration::from_secs(1);
 
-/// Seals data at rest anew, and tells of it line by line: how far it is, and at the end how it ended. Without the last line it did not
-/// end.
+/// Seals data at rest anew, and sends lines: how far the walk is, and at the end its outcome. A stream without the outcome was cut
+/// off.
 async fn reseal(app: Arc<AppState>, lines: tokio::sync::mpsc::Sender<Vec<u8>>) {
     let told_at = std::sync::Mutex::new(Instant::now());
     let tell = |report: &ResealReport| {

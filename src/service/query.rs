@@ -1,4 +1,4 @@
-//! Queries, their answers, and what was admitted before a query is whole.
+//! Queries as the service gets them, without HTTP: their kinds, their answers, and what was admitted before a query is whole.
 
 use super::answer::{
     OfflineIssued, OfflineVerdict, OpenedSession, ShownCode, StatusExplanation, Verdict,

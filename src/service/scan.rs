@@ -1,4 +1,5 @@
-//! A scan of a live code: from memory, or by a lookup while the board is filled. A text as long as a grant is opened as one.
+//! A scan of a live code: from memory, or by a lookup while the board is filled. A text that is not a live code and has
+//! the length of a grant goes to `grant`.
 
 use super::answer::Verdict;
 use super::state::AppState;

@@ -112,8 +112,8 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
-    /// Seals anew, with the key that seals now, whatever at rest another key of the ring sealed: one walk over the store, in steps of
-    /// some milliseconds, beside changes. Never writes over what came meanwhile.
+    /// Walks over the store once, and seals with the current key all data at rest that another key of the ring sealed: in steps of
+    /// some milliseconds, beside changes. Never overwrites what was written meanwhile.
     async fn reseal(
         &self,
         _seal: RestSeal,

@@ -51,7 +51,7 @@ use writer::{CommitWriter, Job};
 /// Batches that wait for the writer; further ones wait outside the queue.
 const BATCHES_WAITING_MAX: usize = 256;
 
-/// Between two steps of sealing anew, so that changes come first.
+/// Pause between two steps of sealing anew, so that changes come first.
 const RESEAL_PAUSE: Duration = Duration::from_millis(5);
 
 impl OpenedEmbedded {

@@ -16,7 +16,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Returns the record that a first change makes; None if the change registers nobody.
+    /// Returns the record that a first change makes; None if the change registers no resident.
     pub fn first(claim: [u8; 16], what: ChangeKind) -> Option<Record> {
         let (profile, assertions) = match what {
             ChangeKind::Profile(profile) => (profile, Vec::new()),

@@ -1,5 +1,5 @@
 //! Sealing data at rest anew: what a walk over a store finds, and what becomes of each record and paper. The store brings the rows and
-//! writes them, each only where nobody wrote it meanwhile.
+//! writes them, each only if no other write came meanwhile.
 
 use super::contract::Store;
 use super::error::Error;
@@ -11,7 +11,7 @@ use crate::seal::tags::{StatusTags, TAG_BYTES, TagState};
 use crate::seal::{RestSeal, SealedAnew};
 use serde::{Deserialize, Serialize};
 
-/// Walks over a store at most: what is written meanwhile is sealed with the newest key by every node that has read the ring.
+/// Largest number of walks over a store: what is written meanwhile is sealed with the newest key by every node that has read the ring.
 const WALKS_MAX: u32 = 5;
 
 /// How sealing anew ended.
@@ -19,7 +19,7 @@ const WALKS_MAX: u32 = 5;
 pub struct ResealOutcome {
     /// The id of the key that seals now.
     pub key: u8,
-    /// How many walks there were; the last one counts, but for what was sealed anew.
+    /// Number of walks. The report is that of the last one, except for what was sealed anew.
     pub walks: u32,
     /// What the last walk found, with what all of them sealed anew.
     pub report: ResealReport,
@@ -28,7 +28,7 @@ pub struct ResealOutcome {
 }
 
 impl ResealOutcome {
-    /// Whether nothing at rest needs another key of the ring.
+    /// Returns whether nothing at rest needs another key of the ring.
     pub fn is_whole(&self) -> bool {
         self.is_settled && self.report.unopened.is_empty()
     }
@@ -38,7 +38,7 @@ impl ResealOutcome {
 ///
 /// # Errors
 ///
-/// What the store says where it cannot go on; what was sealed anew until then stays so, and another call goes on with the rest.
+/// The error of the store if it cannot go on. What was sealed anew until then stays; another call goes on with the rest.
 pub async fn until_settled(
     store: &dyn Store,
     keys: &(dyn Fn() -> RestSeal + Send + Sync),
@@ -92,8 +92,8 @@ pub struct ResealedRecord {
     pub record: Vec<u8>,
 }
 
-/// Returns a record sealed anew, where another key of the ring sealed any of it. What nobody opens is counted, and stays as it is; of a
-/// record whose tags fit, the tags are made anew although its profile does not open.
+/// Returns a record sealed anew; None if the current key sealed all of it, or if no key of the ring opens it. What no key opens is
+/// counted, and stays as it is. If the tags of a record fit and its profile does not open, the tags alone are made anew.
 pub fn record_anew(
     seal: &RestSeal,
     tags: &StatusTags,
@@ -135,7 +135,8 @@ pub fn record_anew(
     })
 }
 
-/// Returns a paper sealed anew, where another key of the ring sealed it. None in `paper`: what lies there is no paper.
+/// Returns a paper sealed anew; None if the current key sealed it, or if no key of the ring opens it. `paper` is None for a row that is
+/// not a paper.
 pub fn paper_anew(
     seal: &RestSeal,
     owner: &Identity,

@@ -10,9 +10,9 @@ pub struct ResealReport {
     pub records: u64,
     /// Papers that were looked at.
     pub papers: u64,
-    /// Of both, how many were sealed anew.
+    /// Records and papers that were sealed anew.
     pub sealed_anew: u64,
-    /// Of both, how many others wrote meanwhile: the next walk looks at them again.
+    /// Records and papers that others wrote meanwhile: the next walk looks at them again.
     pub overtaken: u64,
     /// Papers of services whose keys were destroyed.
     pub ended: u64,
@@ -40,11 +40,11 @@ impl ResealReport {
         }
     }
 
-    /// Whether all that was looked at is sealed with the key that seals now, and was before.
+    /// Returns whether the walk found nothing to seal anew, and nothing that others wrote meanwhile.
     pub(super) fn is_settled(&self) -> bool {
         self.sealed_anew == 0 && self.overtaken == 0
     }
 }
 
-/// Hears of a walk as it goes on; false ends it.
+/// Called with what a walk has found so far; returns false to end the walk.
 pub type ResealProgress<'p> = dyn Fn(&ResealReport) -> bool + Send + Sync + 'p;

@@ -43,7 +43,7 @@ enum SpanOutcome {
     Sent,
     /// The queue was full.
     QueueFull,
-    /// Its export failed.
+    /// The export of its batch failed.
     ExportFailed,
     /// The collector took the batch and refused the span.
     Refused,
@@ -53,7 +53,7 @@ enum SpanOutcome {
 #[derive(Debug, Default)]
 pub struct TraceCounts {
     spans: [AtomicU64; 4],
-    /// By outcome: well, or by the kind of fault.
+    /// Exports by outcome: first those that succeeded, then each kind of fault.
     exports: [AtomicU64; 1 + ExportFault::KINDS.len()],
 }
 

@@ -67,7 +67,7 @@ impl Front {
 
     async fn serve(self, stream: TcpStream) {
         let pass = service_fn(move |request| self.clone().pass(request));
-        // A client that leaves is no error.
+        // A client that leaves is not an error.
         let _ = Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(QUIET_MAX)

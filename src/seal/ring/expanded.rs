@@ -23,18 +23,18 @@ pub struct KeyRing {
     /// When the current key came into use. The rotation that made it current created the next key, so this is the time of the
     /// next key's creation.
     pub(in crate::seal) current_since: Time,
-    /// Keys by id, one for each [`TokenKind`]; None where a part has none.
+    /// Keys by id, one for each [`TokenKind`]; None for a kind of which a part has no key.
     pub(super) keys: [Option<Box<[Option<LessSafeKey>; 8]>>; 256],
     /// What makes and checks the tags of statuses.
     pub(in crate::seal) tags: Arc<TagRing>,
 }
 
-/// What a key of data at rest seals with.
+/// The ciphers of one key of data at rest.
 pub(in crate::seal) struct RestCiphers {
     pub(in crate::seal) id: u8,
-    /// Of profiles; None in a part of a ring.
+    /// The key of profiles; None in a part of a ring.
     pub(in crate::seal) profiles: Option<LessSafeKey>,
-    /// By [`PaperPurpose`]; None: destroyed, or of no use to the doors of a part.
+    /// The keys of papers, by [`PaperPurpose`]; None for a key that was destroyed, or that the doors of a part do not use.
     pub(in crate::seal) papers: [Option<LessSafeKey>; PaperPurpose::ALL.len()],
 }
 
@@ -42,13 +42,13 @@ pub(in crate::seal) struct RestCiphers {
 pub(super) const PAPER_NAMES: &[u8] = b"liangma paper names 1";
 
 impl KeyRing {
-    /// The keys that seal data at rest.
+    /// Returns the current keys of data at rest, which seal.
     pub(in crate::seal) fn rest_current(&self) -> &RestCiphers {
         let current = self.rest_of(self.rest_current);
         current.expect("a ring was checked when it was read")
     }
 
-    /// The keys that opened data at rest under this id.
+    /// Returns the keys of data at rest with this id; None if the ring has none.
     pub(in crate::seal) fn rest_of(&self, id: u8) -> Option<&RestCiphers> {
         self.rest.iter().find(|key| key.id == id)
     }

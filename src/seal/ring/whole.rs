@@ -278,13 +278,13 @@ impl RingFile {
         rotate(&mut self.sign, now, keep)
     }
 
-    /// The next key seals data at rest from now on, the current one only opens, and a new next one is made. Previous keys stay until
-    /// [`RingFile::drop_previous_rest`]. A ring that is older than this rotation gets its next key and nothing more: every node
-    /// must have that before it seals. Returns whether another key seals now.
+    /// Rotates the keys of data at rest: the next key seals, the current one only opens, and a new next one is made. Previous keys
+    /// stay until [`RingFile::drop_previous_rest`]. A ring without a next key gets one and nothing more: every node must have a key
+    /// before it seals. Returns whether another key seals now.
     ///
     /// # Errors
     ///
-    /// `RestFull` where as many previous keys are kept as there may be.
+    /// `RestFull` if the ring has its largest number of previous keys.
     pub fn rotate_rest(&mut self, now: Time) -> Result<bool, RingError> {
         let with = |state| self.rest.0.iter().filter(move |key| key.state == state);
         let previous = with(KeyState::Previous).count();
@@ -302,7 +302,7 @@ impl RingFile {
         Ok(true)
     }
 
-    /// Notes that everything at rest was found sealed with this key. False where it is not the one that seals now.
+    /// Notes that everything at rest was found sealed with this key. Returns false, and notes nothing, if another key seals now.
     pub fn note_resealed(&mut self, key: u8, now: Time) -> bool {
         let is_current = self.rest.current().id == key;
         if is_current {
@@ -318,11 +318,12 @@ impl RingFile {
         proof.map(|proof| Time(proof.at))
     }
 
-    /// Removes the previous keys of data at rest, and returns how many there were. `is_forced`: although something may need them.
+    /// Removes the previous keys of data at rest, and returns their number. With `is_forced` they are removed although data may need
+    /// them.
     ///
     /// # Errors
     ///
-    /// `RestNeeded` where it was not found since the last rotation that nothing needs them.
+    /// `RestNeeded` if no walk since the last rotation found that nothing needs them.
     pub fn drop_previous_rest(&mut self, is_forced: bool) -> Result<usize, RingError> {
         let before = self.rest.0.len();
         let had_previous = (self.rest.0.iter()).any(|key| key.state == KeyState::Previous);

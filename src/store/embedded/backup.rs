@@ -254,7 +254,7 @@ pub type EachRow<'e> = dyn FnMut(&BackupHead, usize, &[u8], &[u8]) -> Result<(),
 ///
 /// # Errors
 ///
-/// The bytes are no complete and unchanged backup, or `each` failed.
+/// The bytes are not a complete and unchanged backup, or `each` failed.
 pub fn read(mut from: impl Read, each: &mut EachRow<'_>) -> Result<BackupSummary, BackupError> {
     let cut = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => BackupError::Cut,

@@ -89,7 +89,7 @@ fn places<'t>(
     }))
 }
 
-/// Returns owner and paper of a row; None in the place of what is no paper.
+/// Returns owner and paper of a row; None in the place of a row that is not a paper.
 pub(super) fn read_row(row: &PaperRowKey, value: &[u8]) -> (Identity, Option<Paper>) {
     let owner = Identity {
         home: ResidentId(u64::from_be_bytes(row[..8].try_into().expect("8 of 40"))),

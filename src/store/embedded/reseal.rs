@@ -1,4 +1,4 @@
-//! Sealing data at rest anew in the embedded store: some rows in each commit, by the thread that writes, so that nobody else writes them
+//! Sealing data at rest anew in the embedded store: some rows in each commit, by the thread that writes, so that no other write comes
 //! between their reading and their writing.
 
 use super::fence;
@@ -14,7 +14,7 @@ use redb::{Database, ReadableTable, ReadableTableMetadata};
 /// Rows that one commit looks at: some milliseconds, in which no change is committed.
 const STEP_ROWS: usize = 500;
 
-/// Where a step begins.
+/// The place at which a step begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResealPlace {
     /// At the record of this id, or behind it.
@@ -26,12 +26,12 @@ pub enum ResealPlace {
 /// What a step found, and where the next one begins; None after the last.
 pub type ResealStep = (ResealReport, Option<ResealPlace>);
 
-/// Seals anew some rows from a place on, in one commit; there is none where nothing is to be written. The number of commits is that
-/// of the store afterwards.
+/// Seals anew some rows from a place on, in one commit. Returns what the step found, and the store's number of commits after it; None if
+/// there was nothing to write and so no commit.
 ///
 /// # Errors
 ///
-/// What the file says where it cannot be read or written. A damaged row is no error.
+/// The error of the file if it cannot be read or written. A damaged row is not an error.
 pub fn step(
     db: &Database,
     tags: &StatusTags,

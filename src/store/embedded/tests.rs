@@ -247,7 +247,7 @@ fn a_store_belongs_to_one_process_and_one_ring() {
     ));
 }
 
-/// What a start with this file tells of each of so many residents: the reasons, None where it is not known who that is.
+/// Returns what a start with this file says of each resident: the reasons; None if it is not known who the resident is.
 fn told_of(folder: &Path, residents: u64) -> Result<Vec<Result<Option<Reasons>, Error>>, Error> {
     let store = OpenedEmbedded::open(settings(folder, 64), MARK, tags())?;
     let board = board();

@@ -28,7 +28,7 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 /// Changes in one commit; the rest waits for the next one.
 const COMMIT_CHANGES_MAX: usize = 65_536;
 
-/// Where what a step of sealing anew found is waited for.
+/// The sender for the result of a step of sealing anew.
 type ResealReply = oneshot::Sender<Result<reseal::ResealStep, Error>>;
 
 /// What the writer is asked to do.

@@ -25,7 +25,7 @@ const TURN: Duration = Duration::from_secs(60);
 /// Pause between two steps of a sweep.
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 
-/// Returns the command that reads papers of an owner by their keys. It is no script, so the reply is sent without a copy.
+/// Returns the command that reads papers of an owner by their keys. It is not a script, so the reply is sent without a copy.
 fn looks(owner: &Identity, keys: &[PaperKey]) -> redis::Cmd {
     let mut pile = partition::papers(partition::of(owner.home)).into_bytes();
     pile.extend_from_slice(&scripts::owner(owner));

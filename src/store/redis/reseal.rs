@@ -21,7 +21,7 @@ const BUCKETS: u64 = 2;
 /// Rows that one call writes: some three hundred microseconds of the server's time.
 const ROWS_MAX: usize = 30;
 
-/// How often records are read again of which others wrote some before they were written.
+/// Readings of a page of records at most: a page is read again if others wrote some of it before they could be written here.
 const RECORD_TRIES_MAX: u32 = 16;
 
 /// Owners whose papers are read by one step, each by a call of its own.
@@ -30,13 +30,13 @@ const OWNERS_MAX: usize = 64;
 /// Keys that one step of the scan for owners looks at: some four hundred microseconds of the server's time.
 const KEYS_MAX: usize = 200;
 
-/// Papers that a call for a long pile returns, about.
+/// Approximate number of papers that one call returns of an owner with many.
 const PAPERS_COUNT: usize = 100;
 
-/// Between two steps, so that others come first.
+/// Pause between two steps, so that other callers of the server come first.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// After a step that failed because the store is away, or replicas are.
+/// Pause after a step that failed because the store or its replicas cannot be reached.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Steps that may fail in a row: a fail-over takes some seconds.
@@ -48,9 +48,9 @@ const OWNERS_GATHERED: usize = 4_096;
 
 /// How far a walk has come: the records of each partition, then the papers of each server, then the replicas of each partition.
 enum WalkPlace {
-    /// Nothing is known of this partition yet.
+    /// Before this partition, of which nothing was read yet.
     Begun(usize),
-    /// Before this bucket of so many bits of the ids.
+    /// Before the bucket `first` of a partition; `depth` bits of an id choose its bucket.
     Buckets {
         partition: usize,
         epoch: Vec<u8>,
@@ -59,7 +59,7 @@ enum WalkPlace {
     },
     /// Among the owners of papers.
     Owners(Box<OwnerPlace>),
-    /// Replicas of this partition are to have what was written.
+    /// Before the wait until the replicas of this partition have what was written.
     Looked(usize),
     /// Done.
     Over,
@@ -67,22 +67,22 @@ enum WalkPlace {
 
 /// How far the walk over the owners of papers has come. The keys of a server are scanned once for all of its partitions.
 struct OwnerPlace {
-    /// The primary of each partition when it began. Keys that moved since may be missed.
+    /// The primary of each partition when this walk began. Keys that moved since may be missed.
     primaries: [Option<Address>; PARTITIONS],
     /// A partition of each server that is still to be scanned, the one at hand last.
     servers: Vec<usize>,
-    /// Of the scan of keys; 0 before its first step and after its last.
+    /// Cursor of the scan of a server's keys; 0 before its first step and after its last.
     cursor: u64,
-    /// Whether owners are gathered, or the papers of those that were are read.
+    /// Whether owners are gathered now; false while the papers of the gathered ones are read.
     is_gathering: bool,
-    /// Those whose papers are still to be looked at, each with the place in its pile.
+    /// Owners whose papers are still to be looked at, each with the cursor among its papers.
     left: Vec<(Identity, u64)>,
 }
 
-/// A row as it was read, and as it is to be.
+/// A row as it was read, and as it will be written.
 struct ResealedRow {
     partition: usize,
-    /// What names it to the script: an id; or an owner, and the key of a paper.
+    /// The arguments that name the row to the script: an id; or an owner, and the key of a paper.
     names: Vec<Vec<u8>>,
     old: Vec<u8>,
     new: Vec<u8>,
@@ -135,7 +135,7 @@ impl Redis {
 /// A walk under way.
 struct RedisWalk<'w> {
     opened: &'w OpenedRedis,
-    /// Of each partition, for what is written.
+    /// The connections for writing, one for each partition.
     links: [PrimaryConnection; PARTITIONS],
     seal: &'w RestSeal,
     place: WalkPlace,
@@ -222,7 +222,7 @@ impl RedisWalk<'_> {
             let read = follower::page(asking, partition, depth, first, count, true).await?;
             let (now, _, bytes) = read;
             if now != epoch {
-                // It went back, or is another by now: all of it again.
+                // The store went back, or is another one: the partition is read from its beginning.
                 self.place = WalkPlace::Begun(partition);
                 return Ok(());
             }
@@ -433,5 +433,5 @@ impl RedisWalk<'_> {
     }
 }
 
-/// Where the next call for an owner begins, and keys and values as they lie there.
+/// The cursor of the next call for an owner, and keys and values as the store has them.
 type ScannedPile = (u64, Vec<(Vec<u8>, Vec<u8>)>);

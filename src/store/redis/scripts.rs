@@ -351,7 +351,7 @@ pub struct PartitionState {
     pub last: String,
     /// Whether the stream still has the requested entry.
     pub held: bool,
-    /// Whether it has older entries but not that one, which belongs to another history.
+    /// Whether the stream has older entries, but not the requested one, which then belongs to another history.
     pub forked: bool,
     /// Time of the server's clock, in milliseconds since 1970.
     pub now: u64,

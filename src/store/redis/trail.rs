@@ -12,11 +12,11 @@ const STEPS_MAX: usize = 4_096;
 /// One entry that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Passed {
-    /// The two numbers of its id.
+    /// The two numbers of the entry's id.
     id: (u64, u64),
-    /// Its sequence number.
+    /// The sequence number of the entry.
     number: u64,
-    /// Digest of its words; None if only its position is known. Two servers may have made an entry in one millisecond.
+    /// Digest of the entry's words; None if nothing but its position is known. Two servers may have made an entry in one millisecond.
     digest: Option<u64>,
 }
 

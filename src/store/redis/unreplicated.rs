@@ -347,13 +347,13 @@ mod tests {
     /// What one primary does, and how a follower learns of it.
     #[derive(Clone, Debug)]
     struct PrimaryTerm {
-        /// How much of what replicas are not known to have it has of its predecessor, of 100.
+        /// Share of 100: how much this primary has of its predecessor's changes that replicas are not known to have.
         inherits: usize,
         /// Resident, reasons and how much time went by before.
         changes: Vec<(u64, u8, u64)>,
         /// How many entries each reply brings, and whether replicas have them.
         replies: Vec<(usize, bool)>,
-        /// It is read whole after so many replies; whether replicas have what was read.
+        /// The number of replies after which the partition is read whole, and whether replicas have what was read.
         whole: Option<(usize, bool)>,
     }
 
@@ -377,7 +377,7 @@ mod tests {
         log.iter().map(|told| (told.id, told.word)).collect()
     }
 
-    /// All that a primary has is told at once, and nothing of it is known to be on replicas.
+    /// Reads everything that a primary has at once; nothing of it is known to be on replicas.
     fn read_whole(board: &Board, unreplicated: &mut UnreplicatedChanges, log: &[ReportedChange]) {
         unreplicated.on_primary_lost();
         for (id, word) in words(log) {
