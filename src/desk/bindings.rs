@@ -286,7 +286,7 @@ impl Desk<'_> {
         };
         let places: Vec<PaperKey> = (0..most).map(place).collect();
         let content = base32::text(key);
-        // Each turn but the last loses its place to another paper.
+        // Each round but the last loses its place to another paper.
         for _ in 0..=most {
             let taken = self.store_client.some_now(owner, &places).await?;
             let mut free = Vec::new();

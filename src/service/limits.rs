@@ -1,4 +1,4 @@
-//! How a query takes its turn from a rate limiter, and the budgets that a thread begins with.
+//! Counts a query against its caller's rate, and makes the budgets that a thread begins with.
 
 use crate::admission::budget::Budget;
 use crate::admission::rate_limit::RateLimiter;
@@ -11,7 +11,7 @@ pub(super) fn full_budget(per_second: u32, now: Instant) -> Budget {
     Budget::new(per_second, full)
 }
 
-/// Takes one turn of a caller from a rate limiter, or refuses the query.
+/// Counts one query of a caller at a rate limiter, or refuses it.
 pub(super) fn turn(turns: &RateLimiter, who: u64, now: Instant) -> Result<(), Refusal> {
     turns
         .take(who, now)

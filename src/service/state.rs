@@ -525,7 +525,7 @@ impl AppState {
         }
     }
 
-    /// Takes a turn of a resident's rate at the desk.
+    /// Counts one request against a resident's rate at the desk, or refuses it.
     pub(super) fn limit_desk_rate(&self, who: Identity) -> Result<(), Refusal> {
         let now = Instant::now();
         let per_second = self.desk_requests_per_second.load(Relaxed);

@@ -167,7 +167,7 @@ impl Redis {
         Ok(swept)
     }
 
-    /// Takes the turn to sweep a partition for `time`. Returns false if another node has it.
+    /// Takes the lease to sweep a partition for `time`. Returns false if another node has it.
     async fn has_turn(&self, partition: usize, time: Duration) -> Result<bool, Error> {
         let time = time.as_millis().max(1).to_string();
         let arguments = [&self.sweeper[..], time.as_bytes()];

@@ -73,7 +73,7 @@ pub struct Redis {
     pub(super) followers: Mutex<Vec<JoinHandle<()>>>,
     /// When replicas were last found missing for each partition, as a [`Moment`]; 0: never.
     replicas_missing: [AtomicU64; PARTITIONS],
-    /// Random name of this node where nodes take turns.
+    /// Random name of this node in the leases to sweep a partition.
     pub(super) sweeper: [u8; 8],
 }
 
