@@ -1,5 +1,5 @@
-//! Two clocks: a monotonic one for ages and deadlines, and the time of day in milliseconds since 1970 (UTC), printed as RFC
-//! 3339.
+//! Two clocks: a monotonic one for ages and deadlines, and the time of day in milliseconds since 1970 (UTC).
+//! The time of day is printed as RFC 3339.
 //!
 //! The time of day is the monotonic clock plus an offset. [`offset`] decides when that follows the system's clock.
 

@@ -1,5 +1,4 @@
-//! Every setting: its name, default, bounds and meaning; and the typed settings of each module, read from file, environment and
-//! command line.
+//! Reads all settings into the typed settings of each module; the table of settings is `config/table`.
 //!
 //! Precedence: defaults < file < environment (`LIANGMA_…`) < command line. All invalid and unknown settings are reported at
 //! once.

@@ -1,4 +1,5 @@
-//! The HTTP layer: doors, requests and responses. No module outside it knows HTTP headers.
+//! The HTTP layer: doors, requests and responses. Only it reads the headers of a node's requests and sets those of its answers.
+//! `exchange`, `traces/collector` and some commands send requests of their own, with headers.
 //!
 //! `doors` accepts connections and reads requests, `dispatch` answers one request, and the other modules serve both.
 

@@ -1,5 +1,5 @@
-//! Offline verification: codes that can be saved or printed, and the status lists by which a gate without a network judges
-//! them. Pure functions of bytes, keys and times; no board, store or HTTP.
+//! Offline verification: codes that can be saved or printed, and status lists, by which a gate without a network judges them.
+//! Pure functions of bytes, keys and times; no board, store or HTTP.
 
 pub mod code;
 pub mod daily;

@@ -1,5 +1,5 @@
-//! Traces: a span for each request of the desk, of the acts of the operations door, and for each feed, sent to a collector over
-//! OTLP. Off unless a collector is set. Shows and scans have no span.
+//! Traces: spans of requests, sent to a collector over OTLP. Off unless a collector is set.
+//! Requests of the desk, acts at the operations door and feeds have a span each. Shows and scans have none.
 //!
 //! Spans are those of `tracing`. Attributes are set here alone, past the log, and hold no personal data.
 

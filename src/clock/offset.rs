@@ -1,5 +1,5 @@
-//! When the offset from the monotonic clock to the time of day follows the system's clock, and whether that clock, the store's and
-//! ours agree.
+//! Decides when the offset from the monotonic clock to the time of day follows the system's clock.
+//! Tells whether that clock, the store's and ours agree.
 //!
 //! A time service slews the system's clock, and anybody may step it. Small differences are followed. A step is counted and
 //! logged, and becomes our time only if the store's clock agrees. So a node whose clock is set wrong keeps its time, and a node

@@ -1,4 +1,4 @@
-//! `keys`: creates, lists and rotates a key ring, seals data at rest anew, and drops keys that nothing needs.
+//! `keys`: creates a key ring, lists and rotates its keys, and drops those that nothing needs. `keys reseal` is in `reseal`.
 
 use super::failure::{CommandResult, Failure};
 use super::node_client::RemoteArgs;

@@ -1,5 +1,6 @@
-//! Family members (添加家庭成员): added with a face-check assertion of the identity platform, or on a white background for minors
-//! without one. The phone holds a session for each member, so showing costs nothing more.
+//! Family members (添加家庭成员): who is shown from whose phone, and how a membership begins and ends.
+//! A member is added with a face-check assertion of the identity platform, or on a white background for minors without one. The
+//! phone holds a session for each member, so showing costs nothing more.
 //!
 //! A membership is two papers, one with each person. It ends by a paper beside each, and by a revocation of its sessions in
 //! every node's memory.

@@ -1,5 +1,5 @@
-//! Notices of scanned grants, for the residents who gave them: one a day and grant, with the organisation and the time of the
-//! first scan.
+//! Notices of scanned grants, for the residents who gave them: one for each day and grant.
+//! A notice has the organisation and the time of the first scan.
 //!
 //! Each gate thread remembers the grants it saw today and queues each first scan without waiting. A grant does not name its
 //! resident: a background task reads the organisation's roster and stores a paper with the person. The key of the paper follows

@@ -1,5 +1,5 @@
-//! Health information: certificates, notices of release, declarations and temperatures, the newest first; and the trip card,
-//! which has a time of its own and never changes a colour.
+//! Health information: certificates, notices of release, declarations and temperatures, the newest first; and the trip card.
+//! The trip card has a time of its own and never changes a colour.
 
 use super::context::Desk;
 use super::request::{DeskError, DeskRequest, DeskResponse};

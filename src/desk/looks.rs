@@ -1,5 +1,5 @@
-//! The recording of looks and acts, which comes before their answer: of offices at the desk, and of an operator's work on the whole
-//! store. Answers who looked at a person's data, for that person.
+//! Records looks and acts before they are answered, and tells a person who looked at that person's data.
+//! They are those of offices at the desk, and of an operator's work on the whole store.
 
 use super::audit::AuditedAct;
 use super::audit::{Access, GrantScanNotice};

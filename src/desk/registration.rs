@@ -1,5 +1,6 @@
-//! Offline registration: staff register people without an eligible document, foreign nationals and residents of Taiwan, get the
-//! text of a slip, and look them up with a stated purpose. No place may make the code the only accepted proof, and the slip says so.
+//! Offline registration: staff register people without an eligible document, and look them up with a stated purpose.
+//! Foreign nationals and residents of Taiwan are registered in the same way. Staff get the text of a slip. No place may make the
+//! code the only accepted proof, and the slip says so.
 //!
 //! The number on the slip stands for the person as a document does: feeds name the person by it. The same document always gives
 //! the same number, so a person does not become green by registering again.

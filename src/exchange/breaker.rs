@@ -1,5 +1,5 @@
-//! A circuit breaker: a peer that failed too often, or gave one answer that cannot be true, gets only a trial request now
-//! and then.
+//! A circuit breaker: limits requests to a peer that failed too often, or gave one answer that cannot be true.
+//! Such a peer gets only a trial request now and then.
 
 use crate::clock::Moment;
 use std::time::Duration;

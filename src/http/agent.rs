@@ -1,6 +1,6 @@
-//! The agent port, in HAProxy's agent protocol: tells balancers how many requests a door can take now, or how many connections,
-//! and whether the node drains. A client sends a door's name in a line, `connections` after it for these, and gets one line.
-//! Threads that serve no door answer it.
+//! The agent port, in HAProxy's agent protocol: tells balancers how much a door can take now, and whether the node drains.
+//! A client sends a door's name in a line, and gets one line with a number of requests. With `connections` after the name it is
+//! a number of connections. Threads that serve no door answer it.
 
 use crate::critical::CriticalTask;
 use crate::door_load::DoorLoad;

@@ -1,5 +1,5 @@
-//! The desk in HTTP: matches paths and methods of the table of acts (`desk/roles`), and parses query parameters and the idempotency
-//! key. None of it is on the hot path.
+//! The desk in HTTP: matches paths and methods of the table of acts (`desk/roles`), and parses query parameters.
+//! It also parses the idempotency key. None of it is on the hot path.
 
 use super::door::Door;
 use crate::desk::Params;

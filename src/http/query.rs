@@ -1,5 +1,5 @@
-//! Parses a request's head into a route, a credential and a language; takes the code of a scan out of its body and removes what a
-//! scanner put around it. Pure and bounded.
+//! Parses a request's head into a route, a credential and a language; takes the code of a scan out of its body.
+//! What a scanner put around the code is removed. Pure and bounded.
 
 use super::desk::{self, RouteEntry};
 use super::door::Door;

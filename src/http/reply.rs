@@ -1,4 +1,6 @@
-//! Answers and refusals as responses. The only module that knows status codes, JSON and languages together.
+//! Answers and refusals as responses: status, JSON, and the headers that answers share (`JSON_HEADERS`).
+//! Codes and sentences of refusals come from `http/problem`. Answers to unread requests are made there and in `http/busy_page`.
+//! The caching of `http/lists` and `http/pages` replaces `no-store`.
 
 use super::body::Body;
 use super::busy_page;

@@ -1,5 +1,5 @@
-//! The format of a status list's signed files: the base, made of two ribbon filters over all residents on record, and the changes
-//! since.
+//! The format of a status list's signed files: the base, and the changes since.
+//! A base is made of two ribbon filters over all residents on record.
 //!
 //! A base tells of each id whether it is listed, that is, not green. The first ribbon accepts all listed ids and one other id
 //! in 2^k; the second tells these apart. Planes hold the state of a listed id.

@@ -1,5 +1,5 @@
-//! Data at rest under the keys of the ring: seals and opens profiles, and seals anew, with the current key, profiles and papers that
-//! another key sealed.
+//! Data at rest under the keys of the ring: seals and opens profiles, and seals profiles and papers anew with the current key.
+//! What is sealed anew was sealed by another key of the ring.
 
 use super::papers::{open_body, seal_body};
 use super::ring::{KeyRing, RestCiphers};

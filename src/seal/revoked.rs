@@ -1,8 +1,8 @@
 //! Revoked credentials in memory: tokens, memberships and sessions. The desk reads them from the store again and again. As long
 //! as there are none, a check reads one flag.
 //!
-//! A reading only adds. An emptied or restored store removes nothing: an entry is dropped a day after everything it revokes has
-//! expired, by the monotonic clock.
+//! Reading the store adds entries and never removes one, even if the store was emptied or restored. An entry is dropped a day
+//! after everything it revokes has expired, by the monotonic clock.
 
 use super::ring::TokenKind;
 use crate::clock::{Moment, Now, Time};

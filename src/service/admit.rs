@@ -1,5 +1,5 @@
-//! Admission of requests: credential, role and rate, checked before a body is read and again when it is there; and budgets of
-//! this thread for pages, keys and lists.
+//! Admission of requests: credential, role and rate, checked before a body is read and again when it is there.
+//! Also the budgets of this thread for pages, keys and lists.
 
 use super::limits::turn;
 use super::query::{AdmittedBulk, AdmittedScanner};

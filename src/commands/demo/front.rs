@@ -1,5 +1,5 @@
-//! One name for the resident, gate and desk doors of the demonstration, as a balancer would give them; and its first page, with
-//! links for each role.
+//! One address for the resident, gate and desk doors of the demonstration, as a balancer would give them; and its first page.
+//! The first page has a link for each role.
 
 use crate::http::pages::{PAGES, POLICY};
 use crate::http::query::plain_path;

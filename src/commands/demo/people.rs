@@ -1,5 +1,5 @@
-//! The people of the demonstration: papers, a family with a white code, a grant and an appeal, written through the doors as by
-//! any client.
+//! The people of the demonstration: papers, a family with a white code, a grant and an appeal.
+//! All are written through the doors, as any client would.
 
 use crate::clock::Time;
 use crate::http::door::Door;

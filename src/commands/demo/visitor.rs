@@ -1,5 +1,5 @@
-//! A visitor of another province in the demonstration: an offline code with its own keys, and the list by which gates here know
-//! its colour.
+//! A visitor of another province in the demonstration: an offline code with its own keys, and the list for gates here.
+//! By that list a gate knows the colour of the code.
 
 use crate::clock::Time;
 use crate::offline::code::OfflineCode;

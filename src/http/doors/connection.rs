@@ -1,4 +1,4 @@
-//! One connection: HTTP over a watched socket, request after request, until it ends or rests.
+//! The task of one connection: HTTP over a watched socket, request after request, until it ends or rests.
 
 use super::transport::Transport;
 use crate::http::connection_state::{ConnectionState, DrainState};

@@ -1,5 +1,5 @@
-//! The table of connections of one thread: the phase and deadline of each, and which ones are evicted. It sets flags that the
-//! connection's task obeys, and holds no bytes.
+//! The table of connections of one thread: chooses which are frozen, thawed or closed, and keeps their phases and deadlines.
+//! It sets flags that the connection's task obeys, and holds no bytes.
 
 use super::connection::serve;
 use super::reject::linger;

@@ -1,5 +1,5 @@
-//! The controller of one door: sets the number of admitted connections, the accept queue, Retry-After and the advice for balancers,
-//! twenty times a second, beside the accept loop.
+//! The controller of one door: sets the number of admitted connections, the accept queue, Retry-After and advice for balancers.
+//! It runs twenty times a second, beside the accept loop; Retry-After is computed once a second.
 
 use super::listener::Listener;
 use crate::admission::retry_after::RetryAfterEstimator;

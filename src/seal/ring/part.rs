@@ -1,5 +1,5 @@
-//! A part of a key ring for nodes with some doors only: keys derived from the ring's secrets, from which neither those secrets
-//! nor keys of other doors follow.
+//! A part of a key ring for nodes with some doors only: keys derived from the ring's secrets.
+//! Neither those secrets nor keys of other doors follow from it.
 
 use super::error::RingError;
 use super::expanded::{KeyRing, PAPER_NAMES, RestCiphers};

@@ -1,5 +1,5 @@
-//! Sealing data at rest anew in the embedded store: some rows in each commit, by the thread that writes, so that no other write comes
-//! between their reading and their writing.
+//! Sealing data at rest anew in the embedded store: some rows in each commit, by the thread that writes.
+//! So no other write comes between their reading and their writing.
 
 use super::fence;
 use super::file::{RESIDENTS, WORDS, failed};

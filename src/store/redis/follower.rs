@@ -1,5 +1,5 @@
-//! Keeps one partition of the board current: reads the partition whole, then follows its stream, and reads it whole again after
-//! every gap.
+//! Keeps one partition of the board current: reads the partition whole, then follows its stream.
+//! After every gap it reads the partition whole again.
 //!
 //! Stream entries are numbered without gaps. A missing number, another epoch, fewer entries than were read, or more than one
 //! reply holds is a gap. Versions fence words from any source, so a whole reading may run beside everything else.

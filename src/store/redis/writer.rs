@@ -1,5 +1,5 @@
-//! The writer of one partition: sends waiting changes as one script call, waits for replicas, puts the results onto the board,
-//! and acknowledges.
+//! The writer of one partition: sends waiting changes as one script call, waits for replicas, and acknowledges the changes.
+//! Before it acknowledges, it puts the results onto the board.
 
 use super::partition;
 use super::primaries::{
