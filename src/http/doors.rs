@@ -178,17 +178,30 @@ impl Worker {
         if let Some((listener, hands)) = self.acceptor.take() {
             let (shared, stage) = (self.shared.clone(), self.stage.clone());
             let settings = self.settings.clone();
-            tokio::task::spawn_local(async move {
+            // A node must not run without one of its doors, so this ends the process.
+            let listener = kernel::watch(listener)
+                .unwrap_or_else(|error| panic!("a listener cannot be watched: {error}"));
+            let listener = Rc::new(listener);
+            let (accepted, controlled) = (listener.clone(), shared.clone());
+            let accepting = tokio::task::spawn_local(async move {
                 let _critical = CriticalTask("an acceptor");
-                match kernel::watch(listener) {
-                    Ok(listener) => tokio::select! {
-                        () = accept(&listener, &shared, &hands, stage) => {}
-                        () = controller::control(&listener, &shared, &settings) => {}
-                    },
-                    Err(error) => panic!("a listener cannot be watched: {error}"),
-                }
+                accept(&accepted, &shared, &hands, stage).await;
             });
+            // Not a task of its own: that would wait behind all connections that have something to do.
+            let controlling = async move {
+                tokio::select! {
+                    _ = accepting => {} // the listener closes with it
+                    () = controller::control(&listener, &controlled, &settings) => {}
+                }
+            };
+            tokio::join!(self.look_after(&table), controlling);
+        } else {
+            self.look_after(&table).await;
         }
+    }
+
+    /// Receives connections and looks at them, until the door has ended.
+    async fn look_after(&mut self, table: &Rc<ConnectionTable>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut step = tokio::time::interval(STEP);
