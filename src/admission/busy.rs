@@ -16,8 +16,8 @@ pub struct BusySettings {
 /// Answers a second that are always allowed: an idle process has little processor time to share.
 const BUSY_ANSWERS_LEAST: u32 = 20;
 
-/// Largest processor time that is saved up.
-const TIME_SAVED_MAX: Duration = Duration::from_millis(50);
+/// Time whose share of the processor time is saved up at most.
+const SAVED_FOR: Duration = Duration::from_secs(1);
 
 /// The processor time that these answers used and may use.
 #[derive(Debug)]
@@ -27,8 +27,10 @@ pub struct BusyShare {
     left: f64,
     all: Budget,
     least: Budget,
-    /// Processor times of the responder thread and of the process at the last look.
-    seen: Option<(Duration, Duration)>,
+    /// The last look: its time, and the processor times of the responder thread and of the process then.
+    seen: Option<(Instant, Duration, Duration)>,
+    /// Recent processor time of the process in a second, in seconds.
+    rate: f64,
 }
 
 impl BusyShare {
@@ -40,22 +42,40 @@ impl BusyShare {
             all: Budget::new(settings.per_second, now),
             least: Budget::new(settings.per_second.min(BUSY_ANSWERS_LEAST), now),
             seen: None,
+            rate: 0.0,
         }
     }
 
     /// Records the processor times of the responder thread and of the process so far.
-    pub fn spent(&mut self, own: Duration, process: Duration) {
-        if let Some((own_before, process_before)) = self.seen.replace((own, process)) {
+    pub fn spent(&mut self, own: Duration, process: Duration, now: Instant) {
+        if let Some((before, own_before, process_before)) = self.seen.replace((now, own, process)) {
+            let took = now.saturating_duration_since(before).as_secs_f64();
             let own = own.saturating_sub(own_before).as_secs_f64();
             let process = process.saturating_sub(process_before).as_secs_f64();
+            let newest = (took / SAVED_FOR.as_secs_f64()).min(1.0);
+            self.rate += newest * (process / took.max(1e-3) - self.rate);
             let left = self.left + process * self.share - own;
-            self.left = left.min(TIME_SAVED_MAX.as_secs_f64());
+            self.left = left.min(self.rate * self.share * SAVED_FOR.as_secs_f64());
         }
+    }
+
+    /// Returns whether processor time is left.
+    pub fn has_time(&self) -> bool {
+        self.left > 0.0
+    }
+
+    /// Returns how much nicer than a door's thread the busy thread must be to get its share beside one: each step of niceness
+    /// is a fifth less of the processor time.
+    pub fn niceness(&self) -> i32 {
+        const STEP: f64 = 1.25;
+        const MOST: f64 = 15.0;
+        let share = self.share.clamp(0.01, 0.5);
+        ((1.0 - share) / share).log(STEP).round().min(MOST) as i32
     }
 
     /// Takes the right to send one answer. Returns false if there is none.
     pub fn may_tell(&mut self, now: Instant) -> bool {
-        match self.left > 0.0 {
+        match self.has_time() {
             true => self.all.take(now),
             false => self.least.take(now) && self.all.take(now),
         }
@@ -74,7 +94,7 @@ mod tests {
         let (mut told, mut own) = (0, Duration::ZERO);
         for ms in 0..seconds * 1_000 {
             let passed = Duration::from_millis(ms);
-            share.spent(own, passed * cores);
+            share.spent(own, passed * cores, start + passed);
             for _ in 0..32 {
                 if !share.may_tell(start + passed) {
                     break;
@@ -101,6 +121,35 @@ mod tests {
                 "{told}"
             );
         }
+    }
+
+    #[test]
+    fn no_more_than_a_second_s_share_is_saved() {
+        let start = Instant::now();
+        let settings = BusySettings {
+            per_second: 1_000_000,
+            share: 0.05,
+        };
+        let mut share = BusyShare::new(&settings, start);
+        // A process that gets a fiftieth of a core, for a minute.
+        for second in 0..60 {
+            let process = Duration::from_millis(20) * second;
+            let now = start + Duration::from_secs(second.into());
+            share.spent(Duration::ZERO, process, now);
+        }
+        assert!(share.left > 0.000_9 && share.left < 0.001_1, "{share:?}");
+    }
+
+    #[test]
+    fn a_smaller_share_of_a_core_is_a_nicer_thread() {
+        let nicer = |share| {
+            let settings = BusySettings {
+                per_second: 1,
+                share,
+            };
+            BusyShare::new(&settings, Instant::now()).niceness()
+        };
+        assert_eq!([0.0, 0.05, 0.2, 0.5, 1.0].map(nicer), [15, 13, 6, 0, 0]);
     }
 
     #[test]
@@ -133,7 +182,7 @@ mod tests {
                 now += Duration::from_millis(ms);
                 own += Duration::from_millis(by_own);
                 process += Duration::from_millis(by_process);
-                busy.spent(own, process);
+                busy.spent(own, process, now);
                 while busy.may_tell(now) {
                     told += 1;
                 }

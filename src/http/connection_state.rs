@@ -4,6 +4,7 @@ use super::door::Door;
 use super::door_settings::Settings;
 use super::door_state::DoorState;
 use super::limits::Settings as Bounds;
+use crate::kernel;
 use crate::meters::{CloseReason, HandshakeOutcome};
 use crate::service::Service;
 use crate::tls::CertificateDigest;
@@ -379,6 +380,14 @@ impl ConnectionState {
         let asks =
             self.phase.get() == RequestPhase::Answering && self.awaits.get() == Awaits::Nothing;
         !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
+    }
+
+    /// Returns whether this frozen connection has an unread request that the responder has time to refuse.
+    pub(super) fn is_surplus(&self) -> bool {
+        self.phase.get() != RequestPhase::Answering
+            && !self.owes.get()
+            && self.thread.shared.may_hand()
+            && kernel::has_unread(self.socket)
     }
 
     /// Returns whether hyper holds nothing of a request or an answer.

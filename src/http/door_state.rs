@@ -5,8 +5,10 @@ use crate::admission::connection_limit::WaitSamples;
 use crate::door_load::DoorLoad;
 use crate::meters::DoorMetrics;
 use crate::tls::ServerTls;
+use rustls::ServerConnection;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -56,8 +58,14 @@ pub(super) struct DoorState {
     pub(super) spare: AtomicUsize,
     /// Whether the acceptor found the door full.
     pub(super) is_shut: AtomicBool,
-    /// The thread that refuses new connections of a full door.
+    /// The thread that refuses connections of a full door.
     pub(super) responder: OnceLock<std::thread::Thread>,
+    /// Frozen connections with an unread request, for the responder.
+    pub(super) handed: Mutex<Vec<FrozenConnection>>,
+    /// How many of them the responder takes now.
+    pub(super) handed_max: AtomicUsize,
+    /// Whether the responder refuses new connections as fast as they come.
+    pub(super) keeps_up: AtomicBool,
     /// New connections that the responder leaves in the kernel's queue.
     pub(super) patient: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.
@@ -75,10 +83,30 @@ pub(super) struct DoorState {
 }
 
 impl DoorState {
-    pub(super) fn door(&self) -> std::sync::MutexGuard<'_, admission::Admission> {
-        self.door
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(super) fn door(&self) -> MutexGuard<'_, admission::Admission> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the responder has time to refuse a frozen connection.
+    pub(super) fn may_hand(&self) -> bool {
+        self.handed_max.load(Relaxed) > 0
+    }
+
+    /// Hands a frozen connection to the responder.
+    pub(super) fn hand(&self, connection: FrozenConnection) {
+        let max = self.handed_max.load(Relaxed);
+        self.handed_max.store(max.saturating_sub(1), Relaxed);
+        self.lock_handed().push(connection);
+        self.wake_responder();
+    }
+
+    /// Takes the connections that were handed to the responder.
+    pub(super) fn take_handed(&self) -> Vec<FrozenConnection> {
+        std::mem::take(&mut *self.lock_handed())
+    }
+
+    fn lock_handed(&self) -> MutexGuard<'_, Vec<FrozenConnection>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the controller if it is paused.
@@ -88,12 +116,19 @@ impl DoorState {
         }
     }
 
-    /// Wakes the thread that refuses new connections.
+    /// Wakes the thread that refuses connections.
     pub(super) fn wake_responder(&self) {
         if let Some(responder) = self.responder.get() {
             responder.unpark();
         }
     }
+}
+
+/// A connection that made room for others, with a request that nobody reads.
+pub(super) struct FrozenConnection {
+    pub(super) stream: TcpStream,
+    /// TLS of the connection; None for plain HTTP.
+    pub(super) tls: Option<Box<ServerConnection>>,
 }
 
 /// A place among the door's connections. Dropping it frees the place, however the connection ended.

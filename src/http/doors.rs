@@ -73,6 +73,9 @@ impl BoundListener {
             load,
             is_shut: AtomicBool::new(false),
             responder: OnceLock::new(),
+            handed: Mutex::default(),
+            handed_max: AtomicUsize::new(0),
+            keeps_up: AtomicBool::new(false),
             patient: AtomicUsize::new(0),
             left: Notify::new(),
             steers: Notify::new(),
@@ -102,6 +105,7 @@ impl BoundListener {
                 share: BusyShare::new(busy, Instant::now()),
                 niceness: self.settings.niceness,
                 held: Vec::new(),
+                put_off: Vec::new(),
             };
             let thread = std::thread::Builder::new().name(format!("busy-{}", self.door.name()));
             handles.push(thread.spawn(move || responder.run())?);

@@ -161,9 +161,69 @@ fn whoever_is_idle_makes_room_in_a_crowd_and_is_heard_again_after_it() {
     });
 }
 
+#[test]
+fn whoever_made_room_and_asks_is_told_that_the_door_is_busy() {
+    until(
+        "a crowd came, and some who had to make room were told",
+        || {
+            let Some(mut crowded) = a_crowd_comes() else {
+                return false;
+            };
+            let asked = crowded.idle.iter_mut().filter_map(|connection| {
+                connection
+                    .try_send(&Ask::get("/nothing").bytes())
+                    .then(|| connection.try_answer())?
+            });
+            let answers: Vec<_> = asked.collect();
+            let busy = answers.iter().filter(|answer| answer.status == 503);
+            for answer in busy.clone() {
+                assert_eq!(answer.header("connection"), Some("close"));
+                assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            }
+            busy.count() > 0
+        },
+    );
+}
+
+/// A node with a crowd, some of which had to make room.
+struct Crowded {
+    node: Node,
+    /// Two hundred who were idle before the crowd came.
+    idle: Vec<Connection>,
+    crowd: Vec<Connection>,
+}
+
 /// Two hundred who are idle, then a crowd that is too many, and goes. How many of the idle were heard again afterwards, and how
 /// many connections were evicted; None if nobody was seen to make room.
 fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
+    let Crowded {
+        node,
+        mut idle,
+        crowd,
+    } = a_crowd_comes()?;
+    let ask = || Ask::get("/nothing").bytes();
+    let frozen = || node.meter("liangma_connections_frozen{door=\"resident\"}");
+    let cap = node.meter("liangma_connections_limit{door=\"resident\"}");
+    assert!((64.0..300.0).contains(&cap), "{cap}");
+    drop(crowd);
+    until("nobody has to make room any more", || frozen() == 0.0);
+    let heard = idle.iter_mut().filter_map(|connection| {
+        connection
+            .try_send(&ask())
+            .then(|| connection.try_answer())?
+    });
+    let heard = heard.filter(|answer| answer.status == 404).count() as f64;
+    let idled = node.meter("liangma_connections_closed_total{door=\"resident\",reason=\"idle\"}");
+    let evicted = node.meter(&evicted("resident"));
+    assert!(
+        heard + evicted + idled >= 200.0,
+        "{heard} {evicted} {idled}: whoever is not heard was closed"
+    );
+    Some([heard, evicted])
+}
+
+/// Two hundred who are idle, then a crowd that is too many; None if nobody was seen to make room.
+fn a_crowd_comes() -> Option<Crowded> {
     let node = NodeBuilder::new(&["resident_threads=1", "queue_delay_target=5ms"]).node();
     let address = node.address(Door::Resident);
     let ask = || Ask::get("/nothing").bytes();
@@ -179,7 +239,7 @@ fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
         });
         inside
     };
-    let mut idle = open(200);
+    let idle = open(200);
     std::thread::sleep(Duration::from_millis(1_500));
     let mut crowd = open(100);
     let frozen = || node.meter("liangma_connections_frozen{door=\"resident\"}");
@@ -205,23 +265,7 @@ fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
             }
         }
     }
-    let cap = node.meter("liangma_connections_limit{door=\"resident\"}");
-    assert!((64.0..300.0).contains(&cap), "{cap}");
-    drop(crowd);
-    until("nobody has to make room any more", || frozen() == 0.0);
-    let heard = idle.iter_mut().filter_map(|connection| {
-        connection
-            .try_send(&ask())
-            .then(|| connection.try_answer())?
-    });
-    let heard = heard.filter(|answer| answer.status == 404).count() as f64;
-    let idled = node.meter("liangma_connections_closed_total{door=\"resident\",reason=\"idle\"}");
-    let evicted = evicted();
-    assert!(
-        heard + evicted + idled >= 200.0,
-        "{heard} {evicted} {idled}: whoever is not heard was closed"
-    );
-    Some([heard, evicted])
+    Some(Crowded { node, idle, crowd })
 }
 
 /// How often each thread of a node's doors gave up the processor by itself so far.

@@ -24,20 +24,36 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// Serves one connection, one request after the other. After some idle time it rests: hyper's buffers, 16 KiB, are freed until
 /// bytes arrive.
 ///
-/// Returns the socket if the last answer was a refusal and bytes of its request are unread.
-pub async fn serve<T: Transport>(mut stream: T, state: &Rc<ConnectionState>) -> Option<TcpStream> {
+/// Returns what is left to do with it.
+pub async fn serve<T: Transport>(mut stream: T, state: &Rc<ConnectionState>) -> ServeEnd<T> {
     let mut ahead = Bytes::new();
     loop {
         // Boxed, so that a resting connection does not hold the memory of an active one.
         match Box::pin(exchange(stream, ahead, state)).await {
             ConnectionEnd::Resting(resting, unread) => (stream, ahead) = (resting, unread),
-            ConnectionEnd::Refused(stream) => return Some(stream.into_socket()),
-            ConnectionEnd::Gone => return None,
+            ConnectionEnd::Refused(stream) => return ServeEnd::Refused(stream.into_socket()),
+            ConnectionEnd::Surplus(stream) => return ServeEnd::Surplus(stream),
+            ConnectionEnd::Gone => return ServeEnd::Done,
         }
-        if ahead.is_empty() && !speaks_again(&stream, state).await {
-            return None;
+        if !ahead.is_empty() {
+            continue;
+        }
+        match speaks_again(&stream, state).await {
+            RestEnd::Heard => {}
+            RestEnd::Surplus => return ServeEnd::Surplus(stream),
+            RestEnd::Over => return ServeEnd::Done,
         }
     }
+}
+
+/// What is left to do with a connection that is no longer served.
+pub enum ServeEnd<T> {
+    /// Nothing.
+    Done,
+    /// Bytes after a refusal must be read.
+    Refused(TcpStream),
+    /// A request came while it was frozen: it must be refused.
+    Surplus(T),
 }
 
 /// How the HTTP exchange of a connection ended.
@@ -46,25 +62,40 @@ enum ConnectionEnd<T> {
     Resting(T, Bytes),
     /// The last answer was a refusal, and bytes of its request are unread.
     Refused(T),
+    /// A request came while the connection was frozen.
+    Surplus(T),
     Gone,
 }
 
-/// Waits until a resting connection sends bytes. Returns false if it must end instead.
-async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> bool {
+/// How the rest of a connection ended.
+enum RestEnd {
+    /// Bytes came.
+    Heard,
+    /// Bytes came while the connection was frozen.
+    Surplus,
+    /// The connection must end.
+    Over,
+}
+
+/// Waits until a resting connection sends bytes, or must end.
+async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> RestEnd {
     state.resting.set(true);
-    let speaks = std::future::poll_fn(|cx| {
+    let end = std::future::poll_fn(|cx| {
         if state.closed.get() || state.thread.leaving.get() == DrainState::Now {
-            return Poll::Ready(false);
+            return Poll::Ready(RestEnd::Over);
         }
         state.park(cx.waker());
         if state.frozen.get() {
-            return Poll::Pending;
+            return match state.is_surplus() {
+                true => Poll::Ready(RestEnd::Surplus),
+                false => Poll::Pending,
+            };
         }
-        stream.poll_readable(cx).map(|()| true)
+        stream.poll_readable(cx).map(|()| RestEnd::Heard)
     })
     .await;
     state.resting.set(false);
-    speaks
+    end
 }
 
 /// Speaks HTTP until the connection ends or rests.
@@ -95,13 +126,16 @@ async fn exchange<T: Transport>(
         .writev(false)
         .serve_connection(TokioIo::new(watched), asked);
     let mut told = false;
-    let rests = std::future::poll_fn(|cx| {
+    let end = std::future::poll_fn(|cx| {
         if state.closed.get() {
-            return Poll::Ready(false);
+            return Poll::Ready(ExchangeEnd::Over);
         }
         if state.frozen.get() {
             state.park(cx.waker());
-            return Poll::Pending;
+            return match state.is_surplus() {
+                true => Poll::Ready(ExchangeEnd::Surplus),
+                false => Poll::Pending,
+            };
         }
         state.begin_turn();
         let mut connection = Pin::new(&mut connection);
@@ -110,24 +144,37 @@ async fn exchange<T: Transport>(
             connection.as_mut().graceful_shutdown();
         }
         if state.rest.take() && state.may_rest() && !told {
-            return Poll::Ready(true);
+            return Poll::Ready(ExchangeEnd::Rest);
         }
         state.park(cx.waker());
         // However the connection ended, the guard of its request has counted it.
-        connection.poll(cx).map(|_| false)
+        connection.poll(cx).map(|_| ExchangeEnd::Over)
     })
     .await;
-    if !rests && (!state.unread.get() || state.closed.get()) {
+    if end == ExchangeEnd::Over && (!state.unread.get() || state.closed.get()) {
         return ConnectionEnd::Gone;
     }
     let parts = connection.into_parts();
     let stream = parts.io.into_inner().stream;
-    if !rests {
-        return ConnectionEnd::Refused(stream);
+    match end {
+        ExchangeEnd::Over => return ConnectionEnd::Refused(stream),
+        ExchangeEnd::Surplus => return ConnectionEnd::Surplus(stream),
+        ExchangeEnd::Rest => {}
     }
     // An empty slice would keep the whole buffer alive.
     let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
     ConnectionEnd::Resting(stream, ahead.unwrap_or_default())
+}
+
+/// Why hyper serves the connection no longer.
+#[derive(PartialEq, Eq)]
+enum ExchangeEnd {
+    /// The connection was idle for a while.
+    Rest,
+    /// A request came while the connection was frozen.
+    Surplus,
+    /// The connection ended, or must end.
+    Over,
 }
 
 /// A socket that updates the connection's time-outs, and replaces hyper's own refusals by ours.

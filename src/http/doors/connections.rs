@@ -1,11 +1,11 @@
 //! The table of connections of one thread: chooses which are frozen, thawed or closed, and keeps their phases and deadlines.
 //! It sets flags that the connection's task obeys, and holds no bytes.
 
-use super::connection::serve;
+use super::connection::{ServeEnd, serve};
 use super::reject::linger;
-use super::transport::shake_hands;
+use super::transport::{Transport, shake_hands};
 use crate::http::connection_state::{Awaits, ConnectionState, DrainState, ThreadState};
-use crate::http::door_state::{ConnectionSlot, LOOK, QUIET_LOOK};
+use crate::http::door_state::{ConnectionSlot, FrozenConnection, LOOK, QUIET_LOOK};
 use crate::kernel;
 use crate::meters::CloseReason;
 use std::cell::{Cell, RefCell};
@@ -83,12 +83,12 @@ impl ConnectionTable {
         let table = self.clone();
         tokio::task::spawn_local(async move {
             let refused = match tls {
-                None => serve(stream, &connection).await,
+                None => table.ended(serve(stream, &connection).await),
                 // Boxed, so that a connection without TLS does not take the memory of one with it.
                 Some(config) => {
                     Box::pin(async {
                         let stream = shake_hands(stream, config, &connection).await?;
-                        serve(stream, &connection).await
+                        table.ended(serve(stream, &connection).await)
                     })
                     .await
                 }
@@ -104,6 +104,21 @@ impl ConnectionTable {
                 table.lingering.set(table.lingering.get() - 1);
             }
         });
+    }
+
+    /// Hands a connection with a surplus request to the responder. Returns the socket of one that must be read to its end.
+    fn ended<T: Transport>(&self, end: ServeEnd<T>) -> Option<TcpStream> {
+        match end {
+            ServeEnd::Done => None,
+            ServeEnd::Refused(socket) => Some(socket),
+            ServeEnd::Surplus(stream) => {
+                let (socket, tls) = stream.into_parts();
+                if let Ok(stream) = socket.into_std() {
+                    self.thread.shared.hand(FrozenConnection { stream, tls });
+                }
+                None
+            }
+        }
     }
 
     /// Returns this thread's share of connections that may be read to their end.

@@ -83,7 +83,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let told = (busy - std::mem::replace(&mut told_before, busy)) as usize;
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
-        if !has_room {
+        let frozen = load.frozen.load(Relaxed) > 0;
+        if !has_room || frozen {
             shared.wake_responder();
         }
         shared.metrics.queued.store(queued as u64, Relaxed);
@@ -92,7 +93,6 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             shared.looks.iter().for_each(Notify::notify_one);
         }
         let is_calm = !came && seen.is_none() && queued == 0 && has_room && !put_off;
-        let frozen = load.frozen.load(Relaxed) > 0;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
             false => 0,
@@ -112,7 +112,10 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         if queued + told > 0 && (is_slow || !has_room) {
             second.full = true;
             let wait = settings.admission.queue_delay_target;
-            let fitting = fitting_backlog(answers, refused, wait, settings.backlog);
+            let fitting = match shared.keeps_up.load(Relaxed) {
+                true => settings.backlog,
+                false => fitting_backlog(answers, refused, wait, settings.backlog),
+            };
             if fitting >= backlog * 2 || fitting * 2 <= backlog {
                 queue_up_to(listener, &mut backlog, fitting);
             }

@@ -1,10 +1,11 @@
-//! Refuses new connections of a full door: a low-priority thread takes them from the kernel's queue in batches, answers `busy`
-//! without parsing, and closes them. Connections that can be admitted within the allowed wait stay in the queue.
+//! Refuses connections of a full door: a low-priority thread takes new ones from the kernel's queue in batches, and from the door's
+//! threads those that were frozen when their request came. It answers `busy` without parsing, and closes them. New connections
+//! that can be admitted within the allowed wait stay in the queue.
 
 use super::reject::busy_answer;
 use crate::admission::busy::BusyShare;
 use crate::critical::CriticalTask;
-use crate::http::door_state::{DoorState, ShutdownPhase};
+use crate::http::door_state::{DoorState, FrozenConnection, ShutdownPhase};
 use crate::kernel;
 use crate::meters::HandshakeOutcome;
 use rustls::ServerConnection;
@@ -36,11 +37,11 @@ const TURNED_WAIT_TLS: Duration = Duration::from_millis(1_000);
 const SHORT_LOOK: Duration = Duration::from_millis(5);
 const LONG_LOOK: Duration = Duration::from_millis(100);
 
+/// Interval of looks while no processor time is left for answers: a look costs some too.
+const POOR_LOOK: Duration = Duration::from_millis(50);
+
 /// Bytes of a head that are looked at.
 const HEAD_BYTES: usize = 2048;
-
-/// Steps of niceness below the door's threads.
-const BEHIND_DOOR: i32 = 9;
 
 /// Longest sleep while the door has room, in case no wake-up comes.
 const PARKED_MAX: Duration = Duration::from_secs(10);
@@ -54,6 +55,8 @@ pub struct Responder {
     /// Niceness of the door's threads.
     pub niceness: i32,
     pub held: Vec<Turned>,
+    /// Frozen connections for which no processor time was left, and since when they wait.
+    pub(super) put_off: Vec<(Instant, FrozenConnection)>,
 }
 
 /// A refused connection.
@@ -69,11 +72,12 @@ impl Responder {
     pub fn run(mut self) {
         let _critical = CriticalTask("the busy responder");
         kernel::work_in_batches();
-        kernel::step_back(self.niceness + BEHIND_DOOR);
+        kernel::step_back(self.niceness + self.share.niceness());
         let _ = self.shared.responder.set(std::thread::current());
         while *self.stage.borrow() == ShutdownPhase::Open {
             let is_full = self.shared.is_shut.load(Relaxed);
-            if !is_full && self.held.is_empty() {
+            self.take_frozen();
+            if !is_full && self.held.is_empty() && self.put_off.is_empty() {
                 // The threads that find the door full, or close it, wake this thread.
                 std::thread::park_timeout(PARKED_MAX);
                 continue;
@@ -82,12 +86,15 @@ impl Responder {
                 true => self.take_surplus(),
                 false => 0,
             };
+            let keeps_up = self.share.has_time() && queued <= self.shared.patient.load(Relaxed);
+            self.shared.keeps_up.store(keeps_up, Relaxed);
             self.look_at_held();
             match (self.held.is_empty(), queued) {
-                (true, 0) if is_full => {
+                (true, 0) if is_full && self.shared.load.frozen.load(Relaxed) == 0 => {
                     kernel::readable_within(&self.listener, LONG_LOOK);
                 }
-                _ => std::thread::sleep(SHORT_LOOK),
+                _ if self.share.has_time() => std::thread::sleep(SHORT_LOOK),
+                _ => std::thread::sleep(POOR_LOOK),
             }
         }
         // Connections that arrived before the door closed and found no room.
@@ -96,6 +103,7 @@ impl Responder {
                 break;
             }
         }
+        self.take_frozen();
         while !self.held.is_empty() && *self.stage.borrow() != ShutdownPhase::Ended {
             self.look_at_held();
             std::thread::sleep(SHORT_LOOK);
@@ -109,7 +117,7 @@ impl Responder {
             let surplus = queued.saturating_sub(self.shared.patient.load(Relaxed));
             let now = Instant::now();
             self.share
-                .spent(kernel::thread_time(), kernel::process_time());
+                .spent(kernel::thread_time(), kernel::process_time(), now);
             let mut taken = 0;
             while taken < surplus.min(BATCH_MAX) && self.share.may_tell(now) && self.take_one() {
                 taken += 1;
@@ -121,32 +129,54 @@ impl Responder {
         }
     }
 
+    /// Takes the frozen connections that the door's threads handed over, as far as there is processor time for their answers,
+    /// and publishes how many more it takes.
+    fn take_frozen(&mut self) {
+        let now = Instant::now();
+        self.share
+            .spent(kernel::thread_time(), kernel::process_time(), now);
+        let news = self.shared.take_handed().into_iter();
+        self.put_off.extend(news.map(|frozen| (now, frozen)));
+        self.put_off
+            .retain(|(since, _)| now.saturating_duration_since(*since) < TURNED_WAIT);
+        while let Some((_, frozen)) = self.put_off.pop_if(|_| self.share.may_tell(now)) {
+            self.hold(frozen.stream, frozen.tls);
+        }
+        let more = match self.put_off.is_empty() && self.share.has_time() {
+            true => HELD_MAX.saturating_sub(self.held.len()),
+            false => 0,
+        };
+        self.shared.handed_max.store(more, Relaxed);
+    }
+
     /// Takes the next connection. Returns false if there is none, or no descriptor for it.
     fn take_one(&mut self) -> bool {
         match self.listener.accept() {
             Ok((stream, _)) => {
-                self.hold(stream);
+                let tls = match &self.shared.tls {
+                    None => None,
+                    Some(tls) => match ServerConnection::new(tls.config()) {
+                        Ok(tls) => Some(Box::new(tls)),
+                        Err(_) => return true,
+                    },
+                };
+                if stream.set_nonblocking(true).is_ok() {
+                    self.hold(stream, tls);
+                }
                 true
             }
             Err(error) => error.kind() == ErrorKind::ConnectionAborted,
         }
     }
 
-    fn hold(&mut self, stream: TcpStream) {
-        let tls = match &self.shared.tls {
-            None => None,
-            Some(tls) => match ServerConnection::new(tls.config()) {
-                Ok(tls) => Some(Box::new(tls)),
-                Err(_) => return,
-            },
-        };
+    fn hold(&mut self, stream: TcpStream, tls: Option<Box<ServerConnection>>) {
         let mut turned = Turned {
             stream,
             tls,
             since: Instant::now(),
             is_told: false,
         };
-        if turned.stream.set_nonblocking(true).is_err() || turned.is_over(&self.shared) {
+        if turned.is_over(&self.shared) {
             return;
         }
         if self.held.len() >= HELD_MAX {

@@ -5,7 +5,7 @@ use crate::http::door::Door;
 use crate::meters::HandshakeOutcome;
 use crate::tls::CertificateDigest;
 use crate::tls::pinned::key_digest;
-use rustls::ServerConfig;
+use rustls::{ServerConfig, ServerConnection};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,9 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// Returns the socket; bytes buffered above it are lost.
     fn into_socket(self) -> TcpStream;
+
+    /// Returns the socket and the TLS above it; None for plain HTTP.
+    fn into_parts(self) -> (TcpStream, Option<Box<ServerConnection>>);
 }
 
 impl Transport for TcpStream {
@@ -41,6 +44,10 @@ impl Transport for TcpStream {
     #[inline]
     fn into_socket(self) -> TcpStream {
         self
+    }
+
+    fn into_parts(self) -> (TcpStream, Option<Box<ServerConnection>>) {
+        (self, None)
     }
 }
 
@@ -60,6 +67,11 @@ impl Transport for TlsStream<TcpStream> {
 
     fn into_socket(self) -> TcpStream {
         self.into_inner().0
+    }
+
+    fn into_parts(self) -> (TcpStream, Option<Box<ServerConnection>>) {
+        let (socket, tls) = self.into_inner();
+        (socket, Some(Box::new(tls)))
     }
 }
 
