@@ -44,7 +44,7 @@ impl WaitingDoor {
     ///
     /// # Errors
     ///
-    /// As of [`bind`].
+    /// As for [`bind`].
     pub fn open(settings: Settings, state: &'static str) -> io::Result<WaitingDoor> {
         let bound = bind(Door::Ops, settings)?;
         let listener = TcpListener::from_std(bound.listener.try_clone()?)?;
