@@ -1,5 +1,5 @@
-//! Limits how many new connections of a full door get the answer `busy`: a share of the process's processor time, and a
-//! minimum. Pure functions of processor times and `now`.
+//! Limits how many connections of a full door get the answer `busy`: a share of the process's processor time, and a minimum.
+//! Pure functions of processor times and `now`.
 
 use super::budget::Budget;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
-//! Refuses connections of a full door: a low-priority thread takes new ones from the kernel's queue in batches, and from the door's
-//! threads those that were frozen when their request came. It answers `busy` without parsing, and closes them. New connections
-//! that can be admitted within the allowed wait stay in the queue.
+//! Refuses connections of a full door, by a thread of low priority that answers `busy` without parsing and closes them.
+//!
+//! It takes new ones from the kernel's queue in batches, except those that can be admitted within the allowed wait, and from the
+//! door's threads those that were frozen when their request came.
 
 use super::reject::busy_answer;
 use crate::admission::busy::BusyShare;
