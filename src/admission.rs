@@ -199,6 +199,19 @@ mod tests {
         }
 
         #[test]
+        fn as_many_events_are_taken_as_are_left(per_second in 0u32..1000, ms in 0u64..3000, before in 0usize..100) {
+            let start = Instant::now();
+            let mut budget = Budget::new(per_second, start);
+            let now = start + Duration::from_millis(ms);
+            for _ in 0..before {
+                budget.take(now);
+            }
+            let left = budget.left(now);
+            let taken = (0..).take_while(|_| budget.take(now)).count();
+            prop_assert_eq!(left, taken);
+        }
+
+        #[test]
         fn a_budget_refills_at_its_rate(per_second in 1u32..1000) {
             let start = Instant::now();
             let mut budget = Budget::new(per_second, start);

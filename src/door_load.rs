@@ -15,7 +15,7 @@ pub struct DoorLoad {
     pub frozen: AtomicUsize,
     /// Connections accepted since the start.
     pub accepted: AtomicU64,
-    /// New connections that got the answer `busy` since the start.
+    /// Connections that got the answer `busy` since the start.
     pub rejected: AtomicU64,
     /// Retry-After of the answer `busy`, in milliseconds.
     pub retry_after_ms: AtomicU64,

@@ -30,6 +30,13 @@ impl Budget {
         (next > now).then(|| next - now)
     }
 
+    /// Returns how many events are allowed now.
+    pub fn left(&self, now: Instant) -> usize {
+        let from = now.checked_sub(SAVED_MAX).unwrap_or(now);
+        let saved = now.saturating_duration_since(self.spent_to.max(from));
+        (saved.as_nanos() / self.every.as_nanos().max(1)) as usize
+    }
+
     /// Takes one event from the budget. Returns false if none is left.
     pub fn take(&mut self, now: Instant) -> bool {
         let there = self.wait(now).is_none();

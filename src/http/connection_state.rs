@@ -57,6 +57,8 @@ pub struct ThreadState {
     pub(super) crowding: Cell<f64>,
     /// Number of connections that must end with their next answer.
     pub(super) surplus: Cell<usize>,
+    /// Number of frozen connections that wait for the responder.
+    pub(super) asking: Cell<usize>,
     /// Whether bytes came in or went out since the last look.
     pub(super) active: Cell<bool>,
     /// Whether all connections rest, so that steps and looks are put off.
@@ -87,6 +89,7 @@ impl ThreadState {
             clock: Cell::new(Instant::now()),
             crowding: Cell::new(0.0),
             surplus: Cell::new(0),
+            asking: Cell::new(0),
             active: Cell::new(true),
             quiet: Cell::new(false),
             heard: Cell::new(0),
@@ -194,6 +197,8 @@ pub struct ConnectionState {
     pub closed: Cell<bool>,
     /// Whether the connection is neither read nor written, to make room.
     pub frozen: Cell<bool>,
+    /// Whether it was woken while frozen, and the responder had no time.
+    pub(super) asks: Cell<bool>,
     /// Whether bytes of an answer are not sent yet.
     pub owes: Cell<bool>,
     pub(super) awaits: Cell<Awaits>,
@@ -230,6 +235,7 @@ impl ConnectionState {
             waker: RefCell::new(None),
             closed: Cell::new(false),
             frozen: Cell::new(false),
+            asks: Cell::new(false),
             owes: Cell::new(false),
             awaits: Cell::new(Awaits::Nothing),
             later: Cell::new(false),
@@ -384,10 +390,24 @@ impl ConnectionState {
 
     /// Returns whether this frozen connection has an unread request that the responder has time to refuse.
     pub(super) fn is_surplus(&self) -> bool {
-        self.phase.get() != RequestPhase::Answering
-            && !self.owes.get()
-            && self.thread.shared.may_hand()
-            && kernel::has_unread(self.socket)
+        if self.phase.get() == RequestPhase::Answering || self.owes.get() {
+            return false;
+        }
+        if !self.thread.shared.may_hand() {
+            self.asks_later(true);
+            return false;
+        }
+        kernel::has_unread(self.socket)
+    }
+
+    /// Sets whether the connection is to be looked at again once the responder has time.
+    pub(super) fn asks_later(&self, later: bool) {
+        let asking = self.thread.asking.get();
+        match (self.asks.replace(later), later) {
+            (false, true) => self.thread.asking.set(asking + 1),
+            (true, false) => self.thread.asking.set(asking - 1),
+            _ => {}
+        }
     }
 
     /// Returns whether hyper holds nothing of a request or an answer.

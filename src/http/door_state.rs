@@ -64,6 +64,8 @@ pub(super) struct DoorState {
     pub(super) handed: Mutex<Vec<FrozenConnection>>,
     /// How many of them the responder takes now.
     pub(super) handed_max: AtomicUsize,
+    /// How many of them were told so far.
+    pub(super) told_frozen: AtomicU64,
     /// Whether the responder refuses new connections as fast as they come.
     pub(super) keeps_up: AtomicBool,
     /// New connections that the responder leaves in the kernel's queue.
@@ -94,8 +96,8 @@ impl DoorState {
 
     /// Hands a frozen connection to the responder.
     pub(super) fn hand(&self, connection: FrozenConnection) {
-        let max = self.handed_max.load(Relaxed);
-        self.handed_max.store(max.saturating_sub(1), Relaxed);
+        let fewer = |max: usize| max.checked_sub(1);
+        let _ = self.handed_max.try_update(Relaxed, Relaxed, fewer);
         self.lock_handed().push(connection);
         self.wake_responder();
     }

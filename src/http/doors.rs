@@ -75,6 +75,7 @@ impl BoundListener {
             responder: OnceLock::new(),
             handed: Mutex::default(),
             handed_max: AtomicUsize::new(0),
+            told_frozen: AtomicU64::new(0),
             keeps_up: AtomicBool::new(false),
             patient: AtomicUsize::new(0),
             left: Notify::new(),
@@ -273,7 +274,8 @@ async fn accept(
         }
     }
     // Connections in the queue arrived before the door was closed.
-    while shared.door().has_room()
+    while *stage.borrow() != ShutdownPhase::Ended
+        && shared.door().has_room()
         && let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(1), next(listener)).await
     {
         dispatch(stream, shared, hands);

@@ -50,6 +50,7 @@ impl Service {
 
 /// Returns the word if its check bits match. Refuses if the word in the store is damaged, because "unknown" would be wrong for
 /// a resident on record.
+#[inline]
 pub(super) fn own(word: Option<Word>, check: u16) -> Result<Option<Word>, Refusal> {
     match word {
         Some(word) if word.check() == check => Ok(Some(word)),

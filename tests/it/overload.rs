@@ -175,12 +175,24 @@ fn whoever_made_room_and_asks_is_told_that_the_door_is_busy() {
                     .then(|| connection.try_answer())?
             });
             let answers: Vec<_> = asked.collect();
-            let busy = answers.iter().filter(|answer| answer.status == 503);
-            for answer in busy.clone() {
+            let (busy, heard): (Vec<_>, Vec<_>) =
+                answers.iter().partition(|answer| answer.status == 503);
+            for answer in &busy {
                 assert_eq!(answer.header("connection"), Some("close"));
                 assert!(answer.header("retry-after").is_some(), "{answer:?}");
             }
-            busy.count() > 0
+            let closed = |reason: &str| {
+                let labels = format!("{{door=\"resident\",reason=\"{reason}\"}}");
+                let meter = format!("liangma_connections_closed_total{labels}");
+                crowded.node.meter(&meter)
+            };
+            let closed = closed("evicted") + closed("idle");
+            let (busy, heard) = (busy.len(), heard.len());
+            assert!(
+                (busy + heard) as f64 + closed >= 200.0,
+                "{busy} {heard} {closed}: nobody is reset"
+            );
+            busy > 0
         },
     );
 }

@@ -231,6 +231,7 @@ impl ConnectionTable {
             .shared
             .pending
             .fetch_add(pending.wrapping_sub(before), Relaxed);
+        self.ask_again();
         let threads = self.thread.shared.load.open.len();
         let part = |all: usize| all.div_ceil(threads);
         let limit = part(self.thread.shared.load.limit.load(Relaxed));
@@ -294,6 +295,22 @@ impl ConnectionTable {
         chosen.len()
     }
 
+    /// Wakes frozen connections that were woken while the responder had no time, as many as it takes now.
+    fn ask_again(&self) {
+        let most = self.thread.shared.handed_max.load(Relaxed);
+        if self.thread.asking.get() == 0 || most == 0 {
+            return;
+        }
+        let connections = self.connections.borrow();
+        let asking = connections
+            .iter()
+            .filter(|connection| connection.asks.get());
+        for connection in asking.take(most) {
+            connection.asks_later(false);
+            connection.wake();
+        }
+    }
+
     /// Thaws up to `most` connections, the most recently active first.
     fn thaw_some(&self, most: usize) {
         let connections = self.connections.borrow();
@@ -308,6 +325,7 @@ impl ConnectionTable {
 
     fn thaw(&self, connection: &ConnectionState) {
         if connection.frozen.replace(false) {
+            connection.asks_later(false);
             self.frozen.set(self.frozen.get() - 1);
             self.thread.shared.door().thaw();
             connection.wake();

@@ -80,7 +80,10 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         shared.patient.store(patient as usize, Relaxed);
         let busy = load.rejected.load(Relaxed);
         let refused = refusals.step(busy, now);
-        let told = (busy - std::mem::replace(&mut told_before, busy)) as usize;
+        // Those who had to make room are no newcomers.
+        let newcomers = busy - shared.told_frozen.load(Relaxed).min(busy);
+        let told =
+            newcomers.saturating_sub(std::mem::replace(&mut told_before, newcomers)) as usize;
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
         let frozen = load.frozen.load(Relaxed) > 0;
@@ -112,7 +115,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         if queued + told > 0 && (is_slow || !has_room) {
             second.full = true;
             let wait = settings.admission.queue_delay_target;
-            let fitting = match shared.keeps_up.load(Relaxed) {
+            let fitting = match !has_room && shared.keeps_up.load(Relaxed) {
                 true => settings.backlog,
                 false => fitting_backlog(answers, refused, wait, settings.backlog),
             };

@@ -66,6 +66,7 @@ pub struct Turned {
     /// TLS of the connection; None for plain HTTP.
     tls: Option<Box<ServerConnection>>,
     since: Instant,
+    was_frozen: bool,
     is_told: bool,
 }
 
@@ -79,6 +80,7 @@ impl Responder {
             let is_full = self.shared.is_shut.load(Relaxed);
             self.take_frozen();
             if !is_full && self.held.is_empty() && self.put_off.is_empty() {
+                self.shared.keeps_up.store(false, Relaxed);
                 // The threads that find the door full, or close it, wake this thread.
                 std::thread::park_timeout(PARKED_MAX);
                 continue;
@@ -87,13 +89,16 @@ impl Responder {
                 true => self.take_surplus(),
                 false => 0,
             };
-            let keeps_up = self.share.has_time() && queued <= self.shared.patient.load(Relaxed);
+            let keeps_up =
+                is_full && self.share.has_time() && queued <= self.shared.patient.load(Relaxed);
             self.shared.keeps_up.store(keeps_up, Relaxed);
             self.look_at_held();
             match (self.held.is_empty(), queued) {
                 (true, 0) if is_full && self.shared.load.frozen.load(Relaxed) == 0 => {
                     kernel::readable_within(&self.listener, LONG_LOOK);
                 }
+                // Who hands a connection over wakes this thread.
+                (true, 0) if self.put_off.is_empty() => std::thread::park_timeout(POOR_LOOK),
                 _ if self.share.has_time() => std::thread::sleep(SHORT_LOOK),
                 _ => std::thread::sleep(POOR_LOOK),
             }
@@ -104,8 +109,13 @@ impl Responder {
                 break;
             }
         }
-        self.take_frozen();
+        let put_off = std::mem::take(&mut self.put_off);
+        for (_, frozen) in put_off {
+            self.hold_frozen(frozen);
+        }
+        self.take_last();
         while !self.held.is_empty() && *self.stage.borrow() != ShutdownPhase::Ended {
+            self.take_last();
             self.look_at_held();
             std::thread::sleep(SHORT_LOOK);
         }
@@ -141,13 +151,26 @@ impl Responder {
         self.put_off
             .retain(|(since, _)| now.saturating_duration_since(*since) < TURNED_WAIT);
         while let Some((_, frozen)) = self.put_off.pop_if(|_| self.share.may_tell(now)) {
-            self.hold(frozen.stream, frozen.tls);
+            self.hold_frozen(frozen);
         }
-        let more = match self.put_off.is_empty() && self.share.has_time() {
-            true => HELD_MAX.saturating_sub(self.held.len()),
+        let more = match self.put_off.is_empty() {
+            true => self.share.affords(now),
             false => 0,
         };
-        self.shared.handed_max.store(more, Relaxed);
+        let room = HELD_MAX.saturating_sub(self.held.len());
+        self.shared.handed_max.store(more.min(room), Relaxed);
+    }
+
+    /// Takes what was handed over while the door closed; nothing more is taken after it.
+    fn take_last(&mut self) {
+        self.shared.handed_max.store(0, Relaxed);
+        for frozen in self.shared.take_handed() {
+            self.hold_frozen(frozen);
+        }
+    }
+
+    fn hold_frozen(&mut self, frozen: FrozenConnection) {
+        self.hold(frozen.stream, frozen.tls, true);
     }
 
     /// Takes the next connection. Returns false if there is none, or no descriptor for it.
@@ -162,7 +185,7 @@ impl Responder {
                     },
                 };
                 if stream.set_nonblocking(true).is_ok() {
-                    self.hold(stream, tls);
+                    self.hold(stream, tls, false);
                 }
                 true
             }
@@ -170,11 +193,12 @@ impl Responder {
         }
     }
 
-    fn hold(&mut self, stream: TcpStream, tls: Option<Box<ServerConnection>>) {
+    fn hold(&mut self, stream: TcpStream, tls: Option<Box<ServerConnection>>, was_frozen: bool) {
         let mut turned = Turned {
             stream,
             tls,
             since: Instant::now(),
+            was_frozen,
             is_told: false,
         };
         if turned.is_over(&self.shared) {
@@ -239,7 +263,7 @@ impl Turned {
     fn tell(&mut self, head: &[u8], shared: &DoorState) {
         let wait = Duration::from_millis(shared.load.retry_after_ms.load(Relaxed));
         let answer = busy_answer(head, wait);
-        // The empty send buffer of a new socket takes the whole answer.
+        // The send buffer of a new socket is empty, and that of a client that reads its answers nearly so.
         match &mut self.tls {
             None => {
                 let _ = self.stream.write(&answer);
@@ -256,6 +280,9 @@ impl Turned {
         let _ = self.stream.shutdown(Shutdown::Write);
         self.is_told = true;
         shared.load.rejected.fetch_add(1, Relaxed);
+        if self.was_frozen {
+            shared.told_frozen.fetch_add(1, Relaxed);
+        }
     }
 }
 
