@@ -239,8 +239,8 @@ impl Board {
         };
     }
 
-    /// Rolls back a visible change of `version` that was lost with its primary: the word before it becomes visible again. A
-    /// reason that it set stays until the store has it; one that it cleared returns.
+    /// Rolls back a visible change of `version` that was lost with its primary: the version before it returns. No red is lost: a
+    /// reason that the change cleared returns, and one that it set is retained until the store has it itself.
     pub fn roll_back(&self, id: ResidentId, version: u64, before: Option<Word>) {
         let Entry::Occupied(mut slot) = self.words.entry(id.0) else {
             return;

@@ -286,7 +286,7 @@ fn unfit_pair(cert: &Path, key: &Path, why: &rustls::Error) -> TlsError {
     TlsError::Pair(cert.to_owned(), key.to_owned(), why)
 }
 
-/// TLS files of a command that connects to a door.
+/// TLS files of a client: a command, the exchange, or the sender of spans.
 #[derive(Clone, Debug, Default)]
 pub struct ClientFiles {
     /// Authority of the door's certificate; None for the system's authorities.

@@ -73,11 +73,11 @@ pub fn start(settings: &Settings) -> Result<TraceLayer, String> {
     Ok(layer.with_filter(ours).boxed())
 }
 
-/// Checks whether [`start`] can read the files that settings name.
+/// Checks whether [`start`] can read the CA certificates for the collector.
 ///
 /// # Errors
 ///
-/// The authorities cannot be read.
+/// They cannot be read.
 pub fn check(settings: &Settings) -> Result<(), String> {
     let resource = Resource::builder_empty().build();
     Collector::new(&settings.endpoint, settings.ca.clone(), &resource).map(drop)

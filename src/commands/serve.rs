@@ -592,7 +592,7 @@ fn fit_descriptors(doors: &mut [(Door, doors::Settings)]) {
     let got = match rlimit::increase_nofile_limit(wanted) {
         Ok(got) => got,
         Err(error) => {
-            tracing::warn!(%error, "the limit of file descriptors cannot be read");
+            tracing::warn!(%error, "the limit of file descriptors cannot be read or raised: the doors keep their numbers of connections");
             return;
         }
     };

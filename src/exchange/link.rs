@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Why a peer gave no answer. Holds no text of a code.
+/// Why another server (a peer, a node, a collector) gave no usable answer. Holds no text of a code.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum LinkFault {

@@ -94,7 +94,7 @@ pub struct Edition {
     pub listed: [u64; 3],
     /// Number of ids that two residents would have. They are void.
     pub clashes: u64,
-    /// Number of answers that the proof asked for. All were right.
+    /// Number of answers that were compared when the new files were read as a gate reads them. All were right.
     pub asked: u64,
 }
 

@@ -24,7 +24,7 @@ pub enum TlsError {
     NoCertificate(PathBuf),
     #[error("{path}: holds no private key in PEM that is not encrypted", path = .0.display())]
     NoKey(PathBuf),
-    #[error("{path}: a certificate of an authority cannot be used: {1}", path = .0.display())]
+    #[error("{path}: a CA certificate cannot be used: {1}", path = .0.display())]
     Authority(PathBuf, String),
     #[error("{cert} and {key}: {why}", cert = .0.display(), key = .1.display(), why = .2)]
     Pair(PathBuf, PathBuf, String),

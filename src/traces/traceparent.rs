@@ -9,7 +9,8 @@ const FIELDS_BYTES: usize = 55;
 /// Longest header that is read, in bytes.
 const BYTES_MAX: usize = 256;
 
-/// Returns the caller's trace and span; None if the header is not valid. `tracestate` is left out: its text is the caller's.
+/// Returns the caller's trace and span; None if the header is not valid. `tracestate` is ignored: it may
+/// hold any text.
 pub fn parse(header: &str) -> Option<SpanContext> {
     if header.len() > BYTES_MAX || header.bytes().any(|b| b.is_ascii_uppercase()) {
         return None;

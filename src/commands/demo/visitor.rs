@@ -27,7 +27,8 @@ pub fn write(folder: &Path, now: Time) -> anyhow::Result<(PathBuf, String)> {
         .context("a new ring has signing keys")?;
     let list_id = keys.permutation.list_id(ResidentId(1), 0);
     let document = Document::parse("14", "M12345678", now.day());
-    let document = document.map_err(|_| anyhow!("a permit of the demonstration"))?;
+    let document =
+        document.map_err(|_| anyhow!("the permit of the demonstration is not a document"))?;
     let as_of = Time(now.0 - now.0 % 1_000);
     let code = OfflineCode {
         key: signing.id,

@@ -437,8 +437,9 @@ impl RingFile {
         tag.as_ref()[..16].try_into().expect("16 of 32")
     }
 
-    /// The key of a service's papers that were sealed under a key of data at rest; None if the service's was destroyed. It is made of
-    /// both, so that the end of either ends it.
+    /// Returns the key of a service's papers, derived from the service's own key and a key of data at rest, so that destroying either
+    /// makes the papers unreadable. None if the service's key was destroyed. A ring without a key for
+    /// the service uses the other alone.
     pub(super) fn papers_key(&self, rest: &RestKey, purpose: PaperPurpose) -> Option<Secret<16>> {
         let own = self.papers.iter().find(|key| key.purpose == purpose);
         let mut secret = Zeroizing::new(Vec::with_capacity(64));

@@ -240,7 +240,9 @@ pub fn stream(
     thread.spawn(move || {
         crate::kernel::step_back(10);
         match write(&txn, begun_at, send) {
-            Ok(()) => tracing::info!(begun_at = %begun_at, "a backup is complete"),
+            Ok(()) => {
+                tracing::info!(begun_at = %begun_at, "a backup was handed whole to its reader")
+            }
             Err(error) => tracing::warn!(%error, "a backup ended early and is incomplete"),
         }
     })?;

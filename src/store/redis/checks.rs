@@ -59,7 +59,7 @@ pub async fn run(primaries: &Arc<Primaries>, wanted: Option<u32>) -> Result<u32,
         tracing::warn!(
             most,
             replicas,
-            "a primary has more replicas than each change must reach: if one does not answer, changes are acknowledged without it once a majority has named the primary (store_replicas)"
+            "a primary has more replicas than each change must reach: if one does not answer, changes are acknowledged without it once a majority of the sentinels, or of the cluster's primaries, has confirmed the primary (store_replicas)"
         );
     }
     Ok(replicas)
