@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::io;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -30,10 +31,8 @@ pub async fn serve<T: Transport>(mut stream: T, state: &Rc<ConnectionState>) -> 
     loop {
         // Boxed, so that a resting connection does not hold the memory of an active one.
         match Box::pin(exchange(stream, ahead, state)).await {
-            ConnectionEnd::Resting(resting, unread) => (stream, ahead) = (resting, unread),
-            ConnectionEnd::Refused(stream) => return ServeEnd::Refused(stream.into_socket()),
-            ConnectionEnd::Surplus(stream) => return ServeEnd::Surplus(stream),
-            ConnectionEnd::Gone => return ServeEnd::Done,
+            ControlFlow::Continue(resting) => (stream, ahead) = resting,
+            ControlFlow::Break(end) => return end,
         }
         if !ahead.is_empty() {
             continue;
@@ -54,17 +53,6 @@ pub enum ServeEnd<T> {
     Refused(TcpStream),
     /// A request came while it was frozen: it must be refused.
     Surplus(T),
-}
-
-/// How the HTTP exchange of a connection ended.
-enum ConnectionEnd<T> {
-    /// The connection rests. Holds the bytes that were read and not parsed.
-    Resting(T, Bytes),
-    /// The last answer was a refusal, and bytes of its request are unread.
-    Refused(T),
-    /// A request came while the connection was frozen.
-    Surplus(T),
-    Gone,
 }
 
 /// How the rest of a connection ended.
@@ -98,12 +86,12 @@ async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> Rest
     end
 }
 
-/// Speaks HTTP until the connection ends or rests.
+/// Speaks HTTP until the connection ends or rests. Returns a resting stream, and the bytes that were read and not parsed.
 async fn exchange<T: Transport>(
     stream: T,
     ahead: Bytes,
     state: &Rc<ConnectionState>,
-) -> ConnectionEnd<T> {
+) -> ControlFlow<ServeEnd<T>, (T, Bytes)> {
     let thread = &state.thread;
     let watched = TimedStream {
         stream,
@@ -152,18 +140,18 @@ async fn exchange<T: Transport>(
     })
     .await;
     if end == ExchangeEnd::Over && (!state.unread.get() || state.closed.get()) {
-        return ConnectionEnd::Gone;
+        return ControlFlow::Break(ServeEnd::Done);
     }
     let parts = connection.into_parts();
     let stream = parts.io.into_inner().stream;
     match end {
-        ExchangeEnd::Over => return ConnectionEnd::Refused(stream),
-        ExchangeEnd::Surplus => return ConnectionEnd::Surplus(stream),
+        ExchangeEnd::Over => return ControlFlow::Break(ServeEnd::Refused(stream.into_socket())),
+        ExchangeEnd::Surplus => return ControlFlow::Break(ServeEnd::Surplus(stream)),
         ExchangeEnd::Rest => {}
     }
     // An empty slice would keep the whole buffer alive.
     let ahead = Some(parts.read_buf).filter(|ahead| !ahead.is_empty());
-    ConnectionEnd::Resting(stream, ahead.unwrap_or_default())
+    ControlFlow::Continue((stream, ahead.unwrap_or_default()))
 }
 
 /// Why hyper serves the connection no longer.

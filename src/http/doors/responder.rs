@@ -38,7 +38,7 @@ const TURNED_WAIT_TLS: Duration = Duration::from_millis(1_000);
 const SHORT_LOOK: Duration = Duration::from_millis(5);
 const LONG_LOOK: Duration = Duration::from_millis(100);
 
-/// Interval of looks while no processor time is left for answers: a look costs some too.
+/// The same while no processor time is left for answers, or nothing is held or queued: a look costs some too.
 const POOR_LOOK: Duration = Duration::from_millis(50);
 
 /// Bytes of a head that are looked at.
@@ -66,6 +66,7 @@ pub struct Turned {
     /// TLS of the connection; None for plain HTTP.
     tls: Option<Box<ServerConnection>>,
     since: Instant,
+    /// Whether it made room for others; else it is new.
     was_frozen: bool,
     is_told: bool,
 }
@@ -113,10 +114,12 @@ impl Responder {
         for (_, frozen) in put_off {
             self.hold_frozen(frozen);
         }
-        self.take_last();
-        while !self.held.is_empty() && *self.stage.borrow() != ShutdownPhase::Ended {
+        loop {
             self.take_last();
             self.look_at_held();
+            if self.held.is_empty() || *self.stage.borrow() == ShutdownPhase::Ended {
+                return;
+            }
             std::thread::sleep(SHORT_LOOK);
         }
     }
