@@ -169,12 +169,15 @@ fn whoever_made_room_and_asks_is_told_that_the_door_is_busy() {
             let Some(mut crowded) = a_crowd_comes() else {
                 return false;
             };
-            let asked = crowded.idle.iter_mut().filter_map(|connection| {
-                connection
-                    .try_send(&Ask::get("/nothing").bytes())
-                    .then(|| connection.try_answer())?
-            });
-            let answers: Vec<_> = asked.collect();
+            // All ask at once: the door finds their requests before it finds that there is room again.
+            crowded.node.signal(libc::SIGSTOP);
+            let mut asked: Vec<&mut Connection> = crowded.idle.iter_mut().collect();
+            asked.retain_mut(|connection| connection.try_send(&Ask::get("/nothing").bytes()));
+            crowded.node.signal(libc::SIGCONT);
+            let answers = asked
+                .into_iter()
+                .filter_map(|connection| connection.try_answer());
+            let answers: Vec<_> = answers.collect();
             let (busy, heard): (Vec<_>, Vec<_>) =
                 answers.iter().partition(|answer| answer.status == 503);
             for answer in &busy {

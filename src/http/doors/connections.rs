@@ -287,10 +287,14 @@ impl ConnectionTable {
                 && now.saturating_duration_since(connection.idle_since()) >= idle_for
         });
         let chosen = chosen(idle.collect(), most, ConnectionState::worth);
+        let mut door = self.thread.shared.door();
         for connection in &chosen {
             connection.frozen.set(true);
-            self.thread.shared.door().freeze();
+            door.freeze();
         }
+        // Known at once: the controller publishes it only with its next step.
+        let frozen = &self.thread.shared.load.frozen;
+        frozen.store(door.frozen(), Relaxed);
         self.frozen.set(self.frozen.get() + chosen.len());
         chosen.len()
     }
