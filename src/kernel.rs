@@ -127,14 +127,25 @@ fn processor_time(clock: libc::clockid_t) -> Duration {
 
 /// Waits at most `wait` until the socket has bytes or a new connection. Returns whether it has.
 pub fn readable_within(socket: &impl AsRawFd, wait: Duration) -> bool {
+    let ms = wait.as_millis().min(60_000) as libc::c_int;
+    poll(socket.as_raw_fd(), libc::POLLIN, ms) != 0
+}
+
+/// Returns whether a socket has unread bytes of a client that has not closed its side.
+pub fn is_asked(socket: RawFd) -> bool {
+    poll(socket, libc::POLLIN | libc::POLLRDHUP, 0) == libc::POLLIN
+}
+
+/// Waits at most `ms` milliseconds for `events`. Returns those that came, or an error's.
+fn poll(socket: RawFd, events: libc::c_short, ms: libc::c_int) -> libc::c_short {
     let mut watched = libc::pollfd {
-        fd: socket.as_raw_fd(),
-        events: libc::POLLIN,
+        fd: socket,
+        events,
         revents: 0,
     };
-    let ms = wait.as_millis().min(60_000) as libc::c_int;
     // SAFETY: the kernel reads and writes the one structure that it is told of.
-    unsafe { libc::poll(&raw mut watched, 1, ms) == 1 }
+    unsafe { libc::poll(&raw mut watched, 1, ms) };
+    watched.revents
 }
 
 /// Disables core dumps, which would hold keys, and access of other processes of the same user to this process's memory. Returns

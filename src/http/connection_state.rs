@@ -11,7 +11,7 @@ use crate::tls::CertificateDigest;
 use crate::tls::pinned::KeyDigest;
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Waker;
@@ -57,8 +57,12 @@ pub struct ThreadState {
     pub(super) crowding: Cell<f64>,
     /// Number of connections that must end with their next answer.
     pub(super) surplus: Cell<usize>,
-    /// Number of frozen connections that wait for the responder.
-    pub(super) asking: Cell<usize>,
+    /// Number of frozen connections.
+    pub(super) frozen: Cell<usize>,
+    /// How many frozen connections that ask may still be served in this step.
+    pub(super) thaws: Cell<usize>,
+    /// The frozen connections that asked and were neither served nor refused, the last one on top.
+    pub(super) asking: RefCell<Vec<Weak<ConnectionState>>>,
     /// Whether bytes came in or went out since the last look.
     pub(super) active: Cell<bool>,
     /// Whether all connections rest, so that steps and looks are put off.
@@ -89,7 +93,9 @@ impl ThreadState {
             clock: Cell::new(Instant::now()),
             crowding: Cell::new(0.0),
             surplus: Cell::new(0),
-            asking: Cell::new(0),
+            frozen: Cell::new(0),
+            thaws: Cell::new(0),
+            asking: RefCell::default(),
             active: Cell::new(true),
             quiet: Cell::new(false),
             heard: Cell::new(0),
@@ -168,6 +174,17 @@ enum RequestPhase {
     /// A head has begun and not ended, or the connection is new.
     Head,
     Answering,
+}
+
+/// What becomes of a frozen connection that was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// It is served again.
+    Served,
+    /// Its request must be refused.
+    Refused,
+    /// Nothing now: it has no request, or there is no time for it.
+    Later,
 }
 
 /// What an answer waits for from its client.
@@ -388,25 +405,43 @@ impl ConnectionState {
         !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 
-    /// Returns whether this frozen connection has an unread request that the responder has time to refuse.
-    pub(super) fn is_surplus(&self) -> bool {
+    /// Decides what becomes of this frozen connection, which was woken: perhaps by a request.
+    pub(super) fn ask(self: &Rc<ConnectionState>) -> Asked {
         if self.phase.get() == RequestPhase::Answering || self.owes.get() {
-            return false;
+            return Asked::Later;
         }
-        if !self.thread.shared.may_hand() {
-            self.asks_later(true);
-            return false;
+        let thaws = self.thread.thaws.get();
+        if thaws == 0 && !self.thread.shared.may_hand() {
+            self.ask_later();
+            return Asked::Later;
         }
-        kernel::has_unread(self.socket)
+        // Whoever has gone needs neither an answer nor a refusal.
+        if !kernel::is_asked(self.socket) {
+            return Asked::Later;
+        }
+        if thaws == 0 {
+            return Asked::Refused;
+        }
+        self.thread.thaws.set(thaws - 1);
+        self.thaw();
+        Asked::Served
     }
 
-    /// Sets whether the connection is to be looked at again once the responder has time.
-    pub(super) fn asks_later(&self, later: bool) {
-        let asking = self.thread.asking.get();
-        match (self.asks.replace(later), later) {
-            (false, true) => self.thread.asking.set(asking + 1),
-            (true, false) => self.thread.asking.set(asking - 1),
-            _ => {}
+    /// Notes that the connection is to be asked again once there is time.
+    fn ask_later(self: &Rc<ConnectionState>) {
+        if !self.asks.replace(true) {
+            let mut asking = self.thread.asking.borrow_mut();
+            asking.push(Rc::downgrade(self));
+        }
+    }
+
+    /// Serves the connection again if it was frozen.
+    pub(super) fn thaw(&self) {
+        if self.frozen.replace(false) {
+            self.asks.set(false);
+            self.thread.frozen.set(self.thread.frozen.get() - 1);
+            self.thread.shared.door().thaw();
+            self.wake();
         }
     }
 

@@ -200,6 +200,32 @@ fn whoever_made_room_and_asks_is_told_that_the_door_is_busy() {
     );
 }
 
+#[test]
+fn whoever_made_room_and_asks_a_door_that_has_time_is_served() {
+    until("a crowd came, and some had to make room", || {
+        let Some(mut crowded) = a_crowd_comes() else {
+            return false;
+        };
+        // The crowd stays and asks nothing.
+        std::thread::sleep(Duration::from_millis(200));
+        let frozen = || {
+            let meter = "liangma_connections_frozen{door=\"resident\"}";
+            crowded.node.meter(meter)
+        };
+        let before = frozen();
+        let mut answers = Vec::new();
+        for connection in &mut crowded.idle {
+            if connection.try_send(&Ask::get("/nothing").bytes()) {
+                answers.extend(connection.try_answer());
+            }
+        }
+        for answer in &answers {
+            assert_eq!(answer.status, 404, "{answer:?}");
+        }
+        before > 0.0 && !answers.is_empty()
+    });
+}
+
 /// A node with a crowd, some of which had to make room.
 struct Crowded {
     node: Node,

@@ -1,7 +1,7 @@
 //! The task of one connection: HTTP over a watched socket, request after request, until it ends or rests.
 
 use super::transport::Transport;
-use crate::http::connection_state::{ConnectionState, DrainState};
+use crate::http::connection_state::{Asked, ConnectionState, DrainState};
 use crate::http::dispatch::answer;
 use crate::http::problem;
 use crate::kernel;
@@ -66,7 +66,7 @@ enum RestEnd {
 }
 
 /// Waits until a resting connection sends bytes, or must end.
-async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> RestEnd {
+async fn speaks_again<T: Transport>(stream: &T, state: &Rc<ConnectionState>) -> RestEnd {
     state.resting.set(true);
     let end = std::future::poll_fn(|cx| {
         if state.closed.get() || state.thread.leaving.get() == DrainState::Now {
@@ -74,10 +74,11 @@ async fn speaks_again<T: Transport>(stream: &T, state: &ConnectionState) -> Rest
         }
         state.park(cx.waker());
         if state.frozen.get() {
-            return match state.is_surplus() {
-                true => Poll::Ready(RestEnd::Surplus),
-                false => Poll::Pending,
-            };
+            match state.ask() {
+                Asked::Served => {}
+                Asked::Refused => return Poll::Ready(RestEnd::Surplus),
+                Asked::Later => return Poll::Pending,
+            }
         }
         stream.poll_readable(cx).map(|()| RestEnd::Heard)
     })
@@ -120,10 +121,11 @@ async fn exchange<T: Transport>(
         }
         if state.frozen.get() {
             state.park(cx.waker());
-            return match state.is_surplus() {
-                true => Poll::Ready(ExchangeEnd::Surplus),
-                false => Poll::Pending,
-            };
+            match state.ask() {
+                Asked::Served => {}
+                Asked::Refused => return Poll::Ready(ExchangeEnd::Surplus),
+                Asked::Later => return Poll::Pending,
+            }
         }
         state.begin_turn();
         let mut connection = Pin::new(&mut connection);

@@ -5,7 +5,7 @@ use super::connection::{ServeEnd, serve};
 use super::reject::linger;
 use super::transport::{Transport, shake_hands};
 use crate::http::connection_state::{Awaits, ConnectionState, DrainState, ThreadState};
-use crate::http::door_state::{ConnectionSlot, FrozenConnection, LOOK, QUIET_LOOK};
+use crate::http::door_state::{ConnectionSlot, FrozenConnection, LOOK, QUIET_LOOK, STEP};
 use crate::kernel;
 use crate::meters::CloseReason;
 use std::cell::{Cell, RefCell};
@@ -29,6 +29,9 @@ const ANSWERS_PER_CLOSE: usize = 40;
 /// then.
 const THAW_PART: usize = 20;
 
+/// Connections among which some are chosen, at least.
+const SEARCHED_LEAST: usize = 1024;
+
 /// Bounds of connections that are read to their end after a refusal: an eighth of the limit, within these.
 const LINGERING: std::ops::RangeInclusive<usize> = 64..=1024;
 
@@ -42,11 +45,11 @@ pub struct ConnectionTable {
     connections: RefCell<Vec<Rc<ConnectionState>>>,
     /// Number of connections that are read to their end after a refusal.
     lingering: Cell<usize>,
-    /// Number of frozen connections.
-    frozen: Cell<usize>,
     /// Estimated number of connections with an unread request, and the index of the last search.
     pending: Cell<usize>,
     looked: Cell<usize>,
+    /// The index after the last connection of the last choice.
+    searched: Cell<usize>,
 }
 
 impl ConnectionTable {
@@ -55,9 +58,9 @@ impl ConnectionTable {
             thread: Rc::new(thread),
             connections: RefCell::default(),
             lingering: Cell::new(0),
-            frozen: Cell::new(0),
             pending: Cell::new(0),
             looked: Cell::new(0),
+            searched: Cell::new(0),
         }
     }
 
@@ -93,7 +96,7 @@ impl ConnectionTable {
                     .await
                 }
             };
-            table.thaw(&connection);
+            connection.thaw();
             table.forget(&connection);
             drop(place);
             if let Some(stream) = refused
@@ -142,7 +145,7 @@ impl ConnectionTable {
             self.thread.stir();
             self.thread.leaving.set(DrainState::Told);
             for connection in self.connections.borrow().iter() {
-                self.thaw(connection);
+                connection.thaw();
             }
         }
     }
@@ -186,7 +189,7 @@ impl ConnectionTable {
     fn all_rest(&self) -> bool {
         let rests =
             |connection: &Rc<ConnectionState>| connection.resting.get() && !connection.closed.get();
-        self.frozen.get() == 0
+        self.thread.frozen.get() == 0
             && self.thread.surplus.get() == 0
             && self.connections.borrow().iter().all(rests)
     }
@@ -231,18 +234,31 @@ impl ConnectionTable {
             .shared
             .pending
             .fetch_add(pending.wrapping_sub(before), Relaxed);
-        self.ask_again();
         let threads = self.thread.shared.load.open.len();
         let part = |all: usize| all.div_ceil(threads);
         let limit = part(self.thread.shared.load.limit.load(Relaxed));
         let surplus = part(self.thread.shared.surplus.load(Relaxed));
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
-        let gone = self.freeze(surplus.max(waiting), IDLE_AFTER);
+        let has_time = !self.thread.shared.is_slow.load(Relaxed) || heard == 0 && pending == 0;
+        self.thread.thaws.set(if has_time {
+            self.served_in_a_step(limit)
+        } else {
+            0
+        });
+        self.ask_again();
+        // As many newcomers as can be served in a step.
+        let waiting_now = waiting.min(limit / THAW_PART + 1);
+        // With time for all who ask, one that is frozen too soon is served all the same.
+        let idle_for = match has_time && surplus > 0 {
+            true => Duration::ZERO,
+            false => IDLE_AFTER,
+        };
+        let gone = self.freeze(surplus.max(waiting_now), idle_for);
         let surplus = surplus.saturating_sub(gone);
         // Beyond twice the limit, requests would wait longer than clients stay; answering them all first helps none.
         let gone = self.freeze(surplus.saturating_sub(limit), Duration::ZERO);
         self.thread.surplus.set(surplus - gone);
-        if self.frozen.get() > 0 {
+        if self.thread.frozen.get() > 0 {
             let spare = part(self.thread.shared.spare.load(Relaxed));
             if waiting > 0 || spare == 0 {
                 let closes = (answered / ANSWERS_PER_CLOSE).max(1);
@@ -252,6 +268,14 @@ impl ConnectionTable {
                 self.thaw_some(spare.min(limit / THAW_PART + 1));
             }
         }
+    }
+
+    /// Returns how many of `limit` connections are served in one step if all of them ask: the limit is what is served within the
+    /// allowed wait.
+    fn served_in_a_step(&self, limit: usize) -> usize {
+        let wait = self.thread.settings.admission.queue_delay_target;
+        let served = limit as f64 * STEP.div_duration_f64(wait);
+        served as usize + 1
     }
 
     /// Estimates how many active connections have an unread request, from a sample that moves with each call.
@@ -271,7 +295,21 @@ impl ConnectionTable {
             waiting +=
                 usize::from(connection.may_freeze() && kernel::has_unread(connection.socket));
         }
-        (connections.len() - self.frozen.get()) * waiting / all.max(1)
+        (connections.len() - self.thread.frozen.get()) * waiting / all.max(1)
+    }
+
+    /// Returns some connections of which `most` are to be chosen: the next ones after those of the last call, because to look at all
+    /// would cost more than the best choice is worth.
+    fn some<'c>(
+        &self,
+        connections: &'c [Rc<ConnectionState>],
+        most: usize,
+    ) -> impl Iterator<Item = &'c Rc<ConnectionState>> {
+        let all = connections.len();
+        let count = SEARCHED_LEAST.max(most * 4).min(all);
+        let from = self.searched.get() % all.max(1);
+        self.searched.set(from + count);
+        (from..from + count).map(move |nth| &connections[nth % all])
     }
 
     /// Freezes up to `most` connections that were idle for `idle_for`; their requests may wait in the kernel. Closing them
@@ -282,7 +320,7 @@ impl ConnectionTable {
         }
         let now = Instant::now();
         let connections = self.connections.borrow();
-        let idle = connections.iter().filter(|connection| {
+        let idle = self.some(&connections, most).filter(|connection| {
             connection.may_freeze()
                 && now.saturating_duration_since(connection.idle_since()) >= idle_for
         });
@@ -292,54 +330,54 @@ impl ConnectionTable {
             connection.frozen.set(true);
             door.freeze();
         }
-        // Known at once: the controller publishes it only with its next step.
-        let frozen = &self.thread.shared.load.frozen;
-        frozen.store(door.frozen(), Relaxed);
-        self.frozen.set(self.frozen.get() + chosen.len());
+        // Known at once: the controller publishes them only with its next step.
+        let shared = &self.thread.shared;
+        shared.load.frozen.store(door.frozen(), Relaxed);
+        let fewer = |surplus: usize| surplus.checked_sub(chosen.len()).or(Some(0));
+        let _ = shared.surplus.try_update(Relaxed, Relaxed, fewer);
+        self.thread
+            .frozen
+            .set(self.thread.frozen.get() + chosen.len());
         chosen.len()
     }
 
-    /// Wakes frozen connections that were woken while the responder had no time, as many as it takes now.
+    /// Wakes frozen connections that asked, as many as may be served or refused now; the last ones first, because their clients
+    /// wait for longest still.
     fn ask_again(&self) {
-        let most = self.thread.shared.handed_max.load(Relaxed);
-        if self.thread.asking.get() == 0 || most == 0 {
-            return;
+        let mut most = self.thread.thaws.get() + self.thread.shared.handed_max.load(Relaxed);
+        let mut asking = self.thread.asking.borrow_mut();
+        while most > 0
+            && let Some(connection) = asking.pop()
+        {
+            let Some(connection) = connection.upgrade() else {
+                continue;
+            };
+            if connection.asks.replace(false) {
+                connection.wake();
+                most -= 1;
+            }
         }
-        let connections = self.connections.borrow();
-        let asking = connections
-            .iter()
-            .filter(|connection| connection.asks.get());
-        for connection in asking.take(most) {
-            connection.asks_later(false);
-            connection.wake();
+        if asking.len() > self.thread.frozen.get() * 2 {
+            asking.retain(|connection| connection.upgrade().is_some_and(|one| one.asks.get()));
         }
     }
 
     /// Thaws up to `most` connections, the most recently active first.
     fn thaw_some(&self, most: usize) {
         let connections = self.connections.borrow();
-        let frozen = connections
-            .iter()
+        let frozen = self
+            .some(&connections, most)
             .filter(|connection| connection.frozen.get());
         let since = |connection: &ConnectionState| std::cmp::Reverse(connection.since.get());
         for connection in chosen(frozen.collect(), most, since) {
-            self.thaw(connection);
-        }
-    }
-
-    fn thaw(&self, connection: &ConnectionState) {
-        if connection.frozen.replace(false) {
-            connection.asks_later(false);
-            self.frozen.set(self.frozen.get() - 1);
-            self.thread.shared.door().thaw();
-            connection.wake();
+            connection.thaw();
         }
     }
 
     fn close_frozen(&self, most: usize) {
         let connections = self.connections.borrow();
-        let frozen = connections
-            .iter()
+        let frozen = self
+            .some(&connections, most)
             .filter(|connection| connection.frozen.get() && !connection.closed.get());
         for connection in chosen(frozen.collect(), most, ConnectionState::worth) {
             self.close(connection, CloseReason::Evicted);
