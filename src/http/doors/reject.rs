@@ -53,6 +53,13 @@ pub fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
     }
 }
 
+/// Returns whether an unparsed head says that a body follows it.
+pub fn has_body(head: &[u8]) -> bool {
+    [&b"content-length:"[..], b"transfer-encoding:"]
+        .iter()
+        .any(|name| value_of(head, name).is_some())
+}
+
 /// Returns the language that an unparsed head asks for.
 fn language_of(head: &[u8]) -> Language {
     let value = value_of(head, b"accept-language:").map(std::str::from_utf8);

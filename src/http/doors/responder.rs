@@ -3,13 +3,14 @@
 //! It takes new ones from the kernel's queue in batches, except those that can be admitted within the allowed wait, and from the
 //! door's threads those that were frozen when their request came.
 
-use super::reject::busy_answer;
+use super::reject::{busy_answer, has_body};
 use crate::admission::busy::BusyShare;
 use crate::critical::CriticalTask;
 use crate::http::door_state::{DoorState, FrozenConnection, ShutdownPhase};
 use crate::kernel;
 use crate::meters::HandshakeOutcome;
 use rustls::ServerConnection;
+use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Turned {
     /// Whether it made room for others; else it is new.
     was_frozen: bool,
     is_told: bool,
+    /// Whether nothing is left to read after the answer.
+    may_close: bool,
 }
 
 impl Responder {
@@ -242,7 +245,7 @@ impl Turned {
             }
             Err(_) => return true,
         }
-        self.since.elapsed() >= turned_wait
+        self.may_close || self.since.elapsed() >= turned_wait
     }
 
     fn read(&mut self, head: &mut [u8], shared: &DoorState) -> io::Result<usize> {
@@ -266,8 +269,14 @@ impl Turned {
     fn tell(&mut self, head: &[u8], shared: &DoorState) {
         let wait = Duration::from_millis(shared.load.retry_after_ms.load(Relaxed));
         let answer = busy_answer(head, wait);
+        self.is_told = true;
         // The send buffer of a new socket is empty, and that of a client that reads its answers nearly so.
         match &mut self.tls {
+            None if is_whole(head) => {
+                // The end of the connection, which follows at once, travels with the answer.
+                let _ = SockRef::from(&self.stream).send_with_flags(&answer, libc::MSG_MORE);
+                self.may_close = true;
+            }
             None => {
                 let _ = self.stream.write(&answer);
             }
@@ -280,13 +289,23 @@ impl Turned {
                 let _ = write_tls(tls, &mut self.stream);
             }
         }
-        let _ = self.stream.shutdown(Shutdown::Write);
-        self.is_told = true;
+        if !self.may_close {
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
         shared.load.rejected.fetch_add(1, Relaxed);
         if self.was_frozen {
             shared.told_frozen.fetch_add(1, Relaxed);
         }
     }
+}
+
+/// Returns whether a head is read to its end and no body follows it. Then nothing is left unread, which would reset the connection
+/// and lose the answer.
+fn is_whole(head: &[u8]) -> bool {
+    head.starts_with(b"GET ")
+        && head.ends_with(b"\r\n\r\n")
+        && head.len() < HEAD_BYTES
+        && !has_body(head)
 }
 
 /// Continues a handshake, and reads what follows it.
@@ -320,4 +339,33 @@ fn write_tls(tls: &mut ServerConnection, stream: &mut TcpStream) -> io::Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_closed_at_once_only_if_nothing_more_can_come() {
+        let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(HEAD_BYTES));
+        for (head, whole) in [
+            (&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], true),
+            (
+                b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                true,
+            ),
+            (b"GET / HTTP/1.1\r\nhost: a\r\n", false),
+            (b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /", false),
+            (b"GET / HTTP/1.1\r\ncontent-length: 3\r\n\r\n", false),
+            (
+                b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
+            (b"POST /v1/scan HTTP/1.1\r\nhost: a\r\n\r\n", false),
+            (&long.as_bytes()[..HEAD_BYTES], false),
+            (b"", false),
+        ] {
+            assert_eq!(is_whole(head), whole, "{}", head.escape_ascii());
+        }
+    }
 }
