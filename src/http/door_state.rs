@@ -58,6 +58,8 @@ pub(super) struct DoorState {
     pub(super) spare: AtomicUsize,
     /// Whether the acceptor found the door full.
     pub(super) is_shut: AtomicBool,
+    /// Whether the door was full a moment ago: newcomers beyond the room that it has now are surplus.
+    pub(super) is_crowded: AtomicBool,
     /// The thread that refuses connections of a full door.
     pub(super) responder: OnceLock<std::thread::Thread>,
     /// Frozen connections with an unread request, for the responder.
@@ -87,6 +89,16 @@ pub(super) struct DoorState {
 impl DoorState {
     pub(super) fn door(&self) -> MutexGuard<'_, admission::Admission> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many new connections to leave in the kernel's queue for the door's threads.
+    pub(super) fn left_in_queue(&self) -> usize {
+        let active = self
+            .load
+            .open_connections()
+            .saturating_sub(self.load.frozen.load(Relaxed));
+        let room = self.load.limit.load(Relaxed).saturating_sub(active);
+        self.patient.load(Relaxed).max(room)
     }
 
     /// Returns whether the responder has time to refuse a frozen connection.

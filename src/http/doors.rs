@@ -72,6 +72,7 @@ impl BoundListener {
             door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
             load,
             is_shut: AtomicBool::new(false),
+            is_crowded: AtomicBool::new(false),
             responder: OnceLock::new(),
             handed: Mutex::default(),
             handed_max: AtomicUsize::new(0),

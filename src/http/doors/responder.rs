@@ -81,7 +81,7 @@ impl Responder {
         kernel::step_back(self.niceness + self.share.niceness());
         let _ = self.shared.responder.set(std::thread::current());
         while *self.stage.borrow() == ShutdownPhase::Open {
-            let is_full = self.shared.is_shut.load(Relaxed);
+            let is_full = self.is_full();
             self.take_frozen();
             if !is_full && self.held.is_empty() && self.put_off.is_empty() {
                 self.shared.keeps_up.store(false, Relaxed);
@@ -94,7 +94,7 @@ impl Responder {
                 false => 0,
             };
             let keeps_up =
-                is_full && self.share.has_time() && queued <= self.shared.patient.load(Relaxed);
+                is_full && self.share.has_time() && queued <= self.shared.left_in_queue();
             self.shared.keeps_up.store(keeps_up, Relaxed);
             self.look_at_held();
             match (self.held.is_empty(), queued) {
@@ -127,11 +127,16 @@ impl Responder {
         }
     }
 
+    /// Returns whether the door is full, or was a moment ago.
+    fn is_full(&self) -> bool {
+        self.shared.is_shut.load(Relaxed) || self.shared.is_crowded.load(Relaxed)
+    }
+
     /// Takes connections that would wait too long, one batch at a time. Returns the number left in the queue.
     fn take_surplus(&mut self) -> usize {
         loop {
             let queued = kernel::queued(&self.listener).unwrap_or_default();
-            let surplus = queued.saturating_sub(self.shared.patient.load(Relaxed));
+            let surplus = queued.saturating_sub(self.shared.left_in_queue());
             let now = Instant::now();
             self.share
                 .spent(kernel::thread_time(), kernel::process_time(), now);
@@ -139,7 +144,7 @@ impl Responder {
             while taken < surplus.min(BATCH_MAX) && self.share.may_tell(now) && self.take_one() {
                 taken += 1;
             }
-            if taken < BATCH_MAX || !self.shared.is_shut.load(Relaxed) {
+            if taken < BATCH_MAX || !self.is_full() {
                 return queued - taken.min(queued);
             }
             self.look_at_held();
@@ -206,6 +211,7 @@ impl Responder {
             since: Instant::now(),
             was_frozen,
             is_told: false,
+            may_close: false,
         };
         if turned.is_over(&self.shared) {
             return;
