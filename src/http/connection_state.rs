@@ -214,6 +214,8 @@ pub struct ConnectionState {
     pub closed: Cell<bool>,
     /// Whether the connection is neither read nor written, to make room.
     pub frozen: Cell<bool>,
+    /// Whether it was frozen since its last bytes.
+    thawed: Cell<bool>,
     /// Whether it was woken while frozen, and the responder had no time.
     pub(super) asks: Cell<bool>,
     /// Whether bytes of an answer are not sent yet.
@@ -252,6 +254,7 @@ impl ConnectionState {
             waker: RefCell::new(None),
             closed: Cell::new(false),
             frozen: Cell::new(false),
+            thawed: Cell::new(false),
             asks: Cell::new(false),
             owes: Cell::new(false),
             awaits: Cell::new(Awaits::Nothing),
@@ -334,7 +337,9 @@ impl ConnectionState {
         }
         self.moved.set(self.thread.clock.get());
         self.later.set(true);
-        self.phase.get() == RequestPhase::Head && self.samples()
+        // A request that came while the connection was frozen waited for that, not for its turn.
+        let was_frozen = self.thawed.replace(false);
+        self.phase.get() == RequestPhase::Head && !was_frozen && self.samples()
     }
 
     /// Returns whether the wait of these bytes is measured. After a quiet time the first one always is.
@@ -438,6 +443,7 @@ impl ConnectionState {
     /// Serves the connection again if it was frozen.
     pub(super) fn thaw(&self) {
         if self.frozen.replace(false) {
+            self.thawed.set(true);
             self.asks.set(false);
             self.thread.frozen.set(self.thread.frozen.get() - 1);
             self.thread.shared.door().thaw();
