@@ -214,8 +214,8 @@ pub struct ConnectionState {
     pub closed: Cell<bool>,
     /// Whether the connection is neither read nor written, to make room.
     pub frozen: Cell<bool>,
-    /// Whether it was frozen since its last bytes.
-    thawed: Cell<bool>,
+    /// Whether a request came while it was frozen and nobody had time for it.
+    put_off: Cell<bool>,
     /// Whether it was woken while frozen, and the responder had no time.
     pub(super) asks: Cell<bool>,
     /// Whether bytes of an answer are not sent yet.
@@ -254,7 +254,7 @@ impl ConnectionState {
             waker: RefCell::new(None),
             closed: Cell::new(false),
             frozen: Cell::new(false),
-            thawed: Cell::new(false),
+            put_off: Cell::new(false),
             asks: Cell::new(false),
             owes: Cell::new(false),
             awaits: Cell::new(Awaits::Nothing),
@@ -337,9 +337,9 @@ impl ConnectionState {
         }
         self.moved.set(self.thread.clock.get());
         self.later.set(true);
-        // A request that came while the connection was frozen waited for that, not for its turn.
-        let was_frozen = self.thawed.replace(false);
-        self.phase.get() == RequestPhase::Head && !was_frozen && self.samples()
+        // A request that was put off waited for that, not for its turn.
+        let was_put_off = self.put_off.replace(false);
+        self.phase.get() == RequestPhase::Head && !was_put_off && self.samples()
     }
 
     /// Returns whether the wait of these bytes is measured. After a quiet time the first one always is.
@@ -434,6 +434,7 @@ impl ConnectionState {
 
     /// Notes that the connection is to be asked again once there is time.
     fn ask_later(self: &Rc<ConnectionState>) {
+        self.put_off.set(true);
         if !self.asks.replace(true) {
             let mut asking = self.thread.asking.borrow_mut();
             asking.push(Rc::downgrade(self));
@@ -443,7 +444,6 @@ impl ConnectionState {
     /// Serves the connection again if it was frozen.
     pub(super) fn thaw(&self) {
         if self.frozen.replace(false) {
-            self.thawed.set(true);
             self.asks.set(false);
             self.thread.frozen.set(self.thread.frozen.get() - 1);
             self.thread.shared.door().thaw();

@@ -52,6 +52,8 @@ pub(super) struct DoorState {
     pub(super) waits: WaitSamples,
     /// Answers so far.
     pub(super) answered: AtomicU64,
+    /// Recent answers a second.
+    pub(super) answers_per_second: AtomicUsize,
     /// Connections above the limit.
     pub(super) surplus: AtomicUsize,
     /// Connections that the limit leaves room for.

@@ -86,6 +86,7 @@ impl BoundListener {
             metrics,
             waits: WaitSamples::default(),
             answered: AtomicU64::new(0),
+            answers_per_second: AtomicUsize::new(0),
             surplus: AtomicUsize::new(0),
             spare: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),

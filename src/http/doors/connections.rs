@@ -29,6 +29,9 @@ const ANSWERS_PER_CLOSE: usize = 40;
 /// then.
 const THAW_PART: usize = 20;
 
+/// Frozen connections that asked and are served in a step, beside those that recent answers leave time for.
+const AGAIN_LEAST: usize = 8;
+
 /// Connections among which some are chosen, at least.
 const SEARCHED_LEAST: usize = 1024;
 
@@ -240,12 +243,16 @@ impl ConnectionTable {
         let surplus = part(self.thread.shared.surplus.load(Relaxed));
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
         let has_time = !self.thread.shared.is_slow.load(Relaxed) || heard == 0 && pending == 0;
-        self.thread.thaws.set(if has_time {
-            self.served_in_a_step(limit)
-        } else {
-            0
-        });
-        self.ask_again();
+        let pace = part(self.thread.shared.answers_per_second.load(Relaxed));
+        let (thaws, again) = match has_time {
+            true => (
+                self.served_in_a_step(limit),
+                (pace as f64 * STEP.as_secs_f64()) as usize + AGAIN_LEAST,
+            ),
+            false => (0, self.thread.shared.handed_max.load(Relaxed)),
+        };
+        self.thread.thaws.set(thaws);
+        self.ask_again(again);
         // As many newcomers as can be served in a step.
         let waiting_now = waiting.min(limit / THAW_PART + 1);
         // With time for all who ask, one that is frozen too soon is served all the same.
@@ -341,10 +348,9 @@ impl ConnectionTable {
         chosen.len()
     }
 
-    /// Wakes frozen connections that asked, as many as may be served or refused now; the last ones first, because their clients
-    /// wait for longest still.
-    fn ask_again(&self) {
-        let mut most = self.thread.thaws.get() + self.thread.shared.handed_max.load(Relaxed);
+    /// Wakes up to `most` frozen connections that asked, to be served or refused; the last ones first, because their clients will
+    /// wait for longest.
+    fn ask_again(&self, mut most: usize) {
         let mut asking = self.thread.asking.borrow_mut();
         while most > 0
             && let Some(connection) = asking.pop()

@@ -8,6 +8,7 @@ use crate::http::door_settings::Settings;
 use crate::http::door_state::{DoorState, QUIET_LOOK, STEP};
 use crate::kernel;
 use socket2::SockRef;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -69,6 +70,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let answered = shared.answered.load(Relaxed) + told_frozen / HANDED_PER_ANSWER;
         let came = answered != pace.count;
         let answers = pace.step(answered, now);
+        shared.answers_per_second.store(answers as usize, Relaxed);
         let seen = shared.waits.take();
         window.set_most(load.connections_max.load(Relaxed));
         let advice = window.step(seen.map(|seen| seen.p90), answers, took);
@@ -191,27 +193,35 @@ fn queue_up_to(listener: &Listener, backlog: &mut u32, most: u32) {
 struct Pace {
     since: Instant,
     count: u64,
-    per_second: f64,
+    /// The last steps, the newest last: how long each took, in seconds, and by how much the count rose.
+    steps: VecDeque<(f64, u64)>,
 }
 
 impl Pace {
+    /// Steps over which the rate is averaged, because a machine with shared cores works in some of them only.
+    const STEPS: usize = 8;
+
     fn begin() -> Pace {
         Pace {
             since: Instant::now(),
             count: 0,
-            per_second: 0.0,
+            steps: VecDeque::with_capacity(Pace::STEPS),
         }
     }
 
-    /// Adds the count so far. Returns the rate a second, averaged over about five steps, because a machine with shared cores works
-    /// in some of them only.
+    /// Adds the count so far. Returns the rate a second, of the last steps from the first one with a count.
     fn step(&mut self, count: u64, now: Instant) -> f64 {
-        const NEWEST: f64 = 0.2;
         let took = now.saturating_duration_since(self.since).as_secs_f64();
-        let news = (count - self.count) as f64 / took.max(1e-3);
+        if self.steps.iter().all(|(_, news)| *news == 0) {
+            self.steps.clear();
+        } else if self.steps.len() == Pace::STEPS {
+            self.steps.pop_front();
+        }
+        self.steps.push_back((took, count - self.count));
         (self.since, self.count) = (now, count);
-        self.per_second += NEWEST * (news - self.per_second);
-        self.per_second
+        let add = |sum: (f64, u64), step: &(f64, u64)| (sum.0 + step.0, sum.1 + step.1);
+        let (took, news) = self.steps.iter().fold((0.0, 0), add);
+        news as f64 / took.max(1e-3)
     }
 }
 
@@ -266,6 +276,28 @@ impl SecondCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_of_the_last_steps_and_not_of_the_idle_time_before() {
+        let start = Instant::now();
+        let mut pace = Pace::begin();
+        pace.since = start;
+        let mut rate = |step: u32, count| pace.step(count, start + STEP * step).round() as u64;
+        assert_eq!(rate(20, 0), 0);
+        // A thread that works in every other step.
+        assert_eq!(
+            [rate(21, 100), rate(22, 100), rate(23, 200)],
+            [2_000, 1_000, 1_333]
+        );
+        for step in 24..40 {
+            rate(step, 200 + 100 * u64::from((step - 23) / 2));
+        }
+        assert_eq!(rate(40, 1_000), 1_000);
+        // Idle, and at once at work again.
+        let idle: Vec<u64> = (41..49).map(|step| rate(step, 1_000)).collect();
+        assert_eq!(idle[7], 0);
+        assert_eq!(rate(49, 1_050), 1_000);
+    }
 
     #[test]
     fn the_queue_holds_what_is_served_or_refused_within_the_wait() {
