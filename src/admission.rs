@@ -84,7 +84,7 @@ impl Admission {
         self.inside + self.frozen >= self.most
     }
 
-    /// Sets the largest number of open connections. Surplus ones end with their next answer.
+    /// Sets the largest number of open connections. Surplus ones make room.
     pub fn set_most(&mut self, most: usize) {
         if most != self.most {
             self.limit.set_most(most);

@@ -55,8 +55,6 @@ pub struct ThreadState {
     pub(super) clock: Cell<Instant>,
     /// Position of the door within the last fifth before its limit: 0 to 1.
     pub(super) crowding: Cell<f64>,
-    /// Number of connections that must end with their next answer.
-    pub(super) surplus: Cell<usize>,
     /// Number of frozen connections.
     pub(super) frozen: Cell<usize>,
     /// How many frozen connections that ask may still be served in this step.
@@ -92,7 +90,6 @@ impl ThreadState {
             leaving: Cell::new(DrainState::No),
             clock: Cell::new(Instant::now()),
             crowding: Cell::new(0.0),
-            surplus: Cell::new(0),
             frozen: Cell::new(0),
             thaws: Cell::new(0),
             asking: RefCell::default(),
@@ -299,13 +296,6 @@ impl ConnectionState {
     pub fn answered(&self) {
         self.enter(RequestPhase::Idle);
         self.thread.answered.set(self.thread.answered.get() + 1);
-    }
-
-    /// Returns whether the connection must end with this answer because the door has too many.
-    pub fn is_last(&self) -> bool {
-        let surplus = self.thread.surplus.get();
-        self.thread.surplus.set(surplus.saturating_sub(1));
-        surplus > 0
     }
 
     /// Waits for this connection's turn: one answer a turn, so that a client with many pipelined requests does not delay

@@ -407,7 +407,7 @@ pub async fn answer(
     let leaves = service.app.is_draining() && door != Door::Ops;
     // Reading the rest, which hyper needs for the next request, costs more than a new connection.
     let ends = unread && (chunked || length.lower() > SMALL_BYTES) || protocol.is_some();
-    let response = match leaves || ends || makes_room || connection.is_last() {
+    let response = match leaves || ends || makes_room {
         // The client should retry at another node, or wait for a free connection.
         true => reply::last(response),
         false => response,

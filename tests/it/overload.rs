@@ -219,10 +219,9 @@ fn whoever_made_room_and_asks_a_door_that_has_time_is_served() {
                 answers.extend(connection.try_answer());
             }
         }
-        for answer in &answers {
-            assert_eq!(answer.status, 404, "{answer:?}");
-        }
-        before > 0.0 && !answers.is_empty()
+        // On a machine that is busy with other things the door may have none.
+        let all_are_served = answers.iter().all(|answer| answer.status == 404);
+        all_are_served && before > 0.0 && !answers.is_empty()
     });
 }
 

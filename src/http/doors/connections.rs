@@ -192,9 +192,7 @@ impl ConnectionTable {
     fn all_rest(&self) -> bool {
         let rests =
             |connection: &Rc<ConnectionState>| connection.resting.get() && !connection.closed.get();
-        self.thread.frozen.get() == 0
-            && self.thread.surplus.get() == 0
-            && self.connections.borrow().iter().all(rests)
+        self.thread.frozen.get() == 0 && self.connections.borrow().iter().all(rests)
     }
 
     /// Returns whether looks and steps are put off.
@@ -242,29 +240,22 @@ impl ConnectionTable {
         let limit = part(self.thread.shared.load.limit.load(Relaxed));
         let surplus = part(self.thread.shared.surplus.load(Relaxed));
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
-        let has_time = !self.thread.shared.is_slow.load(Relaxed) || heard == 0 && pending == 0;
         let pace = part(self.thread.shared.answers_per_second.load(Relaxed));
+        let pace = (pace as f64 * STEP.as_secs_f64()) as usize;
+        // The few who were answered may have waited long for another reason.
+        let is_idle = pending == 0 && answered <= pace / 2;
+        let has_time = !self.thread.shared.is_slow.load(Relaxed) || is_idle;
         let (thaws, again) = match has_time {
-            true => (
-                self.served_in_a_step(limit),
-                (pace as f64 * STEP.as_secs_f64()) as usize + AGAIN_LEAST,
-            ),
+            true => (self.served_in_a_step(limit), pace + AGAIN_LEAST),
             false => (0, self.thread.shared.handed_max.load(Relaxed)),
         };
         self.thread.thaws.set(thaws);
         self.ask_again(again);
+        // Surplus requests would make all others wait; those that wait for longest are put off first.
+        let gone = self.freeze(surplus, Duration::ZERO);
         // As many newcomers as can be served in a step.
         let waiting_now = waiting.min(limit / THAW_PART + 1);
-        // With time for all who ask, one that is frozen too soon is served all the same.
-        let idle_for = match has_time && surplus > 0 {
-            true => Duration::ZERO,
-            false => IDLE_AFTER,
-        };
-        let gone = self.freeze(surplus.max(waiting_now), idle_for);
-        let surplus = surplus.saturating_sub(gone);
-        // Beyond twice the limit, requests would wait longer than clients stay; answering them all first helps none.
-        let gone = self.freeze(surplus.saturating_sub(limit), Duration::ZERO);
-        self.thread.surplus.set(surplus - gone);
+        self.freeze(waiting_now.saturating_sub(gone), IDLE_AFTER);
         if self.thread.frozen.get() > 0 {
             let spare = part(self.thread.shared.spare.load(Relaxed));
             if waiting > 0 || spare == 0 {
