@@ -240,11 +240,11 @@ impl ConnectionTable {
         let limit = part(self.thread.shared.load.limit.load(Relaxed));
         let surplus = part(self.thread.shared.surplus.load(Relaxed));
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
-        let pace = part(self.thread.shared.answers_per_second.load(Relaxed));
-        let pace = (pace as f64 * STEP.as_secs_f64()) as usize;
-        // The few who were answered may have waited long for another reason.
-        let is_idle = pending == 0 && answered <= pace / 2;
-        let has_time = !self.thread.shared.is_slow.load(Relaxed) || is_idle;
+        let pace = part(self.thread.shared.answers_per_second.load(Relaxed)) as f64;
+        let wait = self.thread.settings.admission.queue_delay_target;
+        // Not the waits themselves: a stall of the machine makes them long and leaves time for all who ask after it.
+        let has_time = pending as f64 <= pace * wait.as_secs_f64() / 2.0;
+        let pace = (pace * STEP.as_secs_f64()) as usize;
         let (thaws, again) = match has_time {
             true => (self.served_in_a_step(limit), pace + AGAIN_LEAST),
             false => (0, self.thread.shared.handed_max.load(Relaxed)),

@@ -199,7 +199,7 @@ struct Pace {
 
 impl Pace {
     /// Steps over which the rate is averaged, because a machine with shared cores works in some of them only.
-    const STEPS: usize = 8;
+    const STEPS: usize = 16;
 
     fn begin() -> Pace {
         Pace {
@@ -289,14 +289,14 @@ mod tests {
             [rate(21, 100), rate(22, 100), rate(23, 200)],
             [2_000, 1_000, 1_333]
         );
-        for step in 24..40 {
+        for step in 24..60 {
             rate(step, 200 + 100 * u64::from((step - 23) / 2));
         }
-        assert_eq!(rate(40, 1_000), 1_000);
+        assert_eq!(rate(60, 2_000), 1_000);
         // Idle, and at once at work again.
-        let idle: Vec<u64> = (41..49).map(|step| rate(step, 1_000)).collect();
-        assert_eq!(idle[7], 0);
-        assert_eq!(rate(49, 1_050), 1_000);
+        let idle: Vec<u64> = (61..77).map(|step| rate(step, 2_000)).collect();
+        assert_eq!(idle[15], 0);
+        assert_eq!(rate(77, 2_050), 1_000);
     }
 
     #[test]
