@@ -57,8 +57,6 @@ pub struct ThreadState {
     pub(super) crowding: Cell<f64>,
     /// Number of frozen connections.
     pub(super) frozen: Cell<usize>,
-    /// How many frozen connections that ask may still be served in this step.
-    pub(super) thaws: Cell<usize>,
     /// The frozen connections that asked and were neither served nor refused, the last one on top.
     pub(super) asking: RefCell<Vec<Weak<ConnectionState>>>,
     /// Whether bytes came in or went out since the last look.
@@ -91,7 +89,6 @@ impl ThreadState {
             clock: Cell::new(Instant::now()),
             crowding: Cell::new(0.0),
             frozen: Cell::new(0),
-            thaws: Cell::new(0),
             asking: RefCell::default(),
             active: Cell::new(true),
             quiet: Cell::new(false),
@@ -213,8 +210,10 @@ pub struct ConnectionState {
     pub frozen: Cell<bool>,
     /// Whether a request came while it was frozen and nobody had time for it.
     put_off: Cell<bool>,
-    /// Whether it was woken while frozen, and the responder had no time.
+    /// Whether it asked while frozen, and is to be asked again.
     pub(super) asks: Cell<bool>,
+    /// Whether it is to be served when it is asked again, however long its request waited.
+    pub(super) may_thaw: Cell<bool>,
     /// Whether bytes of an answer are not sent yet.
     pub owes: Cell<bool>,
     pub(super) awaits: Cell<Awaits>,
@@ -253,6 +252,7 @@ impl ConnectionState {
             frozen: Cell::new(false),
             put_off: Cell::new(false),
             asks: Cell::new(false),
+            may_thaw: Cell::new(false),
             owes: Cell::new(false),
             awaits: Cell::new(Awaits::Nothing),
             later: Cell::new(false),
@@ -400,26 +400,27 @@ impl ConnectionState {
         !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 
-    /// Decides what becomes of this frozen connection, which was woken: perhaps by a request.
+    /// Decides what becomes of this frozen connection, which was woken: perhaps by a request. One that has not waited for long is
+    /// served, as the door has time for it.
     pub(super) fn ask(self: &Rc<ConnectionState>) -> Asked {
         if self.phase.get() == RequestPhase::Answering || self.owes.get() {
-            return Asked::Later;
-        }
-        let thaws = self.thread.thaws.get();
-        if thaws == 0 && !self.thread.shared.may_hand() {
-            self.ask_later();
             return Asked::Later;
         }
         // Whoever has gone needs neither an answer nor a refusal.
         if !kernel::is_asked(self.socket) {
             return Asked::Later;
         }
-        if thaws == 0 {
+        let wait_max = self.thread.settings.admission.queue_delay_target;
+        let is_fresh = || kernel::since_heard(&self.socket).is_some_and(|wait| wait <= wait_max);
+        if self.may_thaw.replace(false) || is_fresh() {
+            self.thaw();
+            return Asked::Served;
+        }
+        if self.thread.shared.may_hand() {
             return Asked::Refused;
         }
-        self.thread.thaws.set(thaws - 1);
-        self.thaw();
-        Asked::Served
+        self.ask_later();
+        Asked::Later
     }
 
     /// Notes that the connection is to be asked again once there is time.

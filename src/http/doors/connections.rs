@@ -240,17 +240,14 @@ impl ConnectionTable {
         let limit = part(self.thread.shared.load.limit.load(Relaxed));
         let surplus = part(self.thread.shared.surplus.load(Relaxed));
         let waiting = part(self.thread.shared.waiting.load(Relaxed));
-        let pace = part(self.thread.shared.answers_per_second.load(Relaxed)) as f64;
-        let wait = self.thread.settings.admission.queue_delay_target;
-        // Not the waits themselves: a stall of the machine makes them long and leaves time for all who ask after it.
-        let has_time = pending as f64 <= pace * wait.as_secs_f64() / 2.0;
-        let pace = (pace * STEP.as_secs_f64()) as usize;
-        let (thaws, again) = match has_time {
-            true => (self.served_in_a_step(limit), pace + AGAIN_LEAST),
-            false => (0, self.thread.shared.handed_max.load(Relaxed)),
-        };
-        self.thread.thaws.set(thaws);
-        self.ask_again(again);
+        let pace = part(self.thread.shared.answers_per_second.load(Relaxed));
+        let pace = (pace as f64 * STEP.as_secs_f64()) as usize;
+        // The few who were answered may have waited long for another reason.
+        let is_idle = pending == 0 && answered <= pace / 2;
+        match !self.thread.shared.is_slow.load(Relaxed) || is_idle {
+            true => self.ask_again(pace / 2 + AGAIN_LEAST, true),
+            false => self.ask_again(self.thread.shared.handed_max.load(Relaxed), false),
+        }
         // Surplus requests would make all others wait; those that wait for longest are put off first.
         let gone = self.freeze(surplus, Duration::ZERO);
         // As many newcomers as can be served in a step.
@@ -266,14 +263,6 @@ impl ConnectionTable {
                 self.thaw_some(spare.min(limit / THAW_PART + 1));
             }
         }
-    }
-
-    /// Returns how many of `limit` connections are served in one step if all of them ask: the limit is what is served within the
-    /// allowed wait.
-    fn served_in_a_step(&self, limit: usize) -> usize {
-        let wait = self.thread.settings.admission.queue_delay_target;
-        let served = limit as f64 * STEP.div_duration_f64(wait);
-        served as usize + 1
     }
 
     /// Estimates how many active connections have an unread request, from a sample that moves with each call.
@@ -339,9 +328,9 @@ impl ConnectionTable {
         chosen.len()
     }
 
-    /// Wakes up to `most` frozen connections that asked, to be served or refused; the last ones first, because their clients will
-    /// wait for longest.
-    fn ask_again(&self, mut most: usize) {
+    /// Wakes up to `most` frozen connections that asked, to be served or else refused; the last ones first, because their clients
+    /// will wait for longest.
+    fn ask_again(&self, mut most: usize, serve: bool) {
         let mut asking = self.thread.asking.borrow_mut();
         while most > 0
             && let Some(connection) = asking.pop()
@@ -350,6 +339,7 @@ impl ConnectionTable {
                 continue;
             };
             if connection.asks.replace(false) {
+                connection.may_thaw.set(serve);
                 connection.wake();
                 most -= 1;
             }
