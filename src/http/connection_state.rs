@@ -400,6 +400,11 @@ impl ConnectionState {
         !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 
+    /// Returns whether nothing of a request was read since the last answer.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.phase.get() == RequestPhase::Idle
+    }
+
     /// Decides what becomes of this frozen connection, which was woken: perhaps by a request. One that has not waited for long is
     /// served, as the door has time for it.
     pub(super) fn ask(self: &Rc<ConnectionState>) -> Asked {

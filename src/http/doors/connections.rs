@@ -308,6 +308,11 @@ impl ConnectionTable {
         let now = Instant::now();
         let connections = self.connections.borrow();
         let idle = self.some(&connections, most).filter(|connection| {
+            // A client that is about to send the rest of a head or body is not idle yet.
+            let idle_for = match connection.is_between_requests() {
+                true => idle_for,
+                false => idle_for.max(IDLE_AFTER),
+            };
             connection.may_freeze()
                 && now.saturating_duration_since(connection.idle_since()) >= idle_for
         });
