@@ -131,9 +131,24 @@ pub fn readable_within(socket: &impl AsRawFd, wait: Duration) -> bool {
     poll(socket.as_raw_fd(), libc::POLLIN, ms) != 0
 }
 
-/// Returns whether a socket has unread bytes of a client that has not closed its side.
-pub fn is_asked(socket: RawFd) -> bool {
-    poll(socket, libc::POLLIN | libc::POLLRDHUP, 0) == libc::POLLIN
+/// What a socket has to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// No bytes.
+    Nothing,
+    /// Bytes of a client that may send more.
+    Some,
+    /// The end of the connection, perhaps after bytes.
+    Last,
+}
+
+/// Returns what a socket has to read, without reading it.
+pub fn unread(socket: RawFd) -> Unread {
+    match poll(socket, libc::POLLIN | libc::POLLRDHUP, 0) {
+        0 => Unread::Nothing,
+        libc::POLLIN => Unread::Some,
+        _ => Unread::Last,
+    }
 }
 
 /// Waits at most `ms` milliseconds for `events`. Returns those that came, or an error's.

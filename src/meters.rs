@@ -151,7 +151,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_queue_delay_seconds",
         "gauge",
         "door, quantile",
-        "time from the arrival of a request's bytes until the door reads them, sampled; the last step with samples",
+        "time from the arrival of a request's bytes until the door reads them, sampled; the last step with samples; without requests that waited because their connection was frozen",
     ),
     (
         "liangma_accept_queue",

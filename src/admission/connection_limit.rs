@@ -95,14 +95,14 @@ impl ConnectionLimit {
             return self.limit;
         }
         self.long += 1;
-        // Surplus connections are about to end, and samples from before the fall belong to the earlier limit.
-        let settled = inside <= self.limit + self.limit / 10;
+        // Samples from before the fall belong to the earlier limit.
         let after = |fell: Instant| now.saturating_duration_since(fell) >= wait;
-        if self.long >= LONG_STEPS && settled && self.fell.is_none_or(after) {
+        if self.long >= LONG_STEPS && self.fell.is_none_or(after) {
             let fitting = answers * queue_delay_target.as_secs_f64();
             // Idle connections delay nobody: of all open ones, the share stays whose requests fit.
             let part = (fitting / pending.max(1) as f64).min(1.0);
-            let lower = (inside as f64 * part).max(fitting) as usize;
+            // Beyond the limit are those who are about to make room.
+            let lower = (inside.min(self.limit) as f64 * part).max(fitting) as usize;
             let lower = lower.max(LEAST.min(most));
             if part < 1.0 && lower < self.limit {
                 self.limit = lower;
@@ -212,7 +212,7 @@ mod tests {
         for step in 0..steps {
             let wait = Duration::from_secs_f64(inside as f64 / capacity);
             waits.push(wait);
-            // Who is too many goes after the answer, who is missing comes.
+            // Who is too many makes room, who is missing comes.
             inside = wanting.min(limit.step(sample(wait, inside, capacity), from + STEP * step));
         }
         waits
@@ -282,9 +282,7 @@ mod tests {
             limit.step(sample(MAX * 2, 2_000, 16_700.0), now + STEP * step);
         }
         let fell = now + STEP * 2;
-        // Too many are still in; then those who are left have waited since before.
-        let still = sample(MAX * 10, 1_500, 8_350.0);
-        assert_eq!(limit.step(still, fell + MAX * 10), 1_002);
+        // Those who are left have waited since before.
         let old = sample(MAX * 10, 1_000, 8_350.0);
         assert_eq!(limit.step(old, fell + MAX * 9), 1_002);
         assert_eq!(limit.step(old, fell + MAX * 10), 501);

@@ -208,12 +208,12 @@ pub struct ConnectionState {
     pub closed: Cell<bool>,
     /// Whether the connection is neither read nor written, to make room.
     pub frozen: Cell<bool>,
-    /// Whether a request came while it was frozen and nobody had time for it.
-    put_off: Cell<bool>,
-    /// Whether it asked while frozen, and is to be asked again.
-    pub(super) asks: Cell<bool>,
-    /// Whether it is to be served when it is asked again, however long its request waited.
-    pub(super) may_thaw: Cell<bool>,
+    /// Whether a request may have waited because the connection was frozen.
+    was_late: Cell<bool>,
+    /// Whether it is on the thread's stack of those to be asked again.
+    pub(super) is_stacked: Cell<bool>,
+    /// Whether it was taken from the stack to be served, however long its request waited.
+    pub(super) is_called: Cell<bool>,
     /// Whether bytes of an answer are not sent yet.
     pub owes: Cell<bool>,
     pub(super) awaits: Cell<Awaits>,
@@ -250,9 +250,9 @@ impl ConnectionState {
             waker: RefCell::new(None),
             closed: Cell::new(false),
             frozen: Cell::new(false),
-            put_off: Cell::new(false),
-            asks: Cell::new(false),
-            may_thaw: Cell::new(false),
+            was_late: Cell::new(false),
+            is_stacked: Cell::new(false),
+            is_called: Cell::new(false),
             owes: Cell::new(false),
             awaits: Cell::new(Awaits::Nothing),
             later: Cell::new(false),
@@ -303,6 +303,8 @@ impl ConnectionState {
     pub async fn turn(&self) {
         let before = self.answers.replace(self.answers.get() + 1);
         if before > 0 {
+            // hyper has read the request: nothing would wake a connection that is frozen meanwhile.
+            self.enter(RequestPhase::Answering);
             tokio::task::yield_now().await;
         }
     }
@@ -328,8 +330,8 @@ impl ConnectionState {
         self.moved.set(self.thread.clock.get());
         self.later.set(true);
         // A request that was put off waited for that, not for its turn.
-        let was_put_off = self.put_off.replace(false);
-        self.phase.get() == RequestPhase::Head && !was_put_off && self.samples()
+        let was_late = self.was_late.replace(false);
+        self.phase.get() == RequestPhase::Head && !was_late && self.samples()
     }
 
     /// Returns whether the wait of these bytes is measured. After a quiet time the first one always is.
@@ -400,51 +402,65 @@ impl ConnectionState {
         !asks && !self.owes.get() && !self.closed.get() && !self.frozen.get()
     }
 
-    /// Returns whether nothing of a request was read since the last answer.
+    /// Returns whether no request has begun since the last answer.
     pub(super) fn is_between_requests(&self) -> bool {
         self.phase.get() == RequestPhase::Idle
     }
 
-    /// Decides what becomes of this frozen connection, which was woken: perhaps by a request. One that has not waited for long is
-    /// served, as the door has time for it.
+    /// Decides what becomes of this frozen connection, which was woken: perhaps by a request. A request that has not waited for
+    /// long is served, since a door whose requests wait reaches it late.
     pub(super) fn ask(self: &Rc<ConnectionState>) -> Asked {
+        let is_called = self.is_called.replace(false);
         if self.phase.get() == RequestPhase::Answering || self.owes.get() {
             return Asked::Later;
         }
-        // Whoever has gone needs neither an answer nor a refusal.
-        if !kernel::is_asked(self.socket) {
+        let unread = kernel::unread(self.socket);
+        if unread == kernel::Unread::Nothing {
             return Asked::Later;
         }
+        // Whoever has closed its side has usually left.
+        let has_left = unread == kernel::Unread::Last;
         let wait_max = self.thread.settings.admission.queue_delay_target;
         let is_fresh = || kernel::since_heard(&self.socket).is_some_and(|wait| wait <= wait_max);
-        if self.may_thaw.replace(false) || is_fresh() {
-            self.thaw();
+        if !has_left && (is_called || is_fresh()) {
+            self.unfreeze();
             return Asked::Served;
         }
         if self.thread.shared.may_hand() {
             return Asked::Refused;
         }
-        self.ask_later();
+        if !has_left {
+            self.ask_later();
+        }
         Asked::Later
     }
 
     /// Notes that the connection is to be asked again once there is time.
     fn ask_later(self: &Rc<ConnectionState>) {
-        self.put_off.set(true);
-        if !self.asks.replace(true) {
+        self.was_late.set(true);
+        if !self.is_stacked.replace(true) {
             let mut asking = self.thread.asking.borrow_mut();
             asking.push(Rc::downgrade(self));
         }
     }
 
-    /// Serves the connection again if it was frozen.
+    /// Serves the connection again if it was frozen. A request on it may have waited for that.
     pub(super) fn thaw(&self) {
-        if self.frozen.replace(false) {
-            self.asks.set(false);
-            self.thread.frozen.set(self.thread.frozen.get() - 1);
-            self.thread.shared.door().thaw();
+        if self.frozen.get() {
+            self.was_late.set(true);
+            self.unfreeze();
             self.wake();
         }
+    }
+
+    fn unfreeze(&self) {
+        self.frozen.set(false);
+        self.is_called.set(false);
+        self.thread.frozen.set(self.thread.frozen.get() - 1);
+        let mut door = self.thread.shared.door();
+        door.thaw();
+        let frozen = &self.thread.shared.load.frozen;
+        frozen.store(door.frozen(), Relaxed);
     }
 
     /// Returns whether hyper holds nothing of a request or an answer.

@@ -52,7 +52,7 @@ pub(super) struct DoorState {
     pub(super) waits: WaitSamples,
     /// Answers so far.
     pub(super) answered: AtomicU64,
-    /// Recent answers a second.
+    /// Recent answers a second, and what was handed to the responder in the time of answers.
     pub(super) answers_per_second: AtomicUsize,
     /// Connections above the limit.
     pub(super) surplus: AtomicUsize,
@@ -72,7 +72,7 @@ pub(super) struct DoorState {
     pub(super) told_frozen: AtomicU64,
     /// Whether the responder refuses new connections as fast as they come.
     pub(super) keeps_up: AtomicBool,
-    /// New connections that the responder leaves in the kernel's queue.
+    /// New connections that the responder leaves in the kernel's queue at least.
     pub(super) patient: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.
     pub(super) waiting: AtomicUsize,
@@ -93,14 +93,13 @@ impl DoorState {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how many new connections to leave in the kernel's queue for the door's threads.
+    /// Returns how many new connections to leave in the kernel's queue for the door's threads: those that find room, or soon will.
     pub(super) fn left_in_queue(&self) -> usize {
-        let active = self
-            .load
-            .open_connections()
-            .saturating_sub(self.load.frozen.load(Relaxed));
+        let open = self.load.open_connections();
+        let active = open.saturating_sub(self.load.frozen.load(Relaxed));
         let room = self.load.limit.load(Relaxed).saturating_sub(active);
-        self.patient.load(Relaxed).max(room)
+        let places = self.load.connections_max.load(Relaxed).saturating_sub(open);
+        self.patient.load(Relaxed).max(room.min(places))
     }
 
     /// Returns whether the responder has time to refuse a frozen connection.

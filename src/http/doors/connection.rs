@@ -59,7 +59,7 @@ pub enum ServeEnd<T> {
 enum RestEnd {
     /// Bytes came.
     Heard,
-    /// Bytes came while the connection was frozen.
+    /// Bytes came while the connection was frozen: they must be refused.
     Surplus,
     /// The connection must end.
     Over,
@@ -109,7 +109,7 @@ async fn exchange<T: Transport>(
         .header_read_timeout(None)
         .max_buf_size(READ_BYTES_MAX)
         .max_header_size(thread.settings.head_bytes_max)
-        // A half-closed client sends no more requests and still gets its answers.
+        // A half-closed client sends no more requests and still gets its answers, unless it has to make room.
         .half_close(true)
         // Answers are small: a copy behind the head is cheaper than a second write.
         .writev(false)
@@ -161,7 +161,7 @@ async fn exchange<T: Transport>(
 enum ExchangeEnd {
     /// The connection was idle for a while.
     Rest,
-    /// A request came while the connection was frozen.
+    /// A request came while the connection was frozen: it must be refused.
     Surplus,
     /// The connection ended, or must end.
     Over,

@@ -18,8 +18,8 @@ use tokio::net::TcpStream;
 /// Idle time after which a connection rests. Phones ask twice a minute; busier clients keep their buffers.
 const REST_AFTER: Duration = Duration::from_secs(2);
 
-/// Idle time after which a connection may make room for a waiting one. A connection whose request waits in the kernel looks
-/// idle too, but never for this long.
+/// Idle time after which a connection may make room for a new one. A connection whose request waits in the kernel looks idle
+/// too, but never for this long. Where connections are above the limit, those between two requests make room without it.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Answers for each connection that is closed without need of its descriptor. Closing costs as much as two answers.
@@ -51,8 +51,10 @@ pub struct ConnectionTable {
     /// Estimated number of connections with an unread request, and the index of the last search.
     pending: Cell<usize>,
     looked: Cell<usize>,
-    /// The index after the last connection of the last choice.
-    searched: Cell<usize>,
+    /// Where the next choice of connections begins: of those to freeze, to thaw and to close.
+    freezes_from: Cell<usize>,
+    thaws_from: Cell<usize>,
+    closes_from: Cell<usize>,
 }
 
 impl ConnectionTable {
@@ -63,7 +65,9 @@ impl ConnectionTable {
             lingering: Cell::new(0),
             pending: Cell::new(0),
             looked: Cell::new(0),
-            searched: Cell::new(0),
+            freezes_from: Cell::new(0),
+            thaws_from: Cell::new(0),
+            closes_from: Cell::new(0),
         }
     }
 
@@ -209,8 +213,8 @@ impl ConnectionTable {
         }
     }
 
-    /// Adjusts the connections: if there are too many, or new ones wait, the longest idle ones make room; with room to spare,
-    /// frozen ones are thawed.
+    /// Adjusts the connections: frozen ones that asked are asked again; if there are too many, or new ones wait, the longest idle
+    /// ones make room; with room to spare, frozen ones are thawed.
     pub fn step(&self) {
         let heard = self.thread.heard.take();
         self.thread.every.set((heard / SAMPLES).max(1));
@@ -248,16 +252,22 @@ impl ConnectionTable {
             true => self.ask_again(pace / 2 + AGAIN_LEAST, true),
             false => self.ask_again(self.thread.shared.handed_max.load(Relaxed), false),
         }
-        // Surplus requests would make all others wait; those that wait for longest are put off first.
+        // Surplus requests would make all others wait.
         let gone = self.freeze(surplus, Duration::ZERO);
-        // As many newcomers as can be served in a step.
+        // Room for a few newcomers in a step: each costs five answers.
         let waiting_now = waiting.min(limit / THAW_PART + 1);
-        self.freeze(waiting_now.saturating_sub(gone), IDLE_AFTER);
+        let gone = self.freeze(waiting_now.saturating_sub(gone.len()), IDLE_AFTER);
+        let full = self.thread.shared.is_full.load(Relaxed);
+        if full {
+            // Frozen ones would keep their places.
+            for connection in gone {
+                self.close(&connection, CloseReason::Evicted);
+            }
+        }
         if self.thread.frozen.get() > 0 {
             let spare = part(self.thread.shared.spare.load(Relaxed));
             if waiting > 0 || spare == 0 {
                 let closes = (answered / ANSWERS_PER_CLOSE).max(1);
-                let full = self.thread.shared.is_full.load(Relaxed);
                 self.close_frozen(if full { waiting.max(closes) } else { closes });
             } else {
                 self.thaw_some(spare.min(limit / THAW_PART + 1));
@@ -285,29 +295,15 @@ impl ConnectionTable {
         (connections.len() - self.thread.frozen.get()) * waiting / all.max(1)
     }
 
-    /// Returns some connections of which `most` are to be chosen: the next ones after those of the last call, because to look at all
-    /// would cost more than the best choice is worth.
-    fn some<'c>(
-        &self,
-        connections: &'c [Rc<ConnectionState>],
-        most: usize,
-    ) -> impl Iterator<Item = &'c Rc<ConnectionState>> {
-        let all = connections.len();
-        let count = SEARCHED_LEAST.max(most * 4).min(all);
-        let from = self.searched.get() % all.max(1);
-        self.searched.set(from + count);
-        (from..from + count).map(move |nth| &connections[nth % all])
-    }
-
     /// Freezes up to `most` connections that were idle for `idle_for`; their requests may wait in the kernel. Closing them
-    /// would cost more than a crowd leaves time for, and they can be thawed.
-    fn freeze(&self, most: usize, idle_for: Duration) -> usize {
+    /// would cost more than a crowd leaves time for, and they can be thawed. Returns them.
+    fn freeze(&self, most: usize, idle_for: Duration) -> Vec<Rc<ConnectionState>> {
         if most == 0 {
-            return 0;
+            return Vec::new();
         }
         let now = Instant::now();
         let connections = self.connections.borrow();
-        let idle = self.some(&connections, most).filter(|connection| {
+        let idle = next_of(&connections, &self.freezes_from, most).filter(|connection| {
             // A client that is about to send the rest of a head or body is not idle yet.
             let idle_for = match connection.is_between_requests() {
                 true => idle_for,
@@ -330,7 +326,7 @@ impl ConnectionTable {
         self.thread
             .frozen
             .set(self.thread.frozen.get() + chosen.len());
-        chosen.len()
+        chosen.into_iter().cloned().collect()
     }
 
     /// Wakes up to `most` frozen connections that asked, to be served or else refused; the last ones first, because their clients
@@ -343,22 +339,28 @@ impl ConnectionTable {
             let Some(connection) = connection.upgrade() else {
                 continue;
             };
-            if connection.asks.replace(false) {
-                connection.may_thaw.set(serve);
+            connection.is_stacked.set(false);
+            if connection.frozen.get() {
+                connection.is_called.set(serve);
                 connection.wake();
                 most -= 1;
             }
         }
         if asking.len() > self.thread.frozen.get() * 2 {
-            asking.retain(|connection| connection.upgrade().is_some_and(|one| one.asks.get()));
+            asking.retain(|connection| {
+                let Some(connection) = connection.upgrade() else {
+                    return false;
+                };
+                connection.is_stacked.set(connection.frozen.get());
+                connection.frozen.get()
+            });
         }
     }
 
     /// Thaws up to `most` connections, the most recently active first.
     fn thaw_some(&self, most: usize) {
         let connections = self.connections.borrow();
-        let frozen = self
-            .some(&connections, most)
+        let frozen = next_of(&connections, &self.thaws_from, most)
             .filter(|connection| connection.frozen.get());
         let since = |connection: &ConnectionState| std::cmp::Reverse(connection.since.get());
         for connection in chosen(frozen.collect(), most, since) {
@@ -368,10 +370,11 @@ impl ConnectionTable {
 
     fn close_frozen(&self, most: usize) {
         let connections = self.connections.borrow();
-        let frozen = self
-            .some(&connections, most)
+        let frozen = next_of(&connections, &self.closes_from, most)
             .filter(|connection| connection.frozen.get() && !connection.closed.get());
-        for connection in chosen(frozen.collect(), most, ConnectionState::worth) {
+        let order =
+            |connection: &ConnectionState| (connection.is_stacked.get(), connection.worth());
+        for connection in chosen(frozen.collect(), most, order) {
             self.close(connection, CloseReason::Evicted);
         }
     }
@@ -381,6 +384,20 @@ impl ConnectionTable {
         connection.closed.set(true);
         connection.wake();
     }
+}
+
+/// Returns some connections, of which `most` are to be chosen, from the index `from` on, which moves past them: to look at all would
+/// cost more than the best choice is worth.
+fn next_of<'c>(
+    connections: &'c [Rc<ConnectionState>],
+    from: &Cell<usize>,
+    most: usize,
+) -> impl Iterator<Item = &'c Rc<ConnectionState>> {
+    let all = connections.len();
+    let count = SEARCHED_LEAST.max(most * 4).min(all);
+    let first = from.get() % all.max(1);
+    from.set(first + count);
+    (first..first + count).map(move |nth| &connections[nth % all])
 }
 
 /// Returns the `most` connections with the smallest keys.

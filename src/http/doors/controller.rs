@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Interval at which Retry-After is computed.
+/// Interval at which Retry-After is computed, and time for which a door counts as crowded after it was full.
 const CROWD_LOOK: Duration = Duration::from_secs(1);
 
 /// Steps without any traffic after which the controller pauses until there is some.
@@ -65,6 +65,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         }
         let now = Instant::now();
         let took = now.saturating_duration_since(pace.since);
+        // In this order: who is told in between is no newcomer.
+        let busy = load.rejected.load(Relaxed);
         let told_frozen = shared.told_frozen.load(Relaxed);
         // Without those whom it hands over, the door could answer more.
         let answered = shared.answered.load(Relaxed) + told_frozen / HANDED_PER_ANSWER;
@@ -93,10 +95,9 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         // Connections that can be admitted within half of the wait stay in the queue; the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
         shared.patient.store(patient as usize, Relaxed);
-        let busy = load.rejected.load(Relaxed);
-        let refused = refusals.step(busy, now);
         // Those who had to make room are no newcomers.
         let newcomers = busy - told_frozen.min(busy);
+        let refused = refusals.step(newcomers, now);
         let told =
             newcomers.saturating_sub(std::mem::replace(&mut told_before, newcomers)) as usize;
         let waiting = if has_room { 0 } else { queued + told };
@@ -199,7 +200,7 @@ struct Pace {
 
 impl Pace {
     /// Steps over which the rate is averaged, because a machine with shared cores works in some of them only.
-    const STEPS: usize = 16;
+    const STEPS: usize = 8;
 
     fn begin() -> Pace {
         Pace {
@@ -211,13 +212,16 @@ impl Pace {
 
     /// Adds the count so far. Returns the rate a second, of the last steps from the first one with a count.
     fn step(&mut self, count: u64, now: Instant) -> f64 {
-        let took = now.saturating_duration_since(self.since).as_secs_f64();
+        let mut took = now.saturating_duration_since(self.since).as_secs_f64();
         if self.steps.iter().all(|(_, news)| *news == 0) {
             self.steps.clear();
+            // What came, came at the end of a pause.
+            took = took.min(STEP.as_secs_f64());
         } else if self.steps.len() == Pace::STEPS {
             self.steps.pop_front();
         }
-        self.steps.push_back((took, count - self.count));
+        self.steps
+            .push_back((took, count.saturating_sub(self.count)));
         (self.since, self.count) = (now, count);
         let add = |sum: (f64, u64), step: &(f64, u64)| (sum.0 + step.0, sum.1 + step.1);
         let (took, news) = self.steps.iter().fold((0.0, 0), add);
@@ -294,9 +298,9 @@ mod tests {
         }
         assert_eq!(rate(60, 2_000), 1_000);
         // Idle, and at once at work again.
-        let idle: Vec<u64> = (61..77).map(|step| rate(step, 2_000)).collect();
-        assert_eq!(idle[15], 0);
-        assert_eq!(rate(77, 2_050), 1_000);
+        let idle: Vec<u64> = (61..69).map(|step| rate(step, 2_000)).collect();
+        assert_eq!(idle[7], 0);
+        assert_eq!(rate(149, 2_050), 1_000);
     }
 
     #[test]

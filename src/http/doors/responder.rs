@@ -1,6 +1,6 @@
 //! Refuses connections of a full door, by a thread of low priority that answers `busy` without parsing and closes them.
 //!
-//! It takes new ones from the kernel's queue in batches, except those that can be admitted within the allowed wait, and from the
+//! It takes new ones from the kernel's queue in batches, except those that find room within the allowed wait, and from the
 //! door's threads those that were frozen when their request came.
 
 use super::reject::{busy_answer, has_body};
@@ -48,7 +48,7 @@ const HEAD_BYTES: usize = 2048;
 /// Longest sleep while the door has room, in case no wake-up comes.
 const PARKED_MAX: Duration = Duration::from_secs(10);
 
-/// Refuses connections while its door is full, sleeps while it has room, and ends with the door.
+/// Refuses connections while its door is full and for a second after it, else sleeps, and ends with the door.
 pub struct Responder {
     pub listener: TcpListener,
     pub(super) shared: Arc<DoorState>,
@@ -306,7 +306,7 @@ impl Turned {
 }
 
 /// Returns whether a head is read to its end and no body follows it. Then nothing is left unread, which would reset the connection
-/// and lose the answer.
+/// and lose the answer; only a client that sends the next request before it has this answer may be reset.
 fn is_whole(head: &[u8]) -> bool {
     head.starts_with(b"GET ")
         && head.ends_with(b"\r\n\r\n")
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_closed_at_once_only_if_nothing_more_can_come() {
+    fn a_connection_is_closed_at_once_only_after_a_whole_request_without_a_body() {
         let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(HEAD_BYTES));
         for (head, whole) in [
             (&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], true),
