@@ -16,7 +16,7 @@ pub struct BusySettings {
 /// Answers a second that are always allowed: an idle process has little processor time to share.
 const BUSY_ANSWERS_LEAST: u32 = 20;
 
-/// Processor time of one answer, in seconds, roughly (21 to 34 µs were measured).
+/// Processor time of one answer, in seconds, roughly (15 to 34 µs were measured).
 const ANSWER_SECONDS: f64 = 40e-6;
 
 /// Time whose share of the processor time is saved up at most.
