@@ -1,4 +1,4 @@
-//! The state of one connection for its time-outs, and what the connections of one thread share. It holds no bytes.
+//! The state of one connection: its time-outs and whether it makes room; and what the connections of one thread share. No bytes.
 
 use super::door::Door;
 use super::door_settings::Settings;
@@ -176,7 +176,7 @@ pub(super) enum Asked {
     /// It is served again.
     Served,
     /// Its request must be refused.
-    Refused,
+    MustRefuse,
     /// Nothing now: it has no request, or there is no time for it.
     Later,
 }
@@ -427,7 +427,7 @@ impl ConnectionState {
             return Asked::Served;
         }
         if self.thread.shared.may_hand() {
-            return Asked::Refused;
+            return Asked::MustRefuse;
         }
         if !has_left {
             self.ask_later();

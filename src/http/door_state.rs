@@ -93,7 +93,8 @@ impl DoorState {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how many new connections to leave in the kernel's queue for the door's threads: those that find room, or soon will.
+    /// Returns how many new connections to leave in the kernel's queue for the door's threads: those that find room, or soon
+    /// will.
     pub(super) fn left_in_queue(&self) -> usize {
         let open = self.load.open_connections();
         let active = open.saturating_sub(self.load.frozen.load(Relaxed));

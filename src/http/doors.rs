@@ -1,7 +1,8 @@
 //! The listeners: each door accepts on one thread, hands connections to the least busy of its threads, and drains.
 //!
 //! Each thread of a door runs its own runtime. A request touches nothing that threads share, except for the counters that steer
-//! the door; one on a frozen connection takes the door's lock. hyper's timers are off: one look at all connections four times a second replaces them at no cost for a request.
+//! the door; one on a frozen connection takes the door's lock. hyper's timers are off: one look at all connections four times a
+//! second replaces them at no cost for a request.
 
 mod connection;
 mod connections;

@@ -208,11 +208,7 @@ fn whoever_made_room_and_asks_a_door_that_has_time_is_served() {
         };
         // The crowd stays and asks nothing.
         std::thread::sleep(Duration::from_millis(200));
-        let frozen = || {
-            let meter = "liangma_connections_frozen{door=\"resident\"}";
-            crowded.node.meter(meter)
-        };
-        let before = frozen();
+        let before = frozen(&crowded.node);
         let mut answers = Vec::new();
         for connection in &mut crowded.idle {
             if connection.try_send(&Ask::get("/nothing").bytes()) {
@@ -223,6 +219,11 @@ fn whoever_made_room_and_asks_a_door_that_has_time_is_served() {
         let all_are_served = answers.iter().all(|answer| answer.status == 404);
         all_are_served && before > 0.0 && !answers.is_empty()
     });
+}
+
+/// How many connections of the residents' door had to make room.
+fn frozen(node: &Node) -> f64 {
+    node.meter("liangma_connections_frozen{door=\"resident\"}")
 }
 
 /// A node with a crowd, some of which had to make room.
@@ -242,11 +243,10 @@ fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
         crowd,
     } = a_crowd_comes()?;
     let ask = || Ask::get("/nothing").bytes();
-    let frozen = || node.meter("liangma_connections_frozen{door=\"resident\"}");
     let cap = node.meter("liangma_connections_limit{door=\"resident\"}");
     assert!((64.0..300.0).contains(&cap), "{cap}");
     drop(crowd);
-    until("nobody has to make room any more", || frozen() == 0.0);
+    until("nobody has to make room any more", || frozen(&node) == 0.0);
     let heard = idle.iter_mut().filter_map(|connection| {
         connection
             .try_send(&ask())
@@ -282,10 +282,9 @@ fn a_crowd_comes() -> Option<Crowded> {
     let idle = open(200);
     std::thread::sleep(Duration::from_millis(1_500));
     let mut crowd = open(100);
-    let frozen = || node.meter("liangma_connections_frozen{door=\"resident\"}");
     let evicted = || node.meter(&evicted("resident"));
     // A machine that stops again and again is too slow for so many.
-    while frozen() == 0.0 {
+    while frozen(&node) == 0.0 {
         if crowd.is_empty() || evicted() > 0.0 {
             return None;
         }

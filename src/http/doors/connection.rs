@@ -39,7 +39,7 @@ pub async fn serve<T: Transport>(mut stream: T, state: &Rc<ConnectionState>) -> 
         }
         match speaks_again(&stream, state).await {
             RestEnd::Heard => {}
-            RestEnd::Surplus => return ServeEnd::Surplus(stream),
+            RestEnd::MustRefuse => return ServeEnd::MustRefuse(stream),
             RestEnd::Over => return ServeEnd::Done,
         }
     }
@@ -52,7 +52,7 @@ pub enum ServeEnd<T> {
     /// Bytes after a refusal must be read.
     Refused(TcpStream),
     /// A request came while it was frozen: it must be refused.
-    Surplus(T),
+    MustRefuse(T),
 }
 
 /// How the rest of a connection ended.
@@ -60,7 +60,7 @@ enum RestEnd {
     /// Bytes came.
     Heard,
     /// Bytes came while the connection was frozen: they must be refused.
-    Surplus,
+    MustRefuse,
     /// The connection must end.
     Over,
 }
@@ -76,7 +76,7 @@ async fn speaks_again<T: Transport>(stream: &T, state: &Rc<ConnectionState>) -> 
         if state.frozen.get() {
             match state.ask() {
                 Asked::Served => {}
-                Asked::Refused => return Poll::Ready(RestEnd::Surplus),
+                Asked::MustRefuse => return Poll::Ready(RestEnd::MustRefuse),
                 Asked::Later => return Poll::Pending,
             }
         }
@@ -123,7 +123,7 @@ async fn exchange<T: Transport>(
             state.park(cx.waker());
             match state.ask() {
                 Asked::Served => {}
-                Asked::Refused => return Poll::Ready(ExchangeEnd::Surplus),
+                Asked::MustRefuse => return Poll::Ready(ExchangeEnd::MustRefuse),
                 Asked::Later => return Poll::Pending,
             }
         }
@@ -148,7 +148,7 @@ async fn exchange<T: Transport>(
     let stream = parts.io.into_inner().stream;
     match end {
         ExchangeEnd::Over => return ControlFlow::Break(ServeEnd::Refused(stream.into_socket())),
-        ExchangeEnd::Surplus => return ControlFlow::Break(ServeEnd::Surplus(stream)),
+        ExchangeEnd::MustRefuse => return ControlFlow::Break(ServeEnd::MustRefuse(stream)),
         ExchangeEnd::Rest => {}
     }
     // An empty slice would keep the whole buffer alive.
@@ -162,7 +162,7 @@ enum ExchangeEnd {
     /// The connection was idle for a while.
     Rest,
     /// A request came while the connection was frozen: it must be refused.
-    Surplus,
+    MustRefuse,
     /// The connection ended, or must end.
     Over,
 }

@@ -116,12 +116,12 @@ impl ConnectionTable {
         });
     }
 
-    /// Hands a connection with a surplus request to the responder. Returns the socket of one that must be read to its end.
+    /// Hands a connection whose request must be refused to the responder. Returns the socket of one that must be read to its end.
     fn ended<T: Transport>(&self, end: ServeEnd<T>) -> Option<TcpStream> {
         match end {
             ServeEnd::Done => None,
             ServeEnd::Refused(socket) => Some(socket),
-            ServeEnd::Surplus(stream) => {
+            ServeEnd::MustRefuse(stream) => {
                 let (socket, tls) = stream.into_parts();
                 if let Ok(stream) = socket.into_std() {
                     self.thread.shared.hand(FrozenConnection { stream, tls });
@@ -255,14 +255,13 @@ impl ConnectionTable {
         // Surplus requests would make all others wait.
         let gone = self.freeze(surplus, Duration::ZERO);
         // Room for a few newcomers in a step: each costs five answers.
-        let waiting_now = waiting.min(limit / THAW_PART + 1);
-        let gone = self.freeze(waiting_now.saturating_sub(gone.len()), IDLE_AFTER);
+        let waiting_now = waiting.min(limit / THAW_PART + 1).saturating_sub(gone);
         let full = self.thread.shared.is_full.load(Relaxed);
         if full {
             // Frozen ones would keep their places.
-            for connection in gone {
-                self.close(&connection, CloseReason::Evicted);
-            }
+            self.close_idle(waiting_now);
+        } else {
+            self.freeze(waiting_now, IDLE_AFTER);
         }
         if self.thread.frozen.get() > 0 {
             let spare = part(self.thread.shared.spare.load(Relaxed));
@@ -295,15 +294,18 @@ impl ConnectionTable {
         (connections.len() - self.thread.frozen.get()) * waiting / all.max(1)
     }
 
-    /// Freezes up to `most` connections that were idle for `idle_for`; their requests may wait in the kernel. Closing them
-    /// would cost more than a crowd leaves time for, and they can be thawed. Returns them.
-    fn freeze(&self, most: usize, idle_for: Duration) -> Vec<Rc<ConnectionState>> {
+    /// Returns up to `most` connections that were idle for `idle_for`, in the order of eviction.
+    fn idle<'c>(
+        &self,
+        connections: &'c [Rc<ConnectionState>],
+        most: usize,
+        idle_for: Duration,
+    ) -> Vec<&'c Rc<ConnectionState>> {
         if most == 0 {
             return Vec::new();
         }
         let now = Instant::now();
-        let connections = self.connections.borrow();
-        let idle = next_of(&connections, &self.freezes_from, most).filter(|connection| {
+        let idle = next_of(connections, &self.freezes_from, most).filter(|connection| {
             // A client that is about to send the rest of a head or body is not idle yet.
             let idle_for = match connection.is_between_requests() {
                 true => idle_for,
@@ -312,21 +314,38 @@ impl ConnectionTable {
             connection.may_freeze()
                 && now.saturating_duration_since(connection.idle_since()) >= idle_for
         });
-        let chosen = chosen(idle.collect(), most, ConnectionState::worth);
+        chosen(idle.collect(), most, ConnectionState::worth)
+    }
+
+    /// Freezes up to `most` connections that were idle for `idle_for`; their requests may wait in the kernel. Closing them
+    /// would cost more than a crowd leaves time for, and they can be thawed. Returns their number.
+    fn freeze(&self, most: usize, idle_for: Duration) -> usize {
+        let connections = self.connections.borrow();
+        let idle = self.idle(&connections, most, idle_for);
+        if idle.is_empty() {
+            return 0;
+        }
         let mut door = self.thread.shared.door();
-        for connection in &chosen {
+        for connection in &idle {
             connection.frozen.set(true);
             door.freeze();
         }
         // Known at once: the controller publishes them only with its next step.
         let shared = &self.thread.shared;
         shared.load.frozen.store(door.frozen(), Relaxed);
-        let fewer = |surplus: usize| surplus.checked_sub(chosen.len()).or(Some(0));
+        let fewer = |surplus: usize| surplus.checked_sub(idle.len()).or(Some(0));
         let _ = shared.surplus.try_update(Relaxed, Relaxed, fewer);
-        self.thread
-            .frozen
-            .set(self.thread.frozen.get() + chosen.len());
-        chosen.into_iter().cloned().collect()
+        let frozen = &self.thread.frozen;
+        frozen.set(frozen.get() + idle.len());
+        idle.len()
+    }
+
+    /// Closes up to `most` connections that are idle.
+    fn close_idle(&self, most: usize) {
+        let connections = self.connections.borrow();
+        for connection in self.idle(&connections, most, IDLE_AFTER) {
+            self.close(connection, CloseReason::Evicted);
+        }
     }
 
     /// Wakes up to `most` frozen connections that asked, to be served or else refused; the last ones first, because their clients
@@ -386,8 +405,8 @@ impl ConnectionTable {
     }
 }
 
-/// Returns some connections, of which `most` are to be chosen, from the index `from` on, which moves past them: to look at all would
-/// cost more than the best choice is worth.
+/// Returns some connections, of which `most` are to be chosen, from the index `from` on, which moves past them: to look at all
+/// would cost more than the best choice is worth.
 fn next_of<'c>(
     connections: &'c [Rc<ConnectionState>],
     from: &Cell<usize>,

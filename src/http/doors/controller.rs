@@ -22,8 +22,8 @@ const QUIET_STEPS: u32 = 20;
 /// Answers that accepting a connection and answering its first request cost.
 const ANSWERS_PER_NEWCOMER: f64 = 5.0;
 
-/// Frozen connections that a door hands to the responder in the time of one answer: 6 against 25 µs, with thousands of connections
-/// and a small part of a core.
+/// Frozen connections that a door hands to the responder in the time of one answer: 6 against 25 µs, with thousands of
+/// connections and a small part of a core.
 const HANDED_PER_ANSWER: u64 = 4;
 
 /// Shortest accept queue of an overloaded door. A shorter one would refuse clients that could be served at once.
@@ -107,11 +107,11 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             shared.wake_responder();
         }
         shared.metrics.queued.store(queued as u64, Relaxed);
-        let put_off = shared.surplus.load(Relaxed) > 0 || shared.waiting.load(Relaxed) > 0;
-        if put_off {
+        let must_make_room = shared.surplus.load(Relaxed) > 0 || shared.waiting.load(Relaxed) > 0;
+        if must_make_room {
             shared.looks.iter().for_each(Notify::notify_one);
         }
-        let is_calm = !came && seen.is_none() && queued == 0 && !is_crowded && !put_off;
+        let is_calm = !came && seen.is_none() && queued == 0 && !is_crowded && !must_make_room;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
             false => 0,

@@ -305,8 +305,8 @@ impl Turned {
     }
 }
 
-/// Returns whether a head is read to its end and no body follows it. Then nothing is left unread, which would reset the connection
-/// and lose the answer; only a client that sends the next request before it has this answer may be reset.
+/// Returns whether a head is read to its end and no body follows it. Then nothing is left unread, which would reset the
+/// connection and lose the answer; only a client that sends the next request before it has this answer may be reset.
 fn is_whole(head: &[u8]) -> bool {
     head.starts_with(b"GET ")
         && head.ends_with(b"\r\n\r\n")
