@@ -53,11 +53,30 @@ pub fn busy_answer(head: &[u8], wait: Duration) -> Vec<u8> {
     }
 }
 
-/// Returns whether an unparsed head says that a body follows it.
-pub fn has_body(head: &[u8]) -> bool {
-    [&b"content-length:"[..], b"transfer-encoding:"]
-        .iter()
-        .any(|name| value_of(head, name).is_some())
+/// Returns whether the bytes are one whole request, its body included. Then nothing is left unread, which would reset the
+/// connection and lose the answer; only a client that sends the next request before it has this answer may be reset.
+pub fn is_whole_request(bytes: &[u8]) -> bool {
+    const HEADERS_MAX: usize = 64;
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let Ok(httparse::Status::Complete(head)) = request.parse(bytes) else {
+        return false;
+    };
+    let mut body = None;
+    for header in &*request.headers {
+        if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            return false;
+        } else if header.name.eq_ignore_ascii_case("content-length") {
+            let digits = std::str::from_utf8(header.value).ok();
+            let digits = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse::<usize>().ok());
+            match (length, body) {
+                (Some(length), None) => body = Some(length),
+                _ => return false,
+            }
+        }
+    }
+    bytes.len() - head == body.unwrap_or_default()
 }
 
 /// Returns the language that an unparsed head asks for.
@@ -93,6 +112,38 @@ mod tests {
             language_of(b"GET / HTTP/1.1\r\naccept-language"),
             Language::Hans
         );
+    }
+
+    #[test]
+    fn a_whole_request_is_one_with_its_body_and_no_more() {
+        for (bytes, whole) in [
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", true),
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", true),
+            ("", false),
+            ("GET / HTTP/1.1\r\nhost: a\r\n", false),
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /", false),
+            ("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n{}", false),
+            ("POST / HTTP/1.1\r\ncontent-length: 1\r\n\r\n{}", false),
+            ("POST / HTTP/1.1\r\ncontent-length: two\r\n\r\n{}", false),
+            ("POST / HTTP/1.1\r\ncontent-length: +2\r\n\r\n{}", false),
+            ("POST / HTTP/1.1\r\ncontent-length:\r\n\r\n", false),
+            (
+                "POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 0\r\n\r\n",
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                false,
+            ),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false),
+        ] {
+            assert_eq!(is_whole_request(bytes.as_bytes()), whole, "{bytes:?}");
+        }
     }
 
     #[test]
