@@ -10,10 +10,11 @@ pub mod connection_limit;
 pub mod descriptors;
 pub mod rate_limit;
 pub mod retry_after;
+pub mod unread;
 pub mod window;
 
 use busy::BusySettings;
-use connection_limit::ConnectionLimit;
+use connection_limit::{ConnectionLimit, Observations};
 use std::time::{Duration, Instant};
 
 /// Limits of one door.
@@ -107,17 +108,9 @@ impl Admission {
         self.limit.get()
     }
 
-    /// Adjusts the limit. `wait` is the 90th percentile of queue delays, `pending` the number of waiting requests, `answers`
-    /// the rate of answers a second.
-    pub fn adjust(&mut self, wait: Duration, pending: usize, answers: f64, now: Instant) {
-        let inside = self.inside;
-        let sample = connection_limit::LimitSample {
-            wait,
-            inside,
-            pending,
-            answers,
-        };
-        self.limit.step(sample, now);
+    /// Adjusts the limit by what was observed since the last step.
+    pub fn adjust(&mut self, seen: Observations, now: Instant) {
+        self.limit.step(self.inside, seen, now);
     }
 }
 

@@ -1,9 +1,14 @@
 //! The load of each open door: numbers that the door keeps, and that reloads, balancers and scrapes of the metrics use.
 
+use crate::clock::Moment;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// The load of one door. The door's threads and its controller write it; nothing here is touched by a request.
+/// Time after which a balancer that does not ask any more counts as gone. It asks a few times a second.
+const ASKS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The load of one door. The door's threads, its controller and the agent port write it; nothing here is touched by a request.
 pub struct DoorLoad {
     /// Largest number of open connections. A reload may change it; the controller reads it twenty times a second.
     pub connections_max: AtomicUsize,
@@ -13,6 +18,11 @@ pub struct DoorLoad {
     pub open: Vec<AtomicUsize>,
     /// Open connections that are not read, to make room for others.
     pub frozen: AtomicUsize,
+    /// Estimated number of active connections whose request is unread. Zero where nobody counts: it is counted while requests
+    /// wait, for a minute after it, and after a late step.
+    pub unread: AtomicUsize,
+    /// A number that was surely unread for two steps.
+    pub unread_least: AtomicUsize,
     /// Connections accepted since the start.
     pub accepted: AtomicU64,
     /// Connections that got the answer `busy` since the start.
@@ -23,8 +33,10 @@ pub struct DoorLoad {
     pub in_flight_max: AtomicU64,
     /// Share of the door's usual traffic that it asks balancers for, in percent.
     pub weight: AtomicU64,
-    /// Whether requests waited too long within the last minute.
+    /// Whether requests waited too long, or too many waited, within the last minute.
     pub was_full: AtomicBool,
+    /// When a balancer last asked how much it may send, by the monotonic clock in milliseconds; 0 if none has.
+    pub asked_at: AtomicU64,
 }
 
 impl DoorLoad {
@@ -35,18 +47,27 @@ impl DoorLoad {
             limit: AtomicUsize::new(connections_max),
             open: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
             frozen: AtomicUsize::new(0),
+            unread: AtomicUsize::new(0),
+            unread_least: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             retry_after_ms: AtomicU64::new(0),
             in_flight_max: AtomicU64::new(0),
             weight: AtomicU64::new(0),
             was_full: AtomicBool::new(false),
+            asked_at: AtomicU64::new(0),
         }
     }
 
     /// Returns the number of open connections, frozen ones included.
     pub fn open_connections(&self) -> usize {
         self.open.iter().map(|open| open.load(Relaxed)).sum()
+    }
+
+    /// Returns whether a balancer has asked within the last seconds how much it may send.
+    pub fn has_balancer(&self, now: Moment) -> bool {
+        let asked_at = self.asked_at.load(Relaxed);
+        asked_at > 0 && now.since(Moment(asked_at)) < ASKS_WITHIN
     }
 
     /// Returns the index of the thread with the fewest open connections.
@@ -102,6 +123,15 @@ mod tests {
         let most = |load: &DoorLoad| load.connections_max.load(Relaxed);
         assert_eq!((most(&gate), most(&desk)), (5, 20));
         assert!(Arc::ptr_eq(&loads.find(b"desk").expect("open"), &desk));
+    }
+
+    #[test]
+    fn a_balancer_that_asks_no_more_is_gone() {
+        let load = DoorLoad::new(10, 1);
+        assert!(!load.has_balancer(Moment(1)));
+        load.asked_at.store(1_000, Relaxed);
+        assert!(load.has_balancer(Moment(1_000)) && load.has_balancer(Moment(5_999)));
+        assert!(!load.has_balancer(Moment(6_000)));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! `now`.
 //!
 //! A connection has one request in flight, so the number of connections bounds each wait: with N asking, each waits for N
-//! answers. If waits are too long, the limit falls to the number that can be answered in time. If they are short and the door
-//! is full, it rises.
+//! answers. If waits are too long, or too many requests are unread, the limit falls to the number that can be answered in time. If
+//! waits are short and the door is full, it rises.
 
+use super::unread::UnreadEstimate;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,11 @@ const LEAST: usize = 64;
 /// Consecutive steps with too long waits before the limit falls: a short stall of the machine is no crowd.
 const LONG_STEPS: u32 = 3;
 
+/// How many times what is answered within the target may be unread for two steps. Beyond it is a crowd, which is known sooner by
+/// this than by the waits of those whose turn has come.
+const CROWD_TIMES: f64 = 2.0;
+const CROWD_LEAST: usize = 2 * LEAST;
+
 /// Divides the limit into the rise of one step, which is at least a few.
 const RISE_PART: usize = 20;
 const RISE_LEAST: usize = 4;
@@ -40,15 +46,15 @@ pub struct ConnectionLimit {
 
 /// Observations of a door since the last step.
 #[derive(Clone, Copy, Debug)]
-pub struct LimitSample {
-    /// 90th percentile of the queue delays.
-    pub wait: Duration,
-    /// Connections open now.
-    pub inside: usize,
-    /// Open connections whose request waits unread.
-    pub pending: usize,
+pub struct Observations {
+    /// 90th percentile of the queue delays; None without requests.
+    pub wait: Option<Duration>,
+    /// Open connections whose request is unread.
+    pub unread: UnreadEstimate,
     /// Recent answers a second.
     pub answers: f64,
+    /// The same of the last few steps alone: below its capacity a door answers what is asked, and then more.
+    pub answers_last: f64,
 }
 
 impl ConnectionLimit {
@@ -74,33 +80,36 @@ impl ConnectionLimit {
         self.limit = if is_open { most } else { self.limit.min(most) };
     }
 
-    /// Adjusts the limit, about twenty times a second if there were samples. Returns the new limit.
-    pub fn step(&mut self, sample: LimitSample, now: Instant) -> usize {
+    /// Adjusts the limit of a door with `inside` connections, about twenty times a second. Returns the new limit.
+    pub fn step(&mut self, inside: usize, seen: Observations, now: Instant) -> usize {
         let Settings {
             most,
             queue_delay_target,
         } = self.settings;
-        let LimitSample {
-            wait,
-            inside,
-            pending,
-            answers,
-        } = sample;
-        if wait <= queue_delay_target {
-            self.long = 0;
-            if wait < queue_delay_target * 3 / 4 && inside >= self.limit - self.limit / 10 {
+        let target = queue_delay_target.as_secs_f64();
+        let crowd = seen.answers.max(seen.answers_last) * target * CROWD_TIMES;
+        let is_crowd = seen.unread.least as f64 > crowd.max(CROWD_LEAST as f64);
+        if let Some(wait) = seen.wait {
+            let is_long = wait > queue_delay_target;
+            self.long = if is_long { self.long + 1 } else { 0 };
+            let is_short = wait < queue_delay_target * 3 / 4 && !is_crowd;
+            if is_short && inside >= self.limit - self.limit / 10 {
                 let rise = RISE_LEAST.max(self.limit / RISE_PART);
                 self.limit = (self.limit + rise).min(most);
             }
-            return self.limit;
         }
-        self.long += 1;
+        let answers = match (is_crowd, self.long) {
+            (true, _) => seen.answers.max(seen.answers_last),
+            (false, LONG_STEPS..) => seen.answers,
+            _ => return self.limit,
+        };
         // Samples from before the fall belong to the earlier limit.
-        let after = |fell: Instant| now.saturating_duration_since(fell) >= wait;
-        if self.long >= LONG_STEPS && self.fell.is_none_or(after) {
-            let fitting = answers * queue_delay_target.as_secs_f64();
+        let since = seen.wait.unwrap_or_default().max(queue_delay_target);
+        let after = |fell: Instant| now.saturating_duration_since(fell) >= since;
+        if self.fell.is_none_or(after) {
+            let fitting = answers * target;
             // Idle connections delay nobody: of all open ones, the share stays whose requests fit.
-            let part = (fitting / pending.max(1) as f64).min(1.0);
+            let part = (fitting / seen.unread.likely.max(1) as f64).min(1.0);
             // Beyond the limit are those who are about to make room.
             let lower = (inside.min(self.limit) as f64 * part).max(fitting) as usize;
             let lower = lower.max(LEAST.min(most));
@@ -176,8 +185,10 @@ impl WaitSamples {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unread::UnreadWatch;
     use super::*;
     use proptest::prelude::*;
+    use std::collections::VecDeque;
 
     const MAX: Duration = Duration::from_millis(60);
 
@@ -188,12 +199,27 @@ mod tests {
         })
     }
 
-    fn sample(wait: Duration, inside: usize, answers: f64) -> LimitSample {
-        LimitSample {
-            wait,
-            inside,
-            pending: inside,
+    /// Long waits of `unread` requests.
+    fn waiting(wait: Duration, unread: usize, answers: f64) -> Observations {
+        Observations {
+            wait: Some(wait),
+            unread: UnreadEstimate {
+                likely: unread,
+                least: 0,
+            },
             answers,
+            answers_last: answers,
+        }
+    }
+
+    /// A crowd of `unread` requests of which none has waited for long.
+    fn crowd(unread: usize, answers: f64) -> Observations {
+        Observations {
+            unread: UnreadEstimate {
+                likely: unread,
+                least: unread,
+            },
+            ..waiting(MAX / 2, unread, answers)
         }
     }
 
@@ -213,7 +239,11 @@ mod tests {
             let wait = Duration::from_secs_f64(inside as f64 / capacity);
             waits.push(wait);
             // Who is too many makes room, who is missing comes.
-            inside = wanting.min(limit.step(sample(wait, inside, capacity), from + STEP * step));
+            inside = wanting.min(limit.step(
+                inside,
+                waiting(wait, inside, capacity),
+                from + STEP * step,
+            ));
         }
         waits
     }
@@ -222,17 +252,23 @@ mod tests {
     fn a_door_that_is_not_full_keeps_its_cap() {
         let mut limit = limit(10_000);
         let now = Instant::now();
-        assert_eq!(limit.step(sample(Duration::ZERO, 5_000, 1e5), now), 10_000);
+        assert_eq!(
+            limit.step(5_000, waiting(Duration::ZERO, 0, 1e5), now),
+            10_000
+        );
     }
 
     #[test]
     fn a_wait_that_stays_long_lowers_the_cap_to_those_who_are_answered_in_time() {
         let mut limit = limit(10_000);
         let now = Instant::now();
-        let long = sample(MAX * 2, 2_000, 16_700.0);
-        assert_eq!(limit.step(long, now), 10_000);
-        assert_eq!(limit.step(long, now + STEP), 10_000);
-        assert_eq!(limit.step(long, now + STEP * 2), 1_002);
+        let long = waiting(MAX * 2, 2_000, 16_700.0);
+        assert_eq!(limit.step(2_000, long, now), 10_000);
+        // A step without requests says nothing.
+        let none = Observations { wait: None, ..long };
+        assert_eq!(limit.step(2_000, none, now), 10_000);
+        assert_eq!(limit.step(2_000, long, now + STEP), 10_000);
+        assert_eq!(limit.step(2_000, long, now + STEP * 2), 1_002);
     }
 
     #[test]
@@ -240,38 +276,108 @@ mod tests {
         let mut limit = limit(10_000);
         let now = Instant::now();
         for step in 0..3 {
-            let sample = LimitSample {
-                wait: MAX * 5 / 4,
-                inside: 8_000,
-                pending: 1_250,
-                answers: 16_700.0,
-            };
-            limit.step(sample, now + STEP * step);
+            let seen = waiting(MAX * 5 / 4, 1_250, 16_700.0);
+            limit.step(8_000, seen, now + STEP * step);
         }
         assert_eq!(limit.get(), 6_412);
         // The wait was long, and is not: few wait now.
         let mut other = super::tests::limit(10_000);
         for step in 0..3 {
-            let sample = LimitSample {
-                wait: MAX * 5,
-                inside: 8_000,
-                pending: 900,
-                answers: 16_700.0,
-            };
-            assert_eq!(other.step(sample, now + STEP * step), 10_000);
+            let seen = waiting(MAX * 5, 900, 16_700.0);
+            assert_eq!(other.step(8_000, seen, now + STEP * step), 10_000);
         }
+    }
+
+    /// A door with a queue: what came and was not answered yet is unread.
+    struct Queue {
+        capacity: f64,
+        unread: f64,
+        watch: UnreadWatch,
+        recent: VecDeque<f64>,
+    }
+
+    impl Queue {
+        /// Requests come at `offered` a second for one step, and are answered unless the machine has stopped.
+        fn step(&mut self, offered: f64, stops: bool) -> Observations {
+            let seconds = STEP.as_secs_f64();
+            let wait = Duration::from_secs_f64(self.unread / self.capacity);
+            self.unread += offered * seconds;
+            let most = if stops { 0.0 } else { self.capacity * seconds };
+            let answered = self.unread.min(most);
+            self.unread -= answered;
+            self.recent.push_back(answered / seconds);
+            if self.recent.len() > 8 {
+                self.recent.pop_front();
+            }
+            let unread = self.unread as usize;
+            Observations {
+                wait: (!stops).then_some(wait),
+                // While the machine stops, nobody counts.
+                unread: match stops {
+                    true => UnreadEstimate::default(),
+                    false => self.watch.step(UnreadEstimate::of(unread, 1, 1)),
+                },
+                answers: self.recent.iter().sum::<f64>() / self.recent.len() as f64,
+                answers_last: answered / seconds,
+            }
+        }
+    }
+
+    /// Lets a machine stop for some steps. Returns the limit of 10,000 a second later at least.
+    fn limit_after_stop(load: f64, stopped: u32) -> usize {
+        let mut limit = limit(10_000);
+        let mut queue = Queue {
+            capacity: 10_000.0,
+            unread: 0.0,
+            watch: UnreadWatch::default(),
+            recent: VecDeque::new(),
+        };
+        let start = Instant::now();
+        for step in 0..60 {
+            let stops = (20..20 + stopped).contains(&step);
+            let seen = queue.step(queue.capacity * load, stops);
+            if !stops {
+                limit.step(5_000, seen, start + STEP * step);
+            }
+        }
+        limit.get()
     }
 
     #[test]
     fn a_machine_that_stops_for_a_moment_lowers_nothing() {
-        let mut limit = limit(10_000);
-        let mut now = Instant::now();
-        for _ in 0..100 {
-            for wait in [MAX * 5, MAX * 3, Duration::ZERO] {
-                now += STEP;
-                assert_eq!(limit.step(sample(wait, 5_000, 100.0), now), 10_000);
+        // Four steps, three, and one where little is left to catch up with.
+        for (load, steps) in [(0.3, 0..5), (0.5, 0..4), (0.8, 0..2)] {
+            for stopped in steps {
+                assert_eq!(limit_after_stop(load, stopped), 10_000, "{load} {stopped}");
             }
         }
+        // A second of it is a crowd, which would be answered late for a long time.
+        assert!(limit_after_stop(0.8, 20) < 5_000);
+    }
+
+    #[test]
+    fn a_crowd_is_known_by_its_unread_requests_before_those_have_waited() {
+        let mut limit = limit(10_000);
+        let now = Instant::now();
+        assert_eq!(limit.step(2_500, crowd(2_500, 16_700.0), now), 1_002);
+        // Fewer than twice what is answered in time are no crowd, nor are a few before a door that has answered nothing.
+        for (unread, answers) in [(2_000, 16_700.0), (CROWD_LEAST, 0.0)] {
+            let mut other = super::tests::limit(10_000);
+            for step in 0..10 {
+                let some = crowd(unread, answers);
+                assert_eq!(other.step(2_500, some, now + STEP * step), 10_000);
+            }
+        }
+    }
+
+    #[test]
+    fn a_door_that_was_asked_little_before_is_judged_by_what_it_answers_now() {
+        let mut limit = limit(10_000);
+        let rises = Observations {
+            answers_last: 16_700.0,
+            ..crowd(1_900, 1_000.0)
+        };
+        assert_eq!(limit.step(2_500, rises, Instant::now()), 10_000);
     }
 
     #[test]
@@ -279,13 +385,13 @@ mod tests {
         let mut limit = limit(10_000);
         let now = Instant::now();
         for step in 0..3 {
-            limit.step(sample(MAX * 2, 2_000, 16_700.0), now + STEP * step);
+            limit.step(2_000, waiting(MAX * 2, 2_000, 16_700.0), now + STEP * step);
         }
         let fell = now + STEP * 2;
         // Those who are left have waited since before.
-        let old = sample(MAX * 10, 1_000, 8_350.0);
-        assert_eq!(limit.step(old, fell + MAX * 9), 1_002);
-        assert_eq!(limit.step(old, fell + MAX * 10), 501);
+        let old = waiting(MAX * 10, 1_000, 8_350.0);
+        assert_eq!(limit.step(1_000, old, fell + MAX * 9), 1_002);
+        assert_eq!(limit.step(1_000, old, fell + MAX * 10), 501);
     }
 
     #[test]
@@ -293,7 +399,7 @@ mod tests {
         let mut limit = limit(10_000);
         let now = Instant::now();
         for step in 0..10 {
-            limit.step(sample(MAX * 10, 50, 300.0), now + STEP * step);
+            limit.step(50, waiting(MAX * 10, 50, 300.0), now + STEP * step);
         }
         assert_eq!(limit.get(), LEAST);
     }
@@ -319,15 +425,22 @@ mod tests {
         #[test]
         fn stays_within_its_bounds_whatever_is_seen(
             most in 1usize..20_000,
-            steps in proptest::collection::vec((0u64..2_000, 0usize..30_000, 0usize..30_000, 0.0f64..1e6, 0u64..200), 0..200),
+            steps in proptest::collection::vec(
+                (0u64..2_000, 0usize..30_000, (0usize..30_000, 0usize..30_000), (0.0f64..1e6, 0.0f64..1e6), 0u64..200),
+                0..200,
+            ),
         ) {
             let mut limit = limit(most);
             let mut now = Instant::now();
-            for (wait, inside, pending, answers, ms) in steps {
+            for (wait, inside, (likely, least), (answers, answers_last), ms) in steps {
                 now += Duration::from_millis(ms);
-                let wait = Duration::from_millis(wait);
-                let sample = LimitSample { wait, inside, pending, answers };
-                let got = limit.step(sample, now);
+                let seen = Observations {
+                    wait: (wait % 3 > 0).then(|| Duration::from_millis(wait)),
+                    unread: UnreadEstimate { likely, least },
+                    answers,
+                    answers_last,
+                };
+                let got = limit.step(inside, seen, now);
                 prop_assert!(got <= most && got >= LEAST.min(most));
             }
         }

@@ -22,6 +22,11 @@ pub const IN_FLIGHT_LEAST: usize = 64;
 /// Consecutive steps with too long waits before the window falls: a short stall of the machine is no overload.
 const LONG_STEPS: u32 = 3;
 
+/// The same for steps in which more wait than are answered within the allowed wait: a crowd is known sooner by them than by the
+/// waits of those whose turn has come. Fewer than twice the lowest window, which balancers may send at once, are none.
+const CROWD_STEPS: u32 = 2;
+const CROWD_LEAST: usize = 2 * IN_FLIGHT_LEAST;
+
 /// Factor by which the window leads the answers while requests do not wait, and the share of it in one step.
 const AHEAD_MAX: f64 = 2.0;
 const AHEAD_RISE: f64 = 1.05;
@@ -39,6 +44,21 @@ const WINDOW_DOWN: f64 = 0.5;
 /// Weight of a door whose requests wait ten times too long or more.
 const WEIGHT_LEAST: f64 = 10.0;
 
+/// Observations of a door since the last step.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowSample {
+    /// 90th percentile of the queue delays; None without requests.
+    pub wait: Option<Duration>,
+    /// Connections in the accept queue, and those open ones whose request is surely unread.
+    pub queued_and_unread: usize,
+    /// Recent answers a second.
+    pub answers: f64,
+    /// The same of the last few steps alone.
+    pub answers_last: f64,
+    /// Duration of the step.
+    pub took: Duration,
+}
+
 /// The requests that balancers should have in flight at a door, learnt from its waits and answers.
 #[derive(Debug)]
 pub struct Window {
@@ -48,6 +68,8 @@ pub struct Window {
     ahead: f64,
     /// Consecutive steps with too long waits.
     long: u32,
+    /// Consecutive steps with too many that wait.
+    crowds: u32,
     /// Time for which the door still counts as full.
     full_for: Duration,
     size: f64,
@@ -61,7 +83,7 @@ pub struct Advice {
     pub in_flight_max: u64,
     /// Share of the door's usual traffic in percent, 10 to 100.
     pub weight: u64,
-    /// Whether requests waited too long within the last minute: what the door can take is known then, and it is no more than
+    /// Whether requests waited too long, or too many waited, within the last minute: what the door can take is known then, and it is no more than
     /// `in_flight_max`.
     pub was_full: bool,
 }
@@ -74,6 +96,7 @@ impl Window {
             shown: 0.0,
             ahead: AHEAD_MAX,
             long: 0,
+            crowds: 0,
             full_for: Duration::ZERO,
             size: 0.0,
             weight: 100.0,
@@ -87,25 +110,36 @@ impl Window {
         self.settings.most = most;
     }
 
-    /// Adds a step that lasted `took`: the 90th percentile of waits (None without requests), and recent answers a second.
-    /// Returns the new advice.
-    pub fn step(&mut self, wait: Option<Duration>, answers: f64, took: Duration) -> Advice {
+    /// Adds a step. Returns the new advice.
+    pub fn step(&mut self, sample: WindowSample) -> Advice {
+        let WindowSample {
+            wait,
+            queued_and_unread,
+            answers,
+            answers_last,
+            took,
+        } = sample;
         let target = self.settings.queue_delay_target / 2;
         let wait = wait.unwrap_or_default();
+        let pace = answers.max(answers_last).max(self.shown);
+        let fitting = pace * self.settings.queue_delay_target.as_secs_f64();
+        let is_crowd = queued_and_unread as f64 > fitting.max(CROWD_LEAST as f64);
         self.long = if wait > target { self.long + 1 } else { 0 };
+        self.crowds = if is_crowd { self.crowds + 1 } else { 0 };
         let mut weight = 100.0;
         self.full_for = self.full_for.saturating_sub(took);
         if self.long >= LONG_STEPS {
-            self.full_for = FULL_FOR;
             self.shown = answers;
-            self.ahead = 1.0;
             weight = 100.0 * target.as_secs_f64() / wait.as_secs_f64();
         } else {
             let kept = 0.5f64.powf(took.as_secs_f64() / FORGETS_HALF.as_secs_f64());
             self.shown = answers.max(self.shown * kept);
-            if wait < target * 3 / 4 {
-                self.ahead = (self.ahead * AHEAD_RISE).min(AHEAD_MAX);
-            }
+        }
+        if self.long >= LONG_STEPS || self.crowds >= CROWD_STEPS {
+            self.full_for = FULL_FOR;
+            self.ahead = 1.0;
+        } else if wait < target * 3 / 4 {
+            self.ahead = (self.ahead * AHEAD_RISE).min(AHEAD_MAX);
         }
         let goal = self.clamped(self.shown * target.as_secs_f64() * self.ahead);
         let part = if goal < self.size {
@@ -148,6 +182,16 @@ mod tests {
         })
     }
 
+    fn sample(wait: Option<Duration>, answers: f64) -> WindowSample {
+        WindowSample {
+            wait,
+            queued_and_unread: 0,
+            answers,
+            answers_last: answers,
+            took: STEP,
+        }
+    }
+
     /// A server of some capacity before which a balancer holds what the window does not let in.
     fn simulate(window: &mut Window, capacity: f64, wanting: f64, steps: u32) -> Duration {
         const EMPTY_TRIP: f64 = 0.000_5;
@@ -156,7 +200,7 @@ mod tests {
             let inside = (window.advice().in_flight_max as f64).min(wanting);
             let answers = capacity.min(inside / EMPTY_TRIP);
             wait = Duration::from_secs_f64(inside / answers.max(1.0) - EMPTY_TRIP.min(inside));
-            window.step(Some(wait), answers, STEP);
+            window.step(sample(Some(wait), answers));
         }
         wait
     }
@@ -165,7 +209,7 @@ mod tests {
     fn a_door_without_traffic_advises_the_least_at_full_weight() {
         let mut window = window(10_000);
         for _ in 0..10_000 {
-            window.step(None, 0.0, STEP);
+            window.step(sample(None, 0.0));
         }
         let least = Advice {
             in_flight_max: IN_FLIGHT_LEAST as u64,
@@ -196,7 +240,7 @@ mod tests {
         simulate(&mut window, 20_000.0, 10.0, 100);
         let before = window.advice();
         for wait in [MAX * 5, MAX * 3, Duration::ZERO].repeat(10) {
-            window.step(Some(wait), 20_000.0, STEP);
+            window.step(sample(Some(wait), 20_000.0));
         }
         assert!(window.advice().in_flight_max >= before.in_flight_max * 9 / 10);
         assert_eq!(window.advice().weight, 100);
@@ -206,11 +250,11 @@ mod tests {
     fn a_door_whose_requests_wait_gets_less_of_the_traffic() {
         let mut window = window(10_000);
         for _ in 0..40 {
-            window.step(Some(MAX), 1_000.0, STEP);
+            window.step(sample(Some(MAX), 1_000.0));
         }
         assert_eq!(window.advice().weight, 50);
         for _ in 0..40 {
-            window.step(Some(MAX * 100), 1_000.0, STEP);
+            window.step(sample(Some(MAX * 100), 1_000.0));
         }
         assert_eq!(window.advice().weight, WEIGHT_LEAST as u64);
     }
@@ -219,31 +263,74 @@ mod tests {
     fn a_door_was_full_for_a_minute_after_its_requests_waited_too_long() {
         let mut window = window(10_000);
         for _ in 0..LONG_STEPS - 1 {
-            assert!(!window.step(Some(MAX), 1_000.0, STEP).was_full, "a stall");
+            assert!(!window.step(sample(Some(MAX), 1_000.0)).was_full, "a stall");
         }
-        assert!(window.step(Some(MAX), 1_000.0, STEP).was_full);
+        assert!(window.step(sample(Some(MAX), 1_000.0)).was_full);
         let steps = FULL_FOR.as_millis() / STEP.as_millis();
         for _ in 1..steps {
-            assert!(window.step(None, 1_000.0, STEP).was_full);
+            assert!(window.step(sample(None, 1_000.0)).was_full);
         }
-        assert!(!window.step(None, 1_000.0, STEP).was_full);
+        assert!(!window.step(sample(None, 1_000.0)).was_full);
         // A door that sleeps takes long steps.
         (0..LONG_STEPS).for_each(|_| {
-            window.step(Some(MAX), 1_000.0, STEP);
+            window.step(sample(Some(MAX), 1_000.0));
         });
-        assert!(!window.step(None, 0.0, FULL_FOR).was_full);
+        assert!(
+            !window
+                .step(WindowSample {
+                    took: FULL_FOR,
+                    ..sample(None, 0.0)
+                })
+                .was_full
+        );
+    }
+
+    #[test]
+    fn a_crowd_is_known_by_who_waits_before_they_have_waited() {
+        let mut window = window(10_000);
+        let crowd = WindowSample {
+            queued_and_unread: 601,
+            ..sample(Some(MAX / 4), 10_000.0)
+        };
+        assert!(!window.step(crowd).was_full, "a stall");
+        assert!(window.step(crowd).was_full);
+        assert_eq!(window.advice().weight, 100);
+        // Those who are answered within the wait are no crowd, nor are a few before a door that has answered nothing, nor many
+        // before one that has shown, or shows now, that it can answer them.
+        let few = WindowSample {
+            queued_and_unread: CROWD_LEAST,
+            ..sample(None, 0.0)
+        };
+        let many = |answers, answers_last| WindowSample {
+            queued_and_unread: 600,
+            answers_last,
+            ..sample(None, answers)
+        };
+        for (before, some) in [
+            (sample(None, 0.0), few),
+            (sample(None, 0.0), many(10_000.0, 10_000.0)),
+            (sample(None, 0.0), many(100.0, 10_000.0)),
+            (sample(None, 11_000.0), many(100.0, 100.0)),
+        ] {
+            let mut other = super::tests::window(10_000);
+            other.step(before);
+            for _ in 0..10 {
+                assert!(!other.step(some).was_full, "{some:?}");
+            }
+        }
     }
 
     proptest! {
         #[test]
         fn stays_within_its_bounds_whatever_is_seen(
             most in 1usize..20_000,
-            steps in proptest::collection::vec((0u64..2_000, 0.0f64..1e7, 0u64..5_000), 0..200),
+            steps in proptest::collection::vec((0u64..2_000, 0usize..20_000, 0.0f64..1e7, 0.0f64..1e7, 0u64..5_000), 0..200),
         ) {
             let mut window = window(most);
-            for (wait, answers, took) in steps {
+            for (wait, queued_and_unread, answers, answers_last, took) in steps {
                 let wait = (wait % 3 > 0).then(|| Duration::from_millis(wait));
-                let advice = window.step(wait, answers, Duration::from_millis(took));
+                let took = Duration::from_millis(took);
+                let advice = window.step(WindowSample { wait, queued_and_unread, answers, answers_last, took });
                 prop_assert!(advice.in_flight_max <= most as u64);
                 prop_assert!(advice.in_flight_max >= IN_FLIGHT_LEAST.min(most) as u64);
                 prop_assert!((10..=100).contains(&advice.weight));

@@ -138,13 +138,13 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "queue_delay_target",
         "60ms",
         "5ms to 5s",
-        "queue delay (90th percentile) above which a door admits fewer connections; below three quarters of it the door admits more again",
+        "queue delay (90th percentile) above which a door admits fewer connections, as it does while more requests are unread than it answers in twice this time; below three quarters of it the door admits more again",
     ),
     (
         "backlog",
         "256",
         "1 to 65535",
-        "length of the kernel's accept queue of a door; clients in a long queue have often left",
+        "longest accept queue of a door in the kernel; an overloaded door shortens it, because clients in a long queue have often left",
     ),
     (
         "busy_answers_per_second",

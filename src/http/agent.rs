@@ -2,6 +2,7 @@
 //! A client sends a door's name in a line, and gets one line with a number of requests. With `connections` after the name it is
 //! a number of connections. Threads that serve no door answer it.
 
+use crate::clock::Moment;
 use crate::critical::CriticalTask;
 use crate::door_load::DoorLoad;
 use crate::service::AppState;
@@ -90,13 +91,15 @@ struct Share {
 /// Returns the share of one of `balancers`: in requests after a door's name, in connections if ` connections` follows it. None if
 /// no open door has this name.
 fn share(app: &AppState, question: &[u8], balancers: u32) -> Option<Share> {
-    let (door, number): (_, fn(&DoorLoad) -> u64) = match question.strip_suffix(b" connections") {
-        Some(door) => (door, connections),
-        None => (question, requests),
+    let by_connections = question.strip_suffix(b" connections");
+    let load = app.door_loads.find(by_connections.unwrap_or(question))?;
+    let max = match by_connections {
+        None => requests(&load),
+        Some(_) => connections(&load),
     };
-    let load = app.door_loads.find(door)?;
+    load.asked_at.store(Moment::now().0, Relaxed);
     Some(Share {
-        max: divided(number(&load), balancers),
+        max: divided(max, balancers),
         weight: load.weight.load(Relaxed),
     })
 }
@@ -106,12 +109,14 @@ fn requests(load: &DoorLoad) -> u64 {
 }
 
 /// The connections that the door admits, and as many newcomers as it can take in within the wait: for these it ends connections that
-/// have been idle for longest, or tells them that it is busy. A door that was full admits those that are open: most of its limit
-/// stands for phones that ask nothing, and newcomers who all ask would wait in the kernel.
+/// have been idle for longest, or tells them that it is busy. A door that was full admits those that are open and ask nothing: most
+/// of its limit stands for phones that are idle, and all who ask at once, also those whom it has taken in, are to be no more than
+/// it can answer in time.
 fn connections(load: &DoorLoad) -> u64 {
     let limit = load.limit.load(Relaxed);
+    let unread = load.unread_least.load(Relaxed);
     let admitted = match load.was_full.load(Relaxed) {
-        true => limit.min(load.open_connections()),
+        true => limit.min(load.open_connections().saturating_sub(unread)),
         false => limit,
     };
     admitted as u64 + requests(load)
@@ -166,6 +171,25 @@ mod tests {
         };
         assert_eq!(state(share, false), "ready up 100% maxconn:96\n");
         assert_eq!(state(share, true), "drain maxconn:96\n");
+    }
+
+    #[test]
+    fn a_door_that_was_full_admits_who_is_open_and_idle() {
+        let load = DoorLoad::new(10_000, 2);
+        load.in_flight_max.store(100, Relaxed);
+        load.open[0].store(400, Relaxed);
+        load.open[1].store(50, Relaxed);
+        assert_eq!(connections(&load), 10_100);
+        load.was_full.store(true, Relaxed);
+        assert_eq!(connections(&load), 550);
+        load.unread_least.store(430, Relaxed);
+        assert_eq!(connections(&load), 120);
+        // An estimate is no promise.
+        load.unread_least.store(500, Relaxed);
+        assert_eq!(connections(&load), 100);
+        load.unread_least.store(0, Relaxed);
+        load.limit.store(300, Relaxed);
+        assert_eq!(connections(&load), 400);
     }
 
     #[test]

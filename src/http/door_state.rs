@@ -78,10 +78,8 @@ pub(super) struct DoorState {
     pub(super) waiting: AtomicUsize,
     /// Whether the largest number of connections is open, frozen ones included.
     pub(super) is_full: AtomicBool,
-    /// Whether requests wait so long that the number of waiting ones is estimated.
+    /// Whether requests waited for more than half of the target in the last step with samples.
     pub(super) is_slow: AtomicBool,
-    /// The estimated number of waiting requests, while `is_slow` is set.
-    pub(super) pending: AtomicUsize,
     /// Bytes of bodies that are gathered, or read ahead of their answers.
     pub(super) body_bytes: AtomicUsize,
     /// TLS of the door; None for plain HTTP.

@@ -93,7 +93,6 @@ impl BoundListener {
             waiting: AtomicUsize::new(0),
             is_full: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
-            pending: AtomicUsize::new(0),
             body_bytes: AtomicUsize::new(0),
             tls: self.tls,
         });

@@ -4,6 +4,7 @@
 use super::connection::{ServeEnd, serve};
 use super::reject::linger;
 use super::transport::{Transport, shake_hands};
+use crate::admission::unread::{UnreadEstimate, UnreadWatch};
 use crate::http::connection_state::{Awaits, ConnectionState, DrainState, ThreadState};
 use crate::http::door_state::{ConnectionSlot, FrozenConnection, LOOK, QUIET_LOOK, STEP};
 use crate::kernel;
@@ -48,9 +49,12 @@ pub struct ConnectionTable {
     connections: RefCell<Vec<Rc<ConnectionState>>>,
     /// Number of connections that are read to their end after a refusal.
     lingering: Cell<usize>,
-    /// Estimated number of connections with an unread request, and the index of the last search.
-    pending: Cell<usize>,
+    /// Estimates of unread requests, the last one that was published, and the index of the last sample.
+    unread_watch: RefCell<UnreadWatch>,
+    unread: Cell<UnreadEstimate>,
     looked: Cell<usize>,
+    /// Time of the last step.
+    stepped: Cell<Instant>,
     /// Where the next choice of connections begins: of those to freeze, to thaw and to close.
     freezes_from: Cell<usize>,
     thaws_from: Cell<usize>,
@@ -63,8 +67,10 @@ impl ConnectionTable {
             thread: Rc::new(thread),
             connections: RefCell::default(),
             lingering: Cell::new(0),
-            pending: Cell::new(0),
+            unread_watch: RefCell::default(),
+            unread: Cell::default(),
             looked: Cell::new(0),
+            stepped: Cell::new(Instant::now()),
             freezes_from: Cell::new(0),
             thaws_from: Cell::new(0),
             closes_from: Cell::new(0),
@@ -189,6 +195,9 @@ impl ConnectionTable {
             self.thread.shared.waiting.load(Relaxed) + self.thread.shared.surplus.load(Relaxed) > 0;
         let quiet =
             !came && !waited_for && self.thread.leaving.get() == DrainState::No && self.all_rest();
+        if quiet {
+            self.publish_unread(UnreadEstimate::default());
+        }
         self.thread.quiet.set(quiet);
     }
 
@@ -228,35 +237,29 @@ impl ConnectionTable {
             .answered
             .fetch_add(answered as u64, Relaxed);
         if self.thread.leaving.get() != DrainState::No {
+            self.publish_unread(UnreadEstimate::default());
             return;
         }
-        let pending = match self.thread.shared.is_slow.load(Relaxed) {
-            true => self.count_pending(),
-            false => 0,
-        };
-        let before = self.pending.replace(pending);
-        self.thread
-            .shared
-            .pending
-            .fetch_add(pending.wrapping_sub(before), Relaxed);
-        let threads = self.thread.shared.load.open.len();
+        let shared = &self.thread.shared;
+        let threads = shared.load.open.len();
         let part = |all: usize| all.div_ceil(threads);
-        let limit = part(self.thread.shared.load.limit.load(Relaxed));
-        let surplus = part(self.thread.shared.surplus.load(Relaxed));
-        let waiting = part(self.thread.shared.waiting.load(Relaxed));
-        let pace = part(self.thread.shared.answers_per_second.load(Relaxed));
+        let limit = part(shared.load.limit.load(Relaxed));
+        let surplus = part(shared.surplus.load(Relaxed));
+        let waiting = part(shared.waiting.load(Relaxed));
+        let pace = part(shared.answers_per_second.load(Relaxed));
         let pace = (pace as f64 * STEP.as_secs_f64()) as usize;
-        // The few who were answered may have waited long for another reason.
-        let is_idle = pending == 0 && answered <= pace / 2;
-        match !self.thread.shared.is_slow.load(Relaxed) || is_idle {
-            true => self.ask_again(pace / 2 + AGAIN_LEAST, true),
-            false => self.ask_again(self.thread.shared.handed_max.load(Relaxed), false),
-        }
         // Surplus requests would make all others wait.
         let gone = self.freeze(surplus, Duration::ZERO);
+        let unread = self.estimate_unread();
+        // The few who were answered may have waited long for another reason.
+        let is_idle = unread.likely == 0 && answered <= pace / 2;
+        match !shared.is_slow.load(Relaxed) || is_idle {
+            true => self.ask_again(pace / 2 + AGAIN_LEAST, true),
+            false => self.ask_again(shared.handed_max.load(Relaxed), false),
+        }
         // Room for a few newcomers in a step: each costs five answers.
         let waiting_now = waiting.min(limit / THAW_PART + 1).saturating_sub(gone);
-        let full = self.thread.shared.is_full.load(Relaxed);
+        let full = shared.is_full.load(Relaxed);
         if full {
             // Frozen ones would keep their places.
             self.close_idle(waiting_now);
@@ -264,7 +267,7 @@ impl ConnectionTable {
             self.freeze(waiting_now, IDLE_AFTER);
         }
         if self.thread.frozen.get() > 0 {
-            let spare = part(self.thread.shared.spare.load(Relaxed));
+            let spare = part(shared.spare.load(Relaxed));
             if waiting > 0 || spare == 0 {
                 let closes = (answered / ANSWERS_PER_CLOSE).max(1);
                 self.close_frozen(if full { waiting.max(closes) } else { closes });
@@ -274,9 +277,35 @@ impl ConnectionTable {
         }
     }
 
-    /// Estimates how many active connections have an unread request, from a sample that moves with each call.
-    fn count_pending(&self) -> usize {
-        const LOOKED_AT: usize = 64;
+    /// Estimates how many active connections have an unread request, if requests may wait, and publishes it.
+    fn estimate_unread(&self) -> UnreadEstimate {
+        let shared = &self.thread.shared;
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.stepped.replace(now));
+        let may_wait = shared.is_slow.load(Relaxed) || shared.load.was_full.load(Relaxed);
+        let mut watch = self.unread_watch.borrow_mut();
+        let seen = match watch.is_due(took >= STEP * 3 / 2, may_wait) {
+            true => self.sample_unread(),
+            false => UnreadEstimate::default(),
+        };
+        let unread = watch.step(seen);
+        self.publish_unread(unread);
+        unread
+    }
+
+    /// Publishes this thread's part of the unread requests of its door.
+    fn publish_unread(&self, unread: UnreadEstimate) {
+        let before = self.unread.replace(unread);
+        let load = &self.thread.shared.load;
+        let likely = unread.likely.wrapping_sub(before.likely);
+        load.unread.fetch_add(likely, Relaxed);
+        let least = unread.least.wrapping_sub(before.least);
+        load.unread_least.fetch_add(least, Relaxed);
+    }
+
+    /// Looks at some active connections, others with each call.
+    fn sample_unread(&self) -> UnreadEstimate {
+        const LOOKED_AT: usize = 128;
         let connections = self.connections.borrow();
         let from = self.looked.get() % connections.len().max(1);
         self.looked.set(from + LOOKED_AT);
@@ -284,14 +313,13 @@ impl ConnectionTable {
         let stride = (connections.len() / LOOKED_AT).max(1);
         let some = (0..connections.len().min(LOOKED_AT))
             .map(|nth| &connections[(from + nth * stride) % connections.len()]);
-        let heard = some.filter(|connection| !connection.frozen.get());
-        let (mut all, mut waiting) = (0, 0);
-        for connection in heard {
-            all += 1;
-            waiting +=
-                usize::from(connection.may_freeze() && kernel::has_unread(connection.socket));
+        let (mut active, mut unread) = (0, 0);
+        for connection in some.filter(|connection| !connection.frozen.get()) {
+            active += 1;
+            unread += usize::from(connection.may_freeze() && kernel::has_unread(connection.socket));
         }
-        (connections.len() - self.thread.frozen.get()) * waiting / all.max(1)
+        let all = connections.len() - self.thread.frozen.get();
+        UnreadEstimate::of(unread, active, all)
     }
 
     /// Returns up to `most` connections that were idle for `idle_for`, in the order of eviction.

@@ -2,8 +2,11 @@
 //! It runs twenty times a second, beside the accept loop; Retry-After is computed once a second.
 
 use super::listener::Listener;
+use crate::admission::connection_limit::Observations;
 use crate::admission::retry_after::RetryAfterEstimator;
-use crate::admission::window::{Window, WindowSettings};
+use crate::admission::unread::UnreadEstimate;
+use crate::admission::window::{Window, WindowSample, WindowSettings};
+use crate::clock::Moment;
 use crate::http::door_settings::Settings;
 use crate::http::door_state::{DoorState, QUIET_LOOK, STEP};
 use crate::kernel;
@@ -26,7 +29,8 @@ const ANSWERS_PER_NEWCOMER: f64 = 5.0;
 /// connections and a small part of a core.
 const HANDED_PER_ANSWER: u64 = 4;
 
-/// Shortest accept queue of an overloaded door. A shorter one would refuse clients that could be served at once.
+/// Shortest accept queue of an overloaded door, unless balancers were told more. A shorter one would refuse clients that could be
+/// served at once.
 const BACKLOG_LEAST: u32 = 32;
 
 /// Returns the window of a door without answers so far.
@@ -75,11 +79,27 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         shared.answers_per_second.store(answers as usize, Relaxed);
         let seen = shared.waits.take();
         window.set_most(load.connections_max.load(Relaxed));
-        let advice = window.step(seen.map(|seen| seen.p90), answers, took);
+        let queued = kernel::queued(listener).unwrap_or_default();
+        let advice = window.step(WindowSample {
+            wait: seen.map(|seen| seen.p90),
+            queued_and_unread: queued + load.unread_least.load(Relaxed),
+            answers,
+            answers_last: pace.last(),
+            took,
+        });
         load.in_flight_max.store(advice.in_flight_max, Relaxed);
         load.weight.store(advice.weight, Relaxed);
         load.was_full.store(advice.was_full, Relaxed);
-        let has_room = look(shared, settings, seen.map(|seen| seen.p90), answers, now);
+        let observed = Observations {
+            wait: seen.map(|seen| seen.p90),
+            unread: UnreadEstimate {
+                likely: load.unread.load(Relaxed),
+                least: load.unread_least.load(Relaxed),
+            },
+            answers,
+            answers_last: pace.last(),
+        };
+        let has_room = look(shared, settings, observed, now);
         if has_room {
             // The limit may have risen.
             shared.left.notify_one();
@@ -90,7 +110,6 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let is_crowded =
             was_shut.is_some_and(|shut| now.saturating_duration_since(shut) < CROWD_LOOK);
         shared.is_crowded.store(is_crowded, Relaxed);
-        let queued = kernel::queued(listener).unwrap_or_default();
         let admitted = admissions.step(load.accepted.load(Relaxed), now);
         // Connections that can be admitted within half of the wait stay in the queue; the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
@@ -111,7 +130,12 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         if must_make_room {
             shared.looks.iter().for_each(Notify::notify_one);
         }
-        let is_calm = !came && seen.is_none() && queued == 0 && !is_crowded && !must_make_room;
+        let is_calm = !came
+            && seen.is_none()
+            && queued == 0
+            && load.unread.load(Relaxed) == 0
+            && !is_crowded
+            && !must_make_room;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
             false => 0,
@@ -130,13 +154,18 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let is_slow = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
         if queued + told > 0 && (is_slow || !has_room) {
             second.full = true;
-            let wait = settings.admission.queue_delay_target;
+            // A balancer sends as many at once as it was told.
+            let least = match load.has_balancer(Moment::now()) {
+                true => (advice.in_flight_max as u32).max(BACKLOG_LEAST),
+                false => BACKLOG_LEAST,
+            };
+            let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
             let fitting = match is_crowded && shared.keeps_up.load(Relaxed) {
                 true => settings.backlog,
-                false => fitting_backlog(answers, refused, wait, settings.backlog),
+                false => fitting_backlog(taken_in, settings.admission.queue_delay_target, least),
             };
-            if fitting >= backlog * 2 || fitting * 2 <= backlog {
-                queue_up_to(listener, &mut backlog, fitting);
+            if let Some(changed) = next_backlog(backlog, fitting, least, settings.backlog) {
+                queue_up_to(listener, &mut backlog, changed);
             }
         }
         if now.saturating_duration_since(second.since) >= CROWD_LOOK
@@ -149,21 +178,14 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
 }
 
 /// Adjusts the limit, and publishes what follows for the threads. Returns whether there is room for new connections.
-fn look(
-    shared: &DoorState,
-    settings: &Settings,
-    wait: Option<Duration>,
-    answers: f64,
-    now: Instant,
-) -> bool {
+fn look(shared: &DoorState, settings: &Settings, observed: Observations, now: Instant) -> bool {
     let mut door = shared.door();
     door.set_most(shared.load.connections_max.load(Relaxed));
-    if let Some(wait) = wait {
-        shared
-            .is_slow
-            .store(wait > settings.admission.queue_delay_target / 2, Relaxed);
-        door.adjust(wait, shared.pending.load(Relaxed), answers, now);
+    if let Some(wait) = observed.wait {
+        let is_slow = wait > settings.admission.queue_delay_target / 2;
+        shared.is_slow.store(is_slow, Relaxed);
     }
+    door.adjust(observed, now);
     let (limit, inside) = (door.limit(), door.inside());
     shared.surplus.store(inside.saturating_sub(limit), Relaxed);
     // New connections need some of the room.
@@ -176,12 +198,21 @@ fn look(
     door.has_room()
 }
 
-/// Returns the accept queue that can be served or refused within the allowed wait, at most `most`: clients that queue longer have often
-/// left. What the queue does not take, nobody can tell. `answers` and `refused` are rates a second.
-fn fitting_backlog(answers: f64, refused: f64, wait: Duration, most: u32) -> u32 {
-    let newcomers = answers / ANSWERS_PER_NEWCOMER + refused;
-    let within = (newcomers * wait.as_secs_f64()) as u32;
-    within.max(BACKLOG_LEAST).min(most)
+/// Returns the accept queue that can be served or refused within the allowed wait, at least `least`: clients that queue longer have
+/// often left. What the queue does not take, nobody can tell, and a balancer tries it again only after its time-out. `taken_in` is
+/// the number of connections a second that were admitted or refused.
+fn fitting_backlog(taken_in: f64, wait: Duration, least: u32) -> u32 {
+    let within = (taken_in * wait.as_secs_f64()) as u32;
+    within.max(least)
+}
+
+/// Returns the new length of an accept queue that is `now` long; None if it stays. Changes by less than a factor of two are not
+/// worth a call, but a queue is never shorter than `least`, and goes back to `most` where that is fitting.
+fn next_backlog(now: u32, fitting: u32, least: u32, most: u32) -> Option<u32> {
+    let (fitting, least) = (fitting.min(most), least.min(most));
+    let is_far = fitting >= now.saturating_mul(2) || fitting.saturating_mul(2) <= now;
+    let is_short = now < least || fitting == most;
+    (fitting != now && (is_far || is_short)).then_some(fitting)
 }
 
 fn queue_up_to(listener: &Listener, backlog: &mut u32, most: u32) {
@@ -210,6 +241,18 @@ impl Pace {
         }
     }
 
+    /// Returns the rate a second of the last few steps: one alone may be the moment that a quota gives.
+    fn last(&self) -> f64 {
+        const FEW: usize = 3;
+        let few = self.steps.iter().rev().take(FEW);
+        let (took, news) = few.fold((0.0, 0), Pace::add);
+        news as f64 / f64::max(took, STEP.as_secs_f64() * FEW as f64)
+    }
+
+    fn add(sum: (f64, u64), step: &(f64, u64)) -> (f64, u64) {
+        (sum.0 + step.0, sum.1 + step.1)
+    }
+
     /// Adds the count so far. Returns the rate a second, of the last steps from the first one with a count.
     fn step(&mut self, count: u64, now: Instant) -> f64 {
         let mut took = now.saturating_duration_since(self.since).as_secs_f64();
@@ -223,8 +266,7 @@ impl Pace {
         self.steps
             .push_back((took, count.saturating_sub(self.count)));
         (self.since, self.count) = (now, count);
-        let add = |sum: (f64, u64), step: &(f64, u64)| (sum.0 + step.0, sum.1 + step.1);
-        let (took, news) = self.steps.iter().fold((0.0, 0), add);
+        let (took, news) = self.steps.iter().fold((0.0, 0), Pace::add);
         news as f64 / took.max(1e-3)
     }
 }
@@ -301,19 +343,43 @@ mod tests {
         let idle: Vec<u64> = (61..69).map(|step| rate(step, 2_000)).collect();
         assert_eq!(idle[7], 0);
         assert_eq!(rate(149, 2_050), 1_000);
+        assert_eq!(pace.last().round() as u64, 333);
+        for step in 150..153 {
+            pace.step(2_050 + 100 * (step - 149), start + STEP * step as u32);
+        }
+        assert_eq!(pace.last().round() as u64, 2_000);
     }
 
     #[test]
     fn the_queue_holds_what_is_served_or_refused_within_the_wait() {
         const WAIT: Duration = Duration::from_millis(100);
-        for (answers, refused, most, backlog) in [
-            (0.0, 0.0, 256, BACKLOG_LEAST),
-            (5_000.0, 0.0, 256, 100),
-            (5_000.0, 1_000.0, 256, 200),
-            (0.0, 1e9, 256, 256),
-            (0.0, 0.0, 8, 8),
+        for (newcomers, least, backlog) in [
+            (0.0, BACKLOG_LEAST, BACKLOG_LEAST),
+            (1_000.0, BACKLOG_LEAST, 100),
+            (1_000.0, 160, 160),
         ] {
-            assert_eq!(fitting_backlog(answers, refused, WAIT, most), backlog);
+            assert_eq!(fitting_backlog(newcomers, WAIT, least), backlog);
+        }
+    }
+
+    #[test]
+    fn a_queue_changes_by_factors_of_two_and_holds_what_balancers_were_told() {
+        for (now, fitting, least, next) in [
+            (256, 200, 32, None),
+            (256, 128, 32, Some(128)),
+            (128, 200, 32, None),
+            (128, 300, 32, Some(256)),
+            (130, 256, 32, Some(256)),
+            (64, 120, 120, Some(120)),
+            (120, 120, 120, None),
+            (256, 256, 500, None),
+            (256, 500, 32, None),
+        ] {
+            assert_eq!(
+                next_backlog(now, fitting, least, 256),
+                next,
+                "{now} {fitting}"
+            );
         }
     }
 }
