@@ -40,6 +40,15 @@ pub enum Found {
     Ask,
 }
 
+/// What lookups have answered about an id.
+#[derive(Default)]
+struct ToldLookup {
+    /// The latest moment up to which an answer was complete.
+    as_of: u64,
+    /// The highest version in an answer.
+    version: u64,
+}
+
 /// Resident id to word, for the whole province.
 pub struct Board {
     words: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
@@ -56,7 +65,7 @@ pub struct Board {
     /// Highest version that was ever visible in each partition. Later changes must exceed it, whatever happened to the store.
     tops: [AtomicU64; PARTITIONS],
     /// While the board is filled: for each id that a lookup has answered, the moment of that answer.
-    looked_up: DashMap<u64, u64, BuildHasherDefault<IdHasher>>,
+    looked_up: DashMap<u64, ToldLookup, BuildHasherDefault<IdHasher>>,
     /// Set once everything was read: from then on lookups no longer decide.
     settling: AtomicBool,
     dropped_stale: AtomicU64,
@@ -323,7 +332,7 @@ impl Board {
             .count() as u64
     }
 
-    /// Removes what was read of a partition before it was used in any answer: no majority vouches for the server it came from.
+    /// Removes what was read of a partition and answered nobody yet: the reading failed, or no majority vouches for the server.
     pub fn discard_unconfirmed(&self, nth: usize) {
         debug_assert_eq!(self.as_of[nth].load(Relaxed), 0, "it was told");
         self.words.retain(|id, _| partition(ResidentId(*id)) != nth);
@@ -356,9 +365,10 @@ impl Board {
         }
         let as_of = self.as_of[partition(id)].load(SeqCst);
         let is_behind = || {
+            let version = self.word(id).map_or(0, |word| word.version());
             self.looked_up
                 .get(&id.0)
-                .is_some_and(|looked_up| *looked_up > as_of)
+                .is_some_and(|told| told.as_of > as_of || told.version > version)
         };
         as_of == 0 || is_behind()
     }
@@ -369,9 +379,10 @@ impl Board {
         self.is_unconfirmed(id) || !self.is_filled() && self.word(id).is_none()
     }
 
-    /// Records that a lookup of `id` answered with data of `as_of`, so that the board no longer answers with older data.
-    /// Returns false if the result must not be used, because the board answers for this id or is about to.
-    pub fn note_lookup(&self, id: ResidentId, as_of: Moment) -> bool {
+    /// Records that a lookup of `id` answered with `word` and data of `as_of`, so that the board no longer answers with older
+    /// data. Returns false if the result must not be used, because the board answers for this id or is about to. Else the answer
+    /// is the lookup's alone: what the board holds of the id is not confirmed, and may be discarded.
+    pub fn note_lookup(&self, id: ResidentId, word: Option<Word>, as_of: Moment) -> bool {
         let is_late = || {
             let heard = self.as_of[partition(id)].load(SeqCst) > 0;
             self.settling.load(SeqCst) || heard && self.word(id).is_some()
@@ -379,9 +390,12 @@ impl Board {
         if is_late() {
             return false;
         }
-        let mut looked_up = self.looked_up.entry(id.0).or_insert(as_of.0);
-        *looked_up = as_of.0.max(*looked_up);
-        drop(looked_up);
+        let mut told = self.looked_up.entry(id.0).or_default();
+        told.as_of = told.as_of.max(as_of.0);
+        // An answer is complete up to `as_of`, and may be of later data.
+        let version = word.map_or(0, |word| word.version());
+        told.version = told.version.max(version);
+        drop(told);
         // From here on, a thread that answers from the board either sees this entry, or is seen here.
         fence(SeqCst);
         !is_late()
@@ -392,9 +406,8 @@ impl Board {
     pub fn fill_done(&self) -> bool {
         self.settling.store(true, SeqCst);
         fence(SeqCst);
-        self.looked_up.retain(|id, looked_up| {
-            *looked_up > self.as_of[partition(ResidentId(*id))].load(SeqCst)
-        });
+        self.looked_up
+            .retain(|id, told| told.as_of > self.as_of[partition(ResidentId(*id))].load(SeqCst));
         let done = self.looked_up.is_empty();
         self.filled.store(done, SeqCst);
         done
@@ -741,24 +754,41 @@ mod tests {
     fn a_board_that_is_behind_a_look_into_the_store_does_not_answer_before_it_has_caught_up() {
         let (board, id) = (board(), ResidentId(2));
         board.post(id, Word::new(5, 7, Reasons::NONE));
-        assert!(board.note_lookup(id, Moment(20)));
+        assert!(board.note_lookup(id, None, Moment(20)));
         board.confirm(Moment(10));
         assert_eq!(board.find(id, 7), Found::NotYet);
         assert!(
-            !board.note_lookup(id, Moment(30)),
+            !board.note_lookup(id, None, Moment(30)),
             "the board tells it soon"
         );
         // Others are not kept from theirs.
         assert!(!board.is_unconfirmed(ResidentId(3)));
         assert!(
-            board.note_lookup(ResidentId(3), Moment(12)),
+            board.note_lookup(ResidentId(3), None, Moment(12)),
             "it is not here"
         );
         assert!(!board.fill_done() && !board.is_filled());
-        assert!(!board.note_lookup(ResidentId(3), Moment(30)), "no more");
+        assert!(
+            !board.note_lookup(ResidentId(3), None, Moment(30)),
+            "no more"
+        );
         board.confirm(Moment(20));
         assert!(matches!(board.find(id, 7), Found::Word(_)));
         assert!(board.fill_done() && board.is_filled());
+    }
+
+    #[test]
+    fn a_board_that_was_read_before_a_look_into_the_store_waits_for_the_later_word() {
+        let (board, id) = (board(), ResidentId(2));
+        let word = |version| Word::new(version, 7, Reasons::NONE);
+        board.post(id, word(5));
+        // Both are complete up to the same moment: how much later each was read is not known.
+        assert!(board.note_lookup(id, Some(word(6)), Moment(10)));
+        board.confirm(Moment(10));
+        assert_eq!(board.find(id, 7), Found::NotYet);
+        board.post(id, word(6));
+        assert_eq!(board.find(id, 7), Found::Word(word(6)));
+        assert!(board.fill_done());
     }
 
     #[test]

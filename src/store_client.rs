@@ -371,7 +371,7 @@ impl StoreClient {
             None => {
                 let told = self.told.get(&who.home).await;
                 told.is_some_and(|(word, at)| {
-                    at > looked.as_of && word.is_some_and(|word| word.check() == who.check())
+                    at >= looked.as_of && word.is_some_and(|word| word.check() == who.check())
                 })
             }
         };
@@ -424,16 +424,16 @@ impl StoreClient {
         let told = self.told.entry(id);
         told.and_upsert_with(|before| {
             let before = before.map(|entry| entry.into_value());
-            let newest = before.filter(|(_, at)| *at > as_of);
+            let newest = before.filter(|(last, at)| is_later((*last, *at), (word, as_of)));
             std::future::ready(newest.unwrap_or((word, as_of)))
         })
         .await;
     }
 
-    /// Returns whether a lookup later than `as_of` gave another answer about this id.
+    /// Returns whether a later lookup gave another answer about this id.
     async fn is_outdated(&self, id: ResidentId, word: Option<Word>, as_of: Moment) -> bool {
         let told = self.told.get(&id).await;
-        told.is_some_and(|(last, at)| at > as_of && last != word)
+        told.is_some_and(|last| last.0 != word && is_later(last, (word, as_of)))
     }
 
     /// Waits until the board has what lookups have returned about an id.
@@ -525,6 +525,34 @@ impl StoreClient {
     }
 }
 
+/// Returns whether one answer about an id is later than another. Each is complete up to its moment and may be of later data, so
+/// of two with the same moment that with the higher version is.
+fn is_later(one: (Option<Word>, Moment), other: (Option<Word>, Moment)) -> bool {
+    let rank = |(word, at): (Option<Word>, Moment)| (at, word.map_or(0, |word| word.version()));
+    rank(one) > rank(other)
+}
+
 fn refused(error: &Error) {
     tracing::debug!(%error, "a query to the store failed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Reasons;
+
+    #[test]
+    fn of_two_answers_up_to_the_same_moment_the_higher_version_is_later() {
+        let word = |version| Some(Word::new(version, 7, Reasons::NONE));
+        for (one, other, later) in [
+            ((word(6), Moment(10)), (word(5), Moment(10)), true),
+            ((word(5), Moment(10)), (word(6), Moment(10)), false),
+            ((word(5), Moment(10)), (None, Moment(10)), true),
+            // A later answer counts even if the store has lost a change since.
+            ((word(5), Moment(11)), (word(6), Moment(10)), true),
+            ((word(6), Moment(10)), (word(6), Moment(10)), false),
+        ] {
+            assert_eq!(is_later(one, other), later, "{one:?} {other:?}");
+        }
+    }
 }

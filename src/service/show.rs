@@ -3,7 +3,6 @@
 use super::answer::ShownCode;
 use super::state::AppState;
 use super::thread::Service;
-use super::word::newer;
 use crate::board::Found;
 use crate::clock::Now;
 use crate::refusal::Refusal;
@@ -26,15 +25,11 @@ impl Service {
                 if let Some(placed) = &looked.placed {
                     resident = placed.id;
                 }
+                let told = looked.placed.as_ref().map(|placed| placed.word);
                 let word;
-                if board.note_lookup(resident, looked.as_of) {
+                if board.note_lookup(resident, told, looked.as_of) {
                     freshness = board.freshness_at(looked.as_of, now);
-                    let known = board.word(resident);
-                    word = match looked.placed {
-                        // A change that arrived meanwhile may be newer.
-                        Some(placed) => Some(newer(known, placed.word)),
-                        None => known.filter(|word| word.check() == check),
-                    };
+                    word = told;
                 } else {
                     self.app.store_client.caught_up(resident).await?;
                     let known;

@@ -37,13 +37,10 @@ impl Service {
             ..
         } = &*self.app;
         let (word, as_of) = store_client.word(id).await?;
-        if !board.note_lookup(id, as_of) {
+        if !board.note_lookup(id, word, as_of) {
             store_client.caught_up(id).await?;
             return self.known(id, now);
         }
-        // A change that arrived meanwhile may be newer.
-        let known = board.word(id);
-        let word = word.map_or(known, |word| Some(newer(known, word)));
         Ok((word, board.freshness_at(as_of, now)))
     }
 }
@@ -57,11 +54,4 @@ pub(super) fn own(word: Option<Word>, check: u16) -> Result<Option<Word>, Refusa
         Some(word) if word.is_doubtful() => Err(Refusal::UpstreamBusy),
         _ => Ok(None),
     }
-}
-
-/// Returns the newer of the board's and the store's word.
-pub(super) fn newer(known: Option<Word>, told: Word) -> Word {
-    known
-        .filter(|known| known.version() >= told.version())
-        .unwrap_or(told)
 }

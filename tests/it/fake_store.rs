@@ -71,6 +71,12 @@ impl FakeStore {
         self.board.confirm(Moment::now());
     }
 
+    /// A word reaches the board from a reading that is not at its end: it may be discarded again.
+    pub fn post_unconfirmed(&self, who: Identity) {
+        let red = Reasons::from_bits(1).expect("one reason");
+        self.board.post(who.home, Word::new(99, who.check(), red));
+    }
+
     /// On record, and not on the board yet.
     pub fn put_unposted(&self, who: Identity) {
         let record = Record::first(who.claim, ChangeKind::Profile([0].into())).unwrap();

@@ -119,3 +119,19 @@ fn a_store_that_stalls_keeps_those_waiting_whom_memory_does_not_know_and_nobody_
     assert_eq!(meter(&node, "liangma_store_lookups_in_flight"), 0.0);
     assert!(meter(&node, "liangma_store_rtt_seconds{stat=\"floor\"}") <= 0.01);
 }
+
+#[test]
+fn what_a_board_has_read_and_not_confirmed_is_told_to_nobody_because_it_may_be_discarded() {
+    let node = InProcessNode::open(filling(FakeFault::Works), &[], None);
+    let somebody = person(0);
+    let (who, session) = (node.seals.who(&somebody).0, node.seals.session(&somebody));
+    node.store.put_unposted(who);
+    assert_eq!(node.show(&session).state(), "green");
+    let scanner = node.seals.scanner();
+    let code = node.seals.code_of(&somebody, Time::now());
+    assert_eq!(node.scan(&scanner, &code).state(), "green");
+    // The store has told both that there is no reason; what the board holds is not known to be the store's.
+    node.store.post_unconfirmed(who);
+    assert_eq!(node.show(&session).state(), "green");
+    assert_eq!(node.scan(&scanner, &code).state(), "green");
+}
