@@ -46,7 +46,8 @@ const ACCEPTS_MAX: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl BoundListener {
-    /// Starts the door's threads. Each ends once `stage` is past `Open` and its last connection is closed.
+    /// Starts the door's threads, and returns once each can serve. Each ends once `stage` is past `Open` and its last connection
+    /// is closed.
     ///
     /// # Errors
     ///
@@ -113,6 +114,7 @@ impl BoundListener {
             let thread = std::thread::Builder::new().name(format!("busy-{}", self.door.name()));
             handles.push(thread.spawn(move || responder.run())?);
         }
+        let (starting, started) = std::sync::mpsc::channel();
         let mut acceptor = Some((self.listener, hands));
         for (nth, arrivals) in receivers.into_iter().enumerate() {
             let work = Worker {
@@ -127,8 +129,11 @@ impl BoundListener {
                 acceptor: acceptor.take(),
             };
             let thread = std::thread::Builder::new().name(format!("{}-{nth}", self.door.name()));
-            handles.push(thread.spawn(move || work.run())?);
+            let starting = starting.clone();
+            handles.push(thread.spawn(move || work.run(starting))?);
         }
+        drop(starting);
+        started.into_iter().collect::<io::Result<()>>()?;
         Ok(handles)
     }
 }
@@ -153,7 +158,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self) {
+    /// Serves until the door has ended; `starting` learns whether it can.
+    fn run(self, starting: std::sync::mpsc::Sender<io::Result<()>>) {
         let _critical = CriticalTask("a door");
         if !kernel::step_back(self.settings.niceness) {
             tracing::debug!(
@@ -166,10 +172,15 @@ impl Worker {
             // A few events at a time: under load, answers of one poll leave before the next poll brings more requests.
             .max_io_events_per_tick(128)
             .build_local(tokio::runtime::LocalOptions::default());
-        match runtime {
-            Ok(runtime) => runtime.block_on(self.serve()),
-            // A node must not run without one of its doors, so this ends the process.
-            Err(error) => panic!("no runtime for the {} door: {error}", self.door.name()),
+        let (runtime, outcome) = match runtime {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // Whoever starts the door waits until each thread has told, or is gone.
+        let _ = starting.send(outcome);
+        drop(starting);
+        if let Some(runtime) = runtime {
+            runtime.block_on(self.serve());
         }
     }
 
