@@ -47,6 +47,15 @@ struct ToldLookup {
     as_of: u64,
     /// The highest version in an answer.
     version: u64,
+    /// When the last answer was there. Its data is no later.
+    at: u64,
+}
+
+impl ToldLookup {
+    /// Returns whether an answer may be of later data than a word of this version that is complete up to `as_of`.
+    fn may_be_later(&self, version: u64, as_of: u64) -> bool {
+        self.as_of > as_of || self.version > version && self.at > as_of
+    }
 }
 
 /// Resident id to word, for the whole province.
@@ -64,7 +73,7 @@ pub struct Board {
     residents: [AtomicU64; PARTITIONS],
     /// Highest version that was ever visible in each partition. Later changes must exceed it, whatever happened to the store.
     tops: [AtomicU64; PARTITIONS],
-    /// While the board is filled: for each id that a lookup has answered, the moment of that answer.
+    /// While the board is filled: what lookups have answered about an id.
     looked_up: DashMap<u64, ToldLookup, BuildHasherDefault<IdHasher>>,
     /// Set once everything was read: from then on lookups no longer decide.
     settling: AtomicBool,
@@ -346,10 +355,17 @@ impl Board {
         Word::from_bits(bits)
     }
 
+    /// Returns the version of the word at an id; 0 without one.
+    fn version(&self, id: ResidentId) -> u64 {
+        self.word(id).map_or(0, |word| word.version())
+    }
+
     /// Returns the word of the resident with these check bits.
     pub fn find(&self, id: ResidentId, check: u16) -> Found {
+        // Before the word is read: one that was behind until then is not told.
+        let is_unconfirmed = self.is_unconfirmed(id);
         match self.word(id) {
-            Some(_) if self.is_unconfirmed(id) => Found::NotYet,
+            Some(_) if is_unconfirmed => Found::NotYet,
             Some(word) if word.check() == check && check != 0 => Found::Word(word),
             Some(_) => Found::Ask,
             None if self.filled.load(Relaxed) => Found::Absent,
@@ -365,10 +381,9 @@ impl Board {
         }
         let as_of = self.as_of[partition(id)].load(SeqCst);
         let is_behind = || {
-            let version = self.word(id).map_or(0, |word| word.version());
-            self.looked_up
-                .get(&id.0)
-                .is_some_and(|told| told.as_of > as_of || told.version > version)
+            let version = self.version(id);
+            let told = self.looked_up.get(&id.0);
+            told.is_some_and(|told| told.may_be_later(version, as_of))
         };
         as_of == 0 || is_behind()
     }
@@ -379,10 +394,16 @@ impl Board {
         self.is_unconfirmed(id) || !self.is_filled() && self.word(id).is_none()
     }
 
-    /// Records that a lookup of `id` answered with `word` and data of `as_of`, so that the board no longer answers with older
-    /// data. Returns false if the result must not be used, because the board answers for this id or is about to. Else the answer
+    /// Records that a lookup of `id` has answered by the moment `at` with `word` and data of `as_of`, so that the board no longer
+    /// answers with older data. Returns false if the result must not be used, because the board answers for this id or is about to. Else the answer
     /// is the lookup's alone: what the board holds of the id is not confirmed, and may be discarded.
-    pub fn note_lookup(&self, id: ResidentId, word: Option<Word>, as_of: Moment) -> bool {
+    pub fn note_lookup(
+        &self,
+        id: ResidentId,
+        word: Option<Word>,
+        as_of: Moment,
+        at: Moment,
+    ) -> bool {
         let is_late = || {
             let heard = self.as_of[partition(id)].load(SeqCst) > 0;
             self.settling.load(SeqCst) || heard && self.word(id).is_some()
@@ -395,6 +416,7 @@ impl Board {
         // An answer is complete up to `as_of`, and may be of later data.
         let version = word.map_or(0, |word| word.version());
         told.version = told.version.max(version);
+        told.at = told.at.max(at.0);
         drop(told);
         // From here on, a thread that answers from the board either sees this entry, or is seen here.
         fence(SeqCst);
@@ -406,8 +428,12 @@ impl Board {
     pub fn fill_done(&self) -> bool {
         self.settling.store(true, SeqCst);
         fence(SeqCst);
-        self.looked_up
-            .retain(|id, told| told.as_of > self.as_of[partition(ResidentId(*id))].load(SeqCst));
+        self.looked_up.retain(|id, told| {
+            let id = ResidentId(*id);
+            // Read before the word, which is at least as new.
+            let as_of = self.as_of[partition(id)].load(SeqCst);
+            told.may_be_later(self.version(id), as_of)
+        });
         let done = self.looked_up.is_empty();
         self.filled.store(done, SeqCst);
         done
@@ -754,22 +780,22 @@ mod tests {
     fn a_board_that_is_behind_a_look_into_the_store_does_not_answer_before_it_has_caught_up() {
         let (board, id) = (board(), ResidentId(2));
         board.post(id, Word::new(5, 7, Reasons::NONE));
-        assert!(board.note_lookup(id, None, Moment(20)));
+        assert!(board.note_lookup(id, None, Moment(20), Moment(20)));
         board.confirm(Moment(10));
         assert_eq!(board.find(id, 7), Found::NotYet);
         assert!(
-            !board.note_lookup(id, None, Moment(30)),
+            !board.note_lookup(id, None, Moment(30), Moment(30)),
             "the board tells it soon"
         );
         // Others are not kept from theirs.
         assert!(!board.is_unconfirmed(ResidentId(3)));
         assert!(
-            board.note_lookup(ResidentId(3), None, Moment(12)),
+            board.note_lookup(ResidentId(3), None, Moment(12), Moment(12)),
             "it is not here"
         );
         assert!(!board.fill_done() && !board.is_filled());
         assert!(
-            !board.note_lookup(ResidentId(3), None, Moment(30)),
+            !board.note_lookup(ResidentId(3), None, Moment(30), Moment(30)),
             "no more"
         );
         board.confirm(Moment(20));
@@ -783,12 +809,24 @@ mod tests {
         let word = |version| Word::new(version, 7, Reasons::NONE);
         board.post(id, word(5));
         // Both are complete up to the same moment: how much later each was read is not known.
-        assert!(board.note_lookup(id, Some(word(6)), Moment(10)));
+        assert!(board.note_lookup(id, Some(word(6)), Moment(10), Moment(14)));
         board.confirm(Moment(10));
         assert_eq!(board.find(id, 7), Found::NotYet);
+        assert!(!board.fill_done(), "the end of the filling waits too");
+        let caught_up = |board: &Board, version| {
+            assert_eq!(board.find(id, 7), Found::Word(word(version)));
+            assert!(board.fill_done() && board.is_filled());
+        };
         board.post(id, word(6));
-        assert_eq!(board.find(id, 7), Found::Word(word(6)));
-        assert!(board.fill_done());
+        caught_up(&board, 6);
+        // A board that is complete up to when the answer was there has what the store kept of it.
+        let other = super::tests::board();
+        other.post(id, word(5));
+        assert!(other.note_lookup(id, Some(word(6)), Moment(10), Moment(14)));
+        other.confirm(Moment(13));
+        assert_eq!(other.find(id, 7), Found::NotYet);
+        other.confirm(Moment(14));
+        caught_up(&other, 5);
     }
 
     #[test]

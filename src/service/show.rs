@@ -4,7 +4,7 @@ use super::answer::ShownCode;
 use super::state::AppState;
 use super::thread::Service;
 use crate::board::Found;
-use crate::clock::Now;
+use crate::clock::{Moment, Now};
 use crate::refusal::Refusal;
 use crate::seal::{Code, CodeClass, Session};
 use crate::status::Word;
@@ -27,7 +27,7 @@ impl Service {
                 }
                 let told = looked.placed.as_ref().map(|placed| placed.word);
                 let word;
-                if board.note_lookup(resident, told, looked.as_of) {
+                if board.note_lookup(resident, told, looked.as_of, Moment::now()) {
                     freshness = board.freshness_at(looked.as_of, now);
                     word = told;
                 } else {

@@ -2,7 +2,7 @@
 
 use super::state::AppState;
 use super::thread::Service;
-use crate::clock::Now;
+use crate::clock::{Moment, Now};
 use crate::person::ResidentId;
 use crate::refusal::Refusal;
 use crate::status::{Freshness, Word};
@@ -18,8 +18,10 @@ impl Service {
         let board = &self.app.board;
         // Read before the word, which is at least as new.
         let freshness = board.freshness_of(id, now);
+        // The same of whether it can be told.
+        let is_unconfirmed = board.is_unconfirmed(id);
         let word = board.word(id);
-        match board.is_unconfirmed(id) || word.is_none() && !board.is_filled() {
+        match is_unconfirmed || word.is_none() && !board.is_filled() {
             true => Err(Refusal::Warming),
             false => Ok((word, freshness)),
         }
@@ -37,7 +39,7 @@ impl Service {
             ..
         } = &*self.app;
         let (word, as_of) = store_client.word(id).await?;
-        if !board.note_lookup(id, word, as_of) {
+        if !board.note_lookup(id, word, as_of, Moment::now()) {
             store_client.caught_up(id).await?;
             return self.known(id, now);
         }
