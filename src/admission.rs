@@ -8,13 +8,15 @@ pub mod concurrency;
 pub mod concurrency_limit;
 pub mod connection_limit;
 pub mod descriptors;
+pub mod observations;
 pub mod rate_limit;
 pub mod retry_after;
 pub mod unread;
 pub mod window;
 
 use busy::BusySettings;
-use connection_limit::{ConnectionLimit, Observations};
+use connection_limit::ConnectionLimit;
+use observations::Observations;
 use std::time::{Duration, Instant};
 
 /// Limits of one door.

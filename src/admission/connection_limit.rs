@@ -5,7 +5,7 @@
 //! answers. If waits are too long, or too many requests are unread, the limit falls to the number that can be answered in time. If
 //! waits are short and the door is full, it rises.
 
-use super::unread::UnreadEstimate;
+use super::observations::Observations;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -44,19 +44,6 @@ pub struct ConnectionLimit {
     fell: Option<Instant>,
 }
 
-/// Observations of a door since the last step.
-#[derive(Clone, Copy, Debug)]
-pub struct Observations {
-    /// 90th percentile of the queue delays; None without requests.
-    pub wait: Option<Duration>,
-    /// Open connections whose request is unread.
-    pub unread: UnreadEstimate,
-    /// Recent answers a second.
-    pub answers: f64,
-    /// The same of the last few steps alone: below its capacity a door answers what is asked, and then more.
-    pub answers_last: f64,
-}
-
 impl ConnectionLimit {
     /// Returns a limit that starts at `most`.
     pub fn new(settings: Settings) -> ConnectionLimit {
@@ -87,7 +74,7 @@ impl ConnectionLimit {
             queue_delay_target,
         } = self.settings;
         let target = queue_delay_target.as_secs_f64();
-        let crowd = seen.answers.max(seen.answers_last) * target * CROWD_TIMES;
+        let crowd = seen.pace() * target * CROWD_TIMES;
         let is_crowd = seen.unread.least as f64 > crowd.max(CROWD_LEAST as f64);
         if let Some(wait) = seen.wait {
             let is_long = wait > queue_delay_target;
@@ -99,7 +86,7 @@ impl ConnectionLimit {
             }
         }
         let answers = match (is_crowd, self.long) {
-            (true, _) => seen.answers.max(seen.answers_last),
+            (true, _) => seen.pace(),
             (false, LONG_STEPS..) => seen.answers,
             _ => return self.limit,
         };
@@ -185,7 +172,7 @@ impl WaitSamples {
 
 #[cfg(test)]
 mod tests {
-    use super::super::unread::UnreadWatch;
+    use super::super::unread::{UnreadEstimate, UnreadWatch};
     use super::*;
     use proptest::prelude::*;
     use std::collections::VecDeque;

@@ -5,6 +5,7 @@
 //! requests wait, and is at least the recent rate while they do not. So the number leads the demand by a factor of two, and
 //! falls to what is answered when requests wait.
 
+use super::observations::Observations;
 use std::time::Duration;
 
 /// Settings of a door's window.
@@ -44,21 +45,6 @@ const WINDOW_DOWN: f64 = 0.5;
 /// Weight of a door whose requests wait ten times too long or more.
 const WEIGHT_LEAST: f64 = 10.0;
 
-/// Observations of a door since the last step.
-#[derive(Clone, Copy, Debug)]
-pub struct WindowSample {
-    /// 90th percentile of the queue delays; None without requests.
-    pub wait: Option<Duration>,
-    /// Connections in the accept queue, and those open ones whose request is surely unread.
-    pub queued_and_unread: usize,
-    /// Recent answers a second.
-    pub answers: f64,
-    /// The same of the last few steps alone.
-    pub answers_last: f64,
-    /// Duration of the step.
-    pub took: Duration,
-}
-
 /// The requests that balancers should have in flight at a door, learnt from its waits and answers.
 #[derive(Debug)]
 pub struct Window {
@@ -83,8 +69,8 @@ pub struct Advice {
     pub in_flight_max: u64,
     /// Share of the door's usual traffic in percent, 10 to 100.
     pub weight: u64,
-    /// Whether requests waited too long, or too many waited, within the last minute: what the door can take is known then, and it is no more than
-    /// `in_flight_max`.
+    /// Whether requests waited too long, or too many waited, within the last minute: what the door can take is known then, and it
+    /// is no more than `in_flight_max`.
     pub was_full: bool,
 }
 
@@ -110,30 +96,24 @@ impl Window {
         self.settings.most = most;
     }
 
-    /// Adds a step. Returns the new advice.
-    pub fn step(&mut self, sample: WindowSample) -> Advice {
-        let WindowSample {
-            wait,
-            queued_and_unread,
-            answers,
-            answers_last,
-            took,
-        } = sample;
+    /// Adds a step that lasted `took`, at whose end `queued` connections are in the accept queue. Returns the new advice.
+    pub fn step(&mut self, seen: Observations, queued: usize, took: Duration) -> Advice {
         let target = self.settings.queue_delay_target / 2;
-        let wait = wait.unwrap_or_default();
-        let pace = answers.max(answers_last).max(self.shown);
+        let wait = seen.wait.unwrap_or_default();
+        let pace = seen.pace().max(self.shown);
         let fitting = pace * self.settings.queue_delay_target.as_secs_f64();
-        let is_crowd = queued_and_unread as f64 > fitting.max(CROWD_LEAST as f64);
+        let waiting = queued + seen.unread.least;
+        let is_crowd = waiting as f64 > fitting.max(CROWD_LEAST as f64);
         self.long = if wait > target { self.long + 1 } else { 0 };
         self.crowds = if is_crowd { self.crowds + 1 } else { 0 };
         let mut weight = 100.0;
         self.full_for = self.full_for.saturating_sub(took);
         if self.long >= LONG_STEPS {
-            self.shown = answers;
+            self.shown = seen.answers;
             weight = 100.0 * target.as_secs_f64() / wait.as_secs_f64();
         } else {
             let kept = 0.5f64.powf(took.as_secs_f64() / FORGETS_HALF.as_secs_f64());
-            self.shown = answers.max(self.shown * kept);
+            self.shown = seen.answers.max(self.shown * kept);
         }
         if self.long >= LONG_STEPS || self.crowds >= CROWD_STEPS {
             self.full_for = FULL_FOR;
@@ -169,6 +149,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unread::UnreadEstimate;
     use super::*;
     use proptest::prelude::*;
 
@@ -182,13 +163,12 @@ mod tests {
         })
     }
 
-    fn sample(wait: Option<Duration>, answers: f64) -> WindowSample {
-        WindowSample {
+    fn seen(wait: Option<Duration>, answers: f64) -> Observations {
+        Observations {
             wait,
-            queued_and_unread: 0,
+            unread: UnreadEstimate::default(),
             answers,
             answers_last: answers,
-            took: STEP,
         }
     }
 
@@ -200,7 +180,7 @@ mod tests {
             let inside = (window.advice().in_flight_max as f64).min(wanting);
             let answers = capacity.min(inside / EMPTY_TRIP);
             wait = Duration::from_secs_f64(inside / answers.max(1.0) - EMPTY_TRIP.min(inside));
-            window.step(sample(Some(wait), answers));
+            window.step(seen(Some(wait), answers), 0, STEP);
         }
         wait
     }
@@ -209,7 +189,7 @@ mod tests {
     fn a_door_without_traffic_advises_the_least_at_full_weight() {
         let mut window = window(10_000);
         for _ in 0..10_000 {
-            window.step(sample(None, 0.0));
+            window.step(seen(None, 0.0), 0, STEP);
         }
         let least = Advice {
             in_flight_max: IN_FLIGHT_LEAST as u64,
@@ -240,7 +220,7 @@ mod tests {
         simulate(&mut window, 20_000.0, 10.0, 100);
         let before = window.advice();
         for wait in [MAX * 5, MAX * 3, Duration::ZERO].repeat(10) {
-            window.step(sample(Some(wait), 20_000.0));
+            window.step(seen(Some(wait), 20_000.0), 0, STEP);
         }
         assert!(window.advice().in_flight_max >= before.in_flight_max * 9 / 10);
         assert_eq!(window.advice().weight, 100);
@@ -250,11 +230,11 @@ mod tests {
     fn a_door_whose_requests_wait_gets_less_of_the_traffic() {
         let mut window = window(10_000);
         for _ in 0..40 {
-            window.step(sample(Some(MAX), 1_000.0));
+            window.step(seen(Some(MAX), 1_000.0), 0, STEP);
         }
         assert_eq!(window.advice().weight, 50);
         for _ in 0..40 {
-            window.step(sample(Some(MAX * 100), 1_000.0));
+            window.step(seen(Some(MAX * 100), 1_000.0), 0, STEP);
         }
         assert_eq!(window.advice().weight, WEIGHT_LEAST as u64);
     }
@@ -263,59 +243,55 @@ mod tests {
     fn a_door_was_full_for_a_minute_after_its_requests_waited_too_long() {
         let mut window = window(10_000);
         for _ in 0..LONG_STEPS - 1 {
-            assert!(!window.step(sample(Some(MAX), 1_000.0)).was_full, "a stall");
+            assert!(
+                !window.step(seen(Some(MAX), 1_000.0), 0, STEP).was_full,
+                "a stall"
+            );
         }
-        assert!(window.step(sample(Some(MAX), 1_000.0)).was_full);
+        assert!(window.step(seen(Some(MAX), 1_000.0), 0, STEP).was_full);
         let steps = FULL_FOR.as_millis() / STEP.as_millis();
         for _ in 1..steps {
-            assert!(window.step(sample(None, 1_000.0)).was_full);
+            assert!(window.step(seen(None, 1_000.0), 0, STEP).was_full);
         }
-        assert!(!window.step(sample(None, 1_000.0)).was_full);
+        assert!(!window.step(seen(None, 1_000.0), 0, STEP).was_full);
         // A door that sleeps takes long steps.
         (0..LONG_STEPS).for_each(|_| {
-            window.step(sample(Some(MAX), 1_000.0));
+            window.step(seen(Some(MAX), 1_000.0), 0, STEP);
         });
-        assert!(
-            !window
-                .step(WindowSample {
-                    took: FULL_FOR,
-                    ..sample(None, 0.0)
-                })
-                .was_full
-        );
+        assert!(!window.step(seen(None, 0.0), 0, FULL_FOR).was_full);
     }
 
     #[test]
     fn a_crowd_is_known_by_who_waits_before_they_have_waited() {
         let mut window = window(10_000);
-        let crowd = WindowSample {
-            queued_and_unread: 601,
-            ..sample(Some(MAX / 4), 10_000.0)
-        };
-        assert!(!window.step(crowd).was_full, "a stall");
-        assert!(window.step(crowd).was_full);
+        let quick = seen(Some(MAX / 4), 10_000.0);
+        assert!(!window.step(quick, 601, STEP).was_full, "a stall");
+        assert!(window.step(quick, 601, STEP).was_full);
         assert_eq!(window.advice().weight, 100);
+        // Those who wait at the door and those who are inside count alike.
+        let unread = Observations {
+            unread: UnreadEstimate::of(301, 301, 301),
+            ..quick
+        };
+        let mut inside = super::tests::window(10_000);
+        inside.step(unread, 300, STEP);
+        assert!(inside.step(unread, 300, STEP).was_full);
         // Those who are answered within the wait are no crowd, nor are a few before a door that has answered nothing, nor many
         // before one that has shown, or shows now, that it can answer them.
-        let few = WindowSample {
-            queued_and_unread: CROWD_LEAST,
-            ..sample(None, 0.0)
+        let rising = Observations {
+            answers_last: 10_000.0,
+            ..seen(None, 100.0)
         };
-        let many = |answers, answers_last| WindowSample {
-            queued_and_unread: 600,
-            answers_last,
-            ..sample(None, answers)
-        };
-        for (before, some) in [
-            (sample(None, 0.0), few),
-            (sample(None, 0.0), many(10_000.0, 10_000.0)),
-            (sample(None, 0.0), many(100.0, 10_000.0)),
-            (sample(None, 11_000.0), many(100.0, 100.0)),
+        for (before, now, queued) in [
+            (0.0, seen(None, 0.0), CROWD_LEAST),
+            (0.0, seen(None, 10_000.0), 600),
+            (0.0, rising, 600),
+            (11_000.0, seen(None, 100.0), 600),
         ] {
             let mut other = super::tests::window(10_000);
-            other.step(before);
+            other.step(seen(None, before), 0, STEP);
             for _ in 0..10 {
-                assert!(!other.step(some).was_full, "{some:?}");
+                assert!(!other.step(now, queued, STEP).was_full, "{now:?}");
             }
         }
     }
@@ -327,10 +303,14 @@ mod tests {
             steps in proptest::collection::vec((0u64..2_000, 0usize..20_000, 0.0f64..1e7, 0.0f64..1e7, 0u64..5_000), 0..200),
         ) {
             let mut window = window(most);
-            for (wait, queued_and_unread, answers, answers_last, took) in steps {
-                let wait = (wait % 3 > 0).then(|| Duration::from_millis(wait));
-                let took = Duration::from_millis(took);
-                let advice = window.step(WindowSample { wait, queued_and_unread, answers, answers_last, took });
+            for (wait, queued, answers, answers_last, took) in steps {
+                let seen = Observations {
+                    wait: (wait % 3 > 0).then(|| Duration::from_millis(wait)),
+                    unread: UnreadEstimate::of(queued / 2, queued, queued),
+                    answers,
+                    answers_last,
+                };
+                let advice = window.step(seen, queued, Duration::from_millis(took));
                 prop_assert!(advice.in_flight_max <= most as u64);
                 prop_assert!(advice.in_flight_max >= IN_FLIGHT_LEAST.min(most) as u64);
                 prop_assert!((10..=100).contains(&advice.weight));

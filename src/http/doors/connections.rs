@@ -196,7 +196,7 @@ impl ConnectionTable {
         let quiet =
             !came && !waited_for && self.thread.leaving.get() == DrainState::No && self.all_rest();
         if quiet {
-            self.publish_unread(UnreadEstimate::default());
+            self.forget_unread();
         }
         self.thread.quiet.set(quiet);
     }
@@ -237,7 +237,7 @@ impl ConnectionTable {
             .answered
             .fetch_add(answered as u64, Relaxed);
         if self.thread.leaving.get() != DrainState::No {
-            self.publish_unread(UnreadEstimate::default());
+            self.forget_unread();
             return;
         }
         let shared = &self.thread.shared;
@@ -291,6 +291,12 @@ impl ConnectionTable {
         let unread = watch.step(seen);
         self.publish_unread(unread);
         unread
+    }
+
+    /// Forgets the estimates: nobody will look again soon, and an old one must not count as the step before the next.
+    fn forget_unread(&self) {
+        self.unread_watch.take();
+        self.publish_unread(UnreadEstimate::default());
     }
 
     /// Publishes this thread's part of the unread requests of its door.

@@ -2,10 +2,10 @@
 //! It runs twenty times a second, beside the accept loop; Retry-After is computed once a second.
 
 use super::listener::Listener;
-use crate::admission::connection_limit::Observations;
+use crate::admission::observations::Observations;
 use crate::admission::retry_after::RetryAfterEstimator;
 use crate::admission::unread::UnreadEstimate;
-use crate::admission::window::{Window, WindowSample, WindowSettings};
+use crate::admission::window::{Window, WindowSettings};
 use crate::clock::Moment;
 use crate::http::door_settings::Settings;
 use crate::http::door_state::{DoorState, QUIET_LOOK, STEP};
@@ -80,16 +80,6 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let seen = shared.waits.take();
         window.set_most(load.connections_max.load(Relaxed));
         let queued = kernel::queued(listener).unwrap_or_default();
-        let advice = window.step(WindowSample {
-            wait: seen.map(|seen| seen.p90),
-            queued_and_unread: queued + load.unread_least.load(Relaxed),
-            answers,
-            answers_last: pace.last(),
-            took,
-        });
-        load.in_flight_max.store(advice.in_flight_max, Relaxed);
-        load.weight.store(advice.weight, Relaxed);
-        load.was_full.store(advice.was_full, Relaxed);
         let observed = Observations {
             wait: seen.map(|seen| seen.p90),
             unread: UnreadEstimate {
@@ -99,6 +89,10 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             answers,
             answers_last: pace.last(),
         };
+        let advice = window.step(observed, queued, took);
+        load.in_flight_max.store(advice.in_flight_max, Relaxed);
+        load.weight.store(advice.weight, Relaxed);
+        load.was_full.store(advice.was_full, Relaxed);
         let has_room = look(shared, settings, observed, now);
         if has_room {
             // The limit may have risen.
