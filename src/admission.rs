@@ -79,11 +79,11 @@ impl Admission {
 
     /// Returns whether one more connection may be accepted now.
     pub fn has_room(&self) -> bool {
-        self.inside < self.limit.get() && !self.is_full()
+        self.inside < self.limit.get() && !self.all_places_taken()
     }
 
     /// Returns whether the largest number of connections is open, frozen ones included.
-    pub fn is_full(&self) -> bool {
+    pub fn all_places_taken(&self) -> bool {
         self.inside + self.frozen >= self.most
     }
 
@@ -154,7 +154,7 @@ mod tests {
         door.set_most(3);
         assert!(door.has_room() && door.limit() == 3);
         door.set_most(1);
-        assert!(!door.has_room() && door.is_full() && door.limit() == 1);
+        assert!(!door.has_room() && door.all_places_taken() && door.limit() == 1);
         door.leave();
         door.leave();
         assert!(door.has_room());

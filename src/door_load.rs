@@ -34,7 +34,7 @@ pub struct DoorLoad {
     /// Share of the door's usual traffic that it asks balancers for, in percent.
     pub weight: AtomicU64,
     /// Whether requests waited too long, or too many waited, within the last minute.
-    pub was_full: AtomicBool,
+    pub was_overloaded: AtomicBool,
     /// When a balancer last asked how much it may send, by the monotonic clock in milliseconds; 0 if none has.
     pub asked_at: AtomicU64,
 }
@@ -54,7 +54,7 @@ impl DoorLoad {
             retry_after_ms: AtomicU64::new(0),
             in_flight_max: AtomicU64::new(0),
             weight: AtomicU64::new(0),
-            was_full: AtomicBool::new(false),
+            was_overloaded: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),
         }
     }

@@ -36,7 +36,7 @@ const AHEAD_RISE: f64 = 1.05;
 const FORGETS_HALF: Duration = Duration::from_secs(60);
 
 /// Time for which a door whose requests waited too long takes no more connections than it is known to serve.
-const FULL_FOR: Duration = Duration::from_secs(60);
+const OVERLOADED_FOR: Duration = Duration::from_secs(60);
 
 /// Share of the distance to its goal that the window moves in a step.
 const WINDOW_UP: f64 = 0.25;
@@ -56,8 +56,8 @@ pub struct Window {
     long: u32,
     /// Consecutive steps with too many that wait.
     crowds: u32,
-    /// Time for which the door still counts as full.
-    full_for: Duration,
+    /// Time for which the door still counts as overloaded.
+    overloaded_for: Duration,
     size: f64,
     weight: f64,
 }
@@ -71,7 +71,7 @@ pub struct Advice {
     pub weight: u64,
     /// Whether requests waited too long, or too many waited, within the last minute: what the door can take is known then, and it
     /// is no more than `in_flight_max`.
-    pub was_full: bool,
+    pub was_overloaded: bool,
 }
 
 impl Window {
@@ -83,7 +83,7 @@ impl Window {
             ahead: AHEAD_MAX,
             long: 0,
             crowds: 0,
-            full_for: Duration::ZERO,
+            overloaded_for: Duration::ZERO,
             size: 0.0,
             weight: 100.0,
         };
@@ -107,7 +107,7 @@ impl Window {
         self.long = if wait > target { self.long + 1 } else { 0 };
         self.crowds = if is_crowd { self.crowds + 1 } else { 0 };
         let mut weight = 100.0;
-        self.full_for = self.full_for.saturating_sub(took);
+        self.overloaded_for = self.overloaded_for.saturating_sub(took);
         if self.long >= LONG_STEPS {
             self.shown = seen.answers;
             weight = 100.0 * target.as_secs_f64() / wait.as_secs_f64();
@@ -116,7 +116,7 @@ impl Window {
             self.shown = seen.answers.max(self.shown * kept);
         }
         if self.long >= LONG_STEPS || self.crowds >= CROWD_STEPS {
-            self.full_for = FULL_FOR;
+            self.overloaded_for = OVERLOADED_FOR;
             self.ahead = 1.0;
         } else if wait < target * 3 / 4 {
             self.ahead = (self.ahead * AHEAD_RISE).min(AHEAD_MAX);
@@ -137,7 +137,7 @@ impl Window {
         Advice {
             in_flight_max: self.size.round() as u64,
             weight: self.weight.round() as u64,
-            was_full: !self.full_for.is_zero(),
+            was_overloaded: !self.overloaded_for.is_zero(),
         }
     }
 
@@ -194,7 +194,7 @@ mod tests {
         let least = Advice {
             in_flight_max: IN_FLIGHT_LEAST as u64,
             weight: 100,
-            was_full: false,
+            was_overloaded: false,
         };
         assert_eq!(window.advice(), least);
         assert_eq!(super::tests::window(7).advice().in_flight_max, 7);
@@ -240,33 +240,43 @@ mod tests {
     }
 
     #[test]
-    fn a_door_was_full_for_a_minute_after_its_requests_waited_too_long() {
+    fn a_door_was_overloaded_for_a_minute_after_its_requests_waited_too_long() {
         let mut window = window(10_000);
         for _ in 0..LONG_STEPS - 1 {
             assert!(
-                !window.step(seen(Some(MAX), 1_000.0), 0, STEP).was_full,
+                !window
+                    .step(seen(Some(MAX), 1_000.0), 0, STEP)
+                    .was_overloaded,
                 "a stall"
             );
         }
-        assert!(window.step(seen(Some(MAX), 1_000.0), 0, STEP).was_full);
-        let steps = FULL_FOR.as_millis() / STEP.as_millis();
+        assert!(
+            window
+                .step(seen(Some(MAX), 1_000.0), 0, STEP)
+                .was_overloaded
+        );
+        let steps = OVERLOADED_FOR.as_millis() / STEP.as_millis();
         for _ in 1..steps {
-            assert!(window.step(seen(None, 1_000.0), 0, STEP).was_full);
+            assert!(window.step(seen(None, 1_000.0), 0, STEP).was_overloaded);
         }
-        assert!(!window.step(seen(None, 1_000.0), 0, STEP).was_full);
+        assert!(!window.step(seen(None, 1_000.0), 0, STEP).was_overloaded);
         // A door that sleeps takes long steps.
         (0..LONG_STEPS).for_each(|_| {
             window.step(seen(Some(MAX), 1_000.0), 0, STEP);
         });
-        assert!(!window.step(seen(None, 0.0), 0, FULL_FOR).was_full);
+        assert!(
+            !window
+                .step(seen(None, 0.0), 0, OVERLOADED_FOR)
+                .was_overloaded
+        );
     }
 
     #[test]
     fn a_crowd_is_known_by_who_waits_before_they_have_waited() {
         let mut window = window(10_000);
         let quick = seen(Some(MAX / 4), 10_000.0);
-        assert!(!window.step(quick, 601, STEP).was_full, "a stall");
-        assert!(window.step(quick, 601, STEP).was_full);
+        assert!(!window.step(quick, 601, STEP).was_overloaded, "a stall");
+        assert!(window.step(quick, 601, STEP).was_overloaded);
         assert_eq!(window.advice().weight, 100);
         // Those who wait at the door and those who are inside count alike.
         let unread = Observations {
@@ -275,7 +285,7 @@ mod tests {
         };
         let mut inside = super::tests::window(10_000);
         inside.step(unread, 300, STEP);
-        assert!(inside.step(unread, 300, STEP).was_full);
+        assert!(inside.step(unread, 300, STEP).was_overloaded);
         // Those who are answered within the wait are no crowd, nor are a few before a door that has answered nothing, nor many
         // before one that has shown, or shows now, that it can answer them.
         let rising = Observations {
@@ -291,7 +301,7 @@ mod tests {
             let mut other = super::tests::window(10_000);
             other.step(seen(None, before), 0, STEP);
             for _ in 0..10 {
-                assert!(!other.step(now, queued, STEP).was_full, "{now:?}");
+                assert!(!other.step(now, queued, STEP).was_overloaded, "{now:?}");
             }
         }
     }

@@ -109,13 +109,13 @@ fn requests(load: &DoorLoad) -> u64 {
 }
 
 /// The connections that the door admits, and as many newcomers as it can take in within the wait: for these it ends connections that
-/// have been idle for longest, or tells them that it is busy. A door that was full admits those that are open and ask nothing: most
-/// of its limit stands for phones that are idle, and all who ask at once, also those whom it has taken in, are to be no more than
-/// it can answer in time.
+/// have been idle for longest, or tells them that it is busy. A door that was overloaded admits those that are open and ask nothing:
+/// most of its limit stands for phones that are idle, and all who ask at once, also those whom it has taken in, are to be no more
+/// than it can answer in time.
 fn connections(load: &DoorLoad) -> u64 {
     let limit = load.limit.load(Relaxed);
     let unread = load.unread_least.load(Relaxed);
-    let admitted = match load.was_full.load(Relaxed) {
+    let admitted = match load.was_overloaded.load(Relaxed) {
         true => limit.min(load.open_connections().saturating_sub(unread)),
         false => limit,
     };
@@ -174,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn a_door_that_was_full_admits_who_is_open_and_idle() {
+    fn a_door_that_was_overloaded_admits_who_is_open_and_idle() {
         let load = DoorLoad::new(10_000, 2);
         load.in_flight_max.store(100, Relaxed);
         load.open[0].store(400, Relaxed);
         load.open[1].store(50, Relaxed);
         assert_eq!(connections(&load), 10_100);
-        load.was_full.store(true, Relaxed);
+        load.was_overloaded.store(true, Relaxed);
         assert_eq!(connections(&load), 550);
         load.unread_least.store(430, Relaxed);
         assert_eq!(connections(&load), 120);

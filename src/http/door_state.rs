@@ -59,9 +59,9 @@ pub(super) struct DoorState {
     /// Connections that the limit leaves room for.
     pub(super) spare: AtomicUsize,
     /// Whether the acceptor found the door full.
-    pub(super) is_shut: AtomicBool,
+    pub(super) has_no_room: AtomicBool,
     /// Whether the door was full a moment ago: newcomers beyond the room that it has now are surplus.
-    pub(super) is_crowded: AtomicBool,
+    pub(super) had_no_room_lately: AtomicBool,
     /// The thread that refuses connections of a full door.
     pub(super) responder: OnceLock<std::thread::Thread>,
     /// Frozen connections with an unread request, for the responder.
@@ -77,9 +77,9 @@ pub(super) struct DoorState {
     /// New connections of a full door: in the kernel's queue, or refused in this step.
     pub(super) waiting: AtomicUsize,
     /// Whether the largest number of connections is open, frozen ones included.
-    pub(super) is_full: AtomicBool,
+    pub(super) all_places_taken: AtomicBool,
     /// Whether requests waited for more than half of the target in the last step with samples.
-    pub(super) is_slow: AtomicBool,
+    pub(super) waits_are_long: AtomicBool,
     /// Bytes of bodies that are gathered, or read ahead of their answers.
     pub(super) body_bytes: AtomicUsize,
     /// TLS of the door; None for plain HTTP.

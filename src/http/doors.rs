@@ -73,8 +73,8 @@ impl BoundListener {
         let shared = Arc::new(DoorState {
             door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
             load,
-            is_shut: AtomicBool::new(false),
-            is_crowded: AtomicBool::new(false),
+            has_no_room: AtomicBool::new(false),
+            had_no_room_lately: AtomicBool::new(false),
             responder: OnceLock::new(),
             handed: Mutex::default(),
             handed_max: AtomicUsize::new(0),
@@ -92,8 +92,8 @@ impl BoundListener {
             surplus: AtomicUsize::new(0),
             spare: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            is_full: AtomicBool::new(false),
-            is_slow: AtomicBool::new(false),
+            all_places_taken: AtomicBool::new(false),
+            waits_are_long: AtomicBool::new(false),
             body_bytes: AtomicUsize::new(0),
             tls: self.tls,
         });
@@ -261,7 +261,7 @@ async fn accept(
             tokio::task::yield_now().await;
         }
         let has_room = shared.door().has_room();
-        shared.is_shut.store(!has_room, Relaxed);
+        shared.has_no_room.store(!has_room, Relaxed);
         if !has_room {
             // The controller of a full door must run.
             shared.stir();

@@ -253,13 +253,13 @@ impl ConnectionTable {
         let unread = self.estimate_unread();
         // The few who were answered may have waited long for another reason.
         let is_idle = unread.likely == 0 && answered <= pace / 2;
-        match !shared.is_slow.load(Relaxed) || is_idle {
+        match !shared.waits_are_long.load(Relaxed) || is_idle {
             true => self.ask_again(pace / 2 + AGAIN_LEAST, true),
             false => self.ask_again(shared.handed_max.load(Relaxed), false),
         }
         // Room for a few newcomers in a step: each costs five answers.
         let waiting_now = waiting.min(limit / THAW_PART + 1).saturating_sub(gone);
-        let full = shared.is_full.load(Relaxed);
+        let full = shared.all_places_taken.load(Relaxed);
         if full {
             // Frozen ones would keep their places.
             self.close_idle(waiting_now);
@@ -282,7 +282,8 @@ impl ConnectionTable {
         let shared = &self.thread.shared;
         let now = Instant::now();
         let took = now.saturating_duration_since(self.stepped.replace(now));
-        let may_wait = shared.is_slow.load(Relaxed) || shared.load.was_full.load(Relaxed);
+        let may_wait =
+            shared.waits_are_long.load(Relaxed) || shared.load.was_overloaded.load(Relaxed);
         let mut watch = self.unread_watch.borrow_mut();
         let seen = match watch.is_due(took >= STEP * 3 / 2, may_wait) {
             true => self.sample_unread(),

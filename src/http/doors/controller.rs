@@ -54,7 +54,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut quiet_steps = 0;
     let load = &*shared.load;
-    let mut was_shut = None;
+    let mut had_no_room_at = None;
     loop {
         if quiet_steps < QUIET_STEPS {
             step.tick().await;
@@ -92,18 +92,18 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let advice = window.step(observed, queued, took);
         load.in_flight_max.store(advice.in_flight_max, Relaxed);
         load.weight.store(advice.weight, Relaxed);
-        load.was_full.store(advice.was_full, Relaxed);
+        load.was_overloaded.store(advice.was_overloaded, Relaxed);
         let has_room = look(shared, settings, observed, now);
         if has_room {
             // The limit may have risen.
             shared.left.notify_one();
         }
         if !has_room {
-            was_shut = Some(now);
+            had_no_room_at = Some(now);
         }
-        let is_crowded =
-            was_shut.is_some_and(|shut| now.saturating_duration_since(shut) < CROWD_LOOK);
-        shared.is_crowded.store(is_crowded, Relaxed);
+        let had_no_room_lately =
+            had_no_room_at.is_some_and(|at| now.saturating_duration_since(at) < CROWD_LOOK);
+        shared.had_no_room_lately.store(had_no_room_lately, Relaxed);
         let admitted = admissions.step(load.accepted.load(Relaxed), now);
         // Connections that can be admitted within half of the wait stay in the queue; the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
@@ -116,7 +116,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
         let frozen = load.frozen.load(Relaxed) > 0;
-        if is_crowded || frozen {
+        if had_no_room_lately || frozen {
             shared.wake_responder();
         }
         shared.metrics.queued.store(queued as u64, Relaxed);
@@ -128,7 +128,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             && seen.is_none()
             && queued == 0
             && load.unread.load(Relaxed) == 0
-            && !is_crowded
+            && !had_no_room_lately
             && !must_make_room;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
@@ -145,8 +145,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             }
         }
         let queue_delay_target = settings.admission.queue_delay_target;
-        let is_slow = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
-        if queued + told > 0 && (is_slow || !has_room) {
+        let are_late = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
+        if queued + told > 0 && (are_late || !has_room) {
             second.full = true;
             // A balancer sends as many at once as it was told.
             let least = match load.has_balancer(Moment::now()) {
@@ -154,7 +154,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
                 false => BACKLOG_LEAST,
             };
             let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
-            let fitting = match is_crowded && shared.keeps_up.load(Relaxed) {
+            let fitting = match had_no_room_lately && shared.keeps_up.load(Relaxed) {
                 true => settings.backlog,
                 false => fitting_backlog(taken_in, settings.admission.queue_delay_target, least),
             };
@@ -176,8 +176,8 @@ fn look(shared: &DoorState, settings: &Settings, observed: Observations, now: In
     let mut door = shared.door();
     door.set_most(shared.load.connections_max.load(Relaxed));
     if let Some(wait) = observed.wait {
-        let is_slow = wait > settings.admission.queue_delay_target / 2;
-        shared.is_slow.store(is_slow, Relaxed);
+        let waits_are_long = wait > settings.admission.queue_delay_target / 2;
+        shared.waits_are_long.store(waits_are_long, Relaxed);
     }
     door.adjust(observed, now);
     let (limit, inside) = (door.limit(), door.inside());
@@ -186,7 +186,9 @@ fn look(shared: &DoorState, settings: &Settings, observed: Observations, now: In
     shared
         .spare
         .store((limit * 4 / 5).saturating_sub(inside), Relaxed);
-    shared.is_full.store(door.is_full(), Relaxed);
+    shared
+        .all_places_taken
+        .store(door.all_places_taken(), Relaxed);
     shared.load.limit.store(limit, Relaxed);
     shared.load.frozen.store(door.frozen(), Relaxed);
     door.has_room()

@@ -82,20 +82,20 @@ impl Responder {
         kernel::step_back(self.niceness + self.share.niceness());
         let _ = self.shared.responder.set(std::thread::current());
         while *self.stage.borrow() == ShutdownPhase::Open {
-            let is_full = self.is_full();
+            let refuses_newcomers = self.refuses_newcomers();
             self.take_frozen();
-            if !is_full && self.held.is_empty() && self.put_off.is_empty() {
+            if !refuses_newcomers && self.held.is_empty() && self.put_off.is_empty() {
                 self.shared.keeps_up.store(false, Relaxed);
                 // The threads that find the door full, or close it, wake this thread.
                 std::thread::park_timeout(PARKED_MAX);
                 continue;
             }
-            let (queued, has_more) = match is_full {
+            let (queued, has_more) = match refuses_newcomers {
                 true => self.take_surplus(),
                 false => (0, false),
             };
             let is_short = has_more || queued <= self.shared.left_in_queue();
-            let keeps_up = is_full && self.share.has_time() && is_short;
+            let keeps_up = refuses_newcomers && self.share.has_time() && is_short;
             self.shared.keeps_up.store(keeps_up, Relaxed);
             self.look_at_held();
             if has_more {
@@ -103,7 +103,7 @@ impl Responder {
                 continue;
             }
             match (self.held.is_empty(), queued) {
-                (true, 0) if is_full && self.shared.load.frozen.load(Relaxed) == 0 => {
+                (true, 0) if refuses_newcomers && self.shared.load.frozen.load(Relaxed) == 0 => {
                     kernel::readable_within(&self.listener, LONG_LOOK);
                 }
                 // Who hands a connection over wakes this thread.
@@ -133,8 +133,8 @@ impl Responder {
     }
 
     /// Returns whether the door is full, or was a moment ago.
-    fn is_full(&self) -> bool {
-        self.shared.is_shut.load(Relaxed) || self.shared.is_crowded.load(Relaxed)
+    fn refuses_newcomers(&self) -> bool {
+        self.shared.has_no_room.load(Relaxed) || self.shared.had_no_room_lately.load(Relaxed)
     }
 
     /// Takes a batch of connections that would wait too long. Returns the number left in the queue, and whether the batch was
