@@ -162,13 +162,13 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "head_timeout",
         "5s",
         "100ms to 5m",
-        "time for a request's head, and for a new connection's first byte",
+        "time for the rest of a request's head, and for a TLS handshake",
     ),
     (
         "idle_timeout",
         "60s",
         "100ms to 1h",
-        "time between two requests of a connection",
+        "time between two requests of a connection, and before its first",
     ),
     (
         "stall_timeout",

@@ -164,8 +164,10 @@ impl ThreadState {
 /// Phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestPhase {
+    /// No byte has come yet, as on a connection that a browser opened ahead of its request.
+    New,
     Idle,
-    /// A head has begun and not ended, or the connection is new.
+    /// A head has begun and not ended, or a TLS handshake.
     Head,
     Answering,
 }
@@ -236,14 +238,18 @@ pub struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// Returns the state of a new connection, which waits for its first head. `nth` is its index in the table.
+    /// Returns the state of a new connection. `nth` is its index in the table.
     pub(super) fn new(thread: Rc<ThreadState>, socket: RawFd, nth: usize) -> ConnectionState {
+        let phase = match thread.shared.tls {
+            Some(_) => RequestPhase::Head,
+            None => RequestPhase::New,
+        };
         let (now, limit) = (thread.clock.get(), thread.settings.head_timeout);
         ConnectionState {
             thread,
             socket,
             nth: Cell::new(nth),
-            phase: Cell::new(RequestPhase::Head),
+            phase: Cell::new(phase),
             since: Cell::new(now),
             moved: Cell::new(now),
             limit: Cell::new(limit),
@@ -264,6 +270,11 @@ impl ConnectionState {
             certificate: Cell::new(None),
             key: Cell::new(None),
         }
+    }
+
+    /// Ends the TLS handshake: the connection waits for its first request.
+    pub(super) fn handshake_done(&self) {
+        self.enter(RequestPhase::New);
     }
 
     /// Begins an answer, which may take `limit` from the end of the head.
@@ -324,7 +335,7 @@ impl ConnectionState {
 
     /// Records that bytes came in. Returns whether to report how long they waited.
     pub fn heard(&self) -> bool {
-        if self.phase.get() == RequestPhase::Idle {
+        if self.asks_nothing() {
             self.enter(RequestPhase::Head);
         }
         self.moved.set(self.thread.clock.get());
@@ -361,7 +372,7 @@ impl ConnectionState {
         let phase = now.saturating_duration_since(self.since.get());
         let still = now.saturating_duration_since(self.moved.get());
         match self.phase.get() {
-            RequestPhase::Idle
+            RequestPhase::New | RequestPhase::Idle
                 if phase > self.thread.fitting(settings.idle_timeout, IDLE_LEAST) =>
             {
                 Some(CloseReason::Idle)
@@ -465,7 +476,11 @@ impl ConnectionState {
 
     /// Returns whether hyper holds nothing of a request or an answer.
     pub fn may_rest(&self) -> bool {
-        self.phase.get() == RequestPhase::Idle && !self.owes.get() && !self.resting.get()
+        self.asks_nothing() && !self.owes.get() && !self.resting.get()
+    }
+
+    fn asks_nothing(&self) -> bool {
+        matches!(self.phase.get(), RequestPhase::New | RequestPhase::Idle)
     }
 
     /// Stores the waker of the connection's task.

@@ -134,6 +134,46 @@ fn slow_heads_and_silent_connections_are_ended_while_others_are_served() {
 }
 
 #[test]
+fn a_connection_that_was_opened_ahead_of_its_request_is_served() {
+    let scene = Scene::new(&["head_timeout=300ms"]);
+    let address = scene.node.address(Door::Resident);
+    let mut early = Connection::to(address);
+    let mut slow = Connection::to(address);
+    slow.send("GET /v1/code HTTP/1.1\r\n");
+    // It was opened later, and has run out of time.
+    slow.ended();
+    early.send(Ask::get("/v1/code").bearer(&scene.session).bytes());
+    assert_eq!(early.answer().state(), "unknown");
+}
+
+#[test]
+fn many_that_are_idle_since_the_same_moment_are_all_closed() {
+    let scene = Scene::new(&["idle_timeout=300ms"]);
+    let address = scene.node.address(Door::Resident);
+    let ask = Ask::get("/v1/code").bearer(&scene.session).bytes();
+    let crowd: Vec<Connection> = (0..100)
+        .map(|nth| {
+            let mut one = Connection::to(address);
+            // Every other one has never asked.
+            if nth % 2 == 0 {
+                one.send(&ask);
+                assert_eq!(one.answer().state(), "unknown");
+            }
+            one
+        })
+        .collect();
+    for one in crowd {
+        assert_eq!(one.ended(), b"");
+    }
+    let closed = || {
+        let name = "liangma_connections_closed_total{door=\"resident\",reason=\"idle\"}";
+        scene.node.meter(name)
+    };
+    assert_eq!(closed(), 100.0);
+    scene.is_well();
+}
+
+#[test]
 fn a_body_that_stops_coming_is_given_up() {
     let scene = Scene::new(&["stall_timeout=300ms"]);
     let scanner = scene.node.seals().scanner();

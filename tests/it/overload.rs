@@ -353,8 +353,9 @@ fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
         std::thread::sleep(Duration::from_millis(100));
         slow.send("\r\n");
         slow.answer().refuses(404, "not_found");
-        let silent = Connection::to(node.address(Door::Resident));
-        assert_eq!(silent.ended(), b"");
+        let mut begun = Connection::to(node.address(Door::Resident));
+        begun.send("GET /nothing HTTP/1.1\r\n");
+        assert_eq!(begun.ended(), b"");
         // The wait in the kernel is seen at once.
         let wait = "liangma_queue_delay_seconds{door=\"resident\",quantile=\"0.99\"}";
         node.halt();

@@ -75,8 +75,8 @@ impl Transport for TlsStream<TcpStream> {
     }
 }
 
-/// Performs the TLS handshake of one connection before its first request. The time limit of the first head covers both. Returns
-/// None if the handshake failed.
+/// Performs the TLS handshake of one connection before its first request. `head_timeout` limits it. Returns None if the handshake
+/// failed.
 pub async fn shake_hands(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -104,6 +104,7 @@ pub async fn shake_hands(
     };
     state.thread.shook_hands(outcome);
     let stream = stream?;
+    state.handshake_done();
     let certificates = stream.get_ref().1.peer_certificates();
     if let Some([own, ..]) = certificates {
         state.certificate.set(Some(CertificateDigest::of(own)));
