@@ -142,7 +142,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "backlog",
-        "256",
+        "1024",
         "1 to 65535",
         "longest accept queue of a door in the kernel; an overloaded door shortens it, because clients in a long queue have often left",
     ),

@@ -60,7 +60,8 @@ pub(super) struct DoorState {
     pub(super) spare: AtomicUsize,
     /// Whether the acceptor found the door full.
     pub(super) has_no_room: AtomicBool,
-    /// Whether the door was full a moment ago: newcomers beyond the room that it has now are surplus.
+    /// Whether newcomers found no room, or came faster than the door takes them in, within the last second: those beyond the room
+    /// that it has now are surplus.
     pub(super) had_no_room_lately: AtomicBool,
     /// The thread that refuses connections of a full door.
     pub(super) responder: OnceLock<std::thread::Thread>,
@@ -74,6 +75,8 @@ pub(super) struct DoorState {
     pub(super) keeps_up: AtomicBool,
     /// New connections that the responder leaves in the kernel's queue at least.
     pub(super) patient: AtomicUsize,
+    /// The most that it leaves there, so that the queue does not overflow.
+    pub(super) left_max: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.
     pub(super) waiting: AtomicUsize,
     /// Whether the largest number of connections is open, frozen ones included.
@@ -98,7 +101,8 @@ impl DoorState {
         let active = open.saturating_sub(self.load.frozen.load(Relaxed));
         let room = self.load.limit.load(Relaxed).saturating_sub(active);
         let places = self.load.connections_max.load(Relaxed).saturating_sub(open);
-        self.patient.load(Relaxed).max(room.min(places))
+        let left = self.patient.load(Relaxed).max(room.min(places));
+        left.min(self.left_max.load(Relaxed))
     }
 
     /// Returns whether the responder has time to refuse a frozen connection.

@@ -81,6 +81,7 @@ impl BoundListener {
             told_frozen: AtomicU64::new(0),
             keeps_up: AtomicBool::new(false),
             patient: AtomicUsize::new(0),
+            left_max: AtomicUsize::new(self.settings.backlog as usize / 2),
             left: Notify::new(),
             steers: Notify::new(),
             looks: (0..threads).map(|_| Notify::new()).collect(),

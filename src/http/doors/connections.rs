@@ -275,8 +275,14 @@ impl ConnectionTable {
             true => self.ask_again(pace / 2 + AGAIN_LEAST, true),
             false => self.ask_again(shared.handed_max.load(Relaxed), false),
         }
-        // Room for a few newcomers in a step: each costs five answers.
-        let waiting_now = waiting.min(limit / THAW_PART + 1).saturating_sub(gone);
+        let closes = (answered / ANSWERS_PER_CLOSE).max(1);
+        // Room for a few newcomers in a step, and for hardly any while requests wait: each costs five answers.
+        let waits_are_long = shared.waits_are_long.load(Relaxed);
+        let most = match waits_are_long {
+            true => closes,
+            false => limit / THAW_PART + 1,
+        };
+        let waiting_now = waiting.min(most).saturating_sub(gone);
         let full = shared.all_places_taken.load(Relaxed);
         if full {
             // Frozen ones would keep their places.
@@ -287,8 +293,10 @@ impl ConnectionTable {
         if self.thread.frozen.get() > 0 {
             let spare = part(shared.spare.load(Relaxed));
             if waiting > 0 || spare == 0 {
-                let closes = (answered / ANSWERS_PER_CLOSE).max(1);
-                self.close_frozen(if full { waiting.max(closes) } else { closes });
+                self.close_frozen(match full && !waits_are_long {
+                    true => waiting.max(closes),
+                    false => closes,
+                });
             } else {
                 self.thaw_some(spare.min(limit / THAW_PART + 1));
             }

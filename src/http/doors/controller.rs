@@ -55,6 +55,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut quiet_steps = 0;
     let load = &*shared.load;
     let mut had_no_room_at = None;
+    let mut queue = QueueWatch::default();
     loop {
         if quiet_steps < QUIET_STEPS {
             step.tick().await;
@@ -98,9 +99,18 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             // The limit may have risen.
             shared.left.notify_one();
         }
-        if !has_room {
+        let overflows = queue.step(queued, backlog, shared.waits_are_long.load(Relaxed));
+        if !has_room || overflows {
             had_no_room_at = Some(now);
         }
+        // A balancer sends as many at once as it was told.
+        let told_max = match load.has_balancer(Moment::now()) {
+            true => advice.in_flight_max as usize,
+            false => 0,
+        };
+        shared
+            .left_max
+            .store((backlog as usize / 2).max(told_max), Relaxed);
         let had_no_room_lately =
             had_no_room_at.is_some_and(|at| now.saturating_duration_since(at) < CROWD_LOOK);
         shared.had_no_room_lately.store(had_no_room_lately, Relaxed);
@@ -148,11 +158,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let are_late = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
         if queued + told > 0 && (are_late || !has_room) {
             second.full = true;
-            // A balancer sends as many at once as it was told.
-            let least = match load.has_balancer(Moment::now()) {
-                true => (advice.in_flight_max as u32).max(BACKLOG_LEAST),
-                false => BACKLOG_LEAST,
-            };
+            let least = (told_max as u32).max(BACKLOG_LEAST);
             let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
             let fitting = match had_no_room_lately && shared.keeps_up.load(Relaxed) {
                 true => settings.backlog,
@@ -192,6 +198,22 @@ fn look(shared: &DoorState, settings: &Settings, observed: Observations, now: In
     shared.load.limit.store(limit, Relaxed);
     shared.load.frozen.store(door.frozen(), Relaxed);
     door.has_room()
+}
+
+/// Tells when the accept queue is about to overflow: who is not in it hears nothing.
+#[derive(Default)]
+struct QueueWatch {
+    was_long: bool,
+}
+
+impl QueueWatch {
+    /// Returns whether newcomers arrive faster than the door takes them in: more than half of the queue is taken, and was so a
+    /// step ago or requests wait. A burst that finds an idle door is no such queue.
+    fn step(&mut self, queued: usize, backlog: u32, waits_are_long: bool) -> bool {
+        let is_long = queued > backlog as usize / 2;
+        let was_long = std::mem::replace(&mut self.was_long, is_long);
+        is_long && (was_long || waits_are_long)
+    }
 }
 
 /// Returns the accept queue that can be served or refused within the allowed wait, at least `least`: clients that queue longer have
@@ -344,6 +366,17 @@ mod tests {
             pace.step(2_050 + 100 * (step - 149), start + STEP * step as u32);
         }
         assert_eq!(pace.last().round() as u64, 2_000);
+    }
+
+    #[test]
+    fn a_queue_that_stays_half_full_is_about_to_overflow_and_a_burst_is_not() {
+        let mut queue = QueueWatch::default();
+        assert!(!queue.step(200, 256, false), "a burst");
+        assert!(queue.step(129, 256, false));
+        assert!(!queue.step(128, 256, true), "half");
+        assert!(queue.step(129, 256, true), "requests wait");
+        assert!(!queue.step(0, 256, true));
+        assert!(!queue.step(256, 256, false), "another burst");
     }
 
     #[test]
