@@ -109,7 +109,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_closed_total",
         "counter",
         "door, reason",
-        "connections that the door closed: `idle`; `head` (slow, or a TLS handshake); `stalled` (no byte moved); `late` (the answer took too long as a whole); `evicted` (idle, or waiting for a body, while new connections waited); `body` (a request's body took too long)",
+        "connections that the door closed: `idle`; `head` (a request's head or a TLS handshake took too long); `stalled` (no byte moved); `late` (the answer took too long as a whole); `evicted` (idle, or waiting for a body, while new connections waited); `body` (a request's body took too long)",
     ),
     (
         "liangma_tls_handshakes_total",

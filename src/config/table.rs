@@ -144,7 +144,7 @@ pub const SETTINGS: &[(&str, &str, &str, &str)] = &[
         "backlog",
         "1024",
         "1 to 65535",
-        "longest accept queue of a door in the kernel; an overloaded door shortens it, because clients in a long queue have often left",
+        "longest accept queue of a door in the kernel; an overloaded door shortens it, because clients in a long queue have often left, unless it refuses all others as fast as they come",
     ),
     (
         "busy_answers_per_second",

@@ -20,9 +20,9 @@ pub struct Settings {
     pub admission: AdmissionSettings,
     /// Length of the kernel's accept queue. Clients in a long queue have often left.
     pub backlog: u32,
-    /// Time for a head, from its first byte or from the accept.
+    /// Time for the rest of a head, and for a TLS handshake.
     pub head_timeout: Duration,
-    /// Time between two requests.
+    /// Time between two requests, and before the first.
     pub idle_timeout: Duration,
     /// Time without a byte read or written while a request is answered.
     pub stall_timeout: Duration,

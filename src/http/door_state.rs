@@ -60,9 +60,9 @@ pub(super) struct DoorState {
     pub(super) spare: AtomicUsize,
     /// Whether the acceptor found the door full.
     pub(super) has_no_room: AtomicBool,
-    /// Whether newcomers found no room, or came faster than the door takes them in, within the last second: those beyond the room
-    /// that it has now are surplus.
-    pub(super) had_no_room_lately: AtomicBool,
+    /// Whether newcomers found no room, or came faster than the door takes them in, within the last second: those beyond what is
+    /// left in the queue are surplus.
+    pub(super) was_overrun: AtomicBool,
     /// The thread that refuses connections of a full door.
     pub(super) responder: OnceLock<std::thread::Thread>,
     /// Frozen connections with an unread request, for the responder.
@@ -75,7 +75,7 @@ pub(super) struct DoorState {
     pub(super) keeps_up: AtomicBool,
     /// New connections that the responder leaves in the kernel's queue at least.
     pub(super) patient: AtomicUsize,
-    /// The most that it leaves there, so that the queue does not overflow.
+    /// The most that it leaves there, for a second after the queue was about to overflow.
     pub(super) left_max: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.
     pub(super) waiting: AtomicUsize,
@@ -95,7 +95,7 @@ impl DoorState {
     }
 
     /// Returns how many new connections to leave in the kernel's queue for the door's threads: those that find room, or soon
-    /// will.
+    /// will, but no more than keep the queue from overflowing.
     pub(super) fn left_in_queue(&self) -> usize {
         let open = self.load.open_connections();
         let active = open.saturating_sub(self.load.frozen.load(Relaxed));

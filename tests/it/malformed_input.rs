@@ -135,7 +135,7 @@ fn slow_heads_and_silent_connections_are_ended_while_others_are_served() {
 
 #[test]
 fn a_connection_that_was_opened_ahead_of_its_request_is_served() {
-    let scene = Scene::new(&["head_timeout=300ms"]);
+    let scene = Scene::new(&["head_timeout=300ms", "resident_threads=1"]);
     let address = scene.node.address(Door::Resident);
     let mut early = Connection::to(address);
     let mut slow = Connection::to(address);
@@ -148,7 +148,7 @@ fn a_connection_that_was_opened_ahead_of_its_request_is_served() {
 
 #[test]
 fn many_that_are_idle_since_the_same_moment_are_all_closed() {
-    let scene = Scene::new(&["idle_timeout=300ms"]);
+    let scene = Scene::new(&["idle_timeout=3s", "resident_threads=1"]);
     let address = scene.node.address(Door::Resident);
     let ask = Ask::get("/v1/code").bearer(&scene.session).bytes();
     let crowd: Vec<Connection> = (0..100)

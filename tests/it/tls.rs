@@ -472,6 +472,10 @@ fn a_client_that_never_finishes_the_handshake_holds_nobody_up() {
     settings.extend(["head_timeout=1s".into(), "gate_connections_max=40".into()]);
     let node = node_of(&settings).node();
     let address = node.address(Door::Gate);
+    let mut early = Client::to(address, &ca.own, None).0;
+    while early.conn.is_handshaking() {
+        early.conn.complete_io(&mut early.sock).unwrap();
+    }
     let mut hello = Client::to(address, &ca.own, None);
     let mut wire = Vec::new();
     hello.0.conn.write_tls(&mut wire).unwrap();
@@ -493,6 +497,8 @@ fn a_client_that_never_finishes_the_handshake_holds_nobody_up() {
     }
     let closed = || node.meter("liangma_tls_handshakes_total{door=\"gate\",outcome=\"closed\"}");
     until("all are counted", || closed() >= 30.0);
+    // Who did, and asks later than that, is served.
+    assert_eq!(Client(early).ask(Ask::get("/nothing")).unwrap().0, 404);
     until("none is left", || {
         node.meter("liangma_connections{door=\"gate\"}") <= 2.0
     });

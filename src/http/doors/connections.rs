@@ -23,12 +23,20 @@ const REST_AFTER: Duration = Duration::from_secs(2);
 /// too, but never for this long. Where connections are above the limit, those between two requests make room without it.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Divides the connections of a thread into those whose idle time ends that one look closes, at least a few: thousands that were
-/// opened in the same moment would take all the time of a small machine in another one. A quarter of them while requests wait.
-const CLOSED_PART: usize = 64;
-const CLOSED_LEAST: usize = 16;
+/// Returns how many of a thread's connections one look closes for being idle: a part, at least a few, and a quarter of that while
+/// requests wait. Closing thousands that were opened in the same moment would take a small machine all its time.
+fn idle_closes_max(connections: usize, is_pressed: bool) -> usize {
+    const PART: usize = 64;
+    const LEAST: usize = 16;
+    let most = (connections / PART).max(LEAST);
+    if is_pressed { most / 4 } else { most }
+}
 
-/// Answers for each connection that is closed without need of its descriptor. Closing costs as much as two answers.
+/// Steps for which requests count as waiting after one was seen: a small sample may miss them.
+const PRESSED_STEPS: u32 = 4;
+
+/// Answers for each connection that makes room while requests wait, or without need of its descriptor. Closing costs as much as two
+/// answers.
 const ANSWERS_PER_CLOSE: usize = 40;
 
 /// Divides the limit of connections into those that are thawed in one step when there is room. Most frozen clients have left by
@@ -58,8 +66,12 @@ pub struct ConnectionTable {
     unread_watch: RefCell<UnreadWatch>,
     unread: Cell<UnreadEstimate>,
     looked: Cell<usize>,
+    /// Steps for which requests still count as waiting.
+    pressed: Cell<u32>,
     /// Time of the last step.
     stepped: Cell<Instant>,
+    /// Where the next look begins, so that no connection is passed over for long.
+    looks_from: Cell<usize>,
     /// Where the next choice of connections begins: of those to freeze, to thaw and to close.
     freezes_from: Cell<usize>,
     thaws_from: Cell<usize>,
@@ -75,7 +87,9 @@ impl ConnectionTable {
             unread_watch: RefCell::default(),
             unread: Cell::default(),
             looked: Cell::new(0),
+            pressed: Cell::new(0),
             stepped: Cell::new(Instant::now()),
+            looks_from: Cell::new(0),
             freezes_from: Cell::new(0),
             thaws_from: Cell::new(0),
             closes_from: Cell::new(0),
@@ -182,27 +196,31 @@ impl ConnectionTable {
                 }
             }
         }
-        let mut idle_closes = (self.connections.borrow().len() / CLOSED_PART).max(CLOSED_LEAST);
-        if self.thread.shared.waits_are_long.load(Relaxed) {
-            idle_closes /= 4;
-        }
-        for connection in self.connections.borrow().iter() {
-            if connection.frozen.get() && connection.awaits.get() == Awaits::Nothing {
+        let connections = self.connections.borrow();
+        let mut idle_closes = idle_closes_max(connections.len(), self.is_pressed());
+        let from = self.looks_from.get() % connections.len().max(1);
+        let (before, behind) = connections.split_at(from);
+        for connection in behind.iter().chain(before) {
+            let is_frozen = connection.frozen.get() && connection.awaits.get() == Awaits::Nothing;
+            if is_frozen || connection.closed.get() {
                 continue;
             }
-            if let Some(why) = connection.overdue(now) {
-                if why == CloseReason::Idle {
-                    if idle_closes == 0 {
-                        continue;
-                    }
+            match connection.overdue(now) {
+                Some(CloseReason::Idle) if idle_closes == 0 => {}
+                Some(CloseReason::Idle) => {
                     idle_closes -= 1;
+                    self.looks_from.set(connection.nth.get());
+                    self.close(connection, CloseReason::Idle);
                 }
-                self.close(connection, why);
-            } else if connection.may_rest() && now > connection.since.get() + REST_AFTER {
-                connection.rest.set(true);
-                connection.wake();
+                Some(why) => self.close(connection, why),
+                None if connection.may_rest() && now > connection.since.get() + REST_AFTER => {
+                    connection.rest.set(true);
+                    connection.wake();
+                }
+                None => {}
             }
         }
+        drop(connections);
         let came = self.thread.active.replace(false)
             || self.thread.heard.get() > 0
             || self.thread.answered.get() > 0;
@@ -277,8 +295,8 @@ impl ConnectionTable {
         }
         let closes = (answered / ANSWERS_PER_CLOSE).max(1);
         // Room for a few newcomers in a step, and for hardly any while requests wait: each costs five answers.
-        let waits_are_long = shared.waits_are_long.load(Relaxed);
-        let most = match waits_are_long {
+        let is_pressed = self.is_pressed();
+        let most = match is_pressed {
             true => closes,
             false => limit / THAW_PART + 1,
         };
@@ -293,7 +311,7 @@ impl ConnectionTable {
         if self.thread.frozen.get() > 0 {
             let spare = part(shared.spare.load(Relaxed));
             if waiting > 0 || spare == 0 {
-                self.close_frozen(match full && !waits_are_long {
+                self.close_frozen(match full && !is_pressed {
                     true => waiting.max(closes),
                     false => closes,
                 });
@@ -316,13 +334,24 @@ impl ConnectionTable {
             false => UnreadEstimate::default(),
         };
         let unread = watch.step(seen);
+        self.pressed.set(match unread.likely {
+            0 => self.pressed.get().saturating_sub(1),
+            _ => PRESSED_STEPS,
+        });
         self.publish_unread(unread);
         unread
+    }
+
+    /// Returns whether requests of admitted connections wait for long. Newcomers who waited in the queue of a full door, which has
+    /// nothing else to do, are no such requests.
+    fn is_pressed(&self) -> bool {
+        self.pressed.get() > 0 && self.thread.shared.waits_are_long.load(Relaxed)
     }
 
     /// Forgets the estimates: nobody will look again soon, and an old one must not count as the step before the next.
     fn forget_unread(&self) {
         self.unread_watch.take();
+        self.pressed.set(0);
         self.publish_unread(UnreadEstimate::default());
     }
 
@@ -491,4 +520,22 @@ fn chosen<K: Ord>(
         connections.truncate(most);
     }
     connections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_closes_a_part_of_the_idle_and_fewer_while_requests_wait() {
+        for (connections, is_pressed, most) in [
+            (0, false, 16),
+            (1_000, false, 16),
+            (10_000, false, 156),
+            (1_000, true, 4),
+            (10_000, true, 39),
+        ] {
+            assert_eq!(idle_closes_max(connections, is_pressed), most);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Interval at which Retry-After is computed, and time for which a door counts as crowded after it was full.
+/// Interval at which Retry-After is computed, and time for which newcomers are refused after there was no room for them.
 const CROWD_LOOK: Duration = Duration::from_secs(1);
 
 /// Steps without any traffic after which the controller pauses until there is some.
@@ -54,8 +54,10 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut quiet_steps = 0;
     let load = &*shared.load;
-    let mut had_no_room_at = None;
+    let mut overrun_at: Option<Instant> = None;
     let mut queue = QueueWatch::default();
+    let mut overflowed_at: Option<Instant> = None;
+    let mut is_cut = false;
     loop {
         if quiet_steps < QUIET_STEPS {
             step.tick().await;
@@ -99,21 +101,32 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             // The limit may have risen.
             shared.left.notify_one();
         }
+        // An idle door has no samples that could say so.
+        let is_idle = seen.is_none() && queued == 0 && observed.unread.likely == 0;
+        if is_idle && pace.last() == 0.0 {
+            shared.waits_are_long.store(false, Relaxed);
+        }
+        let lately = |at: Instant| now.saturating_duration_since(at) < CROWD_LOOK;
         let overflows = queue.step(queued, backlog, shared.waits_are_long.load(Relaxed));
+        if overflows {
+            overflowed_at = Some(now);
+            second.full = true;
+        }
         if !has_room || overflows {
-            had_no_room_at = Some(now);
+            overrun_at = Some(now);
         }
         // A balancer sends as many at once as it was told.
         let told_max = match load.has_balancer(Moment::now()) {
             true => advice.in_flight_max as usize,
             false => 0,
         };
-        shared
-            .left_max
-            .store((backlog as usize / 2).max(told_max), Relaxed);
-        let had_no_room_lately =
-            had_no_room_at.is_some_and(|at| now.saturating_duration_since(at) < CROWD_LOOK);
-        shared.had_no_room_lately.store(had_no_room_lately, Relaxed);
+        let left_max = match overflowed_at.is_some_and(lately) {
+            true => left_max(backlog as usize, told_max),
+            false => usize::MAX,
+        };
+        shared.left_max.store(left_max, Relaxed);
+        let was_overrun = overrun_at.is_some_and(lately);
+        shared.was_overrun.store(was_overrun, Relaxed);
         let admitted = admissions.step(load.accepted.load(Relaxed), now);
         // Connections that can be admitted within half of the wait stay in the queue; the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
@@ -126,7 +139,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
         let frozen = load.frozen.load(Relaxed) > 0;
-        if had_no_room_lately || frozen {
+        if was_overrun || frozen {
             shared.wake_responder();
         }
         shared.metrics.queued.store(queued as u64, Relaxed);
@@ -138,7 +151,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             && seen.is_none()
             && queued == 0
             && load.unread.load(Relaxed) == 0
-            && !had_no_room_lately
+            && !was_overrun
             && !must_make_room;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
@@ -158,9 +171,10 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let are_late = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
         if queued + told > 0 && (are_late || !has_room) {
             second.full = true;
+            is_cut = true;
             let least = (told_max as u32).max(BACKLOG_LEAST);
             let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
-            let fitting = match had_no_room_lately && shared.keeps_up.load(Relaxed) {
+            let fitting = match was_overrun && shared.keeps_up.load(Relaxed) {
                 true => settings.backlog,
                 false => fitting_backlog(taken_in, settings.admission.queue_delay_target, least),
             };
@@ -168,11 +182,11 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
                 queue_up_to(listener, &mut backlog, changed);
             }
         }
-        if now.saturating_duration_since(second.since) >= CROWD_LOOK
-            && !second.end(shared, now)
-            && backlog != settings.backlog
-        {
-            queue_up_to(listener, &mut backlog, settings.backlog);
+        if now.saturating_duration_since(second.since) >= CROWD_LOOK {
+            second.end(shared, now);
+            if !std::mem::take(&mut is_cut) && backlog != settings.backlog {
+                queue_up_to(listener, &mut backlog, settings.backlog);
+            }
         }
     }
 }
@@ -210,10 +224,16 @@ impl QueueWatch {
     /// Returns whether newcomers arrive faster than the door takes them in: more than half of the queue is taken, and was so a
     /// step ago or requests wait. A burst that finds an idle door is no such queue.
     fn step(&mut self, queued: usize, backlog: u32, waits_are_long: bool) -> bool {
-        let is_long = queued > backlog as usize / 2;
+        let is_long = queued > (backlog as usize).div_ceil(2);
         let was_long = std::mem::replace(&mut self.was_long, is_long);
         is_long && (was_long || waits_are_long)
     }
+}
+
+/// Returns how many newcomers the responder leaves in a queue that overflowed: half of it, or what a balancer may send at once,
+/// but never so many that nothing more fits in.
+fn left_max(backlog: usize, told_max: usize) -> usize {
+    backlog.div_ceil(2).max(told_max.min(backlog * 3 / 4))
 }
 
 /// Returns the accept queue that can be served or refused within the allowed wait, at least `least`: clients that queue longer have
@@ -312,8 +332,8 @@ impl SecondCounts {
         }
     }
 
-    /// Ends the second and sets Retry-After. Returns whether the door was full.
-    fn end(&mut self, shared: &DoorState, now: Instant) -> bool {
+    /// Ends the second and sets Retry-After.
+    fn end(&mut self, shared: &DoorState, now: Instant) {
         let took = now.saturating_duration_since(self.since);
         self.since = now;
         let full = std::mem::take(&mut self.full);
@@ -333,7 +353,6 @@ impl SecondCounts {
         let wait = self.estimator.step(turned, answered, full, took);
         let wait_ms = wait.as_millis() as u64;
         shared.load.retry_after_ms.store(wait_ms, Relaxed);
-        full
     }
 }
 
@@ -377,6 +396,20 @@ mod tests {
         assert!(queue.step(129, 256, true), "requests wait");
         assert!(!queue.step(0, 256, true));
         assert!(!queue.step(256, 256, false), "another burst");
+        assert!(!queue.step(1, 1, true), "the only place");
+    }
+
+    #[test]
+    fn of_a_queue_that_overflowed_half_is_left_or_what_a_balancer_may_send() {
+        for (backlog, told_max, left) in [
+            (1, 0, 1),
+            (256, 0, 128),
+            (256, 160, 160),
+            (256, 256, 192),
+            (1_024, 160, 512),
+        ] {
+            assert_eq!(left_max(backlog, told_max), left, "{backlog} {told_max}");
+        }
     }
 
     #[test]

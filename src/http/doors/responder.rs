@@ -1,4 +1,4 @@
-//! Refuses connections of a full door, by a thread of low priority that answers `busy` without handling the request
+//! Refuses connections of a full or overrun door, by a thread of low priority that answers `busy` without handling the request
 //! and closes them.
 //!
 //! It takes new ones from the kernel's queue in batches, except those that find room within the allowed wait, and from the
@@ -43,13 +43,17 @@ const LONG_LOOK: Duration = Duration::from_millis(100);
 /// The same while no processor time is left for answers, or nothing is held or queued: a look costs some too.
 const POOR_LOOK: Duration = Duration::from_millis(50);
 
+/// Time for which the thread must refuse newcomers as fast as they come before the queue may be long: what it saved up, it uses
+/// at once.
+const KEEPS_UP_FOR: Duration = Duration::from_secs(1);
+
 /// Bytes of a request that are looked at.
 const HEAD_BYTES: usize = 2048;
 
 /// Longest sleep while the door has room, in case no wake-up comes.
 const PARKED_MAX: Duration = Duration::from_secs(10);
 
-/// Refuses connections while its door is full and for a second after it, else sleeps, and ends with the door.
+/// Refuses connections while its door is full or overrun and for a second after it, else sleeps, and ends with the door.
 pub struct Responder {
     pub listener: TcpListener,
     pub(super) shared: Arc<DoorState>,
@@ -58,6 +62,8 @@ pub struct Responder {
     /// Niceness of the door's threads.
     pub niceness: i32,
     pub held: Vec<Turned>,
+    /// Since when newcomers are refused as fast as they come.
+    pub keeps_up_since: Option<Instant>,
     /// Frozen connections for which no processor time was left, and since when they wait.
     pub(super) put_off: Vec<(Instant, FrozenConnection)>,
 }
@@ -85,6 +91,7 @@ impl Responder {
             let refuses_newcomers = self.refuses_newcomers();
             self.take_frozen();
             if !refuses_newcomers && self.held.is_empty() && self.put_off.is_empty() {
+                self.keeps_up_since = None;
                 self.shared.keeps_up.store(false, Relaxed);
                 // The threads that find the door full, or close it, wake this thread.
                 std::thread::park_timeout(PARKED_MAX);
@@ -96,7 +103,13 @@ impl Responder {
             };
             let is_short = has_more || queued <= self.shared.left_in_queue();
             let keeps_up = refuses_newcomers && self.share.has_time() && is_short;
-            self.shared.keeps_up.store(keeps_up, Relaxed);
+            let since = self.keeps_up_since.filter(|_| keeps_up);
+            let now = Instant::now();
+            self.keeps_up_since = since.or(keeps_up.then_some(now));
+            let for_long = |since| now.saturating_duration_since(since) >= KEEPS_UP_FOR;
+            self.shared
+                .keeps_up
+                .store(since.is_some_and(for_long), Relaxed);
             self.look_at_held();
             if has_more {
                 // The share of processor time ends this.
@@ -132,9 +145,9 @@ impl Responder {
         }
     }
 
-    /// Returns whether the door is full, or was a moment ago.
+    /// Returns whether newcomers find no room, or found none or too little a moment ago.
     fn refuses_newcomers(&self) -> bool {
-        self.shared.has_no_room.load(Relaxed) || self.shared.had_no_room_lately.load(Relaxed)
+        self.shared.has_no_room.load(Relaxed) || self.shared.was_overrun.load(Relaxed)
     }
 
     /// Takes a batch of connections that would wait too long. Returns the number left in the queue, and whether the batch was
