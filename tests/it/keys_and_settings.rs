@@ -224,7 +224,7 @@ fn a_start_tells_build_and_settings_in_one_line_and_so_does_the_operations_door(
     );
     assert_eq!(
         (&of("backlog")["value"], &of("backlog")["origin"]),
-        (&"256".into(), &"default".into())
+        (&"1024".into(), &"default".into())
     );
     let all = told["settings"].as_array().unwrap().len();
     assert_eq!(all, liangma::config::SETTINGS.len());
