@@ -75,6 +75,8 @@ pub(super) struct DoorState {
     pub(super) keeps_up: AtomicBool,
     /// New connections that the responder leaves in the kernel's queue at least.
     pub(super) patient: AtomicUsize,
+    /// Length of the kernel's queue now.
+    pub(super) backlog: AtomicUsize,
     /// The most that it leaves there, for a second after the queue was about to overflow.
     pub(super) left_max: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.

@@ -81,6 +81,7 @@ impl BoundListener {
             told_frozen: AtomicU64::new(0),
             keeps_up: AtomicBool::new(false),
             patient: AtomicUsize::new(0),
+            backlog: AtomicUsize::new(self.settings.backlog as usize),
             left_max: AtomicUsize::new(usize::MAX),
             left: Notify::new(),
             steers: Notify::new(),

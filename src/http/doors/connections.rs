@@ -334,15 +334,16 @@ impl ConnectionTable {
             false => UnreadEstimate::default(),
         };
         let unread = watch.step(seen);
-        self.pressed.set(match unread.likely {
-            0 => self.pressed.get().saturating_sub(1),
-            _ => PRESSED_STEPS,
+        let waits = unread.likely > 0 || !self.thread.asking.borrow().is_empty();
+        self.pressed.set(match waits {
+            true => PRESSED_STEPS,
+            false => self.pressed.get().saturating_sub(1),
         });
         self.publish_unread(unread);
         unread
     }
 
-    /// Returns whether requests of admitted connections wait for long. Newcomers who waited in the queue of a full door, which has
+    /// Returns whether requests of open connections, frozen ones included, wait for long. Newcomers who waited in the queue of a full door, which has
     /// nothing else to do, are no such requests.
     fn is_pressed(&self) -> bool {
         self.pressed.get() > 0 && self.thread.shared.waits_are_long.load(Relaxed)

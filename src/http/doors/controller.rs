@@ -125,6 +125,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             false => usize::MAX,
         };
         shared.left_max.store(left_max, Relaxed);
+        shared.backlog.store(backlog as usize, Relaxed);
         let was_overrun = overrun_at.is_some_and(lately);
         shared.was_overrun.store(was_overrun, Relaxed);
         let admitted = admissions.step(load.accepted.load(Relaxed), now);
@@ -169,7 +170,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         }
         let queue_delay_target = settings.admission.queue_delay_target;
         let are_late = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
-        if queued + told > 0 && (are_late || !has_room) {
+        // Who has left is no sample, and a queue of such clients only is not late by any.
+        if queued + told > 0 && (are_late || !has_room || queue.stays_long()) {
             second.full = true;
             is_cut = true;
             let least = (told_max as u32).max(BACKLOG_LEAST);
@@ -217,7 +219,8 @@ fn look(shared: &DoorState, settings: &Settings, observed: Observations, now: In
 /// Tells when the accept queue is about to overflow: who is not in it hears nothing.
 #[derive(Default)]
 struct QueueWatch {
-    was_long: bool,
+    /// Steps in a row in which it was long.
+    long: u32,
 }
 
 impl QueueWatch {
@@ -225,8 +228,13 @@ impl QueueWatch {
     /// step ago or requests wait. A burst that finds an idle door is no such queue.
     fn step(&mut self, queued: usize, backlog: u32, waits_are_long: bool) -> bool {
         let is_long = queued > (backlog as usize).div_ceil(2);
-        let was_long = std::mem::replace(&mut self.was_long, is_long);
-        is_long && (was_long || waits_are_long)
+        self.long = if is_long { self.long + 1 } else { 0 };
+        self.long > u32::from(!waits_are_long)
+    }
+
+    /// Returns whether the queue was long for as many steps as a pace is of: too long for what is taken from it.
+    fn stays_long(&self) -> bool {
+        self.long as usize >= Pace::STEPS
     }
 }
 
@@ -397,6 +405,13 @@ mod tests {
         assert!(!queue.step(0, 256, true));
         assert!(!queue.step(256, 256, false), "another burst");
         assert!(!queue.step(1, 1, true), "the only place");
+        for step in 0..Pace::STEPS {
+            assert!(!queue.stays_long(), "{step}");
+            queue.step(256, 256, false);
+        }
+        assert!(queue.stays_long());
+        queue.step(128, 256, false);
+        assert!(!queue.stays_long());
     }
 
     #[test]

@@ -101,7 +101,8 @@ impl Responder {
                 true => self.take_surplus(),
                 false => (0, false),
             };
-            let is_short = has_more || queued <= self.shared.left_in_queue();
+            // A low-priority thread may have time by its share, and none by the scheduler.
+            let is_short = queued <= self.shared.backlog.load(Relaxed) / 2;
             let keeps_up = refuses_newcomers && self.share.has_time() && is_short;
             let since = self.keeps_up_since.filter(|_| keeps_up);
             let now = Instant::now();
