@@ -138,7 +138,8 @@ fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
     while Instant::now() < end {
         for new in &new {
             let shown = town.nodes[1].show(&town.ring.seals.session(new)).json();
-            assert_eq!(shown["reasons"].as_array().map(Vec::len), Some(1));
+            let reasons = shown["reasons"].as_array().map(Vec::len);
+            assert_eq!(reasons, Some(1), "{shown}");
             let as_of: jiff::Timestamp = shown["as_of"].as_str().expect("a time").parse().unwrap();
             let as_of = as_of.as_millisecond() as u64;
             assert!(as_of < acknowledged.0, "BELIEVED: it cannot know {shown}");
