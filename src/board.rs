@@ -395,8 +395,8 @@ impl Board {
     }
 
     /// Records that a lookup of `id` has answered by the moment `at` with `word` and data of `as_of`, so that the board no longer
-    /// answers with older data. Returns false if the result must not be used, because the board answers for this id or is about to. Else the answer
-    /// is the lookup's alone: what the board holds of the id is not confirmed, and may be discarded.
+    /// answers with older data. Returns false if the result must not be used, because the board answers for this id or is about to.
+    /// Else the answer is the lookup's alone: what the board holds of the id is not confirmed, and may be discarded.
     pub fn note_lookup(
         &self,
         id: ResidentId,

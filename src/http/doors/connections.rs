@@ -343,8 +343,8 @@ impl ConnectionTable {
         unread
     }
 
-    /// Returns whether requests of open connections, frozen ones included, wait for long. Newcomers who waited in the queue of a full door, which has
-    /// nothing else to do, are no such requests.
+    /// Returns whether requests of open connections, frozen ones included, wait for long. What newcomers waited in the queue of a
+    /// full door, which has nothing else to do, is no such wait.
     fn is_pressed(&self) -> bool {
         self.pressed.get() > 0 && self.thread.shared.waits_are_long.load(Relaxed)
     }

@@ -96,15 +96,10 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         load.in_flight_max.store(advice.in_flight_max, Relaxed);
         load.weight.store(advice.weight, Relaxed);
         load.was_overloaded.store(advice.was_overloaded, Relaxed);
-        let has_room = look(shared, settings, observed, now);
+        let has_room = look(shared, settings, observed, queued, now);
         if has_room {
             // The limit may have risen.
             shared.left.notify_one();
-        }
-        // An idle door has no samples that could say so.
-        let is_idle = seen.is_none() && queued == 0 && observed.unread.likely == 0;
-        if is_idle && pace.last() == 0.0 {
-            shared.waits_are_long.store(false, Relaxed);
         }
         let lately = |at: Instant| now.saturating_duration_since(at) < CROWD_LOOK;
         let overflows = queue.step(queued, backlog, shared.waits_are_long.load(Relaxed));
@@ -193,14 +188,24 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     }
 }
 
-/// Adjusts the limit, and publishes what follows for the threads. Returns whether there is room for new connections.
-fn look(shared: &DoorState, settings: &Settings, observed: Observations, now: Instant) -> bool {
+/// Adjusts the limit of a door with `queued` connections in its accept queue, and publishes what follows for the threads. Returns
+/// whether there is room for new connections.
+fn look(
+    shared: &DoorState,
+    settings: &Settings,
+    observed: Observations,
+    queued: usize,
+    now: Instant,
+) -> bool {
     let mut door = shared.door();
     door.set_most(shared.load.connections_max.load(Relaxed));
-    if let Some(wait) = observed.wait {
-        let waits_are_long = wait > settings.admission.queue_delay_target / 2;
-        shared.waits_are_long.store(waits_are_long, Relaxed);
-    }
+    // An idle door has no samples that could say so.
+    let is_idle = queued == 0 && observed.unread.likely == 0 && observed.answers_last == 0.0;
+    let waits_are_long = match observed.wait {
+        Some(wait) => wait > settings.admission.queue_delay_target / 2,
+        None => shared.waits_are_long.load(Relaxed) && !is_idle,
+    };
+    shared.waits_are_long.store(waits_are_long, Relaxed);
     door.adjust(observed, now);
     let (limit, inside) = (door.limit(), door.inside());
     shared.surplus.store(inside.saturating_sub(limit), Relaxed);
