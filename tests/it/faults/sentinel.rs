@@ -111,7 +111,9 @@ fn a_primary_that_is_frozen_or_killed_is_replaced_and_not_believed_again() {
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
 fn a_primary_that_is_isolated_with_a_node_is_not_believed() {
     let watched = Watched::start(2, &["requirepass hush"]);
-    let mut town = Town::with(&watched.url().replace("://", "://:hush@"), 1, &[]);
+    // However long the sentinels need to agree, the node that is cut off gives a colour.
+    let url = watched.url().replace("://", "://:hush@");
+    let mut town = Town::with(&url, 1, &["too_old_after=10m"]);
     let relay = |sentinel: &Server| Relay::start(sentinel.address());
     let relays: Vec<Relay> = watched.sentinels.iter().map(relay).collect();
     let hosts: Vec<String> = relays.iter().map(|r| r.address().to_string()).collect();
