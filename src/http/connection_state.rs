@@ -429,20 +429,20 @@ impl ConnectionState {
         if unread == kernel::Unread::Nothing {
             return Asked::Later;
         }
-        // Whoever has closed its side has usually left.
-        let has_left = unread == kernel::Unread::Last;
+        // Whoever has closed its side has usually left: it keeps its place until that is needed, which costs least.
+        if unread == kernel::Unread::Last {
+            return Asked::Later;
+        }
         let wait_max = self.thread.settings.admission.queue_delay_target;
         let is_fresh = || kernel::since_heard(&self.socket).is_some_and(|wait| wait <= wait_max);
-        if !has_left && (is_called || is_fresh()) {
+        if is_called || is_fresh() {
             self.unfreeze();
             return Asked::Served;
         }
         if self.thread.shared.may_hand() {
             return Asked::MustRefuse;
         }
-        if !has_left {
-            self.ask_later();
-        }
+        self.ask_later();
         Asked::Later
     }
 

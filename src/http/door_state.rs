@@ -3,10 +3,12 @@
 use crate::admission;
 use crate::admission::connection_limit::WaitSamples;
 use crate::door_load::DoorLoad;
+use crate::kernel;
 use crate::meters::DoorMetrics;
 use crate::tls::ServerTls;
 use rustls::ServerConnection;
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -87,6 +89,8 @@ pub(super) struct DoorState {
     pub(super) waits_are_long: AtomicBool,
     /// Bytes of bodies that are gathered, or read ahead of their answers.
     pub(super) body_bytes: AtomicUsize,
+    /// Wait after which a request is late.
+    pub(super) queue_delay_target: Duration,
     /// TLS of the door; None for plain HTTP.
     pub(super) tls: Option<Arc<ServerTls>>,
 }
@@ -105,6 +109,14 @@ impl DoorState {
         let places = self.load.connections_max.load(Relaxed).saturating_sub(open);
         let left = self.patient.load(Relaxed).max(room.min(places));
         left.min(self.left_max.load(Relaxed))
+    }
+
+    /// Returns whether the client of a new connection has left: it closed its side before any request, or, at an overloaded door,
+    /// its request is late already. The check costs a hundredth of serving it.
+    pub(super) fn is_gone(&self, stream: &TcpStream) -> bool {
+        let is_overloaded = self.waits_are_long.load(Relaxed) || self.was_overrun.load(Relaxed);
+        let late_after = is_overloaded.then_some(self.queue_delay_target);
+        has_left(stream, late_after)
     }
 
     /// Returns whether the responder has time to refuse a frozen connection.
@@ -144,6 +156,14 @@ impl DoorState {
     }
 }
 
+/// Returns whether a client closed its side, and has no unread request or one that waited for more than `late_after`.
+fn has_left(stream: &TcpStream, late_after: Option<Duration>) -> bool {
+    let socket = stream.as_raw_fd();
+    let is_late = |after| kernel::since_heard(stream).is_none_or(|wait| wait > after);
+    kernel::unread(socket) == kernel::Unread::Last
+        && (!kernel::has_unread(socket) || late_after.is_some_and(is_late))
+}
+
 /// A connection that made room for others, with a request that nobody reads.
 pub(super) struct FrozenConnection {
     pub(super) stream: TcpStream,
@@ -173,5 +193,36 @@ impl Drop for ConnectionSlot {
         self.shared.load.open[self.nth].fetch_sub(1, Relaxed);
         self.shared.door().leave();
         self.shared.left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener};
+
+    #[test]
+    fn a_client_has_left_if_it_closed_without_a_request_or_long_after_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let comes = |request: &[u8]| {
+            let mut client = TcpStream::connect(address).expect("connected");
+            client.write_all(request).expect("sent");
+            (client, listener.accept().expect("accepted").0)
+        };
+        let settle = || std::thread::sleep(Duration::from_millis(30));
+        let (at_once, later) = (Some(Duration::ZERO), Some(Duration::from_secs(60)));
+        for request in [&b""[..], b"GET / HTTP/1.1\r\n\r\n"] {
+            let (client, stream) = comes(request);
+            settle();
+            assert!(!has_left(&stream, at_once), "it is there");
+            client.shutdown(Shutdown::Write).expect("ended");
+            settle();
+            assert!(has_left(&stream, at_once));
+            // The side that is still open waits for an answer.
+            assert_eq!(has_left(&stream, later), request.is_empty());
+            assert_eq!(has_left(&stream, None), request.is_empty());
+        }
     }
 }

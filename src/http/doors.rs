@@ -31,7 +31,7 @@ use crate::service::{AppState, Service};
 
 use connections::ConnectionTable;
 use listener::Listener;
-use responder::Responder;
+use responder::{RefusalPace, Responder};
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -97,6 +97,7 @@ impl BoundListener {
             all_places_taken: AtomicBool::new(false),
             waits_are_long: AtomicBool::new(false),
             body_bytes: AtomicUsize::new(0),
+            queue_delay_target: self.settings.admission.queue_delay_target,
             tls: self.tls,
         });
         let (hands, receivers): (Vec<_>, Vec<_>) =
@@ -110,7 +111,7 @@ impl BoundListener {
                 stage: stage.clone(),
                 share: BusyShare::new(busy, Instant::now()),
                 niceness: self.settings.niceness,
-                keeps_up_since: None,
+                pace: RefusalPace::default(),
                 held: Vec::new(),
                 put_off: Vec::new(),
             };
@@ -276,7 +277,7 @@ async fn accept(
             continue;
         }
         let accepted = tokio::select! {
-            accepted = next(listener) => accepted,
+            accepted = next(listener, shared) => accepted,
             _ = stage.changed() => continue,
         };
         match accepted {
@@ -292,7 +293,8 @@ async fn accept(
     // Connections in the queue arrived before the door was closed.
     while *stage.borrow() != ShutdownPhase::Ended
         && shared.door().has_room()
-        && let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(1), next(listener)).await
+        && let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(1), next(listener, shared)).await
     {
         dispatch(stream, shared, hands);
     }
@@ -300,25 +302,16 @@ async fn accept(
 }
 
 /// Returns the next live connection as a plain socket: the thread that serves it registers it.
-async fn next(listener: &Listener) -> io::Result<std::net::TcpStream> {
+async fn next(listener: &Listener, shared: &DoorState) -> io::Result<std::net::TcpStream> {
     loop {
         let mut ready = listener.readable().await?;
-        let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) else {
+        let Ok(accepted) = ready.try_io(|listener| kernel::accept(listener.get_ref())) else {
             continue;
         };
-        let (stream, _) = accepted?;
-        stream.set_nonblocking(true)?;
-        if !is_gone(&stream) {
+        let stream = accepted?;
+        if !shared.is_gone(&stream) {
             return Ok(stream);
         }
-    }
-}
-
-/// Returns whether a connection has ended in the queue. The check costs a hundredth of serving it.
-fn is_gone(stream: &std::net::TcpStream) -> bool {
-    match stream.peek(&mut [0]) {
-        Ok(length) => length == 0,
-        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
     }
 }
 

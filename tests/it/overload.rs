@@ -221,6 +221,30 @@ fn whoever_made_room_and_asks_a_door_that_has_time_is_served() {
     });
 }
 
+#[test]
+fn whoever_made_room_and_has_left_takes_no_busy_answer_from_others() {
+    until("a crowd came, and some had to make room", || {
+        let Some(mut crowded) = a_crowd_comes() else {
+            return false;
+        };
+        let told = || {
+            let meter = "liangma_connections_rejected_total{door=\"resident\"}";
+            crowded.node.meter(meter)
+        };
+        let before = told();
+        // Their requests are late when they are found, and nobody waits for answers.
+        crowded.node.signal(libc::SIGSTOP);
+        for mut connection in crowded.idle.drain(..) {
+            connection.try_send(&Ask::get("/nothing").bytes());
+        }
+        std::thread::sleep(Duration::from_millis(40));
+        crowded.node.signal(libc::SIGCONT);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(told(), before);
+        frozen(&crowded.node) > 0.0
+    });
+}
+
 /// How many connections of the residents' door had to make room.
 fn frozen(node: &Node) -> f64 {
     node.meter("liangma_connections_frozen{door=\"resident\"}")

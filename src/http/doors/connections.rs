@@ -109,7 +109,6 @@ impl ConnectionTable {
             return;
         };
         self.thread.stir();
-        let _ = stream.set_nodelay(true);
         let nth = self.connections.borrow().len();
         let state = ConnectionState::new(self.thread.clone(), stream.as_raw_fd(), nth);
         let connection = Rc::new(state);

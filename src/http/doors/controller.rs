@@ -33,6 +33,9 @@ const HANDED_PER_ANSWER: u64 = 4;
 /// served at once.
 const BACKLOG_LEAST: u32 = 32;
 
+/// Growth of a cut accept queue in a second without overload: what a queue that is too long takes in waits for seconds.
+const BACKLOG_GROWTH: u32 = 4;
+
 /// Returns the window of a door without answers so far.
 pub fn window(settings: &Settings) -> Window {
     Window::new(WindowSettings {
@@ -166,7 +169,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let queue_delay_target = settings.admission.queue_delay_target;
         let are_late = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
         // Who has left is no sample, and a queue of such clients only is not late by any.
-        if queued + told > 0 && (are_late || !has_room || queue.stays_long()) {
+        if queued + told > 0 && (are_late || !has_room || overflows) {
             second.full = true;
             is_cut = true;
             let least = (told_max as u32).max(BACKLOG_LEAST);
@@ -182,7 +185,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         if now.saturating_duration_since(second.since) >= CROWD_LOOK {
             second.end(shared, now);
             if !std::mem::take(&mut is_cut) && backlog != settings.backlog {
-                queue_up_to(listener, &mut backlog, settings.backlog);
+                let longer = backlog.saturating_mul(BACKLOG_GROWTH);
+                queue_up_to(listener, &mut backlog, longer.min(settings.backlog));
             }
         }
     }
@@ -235,11 +239,6 @@ impl QueueWatch {
         let is_long = queued > (backlog as usize).div_ceil(2);
         self.long = if is_long { self.long + 1 } else { 0 };
         self.long > u32::from(!waits_are_long)
-    }
-
-    /// Returns whether the queue was long for as many steps as a pace is of: too long for what is taken from it.
-    fn stays_long(&self) -> bool {
-        self.long as usize >= Pace::STEPS
     }
 }
 
@@ -410,13 +409,6 @@ mod tests {
         assert!(!queue.step(0, 256, true));
         assert!(!queue.step(256, 256, false), "another burst");
         assert!(!queue.step(1, 1, true), "the only place");
-        for step in 0..Pace::STEPS {
-            assert!(!queue.stays_long(), "{step}");
-            queue.step(256, 256, false);
-        }
-        assert!(queue.stays_long());
-        queue.step(128, 256, false);
-        assert!(!queue.stays_long());
     }
 
     #[test]

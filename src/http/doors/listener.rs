@@ -35,6 +35,8 @@ pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Connections inherit it.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&settings.address.into())?;
     socket.listen(settings.backlog as i32)?;
     let listener: std::net::TcpListener = socket.into();
@@ -45,4 +47,38 @@ pub fn bind(door: Door, settings: Settings) -> io::Result<BoundListener> {
         listener,
         settings,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::AdmissionSettings;
+    use crate::admission::busy::BusySettings;
+    use std::time::Duration;
+
+    #[test]
+    fn small_answers_are_sent_at_once() {
+        let settings = Settings {
+            address: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            threads: 1,
+            niceness: 0,
+            admission: AdmissionSettings {
+                connections_max: 1,
+                queue_delay_target: Duration::from_secs(1),
+                busy: BusySettings {
+                    per_second: 0,
+                    share: 0.0,
+                },
+            },
+            backlog: 1,
+            head_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(1),
+            head_bytes_max: 1,
+        };
+        let bound = bind(Door::Resident, settings).expect("bound");
+        let socket = socket2::SockRef::from(&bound.listener);
+        assert!(socket.tcp_nodelay().expect("an option"));
+    }
 }

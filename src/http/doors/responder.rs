@@ -62,10 +62,25 @@ pub struct Responder {
     /// Niceness of the door's threads.
     pub niceness: i32,
     pub held: Vec<Turned>,
-    /// Since when newcomers are refused as fast as they come.
-    pub keeps_up_since: Option<Instant>,
+    pub pace: RefusalPace,
     /// Frozen connections for which no processor time was left, and since when they wait.
     pub(super) put_off: Vec<(Instant, FrozenConnection)>,
+}
+
+/// Tells whether newcomers are refused as fast as they come.
+#[derive(Default)]
+pub struct RefusalPace {
+    /// Since when they were at each look.
+    since: Option<Instant>,
+}
+
+impl RefusalPace {
+    /// Adds a look. Returns whether the pace was kept for long enough.
+    fn step(&mut self, keeps_up: bool, now: Instant) -> bool {
+        self.since = keeps_up.then(|| self.since.unwrap_or(now));
+        self.since
+            .is_some_and(|since| now.saturating_duration_since(since) >= KEEPS_UP_FOR)
+    }
 }
 
 /// A refused connection.
@@ -91,32 +106,28 @@ impl Responder {
             let refuses_newcomers = self.refuses_newcomers();
             self.take_frozen();
             if !refuses_newcomers && self.held.is_empty() && self.put_off.is_empty() {
-                self.keeps_up_since = None;
-                self.shared.keeps_up.store(false, Relaxed);
+                self.invite_frozen();
+                self.publish_pace(false);
                 // The threads that find the door full, or close it, wake this thread.
                 std::thread::park_timeout(PARKED_MAX);
                 continue;
             }
-            let (queued, has_more) = match refuses_newcomers {
+            let (found, taken) = match refuses_newcomers {
                 true => self.take_surplus(),
-                false => (0, false),
+                false => (0, 0),
             };
-            // A low-priority thread may have time by its share, and none by the scheduler.
-            let is_short = queued <= self.shared.backlog.load(Relaxed) / 2;
-            let keeps_up = refuses_newcomers && self.share.has_time() && is_short;
-            let since = self.keeps_up_since.filter(|_| keeps_up);
-            let now = Instant::now();
-            self.keeps_up_since = since.or(keeps_up.then_some(now));
-            let for_long = |since| now.saturating_duration_since(since) >= KEEPS_UP_FOR;
-            self.shared
-                .keeps_up
-                .store(since.is_some_and(for_long), Relaxed);
+            // After the newcomers: a frozen connection costs the door's thread too.
+            self.invite_frozen();
+            // A low-priority thread may have time by its share, and none by the scheduler. A queue that was long before this look
+            // may have overflowed, however much is taken now.
+            let is_short = found <= self.shared.backlog.load(Relaxed) / 2;
+            self.publish_pace(refuses_newcomers && self.share.has_time() && is_short);
             self.look_at_held();
-            if has_more {
+            if taken == BATCH_MAX {
                 // The share of processor time ends this.
                 continue;
             }
-            match (self.held.is_empty(), queued) {
+            match (self.held.is_empty(), found.saturating_sub(taken)) {
                 (true, 0) if refuses_newcomers && self.shared.load.frozen.load(Relaxed) == 0 => {
                     kernel::readable_within(&self.listener, LONG_LOOK);
                 }
@@ -128,7 +139,7 @@ impl Responder {
         }
         // Connections that arrived before the door closed and found no room.
         for _ in 0..LAST_MAX {
-            if !self.take_one() {
+            if !self.take_one(true) {
                 break;
             }
         }
@@ -151,18 +162,24 @@ impl Responder {
         self.shared.has_no_room.load(Relaxed) || self.shared.was_overrun.load(Relaxed)
     }
 
-    /// Takes a batch of connections that would wait too long. Returns the number left in the queue, and whether the batch was
-    /// full.
-    fn take_surplus(&mut self) -> (usize, bool) {
+    /// Takes a batch of connections that would wait too long. Returns how many were in the queue, and how many were taken.
+    fn take_surplus(&mut self) -> (usize, usize) {
         let queued = kernel::queued(&self.listener).unwrap_or_default();
         let surplus = queued.saturating_sub(self.shared.left_in_queue());
         let now = Instant::now();
         self.count_time(now);
+        // Of a queue that was cut, those who were in it before have often left.
+        let was_cut = queued > self.shared.backlog.load(Relaxed) + 1;
         let mut taken = 0;
-        while taken < surplus.min(BATCH_MAX) && self.share.may_tell(now) && self.take_one() {
+        while taken < surplus.min(BATCH_MAX) && self.share.may_tell(now) && self.take_one(was_cut) {
             taken += 1;
         }
-        (queued - taken.min(queued), taken == BATCH_MAX)
+        (queued, taken)
+    }
+
+    fn publish_pace(&mut self, keeps_up: bool) {
+        let keeps_up = self.pace.step(keeps_up, Instant::now());
+        self.shared.keeps_up.store(keeps_up, Relaxed);
     }
 
     fn count_time(&mut self, now: Instant) {
@@ -170,8 +187,7 @@ impl Responder {
         self.share.spent(own, process, now);
     }
 
-    /// Takes the frozen connections that the door's threads handed over, as far as there is processor time for their answers,
-    /// and publishes how many more it takes.
+    /// Takes the frozen connections that the door's threads handed over, as far as there is processor time for their answers.
     fn take_frozen(&mut self) {
         let now = Instant::now();
         self.count_time(now);
@@ -182,8 +198,12 @@ impl Responder {
         while let Some((_, frozen)) = self.put_off.pop_if(|_| self.share.may_tell(now)) {
             self.hold_frozen(frozen);
         }
+    }
+
+    /// Publishes how many more frozen connections it takes.
+    fn invite_frozen(&self) {
         let more = match self.put_off.is_empty() {
-            true => self.share.affords(now),
+            true => self.share.affords(Instant::now()),
             false => 0,
         };
         let room = HELD_MAX.saturating_sub(self.held.len());
@@ -202,10 +222,12 @@ impl Responder {
         self.hold(frozen.stream, frozen.tls, true);
     }
 
-    /// Takes the next connection. Returns false if there is none, or no descriptor for it.
-    fn take_one(&mut self) -> bool {
-        match self.listener.accept() {
-            Ok((stream, _)) => {
+    /// Takes the next connection, and closes one whose client has left if that is to be looked at. Returns false if there is none,
+    /// or no descriptor for it.
+    fn take_one(&mut self, may_be_gone: bool) -> bool {
+        match kernel::accept(&self.listener) {
+            Ok(stream) if may_be_gone && self.shared.is_gone(&stream) => true,
+            Ok(stream) => {
                 let tls = match &self.shared.tls {
                     None => None,
                     Some(tls) => match ServerConnection::new(tls.config()) {
@@ -213,9 +235,7 @@ impl Responder {
                         Err(_) => return true,
                     },
                 };
-                if stream.set_nonblocking(true).is_ok() {
-                    self.hold(stream, tls, false);
-                }
+                self.hold(stream, tls, false);
                 true
             }
             Err(error) => error.kind() == ErrorKind::ConnectionAborted,
@@ -364,6 +384,20 @@ fn write_tls(tls: &mut ServerConnection, stream: &mut TcpStream) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pace_counts_once_it_was_kept_for_a_second() {
+        let start = Instant::now();
+        let mut pace = RefusalPace::default();
+        let mut step = |ms, keeps_up| pace.step(keeps_up, start + Duration::from_millis(ms));
+        assert!(!step(0, true));
+        assert!(!step(999, true));
+        assert!(step(1_000, true));
+        assert!(!step(1_001, false));
+        assert!(!step(1_002, true));
+        assert!(!step(2_001, true));
+        assert!(step(2_002, true));
+    }
 
     #[test]
     fn a_request_that_fills_the_buffer_may_go_on() {
