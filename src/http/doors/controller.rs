@@ -151,7 +151,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             && queued == 0
             && load.unread.load(Relaxed) == 0
             && !was_overrun
-            && !must_make_room;
+            && !must_make_room
+            && backlog == settings.backlog;
         quiet_steps = match is_calm && !frozen {
             true => (quiet_steps + 1).min(QUIET_STEPS),
             false => 0,

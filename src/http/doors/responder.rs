@@ -256,7 +256,7 @@ impl Responder {
         }
         if self.held.len() >= HELD_MAX {
             // The first one has had the most time.
-            let mut first = self.held.swap_remove(0);
+            let mut first = self.held.remove(0);
             if !first.is_told {
                 first.tell(&[], &self.shared);
             }
