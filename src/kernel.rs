@@ -25,7 +25,7 @@ pub fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     unsafe { AsyncFd::register(listener) }.map_err(io::Error::from)
 }
 
-/// Takes the next connection, which does not block. std would need one more system call.
+/// Takes the next connection, as a socket that does not block. std would need one more system call.
 ///
 /// # Errors
 ///

@@ -433,7 +433,7 @@ impl ConnectionState {
         if unread == kernel::Unread::Last {
             return Asked::Later;
         }
-        let wait_max = self.thread.settings.admission.queue_delay_target;
+        let wait_max = self.thread.shared.queue_delay_target;
         let is_fresh = || kernel::since_heard(&self.socket).is_some_and(|wait| wait <= wait_max);
         if is_called || is_fresh() {
             self.unfreeze();

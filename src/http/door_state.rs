@@ -112,8 +112,8 @@ impl DoorState {
     }
 
     /// Returns whether the client of a new connection has left: it closed its side before any request, or, at an overloaded door,
-    /// its request is late already. The check costs a hundredth of serving it.
-    pub(super) fn is_gone(&self, stream: &TcpStream) -> bool {
+    /// its request is late already. For a client that is there it is one system call.
+    pub(super) fn has_left(&self, stream: &TcpStream) -> bool {
         let is_overloaded = self.waits_are_long.load(Relaxed) || self.was_overrun.load(Relaxed);
         let late_after = is_overloaded.then_some(self.queue_delay_target);
         has_left(stream, late_after)

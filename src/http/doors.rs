@@ -309,7 +309,7 @@ async fn next(listener: &Listener, shared: &DoorState) -> io::Result<std::net::T
             continue;
         };
         let stream = accepted?;
-        if !shared.is_gone(&stream) {
+        if !shared.has_left(&stream) {
             return Ok(stream);
         }
     }

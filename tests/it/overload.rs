@@ -231,6 +231,8 @@ fn whoever_made_room_and_has_left_takes_no_busy_answer_from_others() {
             let meter = "liangma_connections_rejected_total{door=\"resident\"}";
             crowded.node.meter(meter)
         };
+        // An answer is counted after it was sent.
+        std::thread::sleep(Duration::from_millis(200));
         let before = told();
         // Their requests are late when they are found, and nobody waits for answers.
         crowded.node.signal(libc::SIGSTOP);

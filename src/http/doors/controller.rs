@@ -229,8 +229,7 @@ fn look(
 /// Tells when the accept queue is about to overflow: who is not in it hears nothing.
 #[derive(Default)]
 struct QueueWatch {
-    /// Steps in a row in which it was long.
-    long: u32,
+    was_long: bool,
 }
 
 impl QueueWatch {
@@ -238,8 +237,8 @@ impl QueueWatch {
     /// step ago or requests wait. A burst that finds an idle door is no such queue.
     fn step(&mut self, queued: usize, backlog: u32, waits_are_long: bool) -> bool {
         let is_long = queued > (backlog as usize).div_ceil(2);
-        self.long = if is_long { self.long + 1 } else { 0 };
-        self.long > u32::from(!waits_are_long)
+        let was_long = std::mem::replace(&mut self.was_long, is_long);
+        is_long && (was_long || waits_are_long)
     }
 }
 

@@ -224,9 +224,9 @@ impl Responder {
 
     /// Takes the next connection, and closes one whose client has left if that is to be looked at. Returns false if there is none,
     /// or no descriptor for it.
-    fn take_one(&mut self, may_be_gone: bool) -> bool {
+    fn take_one(&mut self, may_have_left: bool) -> bool {
         match kernel::accept(&self.listener) {
-            Ok(stream) if may_be_gone && self.shared.is_gone(&stream) => true,
+            Ok(stream) if may_have_left && self.shared.has_left(&stream) => true,
             Ok(stream) => {
                 let tls = match &self.shared.tls {
                     None => None,
