@@ -210,6 +210,8 @@ pub struct ConnectionState {
     pub closed: Cell<bool>,
     /// Whether the connection is neither read nor written, to make room.
     pub frozen: Cell<bool>,
+    /// Whether the client of the frozen connection has closed its side.
+    pub(super) has_left: Cell<bool>,
     /// Whether a request may have waited because the connection was frozen.
     was_late: Cell<bool>,
     /// Whether it is on the thread's stack of those to be asked again.
@@ -256,6 +258,7 @@ impl ConnectionState {
             waker: RefCell::new(None),
             closed: Cell::new(false),
             frozen: Cell::new(false),
+            has_left: Cell::new(false),
             was_late: Cell::new(false),
             is_stacked: Cell::new(false),
             is_called: Cell::new(false),
@@ -396,6 +399,11 @@ impl ConnectionState {
         }
     }
 
+    /// Returns the order in which frozen connections are closed: first those whose client has left, last those with a request.
+    pub(super) fn worth_frozen(&self) -> (bool, bool, (bool, Instant)) {
+        (!self.has_left.get(), self.is_stacked.get(), self.worth())
+    }
+
     /// Returns the order of eviction: connections without a valid credential first, then those idle for longest.
     pub(super) fn worth(&self) -> (bool, Instant) {
         (self.known.get(), self.idle_since())
@@ -431,6 +439,7 @@ impl ConnectionState {
         }
         // Whoever has closed its side has usually left: it keeps its place until that is needed, which costs least.
         if unread == kernel::Unread::Last {
+            self.has_left.set(true);
             return Asked::Later;
         }
         let wait_max = self.thread.shared.queue_delay_target;
@@ -467,6 +476,7 @@ impl ConnectionState {
     fn unfreeze(&self) {
         self.frozen.set(false);
         self.is_called.set(false);
+        self.has_left.set(false);
         self.thread.frozen.set(self.thread.frozen.get() - 1);
         let mut door = self.thread.shared.door();
         door.thaw();

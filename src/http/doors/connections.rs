@@ -481,9 +481,7 @@ impl ConnectionTable {
         let connections = self.connections.borrow();
         let frozen = next_of(&connections, &self.closes_from, most)
             .filter(|connection| connection.frozen.get() && !connection.closed.get());
-        let order =
-            |connection: &ConnectionState| (connection.is_stacked.get(), connection.worth());
-        for connection in chosen(frozen.collect(), most, order) {
+        for connection in chosen(frozen.collect(), most, ConnectionState::worth_frozen) {
             self.close(connection, CloseReason::Evicted);
         }
     }
