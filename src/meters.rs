@@ -109,7 +109,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_closed_total",
         "counter",
         "door, reason",
-        "connections that the door closed: `idle`; `head` (a request's head or a TLS handshake took too long); `stalled` (no byte moved); `late` (the answer took too long as a whole); `evicted` (idle, or waiting for a body, while new connections waited); `body` (a request's body took too long)",
+        "connections that the door closed: `idle`; `head` (a request's head or a TLS handshake took too long); `stalled` (no byte moved); `late` (the answer took too long as a whole); `evicted` (idle, or waiting for a body, while new connections waited); `body` (a request's body took too long); `untold` (its request was to get the answer `busy`, and no processor time was left for that)",
     ),
     (
         "liangma_tls_handshakes_total",
@@ -164,6 +164,12 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "counter",
         "door",
         "connections dropped because an accept queue of this network namespace was full, counted while this door was full",
+    ),
+    (
+        "liangma_connections_left_total",
+        "counter",
+        "door",
+        "connections in the accept queue whose client had left before they were accepted or refused; they count as neither",
     ),
     (
         "liangma_retry_after_seconds",
@@ -864,6 +870,8 @@ pub enum CloseReason {
     Evicted,
     /// A body did not arrive in time.
     Body,
+    /// The request was to be refused, and no processor time was left for an answer.
+    Untold,
 }
 
 /// Outcome of a TLS handshake.
@@ -888,7 +896,9 @@ pub struct DoorMetrics {
     pub queued: AtomicU64,
     /// Connections that the kernel dropped because its accept queue was full.
     pub overflowed: AtomicU64,
-    closed: [AtomicU64; 6],
+    /// New connections whose client had left before they were accepted or refused.
+    pub left: AtomicU64,
+    closed: [AtomicU64; 7],
     handshakes: [AtomicU64; 3],
     /// Whether the door speaks TLS.
     pub has_tls: AtomicBool,
@@ -906,6 +916,7 @@ impl DoorMetrics {
             waits: Default::default(),
             queued: AtomicU64::default(),
             overflowed: AtomicU64::default(),
+            left: AtomicU64::default(),
             closed: Default::default(),
             handshakes: Default::default(),
             has_tls: AtomicBool::default(),
@@ -1583,6 +1594,7 @@ impl Meters {
                 ("liangma_connections_rejected_total", &load.rejected),
                 ("liangma_accept_errors_total", &metrics.accept_errors),
                 ("liangma_connections_overflowed_total", &metrics.overflowed),
+                ("liangma_connections_left_total", &metrics.left),
             ] {
                 self.count(name, &[door], count.load(Relaxed));
             }
@@ -1615,9 +1627,11 @@ impl Meters {
             ] {
                 self.gauge(name, &[door], value);
             }
-            for (why, count) in ["idle", "head", "stalled", "late", "evicted", "body"]
-                .iter()
-                .zip(&metrics.closed)
+            for (why, count) in [
+                "idle", "head", "stalled", "late", "evicted", "body", "untold",
+            ]
+            .iter()
+            .zip(&metrics.closed)
             {
                 let labels = [door, ("reason", *why)];
                 self.count(

@@ -85,6 +85,11 @@ impl BusyShare {
         ((1.0 - share) / share).log(STEP).round().min(MOST) as i32
     }
 
+    /// Returns whether an answer may be sent now.
+    pub fn could_tell(&self, now: Instant) -> bool {
+        self.all.left(now) > 0 && (self.has_time() || self.least.left(now) > 0)
+    }
+
     /// Takes the right to send one answer. Returns false if there is none.
     pub fn may_tell(&mut self, now: Instant) -> bool {
         match self.has_time() {

@@ -2,6 +2,7 @@
 
 use crate::admission;
 use crate::admission::connection_limit::WaitSamples;
+use crate::clock::Moment;
 use crate::door_load::DoorLoad;
 use crate::kernel;
 use crate::meters::DoorMetrics;
@@ -35,6 +36,10 @@ pub(super) const QUIET_LOOK: Duration = Duration::from_secs(2);
 /// Interval at which the controller runs, and connections are evicted for it.
 pub(super) const STEP: Duration = Duration::from_millis(50);
 
+/// Time without a look of the responder, which looks ten times a second at least while it refuses newcomers, after which it counts
+/// as standing still.
+pub(super) const RESPONDER_SILENT_MAX: Duration = Duration::from_millis(300);
+
 /// The state that the threads of one door share.
 pub(super) struct DoorState {
     pub(super) door: Mutex<admission::Admission>,
@@ -62,6 +67,8 @@ pub(super) struct DoorState {
     pub(super) spare: AtomicUsize,
     /// Whether the acceptor found the door full.
     pub(super) has_no_room: AtomicBool,
+    /// Whether the acceptor has ended, because the door closes.
+    pub(super) accepts_no_more: AtomicBool,
     /// Whether newcomers found no room, or came faster than the door takes them in, within the last second: those beyond what is
     /// left in the queue are surplus.
     pub(super) was_overrun: AtomicBool,
@@ -74,12 +81,12 @@ pub(super) struct DoorState {
     /// How many of them were told so far.
     pub(super) told_frozen: AtomicU64,
     /// Whether the responder refuses new connections as fast as they come.
-    pub(super) keeps_up: AtomicBool,
+    pub(super) pace: PaceReport,
     /// New connections that the responder leaves in the kernel's queue at least.
     pub(super) patient: AtomicUsize,
-    /// Length of the kernel's queue now.
-    pub(super) backlog: AtomicUsize,
-    /// The most that it leaves there, for a second after the queue was about to overflow.
+    /// The most connections in the kernel's queue with which it is far from an overflow.
+    pub(super) fitting_queue: AtomicUsize,
+    /// The most that the responder leaves there: no limit, but for a second after the queue was about to overflow.
     pub(super) left_max: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.
     pub(super) waiting: AtomicUsize,
@@ -111,12 +118,21 @@ impl DoorState {
         left.min(self.left_max.load(Relaxed))
     }
 
+    /// Returns whether newcomers find no room, or found none or too little a moment ago.
+    pub(super) fn refuses_newcomers(&self) -> bool {
+        self.has_no_room.load(Relaxed) || self.was_overrun.load(Relaxed)
+    }
+
     /// Returns whether the client of a new connection has left: it closed its side before any request, or, at an overloaded door,
-    /// its request is late already. For a client that is there it is one system call.
+    /// its request is late already. Counts those who have. For a client that is there it is one system call.
     pub(super) fn has_left(&self, stream: &TcpStream) -> bool {
-        let is_overloaded = self.waits_are_long.load(Relaxed) || self.was_overrun.load(Relaxed);
+        let is_overloaded = self.waits_are_long.load(Relaxed) || self.refuses_newcomers();
         let late_after = is_overloaded.then_some(self.queue_delay_target);
-        has_left(stream, late_after)
+        let has_left = has_left(stream, late_after);
+        if has_left {
+            self.metrics.left.fetch_add(1, Relaxed);
+        }
+        has_left
     }
 
     /// Returns whether the responder has time to refuse a frozen connection.
@@ -164,6 +180,24 @@ fn has_left(stream: &TcpStream, late_after: Option<Duration>) -> bool {
         && (!kernel::has_unread(socket) || late_after.is_some_and(is_late))
 }
 
+/// What the responder last reported: when it found that it refuses new connections as fast as they come, by the monotonic clock
+/// in milliseconds; 0 if it does not.
+#[derive(Default)]
+pub(super) struct PaceReport(AtomicU64);
+
+impl PaceReport {
+    pub(super) fn publish(&self, keeps_up: bool, now: Moment) {
+        let at = if keeps_up { now.0.max(1) } else { 0 };
+        self.0.store(at, Relaxed);
+    }
+
+    /// Returns whether the responder keeps up. One that was not heard of lately does not: it gets no processor time.
+    pub(super) fn keeps_up(&self, now: Moment) -> bool {
+        let at = self.0.load(Relaxed);
+        at > 0 && now.since(Moment(at)) < RESPONDER_SILENT_MAX
+    }
+}
+
 /// A connection that made room for others, with a request that nobody reads.
 pub(super) struct FrozenConnection {
     pub(super) stream: TcpStream,
@@ -201,6 +235,17 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{Shutdown, TcpListener};
+
+    #[test]
+    fn a_responder_that_is_silent_does_not_keep_up() {
+        let pace = PaceReport::default();
+        assert!(!pace.keeps_up(Moment(1)));
+        pace.publish(true, Moment(1_000));
+        assert!(pace.keeps_up(Moment(1_000)) && pace.keeps_up(Moment(1_299)));
+        assert!(!pace.keeps_up(Moment(1_300)));
+        pace.publish(false, Moment(1_400));
+        assert!(!pace.keeps_up(Moment(1_400)));
+    }
 
     #[test]
     fn a_client_has_left_if_it_closed_without_a_request_or_long_after_it() {

@@ -19,7 +19,7 @@ pub use listener::{BoundListener, bind};
 
 use super::connection_state::ThreadState;
 use super::door::Door;
-use super::door_state::{ConnectionSlot, DoorState, LOOK, STEP};
+use super::door_state::{ConnectionSlot, DoorState, LOOK, PaceReport, STEP};
 use super::limits::Settings as Bounds;
 use crate::admission;
 use crate::admission::busy::BusyShare;
@@ -74,14 +74,15 @@ impl BoundListener {
             door: Mutex::new(admission::Admission::new(self.settings.admission.clone())),
             load,
             has_no_room: AtomicBool::new(false),
+            accepts_no_more: AtomicBool::new(false),
             was_overrun: AtomicBool::new(false),
             responder: OnceLock::new(),
             handed: Mutex::default(),
             handed_max: AtomicUsize::new(0),
             told_frozen: AtomicU64::new(0),
-            keeps_up: AtomicBool::new(false),
+            pace: PaceReport::default(),
             patient: AtomicUsize::new(0),
-            backlog: AtomicUsize::new(self.settings.backlog as usize),
+            fitting_queue: AtomicUsize::new(self.settings.backlog as usize),
             left_max: AtomicUsize::new(usize::MAX),
             left: Notify::new(),
             steers: Notify::new(),
@@ -281,7 +282,8 @@ async fn accept(
             _ = stage.changed() => continue,
         };
         match accepted {
-            Ok(stream) => dispatch(stream, shared, hands),
+            Ok(Some(stream)) => dispatch(stream, shared, hands),
+            Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 shared.metrics.accept_errors.fetch_add(1, Relaxed);
@@ -293,25 +295,26 @@ async fn accept(
     // Connections in the queue arrived before the door was closed.
     while *stage.borrow() != ShutdownPhase::Ended
         && shared.door().has_room()
-        && let Ok(Ok(stream)) =
+        && let Ok(Ok(accepted)) =
             tokio::time::timeout(Duration::from_millis(1), next(listener, shared)).await
     {
-        dispatch(stream, shared, hands);
+        if let Some(stream) = accepted {
+            dispatch(stream, shared, hands);
+        }
     }
+    shared.accepts_no_more.store(true, Relaxed);
     shared.wake_responder();
 }
 
-/// Returns the next live connection as a plain socket: the thread that serves it registers it.
-async fn next(listener: &Listener, shared: &DoorState) -> io::Result<std::net::TcpStream> {
+/// Returns the next connection as a plain socket: the thread that serves it registers it. None if its client has left.
+async fn next(listener: &Listener, shared: &DoorState) -> io::Result<Option<std::net::TcpStream>> {
     loop {
         let mut ready = listener.readable().await?;
         let Ok(accepted) = ready.try_io(|listener| kernel::accept(listener.get_ref())) else {
             continue;
         };
         let stream = accepted?;
-        if !shared.has_left(&stream) {
-            return Ok(stream);
-        }
+        return Ok((!shared.has_left(&stream)).then_some(stream));
     }
 }
 

@@ -233,7 +233,7 @@ fn whoever_made_room_and_has_left_takes_no_busy_answer_from_others() {
         };
         // An answer is counted after it was sent.
         std::thread::sleep(Duration::from_millis(200));
-        let before = told();
+        let (before, made_room) = (told(), frozen(&crowded.node));
         // Their requests are late when they are found, and nobody waits for answers.
         crowded.node.signal(libc::SIGSTOP);
         for mut connection in crowded.idle.drain(..) {
@@ -241,9 +241,48 @@ fn whoever_made_room_and_has_left_takes_no_busy_answer_from_others() {
         }
         std::thread::sleep(Duration::from_millis(40));
         crowded.node.signal(libc::SIGCONT);
-        std::thread::sleep(Duration::from_millis(200));
+        // The crowd goes too, so that the door looks at all who made room, and needs none of their places.
+        drop(crowded.crowd);
+        until("nobody has to make room any more", || {
+            frozen(&crowded.node) == 0.0
+        });
         assert_eq!(told(), before);
-        frozen(&crowded.node) > 0.0
+        made_room > 0.0
+    });
+}
+
+#[test]
+fn whoever_has_left_the_queue_takes_no_busy_answer_from_who_stays() {
+    const LEFT: usize = 60;
+    let settings = ["resident_connections_max=1", "busy_cpu_percent=0"];
+    let ask = Ask::get("/v1/code").bytes();
+    // On a machine that is busy with other things the one inside may be idle for so long that it makes room.
+    until("who stays finds no room", || {
+        let node = NodeBuilder::new(&settings).node();
+        let address = node.address(Door::Resident);
+        let meter = |name: &str| node.meter(&format!("{name}{{door=\"resident\"}}"));
+        let mut inside = Connection::to(address);
+        inside.send(&ask);
+        assert_eq!(inside.answer().status, 401);
+        // Their requests are late when the door finds them.
+        node.signal(libc::SIGSTOP);
+        for _ in 0..LEFT {
+            Connection::to(address).send(&ask);
+        }
+        let mut stays = Connection::to(address);
+        stays.send(&ask);
+        std::thread::sleep(Duration::from_millis(200));
+        node.signal(libc::SIGCONT);
+        let answer = stays.answer();
+        if answer.status != 503 {
+            return false;
+        }
+        answer.refuses(503, "busy");
+        let told = "liangma_connections_rejected_total";
+        until("the answer is counted", || meter(told) > 0.0);
+        let counts = [told, "liangma_connections_left_total"].map(meter);
+        assert_eq!(counts, [1.0, LEFT as f64]);
+        true
     });
 }
 

@@ -60,7 +60,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut overrun_at: Option<Instant> = None;
     let mut queue = QueueWatch::default();
     let mut overflowed_at: Option<Instant> = None;
-    let mut is_cut = false;
+    let mut was_long = false;
     loop {
         if quiet_steps < QUIET_STEPS {
             step.tick().await;
@@ -105,7 +105,13 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             shared.left.notify_one();
         }
         let lately = |at: Instant| now.saturating_duration_since(at) < CROWD_LOOK;
-        let overflows = queue.step(queued, backlog, shared.waits_are_long.load(Relaxed));
+        // A balancer sends as many at once as it was told.
+        let told_max = match load.has_balancer(Moment::now()) {
+            true => advice.in_flight_max as usize,
+            false => 0,
+        };
+        let fitting = fitting_queue(backlog as usize, told_max);
+        let overflows = queue.step(queued, fitting, shared.waits_are_long.load(Relaxed));
         if overflows {
             overflowed_at = Some(now);
             second.full = true;
@@ -113,17 +119,6 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         if !has_room || overflows {
             overrun_at = Some(now);
         }
-        // A balancer sends as many at once as it was told.
-        let told_max = match load.has_balancer(Moment::now()) {
-            true => advice.in_flight_max as usize,
-            false => 0,
-        };
-        let left_max = match overflowed_at.is_some_and(lately) {
-            true => left_max(backlog as usize, told_max),
-            false => usize::MAX,
-        };
-        shared.left_max.store(left_max, Relaxed);
-        shared.backlog.store(backlog as usize, Relaxed);
         let was_overrun = overrun_at.is_some_and(lately);
         shared.was_overrun.store(was_overrun, Relaxed);
         let admitted = admissions.step(load.accepted.load(Relaxed), now);
@@ -172,10 +167,10 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         // Who has left is no sample, and a queue of such clients only is not late by any.
         if queued + told > 0 && (are_late || !has_room || overflows) {
             second.full = true;
-            is_cut = true;
+            was_long = true;
             let least = (told_max as u32).max(BACKLOG_LEAST);
             let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
-            let fitting = match was_overrun && shared.keeps_up.load(Relaxed) {
+            let fitting = match was_overrun && shared.pace.keeps_up(Moment::now()) {
                 true => settings.backlog,
                 false => fitting_backlog(taken_in, settings.admission.queue_delay_target, least),
             };
@@ -185,11 +180,18 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         }
         if now.saturating_duration_since(second.since) >= CROWD_LOOK {
             second.end(shared, now);
-            if !std::mem::take(&mut is_cut) && backlog != settings.backlog {
-                let longer = backlog.saturating_mul(BACKLOG_GROWTH);
-                queue_up_to(listener, &mut backlog, longer.min(settings.backlog));
+            if !std::mem::take(&mut was_long) && backlog != settings.backlog {
+                let longer = grown_backlog(backlog, settings.backlog);
+                queue_up_to(listener, &mut backlog, longer);
             }
         }
+        let fitting = fitting_queue(backlog as usize, told_max);
+        shared.fitting_queue.store(fitting, Relaxed);
+        let left_max = match overflowed_at.is_some_and(lately) {
+            true => fitting,
+            false => usize::MAX,
+        };
+        shared.left_max.store(left_max, Relaxed);
     }
 }
 
@@ -233,18 +235,18 @@ struct QueueWatch {
 }
 
 impl QueueWatch {
-    /// Returns whether newcomers arrive faster than the door takes them in: more than half of the queue is taken, and was so a
-    /// step ago or requests wait. A burst that finds an idle door is no such queue.
-    fn step(&mut self, queued: usize, backlog: u32, waits_are_long: bool) -> bool {
-        let is_long = queued > (backlog as usize).div_ceil(2);
+    /// Returns whether newcomers arrive faster than the door takes them in: more are queued than is `fitting`, and were so a step
+    /// ago or requests wait. A burst that finds an idle door is no such queue.
+    fn step(&mut self, queued: usize, fitting: usize, waits_are_long: bool) -> bool {
+        let is_long = queued > fitting;
         let was_long = std::mem::replace(&mut self.was_long, is_long);
         is_long && (was_long || waits_are_long)
     }
 }
 
-/// Returns how many newcomers the responder leaves in a queue that overflowed: half of it, or what a balancer may send at once,
-/// but never so many that nothing more fits in.
-fn left_max(backlog: usize, told_max: usize) -> usize {
+/// Returns how many newcomers a queue of some length holds without being about to overflow, which are left in it: half of it, or
+/// what a balancer may send at once, but never so many that nothing more fits in.
+fn fitting_queue(backlog: usize, told_max: usize) -> usize {
     backlog.div_ceil(2).max(told_max.min(backlog * 3 / 4))
 }
 
@@ -263,6 +265,11 @@ fn next_backlog(now: u32, fitting: u32, least: u32, most: u32) -> Option<u32> {
     let is_far = fitting >= now.saturating_mul(2) || fitting.saturating_mul(2) <= now;
     let is_short = now < least || fitting == most;
     (fitting != now && (is_far || is_short)).then_some(fitting)
+}
+
+/// Returns the length of a cut queue after a second without overload.
+fn grown_backlog(now: u32, most: u32) -> u32 {
+    now.saturating_mul(BACKLOG_GROWTH).min(most)
 }
 
 fn queue_up_to(listener: &Listener, backlog: &mut u32, most: u32) {
@@ -402,25 +409,32 @@ mod tests {
     #[test]
     fn a_queue_that_stays_half_full_is_about_to_overflow_and_a_burst_is_not() {
         let mut queue = QueueWatch::default();
-        assert!(!queue.step(200, 256, false), "a burst");
-        assert!(queue.step(129, 256, false));
-        assert!(!queue.step(128, 256, true), "half");
-        assert!(queue.step(129, 256, true), "requests wait");
-        assert!(!queue.step(0, 256, true));
-        assert!(!queue.step(256, 256, false), "another burst");
-        assert!(!queue.step(1, 1, true), "the only place");
+        let half = fitting_queue(256, 0);
+        assert!(!queue.step(200, half, false), "a burst");
+        assert!(queue.step(129, half, false));
+        assert!(!queue.step(128, half, true), "half");
+        assert!(queue.step(129, half, true), "requests wait");
+        assert!(!queue.step(0, half, true));
+        assert!(!queue.step(256, half, false), "another burst");
+        assert!(!queue.step(1, fitting_queue(1, 0), true), "the only place");
+        let told = fitting_queue(256, 160);
+        assert!(!queue.step(160, told, true), "what a balancer was told");
+        assert!(queue.step(161, told, true));
     }
 
     #[test]
     fn of_a_queue_that_overflowed_half_is_left_or_what_a_balancer_may_send() {
         for (backlog, told_max, left) in [
             (1, 0, 1),
+            (33, 0, 17),
+            (33, 64, 24),
             (256, 0, 128),
             (256, 160, 160),
             (256, 256, 192),
             (1_024, 160, 512),
         ] {
-            assert_eq!(left_max(backlog, told_max), left, "{backlog} {told_max}");
+            let fitting = fitting_queue(backlog, told_max);
+            assert_eq!(fitting, left, "{backlog} {told_max}");
         }
     }
 
@@ -434,6 +448,14 @@ mod tests {
         ] {
             assert_eq!(fitting_backlog(newcomers, WAIT, least), backlog);
         }
+    }
+
+    #[test]
+    fn a_cut_queue_grows_back_within_seconds_and_no_further() {
+        let lengths = std::iter::successors(Some(33), |now| Some(grown_backlog(*now, 1_024)));
+        let lengths: Vec<u32> = lengths.take(5).collect();
+        assert_eq!(lengths, [33, 132, 528, 1_024, 1_024]);
+        assert_eq!(grown_backlog(u32::MAX, u32::MAX), u32::MAX);
     }
 
     #[test]

@@ -6,10 +6,11 @@
 
 use super::reject::{busy_answer, is_whole_request};
 use crate::admission::busy::BusyShare;
+use crate::clock::Moment;
 use crate::critical::CriticalTask;
-use crate::http::door_state::{DoorState, FrozenConnection, ShutdownPhase};
+use crate::http::door_state::{DoorState, FrozenConnection, RESPONDER_SILENT_MAX, ShutdownPhase};
 use crate::kernel;
-use crate::meters::HandshakeOutcome;
+use crate::meters::{CloseReason, HandshakeOutcome};
 use rustls::ServerConnection;
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,8 +20,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Connections in a batch, while serving and when the door closes.
+/// Connections in a batch: while serving, the same without processor time by the share, and when the door closes.
 const BATCH_MAX: usize = 32;
+const POOR_BATCH_MAX: usize = 8;
 const LAST_MAX: usize = 256;
 
 /// Connections that wait at once for their head or for the client's end.
@@ -70,17 +72,31 @@ pub struct Responder {
 /// Tells whether newcomers are refused as fast as they come.
 #[derive(Default)]
 pub struct RefusalPace {
-    /// Since when they were at each look.
-    since: Option<Instant>,
+    /// Since when they were at each look, and the last such look.
+    kept: Option<(Instant, Instant)>,
 }
 
 impl RefusalPace {
-    /// Adds a look. Returns whether the pace was kept for long enough.
+    /// Adds a look. Returns whether the pace was kept for long enough, without a time in which the thread stood still.
     fn step(&mut self, keeps_up: bool, now: Instant) -> bool {
-        self.since = keeps_up.then(|| self.since.unwrap_or(now));
-        self.since
-            .is_some_and(|since| now.saturating_duration_since(since) >= KEEPS_UP_FOR)
+        let went_on = |last: Instant| now.saturating_duration_since(last) < RESPONDER_SILENT_MAX;
+        let since = match self.kept {
+            Some((since, last)) if went_on(last) => since,
+            _ => now,
+        };
+        self.kept = keeps_up.then_some((since, now));
+        keeps_up && now.saturating_duration_since(since) >= KEEPS_UP_FOR
     }
+}
+
+/// What was taken from the accept queue.
+enum Taken {
+    /// A client to be told.
+    ToTell(TcpStream),
+    /// A client that has left; its connection is closed.
+    Closed,
+    /// Nothing: the queue is empty, or there is no descriptor.
+    None,
 }
 
 /// A refused connection.
@@ -103,7 +119,7 @@ impl Responder {
         kernel::step_back(self.niceness + self.share.niceness());
         let _ = self.shared.responder.set(std::thread::current());
         while *self.stage.borrow() == ShutdownPhase::Open {
-            let refuses_newcomers = self.refuses_newcomers();
+            let refuses_newcomers = self.shared.refuses_newcomers();
             self.take_frozen();
             if !refuses_newcomers && self.held.is_empty() && self.put_off.is_empty() {
                 self.invite_frozen();
@@ -120,7 +136,7 @@ impl Responder {
             self.invite_frozen();
             // A low-priority thread may have time by its share, and none by the scheduler. A queue that was long before this look
             // may have overflowed, however much is taken now.
-            let is_short = found <= self.shared.backlog.load(Relaxed) / 2;
+            let is_short = found <= self.shared.fitting_queue.load(Relaxed);
             self.publish_pace(refuses_newcomers && self.share.has_time() && is_short);
             self.look_at_held();
             if taken == BATCH_MAX {
@@ -138,9 +154,16 @@ impl Responder {
             }
         }
         // Connections that arrived before the door closed and found no room.
+        while !self.shared.accepts_no_more.load(Relaxed)
+            && *self.stage.borrow() != ShutdownPhase::Ended
+        {
+            std::thread::park_timeout(SHORT_LOOK);
+        }
         for _ in 0..LAST_MAX {
-            if !self.take_one(true) {
-                break;
+            match self.take_one() {
+                Taken::None => break,
+                Taken::ToTell(stream) => self.hold_new(stream),
+                Taken::Closed => {}
             }
         }
         let put_off = std::mem::take(&mut self.put_off);
@@ -157,21 +180,27 @@ impl Responder {
         }
     }
 
-    /// Returns whether newcomers find no room, or found none or too little a moment ago.
-    fn refuses_newcomers(&self) -> bool {
-        self.shared.has_no_room.load(Relaxed) || self.shared.was_overrun.load(Relaxed)
-    }
-
-    /// Takes a batch of connections that would wait too long. Returns how many were in the queue, and how many were taken.
+    /// Takes a batch of connections that would wait too long. Who has left takes no answer from others. Returns how many were in
+    /// the queue, and how many were taken.
     fn take_surplus(&mut self) -> (usize, usize) {
         let queued = kernel::queued(&self.listener).unwrap_or_default();
         let surplus = queued.saturating_sub(self.shared.left_in_queue());
         let now = Instant::now();
         self.count_time(now);
-        // Of a queue that was cut, those who were in it before have often left.
-        let was_cut = queued > self.shared.backlog.load(Relaxed) + 1;
+        let most = match self.share.has_time() {
+            true => BATCH_MAX,
+            false => POOR_BATCH_MAX,
+        };
         let mut taken = 0;
-        while taken < surplus.min(BATCH_MAX) && self.share.may_tell(now) && self.take_one(was_cut) {
+        while taken < surplus.min(most) && self.share.could_tell(now) {
+            match self.take_one() {
+                Taken::None => break,
+                Taken::ToTell(stream) => {
+                    self.share.may_tell(now);
+                    self.hold_new(stream);
+                }
+                Taken::Closed => {}
+            }
             taken += 1;
         }
         (queued, taken)
@@ -179,7 +208,7 @@ impl Responder {
 
     fn publish_pace(&mut self, keeps_up: bool) {
         let keeps_up = self.pace.step(keeps_up, Instant::now());
-        self.shared.keeps_up.store(keeps_up, Relaxed);
+        self.shared.pace.publish(keeps_up, Moment::now());
     }
 
     fn count_time(&mut self, now: Instant) {
@@ -193,8 +222,14 @@ impl Responder {
         self.count_time(now);
         let news = self.shared.take_handed().into_iter();
         self.put_off.extend(news.map(|frozen| (now, frozen)));
-        self.put_off
-            .retain(|(since, _)| now.saturating_duration_since(*since) < TURNED_WAIT);
+        let metrics = &self.shared.metrics;
+        self.put_off.retain(|(since, _)| {
+            let waits = now.saturating_duration_since(*since) < TURNED_WAIT;
+            if !waits {
+                metrics.closed(CloseReason::Untold);
+            }
+            waits
+        });
         while let Some((_, frozen)) = self.put_off.pop_if(|_| self.share.may_tell(now)) {
             self.hold_frozen(frozen);
         }
@@ -222,24 +257,30 @@ impl Responder {
         self.hold(frozen.stream, frozen.tls, true);
     }
 
-    /// Takes the next connection, and closes one whose client has left if that is to be looked at. Returns false if there is none,
-    /// or no descriptor for it.
-    fn take_one(&mut self, may_have_left: bool) -> bool {
+    /// Takes the next connection from the queue.
+    fn take_one(&self) -> Taken {
         match kernel::accept(&self.listener) {
-            Ok(stream) if may_have_left && self.shared.has_left(&stream) => true,
-            Ok(stream) => {
-                let tls = match &self.shared.tls {
-                    None => None,
-                    Some(tls) => match ServerConnection::new(tls.config()) {
-                        Ok(tls) => Some(Box::new(tls)),
-                        Err(_) => return true,
-                    },
-                };
-                self.hold(stream, tls, false);
-                true
+            Ok(stream) if self.shared.has_left(&stream) => Taken::Closed,
+            Ok(stream) => Taken::ToTell(stream),
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => Taken::Closed,
+            Err(error) => {
+                if error.kind() != ErrorKind::WouldBlock {
+                    self.shared.metrics.accept_errors.fetch_add(1, Relaxed);
+                }
+                Taken::None
             }
-            Err(error) => error.kind() == ErrorKind::ConnectionAborted,
         }
+    }
+
+    fn hold_new(&mut self, stream: TcpStream) {
+        let tls = match &self.shared.tls {
+            None => None,
+            Some(tls) => match ServerConnection::new(tls.config()) {
+                Ok(tls) => Some(Box::new(tls)),
+                Err(_) => return,
+            },
+        };
+        self.hold(stream, tls, false);
     }
 
     fn hold(&mut self, stream: TcpStream, tls: Option<Box<ServerConnection>>, was_frozen: bool) {
@@ -390,13 +431,18 @@ mod tests {
         let start = Instant::now();
         let mut pace = RefusalPace::default();
         let mut step = |ms, keeps_up| pace.step(keeps_up, start + Duration::from_millis(ms));
-        assert!(!step(0, true));
-        assert!(!step(999, true));
+        for ms in (0..1_000).step_by(100) {
+            assert!(!step(ms, true));
+        }
         assert!(step(1_000, true));
         assert!(!step(1_001, false));
-        assert!(!step(1_002, true));
-        assert!(!step(2_001, true));
+        for ms in (1_002..2_002).step_by(100) {
+            assert!(!step(ms, true));
+        }
         assert!(step(2_002, true));
+        // The thread stood still: what came meanwhile, nobody refused.
+        assert!(!step(2_302, true));
+        assert!(!step(2_402, true));
     }
 
     #[test]
