@@ -359,9 +359,12 @@ fn say(record: &Record) {
             let to =
                 |ms: Option<u64>| ms.map_or("not within the run".into(), |ms| format!("{ms} ms"));
             eprintln!(
-                "  recovered to 85 %: {}; to 95 %: {}",
+                "  recovered to 85 %: {}; to 95 %: {}; most tries a second later: {}",
                 to(recovery.to_85_percent_ms),
-                to(recovery.to_95_percent_ms)
+                to(recovery.to_95_percent_ms),
+                recovery
+                    .tries_per_second_max
+                    .map_or("–".into(), |tries| tries.to_string()),
             );
         }
     }

@@ -3,7 +3,7 @@
 use crate::class::Class;
 use crate::machine::Machine;
 use crate::shape::Shape;
-use crate::tally::{Counts, jain, quantile, recovery};
+use crate::tally::{Counts, jain, quantile, recovery, wave};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -91,6 +91,9 @@ pub struct Figures {
 pub struct Recovery {
     pub to_85_percent_ms: Option<u64>,
     pub to_95_percent_ms: Option<u64>,
+    /// Most tries in a second, of those that begin a second after it or later; null: the run is too short.
+    #[serde(default)]
+    pub tries_per_second_max: Option<u64>,
 }
 
 /// A stretch that begins at `t`.
@@ -146,6 +149,7 @@ impl Figures {
                 .iter()
                 .map(|b| (b.counts.offered, b.counts.good))
                 .collect();
+            let tries: Vec<u64> = metrics.buckets.iter().map(|b| b.counts.tries).collect();
             let (every, end) = (
                 metrics.every / 1_000_000,
                 warm / 1_000_000 + (end * 1e3) as u64,
@@ -153,6 +157,7 @@ impl Figures {
             Recovery {
                 to_85_percent_ms: recovery(&series, every, end, 0.85),
                 to_95_percent_ms: recovery(&series, every, end, 0.95),
+                tries_per_second_max: wave(&tries, every, end + 1_000),
             }
         });
         let series = metrics

@@ -29,7 +29,7 @@ const HEADS: [&str; 14] = [
     "p99 ms",
     "busy/s, p99 ms",
     "silent/s",
-    "85 % again after",
+    "85 % again after, most tries/s later",
     "Jain",
     "CPU µs an answer, a good one",
 ];
@@ -124,10 +124,11 @@ impl<'a> Group<'a> {
             f.recovery
                 .map(|r| r.to_85_percent_ms.map_or(f64::INFINITY, |ms| ms as f64))
         });
+        let wave = self.median(|_, f| Some(f.recovery?.tries_per_second_max? as f64));
         let recovery = match recovery {
             None => "–".into(),
-            Some(f64::INFINITY) => "not within the run".into(),
-            Some(ms) => format!("{ms:.0} ms"),
+            Some(f64::INFINITY) => format!("not within the run, {}", number(wave)),
+            Some(ms) => format!("{ms:.0} ms, {}", number(wave)),
         };
         let cpu = |of: fn(&crate::record::Server) -> Option<f64>| {
             number(self.median(|r, _| r.server.as_ref().and_then(of)))

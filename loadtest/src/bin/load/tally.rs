@@ -198,6 +198,15 @@ pub fn recovery(series: &[(u64, u64)], every: u64, end: u64, part: f64) -> Optio
     Some((first + found) as u64 * every - end)
 }
 
+/// Most tries a second, over any whole second that begins at `from` or later: how high a wave of those who come back is. None
+/// where the series has no whole second. `tries` is by buckets of `every` milliseconds, `from` in milliseconds from its start.
+pub fn wave(tries: &[u64], every: u64, from: u64) -> Option<u64> {
+    let second = 1_000_u64.div_ceil(every) as usize;
+    let first = from.div_ceil(every) as usize;
+    let seconds = tries.get(first..)?.windows(second);
+    seconds.map(|second| second.iter().sum()).max()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +276,18 @@ mod tests {
         assert_eq!(jain(&[9, 0, 0, 0]), Some(0.25));
         assert_eq!(jain(&[0, 0]), None);
         assert!((jain(&[1, 2, 3]).unwrap() - 36.0 / 42.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_wave_is_the_second_with_most_tries() {
+        let mut tries = vec![10; 40];
+        tries[12] = 900;
+        assert_eq!(wave(&tries, 100, 0), Some(990));
+        assert_eq!(wave(&tries, 100, 1_300), Some(100));
+        tries[33..37].fill(50);
+        assert_eq!(wave(&tries, 100, 1_300), Some(260));
+        assert_eq!(wave(&tries, 100, 3_100), None, "no whole second");
+        assert_eq!(wave(&tries, 100, 9_000), None);
     }
 
     #[test]
