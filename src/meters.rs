@@ -109,7 +109,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_closed_total",
         "counter",
         "door, reason",
-        "connections that the door closed: `idle`; `head` (a request's head or a TLS handshake took too long); `stalled` (no byte moved); `late` (the answer took too long as a whole); `evicted` (idle, or waiting for a body, while new connections waited); `body` (a request's body took too long); `untold` (its request was to get the answer `busy`, and no processor time was left for that)",
+        "connections that the door closed: `idle`; `head` (a request's head or a TLS handshake took too long); `stalled` (no byte moved); `late` (the answer took too long as a whole); `evicted` (idle, or waiting for a body, while new connections waited); `body` (a request's body took too long); `untold` (its request was to get the answer `busy`, and neither processor time nor the number of answers a second was left for it)",
     ),
     (
         "liangma_tls_handshakes_total",
@@ -168,8 +168,8 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
     (
         "liangma_connections_left_total",
         "counter",
-        "door",
-        "connections in the accept queue whose client had left before they were accepted or refused; they count as neither",
+        "door, request",
+        "connections whose client had left before they were accepted or refused, which count as neither: with the request `none`, as a probe or a browser that connected ahead, or `late`, at an overloaded door; who closed its sending side only and waits for longer than `queue_delay_target` counts as one who left",
     ),
     (
         "liangma_retry_after_seconds",
@@ -870,8 +870,17 @@ pub enum CloseReason {
     Evicted,
     /// A body did not arrive in time.
     Body,
-    /// The request was to be refused, and no processor time was left for an answer.
+    /// The request was to be refused, and neither processor time nor the number of answers a second was left for that.
     Untold,
+}
+
+/// With what a client has left before its connection was accepted or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftWith {
+    /// No request, as a probe or a browser that connected ahead.
+    NoRequest,
+    /// A request that nobody reads any more: it waited for too long.
+    LateRequest,
 }
 
 /// Outcome of a TLS handshake.
@@ -896,8 +905,7 @@ pub struct DoorMetrics {
     pub queued: AtomicU64,
     /// Connections that the kernel dropped because its accept queue was full.
     pub overflowed: AtomicU64,
-    /// New connections whose client had left before they were accepted or refused.
-    pub left: AtomicU64,
+    left: [AtomicU64; 2],
     closed: [AtomicU64; 7],
     handshakes: [AtomicU64; 3],
     /// Whether the door speaks TLS.
@@ -916,7 +924,7 @@ impl DoorMetrics {
             waits: Default::default(),
             queued: AtomicU64::default(),
             overflowed: AtomicU64::default(),
-            left: AtomicU64::default(),
+            left: Default::default(),
             closed: Default::default(),
             handshakes: Default::default(),
             has_tls: AtomicBool::default(),
@@ -928,6 +936,11 @@ impl DoorMetrics {
     /// Counts a TLS handshake by its outcome.
     pub fn shook_hands(&self, outcome: HandshakeOutcome) {
         self.handshakes[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a client that had left before its connection was accepted or refused.
+    pub fn left(&self, with: LeftWith) {
+        self.left[with as usize].fetch_add(1, Relaxed);
     }
 
     /// Counts a connection that the door closed, by reason.
@@ -1594,7 +1607,6 @@ impl Meters {
                 ("liangma_connections_rejected_total", &load.rejected),
                 ("liangma_accept_errors_total", &metrics.accept_errors),
                 ("liangma_connections_overflowed_total", &metrics.overflowed),
-                ("liangma_connections_left_total", &metrics.left),
             ] {
                 self.count(name, &[door], count.load(Relaxed));
             }
@@ -1626,6 +1638,11 @@ impl Meters {
                 ("liangma_retry_after_seconds", seconds(&load.retry_after_ms)),
             ] {
                 self.gauge(name, &[door], value);
+            }
+            for (request, count) in ["none", "late"].iter().zip(&metrics.left) {
+                let labels = [door, ("request", *request)];
+                let count = count.load(Relaxed);
+                self.count("liangma_connections_left_total", &labels, count);
             }
             for (why, count) in [
                 "idle", "head", "stalled", "late", "evicted", "body", "untold",

@@ -86,12 +86,12 @@ impl BusyShare {
     }
 
     /// Returns whether an answer may be sent now.
-    pub fn could_tell(&self, now: Instant) -> bool {
+    pub fn has_answer(&self, now: Instant) -> bool {
         self.all.left(now) > 0 && (self.has_time() || self.least.left(now) > 0)
     }
 
     /// Takes the right to send one answer. Returns false if there is none.
-    pub fn may_tell(&mut self, now: Instant) -> bool {
+    pub fn take_answer(&mut self, now: Instant) -> bool {
         match self.has_time() {
             true => self.all.take(now),
             false => self.least.take(now) && self.all.take(now),
@@ -113,7 +113,7 @@ mod tests {
             let passed = Duration::from_millis(ms);
             share.spent(own, passed * cores, start + passed);
             for _ in 0..32 {
-                if !share.may_tell(start + passed) {
+                if !share.take_answer(start + passed) {
                     break;
                 }
                 told += 1;
@@ -213,9 +213,11 @@ mod tests {
                 own += Duration::from_millis(by_own);
                 process += Duration::from_millis(by_process);
                 busy.spent(own, process, now);
-                while busy.may_tell(now) {
+                while busy.has_answer(now) {
+                    prop_assert!(busy.take_answer(now));
                     told += 1;
                 }
+                prop_assert!(!busy.take_answer(now));
                 let budget = u64::from(per_second) * ((now - start).as_millis() as u64 + 1_000) / 1_000;
                 prop_assert!(told <= budget + 1);
             }

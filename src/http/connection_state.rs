@@ -10,6 +10,7 @@ use crate::service::Service;
 use crate::tls::CertificateDigest;
 use crate::tls::pinned::KeyDigest;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -57,8 +58,8 @@ pub struct ThreadState {
     pub(super) crowding: Cell<f64>,
     /// Number of frozen connections.
     pub(super) frozen: Cell<usize>,
-    /// The frozen connections that asked and were neither served nor refused, the last one on top.
-    pub(super) asking: RefCell<Vec<Weak<ConnectionState>>>,
+    /// The frozen connections that asked and were neither served nor refused, in the order in which they asked.
+    pub(super) asking: RefCell<VecDeque<Weak<ConnectionState>>>,
     /// Whether bytes came in or went out since the last look.
     pub(super) active: Cell<bool>,
     /// Whether all connections rest, so that steps and looks are put off.
@@ -460,7 +461,7 @@ impl ConnectionState {
         self.was_late.set(true);
         if !self.is_stacked.replace(true) {
             let mut asking = self.thread.asking.borrow_mut();
-            asking.push(Rc::downgrade(self));
+            asking.push_back(Rc::downgrade(self));
         }
     }
 

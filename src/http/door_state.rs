@@ -5,7 +5,7 @@ use crate::admission::connection_limit::WaitSamples;
 use crate::clock::Moment;
 use crate::door_load::DoorLoad;
 use crate::kernel;
-use crate::meters::DoorMetrics;
+use crate::meters::{DoorMetrics, LeftWith};
 use crate::tls::ServerTls;
 use rustls::ServerConnection;
 use std::net::TcpStream;
@@ -36,8 +36,8 @@ pub(super) const QUIET_LOOK: Duration = Duration::from_secs(2);
 /// Interval at which the controller runs, and connections are evicted for it.
 pub(super) const STEP: Duration = Duration::from_millis(50);
 
-/// Time without a look of the responder, which looks ten times a second at least while it refuses newcomers, after which it counts
-/// as standing still.
+/// Time after which a responder that was not heard of gets no processor time: while it refuses newcomers, it looks ten times a
+/// second at least.
 pub(super) const RESPONDER_SILENT_MAX: Duration = Duration::from_millis(300);
 
 /// The state that the threads of one door share.
@@ -45,8 +45,8 @@ pub(super) struct DoorState {
     pub(super) door: Mutex<admission::Admission>,
     /// What the door carries now, which reloads, balancers and metrics use too.
     pub(super) load: Arc<DoorLoad>,
-    /// Signalled when a connection of a full door ends.
-    pub(super) left: Notify,
+    /// Signalled when a connection of a full door ends, or its limit rises.
+    pub(super) has_room_again: Notify,
     /// Signalled when a paused controller must go on.
     pub(super) steers: Notify,
     /// The same for the looks of each thread.
@@ -81,11 +81,11 @@ pub(super) struct DoorState {
     /// How many of them were told so far.
     pub(super) told_frozen: AtomicU64,
     /// Whether the responder refuses new connections as fast as they come.
-    pub(super) pace: PaceReport,
+    pub(super) refusal_pace: PaceReport,
     /// New connections that the responder leaves in the kernel's queue at least.
     pub(super) patient: AtomicUsize,
     /// The most connections in the kernel's queue with which it is far from an overflow.
-    pub(super) fitting_queue: AtomicUsize,
+    pub(super) safe_queue: AtomicUsize,
     /// The most that the responder leaves there: no limit, but for a second after the queue was about to overflow.
     pub(super) left_max: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.
@@ -123,16 +123,18 @@ impl DoorState {
         self.has_no_room.load(Relaxed) || self.was_overrun.load(Relaxed)
     }
 
-    /// Returns whether the client of a new connection has left: it closed its side before any request, or, at an overloaded door,
+    /// Returns a new connection, or None if its client has left: it closed its side before any request, or, at an overloaded door,
     /// its request is late already. Counts those who have. For a client that is there it is one system call.
-    pub(super) fn has_left(&self, stream: &TcpStream) -> bool {
+    pub(super) fn unless_left(&self, stream: TcpStream) -> Option<TcpStream> {
         let is_overloaded = self.waits_are_long.load(Relaxed) || self.refuses_newcomers();
         let late_after = is_overloaded.then_some(self.queue_delay_target);
-        let has_left = has_left(stream, late_after);
-        if has_left {
-            self.metrics.left.fetch_add(1, Relaxed);
+        match has_left(&stream, late_after) {
+            None => Some(stream),
+            Some(with) => {
+                self.metrics.left(with);
+                None
+            }
         }
-        has_left
     }
 
     /// Returns whether the responder has time to refuse a frozen connection.
@@ -172,12 +174,20 @@ impl DoorState {
     }
 }
 
-/// Returns whether a client closed its side, and has no unread request or one that waited for more than `late_after`.
-fn has_left(stream: &TcpStream, late_after: Option<Duration>) -> bool {
+/// Returns with what a client has left that closed its side; None if it is there, or if it closed only the side that sends: its
+/// request has not waited for more than `late_after`.
+fn has_left(stream: &TcpStream, late_after: Option<Duration>) -> Option<LeftWith> {
     let socket = stream.as_raw_fd();
+    if kernel::unread(socket) != kernel::Unread::Last {
+        return None;
+    }
+    if !kernel::has_unread(socket) {
+        return Some(LeftWith::NoRequest);
+    }
     let is_late = |after| kernel::since_heard(stream).is_none_or(|wait| wait > after);
-    kernel::unread(socket) == kernel::Unread::Last
-        && (!kernel::has_unread(socket) || late_after.is_some_and(is_late))
+    late_after
+        .is_some_and(is_late)
+        .then_some(LeftWith::LateRequest)
 }
 
 /// What the responder last reported: when it found that it refuses new connections as fast as they come, by the monotonic clock
@@ -226,7 +236,7 @@ impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.shared.load.open[self.nth].fetch_sub(1, Relaxed);
         self.shared.door().leave();
-        self.shared.left.notify_one();
+        self.shared.has_room_again.notify_one();
     }
 }
 
@@ -261,13 +271,17 @@ mod tests {
         for request in [&b""[..], b"GET / HTTP/1.1\r\n\r\n"] {
             let (client, stream) = comes(request);
             settle();
-            assert!(!has_left(&stream, at_once), "it is there");
+            assert_eq!(has_left(&stream, at_once), None, "it is there");
             client.shutdown(Shutdown::Write).expect("ended");
             settle();
-            assert!(has_left(&stream, at_once));
-            // The side that is still open waits for an answer.
-            assert_eq!(has_left(&stream, later), request.is_empty());
-            assert_eq!(has_left(&stream, None), request.is_empty());
+            let (now, not_yet) = match request {
+                b"" => (LeftWith::NoRequest, Some(LeftWith::NoRequest)),
+                // The side that is still open waits for an answer.
+                _ => (LeftWith::LateRequest, None),
+            };
+            assert_eq!(has_left(&stream, at_once), Some(now));
+            assert_eq!(has_left(&stream, later), not_yet);
+            assert_eq!(has_left(&stream, None), not_yet);
         }
     }
 }

@@ -80,11 +80,11 @@ impl BoundListener {
             handed: Mutex::default(),
             handed_max: AtomicUsize::new(0),
             told_frozen: AtomicU64::new(0),
-            pace: PaceReport::default(),
+            refusal_pace: PaceReport::default(),
             patient: AtomicUsize::new(0),
-            fitting_queue: AtomicUsize::new(self.settings.backlog as usize),
+            safe_queue: AtomicUsize::new(controller::safe_queue(self.settings.backlog as usize, 0)),
             left_max: AtomicUsize::new(usize::MAX),
-            left: Notify::new(),
+            has_room_again: Notify::new(),
             steers: Notify::new(),
             looks: (0..threads).map(|_| Notify::new()).collect(),
             is_quiet: AtomicBool::new(false),
@@ -272,7 +272,7 @@ async fn accept(
             shared.stir();
             shared.wake_responder();
             tokio::select! {
-                () = shared.left.notified() => {}
+                () = shared.has_room_again.notified() => {}
                 _ = stage.changed() => {}
             }
             continue;
@@ -292,12 +292,15 @@ async fn accept(
             }
         }
     }
-    // Connections in the queue arrived before the door was closed.
-    while *stage.borrow() != ShutdownPhase::Ended
+    // Connections in the queue arrived before the door was closed; more may come while it is emptied.
+    let mut queued = kernel::queued(listener.get_ref()).unwrap_or_default();
+    while queued > 0
+        && *stage.borrow() != ShutdownPhase::Ended
         && shared.door().has_room()
         && let Ok(Ok(accepted)) =
             tokio::time::timeout(Duration::from_millis(1), next(listener, shared)).await
     {
+        queued -= 1;
         if let Some(stream) = accepted {
             dispatch(stream, shared, hands);
         }
@@ -313,8 +316,7 @@ async fn next(listener: &Listener, shared: &DoorState) -> io::Result<Option<std:
         let Ok(accepted) = ready.try_io(|listener| kernel::accept(listener.get_ref())) else {
             continue;
         };
-        let stream = accepted?;
-        return Ok((!shared.has_left(&stream)).then_some(stream));
+        return Ok(shared.unless_left(accepted?));
     }
 }
 

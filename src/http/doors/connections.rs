@@ -443,7 +443,7 @@ impl ConnectionTable {
     fn ask_again(&self, mut most: usize, serve: bool) {
         let mut asking = self.thread.asking.borrow_mut();
         while most > 0
-            && let Some(connection) = asking.pop()
+            && let Some(connection) = asking.pop_back()
         {
             let Some(connection) = connection.upgrade() else {
                 continue;
@@ -477,7 +477,26 @@ impl ConnectionTable {
         }
     }
 
-    fn close_frozen(&self, most: usize) {
+    /// Closes up to `most` frozen connections: first of those who asked and have left since, who wake nobody any more.
+    fn close_frozen(&self, mut most: usize) {
+        let mut asking = self.thread.asking.borrow_mut();
+        while most > 0
+            && let Some(first) = asking.front()
+        {
+            if let Some(connection) = first.upgrade() {
+                if connection.frozen.get() && !connection.closed.get() {
+                    if kernel::unread(connection.socket) != kernel::Unread::Last {
+                        // Those who asked after it have waited for less time.
+                        break;
+                    }
+                    most -= 1;
+                    self.close(&connection, CloseReason::Evicted);
+                }
+                connection.is_stacked.set(false);
+            }
+            asking.pop_front();
+        }
+        drop(asking);
         let connections = self.connections.borrow();
         let frozen = next_of(&connections, &self.closes_from, most)
             .filter(|connection| connection.frozen.get() && !connection.closed.get());

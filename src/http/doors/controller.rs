@@ -60,7 +60,6 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut overrun_at: Option<Instant> = None;
     let mut queue = QueueWatch::default();
     let mut overflowed_at: Option<Instant> = None;
-    let mut was_long = false;
     loop {
         if quiet_steps < QUIET_STEPS {
             step.tick().await;
@@ -102,7 +101,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let has_room = look(shared, settings, observed, queued, now);
         if has_room {
             // The limit may have risen.
-            shared.left.notify_one();
+            shared.has_room_again.notify_one();
         }
         let lately = |at: Instant| now.saturating_duration_since(at) < CROWD_LOOK;
         // A balancer sends as many at once as it was told.
@@ -110,17 +109,15 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             true => advice.in_flight_max as usize,
             false => 0,
         };
-        let fitting = fitting_queue(backlog as usize, told_max);
-        let overflows = queue.step(queued, fitting, shared.waits_are_long.load(Relaxed));
+        let safe = safe_queue(backlog as usize, told_max);
+        let overflows = queue.step(queued, safe, shared.waits_are_long.load(Relaxed));
         if overflows {
             overflowed_at = Some(now);
-            second.full = true;
         }
         if !has_room || overflows {
             overrun_at = Some(now);
         }
         let was_overrun = overrun_at.is_some_and(lately);
-        shared.was_overrun.store(was_overrun, Relaxed);
         let admitted = admissions.step(load.accepted.load(Relaxed), now);
         // Connections that can be admitted within half of the wait stay in the queue; the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
@@ -133,9 +130,6 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let waiting = if has_room { 0 } else { queued + told };
         shared.waiting.store(waiting, Relaxed);
         let frozen = load.frozen.load(Relaxed) > 0;
-        if was_overrun || frozen {
-            shared.wake_responder();
-        }
         shared.metrics.queued.store(queued as u64, Relaxed);
         let must_make_room = shared.surplus.load(Relaxed) > 0 || shared.waiting.load(Relaxed) > 0;
         if must_make_room {
@@ -167,10 +161,9 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         // Who has left is no sample, and a queue of such clients only is not late by any.
         if queued + told > 0 && (are_late || !has_room || overflows) {
             second.full = true;
-            was_long = true;
             let least = (told_max as u32).max(BACKLOG_LEAST);
             let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
-            let fitting = match was_overrun && shared.pace.keeps_up(Moment::now()) {
+            let fitting = match was_overrun && shared.refusal_pace.keeps_up(Moment::now()) {
                 true => settings.backlog,
                 false => fitting_backlog(taken_in, settings.admission.queue_delay_target, least),
             };
@@ -179,19 +172,23 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             }
         }
         if now.saturating_duration_since(second.since) >= CROWD_LOOK {
-            second.end(shared, now);
-            if !std::mem::take(&mut was_long) && backlog != settings.backlog {
+            let was_full = second.end(shared, now);
+            if !was_full && backlog != settings.backlog {
                 let longer = grown_backlog(backlog, settings.backlog);
                 queue_up_to(listener, &mut backlog, longer);
             }
         }
-        let fitting = fitting_queue(backlog as usize, told_max);
-        shared.fitting_queue.store(fitting, Relaxed);
+        let safe = safe_queue(backlog as usize, told_max);
+        shared.safe_queue.store(safe, Relaxed);
         let left_max = match overflowed_at.is_some_and(lately) {
-            true => fitting,
+            true => safe,
             false => usize::MAX,
         };
         shared.left_max.store(left_max, Relaxed);
+        shared.was_overrun.store(was_overrun, Relaxed);
+        if was_overrun || frozen {
+            shared.wake_responder();
+        }
     }
 }
 
@@ -235,10 +232,10 @@ struct QueueWatch {
 }
 
 impl QueueWatch {
-    /// Returns whether newcomers arrive faster than the door takes them in: more are queued than is `fitting`, and were so a step
-    /// ago or requests wait. A burst that finds an idle door is no such queue.
-    fn step(&mut self, queued: usize, fitting: usize, waits_are_long: bool) -> bool {
-        let is_long = queued > fitting;
+    /// Returns whether newcomers arrive faster than the door takes them in: more are queued than is `safe`, and were so a step ago or
+    /// requests wait. A burst that finds an idle door is no such queue.
+    fn step(&mut self, queued: usize, safe: usize, waits_are_long: bool) -> bool {
+        let is_long = queued > safe;
         let was_long = std::mem::replace(&mut self.was_long, is_long);
         is_long && (was_long || waits_are_long)
     }
@@ -246,7 +243,7 @@ impl QueueWatch {
 
 /// Returns how many newcomers a queue of some length holds without being about to overflow, which are left in it: half of it, or
 /// what a balancer may send at once, but never so many that nothing more fits in.
-fn fitting_queue(backlog: usize, told_max: usize) -> usize {
+pub fn safe_queue(backlog: usize, told_max: usize) -> usize {
     backlog.div_ceil(2).max(told_max.min(backlog * 3 / 4))
 }
 
@@ -332,7 +329,7 @@ impl Pace {
 struct SecondCounts {
     estimator: RetryAfterEstimator,
     since: Instant,
-    /// Whether a connection had to wait for room in this second.
+    /// Whether connections found no room in this second, requests were late, or the queue was about to overflow.
     full: bool,
     answered: u64,
     busy: u64,
@@ -351,8 +348,8 @@ impl SecondCounts {
         }
     }
 
-    /// Ends the second and sets Retry-After.
-    fn end(&mut self, shared: &DoorState, now: Instant) {
+    /// Ends the second and sets Retry-After. Returns whether it was full.
+    fn end(&mut self, shared: &DoorState, now: Instant) -> bool {
         let took = now.saturating_duration_since(self.since);
         self.since = now;
         let full = std::mem::take(&mut self.full);
@@ -372,6 +369,7 @@ impl SecondCounts {
         let wait = self.estimator.step(turned, answered, full, took);
         let wait_ms = wait.as_millis() as u64;
         shared.load.retry_after_ms.store(wait_ms, Relaxed);
+        full
     }
 }
 
@@ -409,15 +407,15 @@ mod tests {
     #[test]
     fn a_queue_that_stays_half_full_is_about_to_overflow_and_a_burst_is_not() {
         let mut queue = QueueWatch::default();
-        let half = fitting_queue(256, 0);
+        let half = safe_queue(256, 0);
         assert!(!queue.step(200, half, false), "a burst");
         assert!(queue.step(129, half, false));
         assert!(!queue.step(128, half, true), "half");
         assert!(queue.step(129, half, true), "requests wait");
         assert!(!queue.step(0, half, true));
         assert!(!queue.step(256, half, false), "another burst");
-        assert!(!queue.step(1, fitting_queue(1, 0), true), "the only place");
-        let told = fitting_queue(256, 160);
+        assert!(!queue.step(1, safe_queue(1, 0), true), "the only place");
+        let told = safe_queue(256, 160);
         assert!(!queue.step(160, told, true), "what a balancer was told");
         assert!(queue.step(161, told, true));
     }
@@ -433,8 +431,8 @@ mod tests {
             (256, 256, 192),
             (1_024, 160, 512),
         ] {
-            let fitting = fitting_queue(backlog, told_max);
-            assert_eq!(fitting, left, "{backlog} {told_max}");
+            let safe = safe_queue(backlog, told_max);
+            assert_eq!(safe, left, "{backlog} {told_max}");
         }
     }
 

@@ -10,20 +10,21 @@ use crate::clock::Moment;
 use crate::critical::CriticalTask;
 use crate::http::door_state::{DoorState, FrozenConnection, RESPONDER_SILENT_MAX, ShutdownPhase};
 use crate::kernel;
-use crate::meters::{CloseReason, HandshakeOutcome};
+use crate::meters::{CloseReason, HandshakeOutcome, LeftWith};
 use rustls::ServerConnection;
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Connections in a batch: while serving, the same without processor time by the share, and when the door closes.
+/// New connections that one look takes; without processor time for answers fewer, because to close one whose client has left costs
+/// some too.
 const BATCH_MAX: usize = 32;
 const POOR_BATCH_MAX: usize = 8;
-const LAST_MAX: usize = 256;
 
 /// Connections that wait at once for their head or for the client's end.
 const HELD_MAX: usize = 256;
@@ -136,7 +137,7 @@ impl Responder {
             self.invite_frozen();
             // A low-priority thread may have time by its share, and none by the scheduler. A queue that was long before this look
             // may have overflowed, however much is taken now.
-            let is_short = found <= self.shared.fitting_queue.load(Relaxed);
+            let is_short = found <= self.shared.safe_queue.load(Relaxed);
             self.publish_pace(refuses_newcomers && self.share.has_time() && is_short);
             self.look_at_held();
             if taken == BATCH_MAX {
@@ -153,22 +154,25 @@ impl Responder {
                 _ => std::thread::sleep(POOR_LOOK),
             }
         }
-        // Connections that arrived before the door closed and found no room.
+        let put_off = std::mem::take(&mut self.put_off);
+        for (_, frozen) in put_off {
+            self.hold_frozen(frozen);
+        }
+        // The acceptor still takes what it has room for.
         while !self.shared.accepts_no_more.load(Relaxed)
             && *self.stage.borrow() != ShutdownPhase::Ended
         {
+            self.take_last();
+            self.look_at_held();
             std::thread::park_timeout(SHORT_LOOK);
         }
-        for _ in 0..LAST_MAX {
+        // Connections that arrived before the door closed and found no room.
+        for _ in 0..kernel::queued(&self.listener).unwrap_or_default() {
             match self.take_one() {
                 Taken::None => break,
                 Taken::ToTell(stream) => self.hold_new(stream),
                 Taken::Closed => {}
             }
-        }
-        let put_off = std::mem::take(&mut self.put_off);
-        for (_, frozen) in put_off {
-            self.hold_frozen(frozen);
         }
         loop {
             self.take_last();
@@ -192,11 +196,12 @@ impl Responder {
             false => POOR_BATCH_MAX,
         };
         let mut taken = 0;
-        while taken < surplus.min(most) && self.share.could_tell(now) {
+        while taken < surplus.min(most) && self.share.has_answer(now) {
             match self.take_one() {
                 Taken::None => break,
                 Taken::ToTell(stream) => {
-                    self.share.may_tell(now);
+                    let is_taken = self.share.take_answer(now);
+                    debug_assert!(is_taken, "there was one a moment ago");
                     self.hold_new(stream);
                 }
                 Taken::Closed => {}
@@ -208,7 +213,7 @@ impl Responder {
 
     fn publish_pace(&mut self, keeps_up: bool) {
         let keeps_up = self.pace.step(keeps_up, Instant::now());
-        self.shared.pace.publish(keeps_up, Moment::now());
+        self.shared.refusal_pace.publish(keeps_up, Moment::now());
     }
 
     fn count_time(&mut self, now: Instant) {
@@ -223,14 +228,17 @@ impl Responder {
         let news = self.shared.take_handed().into_iter();
         self.put_off.extend(news.map(|frozen| (now, frozen)));
         let metrics = &self.shared.metrics;
-        self.put_off.retain(|(since, _)| {
+        self.put_off.retain(|(since, frozen)| {
+            let has_left = kernel::unread(frozen.stream.as_raw_fd()) == kernel::Unread::Last;
             let waits = now.saturating_duration_since(*since) < TURNED_WAIT;
-            if !waits {
-                metrics.closed(CloseReason::Untold);
+            match (has_left, waits) {
+                (true, _) => metrics.left(LeftWith::LateRequest),
+                (false, false) => metrics.closed(CloseReason::Untold),
+                (false, true) => return true,
             }
-            waits
+            false
         });
-        while let Some((_, frozen)) = self.put_off.pop_if(|_| self.share.may_tell(now)) {
+        while let Some((_, frozen)) = self.put_off.pop_if(|_| self.share.take_answer(now)) {
             self.hold_frozen(frozen);
         }
     }
@@ -260,8 +268,10 @@ impl Responder {
     /// Takes the next connection from the queue.
     fn take_one(&self) -> Taken {
         match kernel::accept(&self.listener) {
-            Ok(stream) if self.shared.has_left(&stream) => Taken::Closed,
-            Ok(stream) => Taken::ToTell(stream),
+            Ok(stream) => match self.shared.unless_left(stream) {
+                Some(stream) => Taken::ToTell(stream),
+                None => Taken::Closed,
+            },
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => Taken::Closed,
             Err(error) => {
                 if error.kind() != ErrorKind::WouldBlock {
