@@ -398,18 +398,55 @@ fn whoever_would_wait_in_a_long_queue_at_l7_is_told_at_once_and_nobody_is_silent
     for node in &town.nodes {
         node.signal(libc::SIGCONT);
     }
-    let (mut shown, mut busy) = (0, 0);
+    let (mut shown, mut waits) = (0, Vec::new());
     for phone in &mut crowd {
         let answer = phone.answer();
         match answer.status {
             200 => shown += 1,
-            _ => {
-                answer.refuses(503, "busy");
-                busy += 1;
-            }
+            _ => waits.push(wait_of(&answer)),
         }
     }
+    let busy = waits.len();
     assert!(shown >= 1 && busy >= 1, "{shown} shown, {busy} busy");
+    // Who is refused after many others comes back after them: no more than all of these were taken in within a second.
+    let told = told_at_once().expect("haproxy counts").saturating_sub(8);
+    let longest = waits.into_iter().max().unwrap_or_default();
+    assert!(longest >= 2_000 + told * 4_000 / 660, "{longest} {told}");
+}
+
+/// The wait that a refusal tells, in milliseconds.
+fn wait_of(answer: &Answer) -> u64 {
+    answer.refuses(503, "busy");
+    let wait = answer.json()["retry_after_ms"].as_u64();
+    wait.expect("a refusal that passes tells when to come back")
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
+fn a_front_at_l7_that_is_nearly_full_keeps_no_connection_for_a_next_query() {
+    let redis = Server::start(&[]);
+    let url = redis.url();
+    let town = open_sized(&url, Some(redis), &["drain_delay=0ms"], &[("L7_FULL", "3")]);
+    let [(_, show), _] = town.asks();
+    let come = || {
+        let mut phone = Connection::to(town.l7.address(Door::Resident));
+        phone.send(&show);
+        let answer = phone.answer();
+        assert_eq!(answer.status, 200);
+        let is_kept = answer.header("connection") != Some("close");
+        (phone, is_kept)
+    };
+    let mut two = [come(), come()];
+    assert!(two.iter().all(|(_, is_kept)| *is_kept));
+    let (mut third, is_kept) = come();
+    assert!(!is_kept);
+    assert_eq!(third.ended(), b"");
+    // Those who came before are answered on their connections.
+    for (phone, _) in &mut two {
+        phone.send(&show);
+        assert_eq!(phone.answer().status, 200);
+    }
 }
 
 #[test]
@@ -481,12 +518,17 @@ fn whoever_finds_a_front_full_at_l4_is_told_and_comes_in_when_there_is_room() {
         phone.send(&show);
         assert_eq!(phone.answer().status, 200);
     }
-    for _ in 0..20 {
+    let told = || {
         let mut newcomer = Connection::to(front);
         newcomer.send(&show);
-        newcomer.answer().refuses(503, "busy");
+        let wait = wait_of(&newcomer.answer());
         assert_eq!(newcomer.ended(), b"");
-    }
+        wait
+    };
+    let waits: Vec<u64> = (0..60).map(|_| told()).collect();
+    // Who is refused later comes back later, when the others have been served.
+    let [first, last] = [&waits[..20], &waits[40..]].map(|some| some.iter().sum::<u64>() / 20);
+    assert!(last > first + 1_000, "{waits:?}");
     // The others are neither told nor cut, and gates have a front of their own.
     for phone in &mut inside {
         phone.send(&show);
