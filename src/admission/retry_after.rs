@@ -1,63 +1,73 @@
-//! Computes when refused clients should return, from their number and the spare capacity. Pure functions of counts and times.
-//! `http/problem` spreads the result at random.
+//! Tells refused clients when to return: one after the other, no faster than a door can serve them beside those who come anyway.
+//! Pure functions of counts and `now`, but for two atomic numbers.
 
+use crate::clock::Moment;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Shortest wait.
 pub const LEAST: Duration = Duration::from_secs(2);
-/// Longest wait.
+/// Longest wait. `http/problem` spreads it at random, so that those who get it do not return together.
 pub const MOST: Duration = Duration::from_secs(120);
 
-/// Share of the capacity for returning clients, at least: even at full load, clients leave.
-const SPARE_LEAST: f64 = 0.05;
+/// Divides the answers a second into those that are for returning clients. `deploy/haproxy` counts on the same part.
+const ANSWERS_PER_RETURN: f64 = 4.0;
 
-/// Weights of the newest second in the averages: fast for refused clients, slow for usual answers.
-const SOON: f64 = 0.3;
-const SLOWLY: f64 = 0.02;
+/// Returns a second of a door that answers hardly anything.
+const PER_SECOND_LEAST: f64 = 5.0;
 
-/// Estimates of a door's crowd, updated about once a second.
-#[derive(Debug, Default)]
-pub struct RetryAfterEstimator {
-    /// Refused clients a second.
-    turned: f64,
-    /// Answers a second: the usual number, and the highest while the door was full.
-    usual: f64,
-    capacity: f64,
-    wait: Duration,
+/// The planned returns of a door's refused clients. Threads plan concurrently.
+#[derive(Debug)]
+pub struct ReturnSchedule {
+    /// Time up to which returns are planned, in microseconds of the monotonic clock.
+    planned_to: AtomicU64,
+    /// Time between two returns, in microseconds.
+    every: AtomicU64,
 }
 
-impl RetryAfterEstimator {
-    /// Returns the wait for clients that are refused now, not randomised yet.
-    pub fn wait(&self) -> Duration {
-        self.wait.clamp(LEAST, MOST)
-    }
-
-    /// Returns the recent capacity in answers a second.
-    pub fn capacity(&self) -> f64 {
-        self.capacity
-    }
-
-    /// Adds a period of `took`: `turned` clients refused, `answered` requests; `full`: there was no room for some. Returns the
-    /// new wait.
-    pub fn step(&mut self, turned: u64, answered: u64, full: bool, took: Duration) -> Duration {
-        let seconds = took.as_secs_f64().max(1e-3);
-        let (turned, answered) = (turned as f64 / seconds, answered as f64 / seconds);
-        self.turned += SOON * (turned - self.turned);
-        if full {
-            // Capacity changes: a measurement loses half its weight in a minute.
-            self.capacity = (self.capacity * (1.0 - SLOWLY / 2.0)).max(answered);
-        } else {
-            self.usual += SLOWLY * (answered - self.usual);
-            self.capacity = self.capacity.max(answered);
+impl Default for ReturnSchedule {
+    fn default() -> ReturnSchedule {
+        ReturnSchedule {
+            planned_to: AtomicU64::new(0),
+            every: AtomicU64::new(every(0.0)),
         }
-        let spare = (self.capacity - self.usual)
-            .max(self.capacity * SPARE_LEAST)
-            .max(1.0);
-        // Clients refused in the last `wait` have not returned yet.
-        let away = self.turned * self.wait().as_secs_f64();
-        self.wait = Duration::from_secs_f64((away / spare).min(MOST.as_secs_f64()));
-        self.wait()
     }
+}
+
+impl ReturnSchedule {
+    /// Sets how many requests a second the door answers now.
+    pub fn set_answers(&self, per_second: f64) {
+        self.every.store(every(per_second), Relaxed);
+    }
+
+    /// Plans the returns of so many clients after all that are planned. Returns the wait of the last one.
+    pub fn plan(&self, clients: u64, now: Moment) -> Duration {
+        let now = micros(now);
+        let more = self.every.load(Relaxed).saturating_mul(clients);
+        // What is planned further ahead than the longest wait would keep later clients away for nothing.
+        let latest = now.saturating_add(MOST.as_micros() as u64);
+        let later = |to: u64| to.max(now).saturating_add(more).min(latest);
+        let before = self.planned_to.update(Relaxed, Relaxed, later);
+        wait(later(before), now)
+    }
+
+    /// Returns the wait that a client would get now.
+    pub fn wait(&self, now: Moment) -> Duration {
+        wait(self.planned_to.load(Relaxed), micros(now))
+    }
+}
+
+fn wait(planned_to: u64, now: u64) -> Duration {
+    (LEAST + Duration::from_micros(planned_to.saturating_sub(now))).min(MOST)
+}
+
+fn every(answers_per_second: f64) -> u64 {
+    let returns = (answers_per_second / ANSWERS_PER_RETURN).max(PER_SECOND_LEAST);
+    (1e6 / returns) as u64
+}
+
+fn micros(now: Moment) -> u64 {
+    now.0.saturating_mul(1_000)
 }
 
 #[cfg(test)]
@@ -65,44 +75,59 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    const NOW: Moment = Moment(1_000_000);
 
-    #[test]
-    fn nobody_turned_away_is_the_least_wait() {
-        let mut estimator = RetryAfterEstimator::default();
-        for _ in 0..10 {
-            assert_eq!(estimator.step(0, 1_000, false, SECOND), LEAST);
-        }
+    fn later(by: Duration) -> Moment {
+        Moment(NOW.0 + by.as_millis() as u64)
     }
 
     #[test]
-    fn the_more_are_away_the_longer_and_the_less_once_they_are_served() {
-        let mut estimator = RetryAfterEstimator::default();
-        for _ in 0..60 {
-            estimator.step(0, 500, false, SECOND);
+    fn refused_clients_return_one_after_the_other_as_a_quarter_of_the_answers_serves_them() {
+        let schedule = ReturnSchedule::default();
+        schedule.set_answers(4_000.0);
+        for nth in 1..=10_000 {
+            let wait = schedule.plan(1, NOW);
+            assert_eq!(wait, LEAST + Duration::from_millis(nth));
         }
-        let mut last = LEAST;
-        for _ in 0..5 {
-            let wait = estimator.step(9_000, 1_000, true, SECOND);
-            assert!(wait >= last);
-            last = wait;
-        }
-        assert!(last > Duration::from_secs(30), "{last:?}");
-        for _ in 0..30 {
-            last = estimator.step(0, 800, false, SECOND);
-        }
-        assert_eq!(last, LEAST);
+        // Half of them have returned.
+        let after = later(Duration::from_secs(5));
+        assert_eq!(schedule.wait(after), LEAST + Duration::from_secs(5));
+        assert_eq!(schedule.plan(1_000, after), LEAST + Duration::from_secs(6));
+        // All have, for long: nothing is planned any more.
+        let after = later(Duration::from_secs(600));
+        assert_eq!(schedule.wait(after), LEAST);
+        assert_eq!(schedule.plan(1, after), LEAST + Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_crowd_without_end_is_told_the_longest_wait_and_is_forgotten_after_it() {
+        let schedule = ReturnSchedule::default();
+        schedule.set_answers(100.0);
+        assert_eq!(schedule.plan(u64::MAX, NOW), MOST);
+        assert_eq!(schedule.plan(1, NOW), MOST);
+        assert_eq!(schedule.wait(later(MOST)), LEAST);
+    }
+
+    #[test]
+    fn a_door_that_answers_nothing_takes_a_few_back_each_second() {
+        let schedule = ReturnSchedule::default();
+        let in_a_second = schedule.plan(5, NOW);
+        assert_eq!(in_a_second, LEAST + Duration::from_secs(1));
     }
 
     proptest! {
         #[test]
         fn is_always_between_its_bounds(
-            steps in proptest::collection::vec((0u64..1_000_000, 0u64..200_000, any::<bool>(), 0u64..3_000), 0..100),
+            steps in proptest::collection::vec((0u64..1_000_000, 0.0f64..1e6, 0u64..100_000), 0..100),
         ) {
-            let mut estimator = RetryAfterEstimator::default();
-            for (turned, answered, full, ms) in steps {
-                let wait = estimator.step(turned, answered, full, Duration::from_millis(ms));
-                prop_assert!((LEAST..=MOST).contains(&wait));
+            let schedule = ReturnSchedule::default();
+            let mut now = NOW;
+            for (clients, answers, ms) in steps {
+                now = Moment(now.0 + ms);
+                schedule.set_answers(answers);
+                let waits = [schedule.plan(clients, now), schedule.wait(now)];
+                prop_assert!(waits.iter().all(|wait| (LEAST..=MOST).contains(wait)));
+                prop_assert_eq!(waits[0], waits[1]);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::admission;
 use crate::admission::connection_limit::WaitSamples;
+use crate::admission::retry_after::ReturnSchedule;
 use crate::clock::Moment;
 use crate::door_load::DoorLoad;
 use crate::kernel;
@@ -61,6 +62,8 @@ pub(super) struct DoorState {
     pub(super) answered: AtomicU64,
     /// Recent answers a second, and what was handed to the responder in the time of answers.
     pub(super) answers_per_second: AtomicUsize,
+    /// When refused clients return.
+    pub(super) returns: ReturnSchedule,
     /// Connections above the limit.
     pub(super) surplus: AtomicUsize,
     /// Connections that the limit leaves room for.

@@ -24,6 +24,7 @@ use super::limits::Settings as Bounds;
 use crate::admission;
 use crate::admission::busy::BusyShare;
 use crate::admission::connection_limit::WaitSamples;
+use crate::admission::retry_after::ReturnSchedule;
 use crate::critical::CriticalTask;
 use crate::door_load::DoorLoad;
 use crate::kernel;
@@ -62,7 +63,7 @@ impl BoundListener {
         let limit = self.settings.admission.connections_max;
         let load = Arc::new(DoorLoad::new(limit, threads));
         let metrics = app.meters.door(self.door.name(), load.clone());
-        // Default until the first second is measured.
+        // Until the first second has ended.
         let soon = admission::retry_after::LEAST;
         let window = controller::window(&self.settings).advice();
         load.in_flight_max.store(window.in_flight_max, Relaxed);
@@ -92,6 +93,7 @@ impl BoundListener {
             waits: WaitSamples::default(),
             answered: AtomicU64::new(0),
             answers_per_second: AtomicUsize::new(0),
+            returns: ReturnSchedule::default(),
             surplus: AtomicUsize::new(0),
             spare: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),

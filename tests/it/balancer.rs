@@ -439,7 +439,7 @@ fn a_front_at_l7_that_is_nearly_full_keeps_no_connection_for_a_next_query() {
     };
     let mut two = [come(), come()];
     assert!(two.iter().all(|(_, is_kept)| *is_kept));
-    let (mut third, is_kept) = come();
+    let (third, is_kept) = come();
     assert!(!is_kept);
     assert_eq!(third.ended(), b"");
     // Those who came before are answered on their connections.

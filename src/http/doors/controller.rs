@@ -1,9 +1,8 @@
 //! The controller of one door: sets the number of admitted connections, the accept queue, Retry-After and advice for balancers.
-//! It runs twenty times a second, beside the accept loop; Retry-After is computed once a second.
+//! It runs twenty times a second, beside the accept loop.
 
 use super::listener::Listener;
 use crate::admission::observations::Observations;
-use crate::admission::retry_after::RetryAfterEstimator;
 use crate::admission::unread::UnreadEstimate;
 use crate::admission::window::{Window, WindowSettings};
 use crate::clock::Moment;
@@ -16,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Interval at which Retry-After is computed, and time for which newcomers are refused after there was no room for them.
+/// Interval at which what the kernel dropped is counted, and time for which newcomers are refused after there was no room for them.
 const CROWD_LOOK: Duration = Duration::from_secs(1);
 
 /// Steps without any traffic after which the controller pauses until there is some.
@@ -82,6 +81,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let came = answered != pace.count;
         let answers = pace.step(answered, now);
         shared.answers_per_second.store(answers as usize, Relaxed);
+        shared.returns.set_answers(answers);
         let seen = shared.waits.take();
         window.set_most(load.connections_max.load(Relaxed));
         let queued = kernel::queued(listener).unwrap_or_default();
@@ -325,49 +325,37 @@ impl Pace {
     }
 }
 
-/// Counts of a door in the current second: differences to the counts at its beginning.
+/// The current second of a door.
 struct SecondCounts {
-    estimator: RetryAfterEstimator,
     since: Instant,
     /// Whether connections found no room in this second, requests were late, or the queue was about to overflow.
     full: bool,
-    answered: u64,
-    busy: u64,
     overflows: Option<u64>,
 }
 
 impl SecondCounts {
     fn begin() -> SecondCounts {
         SecondCounts {
-            estimator: RetryAfterEstimator::default(),
             since: Instant::now(),
             full: false,
-            answered: 0,
-            busy: 0,
             overflows: None,
         }
     }
 
-    /// Ends the second and sets Retry-After. Returns whether it was full.
+    /// Ends the second, and publishes the wait of refused clients. Returns whether it was full.
     fn end(&mut self, shared: &DoorState, now: Instant) -> bool {
-        let took = now.saturating_duration_since(self.since);
         self.since = now;
         let full = std::mem::take(&mut self.full);
-        let news = |last: &mut u64, now: u64| now - std::mem::replace(last, now);
-        let metrics = &shared.metrics;
-        let answered = news(&mut self.answered, shared.answered.load(Relaxed));
-        let mut turned = news(&mut self.busy, shared.load.rejected.load(Relaxed));
         // Read by a full door only, because it parses a file of the kernel.
         let overflows = full.then(kernel::overflows).flatten();
         if let (Some(now), Some(last)) = (overflows, self.overflows) {
-            turned += now.saturating_sub(last);
-            metrics
-                .overflowed
-                .fetch_add(now.saturating_sub(last), Relaxed);
+            let dropped = now.saturating_sub(last);
+            shared.metrics.overflowed.fetch_add(dropped, Relaxed);
+            // They were told nothing, and return all the same.
+            shared.returns.plan(dropped, Moment::now());
         }
         self.overflows = overflows;
-        let wait = self.estimator.step(turned, answered, full, took);
-        let wait_ms = wait.as_millis() as u64;
+        let wait_ms = shared.returns.wait(Moment::now()).as_millis() as u64;
         shared.load.retry_after_ms.store(wait_ms, Relaxed);
         full
     }
