@@ -16,6 +16,22 @@ const ANSWERS_PER_RETURN: f64 = 4.0;
 /// Returns a second of a door that answers hardly anything.
 const PER_SECOND_LEAST: f64 = 5.0;
 
+/// Time in which half of what a door once reached is forgotten: in the first moments of a crowd it answers hardly anything.
+const FORGETS_HALF: Duration = Duration::from_secs(60);
+
+/// The answers a second that a door has reached lately.
+#[derive(Debug, Default)]
+pub struct AnswersReached(f64);
+
+impl AnswersReached {
+    /// Adds a rate that was seen for `took`. Returns what was reached.
+    pub fn step(&mut self, answers_per_second: f64, took: Duration) -> f64 {
+        let kept = 0.5f64.powf(took.as_secs_f64() / FORGETS_HALF.as_secs_f64());
+        self.0 = answers_per_second.max(self.0 * kept);
+        self.0
+    }
+}
+
 /// The planned returns of a door's refused clients. Threads plan concurrently.
 #[derive(Debug)]
 pub struct ReturnSchedule {
@@ -35,15 +51,15 @@ impl Default for ReturnSchedule {
 }
 
 impl ReturnSchedule {
-    /// Sets how many requests a second the door answers now.
+    /// Sets how many requests a second the door can answer.
     pub fn set_answers(&self, per_second: f64) {
         self.every.store(every(per_second), Relaxed);
     }
 
-    /// Plans the returns of so many clients after all that are planned. Returns the wait of the last one.
-    pub fn plan(&self, clients: u64, now: Moment) -> Duration {
+    /// Plans the return of one client after all that are planned. Returns its wait.
+    pub fn plan(&self, now: Moment) -> Duration {
         let now = micros(now);
-        let more = self.every.load(Relaxed).saturating_mul(clients);
+        let more = self.every.load(Relaxed);
         // What is planned further ahead than the longest wait would keep later clients away for nothing.
         let latest = now.saturating_add(MOST.as_micros() as u64);
         let later = |to: u64| to.max(now).saturating_add(more).min(latest);
@@ -86,46 +102,60 @@ mod tests {
         let schedule = ReturnSchedule::default();
         schedule.set_answers(4_000.0);
         for nth in 1..=10_000 {
-            let wait = schedule.plan(1, NOW);
+            let wait = schedule.plan(NOW);
             assert_eq!(wait, LEAST + Duration::from_millis(nth));
         }
         // Half of them have returned.
         let after = later(Duration::from_secs(5));
         assert_eq!(schedule.wait(after), LEAST + Duration::from_secs(5));
-        assert_eq!(schedule.plan(1_000, after), LEAST + Duration::from_secs(6));
+        let next = Duration::from_millis(5_001);
+        assert_eq!(schedule.plan(after), LEAST + next);
         // All have, for long: nothing is planned any more.
         let after = later(Duration::from_secs(600));
         assert_eq!(schedule.wait(after), LEAST);
-        assert_eq!(schedule.plan(1, after), LEAST + Duration::from_millis(1));
+        assert_eq!(schedule.plan(after), LEAST + Duration::from_millis(1));
     }
 
     #[test]
     fn a_crowd_without_end_is_told_the_longest_wait_and_is_forgotten_after_it() {
         let schedule = ReturnSchedule::default();
         schedule.set_answers(100.0);
-        assert_eq!(schedule.plan(u64::MAX, NOW), MOST);
-        assert_eq!(schedule.plan(1, NOW), MOST);
+        for _ in 0..100_000 {
+            schedule.plan(NOW);
+        }
+        assert_eq!(schedule.plan(NOW), MOST);
         assert_eq!(schedule.wait(later(MOST)), LEAST);
     }
 
     #[test]
     fn a_door_that_answers_nothing_takes_a_few_back_each_second() {
         let schedule = ReturnSchedule::default();
-        let in_a_second = schedule.plan(5, NOW);
-        assert_eq!(in_a_second, LEAST + Duration::from_secs(1));
+        let waits: Vec<Duration> = (0..5).map(|_| schedule.plan(NOW)).collect();
+        assert_eq!(waits[4], LEAST + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_door_that_a_crowd_stops_for_a_moment_is_known_by_what_it_answered_before() {
+        let mut reached = AnswersReached::default();
+        assert_eq!(reached.step(800.0, Duration::from_millis(50)), 800.0);
+        let then = reached.step(20.0, Duration::from_secs(1));
+        assert!((790.0..800.0).contains(&then), "{then}");
+        assert_eq!(reached.step(1_000.0, Duration::from_secs(1)), 1_000.0);
+        let idle = reached.step(0.0, FORGETS_HALF);
+        assert!((499.0..501.0).contains(&idle), "{idle}");
     }
 
     proptest! {
         #[test]
         fn is_always_between_its_bounds(
-            steps in proptest::collection::vec((0u64..1_000_000, 0.0f64..1e6, 0u64..100_000), 0..100),
+            steps in proptest::collection::vec((0.0f64..1e6, 0u64..100_000), 0..100),
         ) {
             let schedule = ReturnSchedule::default();
             let mut now = NOW;
-            for (clients, answers, ms) in steps {
+            for (answers, ms) in steps {
                 now = Moment(now.0 + ms);
                 schedule.set_answers(answers);
-                let waits = [schedule.plan(clients, now), schedule.wait(now)];
+                let waits = [schedule.plan(now), schedule.wait(now)];
                 prop_assert!(waits.iter().all(|wait| (LEAST..=MOST).contains(wait)));
                 prop_assert_eq!(waits[0], waits[1]);
             }

@@ -44,8 +44,8 @@ use std::time::{Duration, Instant};
 /// Open the doors over a store
 ///
 /// Prints one line for each door with its bound address, logs to standard error, and serves until SIGTERM: then /ready answers
-/// no, the doors close, and queries end. A second signal ends it at once. SIGHUP reads settings, key ring, guidance, names and
-/// the platform's keys again.
+/// no, the doors close, and queries end. A second signal, a second or more after the first, ends it at once. SIGHUP reads
+/// settings, key ring, guidance, names and the platform's keys again.
 #[derive(Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -209,7 +209,9 @@ async fn serve(told: Serve, settings: Settings, keys: KeyFile) -> CommandResult 
     }
     let asked_at = Instant::now();
     service_manager::tell(Notice::Draining);
-    tracing::info!("the node drains: a second signal ends it at once");
+    tracing::info!(
+        "the node drains: a second signal, a second or more after the first, ends it at once"
+    );
     let drained = async {
         node.drain().await;
         traces::flush().await;

@@ -3,6 +3,7 @@
 
 use super::listener::Listener;
 use crate::admission::observations::Observations;
+use crate::admission::retry_after::AnswersReached;
 use crate::admission::unread::UnreadEstimate;
 use crate::admission::window::{Window, WindowSettings};
 use crate::clock::Moment;
@@ -50,6 +51,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut pace = Pace::begin();
     let mut admissions = Pace::begin();
     let mut refusals = Pace::begin();
+    let mut reached = AnswersReached::default();
     let mut told_before = 0;
     let mut window = window(settings);
     let mut step = tokio::time::interval(STEP);
@@ -81,7 +83,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let came = answered != pace.count;
         let answers = pace.step(answered, now);
         shared.answers_per_second.store(answers as usize, Relaxed);
-        shared.returns.set_answers(answers);
+        shared.returns.set_answers(reached.step(answers, took));
         let seen = shared.waits.take();
         window.set_most(load.connections_max.load(Relaxed));
         let queued = kernel::queued(listener).unwrap_or_default();
@@ -351,8 +353,6 @@ impl SecondCounts {
         if let (Some(now), Some(last)) = (overflows, self.overflows) {
             let dropped = now.saturating_sub(last);
             shared.metrics.overflowed.fetch_add(dropped, Relaxed);
-            // They were told nothing, and return all the same.
-            shared.returns.plan(dropped, Moment::now());
         }
         self.overflows = overflows;
         let wait_ms = shared.returns.wait(Moment::now()).as_millis() as u64;
