@@ -1,7 +1,6 @@
 //! Tells refused clients when to return: one after the other, no faster than a door can serve them beside those who come anyway.
-//! Pure functions of counts and `now`, but for two atomic numbers.
+//! Pure functions of counts and times, but for two atomic numbers.
 
-use crate::clock::Moment;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ pub const MOST: Duration = Duration::from_secs(120);
 const ANSWERS_PER_RETURN: f64 = 4.0;
 
 /// Returns a second of a door that answers hardly anything.
-const PER_SECOND_LEAST: f64 = 5.0;
+const PER_SECOND_LEAST: u64 = 20;
 
 /// Time in which half of what a door once reached is forgotten: in the first moments of a crowd it answers hardly anything.
 const FORGETS_HALF: Duration = Duration::from_secs(60);
@@ -32,58 +31,51 @@ impl AnswersReached {
     }
 }
 
-/// The planned returns of a door's refused clients. Threads plan concurrently.
+/// The refused clients of a door that have not returned yet, if all obey. Threads plan concurrently.
 #[derive(Debug)]
 pub struct ReturnSchedule {
-    /// Time up to which returns are planned, in microseconds of the monotonic clock.
-    planned_to: AtomicU64,
-    /// Time between two returns, in microseconds.
-    every: AtomicU64,
+    /// Clients that are away, in thousandths.
+    away: AtomicU64,
+    /// Clients that return in a second.
+    per_second: AtomicU64,
 }
 
 impl Default for ReturnSchedule {
     fn default() -> ReturnSchedule {
         ReturnSchedule {
-            planned_to: AtomicU64::new(0),
-            every: AtomicU64::new(every(0.0)),
+            away: AtomicU64::new(0),
+            per_second: AtomicU64::new(PER_SECOND_LEAST),
         }
     }
 }
 
 impl ReturnSchedule {
-    /// Sets how many requests a second the door can answer.
-    pub fn set_answers(&self, per_second: f64) {
-        self.every.store(every(per_second), Relaxed);
+    /// Lets those return whose time came in the last `took`, at a door that can answer so many requests a second.
+    pub fn pass(&self, took: Duration, answers_per_second: f64) {
+        let per_second = (answers_per_second / ANSWERS_PER_RETURN) as u64;
+        let per_second = per_second.max(PER_SECOND_LEAST);
+        self.per_second.store(per_second, Relaxed);
+        let returned = per_second.saturating_mul(took.as_millis() as u64);
+        // Who is told the longest wait is not counted on for longer.
+        let most = per_second.saturating_mul(MOST.as_millis() as u64);
+        let fewer = |away: u64| away.min(most).saturating_sub(returned);
+        self.away.update(Relaxed, Relaxed, fewer);
     }
 
-    /// Plans the return of one client after all that are planned. Returns its wait.
-    pub fn plan(&self, now: Moment) -> Duration {
-        let now = micros(now);
-        let more = self.every.load(Relaxed);
-        // What is planned further ahead than the longest wait would keep later clients away for nothing.
-        let latest = now.saturating_add(MOST.as_micros() as u64);
-        let later = |to: u64| to.max(now).saturating_add(more).min(latest);
-        let before = self.planned_to.update(Relaxed, Relaxed, later);
-        wait(later(before), now)
+    /// Plans the return of one client after all that are away. Returns its wait.
+    pub fn plan(&self) -> Duration {
+        self.after(self.away.fetch_add(1_000, Relaxed) + 1_000)
     }
 
     /// Returns the wait that a client would get now.
-    pub fn wait(&self, now: Moment) -> Duration {
-        wait(self.planned_to.load(Relaxed), micros(now))
+    pub fn wait(&self) -> Duration {
+        self.after(self.away.load(Relaxed))
     }
-}
 
-fn wait(planned_to: u64, now: u64) -> Duration {
-    (LEAST + Duration::from_micros(planned_to.saturating_sub(now))).min(MOST)
-}
-
-fn every(answers_per_second: f64) -> u64 {
-    let returns = (answers_per_second / ANSWERS_PER_RETURN).max(PER_SECOND_LEAST);
-    (1e6 / returns) as u64
-}
-
-fn micros(now: Moment) -> u64 {
-    now.0.saturating_mul(1_000)
+    fn after(&self, away: u64) -> Duration {
+        let ms = away / self.per_second.load(Relaxed).max(1);
+        (LEAST + Duration::from_millis(ms)).min(MOST)
+    }
 }
 
 #[cfg(test)]
@@ -91,47 +83,47 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NOW: Moment = Moment(1_000_000);
-
-    fn later(by: Duration) -> Moment {
-        Moment(NOW.0 + by.as_millis() as u64)
-    }
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn refused_clients_return_one_after_the_other_as_a_quarter_of_the_answers_serves_them() {
         let schedule = ReturnSchedule::default();
-        schedule.set_answers(4_000.0);
+        schedule.pass(Duration::ZERO, 4_000.0);
         for nth in 1..=10_000 {
-            let wait = schedule.plan(NOW);
-            assert_eq!(wait, LEAST + Duration::from_millis(nth));
+            assert_eq!(schedule.plan(), LEAST + Duration::from_millis(nth));
         }
         // Half of them have returned.
-        let after = later(Duration::from_secs(5));
-        assert_eq!(schedule.wait(after), LEAST + Duration::from_secs(5));
-        let next = Duration::from_millis(5_001);
-        assert_eq!(schedule.plan(after), LEAST + next);
-        // All have, for long: nothing is planned any more.
-        let after = later(Duration::from_secs(600));
-        assert_eq!(schedule.wait(after), LEAST);
-        assert_eq!(schedule.plan(after), LEAST + Duration::from_millis(1));
+        for _ in 0..100 {
+            schedule.pass(SECOND / 20, 4_000.0);
+        }
+        assert_eq!(schedule.wait(), LEAST + SECOND * 5);
+        // The door can do more than was known, or less.
+        schedule.pass(Duration::ZERO, 20_000.0);
+        assert_eq!(schedule.wait(), LEAST + SECOND);
+        schedule.pass(Duration::ZERO, 2_000.0);
+        assert_eq!(schedule.wait(), LEAST + SECOND * 10);
+        schedule.pass(SECOND * 600, 2_000.0);
+        assert_eq!(schedule.wait(), LEAST);
     }
 
     #[test]
     fn a_crowd_without_end_is_told_the_longest_wait_and_is_forgotten_after_it() {
         let schedule = ReturnSchedule::default();
-        schedule.set_answers(100.0);
-        for _ in 0..100_000 {
-            schedule.plan(NOW);
+        for _ in 0..1_000_000 {
+            schedule.plan();
         }
-        assert_eq!(schedule.plan(NOW), MOST);
-        assert_eq!(schedule.wait(later(MOST)), LEAST);
+        assert_eq!(schedule.plan(), MOST);
+        schedule.pass(SECOND, 100.0);
+        assert_eq!(schedule.wait(), MOST);
+        schedule.pass(MOST, 100.0);
+        assert_eq!(schedule.wait(), LEAST);
     }
 
     #[test]
     fn a_door_that_answers_nothing_takes_a_few_back_each_second() {
         let schedule = ReturnSchedule::default();
-        let waits: Vec<Duration> = (0..5).map(|_| schedule.plan(NOW)).collect();
-        assert_eq!(waits[4], LEAST + Duration::from_secs(1));
+        let waits: Vec<Duration> = (0..PER_SECOND_LEAST).map(|_| schedule.plan()).collect();
+        assert_eq!(waits.last(), Some(&(LEAST + SECOND)));
     }
 
     #[test]
@@ -148,16 +140,15 @@ mod tests {
     proptest! {
         #[test]
         fn is_always_between_its_bounds(
-            steps in proptest::collection::vec((0.0f64..1e6, 0u64..100_000), 0..100),
+            steps in proptest::collection::vec((0.0f64..1e6, 0u64..100_000, 0u32..100), 0..100),
         ) {
             let schedule = ReturnSchedule::default();
-            let mut now = NOW;
-            for (answers, ms) in steps {
-                now = Moment(now.0 + ms);
-                schedule.set_answers(answers);
-                let waits = [schedule.plan(now), schedule.wait(now)];
-                prop_assert!(waits.iter().all(|wait| (LEAST..=MOST).contains(wait)));
-                prop_assert_eq!(waits[0], waits[1]);
+            for (answers, ms, clients) in steps {
+                schedule.pass(Duration::from_millis(ms), answers);
+                for _ in 0..clients {
+                    schedule.plan();
+                }
+                prop_assert!((LEAST..=MOST).contains(&schedule.wait()));
             }
         }
     }

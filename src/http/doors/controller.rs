@@ -83,7 +83,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let came = answered != pace.count;
         let answers = pace.step(answered, now);
         shared.answers_per_second.store(answers as usize, Relaxed);
-        shared.returns.set_answers(reached.step(answers, took));
+        shared.returns.pass(took, reached.step(answers, took));
         let seen = shared.waits.take();
         window.set_most(load.connections_max.load(Relaxed));
         let queued = kernel::queued(listener).unwrap_or_default();
@@ -355,7 +355,7 @@ impl SecondCounts {
             shared.metrics.overflowed.fetch_add(dropped, Relaxed);
         }
         self.overflows = overflows;
-        let wait_ms = shared.returns.wait(Moment::now()).as_millis() as u64;
+        let wait_ms = shared.returns.wait().as_millis() as u64;
         shared.load.retry_after_ms.store(wait_ms, Relaxed);
         full
     }

@@ -362,7 +362,7 @@ impl Turned {
     }
 
     fn tell(&mut self, head: &[u8], shared: &DoorState) {
-        let wait = shared.returns.plan(Moment::now());
+        let wait = shared.returns.plan();
         let answer = busy_answer(head, wait);
         self.is_told = true;
         // The send buffer of a new socket is empty, and that of a client that reads its answers nearly so.
