@@ -10,7 +10,7 @@ use crate::clock::Moment;
 use crate::critical::CriticalTask;
 use crate::http::door_state::{DoorState, FrozenConnection, RESPONDER_SILENT_MAX, ShutdownPhase};
 use crate::kernel;
-use crate::meters::{CloseReason, HandshakeOutcome, LeftWith};
+use crate::meters::{CloseReason, HandshakeOutcome};
 use rustls::ServerConnection;
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
@@ -230,13 +230,11 @@ impl Responder {
         let metrics = &self.shared.metrics;
         self.put_off.retain(|(since, frozen)| {
             let has_left = kernel::unread(frozen.stream.as_raw_fd()) == kernel::Unread::Last;
-            let waits = now.saturating_duration_since(*since) < TURNED_WAIT;
-            match (has_left, waits) {
-                (true, _) => metrics.left(LeftWith::LateRequest),
-                (false, false) => metrics.closed(CloseReason::Untold),
-                (false, true) => return true,
+            let waits = !has_left && now.saturating_duration_since(*since) < TURNED_WAIT;
+            if !waits {
+                metrics.closed(CloseReason::Untold);
             }
-            false
+            waits
         });
         while let Some((_, frozen)) = self.put_off.pop_if(|_| self.share.take_answer(now)) {
             self.hold_frozen(frozen);
