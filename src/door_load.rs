@@ -31,6 +31,8 @@ pub struct DoorLoad {
     pub retry_after_ms: AtomicU64,
     /// Requests in flight that the door can answer in time, all balancers together.
     pub in_flight_max: AtomicU64,
+    /// The most connections in the kernel's queue with which it is far from an overflow.
+    pub safe_queue: AtomicUsize,
     /// Share of the door's usual traffic that it asks balancers for, in percent.
     pub weight: AtomicU64,
     /// Whether requests waited too long, or too many waited, within the last minute.
@@ -53,6 +55,7 @@ impl DoorLoad {
             rejected: AtomicU64::new(0),
             retry_after_ms: AtomicU64::new(0),
             in_flight_max: AtomicU64::new(0),
+            safe_queue: AtomicUsize::new(0),
             weight: AtomicU64::new(0),
             was_overloaded: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),

@@ -111,15 +111,17 @@ fn requests(load: &DoorLoad) -> u64 {
 /// The connections that the door admits, and as many newcomers as it can take in within the wait: for these it ends connections that
 /// have been idle for longest, or tells them that it is busy. A door that was overloaded admits those that are open and ask nothing:
 /// most of its limit stands for phones that are idle, and all who ask at once, also those whom it has taken in, are to be no more
-/// than it can answer in time.
+/// than it can answer in time. Newcomers are never more than the accept queue holds safely: what it drops hears nothing.
 fn connections(load: &DoorLoad) -> u64 {
     let limit = load.limit.load(Relaxed);
     let unread = load.unread_least.load(Relaxed);
+    let open = load.open_connections();
     let admitted = match load.was_overloaded.load(Relaxed) {
-        true => limit.min(load.open_connections().saturating_sub(unread)),
+        true => limit.min(open.saturating_sub(unread)),
         false => limit,
     };
-    admitted as u64 + requests(load)
+    let newcomers = requests(load).max(load.safe_queue.load(Relaxed) as u64);
+    (admitted as u64 + requests(load)).min(open as u64 + newcomers)
 }
 
 fn divided(number: u64, balancers: u32) -> u64 {
@@ -177,9 +179,14 @@ mod tests {
     fn a_door_that_was_overloaded_admits_who_is_open_and_idle() {
         let load = DoorLoad::new(10_000, 2);
         load.in_flight_max.store(100, Relaxed);
+        load.safe_queue.store(20_000, Relaxed);
         load.open[0].store(400, Relaxed);
         load.open[1].store(50, Relaxed);
         assert_eq!(connections(&load), 10_100);
+        load.safe_queue.store(512, Relaxed);
+        assert_eq!(connections(&load), 450 + 512, "what its queue holds");
+        load.safe_queue.store(32, Relaxed);
+        assert_eq!(connections(&load), 450 + 100, "what it answers in time");
         load.was_overloaded.store(true, Relaxed);
         assert_eq!(connections(&load), 550);
         load.unread_least.store(430, Relaxed);

@@ -87,8 +87,6 @@ pub(super) struct DoorState {
     pub(super) refusal_pace: PaceReport,
     /// New connections that the responder leaves in the kernel's queue at least.
     pub(super) patient: AtomicUsize,
-    /// The most connections in the kernel's queue with which it is far from an overflow.
-    pub(super) safe_queue: AtomicUsize,
     /// The most that the responder leaves there: no limit, but for a second after the queue was about to overflow.
     pub(super) left_max: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.

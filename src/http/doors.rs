@@ -69,6 +69,8 @@ impl BoundListener {
         load.in_flight_max.store(window.in_flight_max, Relaxed);
         load.weight.store(window.weight, Relaxed);
         load.retry_after_ms.store(soon.as_millis() as u64, Relaxed);
+        let safe = controller::safe_queue(self.settings.backlog as usize, 0);
+        load.safe_queue.store(safe, Relaxed);
         app.door_loads.add(self.door.name(), load.clone());
         metrics.has_tls.store(self.tls.is_some(), Relaxed);
         let shared = Arc::new(DoorState {
@@ -83,7 +85,6 @@ impl BoundListener {
             told_frozen: AtomicU64::new(0),
             refusal_pace: PaceReport::default(),
             patient: AtomicUsize::new(0),
-            safe_queue: AtomicUsize::new(controller::safe_queue(self.settings.backlog as usize, 0)),
             left_max: AtomicUsize::new(usize::MAX),
             has_room_again: Notify::new(),
             steers: Notify::new(),

@@ -181,7 +181,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             }
         }
         let safe = safe_queue(backlog as usize, told_max);
-        shared.safe_queue.store(safe, Relaxed);
+        load.safe_queue.store(safe, Relaxed);
         let left_max = match overflowed_at.is_some_and(lately) {
             true => safe,
             false => usize::MAX,

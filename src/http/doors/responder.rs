@@ -137,7 +137,7 @@ impl Responder {
             self.invite_frozen();
             // A low-priority thread may have time by its share, and none by the scheduler. A queue that was long before this look
             // may have overflowed, however much is taken now.
-            let is_short = found <= self.shared.safe_queue.load(Relaxed);
+            let is_short = found <= self.shared.load.safe_queue.load(Relaxed);
             self.publish_pace(refuses_newcomers && self.share.has_time() && is_short);
             self.look_at_held();
             if taken == BATCH_MAX {
