@@ -174,6 +174,11 @@ pub fn unread(socket: RawFd) -> Unread {
     }
 }
 
+/// Returns whether a client has closed its side, perhaps after bytes that are unread.
+pub fn has_ended(socket: RawFd) -> bool {
+    unread(socket) == Unread::Last
+}
+
 /// Waits at most `ms` milliseconds for `events`. Returns those that came, or an error's.
 fn poll(socket: RawFd, events: libc::c_short, ms: libc::c_int) -> libc::c_short {
     let mut watched = libc::pollfd {

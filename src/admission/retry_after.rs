@@ -146,7 +146,7 @@ mod tests {
             for (answers, ms, clients) in steps {
                 schedule.pass(Duration::from_millis(ms), answers);
                 for _ in 0..clients {
-                    schedule.plan();
+                    prop_assert!((LEAST..=MOST).contains(&schedule.plan()));
                 }
                 prop_assert!((LEAST..=MOST).contains(&schedule.wait()));
             }

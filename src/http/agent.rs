@@ -183,10 +183,6 @@ mod tests {
         load.open[0].store(400, Relaxed);
         load.open[1].store(50, Relaxed);
         assert_eq!(connections(&load), 10_100);
-        load.safe_queue.store(512, Relaxed);
-        assert_eq!(connections(&load), 450 + 512, "what its queue holds");
-        load.safe_queue.store(32, Relaxed);
-        assert_eq!(connections(&load), 450 + 100, "what it answers in time");
         load.was_overloaded.store(true, Relaxed);
         assert_eq!(connections(&load), 550);
         load.unread_least.store(430, Relaxed);
@@ -197,6 +193,17 @@ mod tests {
         load.unread_least.store(0, Relaxed);
         load.limit.store(300, Relaxed);
         assert_eq!(connections(&load), 400);
+    }
+
+    #[test]
+    fn newcomers_are_no_more_than_the_queue_holds_or_the_door_answers_in_time() {
+        let load = DoorLoad::new(10_000, 1);
+        load.in_flight_max.store(100, Relaxed);
+        load.open[0].store(450, Relaxed);
+        for (safe_queue, newcomers) in [(512, 512), (32, 100)] {
+            load.safe_queue.store(safe_queue, Relaxed);
+            assert_eq!(connections(&load), 450 + newcomers);
+        }
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl DoorState {
 /// request has not waited for more than `late_after`.
 fn has_left(stream: &TcpStream, late_after: Option<Duration>) -> Option<LeftWith> {
     let socket = stream.as_raw_fd();
-    if kernel::unread(socket) != kernel::Unread::Last {
+    if !kernel::has_ended(socket) {
         return None;
     }
     if !kernel::has_unread(socket) {

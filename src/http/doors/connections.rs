@@ -485,7 +485,7 @@ impl ConnectionTable {
         {
             if let Some(connection) = first.upgrade() {
                 if connection.frozen.get() && !connection.closed.get() {
-                    if kernel::unread(connection.socket) != kernel::Unread::Last {
+                    if !kernel::has_ended(connection.socket) {
                         // Those who asked after it have waited for less time.
                         break;
                     }

@@ -229,7 +229,7 @@ impl Responder {
         self.put_off.extend(news.map(|frozen| (now, frozen)));
         let metrics = &self.shared.metrics;
         self.put_off.retain(|(since, frozen)| {
-            let has_left = kernel::unread(frozen.stream.as_raw_fd()) == kernel::Unread::Last;
+            let has_left = kernel::has_ended(frozen.stream.as_raw_fd());
             let waits = !has_left && now.saturating_duration_since(*since) < TURNED_WAIT;
             if !waits {
                 metrics.closed(CloseReason::Untold);
