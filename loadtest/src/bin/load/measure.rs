@@ -130,10 +130,10 @@ pub fn run(options: &RunOptions) -> Result<bool> {
         ));
     }
 
-    if let Some(group) = &options.limit {
+    if !options.limit.is_empty() {
         // What is still in the server's queues is worked off unlimited.
         std::thread::sleep(SETTLE);
-        for pid in &target.pid {
+        for (pid, group) in target.pid.iter().zip(options.limit.iter().cycle()) {
             std::fs::write(group, pid.to_string()).with_context(|| group.display().to_string())?;
         }
     }

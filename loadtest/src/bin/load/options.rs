@@ -134,10 +134,10 @@ pub struct RunOptions {
     /// Opens the kept connections in batches of so many, before the warm-up
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub fill: usize,
-    /// Once the kept connections are open, the processes of --pid are put into this group: a cgroup.procs. Opening them is
-    /// not what is measured, and under a small limit takes seconds
-    #[arg(long, value_name = "FILE", requires = "pid")]
-    pub limit: Option<PathBuf>,
+    /// Once the kept connections are open, the processes of --pid are put into these groups, each a cgroup.procs, in turn: one for
+    /// all, or one for each. Opening connections is not what is measured, and under a small limit takes seconds
+    #[arg(long, value_name = "FILE", requires = "pid", value_delimiter = ',')]
+    pub limit: Vec<PathBuf>,
     /// A point of the series
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
     pub every: Duration,
