@@ -112,7 +112,7 @@ impl Admission {
 
     /// Adjusts the limit by what was observed since the last step.
     pub fn adjust(&mut self, seen: Observations, now: Instant) {
-        self.limit.step(self.inside, seen, now);
+        self.limit.step(self.inside, self.frozen, seen, now);
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A connection has one request in flight, so the number of connections bounds each wait: with N asking, each waits for N
 //! answers. If waits are too long, or too many requests are unread, the limit falls to the number that can be answered in time. If
-//! waits are short and the door is full, it rises.
+//! waits are short and the door is full, or connections had to make room, it rises.
 
 use super::observations::Observations;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -67,8 +67,14 @@ impl ConnectionLimit {
         self.limit = if is_open { most } else { self.limit.min(most) };
     }
 
-    /// Adjusts the limit of a door with `inside` connections, about twenty times a second. Returns the new limit.
-    pub fn step(&mut self, inside: usize, seen: Observations, now: Instant) -> usize {
+    /// Adjusts the limit of a door with `inside` active and `frozen` connections, about twenty times a second. Returns the new limit.
+    pub fn step(
+        &mut self,
+        inside: usize,
+        frozen: usize,
+        seen: Observations,
+        now: Instant,
+    ) -> usize {
         let Settings {
             most,
             queue_delay_target,
@@ -80,7 +86,8 @@ impl ConnectionLimit {
             let is_long = wait > queue_delay_target;
             self.long = if is_long { self.long + 1 } else { 0 };
             let is_short = wait < queue_delay_target * 3 / 4 && !is_crowd;
-            if is_short && inside >= self.limit - self.limit / 10 {
+            // Frozen connections are those who would be inside.
+            if is_short && inside + frozen >= self.limit - self.limit / 10 {
                 let rise = RISE_LEAST.max(self.limit / RISE_PART);
                 self.limit = (self.limit + rise).min(most);
             }
@@ -228,6 +235,7 @@ mod tests {
             // Who is too many makes room, who is missing comes.
             inside = wanting.min(limit.step(
                 inside,
+                0,
                 waiting(wait, inside, capacity),
                 from + STEP * step,
             ));
@@ -240,7 +248,7 @@ mod tests {
         let mut limit = limit(10_000);
         let now = Instant::now();
         assert_eq!(
-            limit.step(5_000, waiting(Duration::ZERO, 0, 1e5), now),
+            limit.step(5_000, 0, waiting(Duration::ZERO, 0, 1e5), now),
             10_000
         );
     }
@@ -250,12 +258,12 @@ mod tests {
         let mut limit = limit(10_000);
         let now = Instant::now();
         let long = waiting(MAX * 2, 2_000, 16_700.0);
-        assert_eq!(limit.step(2_000, long, now), 10_000);
+        assert_eq!(limit.step(2_000, 0, long, now), 10_000);
         // A step without requests says nothing.
         let none = Observations { wait: None, ..long };
-        assert_eq!(limit.step(2_000, none, now), 10_000);
-        assert_eq!(limit.step(2_000, long, now + STEP), 10_000);
-        assert_eq!(limit.step(2_000, long, now + STEP * 2), 1_002);
+        assert_eq!(limit.step(2_000, 0, none, now), 10_000);
+        assert_eq!(limit.step(2_000, 0, long, now + STEP), 10_000);
+        assert_eq!(limit.step(2_000, 0, long, now + STEP * 2), 1_002);
     }
 
     #[test]
@@ -264,14 +272,14 @@ mod tests {
         let now = Instant::now();
         for step in 0..3 {
             let seen = waiting(MAX * 5 / 4, 1_250, 16_700.0);
-            limit.step(8_000, seen, now + STEP * step);
+            limit.step(8_000, 0, seen, now + STEP * step);
         }
         assert_eq!(limit.get(), 6_412);
         // The wait was long, and is not: few wait now.
         let mut other = super::tests::limit(10_000);
         for step in 0..3 {
             let seen = waiting(MAX * 5, 900, 16_700.0);
-            assert_eq!(other.step(8_000, seen, now + STEP * step), 10_000);
+            assert_eq!(other.step(8_000, 0, seen, now + STEP * step), 10_000);
         }
     }
 
@@ -324,7 +332,7 @@ mod tests {
             let stops = (20..20 + stopped).contains(&step);
             let seen = queue.step(queue.capacity * load, stops);
             if !stops {
-                limit.step(5_000, seen, start + STEP * step);
+                limit.step(5_000, 0, seen, start + STEP * step);
             }
         }
         limit.get()
@@ -346,13 +354,13 @@ mod tests {
     fn a_crowd_is_known_by_its_unread_requests_before_those_have_waited() {
         let mut limit = limit(10_000);
         let now = Instant::now();
-        assert_eq!(limit.step(2_500, crowd(2_500, 16_700.0), now), 1_002);
+        assert_eq!(limit.step(2_500, 0, crowd(2_500, 16_700.0), now), 1_002);
         // Fewer than twice what is answered in time are no crowd, nor are a few before a door that has answered nothing.
         for (unread, answers) in [(2_000, 16_700.0), (CROWD_LEAST, 0.0)] {
             let mut other = super::tests::limit(10_000);
             for step in 0..10 {
                 let some = crowd(unread, answers);
-                assert_eq!(other.step(2_500, some, now + STEP * step), 10_000);
+                assert_eq!(other.step(2_500, 0, some, now + STEP * step), 10_000);
             }
         }
     }
@@ -364,7 +372,22 @@ mod tests {
             answers_last: 16_700.0,
             ..crowd(1_900, 1_000.0)
         };
-        assert_eq!(limit.step(2_500, rises, Instant::now()), 10_000);
+        assert_eq!(limit.step(2_500, 0, rises, Instant::now()), 10_000);
+    }
+
+    #[test]
+    fn a_door_whose_requests_do_not_wait_takes_back_those_who_made_room() {
+        let now = Instant::now();
+        let short = waiting(MAX / 4, 0, 2_000.0);
+        for (inside, frozen, limit_then) in
+            [(80, 0, 100), (80, 9, 100), (80, 10, 105), (0, 1_000, 105)]
+        {
+            let mut limit = ConnectionLimit {
+                limit: 100,
+                ..limit(10_000)
+            };
+            assert_eq!(limit.step(inside, frozen, short, now), limit_then);
+        }
     }
 
     #[test]
@@ -372,13 +395,18 @@ mod tests {
         let mut limit = limit(10_000);
         let now = Instant::now();
         for step in 0..3 {
-            limit.step(2_000, waiting(MAX * 2, 2_000, 16_700.0), now + STEP * step);
+            limit.step(
+                2_000,
+                0,
+                waiting(MAX * 2, 2_000, 16_700.0),
+                now + STEP * step,
+            );
         }
         let fell = now + STEP * 2;
         // Those who are left have waited since before.
         let old = waiting(MAX * 10, 1_000, 8_350.0);
-        assert_eq!(limit.step(1_000, old, fell + MAX * 9), 1_002);
-        assert_eq!(limit.step(1_000, old, fell + MAX * 10), 501);
+        assert_eq!(limit.step(1_000, 0, old, fell + MAX * 9), 1_002);
+        assert_eq!(limit.step(1_000, 0, old, fell + MAX * 10), 501);
     }
 
     #[test]
@@ -386,7 +414,7 @@ mod tests {
         let mut limit = limit(10_000);
         let now = Instant::now();
         for step in 0..10 {
-            limit.step(50, waiting(MAX * 10, 50, 300.0), now + STEP * step);
+            limit.step(50, 0, waiting(MAX * 10, 50, 300.0), now + STEP * step);
         }
         assert_eq!(limit.get(), LEAST);
     }
@@ -413,13 +441,13 @@ mod tests {
         fn stays_within_its_bounds_whatever_is_seen(
             most in 1usize..20_000,
             steps in proptest::collection::vec(
-                (0u64..2_000, 0usize..30_000, (0usize..30_000, 0usize..30_000), (0.0f64..1e6, 0.0f64..1e6), 0u64..200),
+                (0u64..2_000, (0usize..30_000, 0usize..30_000), (0usize..30_000, 0usize..30_000), (0.0f64..1e6, 0.0f64..1e6), 0u64..200),
                 0..200,
             ),
         ) {
             let mut limit = limit(most);
             let mut now = Instant::now();
-            for (wait, inside, (likely, least), (answers, answers_last), ms) in steps {
+            for (wait, (inside, frozen), (likely, least), (answers, answers_last), ms) in steps {
                 now += Duration::from_millis(ms);
                 let seen = Observations {
                     wait: (wait % 3 > 0).then(|| Duration::from_millis(wait)),
@@ -427,7 +455,7 @@ mod tests {
                     answers,
                     answers_last,
                 };
-                let got = limit.step(inside, seen, now);
+                let got = limit.step(inside, frozen, seen, now);
                 prop_assert!(got <= most && got >= LEAST.min(most));
             }
         }
