@@ -133,23 +133,36 @@ mod tests {
     }
 
     #[test]
-    fn the_balancer_has_the_same_page_and_the_same_words() {
-        let theirs = include_str!("../../deploy/haproxy/busy.html");
-        let [tag, title, seconds, again] = [
-            "%[var(txn.language)]",
-            "%[var(txn.title)]",
-            "%[var(txn.wait),add(999),div(1000)]",
-            "%[var(txn.again)]",
-        ];
-        assert_eq!(page(tag, title, seconds, again), theirs);
-        let map = include_str!("../../deploy/haproxy/busy.map");
-        let agains = include_str!("../../deploy/haproxy/busy-again.map");
-        let config = include_str!("../../deploy/haproxy/l7.cfg");
+    fn the_balancer_has_the_same_pages_and_the_same_words() {
+        const TITLE: &str = "concat(/,txn.language),map_str(titles.map)";
+        for (code, theirs) in [
+            (
+                "var(txn.code)",
+                include_str!("../../deploy/haproxy/busy.html"),
+            ),
+            (
+                "str(upstream_busy)",
+                include_str!("../../deploy/haproxy/upstream_busy.html"),
+            ),
+        ] {
+            let ours = page(
+                "%[var(txn.language)]",
+                &format!("%[{code},{TITLE}]"),
+                "%[var(txn.wait),add(999),div(1000)]",
+                "%[var(txn.language),map_str(again.map)]",
+            );
+            assert_eq!(ours, theirs);
+        }
+        let titles = include_str!("../../deploy/haproxy/titles.map");
+        let agains = include_str!("../../deploy/haproxy/again.map");
+        let has = |map: &str, line: String| map.lines().any(|theirs| theirs == line);
         for language in Language::ALL {
-            let title = problem::title(Refusal::Busy, language);
-            assert!(map.contains(title) || config.contains(title));
-            let again = super::again(language);
-            assert!(agains.contains(again) || config.contains(again));
+            let tag = language.tag();
+            for refusal in [Refusal::Busy, Refusal::UpstreamBusy] {
+                let title = problem::title(refusal, language);
+                assert!(has(titles, format!("{}/{tag} {title}", refusal.code())));
+            }
+            assert!(has(agains, format!("{tag} {}", super::again(language))));
         }
     }
 }

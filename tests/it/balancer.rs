@@ -72,14 +72,11 @@ fn open_over(url: &str, redis: Option<Server>, settings: &[&str]) -> Town {
     open_sized(url, redis, settings, &[])
 }
 
-/// The same with sizes of the balancer.
-#[track_caller]
-fn open_sized(url: &str, redis: Option<Server>, settings: &[&str], sizes: &[(&str, &str)]) -> Town {
-    let places = [(); 3].map(|()| Door::ALL.map(|_| free_address()));
-    let fronts = [(); 5].map(|()| free_address());
+/// HAProxy with the files that we ship: the fronts of L4, L7 and its meters, before nodes at these places. It tells more of its servers
+/// at `socket` in the folder.
+fn haproxy(folder: &TempDir, fronts: &[SocketAddr; 5], places: &[[SocketAddr; 4]]) -> Command {
     let mut command = Command::new("haproxy");
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy"));
-    let folder = folder();
     let (socket, more) = (folder.path().join("socket"), folder.path().join("more.cfg"));
     let extra = format!("global\n\tstats socket {} mode 600\n", socket.display());
     std::fs::write(&more, extra).expect("a folder of ours");
@@ -88,15 +85,26 @@ fn open_sized(url: &str, redis: Option<Server>, settings: &[&str], sizes: &[(&st
     let names = ["L4_RESIDENT", "L4_GATE", "L4_DESK", "L7", "METERS"];
     command.envs(names.into_iter().zip(fronts.map(|front| front.to_string())));
     command.env("BUSY", format!("abns@{}", more.display()));
-    command.envs(sizes.iter().copied());
     for (node, place) in (1..).zip(places) {
         let names = Door::ALL.map(|door| format!("NODE{node}_{}", door.name().to_uppercase()));
         command.envs(names.into_iter().zip(place.map(|door| door.to_string())));
-        let agent = agent_of(&place);
+        let agent = agent_of(place);
         command.env(format!("NODE{node}_AGENT_HOST"), agent.ip().to_string());
         command.env(format!("NODE{node}_AGENT_PORT"), agent.port().to_string());
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// The same with sizes of the balancer.
+#[track_caller]
+fn open_sized(url: &str, redis: Option<Server>, settings: &[&str], sizes: &[(&str, &str)]) -> Town {
+    let places = [(); 3].map(|()| Door::ALL.map(|_| free_address()));
+    let fronts = [(); 5].map(|()| free_address());
+    let folder = folder();
+    let socket = folder.path().join("socket");
+    let mut command = haproxy(&folder, &fronts, &places);
+    command.envs(sizes.iter().copied());
     let Ok(mut haproxy) = command.stderr(Stdio::piped()).spawn() else {
         left_out("haproxy");
     };
@@ -286,6 +294,25 @@ fn go_on(crowds: &[Callers; 2]) {
     for answered in crowds.iter().flat_map(|crowd| &crowd.answered) {
         let before = answered.load(Relaxed);
         until("all are answered", || answered.load(Relaxed) > before + 20);
+    }
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+fn haproxy_has_nothing_to_say_about_the_files_that_we_ship() {
+    for files in ["-f l4.cfg -f l7.cfg", "-f l4.cfg", "-f l7.cfg"] {
+        let mut check = Command::new("haproxy");
+        check.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy"));
+        check
+            .args("-c -f common.cfg".split(' '))
+            .args(files.split(' '));
+        let checked = check.output().expect("haproxy is here");
+        let said = text(&checked.stderr);
+        assert!(checked.status.success(), "{said}");
+        assert!(
+            !said.contains("[ALERT]") && !said.contains("[WARNING]"),
+            "{said}"
+        );
     }
 }
 
@@ -666,46 +693,43 @@ fn every_path_of_residents_is_answered_by_their_door_through_l7() {
 #[test]
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_redis_server, ignore = "no redis-server on this machine")]
-fn without_a_ready_node_either_front_says_busy_in_the_language_asked() {
+fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
     let town = open("5m");
     for node in &town.nodes {
         node.signal(libc::SIGTERM);
     }
     town.until_ready(0);
     town.until_up("answering", 0);
+    let (hans, hant, en) = (
+        "系统繁忙，暂时无法查询，请稍后再试",
+        "系統繁忙，暫時無法查詢，請稍後再試",
+        "The system is busy and cannot look this up now. Please try again later",
+    );
     let mut waits = HashSet::new();
     for (language, title) in [
-        ("fr", "系统繁忙，当前查询人数过多，请稍后再试"),
-        ("zh-TW,en;q=0.5", "系統繁忙，當前查詢人數過多，請稍後再試"),
-        ("en-GB", "The system is busy, too many people are"),
+        ("fr", hans),
+        ("zh-CN,zh;q=0.9,en;q=0.8", hans),
+        ("zh-TW,en;q=0.5", hant),
+        ("en-GB", en),
+        ("EN", en),
+        ("fr, en;q=0.5", en),
+        ("ja,ZH-Hant-HK;q=0.9,en;q=0.8", hant),
+        ("ja,zh-CN;q=0.9,zh-TW;q=0.8", hans),
     ] {
         for path in ["/v1/code", "/v1/scan", "/v1/status"] {
             let ask = Ask::get(path).header("accept-language", language);
-            let said = ask.at(town.l7.address(Door::Desk)).refuses(503, "busy");
-            assert!(said["title"].as_str().unwrap().starts_with(title), "{said}");
+            let said = ask.at(town.l7.address(Door::Desk));
+            let said = said.refuses(503, "upstream_busy");
+            assert_eq!(said["title"], title, "{language}");
+            assert_eq!(said["type"], "urn:liangma:upstream_busy");
             waits.insert(said["retry_after_ms"].as_u64());
         }
     }
     let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
     for (language, tag, words) in [
-        (
-            "fr",
-            "zh-Hans",
-            ["系统繁忙，当前查询人数过多，请稍后再试", "秒后自动重试"],
-        ),
-        (
-            "zh-TW",
-            "zh-Hant",
-            ["系統繁忙，當前查詢人數過多，請稍後再試", "秒後自動重試"],
-        ),
-        (
-            "en-GB",
-            "en",
-            [
-                "The system is busy, too many people are",
-                "seconds until this page",
-            ],
-        ),
+        ("fr", "zh-Hans", [hans, "秒后自动重试"]),
+        ("zh-TW", "zh-Hant", [hant, "秒後自動重試"]),
+        ("en-GB", "en", [en, "seconds until this page"]),
     ] {
         for path in ["/", "/gate", "/%67ate"] {
             let ask = Ask::get(path).header("accept-language", language);
@@ -717,18 +741,62 @@ fn without_a_ready_node_either_front_says_busy_in_the_language_asked() {
     // Whoever is no browser is answered as before, there too.
     Ask::get("/")
         .at(town.l7.address(Door::Desk))
-        .refuses(503, "busy");
+        .refuses(503, "upstream_busy");
     assert!(waits.len() > 3, "they would come back together: {waits:?}");
     for door in [Door::Resident, Door::Gate, Door::Desk] {
         let front = town.l4.address(door);
         let said = Ask::post("/v1/scan", "x".repeat(400)).at(front);
-        said.refuses(503, "busy");
+        said.refuses(503, "upstream_busy");
         let english = Ask::get("/").header("accept-language", "en-GB");
         let page = english.header("accept", browser).at(front);
-        page.is_busy_page("en", &["The system is busy", "seconds until this page"]);
+        page.is_busy_page("en", &[en, "seconds until this page"]);
         // Whoever asks nothing is let go.
         assert_eq!(Connection::to(front).ended(), b"");
     }
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+fn what_a_node_breaks_off_at_l7_is_not_told_as_too_many_people() {
+    let broken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = broken.local_addr().expect("bound");
+    let queries = Arc::new(AtomicUsize::new(0));
+    let count = queries.clone();
+    // It says that it is ready, and ends each query without an answer.
+    std::thread::spawn(move || {
+        for mut client in broken.incoming().flatten() {
+            let mut head = [0; 1024];
+            let length = client.read(&mut head).unwrap_or_default();
+            if head[..length].starts_with(b"GET /ready ") {
+                let ready = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _ = client.write_all(ready);
+            } else {
+                count.fetch_add(1, Relaxed);
+            }
+        }
+    });
+    let fronts = [(); 5].map(|()| free_address());
+    let folder = folder();
+    let mut balancer = haproxy(&folder, &fronts, &[[at; 4]]);
+    let Ok(child) = balancer.stderr(Stdio::null()).spawn() else {
+        left_out("haproxy");
+    };
+    let _haproxy = KilledOnDrop(child);
+    let l7 = fronts[3];
+    until("haproxy answers", || Connection::try_to(l7).is_some());
+    let english = || Ask::get("/v1/code").header("accept-language", "en");
+    until("the node is asked", || {
+        english().at(l7);
+        queries.load(Relaxed) > 0
+    });
+    let said = english().at(l7).refuses(503, "upstream_busy");
+    assert!(
+        said["title"]
+            .as_str()
+            .is_some_and(|title| title.contains("cannot look this up"))
+    );
+    let browser = Ask::get("/").header("accept", "text/html").at(l7);
+    browser.is_busy_page("zh-Hans", &["系统繁忙，暂时无法查询"]);
 }
 
 #[test]
