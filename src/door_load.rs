@@ -33,6 +33,10 @@ pub struct DoorLoad {
     pub in_flight_max: AtomicU64,
     /// The most connections in the kernel's queue with which it is far from an overflow.
     pub safe_queue: AtomicUsize,
+    /// The most newcomers that a balancer may send at once: as many as the door lately took in, so that they become more step by step.
+    pub newcomers_max: AtomicUsize,
+    /// The most newcomers that a balancer was told to send at once, since the controller's last step.
+    pub newcomers_told: AtomicUsize,
     /// Share of the door's usual traffic that it asks balancers for, in percent.
     pub weight: AtomicU64,
     /// Whether requests waited too long, or too many waited, within the last minute.
@@ -56,6 +60,8 @@ impl DoorLoad {
             retry_after_ms: AtomicU64::new(0),
             in_flight_max: AtomicU64::new(0),
             safe_queue: AtomicUsize::new(0),
+            newcomers_max: AtomicUsize::new(0),
+            newcomers_told: AtomicUsize::new(0),
             weight: AtomicU64::new(0),
             was_overloaded: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),

@@ -111,7 +111,7 @@ fn requests(load: &DoorLoad) -> u64 {
 /// The connections that the door admits, and as many newcomers as it can take in within the wait: for these it ends connections that
 /// have been idle for longest, or tells them that it is busy. A door that was overloaded admits those that are open and ask nothing:
 /// most of its limit stands for phones that are idle, and all who ask at once, also those whom it has taken in, are to be no more
-/// than it can answer in time. Newcomers are never more than the accept queue holds safely: what it drops hears nothing.
+/// than it can answer in time. Newcomers are never more than the door lately took in, or can answer in time.
 fn connections(load: &DoorLoad) -> u64 {
     let limit = load.limit.load(Relaxed);
     let unread = load.unread_least.load(Relaxed);
@@ -120,8 +120,11 @@ fn connections(load: &DoorLoad) -> u64 {
         true => limit.min(open.saturating_sub(unread)),
         false => limit,
     };
-    let newcomers = requests(load).max(load.safe_queue.load(Relaxed) as u64);
-    (admitted as u64 + requests(load)).min(open as u64 + newcomers)
+    let newcomers = requests(load).max(load.newcomers_max.load(Relaxed) as u64);
+    let most = (admitted as u64 + requests(load)).min(open as u64 + newcomers);
+    let newcomers = most.saturating_sub(open as u64) as usize;
+    load.newcomers_told.fetch_max(newcomers, Relaxed);
+    most
 }
 
 fn divided(number: u64, balancers: u32) -> u64 {
@@ -179,7 +182,7 @@ mod tests {
     fn a_door_that_was_overloaded_admits_who_is_open_and_idle() {
         let load = DoorLoad::new(10_000, 2);
         load.in_flight_max.store(100, Relaxed);
-        load.safe_queue.store(20_000, Relaxed);
+        load.newcomers_max.store(20_000, Relaxed);
         load.open[0].store(400, Relaxed);
         load.open[1].store(50, Relaxed);
         assert_eq!(connections(&load), 10_100);
@@ -200,9 +203,10 @@ mod tests {
         let load = DoorLoad::new(10_000, 1);
         load.in_flight_max.store(100, Relaxed);
         load.open[0].store(450, Relaxed);
-        for (safe_queue, newcomers) in [(512, 512), (32, 100)] {
-            load.safe_queue.store(safe_queue, Relaxed);
+        for (newcomers_max, newcomers) in [(512, 512), (32, 100)] {
+            load.newcomers_max.store(newcomers_max, Relaxed);
             assert_eq!(connections(&load), 450 + newcomers);
+            assert_eq!(load.newcomers_told.swap(0, Relaxed) as u64, newcomers);
         }
     }
 

@@ -71,6 +71,8 @@ impl BoundListener {
         load.retry_after_ms.store(soon.as_millis() as u64, Relaxed);
         let safe = controller::safe_queue(self.settings.backlog as usize, 0);
         load.safe_queue.store(safe, Relaxed);
+        load.newcomers_max
+            .store(controller::newcomers_max(0, safe), Relaxed);
         app.door_loads.add(self.door.name(), load.clone());
         metrics.has_tls.store(self.tls.is_some(), Relaxed);
         let shared = Arc::new(DoorState {

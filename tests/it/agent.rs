@@ -42,7 +42,7 @@ fn a_line_that_names_an_open_door_is_answered_with_its_number_and_any_other_is_a
         (b"gate\r\n", "ready up 100% maxconn:8\n"),
         (b"gate\nresident\n", "ready up 100% maxconn:8\n"),
         (b"gate connections\n", "ready up 100% maxconn:16\n"),
-        (b"resident connections\r\n", "ready up 100% maxconn:512\n"),
+        (b"resident connections\r\n", "ready up 100% maxconn:128\n"),
         (b"gate requests\n", FAILED),
         (b" connections\n", FAILED),
         (b"Gate\n", FAILED),

@@ -22,6 +22,12 @@ const CROWD_LOOK: Duration = Duration::from_secs(1);
 /// Steps without any traffic after which the controller pauses until there is some.
 const QUIET_STEPS: u32 = 20;
 
+/// Steps whose newcomers show how many a door takes in: a fifth of a second, in which a balancer at L4 asks twice.
+const NEWCOMERS_OF: usize = 4;
+
+/// Newcomers that a door is sent at once however few came before: as many as may wait before it counts as a crowd.
+const NEWCOMERS_LEAST: usize = 128;
+
 /// Answers that accepting a connection and answering its first request cost.
 const ANSWERS_PER_NEWCOMER: f64 = 5.0;
 
@@ -60,6 +66,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let load = &*shared.load;
     let mut overrun_at: Option<Instant> = None;
     let mut queue = QueueWatch::default();
+    let mut newcomers_told = NewcomersTold::default();
     let mut overflowed_at: Option<Instant> = None;
     loop {
         if quiet_steps < QUIET_STEPS {
@@ -111,6 +118,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             true => advice.in_flight_max as usize,
             false => 0,
         };
+        let told_of = newcomers_told.step(load.newcomers_told.swap(0, Relaxed));
         let safe = safe_queue(backlog as usize, told_max);
         let overflows = queue.step(queued, safe, shared.waits_are_long.load(Relaxed));
         if overflows {
@@ -163,7 +171,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         // Who has left is no sample, and a queue of such clients only is not late by any.
         if queued + told > 0 && (are_late || !has_room || overflows) {
             second.full = true;
-            let least = (told_max as u32).max(BACKLOG_LEAST);
+            let least = (told_max.max(told_of) as u32).max(BACKLOG_LEAST);
             let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
             let fitting = match was_overrun && shared.refusal_pace.keeps_up(Moment::now()) {
                 true => settings.backlog,
@@ -175,6 +183,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         }
         if now.saturating_duration_since(second.since) >= CROWD_LOOK {
             let was_full = second.end(shared, now);
+            newcomers_told.end_second();
             if !was_full && backlog != settings.backlog {
                 let longer = grown_backlog(backlog, settings.backlog);
                 queue_up_to(listener, &mut backlog, longer);
@@ -182,6 +191,8 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         }
         let safe = safe_queue(backlog as usize, told_max);
         load.safe_queue.store(safe, Relaxed);
+        let newcomers_max = newcomers_max(admissions.counted(NEWCOMERS_OF), safe);
+        load.newcomers_max.store(newcomers_max, Relaxed);
         let left_max = match overflowed_at.is_some_and(lately) {
             true => safe,
             false => usize::MAX,
@@ -241,6 +252,33 @@ impl QueueWatch {
         let was_long = std::mem::replace(&mut self.was_long, is_long);
         is_long && (was_long || waits_are_long)
     }
+}
+
+/// The most newcomers that balancers were told to send at once, in this second and the one before: as many may be on their way. Of
+/// those that a queue drops, a balancer tries each again after a second, and counts it as one that the node has until then.
+#[derive(Default)]
+struct NewcomersTold {
+    now: usize,
+    before: usize,
+}
+
+impl NewcomersTold {
+    /// Adds what was told since the last step. Returns the most of both seconds.
+    fn step(&mut self, told: usize) -> usize {
+        self.now = self.now.max(told);
+        self.now.max(self.before)
+    }
+
+    fn end_second(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+}
+
+/// Returns how many newcomers a balancer may send at once: as many as the door took in in the time of two questions, so that a crowd
+/// shows within some tenths of a second how many that are, and never more than the queue holds safely. What it drops hears nothing,
+/// and if a slow door is sent as many as it holds at once, most are answered too late.
+pub fn newcomers_max(taken_in: u64, safe_queue: usize) -> usize {
+    safe_queue.min(NEWCOMERS_LEAST.max(taken_in as usize))
 }
 
 /// Returns how many newcomers a queue of some length holds without being about to overflow, which are left in it: half of it, or
@@ -303,6 +341,12 @@ impl Pace {
         let few = self.steps.iter().rev().take(FEW);
         let (took, news) = few.fold((0.0, 0), Pace::add);
         news as f64 / f64::max(took, STEP.as_secs_f64() * FEW as f64)
+    }
+
+    /// Returns by how much the count rose in the last `few` steps.
+    fn counted(&self, few: usize) -> u64 {
+        let steps = self.steps.iter().rev().take(few);
+        steps.map(|(_, news)| news).sum()
     }
 
     fn add(sum: (f64, u64), step: &(f64, u64)) -> (f64, u64) {
@@ -386,6 +430,7 @@ mod tests {
         assert_eq!(idle[7], 0);
         assert_eq!(rate(149, 2_050), 1_000);
         assert_eq!(pace.last().round() as u64, 333);
+        assert_eq!([0, 1, 2].map(|few| pace.counted(few)), [0, 50, 50]);
         for step in 150..153 {
             pace.step(2_050 + 100 * (step - 149), start + STEP * step as u32);
         }
@@ -422,6 +467,41 @@ mod tests {
             let safe = safe_queue(backlog, told_max);
             assert_eq!(safe, left, "{backlog} {told_max}");
         }
+    }
+
+    #[test]
+    fn a_door_is_soon_sent_a_whole_crowd_and_a_slow_one_no_more_than_it_takes_in() {
+        let safe = safe_queue(1_024, 0);
+        let mut pace = Pace::begin();
+        let mut told = |taken_in_most: usize| {
+            let (mut all, mut newcomers) = (pace.count, NEWCOMERS_LEAST);
+            (0..16).for_each(|step| {
+                // A balancer asks at every other step.
+                if step % 2 == 0 {
+                    all += newcomers.min(taken_in_most) as u64;
+                }
+                pace.step(all, pace.since + STEP);
+                newcomers = newcomers_max(pace.counted(NEWCOMERS_OF), safe);
+            });
+            newcomers
+        };
+        assert_eq!(told(1_000), safe);
+        assert_eq!(told(100), 200);
+        assert_eq!(told(0), NEWCOMERS_LEAST);
+        assert_eq!(newcomers_max(1_000, safe_queue(64, 0)), 32);
+    }
+
+    #[test]
+    fn whom_a_balancer_was_told_to_send_may_come_for_a_second_after_it_is_told_less() {
+        let mut told = NewcomersTold::default();
+        assert_eq!([512, 0, 64].map(|now| told.step(now)), [512; 3]);
+        told.end_second();
+        assert_eq!([64, 96].map(|now| told.step(now)), [512; 2]);
+        told.end_second();
+        assert_eq!(told.step(64), 96);
+        told.end_second();
+        told.end_second();
+        assert_eq!(told.step(0), 0);
     }
 
     #[test]
