@@ -2,12 +2,17 @@
 
 use crate::harness::*;
 use liangma::http::door::Door;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
 
 /// The addresses that a name has now.
 type Addresses = Arc<Mutex<Vec<Ipv4Addr>>>;
+
+/// The doors of a node that a balancer reaches, and its agent port.
+const NAMES: [&str; 5] = ["resident", "gate", "desk", "ops", "agent"];
 
 /// Starts a DNS that answers every question for an A record with these addresses, for as long as the tests run.
 fn dns(addresses: &Addresses) -> SocketAddr {
@@ -42,10 +47,9 @@ fn dns(addresses: &Addresses) -> SocketAddr {
     at
 }
 
-#[test]
-#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
-#[cfg_attr(no_python3, ignore = "no python3 on this machine")]
-fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_that_go() {
+/// Writes the balancer's files for nodes at the addresses of a name, each with its doors, and the agent port, at these ports.
+#[track_caller]
+fn make(folder: &TempDir, nameserver: SocketAddr, ports: &[u16]) {
     for tool in ["haproxy", "python3"] {
         let mut found = Command::new(tool);
         found.arg("-v").stdout(Stdio::null()).stderr(Stdio::null());
@@ -53,6 +57,53 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
             left_out(tool);
         }
     }
+    let mut template = Command::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/deploy/haproxy/template"
+    ));
+    template.args("--name nodes.liangma.test --nodes 8 --nameserver".split(' '));
+    template.arg(nameserver.to_string());
+    template.arg("--out").arg(folder.path());
+    for (name, port) in NAMES.iter().zip(ports) {
+        template.args([format!("--{name}-port"), port.to_string()]);
+    }
+    let made = template.output().expect("python3 is here");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let mut check = haproxy(folder);
+    let checked = check.arg("-c").output().expect("haproxy is here");
+    let said = text(&checked.stderr);
+    let is_silent = !said.contains("[ALERT]") && !said.contains("[WARNING]");
+    assert!(checked.status.success() && is_silent, "{said}");
+}
+
+/// HAProxy with the files of a folder.
+fn haproxy(folder: &TempDir) -> Command {
+    let mut haproxy = Command::new("haproxy");
+    haproxy.current_dir(folder.path());
+    haproxy.args("-db -f common.cfg -f l4.cfg -f l7.cfg".split(' '));
+    haproxy.env("BUSY", format!("abns@{}", folder.path().display()));
+    haproxy
+}
+
+/// Starts it with its fronts at these ports: L4 of residents, gates and the desk, L7, meters.
+fn balancer(folder: &TempDir, ports: &[u16]) -> KilledOnDrop {
+    let mut haproxy = haproxy(folder);
+    let fronts = ["L4_RESIDENT", "L4_GATE", "L4_DESK", "L7", "METERS"];
+    let at = |port: &u16| SocketAddr::from(([127, 0, 0, 1], *port)).to_string();
+    haproxy.envs(fronts.into_iter().zip(ports.iter().map(at)));
+    haproxy.stdin(Stdio::null()).stdout(Stdio::null());
+    KilledOnDrop(
+        haproxy
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("haproxy is here"),
+    )
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_python3, ignore = "no python3 on this machine")]
+fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_that_go() {
     let addresses = [1, 2, 3].map(|nth| Ipv4Addr::new(127, 0, 1, nth));
     let named: Addresses = Arc::new(Mutex::new(addresses[..2].to_vec()));
     let nameserver = dns(&named);
@@ -63,10 +114,9 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
         .map(|one| one.local_addr().unwrap().port())
         .collect();
     drop(held);
-    let names = ["resident", "gate", "desk", "ops", "agent"];
     let (ring, chen) = (Ring::make(), person(1));
     let nodes = addresses.map(|address| {
-        let doors = names
+        let doors = NAMES
             .iter()
             .zip(&ports)
             .map(|(name, port)| format!("{name}={address}:{port}"));
@@ -79,44 +129,9 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
         node
     });
     let folder = folder();
-    let mut template = Command::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/deploy/haproxy/template"
-    ));
-    template.args([
-        "--name",
-        "nodes.liangma.test",
-        "--nodes",
-        "8",
-        "--nameserver",
-    ]);
-    template
-        .arg(nameserver.to_string())
-        .arg("--out")
-        .arg(folder.path());
-    for (name, port) in names.iter().zip(&ports) {
-        template.args([format!("--{name}-port"), port.to_string()]);
-    }
-    let made = template.output().expect("python3 is here");
-    assert!(made.status.success(), "{}", text(&made.stderr));
-    let fronts = ["L4_RESIDENT", "L4_GATE", "L4_DESK", "L7", "METERS"];
+    make(&folder, nameserver, &ports[..5]);
     let front = |nth: usize| SocketAddr::from(([127, 0, 0, 1], ports[5 + nth]));
-    let mut haproxy = Command::new("haproxy");
-    haproxy
-        .current_dir(folder.path())
-        .args("-db -f common.cfg -f l4.cfg -f l7.cfg".split(' '));
-    haproxy.envs(
-        fronts
-            .iter()
-            .enumerate()
-            .map(|(nth, name)| (name, front(nth).to_string())),
-    );
-    haproxy.env("BUSY", format!("abns@{}", folder.path().display()));
-    haproxy
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let _balancer = KilledOnDrop(haproxy.spawn().expect("haproxy is here"));
+    let _balancer = balancer(&folder, &ports[5..]);
     let takes = |count: usize| {
         let backends = [
             "nodes",
@@ -174,4 +189,64 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
     }
     assert!(count >= 5);
     assert_eq!(nodes[1].get(Door::Ops, "/ready").status, 200);
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+#[cfg_attr(no_python3, ignore = "no python3 on this machine")]
+fn while_no_node_is_ready_those_that_can_answer_are_asked_on_every_way() {
+    let node = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = node.local_addr().expect("bound").port();
+    // A node that knows nothing new, at all of its doors.
+    std::thread::spawn(move || {
+        for mut client in node.incoming().flatten() {
+            let mut head = [0; 1024];
+            let length = client.read(&mut head).unwrap_or_default();
+            let body = match head[..length].starts_with(b"GET /ready ") {
+                true => r#"{"state":"too_old"}"#,
+                false => "the node itself",
+            };
+            let head = "HTTP/1.1 503 too old\r\nconnection: close\r\ncontent-length";
+            let _ = write!(client, "{head}: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    let named: Addresses = Arc::new(Mutex::new(vec![Ipv4Addr::LOCALHOST]));
+    let folder = folder();
+    make(&folder, dns(&named), &[port; 5]);
+    let held = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let fronts = held
+        .each_ref()
+        .map(|one| one.local_addr().expect("bound").port());
+    drop(held);
+    let _balancer = balancer(&folder, &fronts);
+    let meters = SocketAddr::from(([127, 0, 0, 1], fronts[4]));
+    until("haproxy knows that the node is not ready", || {
+        if Connection::try_to(meters).is_none() {
+            return false;
+        }
+        let told = text(&Ask::get("/metrics").at(meters).body);
+        let has = |backend: &str, count: usize| {
+            let line = format!("haproxy_backend_active_servers{{proxy=\"{backend}\"}} {count}");
+            told.lines().any(|known| known == line)
+        };
+        [
+            "l4_resident_nodes",
+            "l4_gate_nodes",
+            "l4_desk_nodes",
+            "l7_desk",
+        ]
+        .iter()
+        .all(|nodes| has(nodes, 0) && has(&format!("{nodes}_answering"), 1))
+    });
+    for (door, port) in ["L4 of residents", "L4 of gates", "L4 of the desk", "L7"]
+        .into_iter()
+        .zip(fronts)
+    {
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        until(&format!("{door} reaches the node"), || {
+            // The connection ends here: the node looks at one after the other.
+            Connection::try_to(at).is_some()
+                && text(&Ask::get("/v1/code").at(at).body) == "the node itself"
+        });
+    }
 }
