@@ -8,7 +8,7 @@ GATE := --profile gate --locked
 # Packages name no folder of the machine that built them.
 CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
 
-.PHONY: help build demo cluster drill package container image test pages interface truth sabotage mixed lint format bench instructions sidebyside storm fuzz supply vendor clean
+.PHONY: help build demo cluster drill package container image test pages interface truth sabotage mixed lint format bench instructions sidebyside storm proof fuzz supply vendor clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -77,6 +77,15 @@ sidebyside: ## CPU a request beside an epoll loop, nginx and HAProxy (needs wrk,
 storm: ## goodput at ten times the load and after a spike, beside nginx and HAProxy (as root; needs nginx, haproxy; five minutes)
 	$(CARGO) build $(FLAGS) -p liangma -p loadtest
 	loadtest/storm --servers liangma,open,nginx,haproxy --shapes ten-times,spike --repeats 1 --out target/storm
+
+PROOF_REPEATS := 3
+PROOF_SERVERS := liangma,spare,l7,l4,nginx,haproxy
+proof: ## who is served in time and who is told, at 0.9 to 10 times the load: node, L4, L7; kept and new connections; patience of 250 ms and of 1 s (as root; needs nginx, haproxy; two hours, or less with PROOF_SERVERS, PROOF_REPEATS)
+	$(CARGO) build $(FLAGS) -p liangma -p loadtest
+	for whose in kept new; do for patience in 250ms 1s; do \
+		loadtest/storm --servers $(PROOF_SERVERS) --shapes nine-tenths,once,twice,five-times,ten-times --repeats $(PROOF_REPEATS) \
+			--percent 1.5 --period 66667 --connecting $$whose --patience $$patience --out target/proof/$$whose-$$patience || [ $$? = 3 ] || exit 1; \
+	done; done
 
 FUZZ_SECONDS := 600
 FUZZ_TARGETS := feed_line code query_head rest foreign recognition desk list
