@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 pub struct Settings {
     /// Largest number of connections, whatever the waits.
     pub most: usize,
-    /// Queue delay (90th percentile) above which the limit falls. Below three quarters of it a full door's limit rises.
+    /// Queue delay (90th percentile) above which the limit falls. Below three quarters of it the limit of a door that is full, or
+    /// where connections made room, rises.
     pub queue_delay_target: Duration,
 }
 

@@ -111,7 +111,7 @@ fn requests(load: &DoorLoad) -> u64 {
 /// The connections that the door admits, and as many newcomers as it can take in within the wait: for these it ends connections that
 /// have been idle for longest, or tells them that it is busy. A door that was overloaded admits those that are open and ask nothing:
 /// most of its limit stands for phones that are idle, and all who ask at once, also those whom it has taken in, are to be no more
-/// than it can answer in time. Newcomers are never more than the door lately took in, or can answer in time.
+/// than it can answer in time. Newcomers are as many as the door lately took in, or can answer in time if that is more, and never more than the accept queue holds safely.
 fn connections(load: &DoorLoad) -> u64 {
     let limit = load.limit.load(Relaxed);
     let unread = load.unread_least.load(Relaxed);
@@ -121,6 +121,7 @@ fn connections(load: &DoorLoad) -> u64 {
         false => limit,
     };
     let newcomers = requests(load).max(load.newcomers_max.load(Relaxed) as u64);
+    let newcomers = newcomers.min(load.safe_queue.load(Relaxed) as u64);
     let most = (admitted as u64 + requests(load)).min(open as u64 + newcomers);
     let newcomers = most.saturating_sub(open as u64) as usize;
     load.newcomers_told.fetch_max(newcomers, Relaxed);
@@ -183,6 +184,7 @@ mod tests {
         let load = DoorLoad::new(10_000, 2);
         load.in_flight_max.store(100, Relaxed);
         load.newcomers_max.store(20_000, Relaxed);
+        load.safe_queue.store(20_000, Relaxed);
         load.open[0].store(400, Relaxed);
         load.open[1].store(50, Relaxed);
         assert_eq!(connections(&load), 10_100);
@@ -203,8 +205,14 @@ mod tests {
         let load = DoorLoad::new(10_000, 1);
         load.in_flight_max.store(100, Relaxed);
         load.open[0].store(450, Relaxed);
-        for (newcomers_max, newcomers) in [(512, 512), (32, 100)] {
+        for (newcomers_max, safe_queue, newcomers) in [
+            (512, 512, 512),
+            (32, 512, 100),
+            (512, 256, 256),
+            (32, 48, 48),
+        ] {
             load.newcomers_max.store(newcomers_max, Relaxed);
+            load.safe_queue.store(safe_queue, Relaxed);
             assert_eq!(connections(&load), 450 + newcomers);
             assert_eq!(load.newcomers_told.swap(0, Relaxed) as u64, newcomers);
         }

@@ -138,7 +138,7 @@ mod tests {
         for (code, theirs) in [
             (
                 "var(txn.code)",
-                include_str!("../../deploy/haproxy/busy.html"),
+                include_str!("../../deploy/haproxy/refusal.html"),
             ),
             (
                 "str(upstream_busy)",

@@ -715,6 +715,7 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
         ("fr, en;q=0.5", en),
         ("ja,ZH-Hant-HK;q=0.9,en;q=0.8", hant),
         ("ja,zh-CN;q=0.9,zh-TW;q=0.8", hans),
+        ("cs-CZ,zh-TW;q=0.9", hant),
     ] {
         for path in ["/v1/code", "/v1/scan", "/v1/status"] {
             let ask = Ask::get(path).header("accept-language", language);

@@ -254,8 +254,8 @@ impl QueueWatch {
     }
 }
 
-/// The most newcomers that balancers were told to send at once, in this second and the one before: as many may be on their way. Of
-/// those that a queue drops, a balancer tries each again after a second, and counts it as one that the node has until then.
+/// The most newcomers that balancers were told to send at once, in this second and the one before: as many may be on their way. A
+/// balancer counts those that a queue drops as connections of the node until it gives up on them.
 #[derive(Default)]
 struct NewcomersTold {
     now: usize,
