@@ -111,7 +111,8 @@ fn requests(load: &DoorLoad) -> u64 {
 /// The connections that the door admits, and as many newcomers as it can take in within the wait: for these it ends connections that
 /// have been idle for longest, or tells them that it is busy. A door that was overloaded admits those that are open and ask nothing:
 /// most of its limit stands for phones that are idle, and all who ask at once, also those whom it has taken in, are to be no more
-/// than it can answer in time. Newcomers are as many as the door lately took in, or can answer in time if that is more, and never more than the accept queue holds safely.
+/// than it can answer in time. Newcomers are as many as the door lately took in, or can answer in time if that is more, and never
+/// more than the accept queue holds safely.
 fn connections(load: &DoorLoad) -> u64 {
     let limit = load.limit.load(Relaxed);
     let unread = load.unread_least.load(Relaxed);

@@ -2,7 +2,6 @@
 
 use crate::harness::*;
 use liangma::http::door::Door;
-use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -69,11 +68,7 @@ fn make(folder: &TempDir, nameserver: SocketAddr, ports: &[u16]) {
     }
     let made = template.output().expect("python3 is here");
     assert!(made.status.success(), "{}", text(&made.stderr));
-    let mut check = haproxy(folder);
-    let checked = check.arg("-c").output().expect("haproxy is here");
-    let said = text(&checked.stderr);
-    let is_silent = !said.contains("[ALERT]") && !said.contains("[WARNING]");
-    assert!(checked.status.success() && is_silent, "{said}");
+    is_taken_in_silence(&mut haproxy(folder));
 }
 
 /// HAProxy with the files of a folder.
@@ -85,7 +80,7 @@ fn haproxy(folder: &TempDir) -> Command {
     haproxy
 }
 
-/// Starts it with its fronts at these ports: L4 of residents, gates and the desk, L7, meters.
+/// Starts HAProxy with the files of a folder and its fronts at these ports: L4 of residents, gates and the desk, L7, meters.
 fn balancer(folder: &TempDir, ports: &[u16]) -> KilledOnDrop {
     let mut haproxy = haproxy(folder);
     let fronts = ["L4_RESIDENT", "L4_GATE", "L4_DESK", "L7", "METERS"];
@@ -98,6 +93,21 @@ fn balancer(folder: &TempDir, ports: &[u16]) -> KilledOnDrop {
             .spawn()
             .expect("haproxy is here"),
     )
+}
+
+/// Waits until HAProxy, whose meters are there, has so many active servers in each of these backends.
+#[track_caller]
+fn until_active(meters: SocketAddr, backends: &[(&str, usize)]) {
+    until("haproxy has as many nodes in every backend", || {
+        if Connection::try_to(meters).is_none() {
+            return false;
+        }
+        let told = text(&Ask::get("/metrics").at(meters).body);
+        backends.iter().all(|(proxy, count)| {
+            let line = format!("haproxy_backend_active_servers{{proxy=\"{proxy}\"}} {count}");
+            told.lines().any(|known| known == line)
+        })
+    });
 }
 
 #[test]
@@ -140,16 +150,7 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
             "l7_gate",
             "l7_desk_answering",
         ];
-        until("haproxy has as many nodes in every backend", || {
-            if Connection::try_to(front(4)).is_none() {
-                return false;
-            }
-            let told = text(&Ask::get("/metrics").at(front(4)).body);
-            backends.iter().all(|proxy| {
-                let line = format!("haproxy_backend_active_servers{{proxy=\"{proxy}\"}} {count}");
-                told.lines().any(|known| known == line)
-            })
-        });
+        until_active(front(4), &backends.map(|backend| (backend, count)));
     };
     let session = ring.seals.session(&chen);
     let shows = || {
@@ -195,24 +196,18 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_python3, ignore = "no python3 on this machine")]
 fn while_no_node_is_ready_those_that_can_answer_are_asked_on_every_way() {
-    let node = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = node.local_addr().expect("bound").port();
     // A node that knows nothing new, at all of its doors.
-    std::thread::spawn(move || {
-        for mut client in node.incoming().flatten() {
-            let mut head = [0; 1024];
-            let length = client.read(&mut head).unwrap_or_default();
-            let body = match head[..length].starts_with(b"GET /ready ") {
-                true => r#"{"state":"too_old"}"#,
-                false => "the node itself",
-            };
-            let head = "HTTP/1.1 503 too old\r\nconnection: close\r\ncontent-length";
-            let _ = write!(client, "{head}: {}\r\n\r\n{body}", body.len());
-        }
+    let node = answers_each(|head| {
+        let body = match head.starts_with(b"GET /ready ") {
+            true => r#"{"state":"too_old"}"#,
+            false => "the node itself",
+        };
+        let head = "HTTP/1.1 503 too old\r\nconnection: close\r\ncontent-length";
+        format!("{head}: {}\r\n\r\n{body}", body.len())
     });
     let named: Addresses = Arc::new(Mutex::new(vec![Ipv4Addr::LOCALHOST]));
     let folder = folder();
-    make(&folder, dns(&named), &[port; 5]);
+    make(&folder, dns(&named), &[node.port(); 5]);
     let held = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     let fronts = held
         .each_ref()
@@ -220,24 +215,19 @@ fn while_no_node_is_ready_those_that_can_answer_are_asked_on_every_way() {
     drop(held);
     let _balancer = balancer(&folder, &fronts);
     let meters = SocketAddr::from(([127, 0, 0, 1], fronts[4]));
-    until("haproxy knows that the node is not ready", || {
-        if Connection::try_to(meters).is_none() {
-            return false;
-        }
-        let told = text(&Ask::get("/metrics").at(meters).body);
-        let has = |backend: &str, count: usize| {
-            let line = format!("haproxy_backend_active_servers{{proxy=\"{backend}\"}} {count}");
-            told.lines().any(|known| known == line)
-        };
-        [
-            "l4_resident_nodes",
-            "l4_gate_nodes",
-            "l4_desk_nodes",
-            "l7_desk",
-        ]
-        .iter()
-        .all(|nodes| has(nodes, 0) && has(&format!("{nodes}_answering"), 1))
-    });
+    until_active(
+        meters,
+        &[
+            ("l4_resident_nodes", 0),
+            ("l4_gate_nodes", 0),
+            ("l4_desk_nodes", 0),
+            ("l7_desk", 0),
+            ("l4_resident_nodes_answering", 1),
+            ("l4_gate_nodes_answering", 1),
+            ("l4_desk_nodes_answering", 1),
+            ("l7_desk_answering", 1),
+        ],
+    );
     for (door, port) in ["L4 of residents", "L4 of gates", "L4 of the desk", "L7"]
         .into_iter()
         .zip(fronts)

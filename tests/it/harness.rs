@@ -13,7 +13,7 @@ use liangma::seal::ring::{RingFile, TokenKind};
 use liangma::seal::{AccessToken, Code, CodeClass, Nonces, Seal, Session};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -375,6 +375,30 @@ impl Starting {
 pub fn send(child: &Child, signal: i32) {
     // SAFETY: a bare system call; the child is ours and was not waited for, so its id is still its own.
     assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+/// Fails unless HAProxy takes the files of this command and has nothing to say about them.
+#[track_caller]
+pub fn is_taken_in_silence(haproxy: &mut Command) {
+    let checked = haproxy.arg("-c").output().expect("haproxy is here");
+    let said = text(&checked.stderr);
+    let is_silent = !said.contains("[ALERT]") && !said.contains("[WARNING]");
+    assert!(checked.status.success() && is_silent, "{said}");
+}
+
+/// Listens at a free port for as long as the tests run: reads the head of a request from each client, one client after the other, sends
+/// what `answer` makes of it, and ends the connection.
+pub fn answers_each(answer: impl Fn(&[u8]) -> String + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut head = [0; 1024];
+            let length = client.read(&mut head).unwrap_or_default();
+            let _ = client.write_all(answer(&head[..length]).as_bytes());
+        }
+    });
+    at
 }
 
 /// A process that is killed, and waited for, when it is dropped.

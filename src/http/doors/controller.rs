@@ -23,7 +23,7 @@ const CROWD_LOOK: Duration = Duration::from_secs(1);
 const QUIET_STEPS: u32 = 20;
 
 /// Steps whose newcomers show how many a door takes in: a fifth of a second, in which a balancer at L4 asks twice.
-const NEWCOMERS_OF: usize = 4;
+const NEWCOMERS_STEPS: usize = 4;
 
 /// Newcomers that a door is sent at once however few came before: as many as may wait before it counts as a crowd.
 const NEWCOMERS_LEAST: usize = 128;
@@ -118,7 +118,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             true => advice.in_flight_max as usize,
             false => 0,
         };
-        let told_of = newcomers_told.step(load.newcomers_told.swap(0, Relaxed));
+        let on_their_way = newcomers_told.step(load.newcomers_told.swap(0, Relaxed));
         let safe = safe_queue(backlog as usize, told_max);
         let overflows = queue.step(queued, safe, shared.waits_are_long.load(Relaxed));
         if overflows {
@@ -171,7 +171,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         // Who has left is no sample, and a queue of such clients only is not late by any.
         if queued + told > 0 && (are_late || !has_room || overflows) {
             second.full = true;
-            let least = (told_max.max(told_of) as u32).max(BACKLOG_LEAST);
+            let least = (told_max.max(on_their_way) as u32).max(BACKLOG_LEAST);
             let taken_in = admitted.max(answers / ANSWERS_PER_NEWCOMER) + refused;
             let fitting = match was_overrun && shared.refusal_pace.keeps_up(Moment::now()) {
                 true => settings.backlog,
@@ -191,7 +191,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         }
         let safe = safe_queue(backlog as usize, told_max);
         load.safe_queue.store(safe, Relaxed);
-        let newcomers_max = newcomers_max(admissions.counted(NEWCOMERS_OF), safe);
+        let newcomers_max = newcomers_max(admissions.counted(NEWCOMERS_STEPS), safe);
         load.newcomers_max.store(newcomers_max, Relaxed);
         let left_max = match overflowed_at.is_some_and(lately) {
             true => safe,
@@ -481,7 +481,7 @@ mod tests {
                     all += newcomers.min(taken_in_most) as u64;
                 }
                 pace.step(all, pace.since + STEP);
-                newcomers = newcomers_max(pace.counted(NEWCOMERS_OF), safe);
+                newcomers = newcomers_max(pace.counted(NEWCOMERS_STEPS), safe);
             });
             newcomers
         };
