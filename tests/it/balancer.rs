@@ -697,9 +697,13 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
         "系統繁忙，暫時無法查詢，請稍後再試",
         "The system is busy and cannot look this up now. Please try again later",
     );
+    let far = format!("ja,{},zh-TW", "a".repeat(150));
+    let near = format!("ja,{},zh-TW", "a".repeat(50));
     let mut waits = HashSet::new();
     for (language, title) in [
         ("fr", hans),
+        (&far, hans),
+        (&near, hant),
         ("zh-CN,zh;q=0.9,en;q=0.8", hans),
         ("zh-TW,en;q=0.5", hant),
         ("en-GB", en),
