@@ -1,6 +1,7 @@
 //! Admission: limits of connections, of concurrent queries to the store, and of rates. Pure functions of counts and times; no
 //! sockets, stores or HTTP.
 
+pub mod answers_reached;
 pub mod budget;
 pub mod busy;
 pub mod bytes;

@@ -5,7 +5,7 @@
 //! answers. If waits are too long, or too many requests are unread, the limit falls to the number that can be answered in time. If
 //! waits are short and the door is full, or connections had to make room, it rises.
 
-use super::observations::Observations;
+use super::observations::{CROWD_LEAST, Observations};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,6 @@ const LONG_STEPS: u32 = 3;
 /// How many times what is answered within the target may be unread for two steps. Beyond it is a crowd, which is known sooner by
 /// this than by the waits of those whose turn has come.
 const CROWD_TIMES: f64 = 2.0;
-const CROWD_LEAST: usize = 2 * LEAST;
 
 /// Divides the limit into the rise of one step, which is at least a few.
 const RISE_PART: usize = 20;

@@ -3,6 +3,10 @@
 use super::unread::UnreadEstimate;
 use std::time::Duration;
 
+/// Requests that may wait unread, or connections in the accept queue, before they count as a crowd, whatever the door answers: twice
+/// those that balancers may have in flight at a door of unknown capacity.
+pub const CROWD_LEAST: usize = 128;
+
 /// Observations of a door since the last step.
 #[derive(Clone, Copy, Debug)]
 pub struct Observations {

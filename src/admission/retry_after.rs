@@ -15,22 +15,6 @@ const ANSWERS_PER_RETURN: f64 = 4.0;
 /// Returns a second of a door that answers hardly anything.
 const PER_SECOND_LEAST: u64 = 20;
 
-/// Time in which half of what a door once reached is forgotten: in the first moments of a crowd it answers hardly anything.
-const FORGETS_HALF: Duration = Duration::from_secs(60);
-
-/// The answers a second that a door has reached lately.
-#[derive(Debug, Default)]
-pub struct AnswersReached(f64);
-
-impl AnswersReached {
-    /// Adds a rate that was seen for `took`. Returns what was reached.
-    pub fn step(&mut self, answers_per_second: f64, took: Duration) -> f64 {
-        let kept = 0.5f64.powf(took.as_secs_f64() / FORGETS_HALF.as_secs_f64());
-        self.0 = answers_per_second.max(self.0 * kept);
-        self.0
-    }
-}
-
 /// The refused clients of a door that have not returned yet, if all obey. Threads plan concurrently.
 #[derive(Debug)]
 pub struct ReturnSchedule {
@@ -124,17 +108,6 @@ mod tests {
         let schedule = ReturnSchedule::default();
         let waits: Vec<Duration> = (0..PER_SECOND_LEAST).map(|_| schedule.plan()).collect();
         assert_eq!(waits.last(), Some(&(LEAST + SECOND)));
-    }
-
-    #[test]
-    fn a_door_that_a_crowd_stops_for_a_moment_is_known_by_what_it_answered_before() {
-        let mut reached = AnswersReached::default();
-        assert_eq!(reached.step(800.0, Duration::from_millis(50)), 800.0);
-        let then = reached.step(20.0, Duration::from_secs(1));
-        assert!((790.0..800.0).contains(&then), "{then}");
-        assert_eq!(reached.step(1_000.0, Duration::from_secs(1)), 1_000.0);
-        let idle = reached.step(0.0, FORGETS_HALF);
-        assert!((499.0..501.0).contains(&idle), "{idle}");
     }
 
     proptest! {

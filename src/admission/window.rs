@@ -5,7 +5,8 @@
 //! requests wait, and is at least the recent rate while they do not. So the number leads the demand by a factor of two, and
 //! falls to what is answered when requests wait.
 
-use super::observations::Observations;
+use super::answers_reached::AnswersReached;
+use super::observations::{CROWD_LEAST, Observations};
 use std::time::Duration;
 
 /// Settings of a door's window.
@@ -13,27 +14,29 @@ use std::time::Duration;
 pub struct WindowSettings {
     /// Largest number of requests in flight.
     pub most: usize,
+    /// Lowest window of the door while it is overloaded: then its capacity is known.
+    pub overloaded_least: usize,
     /// Allowed queue delay; the window aims at half of it.
     pub queue_delay_target: Duration,
 }
 
-/// Lowest window: a door without traffic shows nothing about its capacity.
+/// Lowest window of a door that was not overloaded within the last minute: without traffic its capacity is not known.
 pub const IN_FLIGHT_LEAST: usize = 64;
+
+/// Lowest window of an overloaded door that has short requests only. [`IN_FLIGHT_LEAST`] would take it 0.2 s if it answers 300 a second.
+/// A door with bulk scans, of which each takes a place for up to minutes, keeps that.
+pub const SHORT_REQUESTS_LEAST: usize = 16;
 
 /// Consecutive steps with too long waits before the window falls: a short stall of the machine is no overload.
 const LONG_STEPS: u32 = 3;
 
 /// The same for steps in which more wait than are answered within the allowed wait: a crowd is known sooner by them than by the
-/// waits of those whose turn has come. Fewer than twice the lowest window, which balancers may send at once, are none.
+/// waits of those whose turn has come.
 const CROWD_STEPS: u32 = 2;
-const CROWD_LEAST: usize = 2 * IN_FLIGHT_LEAST;
 
 /// Factor by which the window leads the answers while requests do not wait, and the share of it in one step.
 const AHEAD_MAX: f64 = 2.0;
 const AHEAD_RISE: f64 = 1.05;
-
-/// Time without traffic after which half of the known capacity is forgotten.
-const FORGETS_HALF: Duration = Duration::from_secs(60);
 
 /// Time for which a door whose requests waited too long takes no more connections than it is known to serve.
 const OVERLOADED_FOR: Duration = Duration::from_secs(60);
@@ -49,8 +52,7 @@ const WEIGHT_LEAST: f64 = 10.0;
 #[derive(Debug)]
 pub struct Window {
     settings: WindowSettings,
-    /// Answers a second that the door has reached.
-    shown: f64,
+    reached: AnswersReached,
     ahead: f64,
     /// Consecutive steps with too long waits.
     long: u32,
@@ -79,7 +81,7 @@ impl Window {
     pub fn new(settings: WindowSettings) -> Window {
         let mut window = Window {
             settings,
-            shown: 0.0,
+            reached: AnswersReached::default(),
             ahead: AHEAD_MAX,
             long: 0,
             crowds: 0,
@@ -100,7 +102,7 @@ impl Window {
     pub fn step(&mut self, seen: Observations, queued: usize, took: Duration) -> Advice {
         let target = self.settings.queue_delay_target / 2;
         let wait = seen.wait.unwrap_or_default();
-        let pace = seen.pace().max(self.shown);
+        let pace = seen.pace().max(self.reached.get());
         let fitting = pace * self.settings.queue_delay_target.as_secs_f64();
         let waiting = queued + seen.unread.least;
         let is_crowd = waiting as f64 > fitting.max(CROWD_LEAST as f64);
@@ -109,11 +111,10 @@ impl Window {
         let mut weight = 100.0;
         self.overloaded_for = self.overloaded_for.saturating_sub(took);
         if self.long >= LONG_STEPS {
-            self.shown = seen.answers;
+            self.reached.set(seen.answers);
             weight = 100.0 * target.as_secs_f64() / wait.as_secs_f64();
         } else {
-            let kept = 0.5f64.powf(took.as_secs_f64() / FORGETS_HALF.as_secs_f64());
-            self.shown = seen.answers.max(self.shown * kept);
+            self.reached.step(seen.answers, took);
         }
         if self.long >= LONG_STEPS || self.crowds >= CROWD_STEPS {
             self.overloaded_for = OVERLOADED_FOR;
@@ -121,7 +122,7 @@ impl Window {
         } else if wait < target * 3 / 4 {
             self.ahead = (self.ahead * AHEAD_RISE).min(AHEAD_MAX);
         }
-        let goal = self.clamped(self.shown * target.as_secs_f64() * self.ahead);
+        let goal = self.clamped(self.reached.get() * target.as_secs_f64() * self.ahead);
         let part = if goal < self.size {
             WINDOW_DOWN
         } else {
@@ -143,7 +144,11 @@ impl Window {
 
     fn clamped(&self, size: f64) -> f64 {
         let most = self.settings.most as f64;
-        size.clamp(most.min(IN_FLIGHT_LEAST as f64), most)
+        let least = match self.overloaded_for.is_zero() {
+            true => IN_FLIGHT_LEAST,
+            false => self.settings.overloaded_least,
+        };
+        size.clamp(most.min(least as f64), most)
     }
 }
 
@@ -159,6 +164,7 @@ mod tests {
     fn window(most: usize) -> Window {
         Window::new(WindowSettings {
             most,
+            overloaded_least: SHORT_REQUESTS_LEAST,
             queue_delay_target: MAX,
         })
     }
@@ -212,6 +218,29 @@ mod tests {
         simulate(&mut window, 100_000.0, 1e9, 200);
         assert!(window.advice().in_flight_max >= 3_000, "{window:?}");
         assert_eq!(window.advice().weight, 100);
+    }
+
+    #[test]
+    fn a_slow_door_advises_no_more_than_it_answers_in_time_and_for_bulk_scans_the_least() {
+        let mut slow = window(10_000);
+        let wait = simulate(&mut slow, 600.0, 1e9, 200);
+        assert!(wait <= MAX + MAX / 4, "{wait:?}");
+        assert!(slow.advice().in_flight_max < IN_FLIGHT_LEAST as u64);
+        let mut with_bulk_scans = Window::new(WindowSettings {
+            overloaded_least: IN_FLIGHT_LEAST,
+            ..slow.settings.clone()
+        });
+        simulate(&mut with_bulk_scans, 600.0, 1e9, 200);
+        assert_eq!(
+            with_bulk_scans.advice().in_flight_max,
+            IN_FLIGHT_LEAST as u64
+        );
+        // A minute later nothing is known of it any more.
+        let idle = seen(None, 0.0);
+        (0..40).for_each(|_| {
+            slow.step(idle, 0, OVERLOADED_FOR);
+        });
+        assert_eq!(slow.advice().in_flight_max, IN_FLIGHT_LEAST as u64);
     }
 
     #[test]
@@ -322,13 +351,13 @@ mod tests {
                 };
                 let advice = window.step(seen, queued, Duration::from_millis(took));
                 prop_assert!(advice.in_flight_max <= most as u64);
-                prop_assert!(advice.in_flight_max >= IN_FLIGHT_LEAST.min(most) as u64);
+                prop_assert!(advice.in_flight_max >= SHORT_REQUESTS_LEAST.min(most) as u64);
                 prop_assert!((10..=100).contains(&advice.weight));
             }
         }
 
         #[test]
-        fn any_capacity_is_used_whole_and_nobody_waits_too_long(capacity in 2_000.0f64..200_000.0) {
+        fn any_capacity_is_used_whole_and_nobody_waits_too_long(capacity in 500.0f64..200_000.0) {
             let mut window = window(100_000);
             let wait = simulate(&mut window, capacity, 1e9, 300);
             prop_assert!(wait <= MAX + MAX / 4, "{wait:?}");

@@ -490,6 +490,7 @@ impl SettingsReader {
                     share: busy_cpu_percent as f64 / 100.0,
                 },
             },
+            in_flight_least: admission::window::IN_FLIGHT_LEAST,
             backlog,
             head_timeout,
             idle_timeout,
@@ -518,7 +519,11 @@ impl SettingsReader {
                 Door::Resident | Door::Desk => niceness,
                 Door::Gate | Door::Ops | Door::Exchange => 0,
             };
-            let settings = door_settings(address, tls, threads, niceness, connections_max as usize);
+            let mut settings =
+                door_settings(address, tls, threads, niceness, connections_max as usize);
+            if door == Door::Resident {
+                settings.in_flight_least = admission::window::SHORT_REQUESTS_LEAST;
+            }
             if opened.contains(&door) {
                 all.push((door, settings));
             }

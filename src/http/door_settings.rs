@@ -18,6 +18,8 @@ pub struct Settings {
     pub niceness: i32,
     /// Limits of connections, and refusals beyond them.
     pub admission: AdmissionSettings,
+    /// Fewest requests in flight that balancers are told while the door is overloaded.
+    pub in_flight_least: usize,
     /// Length of the kernel's accept queue. Clients in a long queue have often left.
     pub backlog: u32,
     /// Time for the rest of a head, and for a TLS handshake.

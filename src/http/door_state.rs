@@ -81,14 +81,14 @@ pub(super) struct DoorState {
     pub(super) handed: Mutex<Vec<FrozenConnection>>,
     /// How many of them the responder takes now.
     pub(super) handed_max: AtomicUsize,
-    /// How many of them were told so far.
-    pub(super) told_frozen: AtomicU64,
+    /// How many of them were refused so far.
+    pub(super) refused_frozen: AtomicU64,
     /// Whether the responder refuses new connections as fast as they come.
     pub(super) refusal_pace: PaceReport,
     /// New connections that the responder leaves in the kernel's queue at least.
-    pub(super) patient: AtomicUsize,
+    pub(super) queue_keep_min: AtomicUsize,
     /// The most that the responder leaves there: no limit, but for a second after the queue was about to overflow.
-    pub(super) left_max: AtomicUsize,
+    pub(super) queue_keep_max: AtomicUsize,
     /// New connections of a full door: in the kernel's queue, or refused in this step.
     pub(super) waiting: AtomicUsize,
     /// Whether the largest number of connections is open, frozen ones included.
@@ -115,8 +115,8 @@ impl DoorState {
         let active = open.saturating_sub(self.load.frozen.load(Relaxed));
         let room = self.load.limit.load(Relaxed).saturating_sub(active);
         let places = self.load.connections_max.load(Relaxed).saturating_sub(open);
-        let left = self.patient.load(Relaxed).max(room.min(places));
-        left.min(self.left_max.load(Relaxed))
+        let left = self.queue_keep_min.load(Relaxed).max(room.min(places));
+        left.min(self.queue_keep_max.load(Relaxed))
     }
 
     /// Returns whether newcomers find no room, or found none or too little a moment ago.

@@ -2,8 +2,8 @@
 //! It runs twenty times a second, beside the accept loop.
 
 use super::listener::Listener;
-use crate::admission::observations::Observations;
-use crate::admission::retry_after::AnswersReached;
+use crate::admission::answers_reached::AnswersReached;
+use crate::admission::observations::{CROWD_LEAST, Observations};
 use crate::admission::unread::UnreadEstimate;
 use crate::admission::window::{Window, WindowSettings};
 use crate::clock::Moment;
@@ -25,9 +25,6 @@ const QUIET_STEPS: u32 = 20;
 /// Steps whose newcomers show how many a door takes in: a fifth of a second, in which a balancer at L4 asks twice.
 const NEWCOMERS_STEPS: usize = 4;
 
-/// Newcomers that a door is sent at once however few came before: as many as may wait before it counts as a crowd.
-const NEWCOMERS_LEAST: usize = 128;
-
 /// Answers that accepting a connection and answering its first request cost.
 const ANSWERS_PER_NEWCOMER: f64 = 5.0;
 
@@ -46,6 +43,7 @@ const BACKLOG_GROWTH: u32 = 4;
 pub fn window(settings: &Settings) -> Window {
     Window::new(WindowSettings {
         most: settings.admission.connections_max,
+        overloaded_least: settings.in_flight_least,
         queue_delay_target: settings.admission.queue_delay_target,
     })
 }
@@ -84,9 +82,9 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let took = now.saturating_duration_since(pace.since);
         // In this order: who is told in between is no newcomer.
         let busy = load.rejected.load(Relaxed);
-        let told_frozen = shared.told_frozen.load(Relaxed);
+        let refused_frozen = shared.refused_frozen.load(Relaxed);
         // Without those whom it hands over, the door could answer more.
-        let answered = shared.answered.load(Relaxed) + told_frozen / HANDED_PER_ANSWER;
+        let answered = shared.answered.load(Relaxed) + refused_frozen / HANDED_PER_ANSWER;
         let came = answered != pace.count;
         let answers = pace.step(answered, now);
         shared.answers_per_second.store(answers as usize, Relaxed);
@@ -131,9 +129,9 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         let admitted = admissions.step(load.accepted.load(Relaxed), now);
         // Connections that can be admitted within half of the wait stay in the queue; the other half is for the door.
         let patient = admitted * settings.admission.queue_delay_target.as_secs_f64() / 2.0;
-        shared.patient.store(patient as usize, Relaxed);
+        shared.queue_keep_min.store(patient as usize, Relaxed);
         // Those who had to make room are no newcomers.
-        let newcomers = busy - told_frozen.min(busy);
+        let newcomers = busy - refused_frozen.min(busy);
         let refused = refusals.step(newcomers, now);
         let told =
             newcomers.saturating_sub(std::mem::replace(&mut told_before, newcomers)) as usize;
@@ -193,11 +191,11 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
         load.safe_queue.store(safe, Relaxed);
         let newcomers_max = newcomers_max(admissions.counted(NEWCOMERS_STEPS), safe);
         load.newcomers_max.store(newcomers_max, Relaxed);
-        let left_max = match overflowed_at.is_some_and(lately) {
+        let keep_max = match overflowed_at.is_some_and(lately) {
             true => safe,
             false => usize::MAX,
         };
-        shared.left_max.store(left_max, Relaxed);
+        shared.queue_keep_max.store(keep_max, Relaxed);
         shared.was_overrun.store(was_overrun, Relaxed);
         if was_overrun || frozen {
             shared.wake_responder();
@@ -278,7 +276,7 @@ impl NewcomersTold {
 /// shows within some tenths of a second how many that are, and never more than the queue holds safely. What it drops hears nothing,
 /// and if a slow door is sent as many as it holds at once, most are answered too late.
 pub fn newcomers_max(taken_in: u64, safe_queue: usize) -> usize {
-    safe_queue.min(NEWCOMERS_LEAST.max(taken_in as usize))
+    safe_queue.min(CROWD_LEAST.max(taken_in as usize))
 }
 
 /// Returns how many newcomers a queue of some length holds without being about to overflow, which are left in it: half of it, or
@@ -474,7 +472,7 @@ mod tests {
         let safe = safe_queue(1_024, 0);
         let mut pace = Pace::begin();
         let mut told = |taken_in_most: usize| {
-            let (mut all, mut newcomers) = (pace.count, NEWCOMERS_LEAST);
+            let (mut all, mut newcomers) = (pace.count, CROWD_LEAST);
             (0..16).for_each(|step| {
                 // A balancer asks at every other step.
                 if step % 2 == 0 {
@@ -487,7 +485,7 @@ mod tests {
         };
         assert_eq!(told(1_000), safe);
         assert_eq!(told(100), 200);
-        assert_eq!(told(0), NEWCOMERS_LEAST);
+        assert_eq!(told(0), CROWD_LEAST);
         assert_eq!(newcomers_max(1_000, safe_queue(64, 0)), 32);
     }
 

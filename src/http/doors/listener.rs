@@ -71,6 +71,7 @@ mod tests {
                     share: 0.0,
                 },
             },
+            in_flight_least: 1,
             backlog: 1,
             head_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

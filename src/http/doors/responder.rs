@@ -387,7 +387,7 @@ impl Turned {
         }
         shared.load.rejected.fetch_add(1, Relaxed);
         if self.was_frozen {
-            shared.told_frozen.fetch_add(1, Relaxed);
+            shared.refused_frozen.fetch_add(1, Relaxed);
         }
     }
 }
