@@ -103,7 +103,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_rejected_total",
         "counter",
         "door",
-        "connections refused with the answer `busy`",
+        "connections refused with the answer `busy`, and those of them that could not hear it because their TLS handshake had not ended",
     ),
     (
         "liangma_connections_closed_total",
@@ -151,19 +151,19 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_queue_delay_seconds",
         "gauge",
         "door, quantile",
-        "time from the arrival of a request's bytes until the door reads them, sampled; the last step with samples; without requests that waited because their connection was frozen",
+        "time from the arrival of a request's bytes until the door reads them, sampled; the last step with samples, and 0 once the door is idle; without requests that waited because their connection was frozen",
     ),
     (
         "liangma_accept_queue",
         "gauge",
         "door",
-        "connections that waited to be accepted while the door was full, at the last look",
+        "connections that wait to be accepted, at the last step",
     ),
     (
         "liangma_connections_overflowed_total",
         "counter",
         "door",
-        "connections dropped because an accept queue of this network namespace was full, counted while this door was full",
+        "connections dropped because an accept queue of this network namespace was full, counted while the door was full or its own queue at least a quarter full",
     ),
     (
         "liangma_connections_left_total",

@@ -154,18 +154,18 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             true => (quiet_steps + 1).min(QUIET_STEPS),
             false => 0,
         };
-        if let Some(seen) = seen {
-            for (meter, wait) in shared
-                .metrics
-                .waits
-                .iter()
-                .zip([seen.p50, seen.p90, seen.p99])
-            {
+        let waits = seen.map(|seen| [seen.p50, seen.p90, seen.p99]);
+        // Of an idle door nobody waits; one that is about to answer shows its last waits.
+        if let Some(waits) = waits.or(is_idle(queued, observed).then_some([Duration::ZERO; 3])) {
+            for (meter, wait) in shared.metrics.waits.iter().zip(waits) {
                 meter.store(wait.as_millis() as u64, Relaxed);
             }
         }
         let queue_delay_target = settings.admission.queue_delay_target;
         let are_late = seen.is_some_and(|seen| seen.p90 > queue_delay_target);
+        if is_filling(queued, backlog) {
+            second.drops.watch(kernel::overflows);
+        }
         // Who has left is no sample, and a queue of such clients only is not late by any.
         if queued + told > 0 && (are_late || !has_room || overflows) {
             second.full = true;
@@ -203,6 +203,12 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     }
 }
 
+/// Returns whether a door with `queued` connections in its accept queue has nothing to do: then there are no samples that could show
+/// short waits.
+fn is_idle(queued: usize, observed: Observations) -> bool {
+    queued == 0 && observed.unread.likely == 0 && observed.answers_last == 0.0
+}
+
 /// Adjusts the limit of a door with `queued` connections in its accept queue, and publishes what follows for the threads. Returns
 /// whether there is room for new connections.
 fn look(
@@ -214,11 +220,9 @@ fn look(
 ) -> bool {
     let mut door = shared.door();
     door.set_most(shared.load.connections_max.load(Relaxed));
-    // An idle door has no samples that could say so.
-    let is_idle = queued == 0 && observed.unread.likely == 0 && observed.answers_last == 0.0;
     let waits_are_long = match observed.wait {
         Some(wait) => wait > settings.admission.queue_delay_target / 2,
-        None => shared.waits_are_long.load(Relaxed) && !is_idle,
+        None => shared.waits_are_long.load(Relaxed) && !is_idle(queued, observed),
     };
     shared.waits_are_long.store(waits_are_long, Relaxed);
     door.adjust(observed, now);
@@ -273,7 +277,8 @@ impl NewcomersTold {
 }
 
 /// Returns how many newcomers a balancer may send at once: as many as the door took in in the time of two questions, so that a crowd
-/// shows within some tenths of a second how many that are, and never more than the queue holds safely. What it drops hears nothing,
+/// shows within some tenths of a second how many that are; however few came before, as many as are no crowd; and never more than the
+/// queue holds safely. What it drops hears nothing,
 /// and if a slow door is sent as many as it holds at once, most are answered too late.
 pub fn newcomers_max(taken_in: u64, safe_queue: usize) -> usize {
     safe_queue.min(CROWD_LEAST.max(taken_in as usize))
@@ -369,12 +374,47 @@ impl Pace {
     }
 }
 
+/// Returns whether an accept queue is a quarter full: what the kernel drops is counted from then on.
+fn is_filling(queued: usize, backlog: u32) -> bool {
+    queued >= (backlog as usize).div_ceil(4)
+}
+
+/// What the kernel dropped while the door's queue was filling or the door was full. Its own count is in a file that is parsed.
+#[derive(Default)]
+struct DropsWatch {
+    /// The kernel's count at the last look; None if it is not followed.
+    last: Option<u64>,
+}
+
+impl DropsWatch {
+    /// Follows the kernel's count from now on.
+    fn watch(&mut self, count: impl FnOnce() -> Option<u64>) {
+        if self.last.is_none() {
+            self.last = count();
+        }
+    }
+
+    /// Returns what was dropped since the last look. Follows it further if the door `is_full`.
+    fn look(&mut self, is_full: bool, count: impl FnOnce() -> Option<u64>) -> u64 {
+        if self.last.is_none() && !is_full {
+            return 0;
+        }
+        let now = count();
+        let dropped = match (now, self.last) {
+            (Some(now), Some(last)) => now.saturating_sub(last),
+            _ => 0,
+        };
+        self.last = now.filter(|_| is_full);
+        dropped
+    }
+}
+
 /// The current second of a door.
 struct SecondCounts {
     since: Instant,
     /// Whether connections found no room in this second, requests were late, or the queue was about to overflow.
     full: bool,
-    overflows: Option<u64>,
+    drops: DropsWatch,
 }
 
 impl SecondCounts {
@@ -382,7 +422,7 @@ impl SecondCounts {
         SecondCounts {
             since: Instant::now(),
             full: false,
-            overflows: None,
+            drops: DropsWatch::default(),
         }
     }
 
@@ -390,13 +430,8 @@ impl SecondCounts {
     fn end(&mut self, shared: &DoorState, now: Instant) -> bool {
         self.since = now;
         let full = std::mem::take(&mut self.full);
-        // Read by a full door only, because it parses a file of the kernel.
-        let overflows = full.then(kernel::overflows).flatten();
-        if let (Some(now), Some(last)) = (overflows, self.overflows) {
-            let dropped = now.saturating_sub(last);
-            shared.metrics.overflowed.fetch_add(dropped, Relaxed);
-        }
-        self.overflows = overflows;
+        let dropped = self.drops.look(full, kernel::overflows);
+        shared.metrics.overflowed.fetch_add(dropped, Relaxed);
         let wait_ms = shared.returns.wait().as_millis() as u64;
         shared.load.retry_after_ms.store(wait_ms, Relaxed);
         full
@@ -433,6 +468,28 @@ mod tests {
             pace.step(2_050 + 100 * (step - 149), start + STEP * step as u32);
         }
         assert_eq!(pace.last().round() as u64, 2_000);
+    }
+
+    #[test]
+    fn what_is_dropped_in_the_first_second_of_a_crowd_is_counted() {
+        let mut drops = DropsWatch::default();
+        let unread = || -> Option<u64> { panic!("the file is not read by a door with time") };
+        assert_eq!(drops.look(false, unread), 0);
+        assert!(!is_filling(255, 1_024) && is_filling(256, 1_024) && is_filling(1, 1));
+        drops.watch(|| Some(1_000));
+        drops.watch(|| Some(1_200));
+        assert_eq!(drops.look(true, || Some(1_300)), 300);
+        assert_eq!(drops.look(true, || Some(1_350)), 50);
+        assert_eq!(
+            drops.look(false, || Some(1_351)),
+            1,
+            "the last second of it"
+        );
+        // What others lose on this machine later is not ours.
+        assert_eq!(drops.look(false, unread), 0);
+        drops.watch(|| Some(9_000));
+        assert_eq!(drops.look(false, || None), 0);
+        assert_eq!(drops.look(true, || Some(9_999)), 0);
     }
 
     #[test]
