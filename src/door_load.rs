@@ -1,5 +1,9 @@
 //! The load of each open door: numbers that the door keeps, and that reloads, balancers and scrapes of the metrics use.
 
+mod balancers;
+
+pub use balancers::{BalancerConnection, Balancers};
+
 use crate::clock::Moment;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +45,8 @@ pub struct DoorLoad {
     pub weight: AtomicU64,
     /// Whether requests waited too long, or too many waited, within the last minute.
     pub was_overloaded: AtomicBool,
+    /// The balancers that ask about connections, where there are several.
+    pub balancers: Balancers,
     /// When a balancer last asked how much it may send, by the monotonic clock in milliseconds; 0 if none has.
     pub asked_at: AtomicU64,
 }
@@ -64,6 +70,7 @@ impl DoorLoad {
             newcomers_told: AtomicUsize::new(0),
             weight: AtomicU64::new(0),
             was_overloaded: AtomicBool::new(false),
+            balancers: Balancers::default(),
             asked_at: AtomicU64::new(0),
         }
     }

@@ -8,7 +8,7 @@ use crate::door_load::DoorLoad;
 use crate::service::AppState;
 use socket2::SockRef;
 use std::io::{self, ErrorKind};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const LINE_BYTES_MAX: usize = 32;
 /// Pause after a failed accept, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers clients until the task is aborted. Each number is divided among `balancers`.
+/// Answers clients until the task is aborted. `balancers` share each number.
 pub async fn serve(listener: TcpListener, app: Arc<AppState>, balancers: u32) {
     let _critical = CriticalTask("the agent port");
     let places = Arc::new(Semaphore::new(CALLERS_MAX));
@@ -63,7 +63,8 @@ async fn exchange(stream: TcpStream, app: &AppState, balancers: u32) -> io::Resu
             Err(error) => return Err(error),
         }
     }
-    let said = match share(app, question(&line[..length]), balancers) {
+    let asker = stream.peer_addr()?.ip();
+    let said = match told(app, question(&line[..length]), asker, balancers) {
         Some(share) => state(share, app.is_draining()),
         None => "failed#agent-send names no open door\n".to_owned(),
     };
@@ -88,18 +89,25 @@ struct Share {
     weight: u64,
 }
 
-/// Returns the share of one of `balancers`: in requests after a door's name, in connections if ` connections` follows it. None if
-/// no open door has this name.
-fn share(app: &AppState, question: &[u8], balancers: u32) -> Option<Share> {
+/// Answers a balancer that asks from an address: in requests after a door's name, in connections if ` connections` follows it. None
+/// if no open door has this name.
+fn told(app: &AppState, question: &[u8], asker: IpAddr, balancers: u32) -> Option<Share> {
     let by_connections = question.strip_suffix(b" connections");
     let load = app.door_loads.find(by_connections.unwrap_or(question))?;
+    let now = Moment::now();
+    load.asked_at.store(now.0, Relaxed);
     let max = match by_connections {
-        None => requests(&load),
-        Some(_) => connections(&load),
+        None => divided(requests(&load), balancers),
+        // It is alone, whatever address its connections come from.
+        Some(_) if balancers <= 1 => connections(&load),
+        // What it has open, it may keep: others may have more, or fewer.
+        Some(_) => {
+            let open = load.balancers.ask(asker, now);
+            open.share(connections(&load), balancers)
+        }
     };
-    load.asked_at.store(Moment::now().0, Relaxed);
     Some(Share {
-        max: divided(max, balancers),
+        max,
         weight: load.weight.load(Relaxed),
     })
 }
@@ -145,8 +153,8 @@ fn state(share: Share, is_draining: bool) -> String {
 /// Returns the header of `/ready` with the same advice: a dictionary (RFC 9651) of the resident and gate doors.
 pub fn header(app: &AppState, balancers: u32) -> String {
     let told = ["resident", "gate"].into_iter().filter_map(|door| {
-        let share = share(app, door.as_bytes(), balancers)?;
-        Some(format!("{door}={}", share.max))
+        let load = app.door_loads.find(door.as_bytes())?;
+        Some(format!("{door}={}", divided(requests(&load), balancers)))
     });
     told.collect::<Vec<_>>().join(", ")
 }

@@ -4,12 +4,12 @@ use crate::admission;
 use crate::admission::connection_limit::WaitSamples;
 use crate::admission::retry_after::ReturnSchedule;
 use crate::clock::Moment;
-use crate::door_load::DoorLoad;
+use crate::door_load::{BalancerConnection, DoorLoad};
 use crate::kernel;
 use crate::meters::{DoorMetrics, LeftWith};
 use crate::tls::ServerTls;
 use rustls::ServerConnection;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -220,15 +220,22 @@ pub(super) struct FrozenConnection {
 pub(super) struct ConnectionSlot {
     pub(super) shared: Arc<DoorState>,
     pub(super) nth: usize,
+    /// Among the connections of the balancer that it came from, if that is known.
+    _balancer: Option<BalancerConnection>,
 }
 
 impl ConnectionSlot {
-    pub(super) fn take(shared: &Arc<DoorState>, nth: usize) -> ConnectionSlot {
+    /// Takes a place at the thread `nth` for a connection.
+    pub(super) fn take(shared: &Arc<DoorState>, nth: usize, stream: &TcpStream) -> ConnectionSlot {
+        let balancers = &shared.load.balancers;
+        let peer = balancers.are_known().then(|| stream.peer_addr().ok());
+        let from = |peer: SocketAddr| balancers.connection_from(peer.ip());
         shared.load.open[nth].fetch_add(1, Relaxed);
         shared.load.accepted.fetch_add(1, Relaxed);
         ConnectionSlot {
             shared: shared.clone(),
             nth,
+            _balancer: peer.flatten().and_then(from),
         }
     }
 }

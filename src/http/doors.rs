@@ -332,6 +332,6 @@ fn dispatch(
 ) {
     shared.door().enter();
     let nth = shared.load.least_busy();
-    let place = ConnectionSlot::take(shared, nth);
+    let place = ConnectionSlot::take(shared, nth, &stream);
     let _ = hands[nth].send((stream, place));
 }

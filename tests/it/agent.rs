@@ -2,7 +2,7 @@
 
 use crate::harness::{Ask, Connection, Doors, Node, NodeBuilder, person, text, until};
 use liangma::http::door::Door;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 const FAILED: &str = "failed#agent-send names no open door\n";
 
@@ -19,7 +19,10 @@ fn agent_of(node: &Node) -> SocketAddr {
 
 /// What the port says to these bytes, until it ends the connection.
 fn said(agent: SocketAddr, bytes: &[u8]) -> String {
-    let mut caller = Connection::to(agent);
+    said_to(Connection::to(agent), bytes)
+}
+
+fn said_to(mut caller: Connection, bytes: &[u8]) -> String {
     caller.send(bytes);
     text(&caller.ended())
 }
@@ -104,6 +107,45 @@ fn the_number_follows_what_the_door_answers_and_balancers_share_it() {
         resident.is_some_and(|most| most.parse::<u64>().unwrap() > 16),
         "{header}"
     );
+}
+
+#[test]
+fn a_balancer_keeps_the_connections_that_it_has_though_another_has_none() {
+    let settings = [
+        "agent=127.0.0.1:0",
+        "balancers=2",
+        "resident_connections_max=1000",
+    ];
+    let node = NodeBuilder::new(&settings).node();
+    let agent = agent_of(&node);
+    let [old, new]: [IpAddr; 2] = [[127, 0, 0, 2].into(), [127, 0, 0, 3].into()];
+    let told = |balancer| -> u64 {
+        let said = said_to(
+            Connection::between(balancer, agent),
+            b"resident connections\n",
+        );
+        let most = said.trim_end().strip_prefix("ready up 100% maxconn:");
+        most.and_then(|most| most.parse().ok())
+            .unwrap_or_else(|| panic!("{said}"))
+    };
+    assert_eq!([told(old), told(new)], [64; 2], "of 128 newcomers");
+    let door = node.address(Door::Resident);
+    let opened: Vec<Connection> = (0..300).map(|_| Connection::between(old, door)).collect();
+    let open = || node.meter("liangma_connections{door=\"resident\"}") as u64;
+    until("all are taken in", || open() == 300);
+    // As many more as it may send at once, and the other one as many.
+    let (of_old, of_new) = (told(old), told(new));
+    assert!(of_old >= 300 + 64, "{of_old}");
+    assert!((64..=300).contains(&of_new), "{of_new}");
+    drop(opened);
+    until("they have ended", || open() == 0);
+    until("both have as much again", || told(old) == told(new));
+    // Addresses that tell nobody apart: each gets an equal share.
+    let others: Vec<Connection> = (0..100).map(|_| Connection::to(door)).collect();
+    until("all are taken in", || open() == 100);
+    assert_eq!(told(old), told(new));
+    assert!(told(old) >= (100 + 128) / 2);
+    drop(others);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use liangma::seal::ring::{RingFile, TokenKind};
 use liangma::seal::{AccessToken, Code, CodeClass, Nonces, Seal, Session};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -1063,13 +1063,33 @@ impl Connection {
     /// To a door that may be gone by now.
     pub fn try_to(address: SocketAddr) -> Option<Connection> {
         let stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
+        Some(Connection::over(stream))
+    }
+
+    /// From another address of this machine.
+    #[track_caller]
+    pub fn between(source: IpAddr, address: SocketAddr) -> Connection {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            None,
+        );
+        let socket = socket.expect("a socket");
+        let source = SocketAddr::new(source, 0);
+        socket.bind(&source.into()).expect("an address of ours");
+        let connected = socket.connect_timeout(&address.into(), DEADLINE);
+        connected.expect("the door is open");
+        Connection::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Connection {
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        Some(Connection {
+        Connection {
             stream,
             unread: Vec::new(),
-        })
+        }
     }
 
     /// Whether the other side was still there to be sent to.

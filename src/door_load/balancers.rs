@@ -1,0 +1,189 @@
+//! The balancers that ask about a door, told apart by their addresses, and how many of the door's connections each has open.
+
+use crate::clock::Moment;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Balancers that are told apart. The connections of others count for none of them.
+const BALANCERS_MAX: usize = 16;
+
+/// The balancers that have asked about a door's connections.
+#[derive(Default)]
+pub struct Balancers {
+    known: Mutex<Vec<Arc<Balancer>>>,
+    /// Whether there is any: else an acceptor need not ask the kernel for addresses.
+    are_known: AtomicBool,
+}
+
+struct Balancer {
+    address: IpAddr,
+    /// Open connections that came from this address, frozen ones included.
+    open: AtomicUsize,
+    /// When it last asked, by the monotonic clock in milliseconds.
+    asked_at: AtomicU64,
+}
+
+/// One open connection of a balancer, counted until it is dropped.
+pub struct BalancerConnection(Arc<Balancer>);
+
+impl Drop for BalancerConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Open connections of a door, as far as their balancer is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenByBalancer {
+    /// Those of the balancer that asks.
+    pub own: u64,
+    /// Those of all balancers that are known.
+    pub all: u64,
+}
+
+impl Balancers {
+    /// Notes that a balancer asks. Returns what it and all others have open; of one too many, nothing is its own.
+    pub fn ask(&self, address: IpAddr, now: Moment) -> OpenByBalancer {
+        let address = address.to_canonical();
+        let mut known = self.known();
+        if !known.iter().any(|one| one.address == address) {
+            if known.len() >= BALANCERS_MAX {
+                known.retain(|one| !one.is_gone(now));
+            }
+            if known.len() < BALANCERS_MAX {
+                known.push(Arc::new(Balancer {
+                    address,
+                    open: AtomicUsize::new(0),
+                    asked_at: AtomicU64::new(0),
+                }));
+                self.are_known.store(true, Relaxed);
+            }
+        }
+        let mut open = OpenByBalancer::default();
+        for one in known.iter() {
+            let count = one.open.load(Relaxed) as u64;
+            open.all += count;
+            if one.address == address {
+                open.own = count;
+                one.asked_at.store(now.0, Relaxed);
+            }
+        }
+        open
+    }
+
+    /// Returns whether any balancer has asked.
+    pub fn are_known(&self) -> bool {
+        self.are_known.load(Relaxed)
+    }
+
+    /// Counts a connection from this address; None if no balancer asks from there.
+    pub fn connection_from(&self, address: IpAddr) -> Option<BalancerConnection> {
+        let address = address.to_canonical();
+        let known = self.known();
+        let balancer = known.iter().find(|one| one.address == address)?;
+        balancer.open.fetch_add(1, Relaxed);
+        Some(BalancerConnection(balancer.clone()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<Arc<Balancer>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Balancer {
+    fn is_gone(&self, now: Moment) -> bool {
+        let asks = now.since(Moment(self.asked_at.load(Relaxed))) < super::ASKS_WITHIN;
+        !asks && self.open.load(Relaxed) == 0
+    }
+}
+
+impl OpenByBalancer {
+    /// Returns how many connections the balancer that asks may have, of the `most` that all of `balancers` may: what it has, and an
+    /// equal part of the places that are left; less by the same part for each where there are too many. At least 1.
+    pub fn share(self, most: u64, balancers: u32) -> u64 {
+        let share = match most.checked_sub(self.all) {
+            Some(left) => self.own + left / u64::from(balancers).max(1),
+            None => self.own * most / self.all.max(1),
+        };
+        share.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Moment = Moment(10_000);
+
+    fn address(nth: u8) -> IpAddr {
+        [10, 0, 0, nth].into()
+    }
+
+    #[test]
+    fn a_connection_counts_for_the_balancer_at_its_address_until_it_ends() {
+        let balancers = Balancers::default();
+        assert!(!balancers.are_known() && balancers.connection_from(address(1)).is_none());
+        balancers.ask(address(1), NOW);
+        balancers.ask(address(2), NOW);
+        assert!(balancers.are_known() && balancers.connection_from(address(3)).is_none());
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("an address");
+        let three = [address(1), mapped, address(2)].map(|one| balancers.connection_from(one));
+        let seen = |nth| balancers.ask(address(nth), NOW);
+        assert_eq!(seen(1), OpenByBalancer { own: 2, all: 3 });
+        assert_eq!(seen(2), OpenByBalancer { own: 1, all: 3 });
+        drop(three);
+        assert_eq!(seen(1), OpenByBalancer::default());
+    }
+
+    #[test]
+    fn one_too_many_is_not_known_until_another_is_gone_with_its_connections() {
+        let balancers = Balancers::default();
+        for nth in 0..BALANCERS_MAX as u8 {
+            balancers.ask(address(nth), Moment(1));
+        }
+        let held = balancers.connection_from(address(0));
+        (1..BALANCERS_MAX as u8 - 1).for_each(|nth| {
+            balancers.ask(address(nth), NOW);
+        });
+        let newcomer = address(100);
+        let is_known = || balancers.connection_from(newcomer).is_some();
+        balancers.ask(newcomer, Moment(2));
+        assert!(!is_known(), "all of them ask");
+        balancers.ask(newcomer, NOW);
+        assert!(is_known(), "the last one asks no more and has nothing open");
+        assert!(held.is_some() && balancers.connection_from(address(0)).is_some());
+    }
+
+    #[test]
+    fn a_balancer_keeps_what_it_has_and_shares_what_is_left() {
+        for (own, all, most, balancers, share) in [
+            (0, 0, 100, 1, 100),
+            (0, 0, 100, 4, 25),
+            // One that was started anew beside one that has all of them.
+            (4_000, 4_000, 4_300, 2, 4_150),
+            (0, 4_000, 4_300, 2, 150),
+            // Too many: each ends the same part.
+            (3_000, 4_000, 2_000, 2, 1_500),
+            (1_000, 4_000, 2_000, 2, 500),
+            (0, 4_000, 2_000, 2, 1),
+        ] {
+            assert_eq!(OpenByBalancer { own, all }.share(most, balancers), share);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn together_they_are_told_no_more_than_there_is(
+            open in proptest::collection::vec(0u64..20_000, 1..8),
+            most in 0u64..100_000,
+        ) {
+            let all = open.iter().sum();
+            let balancers = open.len() as u32;
+            let told = open.iter().map(|own| OpenByBalancer { own: *own, all }.share(most, balancers));
+            // Each may have one, whatever there is.
+            prop_assert!(told.sum::<u64>() <= most + u64::from(balancers));
+        }
+    }
+}
