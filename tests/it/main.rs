@@ -8,6 +8,7 @@ mod redis;
 mod agent;
 mod backups;
 mod balancer;
+mod balancer_sizes;
 mod bodies;
 mod bulk;
 mod clocks;
