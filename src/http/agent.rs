@@ -66,7 +66,8 @@ async fn exchange(stream: TcpStream, app: &AppState, balancers: u32) -> io::Resu
     let asker = stream.peer_addr()?.ip();
     let said = match told(app, question(&line[..length]), asker, balancers) {
         Some(share) => state(share, app.is_draining()),
-        None => "failed#agent-send names no open door\n".to_owned(),
+        // HAProxy takes a word before a blank for a state: it would ignore `down#agent-send`.
+        None => "down #agent-send names no open door\n".to_owned(),
     };
     // The empty send buffer of a new socket takes the whole line.
     stream.writable().await?;

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Deref;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -47,7 +47,10 @@ fn haproxy(folder: &TempDir, fronts: &[SocketAddr; 5], places: &[[SocketAddr; 4]
     let mut command = Command::new("haproxy");
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy"));
     let (socket, more) = (folder.path().join("socket"), folder.path().join("more.cfg"));
-    let extra = format!("global\n\tstats socket {} mode 600\n", socket.display());
+    let extra = format!(
+        "global\n\tstats socket {} mode 600 level admin\n",
+        socket.display()
+    );
     std::fs::write(&more, extra).expect("a folder of ours");
     command.args("-db -f common.cfg -f l4.cfg -f l7.cfg -f".split(' '));
     command.arg(&more);
@@ -63,6 +66,48 @@ fn haproxy(folder: &TempDir, fronts: &[SocketAddr; 5], places: &[[SocketAddr; 4]
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
+}
+
+/// HAProxy before nodes at these places, once it answers.
+#[track_caller]
+fn started(folder: &TempDir, fronts: &[SocketAddr; 5], places: &[[SocketAddr; 4]]) -> KilledOnDrop {
+    let mut haproxy = haproxy(folder, fronts, places);
+    let Ok(child) = haproxy.stderr(Stdio::null()).spawn() else {
+        left_out("haproxy");
+    };
+    let child = KilledOnDrop(child);
+    until("haproxy answers", || {
+        Connection::try_to(fronts[4]).is_some()
+    });
+    child
+}
+
+/// Waits until haproxy, whose meters are there, knows how many of the three nodes of its files there are.
+#[track_caller]
+fn until_active(meters: SocketAddr, backend: &str, nodes: f64) {
+    let active = format!("haproxy_backend_active_servers{{proxy=\"{backend}\"}}");
+    until("haproxy knows which nodes there are", || {
+        meter(meters, &active) == Some(nodes)
+    });
+}
+
+/// What haproxy answers to a command of its runtime API.
+#[track_caller]
+fn told(socket: &Path, command: &str) -> String {
+    let mut socket = UnixStream::connect(socket).expect("haproxy runs");
+    socket
+        .write_all(format!("{command}\n").as_bytes())
+        .expect("it listens");
+    let mut said = String::new();
+    socket.read_to_string(&mut said).expect("it answers");
+    said
+}
+
+/// What haproxy, whose meters are there, counts; `what` is a name with its labels.
+fn meter(meters: SocketAddr, what: &str) -> Option<f64> {
+    let told = text(&Ask::get("/metrics").at(meters).body);
+    let value = told.lines().find_map(|line| line.strip_prefix(what));
+    value.and_then(|value| value.trim_start().parse().ok())
 }
 
 /// Three nodes behind a balancer, and somebody red.
@@ -203,12 +248,7 @@ impl Town {
     /// Whether the agent of a node's resident door said `drain`.
     fn is_drained(&self, server: &str) -> bool {
         const FORCED_DRAIN: u32 = 8; // SRV_ADMF_FDRAIN
-        let mut socket = UnixStream::connect(&self.socket).expect("haproxy runs");
-        socket
-            .write_all(b"show servers state l7_resident\n")
-            .expect("it listens");
-        let mut said = String::new();
-        socket.read_to_string(&mut said).expect("it answers");
+        let said = told(&self.socket, "show servers state l7_resident");
         let mut lines = said.lines().map(|line| line.split(' ').collect::<Vec<_>>());
         let fields = lines.find(|fields| fields.get(3) == Some(&server));
         let fields = fields.unwrap_or_else(|| panic!("no such server: {said}"));
@@ -754,6 +794,75 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
 
 #[test]
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+fn what_an_agent_said_last_holds_until_an_operator_ends_it_and_its_silence_is_seen() {
+    let node = answers_each(|_| {
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned()
+    });
+    let (fronts, folder) = ([(); 5].map(|()| free_address()), folder());
+    let _haproxy = started(&folder, &fronts, &[[node; 4]]);
+    let (meters, socket) = (fronts[4], folder.path().join("socket"));
+    let listener = TcpListener::bind(agent_of(&[node; 4])).expect("a free port");
+    // None: the port is silent.
+    let line: Arc<Mutex<Option<&str>>> = Arc::default();
+    let said = line.clone();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 64]);
+            if let Some(line) = *said.lock().unwrap() {
+                let _ = client.write_all(format!("{line}\n").as_bytes());
+            }
+        }
+    });
+    let says = |said| *line.lock().unwrap() = said;
+    let is = |state: &str| {
+        let server = format!("{{proxy=\"l7_resident\",server=\"n1\",state=\"{state}\"}}");
+        meter(meters, &format!("haproxy_server_status{server}")) == Some(1.0)
+    };
+    let most = || {
+        let server = "{proxy=\"l7_resident\",server=\"n1\"}";
+        meter(meters, &format!("haproxy_server_limit_sessions{server}"))
+    };
+    let weight = || {
+        let server = "{proxy=\"l7_resident\",server=\"n1\"}";
+        meter(meters, &format!("haproxy_server_weight{server}"))
+    };
+    let agents = || meter(meters, "haproxy_backend_active_servers{proxy=\"agents\"}");
+    let nodes = || meter(meters, "haproxy_backend_active_servers{proxy=\"nodes\"}");
+    says(Some("drain 40% maxconn:7"));
+    until("the agent is heard", || {
+        is("DRAIN") && most() == Some(7.0) && weight() == Some(40.0)
+    });
+    until("its port is known", || agents() == Some(1.0));
+    assert_eq!(nodes(), Some(1.0));
+    says(None);
+    until("its silence is seen", || agents() == Some(0.0));
+    assert!(nodes() == Some(1.0) && is("DRAIN"));
+    // As docs/operate/overload.md says. `agent up` ends no drain.
+    let tell = |command: &str| assert_eq!(told(&socket, command).trim(), "", "{command}");
+    tell("set server l7_resident/n1 agent up");
+    assert!(is("DRAIN"));
+    tell("set server l7_resident/n1 state ready");
+    tell("set maxconn server l7_resident/n1 64");
+    tell("set server l7_resident/n1 weight 100%");
+    assert!(is("UP") && most() == Some(64.0) && weight() == Some(100.0));
+    // The line of a node that has no such door takes the server out.
+    says(Some("down #agent-send names no open door"));
+    until("it is heard", || is("DOWN"));
+    says(None);
+    until("its silence is seen", || agents() == Some(0.0));
+    assert!(is("DOWN"));
+    tell("set server l7_resident/n1 agent up");
+    assert!(is("UP"));
+    // And a node that has it again ends all that by itself.
+    says(Some("drain maxconn:7"));
+    until("it is heard", || is("DRAIN"));
+    says(Some("ready up 100% maxconn:9"));
+    until("it is heard", || is("UP") && most() == Some(9.0));
+    until("its port is known", || agents() == Some(1.0));
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 fn what_a_node_breaks_off_at_l7_is_not_told_as_too_many_people() {
     let queries = Arc::new(AtomicUsize::new(0));
     let count = queries.clone();
@@ -767,19 +876,12 @@ fn what_a_node_breaks_off_at_l7_is_not_told_as_too_many_people() {
     });
     let fronts = [(); 5].map(|()| free_address());
     let folder = folder();
-    let mut balancer = haproxy(&folder, &fronts, &[[at; 4]]);
-    let Ok(child) = balancer.stderr(Stdio::null()).spawn() else {
-        left_out("haproxy");
-    };
-    let _haproxy = KilledOnDrop(child);
-    let l7 = fronts[3];
-    until("haproxy answers", || Connection::try_to(l7).is_some());
-    let english = || Ask::get("/v1/code").header("accept-language", "en");
-    until("the node is asked", || {
-        english().at(l7);
-        queries.load(Relaxed) > 0
-    });
-    let said = english().at(l7).refuses(503, "upstream_busy");
+    let _haproxy = started(&folder, &fronts, &[[at; 4]]);
+    let [.., l7, meters] = fronts;
+    until_active(meters, "l7_resident", 1.0);
+    let english = Ask::get("/v1/code").header("accept-language", "en");
+    let said = english.at(l7).refuses(503, "upstream_busy");
+    assert!(queries.load(Relaxed) > 0);
     assert!(
         said["title"]
             .as_str()
