@@ -792,6 +792,85 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
     }
 }
 
+/// A node that says at its checks that it is ready, answers `busy` to who asks for that, and holds every other query without an answer,
+/// and how many of them it holds.
+fn holds_each() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound");
+    let count = Arc::new(AtomicUsize::new(0));
+    let held = count.clone();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for mut client in listener.incoming().flatten() {
+            let mut head = [0; 1024];
+            let length = client.read(&mut head).unwrap_or_default();
+            let head = text(&head[..length]);
+            let status = match (head.starts_with("GET /ready "), head.contains("x-busy")) {
+                (true, _) => "200 OK",
+                (_, true) => "503 busy",
+                _ => {
+                    kept.push(client);
+                    held.store(kept.len(), Relaxed);
+                    continue;
+                }
+            };
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    (at, count)
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+fn whose_time_in_the_queue_of_l7_ends_is_counted_once_and_comes_back_after_those_before() {
+    let (node, held) = holds_each();
+    let (fronts, folder) = ([(); 5].map(|()| free_address()), folder());
+    let _haproxy = started(&folder, &fronts, &[[node; 4]]);
+    let [.., l7, meters] = fronts;
+    until_active(meters, "l7_resident", 1.0);
+    let come = |path: &str| {
+        let mut phone = Connection::to(l7);
+        phone.send(Ask::get(path).bytes());
+        phone
+    };
+    // Whom the node refuses, it counts itself.
+    let busy = Ask::get("/v1/code").header("x-busy", "1").at(l7);
+    assert_eq!(busy.status, 503);
+    assert_eq!(busy.header("retry-after"), None);
+    let _inside: Vec<Connection> = (0..64).map(|_| come("/v1/code")).collect();
+    until("the node has as many as it says", || {
+        held.load(Relaxed) == 64
+    });
+    // Fewer than a queue that is full, again and again.
+    let paths = ["/v1/code", "/v1/%63ode", "/v1/code/offline"];
+    let (mut refused, mut longest) = (0, [0; 3]);
+    for _ in 0..30 {
+        let phones: Vec<Connection> = (0..15).map(|nth| come(paths[nth % 3])).collect();
+        longest = [0; 3];
+        for (nth, mut phone) in phones.into_iter().enumerate() {
+            let wait = wait_of(&phone.answer());
+            longest[nth % 3] = wait.max(longest[nth % 3]);
+            refused += 1;
+        }
+    }
+    let denied = "haproxy_frontend_requests_denied_total{proxy=\"l7\"}";
+    assert_eq!(meter(meters, denied), Some(0.0));
+    // The node answers nobody: those who wait for nothing are no answers of it.
+    assert!(longest.iter().all(|wait| *wait > 20_000), "{longest:?}");
+    // A crowd that is told at once, but for those who find room in the queue.
+    let crowd: Vec<Connection> = (0..200).map(|nth| come(paths[nth % 3])).collect();
+    for mut phone in crowd {
+        wait_of(&phone.answer());
+        refused += 1;
+    }
+    assert!(meter(meters, denied) > Some(0.0));
+    let counted = told(&folder.path().join("socket"), "show table l7_refused");
+    let counts = format!("gpc0_rate(60000)={refused} ");
+    assert!(counted.contains(&counts), "{refused}: {counted}");
+}
+
 #[test]
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 fn what_an_agent_said_last_holds_until_an_operator_ends_it_and_its_silence_is_seen() {
