@@ -787,9 +787,47 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
         let english = Ask::get("/").header("accept-language", "en-GB");
         let page = english.header("accept", browser).at(front);
         page.is_busy_page("en", &[en, "seconds until this page"]);
-        // Whoever asks nothing is let go.
+        // Whoever asks nothing is let go, and so is who does not end a head.
+        let mut slow = Connection::to(front);
+        slow.send("GET /v1/co");
+        assert_eq!(slow.ended(), b"");
         assert_eq!(Connection::to(front).ended(), b"");
     }
+}
+
+#[test]
+#[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
+fn whoever_sends_a_body_too_slowly_at_l4_hears_the_refusal_that_is_counted() {
+    let (fronts, folder) = ([(); 5].map(|()| free_address()), folder());
+    let _haproxy = started(&folder, &fronts, &[]);
+    until_active(fronts[4], "nodes", 0.0);
+    until_active(fronts[4], "answering", 0.0);
+    let head = "POST /v1/sessions HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n";
+    let heads = ["", "accept: text/html\r\n", "expect: 100-continue\r\n"];
+    let mut told_at = 0;
+    for (more, body) in heads
+        .iter()
+        .flat_map(|more| [(more, ""), (more, "12345678")])
+    {
+        let mut slow = Connection::to(fronts[2]);
+        slow.send(format!("{head}{more}\r\n{body}"));
+        if more.starts_with("expect") {
+            assert_eq!(slow.head().expect("an answer").status, 100);
+        }
+        let answer = slow.answer();
+        answer.refuses(503, "upstream_busy");
+        assert!(answer.header("retry-after").is_some());
+        assert_eq!(slow.ended(), b"");
+        told_at += 1;
+    }
+    // Gates are not counted, however they spell their path.
+    for path in ["/v1/scan", "/v1/%73can", "/v1/lis%74/1"] {
+        let said = Ask::post(path, "x").at(fronts[1]);
+        said.refuses(503, "upstream_busy");
+    }
+    let counted = told(&folder.path().join("socket"), "show table l4_refused");
+    let counts = format!("gpc0_rate(60000)={told_at}\n");
+    assert!(counted.contains(&counts), "{counted}");
 }
 
 /// A node that says at its checks that it is ready, answers `busy` to who asks for that, and holds every other query without an answer,
