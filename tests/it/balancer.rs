@@ -3,6 +3,7 @@
 use crate::harness::*;
 use crate::redis::{Cluster, Server};
 use liangma::http::door::Door;
+use liangma::language::Language;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -732,30 +733,48 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
     }
     town.until_ready(0);
     town.until_up("answering", 0);
-    let (hans, hant, en) = (
+    let [hans, hant, en] = [
         "系统繁忙，暂时无法查询，请稍后再试",
         "系統繁忙，暫時無法查詢，請稍後再試",
         "The system is busy and cannot look this up now. Please try again later",
-    );
+    ];
     let far = format!("ja,{},zh-TW", "a".repeat(150));
-    let near = format!("ja,{},zh-TW", "a".repeat(50));
     let mut waits = HashSet::new();
-    for (language, title) in [
-        ("fr", hans),
-        (&far, hans),
-        (&near, hant),
-        ("zh-CN,zh;q=0.9,en;q=0.8", hans),
-        ("zh-TW,en;q=0.5", hant),
-        ("en-GB", en),
-        ("EN", en),
-        ("fr, en;q=0.5", en),
-        ("ja,ZH-Hant-HK;q=0.9,en;q=0.8", hant),
-        ("ja,zh-CN;q=0.9,zh-TW;q=0.8", hans),
-        ("cs-CZ,zh-TW;q=0.9", hant),
+    for (language, expected) in [
+        ("", Language::Hans),
+        ("*", Language::Hans),
+        ("fr", Language::Hans),
+        ("fr, *;q=0.5, en;q=0.4", Language::Hans),
+        (&far, Language::Hant),
+        ("zh-CN", Language::Hans),
+        ("zh-CN,zh;q=0.9,en;q=0.8", Language::Hans),
+        ("zh-Hans-HK", Language::Hans),
+        ("zh-TW,en;q=0.5", Language::Hant),
+        ("zh-MO", Language::Hant),
+        ("en;q=0.1,zh-TW", Language::Hant),
+        ("en;q=0.1, zh-HK;q=0.2, zh-CN;q=0.15", Language::Hant),
+        ("zh-TW;q=0.3,en", Language::En),
+        ("zh-TW;q=0.0,en;q=0.1", Language::En),
+        ("en;q=0", Language::Hans),
+        ("en-GB", Language::En),
+        ("en-GB,en;q=0.9,zh;q=0.8", Language::En),
+        ("EN", Language::En),
+        ("fr, en;q=0.5", Language::En),
+        ("ja,ZH-Hant-HK;q=0.9,en;q=0.8", Language::Hant),
+        ("ja,zh-CN;q=0.9,zh-TW;q=0.8", Language::Hans),
+        ("cs-CZ,zh-TW;q=0.9", Language::Hant),
     ] {
-        for path in ["/v1/code", "/v1/scan", "/v1/status"] {
+        // A node finds the same.
+        assert_eq!(Language::accepted(language), expected, "{language}");
+        let title = [hans, hant, en][expected as usize];
+        for (front, path) in [
+            (&town.l7, "/v1/code"),
+            (&town.l7, "/v1/scan"),
+            (&town.l7, "/v1/status"),
+            (&town.l4, "/v1/status"),
+        ] {
             let ask = Ask::get(path).header("accept-language", language);
-            let said = ask.at(town.l7.address(Door::Desk));
+            let said = ask.at(front.address(Door::Desk));
             let said = said.refuses(503, "upstream_busy");
             assert_eq!(said["title"], title, "{language}");
             assert_eq!(said["type"], "urn:liangma:upstream_busy");
@@ -775,10 +794,11 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
             page.is_busy_page(tag, &words);
         }
     }
-    // Whoever is no browser is answered as before, there too.
-    Ask::get("/")
-        .at(town.l7.address(Door::Desk))
-        .refuses(503, "upstream_busy");
+    // Whoever is no browser is answered as before, there too; without a language in simplified Chinese.
+    for front in [&town.l4, &town.l7] {
+        let said = Ask::get("/").at(front.address(Door::Desk));
+        assert_eq!(said.refuses(503, "upstream_busy")["title"], hans);
+    }
     assert!(waits.len() > 3, "they would come back together: {waits:?}");
     for door in [Door::Resident, Door::Gate, Door::Desk] {
         let front = town.l4.address(door);
