@@ -128,8 +128,19 @@ mod tests {
         for text in [BUSY_SCRIPT, BUSY_STYLE] {
             assert!(BUSY_PAGE_POLICY.contains(&digest(text)), "{}", digest(text));
         }
-        let balancer = include_str!("../../deploy/haproxy/l7.cfg");
-        assert!(balancer.contains(BUSY_PAGE_POLICY));
+        let policy = format!("hdr Content-Security-Policy \"{BUSY_PAGE_POLICY}\"");
+        for balancer in [
+            include_str!("../../deploy/haproxy/l4.cfg"),
+            include_str!("../../deploy/haproxy/l7.cfg"),
+        ] {
+            let mut pages = 0;
+            for line in balancer.lines().filter(|line| line.contains(".html")) {
+                assert!(line.contains(&policy), "{line}");
+                pages += 1;
+            }
+            assert!(pages > 0);
+            assert_eq!(balancer.matches("Content-Security-Policy").count(), pages);
+        }
     }
 
     #[test]
