@@ -1,5 +1,5 @@
 //! The documents and scripts: every relative link leads to a file and a heading that exist, every page is in the index, and what has
-//! the name of a setting is one. The scripts of the load tools start. Every crate has an allowed licence.
+//! the name of a setting is one. The scripts of the load tools start, and measure what they compare once. Every crate has an allowed licence.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -277,6 +277,26 @@ fn every_script_of_the_load_tools_prints_its_help() {
         started += 1;
     }
     assert!(started >= 8, "{started}");
+}
+
+/// A unit of load that is measured anew for each would compare nothing.
+#[test]
+#[cfg_attr(no_python3, ignore = "no python3 on this machine")]
+fn servers_of_one_kin_share_one_capacity_whichever_comes_first() {
+    for names in ["bounded,l7,spare,liangma", "liangma,l7,bounded,spare"] {
+        let measure = format!(
+            "import runpy, sys; sys.path.insert(0, '.'); storm = runpy.run_path('storm', run_name='storm'); kins = []; \
+             known = storm['by_kin']('{names}'.split(','), lambda kin: kins.append(kin) or len(kins)); \
+             print(sorted(kins), known['bounded'] == known['spare'] == known['liangma'] != known['l7'])"
+        );
+        let said = std::process::Command::new("python3")
+            .args(["-B", "-c", &measure])
+            .current_dir(root().join("loadtest"))
+            .output()
+            .expect("python3 is here");
+        let measured = String::from_utf8_lossy(&said.stdout);
+        assert_eq!(measured, "['l7', 'liangma'] True\n", "{said:?}");
+    }
 }
 
 #[test]
