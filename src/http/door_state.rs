@@ -30,9 +30,10 @@ pub enum ShutdownPhase {
 /// Interval of looks at connections.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
-/// Interval of looks while all connections of a thread rest; the controller runs half as often. Both return to the usual pace as
-/// soon as anything comes in.
+/// Intervals of looks while all connections of a thread rest, and of the controller then. Both return to the usual pace as soon as
+/// anything comes in.
 pub(super) const QUIET_LOOK: Duration = Duration::from_secs(2);
+pub(super) const QUIET_STEP: Duration = Duration::from_secs(4);
 
 /// Interval at which the controller runs, and connections are evicted for it.
 pub(super) const STEP: Duration = Duration::from_millis(50);
@@ -253,6 +254,14 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{Shutdown, TcpListener};
+
+    #[test]
+    fn the_page_on_overload_has_the_intervals_of_an_idle_door() {
+        let page = include_str!("../../docs/design/overload.md");
+        let [look, step] = [QUIET_LOOK, QUIET_STEP].map(|interval| interval.as_secs());
+        let line = format!("it looks once in {look} s, and the controller runs once in {step} s");
+        assert!(page.contains(&line), "{line}");
+    }
 
     #[test]
     fn a_responder_that_is_silent_does_not_keep_up() {

@@ -8,7 +8,7 @@ use crate::admission::unread::UnreadEstimate;
 use crate::admission::window::{Window, WindowSettings};
 use crate::clock::Moment;
 use crate::http::door_settings::Settings;
-use crate::http::door_state::{DoorState, QUIET_LOOK, STEP};
+use crate::http::door_state::{DoorState, QUIET_STEP, STEP};
 use crate::kernel;
 use socket2::SockRef;
 use std::collections::VecDeque;
@@ -71,7 +71,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             step.tick().await;
         } else {
             shared.is_quiet.store(true, Relaxed);
-            let stirred = tokio::time::timeout(QUIET_LOOK * 2, shared.steers.notified()).await;
+            let stirred = tokio::time::timeout(QUIET_STEP, shared.steers.notified()).await;
             shared.is_quiet.store(false, Relaxed);
             if stirred.is_ok() {
                 quiet_steps = 0;

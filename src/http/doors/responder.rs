@@ -435,6 +435,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_page_on_overload_has_the_times_of_a_refusal() {
+        let page = include_str!("../../../docs/design/overload.md");
+        let (plain, tls) = (TURNED_WAIT.as_millis(), TURNED_WAIT_TLS.as_secs());
+        let line = format!("for at most {plain} ms from its acceptance, {tls} s with TLS");
+        assert!(page.contains(&line), "{line}");
+    }
+
+    #[test]
     fn a_pace_counts_once_it_was_kept_for_a_second() {
         let start = Instant::now();
         let mut pace = RefusalPace::default();
