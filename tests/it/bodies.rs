@@ -185,6 +185,9 @@ fn a_refusal_is_received_by_those_who_send_everything_first() {
         blindly(node.address(Door::Desk), "/v1/sessions", 3_000_000).refuses(413, "too_large");
         blindly(node.address(Door::Desk), "/nowhere", 3_000_000).refuses(404, "not_found");
         blindly(node.address(Door::Ops), "/v1/feed", 3_000_000).refuses(401, "unauthorized");
+        // A roster of a hundred thousand codes and more.
+        let gate = node.address(Door::Gate);
+        blindly(gate, "/v1/scan/bulk", 12_000_000).refuses(401, "unauthorized");
         let mut asked = Connection::to(node.address(Door::Gate));
         asked.send(promises("/v1/scan", &scanner, 3_000_000));
         asked.send(vec![b'x'; 3_000_000]);

@@ -114,6 +114,39 @@ fn every_newcomer_of_a_full_door_is_told_whatever_it_sends_and_those_inside_go_o
 }
 
 #[test]
+fn whoever_sends_a_roster_whole_to_a_full_door_hears_that_it_is_busy() {
+    // At the usual share, of which an idle node has next to nothing, and with time for all of the longest.
+    for (bytes, busy_cpu_percent) in [(1_000_000, 5), (12_000_000, 100)] {
+        let share = format!("busy_cpu_percent={busy_cpu_percent}");
+        let node = NodeBuilder::new(&["gate_connections_max=1", &share]).node();
+        let seals = node.seals();
+        let scan = Ask::post("/v1/scan", node.code(&seals.session(&person(1))));
+        let scan = scan.bearer(&seals.scanner()).bytes();
+        let roster = Ask::post("/v1/scan/bulk", vec![b'A'; bytes]).bytes();
+        let address = node.address(Door::Gate);
+        // On a machine that is busy with other things the one inside may be idle for so long that it makes room.
+        until("a roster finds no room", || {
+            let mut inside = Connection::to(address);
+            inside.send(&scan);
+            if inside.answer().status != 200 {
+                return false;
+            }
+            let mut sender = Connection::to(address);
+            // It sends no more than the node takes in.
+            let socket = socket2::SockRef::from(&sender.stream);
+            socket.set_send_buffer_size(bytes / 64).expect("a socket");
+            sender.send(&roster);
+            let answer = sender.answer();
+            match answer.status {
+                503 => answer.refuses(503, "busy"),
+                _ => answer.refuses(401, "unauthorized"),
+            };
+            answer.status == 503
+        });
+    }
+}
+
+#[test]
 fn a_browser_that_loads_a_page_is_told_by_a_page_before_and_after_its_request_is_read() {
     let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
     let languages = [

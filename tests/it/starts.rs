@@ -37,6 +37,10 @@ fn the_operations_door_tells_what_a_start_waits_for() {
     Ask::post("/v1/feed", "")
         .at(address)
         .refuses(503, "warming");
+    // Who sends a whole feed before it reads is answered too.
+    Ask::post("/v1/feed", vec![b'x'; 12_000_000])
+        .at(address)
+        .refuses(503, "warming");
     // Who says nothing holds nobody up.
     let silent: Vec<Connection> = (0..40).map(|_| Connection::to(address)).collect();
     assert_eq!(Ask::get("/live").at(address).status, 200);

@@ -518,10 +518,17 @@ fn a_newcomer_of_a_full_door_is_told_within_tls() {
     let session = node.seals().session(&person(1));
     let show = || Ask::get("/v1/code").bearer(&session);
     let mut inside = Client::to(address, &ca.own, None);
-    for _ in 0..20 {
+    for nth in 0..20 {
         assert_eq!(inside.ask(show()).unwrap().0, 200);
         let mut newcomer = Client::to(address, &ca.own, None);
-        let (status, body) = newcomer.ask(show()).unwrap();
+        let asks = match nth % 4 {
+            // More than the node and the kernel take in unless it is read.
+            0 => Ask::post("/v1/code", vec![b'x'; 1_000_000]),
+            _ => show(),
+        };
+        let socket = socket2::SockRef::from(&newcomer.0.sock);
+        socket.set_send_buffer_size(16_384).unwrap();
+        let (status, body) = newcomer.ask(asks).unwrap();
         assert!(
             status == 503 && body.contains("\"busy\""),
             "{status} {body}"

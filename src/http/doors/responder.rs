@@ -4,7 +4,7 @@
 //! It takes new ones from the kernel's queue in batches, except those that find room within the allowed wait, and from the
 //! door's threads those that were frozen when their request came.
 
-use super::reject::{busy_answer, is_whole_request};
+use super::reject::{UNREAD_BYTES_MAX, UNREAD_WAIT, busy_answer, is_whole_request};
 use crate::admission::busy::BusyShare;
 use crate::clock::Moment;
 use crate::critical::CriticalTask;
@@ -32,12 +32,17 @@ const HELD_MAX: usize = 256;
 /// Time for the beginning of a head, which has the language. Usually it arrives with the connection.
 const HEAD_WAIT: Duration = Duration::from_millis(100);
 
-/// Time for the whole refusal. Closing with unread bytes would reset the connection and lose the answer.
+/// Time for the whole refusal, and for the next bytes after the answer while places are left. Closing with unread bytes would reset the
+/// connection and lose the answer.
 const TURNED_WAIT: Duration = Duration::from_millis(400);
 
 /// The same times with a TLS handshake before them, which takes one more round trip.
 const HEAD_WAIT_TLS: Duration = Duration::from_millis(400);
 const TURNED_WAIT_TLS: Duration = Duration::from_millis(1_000);
+
+/// Bytes that one look discards after answers, those of all clients together: 20 MiB a second without processor time for answers, which
+/// takes a hundredth of a core.
+const LOOK_BYTES_MAX: usize = 1 << 20;
 
 /// Interval of looks while connections are held or queued, and the longest wait for new ones.
 const SHORT_LOOK: Duration = Duration::from_millis(5);
@@ -109,7 +114,10 @@ pub struct Turned {
     /// Whether it made room for others; else it is new.
     was_frozen: bool,
     is_told: bool,
-    /// Whether nothing is left to read after the answer.
+    /// Bytes that were discarded after the answer, and when the last ones were; `since` before the first.
+    discarded: usize,
+    moved: Instant,
+    /// Whether nothing is left to read, or the connection has failed.
     may_close: bool,
 }
 
@@ -292,15 +300,9 @@ impl Responder {
     }
 
     fn hold(&mut self, stream: TcpStream, tls: Option<Box<ServerConnection>>, was_frozen: bool) {
-        let mut turned = Turned {
-            stream,
-            tls,
-            since: Instant::now(),
-            was_frozen,
-            is_told: false,
-            may_close: false,
-        };
-        if turned.is_over(&self.shared) {
+        let mut turned = Turned::new(stream, tls, was_frozen);
+        turned.read_and_tell(&self.shared);
+        if turned.may_close {
             return;
         }
         if self.held.len() >= HELD_MAX {
@@ -314,31 +316,92 @@ impl Responder {
     }
 
     fn look_at_held(&mut self) {
-        let shared = &self.shared;
-        self.held.retain_mut(|turned| !turned.is_over(shared));
+        for turned in self.held.iter_mut().filter(|turned| !turned.is_told) {
+            turned.read_and_tell(&self.shared);
+        }
+        discard_rests(&mut self.held, LOOK_BYTES_MAX);
+        // Who goes on sending may stay where places are left.
+        let is_crowded = self.held.len() > HELD_MAX / 2;
+        self.held.retain(|turned| !turned.is_over(is_crowded));
+    }
+}
+
+/// Discards up to `most` bytes that clients still send after their answers. Those with the fewest so far come first, so that a long
+/// request of one keeps no others waiting.
+fn discard_rests(held: &mut [Turned], most: usize) {
+    let mut told: Vec<&mut Turned> = held.iter_mut().filter(|turned| turned.is_told).collect();
+    told.sort_unstable_by_key(|turned| turned.discarded);
+    let mut left = most;
+    for turned in told {
+        if left == 0 {
+            break;
+        }
+        left -= turned.discard(left);
     }
 }
 
 impl Turned {
-    /// Reads on, and answers when it is time. Returns whether the connection is finished.
-    fn is_over(&mut self, shared: &DoorState) -> bool {
-        let (head_wait, turned_wait) = match self.tls {
-            None => (HEAD_WAIT, TURNED_WAIT),
-            Some(_) => (HEAD_WAIT_TLS, TURNED_WAIT_TLS),
+    fn new(stream: TcpStream, tls: Option<Box<ServerConnection>>, was_frozen: bool) -> Turned {
+        let since = Instant::now();
+        Turned {
+            stream,
+            tls,
+            since,
+            was_frozen,
+            is_told: false,
+            discarded: 0,
+            moved: since,
+            may_close: false,
+        }
+    }
+
+    /// Reads the beginning of the request, and answers when it is time.
+    fn read_and_tell(&mut self, shared: &DoorState) {
+        let head_wait = match self.tls {
+            None => HEAD_WAIT,
+            Some(_) => HEAD_WAIT_TLS,
         };
         let mut head = [0; HEAD_BYTES];
         match self.read(&mut head, shared) {
-            Ok(0) => return true,
-            Ok(length) if !self.is_told => self.tell(&head[..length], shared),
-            Ok(_) => {}
+            Ok(0) => self.may_close = true,
+            Ok(length) => self.tell(&head[..length], shared),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if !self.is_told && self.since.elapsed() >= head_wait {
+                if self.since.elapsed() >= head_wait {
                     self.tell(&[], shared);
                 }
             }
-            Err(_) => return true,
+            Err(_) => self.may_close = true,
         }
-        self.may_close || self.since.elapsed() >= turned_wait
+    }
+
+    /// Discards up to `most` bytes after the answer, within TLS as they came. Returns their number.
+    fn discard(&mut self, most: usize) -> usize {
+        match kernel::throw_away(&self.stream, most) {
+            Ok(0) => self.may_close = true,
+            Ok(discarded) => {
+                self.discarded += discarded;
+                self.moved = Instant::now();
+                return discarded;
+            }
+            Err(error) => self.may_close |= error.kind() != ErrorKind::WouldBlock,
+        }
+        0
+    }
+
+    /// Returns whether the connection is finished, or has had its bytes or its time: for more bytes only if nobody needs its place.
+    fn is_over(&self, is_crowded: bool) -> bool {
+        let turned_wait = match self.tls {
+            None => TURNED_WAIT,
+            Some(_) => TURNED_WAIT_TLS,
+        };
+        let since = match is_crowded {
+            true => self.since,
+            false => self.moved,
+        };
+        self.may_close
+            || since.elapsed() >= turned_wait
+            || self.since.elapsed() >= UNREAD_WAIT
+            || self.discarded >= UNREAD_BYTES_MAX
     }
 
     fn read(&mut self, head: &mut [u8], shared: &DoorState) -> io::Result<usize> {
@@ -438,7 +501,7 @@ mod tests {
     fn the_page_on_overload_has_the_times_of_a_refusal() {
         let page = include_str!("../../../docs/design/overload.md");
         let (plain, tls) = (TURNED_WAIT.as_millis(), TURNED_WAIT_TLS.as_secs());
-        let line = format!("for at most {plain} ms from its acceptance, {tls} s with TLS");
+        let line = format!("it ends {plain} ms ({tls} s with TLS) after the last bytes");
         assert!(page.contains(&line), "{line}");
     }
 
@@ -459,6 +522,68 @@ mod tests {
         // The thread stood still: what came meanwhile, nobody refused.
         assert!(!step(2_302, true));
         assert!(!step(2_402, true));
+    }
+
+    #[test]
+    fn a_look_discards_no_more_than_its_bytes_and_first_where_the_fewest_were() {
+        const SENT: usize = 10_000;
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let (mut clients, mut held) = (Vec::new(), Vec::new());
+        for (is_told, discarded) in [(true, 70), (false, 0), (true, 9), (true, 8)] {
+            let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it");
+            client.write_all(&[b'x'; SENT]).expect("sent");
+            clients.push(client);
+            let stream = listener.accept().expect("it waits").0;
+            // All have come.
+            stream
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .expect("a socket");
+            while stream.peek(&mut [0; SENT]).expect("bytes") < SENT {}
+            let mut turned = Turned::new(stream, None, false);
+            (turned.is_told, turned.discarded) = (is_told, discarded);
+            held.push(turned);
+        }
+        let mut look = |most| {
+            let before: Vec<usize> = held.iter().map(|turned| turned.discarded).collect();
+            discard_rests(&mut held, most);
+            let now = held.iter().zip(before);
+            now.map(|(turned, before)| turned.discarded - before)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(look(SENT + 1), [0, 0, 1, SENT]);
+        assert_eq!(look(SENT), [1, 0, SENT - 1, 0]);
+        assert_eq!(look(SENT), [SENT - 1, 0, 0, 0]);
+        assert_eq!(look(SENT), [0; 4]);
+        assert!(held.iter().all(|turned| !turned.may_close));
+        clients.clear();
+        discard_rests(&mut held, SENT);
+        let closed: Vec<bool> = held.iter().map(|turned| turned.may_close).collect();
+        assert_eq!(closed, [true, false, true, true]);
+    }
+
+    #[test]
+    fn who_goes_on_sending_may_stay_for_longer_where_there_are_places() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("it");
+        let mut turned = Turned::new(stream, None, false);
+        let ago = |ms| {
+            Instant::now()
+                .checked_sub(Duration::from_millis(ms))
+                .expect("it runs")
+        };
+        for (since, moved, if_crowded, else_over) in [
+            (0, 0, false, false),
+            (500, 500, true, true),
+            (500, 0, true, false),
+            (2_100, 0, true, true),
+        ] {
+            (turned.since, turned.moved) = (ago(since), ago(moved));
+            let over = [true, false].map(|is_crowded| turned.is_over(is_crowded));
+            assert_eq!(over, [if_crowded, else_over], "{since} {moved}");
+        }
+        (turned.since, turned.moved) = (ago(0), ago(0));
+        turned.discarded = UNREAD_BYTES_MAX;
+        assert!(turned.is_over(false));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The operations door before the node exists: it answers that the process is alive, and why it is not ready.
 
 use super::listener::{BoundListener, bind};
+use super::reject::linger;
+use super::transport::Transport;
 use crate::clock::{Moment, Time};
 use crate::http::door::Door;
 use crate::http::door_settings::Settings;
@@ -9,7 +11,7 @@ use crate::refusal::Refusal;
 use crate::tls::ServerTls;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -79,21 +82,35 @@ async fn accept(listener: TcpListener, tls: Option<Arc<ServerTls>>, state: &'sta
     }
 }
 
-/// Answers one request.
+/// Shakes hands if the door has TLS, and answers one request.
 async fn serve(stream: TcpStream, tls: Option<Arc<ServerTls>>, state: &'static str) {
-    let answer = service_fn(async |request: Request<Incoming>| {
+    match tls {
+        None => answer_one(stream, state).await,
+        Some(tls) => {
+            // An error here concerns the client's connection only.
+            if let Ok(stream) = TlsAcceptor::from(tls.config()).accept(stream).await {
+                answer_one(stream, state).await;
+            }
+        }
+    }
+}
+
+/// Answers one request, and discards its body: closing with unread bytes would lose the answer.
+async fn answer_one<T: Transport>(stream: T, state: &'static str) {
+    let brings_body = AtomicBool::new(false);
+    let respond = service_fn(async |request: Request<Incoming>| {
+        brings_body.store(!request.body().is_end_stream(), Relaxed);
         Ok::<_, Infallible>(answer(request.method(), request.uri().path(), state))
     });
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).keep_alive(false);
+    let mut connection = builder.serve_connection(TokioIo::new(stream), respond);
     // An error here concerns the client's connection only.
-    let _ = match tls {
-        None => builder.serve_connection(TokioIo::new(stream), answer).await,
-        Some(tls) => match TlsAcceptor::from(tls.config()).accept(stream).await {
-            Ok(stream) => builder.serve_connection(TokioIo::new(stream), answer).await,
-            Err(_) => return,
-        },
-    };
+    let _ = (&mut connection).await;
+    let stream = connection.into_parts().io.into_inner();
+    if brings_body.load(Relaxed) {
+        linger(stream.into_socket()).await;
+    }
 }
 
 fn answer(method: &Method, path: &str, state: &'static str) -> Response<Full<Bytes>> {
