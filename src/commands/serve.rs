@@ -473,6 +473,7 @@ impl Reload {
     /// Applies the changed settings that a running node can change, and logs the others.
     fn take_up(&self, known: &mut Settings, newer: Settings) {
         let mut in_force = SettingsInForce::clone(&self.app.in_force.load());
+        let mut connections_changed = false;
         for setting in in_force.clone().changed(&newer.service.in_force) {
             let (name, value) = (setting.name, &*setting.value);
             let is_taken = match name {
@@ -492,7 +493,11 @@ impl Reload {
                     true
                 }
                 _ => match name.strip_suffix("_connections_max") {
-                    Some(door) => self.set_connections(door, &newer.doors),
+                    Some(door) => {
+                        let is_open = want_connections(door, &mut known.doors, &newer.doors);
+                        connections_changed |= is_open;
+                        is_open
+                    }
                     None => setting.is_reloadable && self.app.set_rate(name, &newer.service),
                 },
             };
@@ -508,18 +513,21 @@ impl Reload {
                 ),
             }
         }
+        if connections_changed {
+            self.share_connections(&known.doors);
+        }
         self.app.in_force.store(Arc::new(in_force));
     }
 
-    /// Sets the number of connections of a door, or fewer if descriptors are scarce. Returns false if the door is not open.
-    fn set_connections(&self, door: &str, newer: &[(Door, doors::Settings)]) -> bool {
-        let mut doors = newer.to_vec();
+    /// Sets the numbers of connections of all doors, fewer if descriptors are scarce: then a change of one door moves the shares of
+    /// the others.
+    fn share_connections(&self, wanted: &[(Door, doors::Settings)]) {
+        let mut doors = wanted.to_vec();
         fit_descriptors(&mut doors);
-        let own = doors.iter().find(|(one, _)| one.name() == door);
-        own.is_some_and(|(_, settings)| {
+        for (door, settings) in &doors {
             let most = settings.admission.connections_max;
-            self.app.door_loads.set_connections_max(door, most)
-        })
+            self.app.door_loads.set_connections_max(door.name(), most);
+        }
     }
 
     fn reload_names(&self, path: &Path) -> bool {
@@ -533,6 +541,21 @@ impl Reload {
             self.app.set_guidance(guidance);
         })
     }
+}
+
+/// Takes the number of connections that a door is to have from newer settings. Returns false if the door is not open.
+fn want_connections(
+    door: &str,
+    open: &mut [(Door, doors::Settings)],
+    newer: &[(Door, doors::Settings)],
+) -> bool {
+    let newer = newer.iter().find(|(one, _)| one.name() == door);
+    let open = open.iter_mut().find(|(one, _)| one.name() == door);
+    let (Some((_, open)), Some((_, newer))) = (open, newer) else {
+        return false;
+    };
+    open.admission.connections_max = newer.admission.connections_max;
+    true
 }
 
 /// Applies what was read again, and logs it; or logs why the former value stays. Returns whether it was applied.

@@ -301,6 +301,40 @@ fn residents_leave_gates_their_share_of_the_descriptors() {
 }
 
 #[test]
+fn a_reload_shares_scarce_descriptors_among_all_doors_as_a_start_does() {
+    let folder = folder();
+    let file = folder.path().join("liangma.toml");
+    let asks = |gates: usize| {
+        let text = format!("gate_connections_max = {gates}\nops_connections_max = 16\n");
+        std::fs::write(&file, text).expect("a folder of ours");
+    };
+    let start = || {
+        let mut start = NodeBuilder::new(&[]).configured(&file);
+        start.descriptors = Some(128);
+        start.node()
+    };
+    let most = |node: &Node| {
+        let name = |door: Door| format!("{{door=\"{}\"}}", door.name());
+        Door::ALL.map(|door| node.meter(&format!("liangma_connections_limit_max{}", name(door))))
+    };
+    asks(4);
+    let node = start();
+    let few_gates = most(&node);
+    asks(40);
+    let many_gates = most(&start());
+    let resident = Door::Resident as usize;
+    assert!(many_gates[resident] < few_gates[resident]);
+    for (times, gates, expected) in [(1, 40, many_gates), (2, 4, few_gates)] {
+        asks(gates);
+        node.signal(libc::SIGHUP);
+        until("the settings were read before the key ring", || {
+            node.log().matches("the key ring was read again").count() == times
+        });
+        assert_eq!(most(&node), expected);
+    }
+}
+
+#[test]
 fn no_bytes_whatever_harm_a_door() {
     let scene = Scene::new(&["head_timeout=1s", "stall_timeout=1s"]);
     let start = prop_oneof![
