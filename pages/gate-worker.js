@@ -32,7 +32,8 @@ async function keepPage() {
   for (const name of wanted) {
     const address = new URL(name, scope).href;
     const found = (await cache.match(address)) || (await fetch(address));
-    if (!found.ok) throw new Error("no " + name);
+    // A node of another release leads to its own part. Under this address only this version is kept.
+    if (!found.ok || found.redirected) throw new Error("no " + name);
     parts.set(address, found.clone());
     // A set that grows while it is walked over is walked over whole.
     if (name.includes(".js")) for (const more of (await found.text()).match(PARTS) || []) wanted.add(more);

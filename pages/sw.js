@@ -5,8 +5,10 @@ const KEPT = "liangma {resident.html}";
 const PARTS = ["./", "{resident.css}", "{resident.js}", "{desk.js}", "{divisions.js}", "{icon.svg}"];
 const PAGE_WAIT = 4000;
 
+// A node of another release leads to its own parts. Under an address with a version only that version is kept.
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(KEPT).then((cache) => cache.addAll(PARTS)).then(() => self.skipWaiting()));
+  const parts = PARTS.map((part) => new Request(part, { redirect: "error" }));
+  event.waitUntil(caches.open(KEPT).then((cache) => cache.addAll(parts)).then(() => self.skipWaiting()));
 });
 
 self.addEventListener("activate", (event) => {

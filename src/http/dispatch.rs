@@ -6,6 +6,7 @@ use super::connection_state::ConnectionState;
 use super::door::Door;
 use super::identified::IdentifiedRequest;
 use super::limits::Settings;
+use super::pages::AskedVersion;
 use super::query::{self, ContentType, DeskHead, Head, Route};
 use super::request_id::RequestId;
 use super::whole_body::{WholeBody, gather};
@@ -376,12 +377,15 @@ pub async fn answer(
                 Ok(_) => ops::settings(service, started),
                 Err(refusal) => ask(Err(noted(refusal))).await,
             },
-            Route::Page(page) => {
-                match service.admit_page(pages::is_versioned(page, &parts.uri), started) {
+            Route::Page(page) => match pages::version_asked(page, &parts.uri) {
+                AskedVersion::Other if service.has_pages() => {
+                    pages::redirect(service, &parts.uri, started)
+                }
+                version => match service.admit_page(version == AskedVersion::Ours, started) {
                     Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),
                     Err(refusal) => ask(Err(refusal)).await,
-                }
-            }
+                },
+            },
             Route::None => ask(Err(Refusal::NotFound)).await,
         },
     };

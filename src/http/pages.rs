@@ -9,7 +9,7 @@ use crate::service::Service;
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
+    HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, VARY,
 };
 use hyper::{HeaderMap, Response, StatusCode, Uri};
 use std::time::Instant;
@@ -41,14 +41,16 @@ const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 
-/// Caching of versioned assets, which never change.
+/// Caching of versioned addresses, whose contents never change.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// Caching of pages: revalidated after ten minutes in the background; usable for a week while no node answers.
 const FOR_MINUTES: HeaderValue = HeaderValue::from_static(
     "public, max-age=600, stale-while-revalidate=86400, stale-if-error=604800",
 );
-/// Caching of an asset whose requested version is not ours, as during a rolling restart.
-const FOR_NOW: HeaderValue = HeaderValue::from_static("no-cache");
+/// Caching of an asset without a version: short, because the page that needs it may come from a node of another release.
+const FOR_A_MINUTE: HeaderValue = HeaderValue::from_static("public, max-age=60");
+/// The place of an asset, and the beginning of its path.
+const ASSETS: &str = "/pages/";
 
 /// Returns the page at a path. A balancer that maps all doors to one host name sends unknown paths to the desk, so the desk has
 /// the gate's page too.
@@ -65,7 +67,7 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
         (Door::Gate | Door::Desk, "/gate-worker.js") => "gate-worker.js",
         (_, "/interface") => "interface.html",
         (_, "/openapi.json") => "openapi.json",
-        (_, path) => path.strip_prefix("/pages/").filter(|name| {
+        (_, path) => path.strip_prefix(ASSETS).filter(|name| {
             !name.ends_with(".html") && !["sw.js", "manifest.json"].contains(name)
         })?,
     };
@@ -96,7 +98,7 @@ pub fn response(
     let mut response = reply::typed(status, media_type, content);
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_static(page.tags[nth]));
-    headers.insert(CACHE_CONTROL, keep(page, uri));
+    headers.insert(CACHE_CONTROL, keep(version_asked(page, uri), uri));
     headers.insert(VARY, BY_ENCODING);
     if has_it {
         headers.remove(CONTENT_TYPE);
@@ -122,23 +124,57 @@ pub fn response(
     response
 }
 
-fn keep(page: &Page, uri: &Uri) -> HeaderValue {
-    match version_asked(uri) {
-        Some(version) if version == page.version => FOR_EVER,
-        Some(_) => FOR_NOW,
-        None => FOR_MINUTES,
+/// Returns the redirect from an address with another version to the one without: what is here is kept nowhere under that version.
+/// It costs hardly more than a refusal, so that invented versions spend no page's budget. The page of another release works with the
+/// assets that are here, as during a rolling upgrade.
+pub fn redirect(service: &Service, uri: &Uri, started: Instant) -> Response<Body> {
+    let visit = service.metrics.enter(RequestKind::Page, started);
+    visit.leave(QueryOutcome::Done);
+    let mut response = Response::new(Body::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, without_query(uri));
+    headers.insert(CACHE_CONTROL, reply::NO_STORE);
+    response
+}
+
+/// Returns the address without its query, relative to it: a balancer may put a path before ours.
+fn without_query(uri: &Uri) -> HeaderValue {
+    const FOLDER: HeaderValue = HeaderValue::from_static("./");
+    let last = uri.path().rsplit('/').next().unwrap_or_default();
+    match last {
+        "" => FOLDER,
+        last => HeaderValue::from_str(last).unwrap_or(FOLDER),
     }
 }
 
-/// Returns the requested version. Other parameters are ignored.
-fn version_asked(uri: &Uri) -> Option<&str> {
-    let mut pairs = uri.query()?.split('&');
-    pairs.find_map(|pair| pair.strip_prefix("v="))
+fn keep(version: AskedVersion, uri: &Uri) -> HeaderValue {
+    match version {
+        AskedVersion::Ours => FOR_EVER,
+        _ if uri.path().starts_with(ASSETS) => FOR_A_MINUTE,
+        _ => FOR_MINUTES,
+    }
 }
 
-/// Returns whether an asset is requested by our version. Only callers that loaded the page know it.
-pub fn is_versioned(page: &Page, uri: &Uri) -> bool {
-    version_asked(uri) == Some(page.version)
+/// The version in the address of a page or an asset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedVersion {
+    /// None.
+    None,
+    /// That of the contents. Only callers that loaded the page of an asset know it.
+    Ours,
+    /// Another: of another release, or of none.
+    Other,
+}
+
+/// Returns the requested version. Other parameters are ignored.
+pub fn version_asked(page: &Page, uri: &Uri) -> AskedVersion {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    match pairs.find_map(|pair| pair.strip_prefix("v=")) {
+        None => AskedVersion::None,
+        Some(version) if version == page.version => AskedVersion::Ours,
+        Some(_) => AskedVersion::Other,
+    }
 }
 
 /// Returns the smallest encoding that the caller accepts: its index, and its name.

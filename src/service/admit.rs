@@ -128,6 +128,11 @@ impl Service {
         self.app.bulk_limiter.charge(pass.0, lines, Instant::now())
     }
 
+    /// Returns whether the node serves pages.
+    pub fn has_pages(&self) -> bool {
+        self.app.settings.pages_per_second > 0
+    }
+
     /// Takes a page from this thread's budget, which protects its queries.
     ///
     /// # Errors

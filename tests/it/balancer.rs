@@ -1170,6 +1170,25 @@ fn no_spelling_of_a_page_costs_the_nodes_more_than_the_page() {
             assert_eq!(served(), before, "{line} {headers:?}");
         }
     }
+    // Versions that no node has lead to what is kept here.
+    let (part, _) = part.split_once('?').expect("bound to what it holds");
+    assert_eq!(ask(part, &[]).status, 200);
+    for nth in 0..30 {
+        for (path, location) in [
+            ("/", "./"),
+            ("/gate", "gate"),
+            (part, &part["/pages/".len()..]),
+        ] {
+            let other = ask(&format!("{path}?v={nth:08x}"), &[]);
+            assert_eq!(other.status, 307, "{path}");
+            assert_eq!(other.header("location"), Some(location));
+            assert_eq!(other.header("cache-control"), Some("no-store"));
+            assert_eq!(other.body, b"");
+            let before = served();
+            assert_eq!(ask(path, &[]).status, 200);
+            assert_eq!(served(), before, "{path}");
+        }
+    }
     // In its plain form a path leads to its door as well.
     let session = town.ring.seals.session(&person(1));
     let shown = Ask::get("/v1/%63ode").bearer(&session).at(front);

@@ -1,6 +1,7 @@
 // The gate's page without a network: offline codes by the kept list, and the page itself from its worker.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { barriers, closeTab, launch, screenshot, seen, shows, tab, words } from "./browser.js";
 import { Node, person, until } from "./node.js";
@@ -238,6 +239,54 @@ test("a refusal of the door is an answer, and a code that is newer than the list
     await shows(page, "green");
     await closeTab(page);
   } finally {
+    await node.close();
+  }
+});
+
+/// A front before the gate's door. While `isOther` is set it gives out the page of another release, whose script the node does not have.
+async function frontBefore(node) {
+  const front = { isOther: false, asked: 0 };
+  const version = "0".repeat(16);
+  const server = createServer(async (request, response) => {
+    if (request.url.endsWith(version)) front.asked += 1;
+    const { method, headers: { authorization = "" } } = request;
+    const answer = await fetch(node.doors.gate + request.url, { method, headers: { authorization }, redirect: "manual" });
+    let body = Buffer.from(await answer.arrayBuffer());
+    if (front.isOther && request.url === "/") body = body.toString().replace(/(gate\.js\?v=)\w+/, "$1" + version);
+    const headers = { "content-type": answer.headers.get("content-type") || "text/plain", "cache-control": "no-store" };
+    if (answer.headers.has("location")) headers.location = answer.headers.get("location");
+    response.writeHead(answer.status, headers).end(body);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  front.url = `http://127.0.0.1:${server.address().port}`;
+  front.end = () => { server.close(); server.closeAllConnections(); };
+  return front;
+}
+
+test("the page of another release works, and the worker keeps no script of this one for it", async () => {
+  const node = await Node.start();
+  const front = await frontBefore(node);
+  try {
+    const page = await tab(browser);
+    const address = `${front.url}/#t=${node.scanner()}`;
+    await page.goto(address);
+    await shows(page, "ready");
+    const kept = () => page.evaluate(async () => (await (await caches.open("liangma-gate-1")).keys()).map((one) => one.url).sort());
+    await until("the worker keeps the page", async () => (await kept()).length > 3 && page.evaluate(() => Boolean(navigator.serviceWorker.controller)));
+    const own = await kept();
+    front.isOther = true;
+    await page.goto("about:blank");
+    await page.goto(address);
+    await shows(page, "ready");
+    await until("page and worker have asked for its script", () => front.asked >= 2);
+    await page.goto("about:blank");
+    front.end();
+    await page.goto(address);
+    await shows(page, "ready");
+    assert.deepEqual(await kept(), own);
+    await closeTab(page);
+  } finally {
+    front.end();
     await node.close();
   }
 });
