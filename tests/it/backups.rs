@@ -53,6 +53,7 @@ fn a_backup_taken_under_a_feed_holds_all_that_was_acknowledged_before_it() {
     let authority = node.seals().authority();
     let (ended, acknowledged) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (before, after) = std::thread::scope(|scope| {
+        let _ends = SetOnDrop(&ended);
         scope.spawn(|| {
             for nth in 0.. {
                 if ended.load(Acquire) {
@@ -73,7 +74,6 @@ fn a_backup_taken_under_a_feed_holds_all_that_was_acknowledged_before_it() {
         assert!(made["residents"].as_u64().unwrap() >= before as u64);
         let after = acknowledged.load(Acquire);
         until("the feed goes on", || acknowledged.load(Acquire) > after);
-        ended.store(true, Release);
         (before, after)
     });
     let store = beside(folder.path(), &node);

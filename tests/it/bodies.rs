@@ -257,6 +257,7 @@ fn gates_scan_while_callers_without_credentials_ask_a_full_door_on_and_on() {
         let scan = Ask::post("/v1/scan", node.code(&session)).bearer(&seals.scanner());
         let (stopped, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
         std::thread::scope(|scope| {
+            let _stops = SetOnDrop(&stopped);
             for _ in 0..2 {
                 scope.spawn(|| {
                     let mut held: Vec<Connection> = Vec::new();
@@ -284,7 +285,6 @@ fn gates_scan_while_callers_without_credentials_ask_a_full_door_on_and_on() {
                         && new.try_answer().is_some_and(|answer| answer.status == 200)
                 });
             }
-            stopped.store(true, SeqCst);
         });
     }
 }

@@ -282,7 +282,7 @@ impl Town {
         let refused = Mutex::new(Vec::new());
         let asked = AtomicUsize::new(0);
         let done = std::thread::scope(|scope| {
-            let _over = Over(&over);
+            let _over = SetOnDrop(&over);
             let (known, scanner) = (&town.known, &town.scanner);
             for node in &town.nodes {
                 let (over, asked) = (&over, &asked);
@@ -394,14 +394,6 @@ fn feed_until(
             refused.lock().unwrap().push(person);
         }
         std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
     }
 }
 

@@ -16,6 +16,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -37,6 +38,15 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 #[track_caller]
 pub fn left_out(tool: &str) -> ! {
     panic!("no {tool} on this machine: make test installs it, or leaves out what needs it");
+}
+
+/// Tells the threads of a test that it is over, also where it fails: a scope waits for them.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }
 
 // ---- processes

@@ -425,6 +425,7 @@ fn a_new_certificate_is_taken_up_and_refuses_nobody_meanwhile() {
     let kept = &mut Client::to(address, &ca.own, None);
     assert_eq!(kept.ask(Ask::get("/nothing")).unwrap().0, 404);
     std::thread::scope(|scope| {
+        let _ends = SetOnDrop(&ended);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !ended.load(Relaxed) {
@@ -457,7 +458,6 @@ fn a_new_certificate_is_taken_up_and_refuses_nobody_meanwhile() {
         assert_eq!(failures(), 1.0);
         let before = answered.load(Relaxed);
         until("others go on", || answered.load(Relaxed) > before + 4);
-        ended.store(true, Relaxed);
     });
     // Who came before goes on with the certificate of then.
     assert_eq!(kept.ask(Ask::get("/nothing")).unwrap().0, 404);
