@@ -543,8 +543,7 @@ fn l7_gives_a_node_as_many_requests_at_once_as_it_says_and_none_when_it_leaves()
         std::thread::sleep(Duration::from_millis(150));
         fast.signal(libc::SIGCONT);
         (0..50).for_each(|_| assert_eq!(phone.answer().status, 200));
-        town.maxconn("n1") == 32.0
-            && town.of_server("weight", "l7_resident", "n1", "") < Some(100.0)
+        town.maxconn("n1") < 32.0 && town.of_server("weight", "l7_resident", "n1", "") < Some(100.0)
     });
     assert!(fast.meter(halted) > 0.0);
     // And what it can do is known again once it has the processor.
