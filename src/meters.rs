@@ -151,7 +151,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_queue_delay_seconds",
         "gauge",
         "door, quantile",
-        "time from the arrival of a request's bytes until the door reads them, sampled; the last step with samples, and 0 once the door is idle; without requests that waited because their connection was frozen",
+        "time from the arrival of a request's bytes until the door reads them, sampled; the last step with samples, and 0 after 30 s without any; without requests that waited because their connection was frozen",
     ),
     (
         "liangma_accept_queue",

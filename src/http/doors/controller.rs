@@ -19,6 +19,10 @@ use tokio::sync::Notify;
 /// Interval at which what the kernel dropped is counted, and time for which newcomers are refused after there was no room for them.
 const CROWD_LOOK: Duration = Duration::from_secs(1);
 
+/// Time for which a metric shows the waits of the last requests: less than an alert waits, so that one request that waited long does
+/// not ring until the next one comes.
+const WAITS_SHOWN_FOR: Duration = Duration::from_secs(30);
+
 /// Steps without any traffic after which the controller pauses until there is some.
 const QUIET_STEPS: u32 = 20;
 
@@ -63,6 +67,7 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     let mut quiet_steps = 0;
     let load = &*shared.load;
     let mut overrun_at: Option<Instant> = None;
+    let mut sampled_at = Instant::now();
     let mut queue = QueueWatch::default();
     let mut newcomers_told = NewcomersTold::default();
     let mut overflowed_at: Option<Instant> = None;
@@ -155,8 +160,11 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
             false => 0,
         };
         let waits = seen.map(|seen| [seen.p50, seen.p90, seen.p99]);
-        // Of an idle door nobody waits; one that is about to answer shows its last waits.
-        if let Some(waits) = waits.or(is_idle(queued, observed).then_some([Duration::ZERO; 3])) {
+        if waits.is_some() {
+            sampled_at = now;
+        }
+        let is_old = now.saturating_duration_since(sampled_at) > WAITS_SHOWN_FOR;
+        if let Some(waits) = waits.or(is_old.then_some([Duration::ZERO; 3])) {
             for (meter, wait) in shared.metrics.waits.iter().zip(waits) {
                 meter.store(wait.as_millis() as u64, Relaxed);
             }
@@ -203,12 +211,6 @@ pub async fn control(listener: &Listener, shared: &DoorState, settings: &Setting
     }
 }
 
-/// Returns whether a door with `queued` connections in its accept queue has nothing to do: then there are no samples that could show
-/// short waits.
-fn is_idle(queued: usize, observed: Observations) -> bool {
-    queued == 0 && observed.unread.likely == 0 && observed.answers_last == 0.0
-}
-
 /// Adjusts the limit of a door with `queued` connections in its accept queue, and publishes what follows for the threads. Returns
 /// whether there is room for new connections.
 fn look(
@@ -220,9 +222,11 @@ fn look(
 ) -> bool {
     let mut door = shared.door();
     door.set_most(shared.load.connections_max.load(Relaxed));
+    // An idle door has no samples that could say so.
+    let is_idle = queued == 0 && observed.unread.likely == 0 && observed.answers_last == 0.0;
     let waits_are_long = match observed.wait {
         Some(wait) => wait > settings.admission.queue_delay_target / 2,
-        None => shared.waits_are_long.load(Relaxed) && !is_idle(queued, observed),
+        None => shared.waits_are_long.load(Relaxed) && !is_idle,
     };
     shared.waits_are_long.store(waits_are_long, Relaxed);
     door.adjust(observed, now);
