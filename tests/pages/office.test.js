@@ -147,13 +147,13 @@ test("declarations come from a table, and each row that is rejected says why", a
   ]));
   await until("they are filed", async () => /已申报 1 人，未通过 8 行/.test(await words(page, "#declare-says")));
   const why = Object.fromEntries((await table(page, "rejected-rows")).map(([row, reason]) => [row, reason]));
-  assert.match(why[3], /30 至 45/);
+  assert.match(why[3], /30–45/);
   assert.match(why[4], /症状/);
   assert.match(why[5], /到过高风险地区请填/);
   assert.match(why[6], /不在本单位授权名单/);
   assert.match(why[7], /症状/);
   assert.match(why[8], /必填项为空/);
-  assert.match(why[9], /30 至 45/);
+  assert.match(why[9], /30–45/);
   assert.match(why[10], /必填项为空/);
   await screenshot(page, "organisation-rejected");
   assert.deepEqual(await barriers(page), []);

@@ -437,21 +437,28 @@ test("a full door is busy: the sentence, a countdown, the last answer with its a
     crowd.open = true;
     for (let i = 0; i < 16; i += 1) crowd.push(hold());
     await until("it is told that we are busy", async () => /系统繁忙，当前查询人数过多，请稍后再试/.test(await words(page, "#trouble")));
+    const told = Date.now();
     assert.equal(await view(page), "past");
     assert.match(await words(page, "#trouble-wait"), /\d+ 秒后自动重试/);
-    const busy = page.asked.filter((request) => request.url().endsWith("/v1/code")).at(-1);
+    // The page's worker asks for its parts at any time.
+    const asked = () => page.asked.filter((request) => request.url().endsWith("/v1/code"));
+    const before = asked().length;
+    const busy = asked().at(-1);
     const wait = (await busy.response().json()).retry_after_ms;
-    const asked = page.asked.length;
+    // Told a moment before it was seen.
+    const due = told + wait - 2000;
     await screenshot(page, "resident-busy");
     assert.deepEqual(await barriers(page), []);
     await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 4000) * 0.8));
-    assert.equal(page.asked.length, asked);
+    assert.equal(asked().length, before);
     crowd.open = false;
     for (const socket of crowd) socket.destroy();
     // Nor does loading the page anew bring anybody in before the time: the page says so, or the door in its place.
     await page.reload();
-    await until("it is said again", async () => /系统繁忙，当前查询人数过多|The system is busy/.test(await words(page)));
-    assert.equal(page.asked.slice(asked).filter((request) => request.url().endsWith("/v1/code")).length, 0);
+    // On a slow machine that time may have come.
+    const isSaid = async () => /系统繁忙，当前查询人数过多|The system is busy/.test(await words(page));
+    await until("it is said again", async () => Date.now() > due || (await isSaid()));
+    assert.ok(asked().length === before || Date.now() > due);
     // The door may have told the page that was loaded anew another time, of two minutes at most.
     await until("its time has come", async () => (await view(page)) === "green", { within: 300000 });
   } finally {
