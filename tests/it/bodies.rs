@@ -235,6 +235,7 @@ fn gates_scan_while_a_full_door_waits_for_bodies() {
 
 #[test]
 fn gates_scan_while_callers_without_credentials_ask_a_full_door_on_and_on() {
+    const GATES: usize = 20;
     let node = NodeBuilder::new(&["gate_connections_max=50"]).node();
     let seals = node.seals();
     let address = node.address(Door::Gate);
@@ -275,16 +276,20 @@ fn gates_scan_while_callers_without_credentials_ask_a_full_door_on_and_on() {
                 });
             }
             until("all of them have asked", || asked.load(SeqCst) > 200);
-            for _ in 0..20 {
+            let mut tries = 0;
+            for _ in 0..GATES {
                 // One who was known before stays, and one who comes gets in.
                 gate.send(scan.bytes());
                 assert_eq!(gate.answer().status, 200, "{what}");
                 until("a gate that comes is served", || {
+                    tries += 1;
                     let mut new = Connection::to(address);
                     new.try_send(&scan.bytes())
                         && new.try_answer().is_some_and(|answer| answer.status == 200)
                 });
             }
+            // Most at their first try: the door may be full for a moment.
+            assert!(tries <= 2 * GATES, "{what}: {tries}");
         });
     }
 }
@@ -308,11 +313,21 @@ fn a_door_that_fills_up_keeps_no_connection_of_whom_it_does_not_know() {
         ("another path", Ask::get("/nothing")),
         ("the page", Ask::get("/")),
     ] {
-        until("whoever is not known is answered once", || {
-            let mut unknown = Connection::to(node.address(Door::Gate));
-            unknown.send(ask.bytes());
-            unknown.try_answer().is_some_and(|answer| ends(&answer))
-        });
+        // Once the one before has left; else it is told that the door is busy.
+        let asks = || {
+            let mut served = None;
+            until("somebody unknown is let in", || {
+                let mut unknown = Connection::to(node.address(Door::Gate));
+                let answer = unknown.try_send(&ask.bytes()).then(|| unknown.try_answer());
+                served = answer.flatten().filter(|answer| answer.status != 503);
+                served.is_some()
+            });
+            served.expect("just seen")
+        };
+        until("the door has seen that it fills up", || ends(&asks()));
+        for _ in 0..3 {
+            assert!(ends(&asks()), "{what}");
+        }
         for gate in &mut gates {
             gate.send(scan.bytes());
             let answer = gate.answer();

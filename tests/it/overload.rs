@@ -1,6 +1,6 @@
 //! More people than a door has room for: who stays, who goes, and what those are told who must wait.
 
-use crate::harness::{Ask, Connection, Doors, Node, NodeBuilder, SetOnDrop, person, until};
+use crate::harness::{Answer, Ask, Connection, Doors, Node, NodeBuilder, SetOnDrop, person, until};
 use liangma::http::door::Door;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -185,103 +185,79 @@ fn a_browser_that_loads_a_page_is_told_by_a_page_before_and_after_its_request_is
 
 #[test]
 fn whoever_is_idle_makes_room_in_a_crowd_and_is_heard_again_after_it() {
-    // A machine that is busy with other things turns some of the crowd away, or takes so long that nobody idle is left.
-    until("a crowd came, and some had to make room", || {
-        let Some([heard, evicted]) = a_crowd_comes_and_goes() else {
-            return false;
-        };
-        heard > 0.0 && heard + evicted == 200.0
+    let mut crowded = a_crowd_comes();
+    let cap = crowded.meter("liangma_connections_limit");
+    assert!((64.0..300.0).contains(&cap), "{cap}");
+    crowded.crowd.clear();
+    until("nobody has to make room any more", || {
+        crowded.frozen() == 0.0
     });
+    let mut answers = Vec::new();
+    for connection in &mut crowded.idle {
+        if connection.try_send(&Ask::get("/nothing").bytes()) {
+            answers.extend(connection.try_answer());
+        }
+    }
+    crowded.resets_nobody(answers.len());
+    // A quarter where it was measured; the others were closed.
+    let heard = answers.iter().filter(|answer| answer.status == 404).count();
+    assert!(heard >= 20, "{heard}");
 }
 
 #[test]
 fn whoever_made_room_and_asks_is_told_that_the_door_is_busy() {
-    until(
-        "a crowd came, and some who had to make room were told",
-        || {
-            let Some(mut crowded) = a_crowd_comes() else {
-                return false;
-            };
-            // All ask at once: the door finds their requests before it finds that there is room again.
-            crowded.node.signal(libc::SIGSTOP);
-            let mut asked: Vec<&mut Connection> = crowded.idle.iter_mut().collect();
-            asked.retain_mut(|connection| connection.try_send(&Ask::get("/nothing").bytes()));
-            crowded.node.signal(libc::SIGCONT);
-            let answers = asked
-                .into_iter()
-                .filter_map(|connection| connection.try_answer());
-            let answers: Vec<_> = answers.collect();
-            let (busy, heard): (Vec<_>, Vec<_>) =
-                answers.iter().partition(|answer| answer.status == 503);
-            for answer in &busy {
-                assert_eq!(answer.header("connection"), Some("close"));
-                assert!(answer.header("retry-after").is_some(), "{answer:?}");
-            }
-            let closed = |reason: &str| {
-                let labels = format!("{{door=\"resident\",reason=\"{reason}\"}}");
-                let meter = format!("liangma_connections_closed_total{labels}");
-                crowded.node.meter(&meter)
-            };
-            let closed = closed("evicted") + closed("idle") + closed("untold");
-            let (busy, heard) = (busy.len(), heard.len());
-            assert!(
-                (busy + heard) as f64 + closed >= 200.0,
-                "{busy} {heard} {closed}: nobody is reset"
-            );
-            busy > 0
-        },
-    );
+    let mut crowded = a_crowd_comes();
+    // All ask at once, and their requests are late when the door finds them: it has room again only after that.
+    crowded.node.halt();
+    let mut asked: Vec<&mut Connection> = crowded.idle.iter_mut().collect();
+    asked.retain_mut(|connection| connection.try_send(&Ask::get("/nothing").bytes()));
+    std::thread::sleep(Duration::from_millis(40));
+    crowded.node.signal(libc::SIGCONT);
+    let answers = asked.into_iter().filter_map(Connection::try_answer);
+    let answers: Vec<Answer> = answers.collect();
+    let is_busy = |answer: &&Answer| answer.status == 503;
+    for answer in answers.iter().filter(is_busy) {
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    crowded.resets_nobody(answers.len());
+    assert!(answers.iter().any(|answer| is_busy(&answer)));
 }
 
 #[test]
 fn whoever_made_room_and_asks_a_door_that_has_time_is_served() {
-    until("a crowd came, and some had to make room", || {
-        let Some(mut crowded) = a_crowd_comes() else {
-            return false;
-        };
-        // The crowd stays and asks nothing.
-        std::thread::sleep(Duration::from_millis(200));
-        let before = frozen(&crowded.node);
-        let mut answers = Vec::new();
-        for connection in &mut crowded.idle {
-            if connection.try_send(&Ask::get("/nothing").bytes()) {
-                answers.extend(connection.try_answer());
-            }
+    // The crowd stays and asks nothing.
+    let mut crowded = a_crowd_comes();
+    let mut answers = Vec::new();
+    for connection in &mut crowded.idle {
+        if connection.try_send(&Ask::get("/nothing").bytes()) {
+            answers.extend(connection.try_answer());
         }
-        // On a machine that is busy with other things the door may have none.
-        let all_are_served = answers.iter().all(|answer| answer.status == 404);
-        all_are_served && before > 0.0 && !answers.is_empty()
-    });
+    }
+    // On a machine that is busy with other things the door may have no time for a few.
+    let served = answers.iter().filter(|answer| answer.status == 404).count();
+    let all = answers.len();
+    assert!(served * 2 > all, "{served} of {all}");
 }
 
 #[test]
 fn whoever_made_room_and_has_left_takes_no_busy_answer_from_others() {
-    until("a crowd came, and some had to make room", || {
-        let Some(mut crowded) = a_crowd_comes() else {
-            return false;
-        };
-        let told = || {
-            let meter = "liangma_connections_rejected_total{door=\"resident\"}";
-            crowded.node.meter(meter)
-        };
-        // An answer is counted after it was sent.
-        std::thread::sleep(Duration::from_millis(200));
-        let (before, made_room) = (told(), frozen(&crowded.node));
-        // Their requests are late when they are found, and nobody waits for answers.
-        crowded.node.halt();
-        for mut connection in crowded.idle.drain(..) {
-            connection.try_send(&Ask::get("/nothing").bytes());
-        }
-        std::thread::sleep(Duration::from_millis(40));
-        crowded.node.signal(libc::SIGCONT);
-        // The crowd goes too, so that the door looks at all who made room, and needs none of their places.
-        drop(crowded.crowd);
-        until("nobody has to make room any more", || {
-            frozen(&crowded.node) == 0.0
-        });
-        assert_eq!(told(), before);
-        made_room > 0.0
+    let mut crowded = a_crowd_comes();
+    let told = "liangma_connections_rejected_total";
+    let before = crowded.meter(told);
+    // Their requests are late when they are found, and nobody waits for answers.
+    crowded.node.halt();
+    for mut connection in crowded.idle.drain(..) {
+        connection.try_send(&Ask::get("/nothing").bytes());
+    }
+    std::thread::sleep(Duration::from_millis(40));
+    crowded.node.signal(libc::SIGCONT);
+    // The crowd goes too, so that the door looks at all who made room, and needs none of their places.
+    crowded.crowd.clear();
+    until("nobody has to make room any more", || {
+        crowded.frozen() == 0.0
     });
+    assert_eq!(crowded.meter(told), before);
 }
 
 #[test]
@@ -319,11 +295,6 @@ fn whoever_has_left_the_queue_takes_no_busy_answer_from_who_stays() {
     });
 }
 
-/// How many connections of the residents' door had to make room.
-fn frozen(node: &Node) -> f64 {
-    node.meter("liangma_connections_frozen{door=\"resident\"}")
-}
-
 /// A node with a crowd, some of which had to make room.
 struct Crowded {
     node: Node,
@@ -332,36 +303,48 @@ struct Crowded {
     crowd: Vec<Connection>,
 }
 
-/// Two hundred who are idle, then a crowd that is too many, and goes. How many of the idle were heard again afterwards, and how
-/// many connections were evicted; None if nobody was seen to make room.
-fn a_crowd_comes_and_goes() -> Option<[f64; 2]> {
-    let Crowded {
-        node,
-        mut idle,
-        crowd,
-    } = a_crowd_comes()?;
-    let ask = || Ask::get("/nothing").bytes();
-    let cap = node.meter("liangma_connections_limit{door=\"resident\"}");
-    assert!((64.0..300.0).contains(&cap), "{cap}");
-    drop(crowd);
-    until("nobody has to make room any more", || frozen(&node) == 0.0);
-    let heard = idle.iter_mut().filter_map(|connection| {
-        connection
-            .try_send(&ask())
-            .then(|| connection.try_answer())?
-    });
-    let heard = heard.filter(|answer| answer.status == 404).count() as f64;
-    let idled = node.meter("liangma_connections_closed_total{door=\"resident\",reason=\"idle\"}");
-    let evicted = node.meter(&evicted("resident"));
-    assert!(
-        heard + evicted + idled >= 200.0,
-        "{heard} {evicted} {idled}: whoever is not heard was closed"
-    );
-    Some([heard, evicted])
+impl Crowded {
+    /// What the residents' door counted under this name.
+    fn meter(&self, name: &str) -> f64 {
+        self.node.meter(&format!("{name}{{door=\"resident\"}}"))
+    }
+
+    /// How many connections had to make room.
+    fn frozen(&self) -> f64 {
+        self.meter("liangma_connections_frozen")
+    }
+
+    /// All who were idle got an answer, or were closed for a reason.
+    #[track_caller]
+    fn resets_nobody(&self, answers: usize) {
+        let closed = |reason| {
+            let labels = format!("{{door=\"resident\",reason=\"{reason}\"}}");
+            let name = format!("liangma_connections_closed_total{labels}");
+            self.node.meter(&name)
+        };
+        let closed = ["evicted", "idle", "untold"].map(closed);
+        assert!(
+            answers as f64 + closed.iter().sum::<f64>() >= 200.0,
+            "{answers} answers, {closed:?} closed"
+        );
+    }
 }
 
-/// Two hundred who are idle, then a crowd that is too many; None if nobody was seen to make room.
-fn a_crowd_comes() -> Option<Crowded> {
+/// Two hundred who are idle, then a crowd that is too many and asks no more. On a machine that is busy with other things the next one
+/// may be too many.
+fn a_crowd_comes() -> Crowded {
+    let mut found = None;
+    until("a crowd came, and some had to make room", || {
+        found = a_crowd_tries();
+        // All answers are counted by then.
+        std::thread::sleep(Duration::from_millis(200));
+        found.as_ref().is_some_and(|crowded| crowded.frozen() > 0.0)
+    });
+    found.expect("just seen")
+}
+
+/// As [`a_crowd_comes`]; None if nobody was seen to make room.
+fn a_crowd_tries() -> Option<Crowded> {
     let node = NodeBuilder::new(&["resident_threads=1", "queue_delay_target=5ms"]).node();
     let address = node.address(Door::Resident);
     let ask = || Ask::get("/nothing").bytes();
@@ -379,30 +362,29 @@ fn a_crowd_comes() -> Option<Crowded> {
     };
     let idle = open(200);
     std::thread::sleep(Duration::from_millis(1_500));
-    let mut crowd = open(100);
-    let evicted = || node.meter(&evicted("resident"));
+    let mut crowded = Crowded {
+        crowd: open(100),
+        node,
+        idle,
+    };
+    let evicted = evicted("resident");
     // A machine that stops again and again is too slow for so many.
-    while frozen(&node) == 0.0 {
-        if crowd.is_empty() || evicted() > 0.0 {
+    while crowded.frozen() == 0.0 {
+        if crowded.crowd.is_empty() || crowded.node.meter(&evicted) > 0.0 {
             return None;
         }
-        node.signal(libc::SIGSTOP);
-        let mut asked = Vec::new();
-        for mut connection in crowd.drain(..) {
-            if connection.try_send(&ask()) {
-                asked.push(connection);
-            }
-        }
+        crowded.node.signal(libc::SIGSTOP);
+        crowded
+            .crowd
+            .retain_mut(|connection| connection.try_send(&ask()));
         std::thread::sleep(Duration::from_millis(40));
-        node.signal(libc::SIGCONT);
-        for mut connection in asked {
+        crowded.node.signal(libc::SIGCONT);
+        crowded.crowd.retain_mut(|connection| {
             let answer = connection.try_answer();
-            if answer.is_some_and(|answer| answer.header("connection") != Some("close")) {
-                crowd.push(connection);
-            }
-        }
+            answer.is_some_and(|answer| answer.header("connection") != Some("close"))
+        });
     }
-    Some(Crowded { node, idle, crowd })
+    Some(crowded)
 }
 
 /// How often each thread of a node's doors gave up the processor by itself so far.
@@ -422,6 +404,14 @@ fn wakes(node: &Node) -> Vec<(String, u64)> {
     threads
 }
 
+/// How often each of them did within so long.
+fn wakes_within(node: &Node, time: Duration) -> Vec<(String, u64)> {
+    let before = wakes(node);
+    std::thread::sleep(time);
+    let pairs = wakes(node).into_iter().zip(before);
+    pairs.map(|(now, then)| (now.0, now.1 - then.1)).collect()
+}
+
 #[test]
 fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
     let node = NodeBuilder::new(&[
@@ -437,14 +427,15 @@ fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
         // Connections that rest are no work.
         kept.send(&ask);
         assert_eq!(kept.answer().status, 200);
-        until("every thread wakes less than twice a second", || {
-            let before = wakes(&node);
-            std::thread::sleep(Duration::from_secs(4));
-            let pairs = wakes(&node).into_iter().zip(before);
-            let counts: Vec<_> = pairs.map(|(now, then)| (now.0, now.1 - then.1)).collect();
-            assert!(counts.len() >= 5, "{counts:?}");
-            counts.iter().all(|(_, wakes)| *wakes < 8)
+        // It falls asleep, and goes on sleeping.
+        until("no thread wakes often", || {
+            let counts = wakes_within(&node, Duration::from_secs(1));
+            counts.iter().all(|(_, wakes)| *wakes < 16)
         });
+        let counts = wakes_within(&node, Duration::from_secs(4));
+        assert!(counts.len() >= 5, "{counts:?}");
+        // Seven were measured, and 140 of a door that is awake.
+        assert!(counts.iter().all(|(_, wakes)| *wakes < 16), "{counts:?}");
         // Time-outs go on by the right clock: a head that has begun after a long rest has all of its time, and no more.
         let mut slow = Connection::to(node.address(Door::Resident));
         slow.send("GET /nothing HTTP/1.1\r\nhost: test\r\n");
@@ -462,9 +453,12 @@ fn a_door_that_nobody_asks_sleeps_and_is_awake_for_who_comes() {
         node.signal(libc::SIGCONT);
         assert_eq!(kept.answer().status, 200);
         until("the wait is told", || node.meter(wait) >= 0.02);
-        kept.send(&ask);
-        assert_eq!(kept.answer().status, 200);
-        until("the next is told as well", || node.meter(wait) < 0.02);
+        // On a machine that is busy with other things the next one may wait as well.
+        until("one that does not wait is told as well", || {
+            kept.send(&ask);
+            assert_eq!(kept.answer().status, 200);
+            node.meter(wait) < 0.02
+        });
     }
 }
 
@@ -540,6 +534,7 @@ impl Drop for Flood {
 
 #[test]
 fn a_flood_of_silent_half_begun_or_malformed_connections_does_not_shut_out_gates() {
+    const GATES: usize = 10;
     let settings = ["gate_connections_max=16", "busy_answers_per_second=0"];
     let node = NodeBuilder::new(&settings).node();
     let seals = node.seals();
@@ -551,14 +546,18 @@ fn a_flood_of_silent_half_begun_or_malformed_connections_does_not_shut_out_gates
         b"\x16\x03\x01rubbish\r\n\r\n",
     ] {
         let _flood = Flood::of(address, bytes);
-        for _ in 0..10 {
+        let mut tries = 0;
+        for _ in 0..GATES {
             let ask = Ask::post("/v1/scan", node.code(&session)).bearer(&scanner);
             until("a gate is served", || {
+                tries += 1;
                 let mut gate = Connection::to(address);
                 gate.try_send(&ask.bytes())
                     && gate.try_answer().is_some_and(|answer| answer.status == 200)
             });
         }
+        // Each at its first try, where the machine has time for it.
+        assert!(tries <= 2 * GATES, "{tries}");
     }
 }
 
