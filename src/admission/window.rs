@@ -96,6 +96,7 @@ impl Window {
     /// Sets the largest number of connections of the door.
     pub fn set_most(&mut self, most: usize) {
         self.settings.most = most;
+        self.size = self.clamped(self.size);
     }
 
     /// Adds a step that lasted `took`, at whose end `queued` connections are in the accept queue. Returns the new advice.
@@ -241,6 +242,16 @@ mod tests {
             slow.step(idle, 0, OVERLOADED_FOR);
         });
         assert_eq!(slow.advice().in_flight_max, IN_FLIGHT_LEAST as u64);
+    }
+
+    #[test]
+    fn another_largest_number_holds_at_once() {
+        let mut window = window(1_000);
+        let advised = |window: &Window| window.advice().in_flight_max;
+        window.set_most(4);
+        assert_eq!(advised(&window), 4);
+        window.set_most(1_000);
+        assert_eq!(advised(&window), IN_FLIGHT_LEAST as u64);
     }
 
     #[test]
