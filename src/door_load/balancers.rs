@@ -99,12 +99,15 @@ impl Balancer {
 }
 
 impl OpenByBalancer {
-    /// Returns how many connections the balancer that asks may have, of the `most` that all of `balancers` may: what it has, and an
-    /// equal part of the places that are left; less by the same part for each where there are too many. At least 1.
-    pub fn share(self, most: u64, balancers: u32) -> u64 {
-        let share = match most.checked_sub(self.all) {
-            Some(left) => self.own + left / u64::from(balancers).max(1),
-            None => self.own * most / self.all.max(1),
+    /// Returns how many connections the balancer that asks may have, of the `most` that a door with `open` connections may have: what it
+    /// has, and an equal part of the places that are left; less by the same part for each where there are too many. Where no
+    /// connection has the address of a balancer, an equal part of all. At least 1.
+    pub fn share(self, most: u64, open: u64, balancers: u32) -> u64 {
+        let balancers = u64::from(balancers).max(1);
+        let share = match (self.all, most.checked_sub(open)) {
+            (0, _) => most / balancers,
+            (_, Some(left)) => self.own + left / balancers,
+            (_, None) => self.own * most / open.max(1),
         };
         share.max(1)
     }
@@ -158,30 +161,37 @@ mod tests {
 
     #[test]
     fn a_balancer_keeps_what_it_has_and_shares_what_is_left() {
-        for (own, all, most, balancers, share) in [
-            (0, 0, 100, 1, 100),
-            (0, 0, 100, 4, 25),
+        for (own, all, open, most, balancers, share) in [
+            (0, 0, 0, 100, 1, 100),
+            (0, 0, 0, 100, 4, 25),
+            // Their connections have other addresses.
+            (0, 0, 80, 100, 4, 25),
             // One that was started anew beside one that has all of them.
-            (4_000, 4_000, 4_300, 2, 4_150),
-            (0, 4_000, 4_300, 2, 150),
+            (4_000, 4_000, 4_000, 4_300, 2, 4_150),
+            (0, 4_000, 4_000, 4_300, 2, 150),
+            // What others than balancers have is not left.
+            (40, 60, 80, 208, 2, 104),
             // Too many: each ends the same part.
-            (3_000, 4_000, 2_000, 2, 1_500),
-            (1_000, 4_000, 2_000, 2, 500),
-            (0, 4_000, 2_000, 2, 1),
+            (3_000, 4_000, 4_000, 2_000, 2, 1_500),
+            (1_000, 4_000, 4_000, 2_000, 2, 500),
+            (0, 4_000, 4_000, 2_000, 2, 1),
         ] {
-            assert_eq!(OpenByBalancer { own, all }.share(most, balancers), share);
+            let seen = OpenByBalancer { own, all };
+            assert_eq!(seen.share(most, open, balancers), share, "{seen:?} {open}");
         }
     }
 
     proptest! {
         #[test]
         fn together_they_are_told_no_more_than_there_is(
-            open in proptest::collection::vec(0u64..20_000, 1..8),
+            of_each in proptest::collection::vec(0u64..20_000, 1..8),
+            of_nobody in 0u64..1_000,
             most in 0u64..100_000,
         ) {
-            let all = open.iter().sum();
-            let balancers = open.len() as u32;
-            let told = open.iter().map(|own| OpenByBalancer { own: *own, all }.share(most, balancers));
+            let all: u64 = of_each.iter().sum();
+            let balancers = of_each.len() as u32;
+            let share = |own: &u64| OpenByBalancer { own: *own, all }.share(most, all + of_nobody, balancers);
+            let told = of_each.iter().map(share);
             // Each may have one, whatever there is.
             prop_assert!(told.sum::<u64>() <= most + u64::from(balancers));
         }

@@ -103,8 +103,9 @@ fn told(app: &AppState, question: &[u8], asker: IpAddr, balancers: u32) -> Optio
         Some(_) if balancers <= 1 => connections(&load),
         // What it has open, it may keep: others may have more, or fewer.
         Some(_) => {
-            let open = load.balancers.ask(asker, now);
-            open.share(connections(&load), balancers)
+            let own = load.balancers.ask(asker, now);
+            let most = connections(&load);
+            own.share(most, load.open_connections() as u64, balancers)
         }
     };
     Some(Share {
