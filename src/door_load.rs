@@ -5,12 +5,9 @@ mod balancers;
 pub use balancers::{BalancerConnection, Balancers};
 
 use crate::clock::Moment;
+use balancers::ASKS_WITHIN;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// Time after which a balancer that does not ask any more counts as gone. It asks a few times a second.
-const ASKS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The load of one door. The door's threads, its controller and the agent port write it; nothing here is touched by a request.
 pub struct DoorLoad {

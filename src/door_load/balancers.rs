@@ -4,9 +4,13 @@ use crate::clock::Moment;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Balancers that are told apart. The connections of others count for none of them.
 const BALANCERS_MAX: usize = 16;
+
+/// Time after which a balancer that does not ask any more counts as gone. It asks a few times a second.
+pub const ASKS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The balancers that have asked about a door's connections.
 #[derive(Default)]
@@ -93,7 +97,7 @@ impl Balancers {
 
 impl Balancer {
     fn is_gone(&self, now: Moment) -> bool {
-        let asks = now.since(Moment(self.asked_at.load(Relaxed))) < super::ASKS_WITHIN;
+        let asks = now.since(Moment(self.asked_at.load(Relaxed))) < ASKS_WITHIN;
         !asks && self.open.load(Relaxed) == 0
     }
 }
