@@ -86,15 +86,6 @@ fn started(folder: &TempDir, fronts: &[SocketAddr; 5], places: &[[SocketAddr; 4]
     child
 }
 
-/// Waits until haproxy, whose meters are there, knows how many of the three nodes of its files there are.
-#[track_caller]
-fn until_active(meters: SocketAddr, backend: &str, nodes: f64) {
-    let active = format!("haproxy_backend_active_servers{{proxy=\"{backend}\"}}");
-    until("haproxy knows which nodes there are", || {
-        meter(meters, &active) == Some(nodes)
-    });
-}
-
 /// What haproxy answers to a command of its runtime API.
 #[track_caller]
 fn told(socket: &Path, command: &str) -> String {
@@ -109,9 +100,19 @@ fn told(socket: &Path, command: &str) -> String {
 
 /// What haproxy, whose meters are there, counts; `what` is a name with its labels.
 fn meter(meters: SocketAddr, what: &str) -> Option<f64> {
-    let told = text(&Ask::get("/metrics").at(meters).body);
-    let value = told.lines().find_map(|line| line.strip_prefix(what));
-    value.and_then(|value| value.trim_start().parse().ok())
+    metric_in(&text(&Ask::get("/metrics").at(meters).body), what)
+}
+
+/// What it counts of a server of a backend; `more` are further labels.
+fn of_server(
+    meters: SocketAddr,
+    what: &str,
+    backend: &str,
+    server: &str,
+    more: &str,
+) -> Option<f64> {
+    let labels = format!("{{proxy=\"{backend}\",server=\"{server}\"{more}}}");
+    meter(meters, &format!("haproxy_server_{what}{labels}"))
 }
 
 /// Three nodes behind a balancer, and somebody red.
@@ -236,11 +237,7 @@ impl Town {
 
     /// What haproxy counts of a server.
     fn of_server(&self, what: &str, backend: &str, server: &str, more: &str) -> Option<f64> {
-        let name =
-            format!("haproxy_server_{what}{{proxy=\"{backend}\",server=\"{server}\"{more}}} ");
-        let meters = self.meters();
-        let value = meters.lines().find_map(|line| line.strip_prefix(&name));
-        value.and_then(|value| value.parse().ok())
+        of_server(self.meters, what, backend, server, more)
     }
 
     /// How many requests haproxy gives to the resident door of a node at once.
@@ -822,8 +819,7 @@ fn without_a_ready_node_either_front_says_so_in_the_language_asked() {
 fn whoever_sends_a_body_too_slowly_at_l4_hears_the_refusal_that_is_counted() {
     let (fronts, folder) = ([(); 5].map(|()| free_address()), folder());
     let _haproxy = started(&folder, &fronts, &[]);
-    until_active(fronts[4], "nodes", 0.0);
-    until_active(fronts[4], "answering", 0.0);
+    until_active(fronts[4], &[("nodes", 0), ("answering", 0)]);
     let head = "POST /v1/sessions HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n";
     let heads = ["", "accept: text/html\r\n", "expect: 100-continue\r\n"];
     let mut told_at = 0;
@@ -889,7 +885,7 @@ fn whose_time_in_the_queue_of_l7_ends_is_counted_once_and_comes_back_after_those
     let (fronts, folder) = ([(); 5].map(|()| free_address()), folder());
     let _haproxy = started(&folder, &fronts, &[[node; 4]]);
     let [.., l7, meters] = fronts;
-    until_active(meters, "l7_resident", 1.0);
+    until_active(meters, &[("l7_resident", 1)]);
     let come = |path: &str| {
         let mut phone = Connection::to(l7);
         phone.send(Ask::get(path).bytes());
@@ -953,18 +949,10 @@ fn what_an_agent_said_last_holds_until_an_operator_ends_it_and_its_silence_is_se
         }
     });
     let says = |said| *line.lock().unwrap() = said;
-    let is = |state: &str| {
-        let server = format!("{{proxy=\"l7_resident\",server=\"n1\",state=\"{state}\"}}");
-        meter(meters, &format!("haproxy_server_status{server}")) == Some(1.0)
-    };
-    let most = || {
-        let server = "{proxy=\"l7_resident\",server=\"n1\"}";
-        meter(meters, &format!("haproxy_server_limit_sessions{server}"))
-    };
-    let weight = || {
-        let server = "{proxy=\"l7_resident\",server=\"n1\"}";
-        meter(meters, &format!("haproxy_server_weight{server}"))
-    };
+    let n1 = |what: &str, more: &str| of_server(meters, what, "l7_resident", "n1", more);
+    let is = |state: &str| n1("status", &format!(",state=\"{state}\"")) == Some(1.0);
+    let most = || n1("limit_sessions", "");
+    let weight = || n1("weight", "");
     let agents = || meter(meters, "haproxy_backend_active_servers{proxy=\"agents\"}");
     let nodes = || meter(meters, "haproxy_backend_active_servers{proxy=\"nodes\"}");
     says(Some("drain 40% maxconn:7"));
@@ -1017,7 +1005,7 @@ fn what_a_node_breaks_off_at_l7_is_not_told_as_too_many_people() {
     let folder = folder();
     let _haproxy = started(&folder, &fronts, &[[at; 4]]);
     let [.., l7, meters] = fronts;
-    until_active(meters, "l7_resident", 1.0);
+    until_active(meters, &[("l7_resident", 1)]);
     let english = Ask::get("/v1/code").header("accept-language", "en");
     let said = english.at(l7).refuses(503, "upstream_busy");
     assert!(queries.load(Relaxed) > 0);

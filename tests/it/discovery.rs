@@ -95,21 +95,6 @@ fn balancer(folder: &TempDir, ports: &[u16]) -> KilledOnDrop {
     )
 }
 
-/// Waits until HAProxy, whose meters are there, has so many active servers in each of these backends.
-#[track_caller]
-fn until_active(meters: SocketAddr, backends: &[(&str, usize)]) {
-    until("haproxy has as many nodes in every backend", || {
-        if Connection::try_to(meters).is_none() {
-            return false;
-        }
-        let told = text(&Ask::get("/metrics").at(meters).body);
-        backends.iter().all(|(proxy, count)| {
-            let line = format!("haproxy_backend_active_servers{{proxy=\"{proxy}\"}} {count}");
-            told.lines().any(|known| known == line)
-        })
-    });
-}
-
 #[test]
 #[cfg_attr(no_haproxy, ignore = "no haproxy on this machine")]
 #[cfg_attr(no_python3, ignore = "no python3 on this machine")]
@@ -142,7 +127,7 @@ fn a_balancer_that_finds_nodes_by_name_takes_those_that_come_and_leaves_those_th
     make(&folder, nameserver, &ports[..5]);
     let front = |nth: usize| SocketAddr::from(([127, 0, 0, 1], ports[5 + nth]));
     let _balancer = balancer(&folder, &ports[5..]);
-    let takes = |count: usize| {
+    let takes = |count: u32| {
         let backends = [
             "nodes",
             "l4_resident_nodes",

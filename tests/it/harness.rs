@@ -396,6 +396,28 @@ pub fn is_taken_in_silence(haproxy: &mut Command) {
     assert!(checked.status.success() && is_silent, "{said}");
 }
 
+/// What a server counts, of its metrics; `name` has its labels.
+pub fn metric_in(metrics: &str, name: &str) -> Option<f64> {
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map(|value| value.parse().expect("a number"))
+}
+
+/// Waits until HAProxy, whose meters are there, has so many active servers in each of these backends.
+#[track_caller]
+pub fn until_active(meters: SocketAddr, backends: &[(&str, u32)]) {
+    until("haproxy has as many nodes in every backend", || {
+        if Connection::try_to(meters).is_none() {
+            return false;
+        }
+        let metrics = text(&Ask::get("/metrics").at(meters).body);
+        backends.iter().all(|(proxy, count)| {
+            let active = format!("haproxy_backend_active_servers{{proxy=\"{proxy}\"}}");
+            metric_in(&metrics, &active) == Some(f64::from(*count))
+        })
+    });
+}
+
 /// Listens at a free port for as long as the tests run: reads the head of a request from each client, one client after the other, sends
 /// what `answer` makes of it, and ends the connection.
 pub fn answers_each(answer: impl Fn(&[u8]) -> String + Send + 'static) -> SocketAddr {
@@ -525,9 +547,7 @@ impl Node {
     /// What it counted under this name, labels and all; nothing before it counted any.
     pub fn meter(&self, name: &str) -> f64 {
         let metrics = text(&self.get(Door::Ops, "/metrics").body);
-        let mut lines = metrics.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().expect("a number"))
+        metric_in(&metrics, name).unwrap_or_default()
     }
 
     /// Resident memory in KiB.
