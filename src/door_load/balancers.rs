@@ -2,7 +2,7 @@
 
 use crate::clock::Moment;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub const ASKS_WITHIN: Duration = Duration::from_secs(5);
 /// The balancers that have asked about a door's connections.
 #[derive(Default)]
 pub struct Balancers {
-    known: Mutex<Vec<Arc<Balancer>>>,
+    known: Mutex<Vec<Balancer>>,
     /// Whether there is any: else an acceptor need not ask the kernel for addresses.
     are_known: AtomicBool,
 }
@@ -23,17 +23,17 @@ pub struct Balancers {
 struct Balancer {
     address: IpAddr,
     /// Open connections that came from this address, frozen ones included.
-    open: AtomicUsize,
-    /// When it last asked, by the monotonic clock in milliseconds.
-    asked_at: AtomicU64,
+    open: Arc<AtomicUsize>,
+    /// When it last asked.
+    asked_at: Moment,
 }
 
 /// One open connection of a balancer, counted until it is dropped.
-pub struct BalancerConnection(Arc<Balancer>);
+pub struct BalancerConnection(Arc<AtomicUsize>);
 
 impl Drop for BalancerConnection {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -47,33 +47,36 @@ pub struct OpenByBalancer {
 }
 
 impl Balancers {
-    /// Notes that a balancer asks. Returns what it and all others have open; of one too many, nothing is its own.
+    /// Notes that a balancer asks. Returns what it and all others have open; for one too many nothing, as if no connection had the
+    /// address of a balancer: it must not be told of the places of others alone.
     pub fn ask(&self, address: IpAddr, now: Moment) -> OpenByBalancer {
         let address = address.to_canonical();
         let mut known = self.known();
-        if !known.iter().any(|one| one.address == address) {
-            if known.len() >= BALANCERS_MAX {
-                known.retain(|one| !one.is_gone(now));
+        let own = match known.iter_mut().find(|one| one.address == address) {
+            Some(one) => {
+                one.asked_at = now;
+                one.open()
             }
-            if known.len() < BALANCERS_MAX {
-                known.push(Arc::new(Balancer {
+            None => {
+                if known.len() >= BALANCERS_MAX {
+                    known.retain(|one| !one.is_gone(now));
+                }
+                if known.len() >= BALANCERS_MAX {
+                    return OpenByBalancer::default();
+                }
+                known.push(Balancer {
                     address,
-                    open: AtomicUsize::new(0),
-                    asked_at: AtomicU64::new(0),
-                }));
+                    open: Arc::default(),
+                    asked_at: now,
+                });
                 self.are_known.store(true, Relaxed);
+                0
             }
+        };
+        OpenByBalancer {
+            own,
+            all: known.iter().map(Balancer::open).sum(),
         }
-        let mut open = OpenByBalancer::default();
-        for one in known.iter() {
-            let count = one.open.load(Relaxed) as u64;
-            open.all += count;
-            if one.address == address {
-                open.own = count;
-                one.asked_at.store(now.0, Relaxed);
-            }
-        }
-        open
     }
 
     /// Returns whether any balancer has asked.
@@ -87,18 +90,22 @@ impl Balancers {
         let known = self.known();
         let balancer = known.iter().find(|one| one.address == address)?;
         balancer.open.fetch_add(1, Relaxed);
-        Some(BalancerConnection(balancer.clone()))
+        Some(BalancerConnection(balancer.open.clone()))
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<Arc<Balancer>>> {
+    fn known(&self) -> MutexGuard<'_, Vec<Balancer>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Balancer {
+    fn open(&self) -> u64 {
+        self.open.load(Relaxed) as u64
+    }
+
     fn is_gone(&self, now: Moment) -> bool {
-        let asks = now.since(Moment(self.asked_at.load(Relaxed))) < ASKS_WITHIN;
-        !asks && self.open.load(Relaxed) == 0
+        let asks = now.since(self.asked_at) < ASKS_WITHIN;
+        !asks && self.open() == 0
     }
 }
 
@@ -156,8 +163,10 @@ mod tests {
         });
         let newcomer = address(100);
         let is_known = || balancers.connection_from(newcomer).is_some();
-        balancers.ask(newcomer, Moment(2));
+        let seen = balancers.ask(newcomer, Moment(2));
         assert!(!is_known(), "all of them ask");
+        // It gets an equal part: it may have most of the connections.
+        assert_eq!(seen.share(170, 1, 17), 10);
         balancers.ask(newcomer, NOW);
         assert!(is_known(), "the last one asks no more and has nothing open");
         assert!(held.is_some() && balancers.connection_from(address(0)).is_some());
