@@ -382,7 +382,10 @@ pub async fn answer(
                     pages::redirect(service, &parts.uri, started)
                 }
                 version => match service.admit_page(version == AskedVersion::Ours, started) {
-                    Ok(()) => pages::response(service, page, &parts.uri, &parts.headers, started),
+                    Ok(()) => {
+                        let (uri, headers) = (&parts.uri, &parts.headers);
+                        pages::response(service, page, version, uri, headers, started)
+                    }
                     Err(refusal) => ask(Err(refusal)).await,
                 },
             },

@@ -78,6 +78,7 @@ pub fn find(door: Door, path: &str) -> Option<&'static Page> {
 pub fn response(
     service: &Service,
     page: &'static Page,
+    version: AskedVersion,
     uri: &Uri,
     headers: &HeaderMap,
     started: Instant,
@@ -98,7 +99,7 @@ pub fn response(
     let mut response = reply::typed(status, media_type, content);
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_static(page.tags[nth]));
-    headers.insert(CACHE_CONTROL, keep(version_asked(page, uri), uri));
+    headers.insert(CACHE_CONTROL, keep(version, uri));
     headers.insert(VARY, BY_ENCODING);
     if has_it {
         headers.remove(CONTENT_TYPE);
