@@ -103,7 +103,7 @@ pub const METERS: &[(&str, &str, &str, &str)] = &[
         "liangma_connections_rejected_total",
         "counter",
         "door",
-        "connections refused with the answer `busy`, and those of them that could not hear it because their TLS handshake had not ended",
+        "connections refused with the answer `busy`, and those refused before their TLS handshake ended, which hear nothing",
     ),
     (
         "liangma_connections_closed_total",

@@ -27,6 +27,9 @@ pub const IN_FLIGHT_LEAST: usize = 64;
 /// A door with bulk scans, of which each takes a place for up to minutes, keeps that.
 pub const SHORT_REQUESTS_LEAST: usize = 16;
 
+/// A crowd is more than balancers may send at once and once again.
+const _: () = assert!(CROWD_LEAST == 2 * IN_FLIGHT_LEAST);
+
 /// Consecutive steps with too long waits before the window falls: a short stall of the machine is no overload.
 const LONG_STEPS: u32 = 3;
 

@@ -282,8 +282,8 @@ impl NewcomersTold {
 
 /// Returns how many newcomers a balancer may send at once: as many as the door took in in the time of two questions, so that a crowd
 /// shows within some tenths of a second how many that are; however few came before, as many as are no crowd; and never more than the
-/// queue holds safely. What it drops hears nothing,
-/// and if a slow door is sent as many as it holds at once, most are answered too late.
+/// queue holds safely. What it drops hears nothing, and if a slow door is sent as many as it holds at once, most are answered too
+/// late.
 pub fn newcomers_max(taken_in: u64, safe_queue: usize) -> usize {
     safe_queue.min(CROWD_LEAST.max(taken_in as usize))
 }
